@@ -1,0 +1,2 @@
+//! `narutil`.
+fn main() {}

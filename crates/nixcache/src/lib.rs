@@ -1,0 +1,14 @@
+//! The primitives of the Nix binary-cache protocol, exact to the byte.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`hash`] | algorithms, renderings, nixbase32, streaming hashers |
+//! | [`nar`] | the archive grammar (once), decoder, encoder, pack, unpack, listing, reference scan |
+//! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
+//!
+//! Formats know nothing of files, files know nothing of networks. Nothing here needs an async runtime, uses
+//! `unsafe`, or allocates by a length that the input merely claims.
+
+pub mod compression;
+pub mod hash;
+pub mod nar;
