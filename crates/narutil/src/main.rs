@@ -1,2 +1,63 @@
-//! `narutil`.
-fn main() {}
+//! `narutil`: pack, inspect, hash, check and restore Nix archives.
+//!
+//! The work is done by the library `nixcache`; here are arguments, files, progress and printing.
+
+mod cli;
+mod command;
+mod failure;
+mod input;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    explain(cli.common.verbose);
+    raise_open_files_limit();
+    let done = match &cli.command {
+        Command::Pack(args) => command::pack::run(&cli.common, args),
+        Command::Unpack(args) => command::unpack::run(&cli.common, args),
+        Command::Ls(args) => command::ls::run(&cli.common, args),
+        Command::Cat(args) => command::cat::run(&cli.common, args),
+        Command::Hash(args) => Ok(command::hash::run(&cli.common, args)),
+        Command::Check(args) => Ok(command::check::run(&cli.common, args)),
+        Command::Scan(args) => command::scan::run(&cli.common, args),
+        Command::Completions(args) => command::generate::completions(args),
+        Command::Man(args) => command::generate::man(args),
+    };
+    match done {
+        Ok(status) => status.into(),
+        Err(failure) => failure.report().into(),
+    }
+}
+
+/// Sends what the program explains about itself to stderr: nothing by default.
+fn explain(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .without_time()
+        .with_ansi(std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+/// A tree takes one open descriptor for each level of nesting, which `--max-depth` may raise far above the usual limit.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        tracing::debug!(?current, ?maximum, ?raised, "limit of open files");
+    }
+}

@@ -1,0 +1,225 @@
+//! The trees that the benches work on.
+//!
+//! They are generated, the same on every machine, below `bench-data` in Cargo's target directory, and stay there for the
+//! next run: one of many [`small`] files, like the sources and headers of a package set, one of a few [`large`] ones, and
+//! [`nar`] makes the archive of either. The first run takes about a minute and 4 GiB of disk.
+//!
+//! `NIXCACHE_BENCH_SCALE` gives the size of the trees in percent, 100 by default. At 1 everything is over in seconds,
+//! which shows that it works, but says little about speed.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix_archive::nar::{CaseHack, encode_path};
+
+/// To be raised whenever different trees come out of this file: the earlier ones are made again.
+const EDITION: u32 = 1;
+
+/// About 51,000 files with an archive of about 570 MB: most of 200 bytes to 6 KB, few up to 410 KB; directories of up to 60
+/// entries, up to seven deep; some symlinks, some executables.
+pub fn small() -> PathBuf {
+    made("small", |path| Grower::new(path).grow(scaled(51_000)))
+}
+
+/// Four files of 512 MiB.
+pub fn large() -> PathBuf {
+    made("large", |path| {
+        fs::create_dir(path).unwrap();
+        let mut prose = Prose::new();
+        for name in ["base.img", "data.bin", "index.db", "log.txt"] {
+            let mut file = File::create(path.join(name)).unwrap();
+            for _ in 0..scaled(512 << 20) / PIECE {
+                file.write_all(prose.text(PIECE)).unwrap();
+            }
+        }
+    })
+}
+
+/// The archive of a tree from here, as a file, written by `nix-archive`.
+pub fn nar(tree: &Path) -> PathBuf {
+    let name = tree.file_name().unwrap().to_str().unwrap();
+    made(&format!("{name}.nar"), |path| {
+        let mut file = BufWriter::new(File::create(path).unwrap());
+        encode_path(&mut file, tree, CaseHack::Disabled).unwrap();
+        file.flush().unwrap();
+    })
+}
+
+/// Cargo's target directory: the one that the running program was built in.
+pub fn target_directory() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+    target.expect("the benches run where Cargo built them").to_owned()
+}
+
+/// Where files are in memory only, if the machine has such a place: for measuring what writes, not the disk below it.
+pub fn memory_directory() -> PathBuf {
+    let shm = PathBuf::from("/dev/shm");
+    if shm.is_dir() { shm } else { std::env::temp_dir() }
+}
+
+/// What `make` makes at the path it is given, or an earlier run did.
+fn made(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let data = target_directory().join(format!("bench-data/{EDITION}-{}percent", scale()));
+    let path = data.join(name);
+    if !path.exists() {
+        eprintln!("benches: making {}", path.display());
+        fs::create_dir_all(&data).unwrap();
+        let draft = tempfile::tempdir_in(&data).unwrap();
+        make(&draft.path().join(name));
+        fs::rename(draft.path().join(name), &path).unwrap();
+    }
+    path
+}
+
+fn scale() -> usize {
+    let scale = std::env::var("NIXCACHE_BENCH_SCALE").ok().filter(|scale| !scale.is_empty());
+    scale.map_or(100, |scale| scale.parse().expect("NIXCACHE_BENCH_SCALE is a whole number of percent"))
+}
+
+fn scaled(full: usize) -> usize {
+    (full * scale()).div_ceil(100)
+}
+
+/// Pseudorandom numbers (xorshift64), the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// One of `0..end`.
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from((self.next() >> 32) * end as u64 >> 32).unwrap()
+    }
+
+    /// True once in `n` times.
+    fn once_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len())]
+    }
+}
+
+const WORDS: [&str; 40] = [
+    "archive", "binary", "cache", "cargo", "char", "client", "codec", "config", "const", "core", "derive", "else", "error", "event",
+    "field", "format", "hash", "header", "impl", "index", "key", "lib", "list", "match", "mod", "name", "node", "parse", "path", "pub",
+    "query", "reader", "return", "self", "store", "stream", "struct", "test", "usize", "value",
+];
+
+const EXTENSIONS: [&str; 8] = ["c", "h", "json", "md", "py", "rs", "toml", "txt"];
+
+/// The longest text that [`Prose`] gives out.
+const PIECE: usize = 512 << 10;
+
+/// Text of lines of words: it compresses about as source code does, and hardly two parts of it are equal.
+struct Prose {
+    pool: Vec<u8>,
+    random: Random,
+}
+
+impl Prose {
+    fn new() -> Self {
+        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        let mut pool = Vec::new();
+        while pool.len() < 16 * PIECE {
+            let end = if random.once_in(8) { ";\n    " } else { " " };
+            let (word, number) = (random.pick(&WORDS), random.below(1000));
+            if random.once_in(4) {
+                write!(pool, "{word}_{number}{end}").unwrap();
+            } else {
+                write!(pool, "{word}{end}").unwrap();
+            }
+        }
+        Self { pool, random }
+    }
+
+    fn text(&mut self, len: usize) -> &[u8] {
+        let start = self.random.below(self.pool.len() - len);
+        &self.pool[start..start + len]
+    }
+}
+
+/// A directory that may still get subdirectories.
+struct Branch {
+    path: PathBuf,
+    depth: usize,
+    directories: usize,
+}
+
+/// Makes the tree of small files.
+struct Grower {
+    branches: Vec<Branch>,
+    random: Random,
+    prose: Prose,
+}
+
+impl Grower {
+    fn new(root: &Path) -> Self {
+        fs::create_dir(root).unwrap();
+        let root = Branch { path: root.to_owned(), depth: 0, directories: 0 };
+        Self { branches: vec![root], random: Random(0x2545_F491_4F6C_DD1D), prose: Prose::new() }
+    }
+
+    fn grow(mut self, files: usize) {
+        let mut left = files;
+        while left > 0 {
+            let directory = self.directory();
+            // Skewed: eight files are usual, thirty rare.
+            let files = (1 + self.random.below(23).min(self.random.below(30))).min(left);
+            for index in 0..files {
+                self.file(&directory, index);
+            }
+            left -= files;
+        }
+    }
+
+    fn directory(&mut self) -> PathBuf {
+        let at = self.random.below(self.branches.len());
+        let (parent, word) = (&mut self.branches[at], self.random.pick(&WORDS));
+        let branch =
+            Branch { path: parent.path.join(format!("{word}-{}", parent.directories)), depth: parent.depth + 1, directories: 0 };
+        parent.directories += 1;
+        if parent.directories == 30 {
+            self.branches.swap_remove(at);
+        }
+        let path = branch.path.clone();
+        fs::create_dir(&path).unwrap();
+        if branch.depth < 7 {
+            self.branches.push(branch);
+        }
+        path
+    }
+
+    fn file(&mut self, directory: &Path, index: usize) {
+        let name = format!("{}_{index}.{}", self.random.pick(&WORDS), self.random.pick(&EXTENSIONS));
+        let path = directory.join(&name);
+        let size = self.size();
+        fs::write(&path, self.prose.text(size)).unwrap();
+        if self.random.once_in(20) {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        if self.random.once_in(30) {
+            symlink(&name, directory.join(format!("{name}.link"))).unwrap();
+        }
+    }
+
+    /// Small sizes are the more frequent: within a class every doubling is as likely as the next.
+    fn size(&mut self) -> usize {
+        let (base, doublings) = match self.random.below(1000) {
+            0..830 => (200, 5),
+            830..965 => (6_400, 3),
+            _ => (51_200, 3),
+        };
+        let size = base << self.random.below(doublings);
+        size + self.random.below(size)
+    }
+}

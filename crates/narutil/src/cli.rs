@@ -1,0 +1,204 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use nixcache::compression::{Compression, EncodeOptions};
+use nixcache::hash::{Algorithm, Format};
+use nixcache::nar::Limits;
+
+/// Pack, inspect, hash, check and restore Nix archives (NARs).
+///
+/// `-` is standard input or output. Results go to standard output, everything else to standard error.
+///
+/// Exit status: 0 done, and the answer is yes; 1 the data is bad or the answer is no; 2 wrong usage; 3 it could not be
+/// done.
+#[derive(Debug, Parser)]
+#[command(name = "narutil", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Common {
+    /// Print results as JSON: one document, or with several targets one a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Show no progress and no summary.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Explain what is done; twice for more.
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// How many threads to use [default: the processors].
+    #[arg(long, short = 'j', global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// How many directories may stand around a node of an archive [default: 63, as in Nix].
+    #[arg(long, global = true, value_name = "N")]
+    max_depth: Option<usize>,
+    /// The store directory.
+    #[arg(long, global = true, value_name = "DIR", env = "NIX_STORE_DIR", default_value = "/nix/store")]
+    pub(crate) store_dir: String,
+}
+
+impl Common {
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.unwrap_or_else(processors)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let limits = Limits::default();
+        Limits { depth: self.max_depth.unwrap_or(limits.depth), ..limits }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a file, link or directory tree as an archive.
+    ///
+    /// Prints `HASH  SIZE  PATH` of the archive on standard error.
+    Pack(PackArgs),
+    /// Restore an archive.
+    ///
+    /// Prints `HASH  SIZE  PATH` of the archive on standard error. When it fails, nothing is left behind.
+    Unpack(UnpackArgs),
+    /// List what an archive contains.
+    Ls(LsArgs),
+    /// Print the contents of a file in an archive.
+    Cat(CatArgs),
+    /// Print `HASH  SIZE  PATH` of the archives of trees.
+    Hash(HashArgs),
+    /// Check that files are valid archives, with nothing after them: print `ok` or the error, a line each.
+    Check(CheckArgs),
+    /// Print which store paths are referred to in a tree.
+    Scan(ScanArgs),
+    /// Print a completion script for a shell.
+    Completions(CompletionsArgs),
+    /// Write the manual pages to a directory.
+    Man(ManArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PackArgs {
+    /// What to pack. A link is packed itself, not what it points to.
+    pub(crate) path: PathBuf,
+    /// Where to write the archive.
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub(crate) output: PathBuf,
+    /// Compress it: none, zstd, xz, bzip2, gzip, br or lz4, and a level.
+    #[arg(long, value_name = "ALGO[:LEVEL]", default_value = "none")]
+    pub(crate) compression: EncodeOptions,
+    /// Also write what it contains and where, as the `.ls` file of a binary cache.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) listing: Option<PathBuf>,
+}
+
+/// Where archives are read from.
+#[derive(Args, Debug)]
+pub(crate) struct Source {
+    /// How archives are compressed [default: told by their first bytes; br must be named].
+    #[arg(long, value_name = "ALGO")]
+    pub(crate) compression: Option<Compression>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UnpackArgs {
+    /// The archive.
+    pub(crate) nar: PathBuf,
+    /// What to make of it; must not exist.
+    pub(crate) dest: PathBuf,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Set modes to 0444 or 0555 and times to 1 second after the epoch, as in a Nix store.
+    #[arg(long)]
+    pub(crate) canonical: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LsArgs {
+    /// The archive.
+    pub(crate) nar: PathBuf,
+    /// What in it to list [default: its root].
+    pub(crate) path: Option<PathBuf>,
+    /// List everything below, too.
+    #[arg(long, short = 'R')]
+    pub(crate) recursive: bool,
+    /// Show type and x bit, size, name and link target.
+    #[arg(long, short)]
+    pub(crate) long: bool,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CatArgs {
+    /// The archive.
+    pub(crate) nar: PathBuf,
+    /// The file in it.
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HashArgs {
+    /// What to hash: trees, or archives with `--nar`.
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The paths are archives already; compressed ones are decompressed first.
+    #[arg(long)]
+    pub(crate) nar: bool,
+    /// How to write hashes: sri, nix32, base16 or base64.
+    #[arg(long, value_name = "FORMAT", default_value = "sri")]
+    pub(crate) format: Format,
+    /// How to hash: sha256, sha512, sha1, md5 or blake3.
+    #[arg(long, value_name = "ALGO", default_value = "sha256")]
+    pub(crate) algo: Algorithm,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// The archives.
+    #[arg(required = true)]
+    pub(crate) nars: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ScanArgs {
+    /// The tree in which to look.
+    pub(crate) path: PathBuf,
+    /// What to look for: store paths or their hash parts, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) candidates: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// For which shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Where to write them.
+    pub(crate) directory: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

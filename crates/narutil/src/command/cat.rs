@@ -1,0 +1,99 @@
+//! `narutil cat`
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use nixcache::nar::{Event, NodeKind, ReadError, Reader};
+
+use super::ls::{find, listing};
+use crate::cli::{CatArgs, Common};
+use crate::failure::{Failure, Result, Status};
+use crate::input::{BUFFER, Input};
+use crate::output::Output;
+
+/// How much of a file is kept in memory until the rest of its archive has turned out to be good.
+const SPOOL: usize = 16 << 20;
+
+pub(crate) fn run(common: &Common, args: &CatArgs) -> Result {
+    let input = Input::open(&args.nar)?;
+    let mut output = Output::create("-".as_ref())?;
+    if let Some(file) = input.seekable(&args.source)? {
+        copy(&mut member(common, args, file)?, &mut output, args)?;
+    } else {
+        copy(&mut stream(common, args, input)?, &mut output, args)?;
+    }
+    output.commit()?;
+    Ok(Status::Ok)
+}
+
+fn copy(source: &mut impl Read, output: &mut impl Write, args: &CatArgs) -> Result<()> {
+    io::copy(source, output).map_err(|error| Failure::reading(args.nar.display(), &error))?;
+    Ok(())
+}
+
+/// The file, by its place in an archive that can be sought in.
+fn member<'a>(common: &Common, args: &CatArgs, nar: &'a File) -> Result<impl Read + use<'a>> {
+    let listing = listing(common, &args.source, &args.nar)?;
+    let node = find(&listing, &args.nar, &args.path)?;
+    match node.kind() {
+        NodeKind::File { .. } => {
+            let member = node.open(nar).map_err(|error| Failure::reading(args.nar.display(), &error))?;
+            Ok(BufReader::with_capacity(BUFFER, member))
+        }
+        NodeKind::Symlink { target } => Err(not_a_file(args, &symlink(target))),
+        _ => Err(not_a_file(args, "a directory")),
+    }
+}
+
+/// The file, out of an archive that must be read from its start. All of the archive is read before the first byte is given
+/// out, since whatever follows may show that it is damaged.
+fn stream(common: &Common, args: &CatArgs, input: Input) -> Result<impl Read + use<>> {
+    let fail = |error: ReadError| Failure::nar(args.nar.display(), &error);
+    let wanted: Vec<&[u8]> =
+        args.path.as_os_str().as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+    let (archive, progress) = input.archive(common, &args.source)?;
+    let mut reader = Reader::with_limits(BufReader::with_capacity(BUFFER, archive), common.limits());
+    let mut spool = tempfile::SpooledTempFile::new(SPOOL);
+    let mut found = Err(Failure::bad(args.nar.display(), format_args!("has no entry \"{}\"", args.path.display())));
+    // How many directories are open, and how many of the outer ones lie on the way to the file.
+    let (mut open, mut on_the_way) = (0, 0);
+    while let Some(event) = reader.next().map_err(fail)? {
+        let (name, kind) = match event {
+            Event::Contents(_) => continue,
+            Event::End => {
+                open -= 1;
+                on_the_way = open.min(on_the_way);
+                continue;
+            }
+            Event::File { name, .. } => (name, Ok(())),
+            Event::Directory { name } => (name, Err(not_a_file(args, "a directory"))),
+            Event::Symlink { name, target } => (name, Err(not_a_file(args, &symlink(target)))),
+        };
+        let here = on_the_way == open && (open == 0 || wanted.get(open - 1) == Some(&name));
+        let is_directory = matches!(event, Event::Directory { .. });
+        if here && open == wanted.len() {
+            found = kind;
+            if found.is_ok() {
+                reader.copy_contents(&mut spool).map_err(fail)?;
+            }
+        }
+        if is_directory {
+            on_the_way += usize::from(here);
+            open += 1;
+        }
+    }
+    reader.expect_end().map_err(fail)?;
+    progress.finish();
+    found?;
+    spool.rewind().map_err(|error| Failure::failed(args.nar.display(), error))?;
+    Ok(spool)
+}
+
+fn not_a_file(args: &CatArgs, kind: &str) -> Failure {
+    Failure::bad(args.nar.display(), format_args!("\"{}\" is {kind}, not a file", args.path.display()))
+}
+
+fn symlink(target: &[u8]) -> String {
+    format!("a symlink to \"{}\"", target.escape_ascii())
+}

@@ -1,0 +1,29 @@
+//! `narutil check`
+
+use nixcache::nar::Observer;
+use serde_json::json;
+
+use super::observe;
+use crate::cli::{CheckArgs, Common};
+use crate::failure::{Status, for_each};
+use crate::output::print;
+
+pub(crate) fn run(common: &Common, args: &CheckArgs) -> Status {
+    for_each(&args.nars, |path| {
+        let fault = match observe(common, &args.source, path, Observer::new()) {
+            Ok(_) => None,
+            // What is wrong with the data is this command's answer, not its failure.
+            Err(failure) if failure.status == Status::Bad => Some(failure.message),
+            Err(failure) => return Err(failure),
+        };
+        let line = match &fault {
+            _ if common.json => {
+                json!({ "path": path.to_string_lossy(), "ok": fault.is_none(), "error": fault }).to_string()
+            }
+            None => "ok".to_owned(),
+            Some(fault) => fault.clone(),
+        };
+        print(line.as_bytes())?;
+        Ok(if fault.is_none() { Status::Ok } else { Status::Bad })
+    })
+}

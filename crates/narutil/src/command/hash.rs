@@ -1,0 +1,40 @@
+//! `narutil hash`
+
+use std::io;
+use std::path::Path;
+
+use nixcache::nar::Observation;
+
+use super::{hash_line, hashing, observe, packer};
+use crate::cli::{Common, HashArgs};
+use crate::failure::{Failure, Result, Status, for_each};
+use crate::output::print;
+use crate::progress::Progress;
+
+pub(crate) fn run(common: &Common, args: &HashArgs) -> Status {
+    for_each(&args.paths, |path| {
+        // What is not an archive is refused: a hash of it would be of no use.
+        let seen = if args.nar {
+            observe(common, &args.source, path, hashing(args.algo)?)?
+        } else {
+            tree(common, args, path)?
+        };
+        for hash in &seen.hashes {
+            print(&hash_line(common, hash, args.format, seen.size, path))?;
+        }
+        Ok(Status::Ok)
+    })
+}
+
+fn tree(common: &Common, args: &HashArgs, path: &Path) -> Result<Observation> {
+    let progress = Progress::new(common, path.display().to_string(), None);
+    let observer = hashing(args.algo)?;
+    let packer = packer(common);
+    let seen = if progress.is_shown() {
+        packer.pack(path, progress.count(io::sink()), observer)
+    } else {
+        packer.observe(path, observer)
+    };
+    progress.finish();
+    seen.map_err(|error| Failure::packing(&error))
+}

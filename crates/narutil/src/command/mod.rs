@@ -1,0 +1,55 @@
+//! The commands, one file each.
+
+pub(crate) mod cat;
+pub(crate) mod check;
+pub(crate) mod generate;
+pub(crate) mod hash;
+pub(crate) mod ls;
+pub(crate) mod pack;
+pub(crate) mod scan;
+pub(crate) mod unpack;
+
+use std::path::Path;
+
+use nixcache::hash::{Algorithm, Format, Hash};
+use nixcache::nar::{Observation, Observer, Packer};
+use serde_json::json;
+
+use crate::cli::{Common, Source};
+use crate::failure::{Failure, Result};
+use crate::input::Input;
+
+fn packer(common: &Common) -> Packer {
+    Packer::new().threads(common.threads()).limits(common.limits())
+}
+
+/// An observer that hashes.
+fn hashing(algorithm: Algorithm) -> Result<Observer> {
+    Observer::new().hash(algorithm).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// Shows an archive, which may be compressed, to `observer`.
+fn observe(common: &Common, source: &Source, path: &Path, observer: Observer) -> Result<Observation> {
+    let (archive, progress) = Input::open(path)?.archive(common, source)?;
+    let seen = observer.check(common.limits()).read(archive);
+    progress.finish();
+    seen.map_err(|error| Failure::nar(path.display(), &error))
+}
+
+/// A line of `HASH  SIZE  PATH`, or the same as JSON.
+fn hash_line(common: &Common, hash: &Hash, format: Format, size: u64, path: &Path) -> Vec<u8> {
+    if common.json {
+        let hash = hash.display(format).to_string();
+        return json!({ "path": path.to_string_lossy(), "hash": hash, "size": size }).to_string().into_bytes();
+    }
+    let mut line = format!("{}  {size}  ", hash.display(format)).into_bytes();
+    line.extend_from_slice(path.as_os_str().as_encoded_bytes());
+    line
+}
+
+/// Says on stderr what was packed or unpacked.
+fn summary(common: &Common, seen: &Observation, path: &Path) {
+    if let Some(hash) = seen.hashes.first() {
+        eprintln!("{}", String::from_utf8_lossy(&hash_line(common, hash, Format::Sri, seen.size, path)));
+    }
+}

@@ -1,0 +1,20 @@
+//! `narutil unpack`
+
+use nixcache::hash::Algorithm;
+use nixcache::nar::{Observer, Unpacker};
+
+use super::{hashing, summary};
+use crate::cli::{Common, UnpackArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::input::Input;
+
+pub(crate) fn run(common: &Common, args: &UnpackArgs) -> Result {
+    let observer = if common.quiet { Observer::new() } else { hashing(Algorithm::Sha256)? };
+    let unpacker = Unpacker::new().limits(common.limits()).threads(common.threads()).canonical(args.canonical);
+    let (archive, progress) = Input::open(&args.nar)?.archive(common, &args.source)?;
+    let seen = unpacker.unpack(archive, &args.dest, observer);
+    progress.finish();
+    let seen = seen.map_err(|error| Failure::unpacking(args.nar.display(), &error))?;
+    summary(common, &seen, &args.dest);
+    Ok(Status::Ok)
+}

@@ -1,0 +1,85 @@
+//! Archives to read: files or standard input, compressed or not.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use nixcache::compression::{Compression, DecodeOptions, Decoder};
+
+use crate::cli::{Common, Source};
+use crate::failure::{Failure, Result};
+use crate::progress::{Counted, Progress};
+
+/// How much is read at once. Reads of this size measured as fast as larger ones.
+pub(crate) const BUFFER: usize = 256 << 10;
+
+/// An archive's bytes, decompressed.
+pub(crate) type Archive = Decoder<Counted<BufReader<Box<dyn Read + Send>>>>;
+
+/// The file to read from.
+pub(crate) struct Input {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Option<File>,
+}
+
+impl Input {
+    /// Opens `path`, `-` being standard input.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let fail = |error: io::Error| Failure::failed(path.display(), error);
+        if path.as_os_str() == "-" {
+            return Ok(Self { path: path.to_owned(), file: None });
+        }
+        let file = File::open(path).map_err(fail)?;
+        if file.metadata().map_err(fail)?.is_dir() {
+            return Err(fail(io::ErrorKind::IsADirectory.into()));
+        }
+        Ok(Self { path: path.to_owned(), file: Some(file) })
+    }
+
+    /// Reads it, decompressed, with progress.
+    pub(crate) fn archive(self, common: &Common, source: &Source) -> Result<(Archive, Progress)> {
+        let total = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
+        let progress = Progress::new(common, self.path.display().to_string(), total.map(|metadata| metadata.len()));
+        let reader: Box<dyn Read + Send> = match self.file {
+            Some(file) => Box::new(file),
+            None => Box::new(io::stdin()),
+        };
+        let reader = progress.count(BufReader::with_capacity(BUFFER, reader));
+        let threads = u32::try_from(common.threads().get()).unwrap_or(u32::MAX);
+        let options = DecodeOptions { threads, ..DecodeOptions::default() };
+        let decoder = match source.compression {
+            Some(compression) => Decoder::new(reader, compression, &options),
+            None => Decoder::detect(reader, &options),
+        };
+        let decoder = decoder.map_err(|error| Failure::decoding(self.path.display(), &error))?;
+        tracing::info!("{}: compression {}", self.path.display(), decoder.compression());
+        Ok((decoder, progress))
+    }
+
+    /// The file, to seek in, if it is one and holds an archive that is not compressed.
+    pub(crate) fn seekable(&self, source: &Source) -> Result<Option<&File>> {
+        use std::os::unix::fs::FileExt;
+        let fail = |error: io::Error| Failure::failed(self.path.display(), error);
+        let Some(file) = &self.file else { return Ok(None) };
+        if !file.metadata().map_err(fail)?.is_file() {
+            return Ok(None);
+        }
+        let mut head = [0; Compression::DETECT_LEN];
+        let len = file.read_at(&mut head, 0).map_err(fail)?;
+        let compression = source.compression.or_else(|| Compression::detect(&head[..len]));
+        Ok((compression == Some(Compression::None)).then_some(file))
+    }
+}
+
+/// Reads the lines of a text file.
+pub(crate) fn lines(path: &Path) -> Result<Vec<String>> {
+    let fail = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidData => Failure::bad(path.display(), "is not UTF-8"),
+        _ => Failure::failed(path.display(), error),
+    };
+    let reader: Box<dyn Read> = match Input::open(path)?.file {
+        Some(file) => Box::new(file),
+        None => Box::new(io::stdin()),
+    };
+    BufReader::new(reader).lines().collect::<io::Result<_>>().map_err(fail)
+}

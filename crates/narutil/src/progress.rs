@@ -1,0 +1,83 @@
+//! A bar on a terminal, for work that takes a while.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::Common;
+
+/// Counts bytes. Draws nothing unless stderr is a terminal, and nothing in the first moments.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// Shows `what` is worked on, of `total` bytes if that is known.
+    pub(crate) fn new(common: &Common, what: impl Into<String>, total: Option<u64>) -> Self {
+        if common.quiet || !io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        let template = match total {
+            Some(_) => "{wide_msg} {bytes:>10} / {total_bytes:<10} {bytes_per_sec:>12} {bar:20} {eta:>4}",
+            None => "{wide_msg} {bytes:>10} {bytes_per_sec:>12} {elapsed:>4}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(what.into());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    /// Counts what is read from `source`, or written to it.
+    pub(crate) fn count<T>(&self, source: T) -> Counted<T> {
+        Counted { inner: source, progress: self.clone() }
+    }
+
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.0.is_hidden()
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A reader or writer whose bytes are counted.
+#[derive(Debug)]
+pub(crate) struct Counted<T> {
+    inner: T,
+    progress: Progress,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.progress.0.inc(read as u64);
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.inner.consume(len);
+        self.progress.0.inc(len as u64);
+    }
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.progress.0.inc(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -1,0 +1,159 @@
+use std::io;
+
+use super::Compression;
+
+/// Why something could not be compressed or decompressed.
+///
+/// [`Decoder`](super::Decoder) hands these out inside [`io::Error`]; [`Error::of`] finds them there. What the
+/// reader or writer underneath reported is passed on as it came.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The name belongs to no known compression.
+    #[error("unknown compression \"{name}\"; known are none, zstd, xz, bzip2, gzip, br, lz4, lzip and lzma")]
+    UnknownName {
+        /// The name, escaped and cut to a bound.
+        name: String,
+    },
+    /// The content begins like no known compression, nor like a NAR.
+    #[error(
+        "neither a NAR nor compressed in a way that can be recognised (begins with \"{head}\"); brotli must be named"
+    )]
+    Unrecognised {
+        /// The first bytes, escaped.
+        head: String,
+    },
+    /// The codec was left out when this program was built.
+    #[error("{compression} is not compiled in; build with nixcache's feature \"{feature}\"")]
+    NotCompiledIn {
+        /// The compression asked for.
+        compression: Compression,
+        /// The feature that brings it.
+        feature: &'static str,
+    },
+    /// The compression can be read, but not written.
+    #[error("{compression} can be read, but not written; choose another, such as zstd or xz")]
+    ReadOnly {
+        /// The compression asked for.
+        compression: Compression,
+    },
+    /// The level is out of the compression's range, or not a number.
+    #[error("{compression} has no level \"{level}\"; {}", levels(*compression))]
+    Level {
+        /// The compression asked for.
+        compression: Compression,
+        /// The level asked for, escaped and cut to a bound.
+        level: String,
+    },
+    /// The decompressed data is larger than [`DecodeOptions::max_size`](super::DecodeOptions::max_size).
+    #[error("decompresses to more than the {max_size} bytes expected")]
+    TooLarge {
+        /// The size that was passed, in bytes.
+        max_size: u64,
+    },
+    /// The data needs a larger window than [`DecodeOptions::max_window`](super::DecodeOptions::max_window).
+    #[error("this {compression} stream needs more memory to decompress than the window of {max_window} bytes allowed")]
+    WindowTooLarge {
+        /// The compression of the input.
+        compression: Compression,
+        /// The window that was allowed, in bytes.
+        max_window: u64,
+    },
+    /// The input ends in the middle.
+    #[error("the {compression} stream is cut short, after {produced} decompressed bytes")]
+    Truncated {
+        /// The compression of the input.
+        compression: Compression,
+        /// How many bytes had been decompressed.
+        produced: u64,
+    },
+    /// The input is damaged, of another compression, or followed by something else.
+    #[error("bad {compression} data after {produced} decompressed bytes: {reason}")]
+    Corrupt {
+        /// The compression of the input.
+        compression: Compression,
+        /// How many bytes had been decompressed.
+        produced: u64,
+        /// What the codec found wrong.
+        reason: String,
+    },
+    /// The decoder was read from again after one of the errors above, which it had reported already.
+    #[error("decompression had failed already")]
+    FailedBefore,
+    /// The codec could not be set up: for want of memory or threads.
+    #[error("cannot set up {compression}: {reason}")]
+    Setup {
+        /// The compression asked for.
+        compression: Compression,
+        /// What the codec said.
+        reason: String,
+    },
+    /// The input could not be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Error {
+    /// Finds an error of this module inside an [`io::Error`].
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use nixcache::compression::{Compression, DecodeOptions, Decoder, Error};
+    ///
+    /// let options = DecodeOptions { max_size: 3, ..DecodeOptions::default() };
+    /// let mut decoder = Decoder::new(&b"four"[..], Compression::None, &options)?;
+    /// let error = decoder.read_to_end(&mut Vec::new()).unwrap_err();
+    /// assert!(matches!(Error::of(&error), Some(Error::TooLarge { max_size: 3 })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    pub(super) fn unknown_name(name: &str) -> Self {
+        Self::UnknownName { name: quote(name.as_bytes()) }
+    }
+
+    pub(super) fn unrecognised(head: &[u8]) -> Self {
+        Self::Unrecognised { head: quote(head) }
+    }
+
+    pub(super) fn level(compression: Compression, level: &str) -> Self {
+        Self::Level { compression, level: quote(level.as_bytes()) }
+    }
+
+    pub(super) fn not_compiled_in(compression: Compression) -> Self {
+        Self::NotCompiledIn { compression, feature: compression.feature() }
+    }
+}
+
+/// Wraps the error, with the kind that callers of [`Read`](io::Read) and [`Write`](io::Write) go by.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error {
+            Error::Io(inner) => return inner,
+            Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            Error::TooLarge { .. } => io::ErrorKind::FileTooLarge,
+            Error::WindowTooLarge { .. } => io::ErrorKind::OutOfMemory,
+            Error::NotCompiledIn { .. } | Error::ReadOnly { .. } => io::ErrorKind::Unsupported,
+            Error::UnknownName { .. } | Error::Level { .. } => io::ErrorKind::InvalidInput,
+            Error::Unrecognised { .. } | Error::Corrupt { .. } => io::ErrorKind::InvalidData,
+            Error::FailedBefore | Error::Setup { .. } => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+fn levels(compression: Compression) -> String {
+    match compression.levels() {
+        Some(range) => format!("its levels are {} to {}", range.start(), range.end()),
+        None => "it has no levels".to_owned(),
+    }
+}
+
+/// Escaped, and at most 32 bytes of the input: it may be hostile.
+fn quote(bytes: &[u8]) -> String {
+    const MAX: usize = 32;
+    let shown = bytes.get(..MAX).unwrap_or(bytes).escape_ascii();
+    format!("{shown}{}", if bytes.len() > MAX { "…" } else { "" })
+}

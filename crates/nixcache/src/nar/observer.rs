@@ -1,0 +1,133 @@
+//! Everything that one pass over an archive can tell.
+
+use std::io::{self, Read};
+
+use super::decoder::Decoder;
+use super::error::Error;
+use super::grammar::Limits;
+use super::listing::{Listing, ListingBuilder};
+use super::reader::ReadError;
+use super::scan::{Candidates, Scanner};
+use crate::hash::{self, Algorithm, Hash, Hasher};
+
+/// Watches the bytes of an archive go by, wherever they come from or go to: hashes them, lists what they contain, finds
+/// references in them. Nothing needs a second pass.
+///
+/// ```
+/// # use nixcache::{hash::Algorithm, nar::{Observer, Writer}};
+/// # let mut writer = Writer::new(Vec::new());
+/// # writer.file(b"", false, b"contents")?;
+/// # let nar = writer.finish()?;
+/// let mut observer = Observer::new().hash(Algorithm::Sha256)?;
+/// for chunk in nar.chunks(100) {
+///     observer.update(chunk)?;
+/// }
+/// assert_eq!(observer.finish()?.size, nar.len() as u64);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Observer {
+    size: u64,
+    hashers: Vec<Hasher>,
+    decoder: Option<Decoder>,
+    listing: Option<ListingBuilder>,
+    scanner: Option<Scanner>,
+}
+
+/// What an [`Observer`] saw.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Observation {
+    /// How many bytes the archive has.
+    pub size: u64,
+    /// Its hashes, in the order in which they were asked for.
+    pub hashes: Vec<Hash>,
+    /// What it contains, if that was asked for.
+    pub listing: Option<Listing>,
+    /// Which candidates occur in it, as their positions among the candidates; none if that was not asked for.
+    pub references: Vec<usize>,
+}
+
+impl Observer {
+    /// Sees the size only.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Also hashes. May be given several times.
+    pub fn hash(mut self, algorithm: Algorithm) -> Result<Self, hash::Error> {
+        self.hashers.push(Hasher::new(algorithm)?);
+        Ok(self)
+    }
+
+    /// Also checks that the bytes are one archive within `limits`, and nothing else.
+    #[must_use]
+    pub fn check(mut self, limits: Limits) -> Self {
+        self.decoder = Some(Decoder::with_limits(limits));
+        self
+    }
+
+    /// Also lists the contents, and checks as [`check`](Self::check) does, within the default limits unless that was
+    /// called with others before.
+    #[must_use]
+    pub fn listing(mut self) -> Self {
+        self.decoder.get_or_insert_default();
+        self.listing = Some(ListingBuilder::new());
+        self
+    }
+
+    /// Also looks for references to `candidates`.
+    #[must_use]
+    pub fn references(mut self, candidates: &Candidates) -> Self {
+        self.scanner = Some(Scanner::new(candidates));
+        self
+    }
+
+    /// Sees the next bytes. An error if they are to be checked and are no archive, or follow one.
+    pub fn update(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        self.size += chunk.len() as u64;
+        for hasher in &mut self.hashers {
+            hasher.update(chunk);
+        }
+        if let Some(scanner) = &mut self.scanner {
+            scanner.update(chunk);
+        }
+        if let Some(decoder) = &mut self.decoder {
+            let mut rest = chunk;
+            while let Some(event) = decoder.advance(&mut rest)? {
+                if let Some(listing) = &mut self.listing {
+                    listing.push(&decoder.named(event), decoder.offset());
+                }
+            }
+            if !rest.is_empty() {
+                return Err(Error::Trailing { offset: decoder.offset() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees all that `source` holds.
+    pub fn read(mut self, mut source: impl Read) -> Result<Observation, ReadError> {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => return Ok(self.finish()?),
+                Ok(len) => self.update(&buffer[..len])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(ReadError::Io { offset: self.size, source }),
+            }
+        }
+    }
+
+    /// Says what was seen. An error if the bytes are to be checked and the archive has not ended.
+    pub fn finish(self) -> Result<Observation, Error> {
+        self.decoder.as_ref().map_or(Ok(()), Decoder::finish)?;
+        Ok(Observation {
+            size: self.size,
+            hashes: self.hashers.into_iter().map(Hasher::finish).collect(),
+            listing: self.listing.map(ListingBuilder::finish),
+            references: self.scanner.map_or_else(Vec::new, Scanner::finish),
+        })
+    }
+}

@@ -1,0 +1,470 @@
+//! From a tree on disk to its archive.
+//!
+//! One thread walks the directories in the archive's order and cuts the tree into batches; others read the files of
+//! several batches ahead; whoever takes the chunks gets them in order. What is read ahead is bounded, so memory does not
+//! depend on the tree. Everything is opened relative to its directory's descriptor and no link is followed, so a tree
+//! that changes underneath gives an error or an archive of what was there, never of something elsewhere.
+
+mod read;
+mod walk;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use rustix::fs::{AtFlags, FileType, Mode};
+use thiserror::Error;
+
+use self::read::{BatchReader, Gone, Pool, Stop};
+use self::walk::{Item, Walk};
+use super::encoder::{EncodeError, Encoder};
+use super::event::Event;
+use super::grammar::Limits;
+use super::listing::{Listing, ListingBuilder};
+use super::observer::{Observation, Observer};
+
+/// Why a tree could not be packed. Paths begin with the root as it was given.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// The operating system refused something.
+    #[error("{}: {what}: {source}", path.display())]
+    Io {
+        /// Of which file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The refusal.
+        source: io::Error,
+    },
+    /// A socket, device or pipe: an archive cannot hold those.
+    #[error("{}: is a {kind}, which an archive cannot hold", path.display())]
+    Unsupported {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        kind: EntryKind,
+    },
+    /// A file changed its size while it was read: pack the tree again once nothing writes to it.
+    #[error("{}: changed its size from {size} bytes while it was read", path.display())]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+        /// Its size when it was opened.
+        size: u64,
+    },
+    /// Two names become equal once the case hack's suffix is cut off.
+    #[error("{}: has the same name as {} in the archive", path.display(), other.display())]
+    CaseHack {
+        /// One of them.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
+    /// Something that the [`Limits`] do not allow, and Nix would refuse to read.
+    #[error("{}: {what} {value} exceeds the limit of {limit}", path.display())]
+    Limit {
+        /// Which file.
+        path: PathBuf,
+        /// Which limit.
+        what: &'static str,
+        /// What was found.
+        value: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The archive is larger than the [`Limits`] allow, or could not be observed.
+    #[error(transparent)]
+    Nar(#[from] super::error::Error),
+    /// The sizes do not add up to an archive.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The sink failed.
+    #[error("cannot write the archive: {0}")]
+    Write(#[source] io::Error),
+}
+
+impl PackError {
+    fn io(path: &Path, what: &'static str, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), what, source }
+    }
+}
+
+/// What a file in a tree is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character or block device.
+    Device,
+    /// Something else.
+    Unknown,
+}
+
+impl EntryKind {
+    fn of(file_type: FileType) -> Self {
+        match file_type {
+            FileType::Directory => Self::Directory,
+            FileType::RegularFile => Self::File,
+            FileType::Symlink => Self::Symlink,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
+            FileType::CharacterDevice | FileType::BlockDevice => Self::Device,
+            FileType::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for EntryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "directory",
+            Self::File => "file",
+            Self::Symlink => "symlink",
+            Self::Fifo => "pipe",
+            Self::Socket => "socket",
+            Self::Device => "device",
+            Self::Unknown => "file of unknown type",
+        })
+    }
+}
+
+/// An entry that a filter decides about.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Its path below the root.
+    pub path: &'a Path,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+type Filter = Arc<dyn Fn(&Entry<'_>) -> bool + Send + Sync>;
+
+/// How to pack a tree.
+///
+/// ```
+/// use nixcache::hash::Algorithm;
+/// use nixcache::nar::{Observer, Packer};
+///
+/// # let tree = tempfile::tempdir()?;
+/// # std::fs::write(tree.path().join("file"), "contents")?;
+/// let mut nar = Vec::new();
+/// let observer = Observer::new().hash(Algorithm::Sha256)?.listing();
+/// let seen = Packer::new().pack(tree.path(), &mut nar, observer)?;
+/// assert_eq!(seen.size, nar.len() as u64);
+/// println!("{}", seen.hashes[0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Packer {
+    limits: Limits,
+    threads: NonZeroUsize,
+    case_hack: bool,
+    filter: Option<Filter>,
+}
+
+impl fmt::Debug for Packer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packer")
+            .field("limits", &self.limits)
+            .field("threads", &self.threads)
+            .field("case_hack", &self.case_hack)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Packer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Packer {
+    /// Packs as Nix does, reading with as many threads as there are processors.
+    #[must_use]
+    pub fn new() -> Self {
+        let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self { limits: Limits::default(), threads, case_hack: false, filter: None }
+    }
+
+    /// Other limits than Nix's.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How many threads read files.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Whether to cut names at `~nix~case~hack~`, as Nix does by default on macOS, where unpacking adds it.
+    #[must_use]
+    pub fn case_hack(mut self, case_hack: bool) -> Self {
+        self.case_hack = case_hack;
+        self
+    }
+
+    /// Leaves out every entry, with all below it, for which `keep` is false. The root is always kept.
+    #[must_use]
+    pub fn filter(mut self, keep: impl Fn(&Entry<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Arc::new(keep));
+        self
+    }
+
+    /// Packs the tree at `path` into `sink`, in one pass that `observer` sees too. Reading, observing and writing overlap.
+    pub fn pack(&self, path: &Path, mut sink: impl Write, observer: Observer) -> Result<Observation, PackError> {
+        let (sender, receiver) = sync_channel::<Bytes>(SLOT_CHUNKS);
+        thread::scope(|scope| {
+            let observing = scope.spawn(move || {
+                let mut observer = observer;
+                receiver.iter().try_for_each(|chunk| observer.update(&chunk)).and_then(|()| observer.finish())
+            });
+            let written = self.chunks(path).and_then(|mut chunks| {
+                chunks.try_for_each(|chunk| {
+                    let chunk = chunk?;
+                    sink.write_all(&chunk).map_err(PackError::Write)?;
+                    // Fails if observing failed, which is then the error that is reported.
+                    let _ = sender.send(chunk);
+                    Ok(())
+                })
+            });
+            drop(sender);
+            let seen = observing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            written?;
+            sink.flush().map_err(PackError::Write)?;
+            Ok(seen?)
+        })
+    }
+
+    /// Shows the archive of the tree at `path` to `observer`, and writes it nowhere.
+    pub fn observe(&self, path: &Path, mut observer: Observer) -> Result<Observation, PackError> {
+        for chunk in self.chunks(path)? {
+            observer.update(&chunk?)?;
+        }
+        Ok(observer.finish()?)
+    }
+
+    /// The archive of the tree at `path`, in chunks, for whoever sends it on. They are read ahead by other threads, which
+    /// end when the iterator is dropped.
+    pub fn chunks(&self, path: &Path) -> Result<Chunks, PackError> {
+        Chunks::start(self, path)
+    }
+
+    /// The exact size of the archive, and its listing with offsets, from metadata alone: no contents are read.
+    pub fn measure(&self, path: &Path) -> Result<(u64, Listing), PackError> {
+        let mut encoder = Encoder::with_limits(self.limits);
+        let mut listing = ListingBuilder::new();
+        let mut add = |event: Event<&[u8], u64>| -> Result<(), PackError> {
+            encoder.encode(event)?;
+            listing.push(&event, encoder.offset());
+            if let Event::File { size, .. } = event {
+                encoder.encode(Event::Contents(size))?;
+            }
+            Ok(())
+        };
+        for item in Walk::new(self.clone(), path) {
+            match item? {
+                Item::Directory { name } => {
+                    add(Event::Directory { name: name.as_ref().map_or(b"", |name| name.in_archive()) })?;
+                }
+                Item::End { .. } => add(Event::End)?,
+                Item::Leaf { directory, name, nested } => {
+                    let fail = |error: rustix::io::Errno| {
+                        PackError::io(&directory.path_of(&name.on_disk), "cannot look at", error.into())
+                    };
+                    let archived = if nested { name.in_archive() } else { b"" };
+                    if name.kind == EntryKind::Symlink {
+                        let target =
+                            rustix::fs::readlinkat(directory.fd(), &*name.on_disk, Vec::new()).map_err(fail)?;
+                        add(Event::Symlink { name: archived, target: target.as_bytes() })?;
+                        continue;
+                    }
+                    let metadata =
+                        rustix::fs::statat(directory.fd(), &*name.on_disk, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+                    match EntryKind::of(FileType::from_raw_mode(metadata.st_mode)) {
+                        EntryKind::File => add(Event::File {
+                            name: archived,
+                            executable: metadata.st_mode & Mode::XUSR.as_raw_mode() != 0,
+                            size: metadata.st_size.cast_unsigned(),
+                        })?,
+                        kind => return Err(PackError::Unsupported { path: directory.path_of(&name.on_disk), kind }),
+                    }
+                }
+            }
+        }
+        encoder.finish()?;
+        Ok((encoder.offset(), listing.finish()))
+    }
+}
+
+/// Packs the tree at `path` into `sink` as `nix-store --dump` does, and says how many bytes that were.
+pub fn pack(path: impl AsRef<Path>, sink: impl Write) -> Result<u64, PackError> {
+    Ok(Packer::new().pack(path.as_ref(), sink, Observer::new())?.size)
+}
+
+/// The exact size of the archive of the tree at `path`, in bytes, and its listing: see [`Packer::measure`].
+pub fn measure(path: impl AsRef<Path>) -> Result<(u64, Listing), PackError> {
+    Packer::new().measure(path.as_ref())
+}
+
+/// How many items a batch has at most: enough that handing it over costs nothing beside reading it, few enough that the
+/// directories that it keeps open do not matter.
+const BATCH: usize = 64;
+
+/// How many chunks of one batch are read ahead. More only come with large files.
+const SLOT_CHUNKS: usize = 4;
+
+/// Where a batch's chunks come out.
+type Slot = Receiver<Result<Bytes, PackError>>;
+
+struct Job {
+    items: Vec<Item>,
+    chunks: SyncSender<Result<Bytes, PackError>>,
+}
+
+/// The chunks of an archive that is being packed. Ends after the first error.
+#[derive(Debug)]
+pub struct Chunks {
+    slots: Option<Receiver<Slot>>,
+    current: Option<Slot>,
+    threads: VecDeque<JoinHandle<()>>,
+    size: u64,
+    limit: u64,
+}
+
+impl Chunks {
+    fn start(packer: &Packer, path: &Path) -> Result<Self, PackError> {
+        let readers = packer.threads.get();
+        let (slot_sender, slots) = sync_channel(2 * readers + 2);
+        let (job_sender, jobs) = sync_channel::<Job>(2 * readers + 2);
+        let jobs = Arc::new(Mutex::new(jobs));
+        let pool = Pool::default();
+        let mut chunks =
+            Self { slots: Some(slots), current: None, threads: VecDeque::new(), size: 0, limit: packer.limits.size };
+        let walk = Walk::new(packer.clone(), path);
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
+            spawned.map_err(|error| PackError::io(path, "cannot start a thread", error))
+        };
+        chunks.threads.push_back(spawn("nar-walk", Box::new(move || cut(walk, &slot_sender, &job_sender)))?);
+        for _ in 0..readers {
+            let (jobs, pool, limits) = (Arc::clone(&jobs), pool.clone(), packer.limits);
+            chunks.threads.push_back(spawn("nar-read", Box::new(move || read_jobs(&jobs, &pool, &limits)))?);
+        }
+        Ok(chunks)
+    }
+
+    fn next_chunk(&mut self) -> Option<Result<Bytes, PackError>> {
+        loop {
+            if let Some(slot) = &self.current
+                && let Ok(chunk) = slot.recv()
+            {
+                return Some(chunk);
+            }
+            self.current = Some(self.slots.as_ref()?.recv().ok()?);
+        }
+    }
+
+    /// Ends the threads: without receivers, their next send fails.
+    fn stop(&mut self) {
+        self.slots = None;
+        self.current = None;
+        for thread in self.threads.drain(..) {
+            if let Err(panic) = thread.join()
+                && !thread::panicking()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = Result<Bytes, PackError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut next = self.next_chunk();
+        if let Some(Ok(chunk)) = &next {
+            self.size += chunk.len() as u64;
+            if self.size > self.limit {
+                let (value, limit) = (self.size, self.limit);
+                let error = super::error::Error::Limit { offset: value, what: "the size of the archive", value, limit };
+                next = Some(Err(error.into()));
+            }
+        }
+        if !matches!(next, Some(Ok(_))) {
+            self.stop();
+        }
+        next
+    }
+}
+
+impl std::iter::FusedIterator for Chunks {}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Cuts the walk into batches. Their slots go out in the archive's order.
+fn cut(mut walk: Walk, slots: &SyncSender<Slot>, jobs: &SyncSender<Job>) {
+    loop {
+        let mut items = Vec::with_capacity(BATCH);
+        let mut error = None;
+        for item in walk.by_ref().take(BATCH) {
+            match item {
+                Ok(item) => items.push(item),
+                Err(failed) => error = Some(failed),
+            }
+        }
+        let last = items.len() < BATCH;
+        let (chunks, slot) = sync_channel(SLOT_CHUNKS);
+        if slots.send(slot).is_err() || jobs.send(Job { items, chunks }).is_err() {
+            return;
+        }
+        if let Some(error) = error {
+            let (failure, slot) = sync_channel(1);
+            let _ = failure.send(Err(error));
+            let _ = slots.send(slot);
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// Reads batches, one after the other, until there are no more or nobody takes them.
+fn read_jobs(jobs: &Mutex<Receiver<Job>>, pool: &Pool, limits: &Limits) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { items, chunks }) = job else { return };
+        let emit = |chunk| chunks.send(Ok(chunk)).map_err(|_| Gone);
+        match BatchReader::new(pool, limits, emit).read(&items) {
+            Ok(()) => {}
+            Err(Stop::Gone) => return,
+            Err(Stop::Error(error)) => {
+                let _ = chunks.send(Err(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! From an archive to a tree on disk.
+//!
+//! The calling thread reads the archive in chunks, decodes it, and makes the directories and links. Files go to other
+//! threads in batches, with contents that are parts of the chunks; so many chunks are in use at most, whatever the
+//! archive holds, and what it claims of sizes is never believed. Meanwhile another thread shows the chunks to an
+//! [`Observer`], which may hash them.
+//!
+//! Every entry is made relative to its directory's descriptor and never in the place of another one, and a directory is
+//! only entered if it is no link. So nothing is ever made behind a link, whatever the archive says and whoever exchanges
+//! directories for links meanwhile. (Who may write in the tree can still move its directories, and what comes into
+//! them, to other places where he may write: no program can prevent that.)
+//!
+//! The tree grows under a hidden name beside the destination, `.nixcache-unpack-…`, and is renamed once it is complete:
+//! whoever kills the process leaves nothing at the destination. After an error what was written is removed.
+
+mod case_hack;
+mod crew;
+mod pool;
+mod staging;
+mod tree;
+
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use self::crew::Crew;
+use self::pool::{Chunks, Pool};
+use self::staging::Staging;
+use self::tree::{Finish, Tree};
+use super::decoder::Decoder;
+use super::error::Error;
+use super::grammar::Limits;
+use super::observer::{Observation, Observer};
+
+/// Why an archive could not be unpacked. Paths begin with the destination as it was given.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum UnpackError {
+    /// What was read is not a NAR, or something follows it.
+    #[error(transparent)]
+    Nar(#[from] Error),
+    /// The archive could not be read.
+    #[error("cannot read the archive at byte {offset}: {source}")]
+    Read {
+        /// How many bytes were read before.
+        offset: u64,
+        /// The failure.
+        source: io::Error,
+    },
+    /// A destination that cannot be made.
+    #[error("{}: {reason}", shown(path))]
+    Destination {
+        /// The destination.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The destination exists, if only as a link that leads nowhere: remove it, or choose another one.
+    #[error("{}: File exists, and unpacking replaces nothing", shown(path))]
+    Exists {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("{}: {what}: {source}", shown(path))]
+    Io {
+        /// Of which file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The refusal.
+        source: io::Error,
+    },
+    /// The case hack would give an entry a name that another entry has.
+    #[error("{}: has the name that the case hack gives to {other}", shown(path))]
+    CaseHack {
+        /// The entry that has the name.
+        path: PathBuf,
+        /// The entry that would be given it, as the archive names it.
+        other: super::Quoted,
+    },
+    /// Unpacking failed, and so did removing what was written until then.
+    #[error("{error}; what was written is left in {}: {source}", shown(left))]
+    NotRemoved {
+        /// Why unpacking failed.
+        error: Box<UnpackError>,
+        /// What is left, under its temporary name.
+        left: PathBuf,
+        /// Why it could not be removed.
+        source: io::Error,
+    },
+}
+
+impl UnpackError {
+    fn io(path: PathBuf, what: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Io { path, what, source: source.into() }
+    }
+}
+
+/// A path as errors show it: in quotes, control characters escaped, and without its middle if it is very long, since most
+/// of it may come from the archive.
+fn shown(path: &Path) -> String {
+    const END: usize = 256;
+    #[expect(clippy::unnecessary_debug_formatting, reason = "`display` would let control characters through")]
+    let text = format!("{path:?}");
+    let len = text.chars().count();
+    if len <= 2 * END {
+        return text;
+    }
+    text.chars().take(END).chain(['…']).chain(text.chars().skip(len - END)).collect()
+}
+
+/// How to unpack an archive.
+///
+/// ```
+/// use std::path::Path;
+/// use nixcache::hash::Algorithm;
+/// use nixcache::nar::{Observer, Unpacker};
+///
+/// # use nixcache::nar::Writer;
+/// # let mut writer = Writer::new(Vec::new());
+/// # writer.directory(b"")?;
+/// # writer.file(b"hello", false, b"Hello, NAR!\n")?;
+/// # writer.end()?;
+/// # let nar = writer.finish()?;
+/// # let somewhere = tempfile::tempdir()?;
+/// # let dest = somewhere.path().join("tree");
+/// let observer = Observer::new().hash(Algorithm::Sha256)?;
+/// let seen = Unpacker::new().canonical(true).unpack(nar.as_slice(), &dest, observer)?;
+/// assert_eq!(std::fs::read(dest.join("hello"))?, b"Hello, NAR!\n");
+/// println!("{} bytes, {}", seen.size, seen.hashes[0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Unpacker {
+    limits: Limits,
+    threads: NonZeroUsize,
+    case_hack: bool,
+    finish: Finish,
+}
+
+impl Default for Unpacker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Unpacker {
+    /// Unpacks as Nix does, writing with as many threads as there are processors.
+    #[must_use]
+    pub fn new() -> Self {
+        let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self { limits: Limits::default(), threads, case_hack: false, finish: Finish::default() }
+    }
+
+    /// Other limits than Nix's. Each directory around a node takes a descriptor, so a much greater depth also needs a
+    /// greater `ulimit -n`.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How many threads write files. With one, that is the calling thread.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Whether to give everything the metadata that it has in a Nix store: mode 0444 or 0555, modified at second 1.
+    /// Otherwise modes follow from the umask, and nobody sets times.
+    #[must_use]
+    pub fn canonical(mut self, canonical: bool) -> Self {
+        self.finish.canonical = canonical;
+        self
+    }
+
+    /// Whether to append `~nix~case~hack~` and a number to names that differ from an earlier one in their directory only
+    /// by the case of ASCII letters, as Nix does by default on macOS. The names of open directories are then kept in
+    /// memory.
+    #[must_use]
+    pub fn case_hack(mut self, case_hack: bool) -> Self {
+        self.case_hack = case_hack;
+        self
+    }
+
+    /// Whether everything must have reached the disk before the tree gets its name, and the name before this returns.
+    #[must_use]
+    pub fn sync(mut self, sync: bool) -> Self {
+        self.finish.sync = sync;
+        self
+    }
+
+    /// Unpacks an archive, with which `source` must end, to `dest`, in one pass that `observer` sees too. Reading,
+    /// observing and writing overlap.
+    ///
+    /// `dest` must not exist, its parent must. An archive inside a longer stream comes through
+    /// [`Delimited`](super::Delimited). The source needs no buffer of its own.
+    pub fn unpack(&self, source: impl Read, dest: &Path, observer: Observer) -> Result<Observation, UnpackError> {
+        let staging = Staging::new(dest)?;
+        match self.unpack_into(&staging, source, observer) {
+            Ok(seen) => staging.publish(self.finish.sync).map(|()| seen),
+            Err(error) => Err(staging.discard(error)),
+        }
+    }
+
+    fn unpack_into(
+        &self,
+        staging: &Staging,
+        source: impl Read,
+        observer: Observer,
+    ) -> Result<Observation, UnpackError> {
+        let cannot_start = |error| UnpackError::io(staging.dest().to_owned(), "cannot start a thread", error);
+        // Enough that every thread has a batch to work on and one to go on with.
+        let buffers = (4 * self.threads.get() + 4).min(MAX_CHUNKS);
+        thread::scope(|scope| {
+            let (observe, chunks) = sync_channel::<Bytes>(buffers);
+            let observing = thread::Builder::new().name("nar-observe".to_owned()).spawn_scoped(scope, move || {
+                let mut observer = observer;
+                chunks.iter().try_for_each(|chunk| observer.update(&chunk)).and_then(|()| observer.finish())
+            });
+            let observing = observing.map_err(cannot_start)?;
+            let crew = Crew::start(scope, self.threads, self.finish).map_err(cannot_start)?;
+            let mut tree = Tree::new(staging.parent(), crew, self.finish, self.case_hack);
+            let written = self.read(Chunks::new(source, Pool::new(buffers)), &observe, &mut tree);
+            drop(observe);
+            // What the writing threads met comes before the reader's error, which may follow from it.
+            tree.join().and(written)?;
+            Ok(observing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
+        })
+    }
+
+    /// Reads the archive to the end of its source and makes a tree of it.
+    fn read(
+        &self,
+        mut chunks: Chunks<impl Read>,
+        observe: &SyncSender<Bytes>,
+        tree: &mut Tree<'_>,
+    ) -> Result<(), UnpackError> {
+        let mut decoder = Decoder::with_limits(self.limits);
+        while let Some(mut chunk) = chunks.next(|| tree.flush())? {
+            // Fails if the observer did, which is then the error that is reported.
+            let _ = observe.send(chunk.clone());
+            while let Some(event) = decoder.next(&mut chunk)? {
+                tree.event(event)?;
+            }
+            if !chunk.is_empty() {
+                return Err(Error::Trailing { offset: decoder.offset() }.into());
+            }
+            tree.flush()?;
+        }
+        Ok(decoder.finish()?)
+    }
+}
+
+/// How many chunks of 256 KiB are in use at most.
+const MAX_CHUNKS: usize = 64;
+
+/// Unpacks an archive, with which `source` must end, to `dest` as `nix-store --restore` does, and says how many bytes it
+/// has: see [`Unpacker::unpack`].
+pub fn unpack(source: impl Read, dest: impl AsRef<Path>) -> Result<u64, UnpackError> {
+    Ok(Unpacker::new().unpack(source, dest.as_ref(), Observer::new())?.size)
+}

@@ -1,0 +1,194 @@
+//! The promises that fuzzing tries to break, one function each.
+//!
+//! Each takes any bytes and panics if a promise is broken. `fuzz_targets/` runs them in a fuzzer, `tests/corpus.rs` over
+//! the inputs in `corpus/`.
+
+use nix_archive::nar as peer;
+use nixcache::hash::{Algorithm, Format, Hash, nixbase32};
+use nixcache::nar::scan::{Candidates, Scanner};
+use nixcache::nar::{BorrowedEvent, Decoder, Error, Event, Events, Limits, Listing, Reader, Writer, check};
+
+/// Every target by its name, which is also that of its corpus.
+pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+    ("decode", decode),
+    ("chunks", chunks),
+    ("identity", identity),
+    ("listing", listing),
+    ("hash", hash),
+    ("scan", scan),
+];
+
+/// What an archive says, without the cuts that chunks make in contents.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Directory(Vec<u8>),
+    End,
+    File(Vec<u8>, bool, Vec<u8>),
+    Symlink(Vec<u8>, Vec<u8>),
+}
+
+fn say(said: &mut Vec<Said>, event: &Event<&[u8], &[u8]>) {
+    match *event {
+        Event::Directory { name } => said.push(Said::Directory(name.to_vec())),
+        Event::End => said.push(Said::End),
+        Event::File { name, executable, .. } => said.push(Said::File(name.to_vec(), executable, Vec::new())),
+        Event::Contents(part) => match said.last_mut() {
+            Some(Said::File(_, _, contents)) => contents.extend_from_slice(part),
+            other => panic!("contents after {other:?}"),
+        },
+        Event::Symlink { name, target } => said.push(Said::Symlink(name.to_vec(), target.to_vec())),
+    }
+}
+
+fn whole(nar: &[u8]) -> Result<Vec<Said>, Error> {
+    check(nar)?;
+    let mut said = Vec::new();
+    for event in Events::new(nar) {
+        say(&mut said, &event?);
+    }
+    Ok(said)
+}
+
+/// Our decoder and `nix-archive`'s agree on what is an archive, and on what it says. Ours is stricter where Nix 2.34
+/// is: names of at most 255 bytes, targets of at most 4095 bytes that are not empty and hold no NUL.
+pub fn decode(data: &[u8]) {
+    let mut theirs = Vec::new();
+    let verdict = peer::decode_events(data, |event| {
+        let name = |name: Option<&[u8]>| name.unwrap_or_default().to_vec();
+        theirs.push(match event {
+            peer::Event::DirectoryStart { name: n } => Said::Directory(name(n)),
+            peer::Event::DirectoryEnd { .. } => Said::End,
+            peer::Event::Regular { name: n, executable, contents } => Said::File(name(n), executable, contents.to_vec()),
+            peer::Event::Symlink { name: n, target } => Said::Symlink(name(n), target.to_vec()),
+        });
+        Ok(())
+    });
+    match (whole(data), verdict) {
+        (Ok(ours), Ok(())) => assert_eq!(ours, theirs),
+        (Err(_), Err(_)) | (Err(Error::Limit { .. } | Error::Target { .. }), Ok(())) => {}
+        (Ok(_), Err(error)) => panic!("only we accept it; they say {error}"),
+        (Err(error), Ok(())) => panic!("only they accept it; we say {error}"),
+    }
+}
+
+/// An archive in chunks of any size is the archive in one, through the decoder and through a reader. The first byte
+/// says how to cut.
+pub fn chunks(data: &[u8]) {
+    let Some((&seed, nar)) = data.split_first() else { return };
+    let expected = whole(nar);
+
+    let mut decoder = Decoder::new();
+    let mut said = Vec::new();
+    let mut rest = nar;
+    let mut state = u32::from(seed);
+    let ours = loop {
+        if rest.is_empty() {
+            break decoder.finish();
+        }
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let len = if seed == 0 { 1 } else { 1 + (state >> 16) as usize % (2 * usize::from(seed)) };
+        let (mut chunk, after) = rest.split_at(len.min(rest.len()));
+        rest = after;
+        match feed(&mut decoder, &mut chunk, &mut said) {
+            Err(error) => break Err(error),
+            Ok(()) if !chunk.is_empty() => break Err(Error::Trailing { offset: decoder.offset() }),
+            Ok(()) => {}
+        }
+    };
+    same(&expected, ours.map(|()| said));
+
+    let mut reader = Reader::new(std::io::BufReader::with_capacity(usize::from(seed).max(1), nar));
+    let mut said = Vec::new();
+    let read = loop {
+        match reader.next() {
+            Ok(Some(event)) => say(&mut said, &event),
+            Ok(None) => break reader.expect_end(),
+            Err(error) => break Err(error),
+        }
+    };
+    match (&expected, read) {
+        (Ok(expected), Ok(())) => assert_eq!(*expected, said),
+        (Err(_), Err(_)) => {}
+        (expected, read) => panic!("at once {expected:?}, from a reader {read:?}"),
+    }
+}
+
+fn feed(decoder: &mut Decoder, chunk: &mut &[u8], said: &mut Vec<Said>) -> Result<(), Error> {
+    while let Some(event) = decoder.next(chunk)? {
+        say(said, &event);
+    }
+    Ok(())
+}
+
+/// Places may differ where the input ends or is short, verdicts may not.
+fn same(expected: &Result<Vec<Said>, Error>, found: Result<Vec<Said>, Error>) {
+    match (expected, found) {
+        (Ok(expected), Ok(found)) => assert_eq!(*expected, found),
+        (Err(_), Err(_)) => {}
+        (expected, found) => panic!("at once {expected:?}, in chunks {found:?}"),
+    }
+}
+
+/// Encoding what was decoded gives the bytes that were decoded, and nothing else would be accepted.
+pub fn identity(data: &[u8]) {
+    if check(data).is_err() {
+        return;
+    }
+    let events: Vec<BorrowedEvent<'_>> = Events::new(data).map(|event| event.expect("it was checked")).collect();
+    let mut writer = Writer::new(Vec::new());
+    for event in &events {
+        writer.event(*event).expect("what is decoded can be encoded");
+    }
+    assert_eq!(writer.finish().expect("it is complete"), data);
+}
+
+/// Listings never panic, and what is read can be written and read again. An archive gives the listing that it has.
+pub fn listing(data: &[u8]) {
+    if let Ok(listing) = Listing::parse(data, Limits::default()) {
+        let mut text = Vec::new();
+        listing.root().write_document(&mut text).expect("what is read can be written");
+        assert_eq!(Listing::parse(&text, Limits::default()).expect("what is written can be read"), listing);
+    }
+    if let Ok(listing) = Listing::from_slice(data) {
+        let mut text = Vec::new();
+        if listing.root().write_document(&mut text).is_ok() {
+            assert_eq!(Listing::parse(&text, Limits::default()).expect("what is written can be read"), listing);
+        }
+    }
+}
+
+/// Hashes that are read are written, in every format, such that they are read as the same.
+pub fn hash(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for algorithm in [Algorithm::Md5, Algorithm::Sha1, Algorithm::Sha256, Algorithm::Sha512, Algorithm::Blake3] {
+        let _ = Hash::parse_as(algorithm, text);
+    }
+    if let Ok(hash) = Hash::parse(text) {
+        for format in [Format::Base16, Format::Nix32, Format::Base64, Format::Sri] {
+            let again = Hash::parse(&hash.display(format).to_string()).expect("what is written can be read");
+            assert_eq!(again, hash);
+        }
+    }
+    if let Ok(bytes) = nixbase32::decode(data) {
+        assert_eq!(nixbase32::encode(&bytes).as_bytes(), data);
+    }
+}
+
+/// A scan in two chunks finds what stands in the bytes: the first 32 of them, where those are a hash part, among others.
+pub fn scan(data: &[u8]) {
+    let Some((first, rest)) = data.split_first_chunk::<32>() else { return };
+    let Some((&cut, text)) = rest.split_first() else { return };
+    let Ok(first) = std::str::from_utf8(first) else { return };
+    let Ok(candidates) = Candidates::new([first, "00000000000000000000000000000000"]) else { return };
+    let mut scanner = Scanner::new(&candidates);
+    let (before, after) = text.split_at(usize::from(cut).min(text.len()));
+    scanner.update(before);
+    scanner.update(after);
+    let naive: Vec<usize> = [first.as_bytes(), &[b'0'; 32]]
+        .iter()
+        .enumerate()
+        .filter(|(index, part)| text.windows(32).any(|window| window == **part) && (*index == 0 || first.as_bytes() != **part))
+        .map(|(index, _)| index)
+        .collect();
+    assert_eq!(scanner.finish(), naive);
+}

@@ -1,0 +1,27 @@
+//! What the conformance tests share.
+//!
+//! A test here asks two independent authorities what is right: the real programs, in every version of Nix that the
+//! machine has ([`nixes`]), and a naive writer of NARs ([`TreeNode::to_nar`]) that is short enough to be checked by eye.
+//! `tests/oracle.rs` proves the second against the first over random trees ([`any_tree`]), so that other tests can
+//! afford many trees without starting a process for each.
+//!
+//! `tests/run` sets up the Nix versions and names them in `NIXCACHE_NIX`; see its head.
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestCaseResult, TestRunner};
+
+mod nix;
+mod tree;
+
+pub use nix::{Failure, Nix, nixes};
+pub use tree::{TreeNode, any_forest, any_tree, read_tree, write_tree};
+
+/// Checks a property for `cases` random values, and shows the smallest one that breaks it.
+///
+/// This is `proptest!` with a closure, which can borrow what costs much to set up.
+pub fn for_all<S: Strategy>(cases: u32, values: S, property: impl Fn(S::Value) -> TestCaseResult) {
+    let config = Config { failure_persistence: None, ..Config::with_cases(cases) };
+    if let Err(error) = TestRunner::new(config).run(&values, property) {
+        panic!("{error}");
+    }
+}
