@@ -96,7 +96,7 @@ impl Random {
 
     /// One of `0..end`.
     fn below(&mut self, end: usize) -> usize {
-        usize::try_from((self.next() >> 32) * end as u64 >> 32).unwrap()
+        usize::try_from(((self.next() >> 32) * end as u64) >> 32).unwrap()
     }
 
     /// True once in `n` times.
@@ -110,9 +110,10 @@ impl Random {
 }
 
 const WORDS: [&str; 40] = [
-    "archive", "binary", "cache", "cargo", "char", "client", "codec", "config", "const", "core", "derive", "else", "error", "event",
-    "field", "format", "hash", "header", "impl", "index", "key", "lib", "list", "match", "mod", "name", "node", "parse", "path", "pub",
-    "query", "reader", "return", "self", "store", "stream", "struct", "test", "usize", "value",
+    "archive", "binary", "cache", "cargo", "char", "client", "codec", "config", "const", "core", "derive", "else",
+    "error", "event", "field", "format", "hash", "header", "impl", "index", "key", "lib", "list", "match", "mod",
+    "name", "node", "parse", "path", "pub", "query", "reader", "return", "self", "store", "stream", "struct", "test",
+    "usize", "value",
 ];
 
 const EXTENSIONS: [&str; 8] = ["c", "h", "json", "md", "py", "rs", "toml", "txt"];
@@ -185,8 +186,11 @@ impl Grower {
     fn directory(&mut self) -> PathBuf {
         let at = self.random.below(self.branches.len());
         let (parent, word) = (&mut self.branches[at], self.random.pick(&WORDS));
-        let branch =
-            Branch { path: parent.path.join(format!("{word}-{}", parent.directories)), depth: parent.depth + 1, directories: 0 };
+        let branch = Branch {
+            path: parent.path.join(format!("{word}-{}", parent.directories)),
+            depth: parent.depth + 1,
+            directories: 0,
+        };
         parent.directories += 1;
         if parent.directories == 30 {
             self.branches.swap_remove(at);

@@ -1,6 +1,5 @@
 //! What unpacking promises, beyond giving the tree that Nix gives; that is compared in the conformance tests.
 #![cfg(feature = "fs")]
-
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::ffi::OsStr;
@@ -49,7 +48,7 @@ fn branching(depth: usize, width: usize) -> Vec<u8> {
                 node(writer, format!("d{index:04}").as_bytes(), depth - 1, width);
             }
         }
-        writer.file(b"file", depth % 2 == 0, name).unwrap();
+        writer.file(b"file", depth.is_multiple_of(2), name).unwrap();
         writer.symlink(b"link", b"../file").unwrap();
         writer.end().unwrap();
     }
@@ -208,6 +207,20 @@ fn a_lying_length_costs_neither_memory_nor_disk() {
     }
 }
 
+/// Puts a link in the place of every directory that it finds below `directory`, deepest first.
+fn swap(directory: &Path, outside: &Path, swapped: &mut usize) {
+    let Ok(found) = fs::read_dir(directory) else { return };
+    for entry in found.flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && path.extension().is_none() {
+            swap(&path, outside, swapped);
+            if fs::rename(&path, path.with_extension("away")).is_ok() && symlink(outside, &path).is_ok() {
+                *swapped += 1;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_link_swapped_in_while_unpacking_never_leads_outside() {
     let nar = branching(4, 4);
@@ -218,20 +231,6 @@ fn a_link_swapped_in_while_unpacking_never_leads_outside() {
     // What following a link would change: the files that would be made there, and those that would be removed.
     fs::create_dir(outside.join("d0000")).unwrap();
     fs::write(outside.join("d0000/file"), "mine").unwrap();
-
-    /// Puts a link in the place of every directory that it finds below `directory`, deepest first.
-    fn swap(directory: &Path, outside: &Path, swapped: &mut usize) {
-        let Ok(found) = fs::read_dir(directory) else { return };
-        for entry in found.flatten() {
-            let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && path.extension().is_none() {
-                swap(&path, outside, swapped);
-                if fs::rename(&path, path.with_extension("away")).is_ok() && symlink(outside, &path).is_ok() {
-                    *swapped += 1;
-                }
-            }
-        }
-    }
 
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -258,16 +257,20 @@ fn a_link_swapped_in_while_unpacking_never_leads_outside() {
     assert_eq!(fs::read(outside.join("d0000/file")).unwrap(), b"mine");
 }
 
+/// Shows `judge` everything at and below `path`.
+fn check(path: &Path, judge: &dyn Fn(&Path, &fs::Metadata)) {
+    let metadata = path.symlink_metadata().unwrap();
+    judge(path, &metadata);
+    if metadata.is_dir() {
+        for name in entries(path) {
+            check(&path.join(name), judge);
+        }
+    }
+}
+
 #[test]
 fn canonical_is_as_in_a_store_and_the_rest_follows_the_umask() {
     let nar = branching(2, 2);
-    fn check(path: &Path, judge: &dyn Fn(&Path, &fs::Metadata)) {
-        let metadata = path.symlink_metadata().unwrap();
-        judge(path, &metadata);
-        if metadata.is_dir() {
-            entries(path).iter().for_each(|name| check(&path.join(name), judge));
-        }
-    }
     let dir = scratch();
     let probe = dir.path().join("probe");
     fs::create_dir(&probe).unwrap();
