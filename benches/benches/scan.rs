@@ -16,7 +16,7 @@ const SIZE: usize = 16 << 20;
 /// As a file is read when it is packed.
 const CHUNK: usize = 256 << 10;
 
-/// Pseudorandom numbers (SplitMix64), the same in each run.
+/// Pseudorandom numbers (`SplitMix64`), the same in each run.
 fn random(seed: u64) -> impl Iterator<Item = u64> {
     (1..).map(move |n: u64| {
         let z = seed.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15));

@@ -56,7 +56,8 @@ impl<R: BufRead> Decoder<R> {
         Self::over(Peeked { head: [0; Compression::DETECT_LEN], unread: 0..0, inner: input }, compression, *options)
     }
 
-    /// Decompresses `input`, whose compression its first bytes tell (see [`Compression::detect`]).
+    /// Decompresses `input`, whose compression its first bytes tell (see [`Compression::detect`]). What they do not tell is
+    /// passed on as it is, since whoever reads it next says best what it should have been; brotli must be named.
     ///
     /// Reads until it has [`Compression::DETECT_LEN`] bytes or the input ends, however few come at a time.
     pub fn detect(mut input: R, options: &DecodeOptions) -> Result<Self, Error> {
@@ -70,7 +71,7 @@ impl<R: BufRead> Decoder<R> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let compression = Compression::detect(&head[..len]).ok_or_else(|| Error::unrecognised(&head[..len]))?;
+        let compression = Compression::detect(&head[..len]).unwrap_or(Compression::None);
         Self::over(Peeked { head, unread: 0..len, inner: input }, compression, *options)
     }
 

@@ -15,14 +15,6 @@ pub enum Error {
         /// The name, escaped and cut to a bound.
         name: String,
     },
-    /// The content begins like no known compression, nor like a NAR.
-    #[error(
-        "neither a NAR nor compressed in a way that can be recognised (begins with \"{head}\"); brotli must be named"
-    )]
-    Unrecognised {
-        /// The first bytes, escaped.
-        head: String,
-    },
     /// The codec was left out when this program was built.
     #[error("{compression} is not compiled in; build with nixcache's feature \"{feature}\"")]
     NotCompiledIn {
@@ -114,10 +106,6 @@ impl Error {
         Self::UnknownName { name: quote(name.as_bytes()) }
     }
 
-    pub(super) fn unrecognised(head: &[u8]) -> Self {
-        Self::Unrecognised { head: quote(head) }
-    }
-
     pub(super) fn level(compression: Compression, level: &str) -> Self {
         Self::Level { compression, level: quote(level.as_bytes()) }
     }
@@ -137,7 +125,7 @@ impl From<Error> for io::Error {
             Error::WindowTooLarge { .. } => io::ErrorKind::OutOfMemory,
             Error::NotCompiledIn { .. } | Error::ReadOnly { .. } => io::ErrorKind::Unsupported,
             Error::UnknownName { .. } | Error::Level { .. } => io::ErrorKind::InvalidInput,
-            Error::Unrecognised { .. } | Error::Corrupt { .. } => io::ErrorKind::InvalidData,
+            Error::Corrupt { .. } => io::ErrorKind::InvalidData,
             Error::FailedBefore | Error::Setup { .. } => io::ErrorKind::Other,
         };
         Self::new(kind, error)

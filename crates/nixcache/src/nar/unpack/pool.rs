@@ -1,7 +1,7 @@
 //! The archive in chunks that are used again and again, so that there are never more than so many.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -12,47 +12,55 @@ use crate::nar::Error;
 /// ones measured no faster, and leave the processor's cache.
 const CHUNK: usize = 256 << 10;
 
-/// So many things, which come back when they are dropped, wherever that is.
+/// So many things, which come back when they are dropped, wherever that is. The last one to come back is the first to be
+/// taken again: its memory may still be in the processor's cache.
 #[derive(Debug)]
-pub(super) struct Pool<T> {
-    free: Receiver<T>,
-    home: Sender<T>,
+pub(super) struct Pool<T>(Arc<Shelf<T>>);
+
+#[derive(Debug)]
+struct Shelf<T> {
+    free: Mutex<Vec<T>>,
+    returned: Condvar,
 }
 
 /// A thing out of a [`Pool`].
 #[derive(Debug)]
 pub(super) struct Pooled<T: Default> {
     thing: T,
-    home: Sender<T>,
+    home: Pool<T>,
 }
 
 impl<T: Default> Pool<T> {
     pub(super) fn new(len: usize) -> Self {
-        let (home, free) = channel();
-        for _ in 0..len {
-            // Cannot fail: the receiver is here.
-            let _ = home.send(T::default());
-        }
-        Self { free, home }
+        let free = Mutex::new(std::iter::repeat_with(T::default).take(len).collect());
+        Self(Arc::new(Shelf { free, returned: Condvar::new() }))
     }
 
     /// Takes one. If all are in use, first calls `release`, which must see to it that one comes back by itself.
     pub(super) fn take<E>(&self, release: impl FnOnce() -> Result<(), E>) -> Result<Pooled<T>, E> {
-        let thing = if let Ok(thing) = self.free.try_recv() {
-            thing
-        } else {
+        let mut thing = self.free().pop();
+        if thing.is_none() {
             release()?;
-            // Cannot fail either: a sender is here, too.
-            self.free.recv().unwrap_or_default()
+        }
+        let thing = loop {
+            if let Some(thing) = thing {
+                break thing;
+            }
+            let free = self.0.returned.wait_while(self.free(), |free| free.is_empty());
+            thing = free.unwrap_or_else(PoisonError::into_inner).pop();
         };
-        Ok(Pooled { thing, home: self.home.clone() })
+        Ok(Pooled { thing, home: Pool(Arc::clone(&self.0)) })
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<T>> {
+        self.0.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T: Default> Drop for Pooled<T> {
     fn drop(&mut self) {
-        // Fails when the pool is gone, and nobody needs the thing any more.
-        let _ = self.home.send(std::mem::take(&mut self.thing));
+        self.home.free().push(std::mem::take(&mut self.thing));
+        self.home.0.returned.notify_one();
     }
 }
 
