@@ -392,7 +392,7 @@ fn a_disk_that_takes_no_more_leaves_nothing_behind() {
     let dir = scratch();
     // 512 or 1024 bytes each, as the shell sees it; the signal that comes with it would end the process.
     let said = unpack_in_a_child("trap '' XFSZ; ulimit -f 600", &nar, dir.path());
-    assert!(said.contains("refused") && said.contains("tree/large: cannot write: File too large"), "{said}");
+    assert!(said.contains("refused") && said.contains("tree/large\": cannot write: File too large"), "{said}");
     assert!(entries(dir.path()).is_empty());
 }
 

@@ -128,3 +128,17 @@ impl fmt::Debug for Quoted {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// A path as errors show it: control characters escaped, and without its middle if it is very long, since most of it
+/// may come from an archive.
+#[cfg(feature = "fs")]
+pub(super) fn shown(path: &std::path::Path) -> String {
+    const END: usize = 256;
+    let text = path.to_string_lossy();
+    let mut text: Vec<char> = text.chars().collect();
+    if text.len() > 2 * END {
+        text.splice(END..text.len() - END, ['…']);
+    }
+    let escaped = text.into_iter().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
+    escaped.collect()
+}

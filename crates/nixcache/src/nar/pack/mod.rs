@@ -24,6 +24,7 @@ use thiserror::Error;
 use self::read::{BatchReader, Gone, Pool, Stop};
 use self::walk::{Item, Walk};
 use super::encoder::{EncodeError, Encoder};
+use super::error::{Error as NarError, shown};
 use super::event::Event;
 use super::grammar::Limits;
 use super::listing::{Listing, ListingBuilder};
@@ -34,7 +35,7 @@ use super::observer::{Observation, Observer};
 #[non_exhaustive]
 pub enum PackError {
     /// The operating system refused something.
-    #[error("{}: {what}: {source}", path.display())]
+    #[error("{}: {what}: {source}", shown(path))]
     Io {
         /// Of which file.
         path: PathBuf,
@@ -44,7 +45,7 @@ pub enum PackError {
         source: io::Error,
     },
     /// A socket, device or pipe: an archive cannot hold those.
-    #[error("{}: is a {kind}, which an archive cannot hold", path.display())]
+    #[error("{}: is a {kind}, which an archive cannot hold", shown(path))]
     Unsupported {
         /// Which file.
         path: PathBuf,
@@ -52,7 +53,7 @@ pub enum PackError {
         kind: EntryKind,
     },
     /// A file changed its size while it was read: pack the tree again once nothing writes to it.
-    #[error("{}: changed its size from {size} bytes while it was read", path.display())]
+    #[error("{}: changed its size from {size} bytes while it was read", shown(path))]
     Changed {
         /// Which file.
         path: PathBuf,
@@ -60,7 +61,7 @@ pub enum PackError {
         size: u64,
     },
     /// Two names become equal once the case hack's suffix is cut off.
-    #[error("{}: has the same name as {} in the archive", path.display(), other.display())]
+    #[error("{}: has the same name as {} in the archive", shown(path), shown(other))]
     CaseHack {
         /// One of them.
         path: PathBuf,
@@ -68,7 +69,7 @@ pub enum PackError {
         other: PathBuf,
     },
     /// Something that the [`Limits`] do not allow, and Nix would refuse to read.
-    #[error("{}: {what} {value} exceeds the limit of {limit}", path.display())]
+    #[error("{}: {what} {value} exceeds the limit of {limit}", shown(path))]
     Limit {
         /// Which file.
         path: PathBuf,
@@ -81,7 +82,7 @@ pub enum PackError {
     },
     /// The archive is larger than the [`Limits`] allow, or could not be observed.
     #[error(transparent)]
-    Nar(#[from] super::error::Error),
+    Nar(#[from] NarError),
     /// The sizes do not add up to an archive.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -326,9 +327,11 @@ pub fn measure(path: impl AsRef<Path>) -> Result<(u64, Listing), PackError> {
     Packer::new().measure(path.as_ref())
 }
 
-/// How many items a batch has at most: enough that handing it over costs nothing beside reading it, few enough that the
-/// directories that it keeps open do not matter.
+/// How many items a batch has at most: enough that handing it over costs nothing beside reading it.
 const BATCH: usize = 64;
+
+/// How many directories stay open, beside those around the current one, because files in them are still to be read.
+const OPEN_DIRECTORIES: usize = 256;
 
 /// How many chunks of one batch are read ahead. More only come with large files.
 const SLOT_CHUNKS: usize = 4;
@@ -354,18 +357,20 @@ pub struct Chunks {
 impl Chunks {
     fn start(packer: &Packer, path: &Path) -> Result<Self, PackError> {
         let readers = packer.threads.get();
-        let (slot_sender, slots) = sync_channel(2 * readers + 2);
-        let (job_sender, jobs) = sync_channel::<Job>(2 * readers + 2);
+        let ahead = 2 * readers + 2;
+        let (slot_sender, slots) = sync_channel(ahead);
+        let (job_sender, jobs) = sync_channel::<Job>(ahead);
         let jobs = Arc::new(Mutex::new(jobs));
         let pool = Pool::default();
         let mut chunks =
             Self { slots: Some(slots), current: None, threads: VecDeque::new(), size: 0, limit: packer.limits.size };
         let walk = Walk::new(packer.clone(), path);
+        let changes = (OPEN_DIRECTORIES / ahead).max(1);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
             spawned.map_err(|error| PackError::io(path, "cannot start a thread", error))
         };
-        chunks.threads.push_back(spawn("nar-walk", Box::new(move || cut(walk, &slot_sender, &job_sender)))?);
+        chunks.threads.push_back(spawn("nar-walk", Box::new(move || cut(walk, changes, &slot_sender, &job_sender)))?);
         for _ in 0..readers {
             let (jobs, pool, limits) = (Arc::clone(&jobs), pool.clone(), packer.limits);
             chunks.threads.push_back(spawn("nar-read", Box::new(move || read_jobs(&jobs, &pool, &limits)))?);
@@ -407,7 +412,7 @@ impl Iterator for Chunks {
             self.size += chunk.len() as u64;
             if self.size > self.limit {
                 let (value, limit) = (self.size, self.limit);
-                let error = super::error::Error::Limit { offset: value, what: "the size of the archive", value, limit };
+                let error = NarError::Limit { offset: value, what: "the size of the archive", value, limit };
                 next = Some(Err(error.into()));
             }
         }
@@ -426,28 +431,29 @@ impl Drop for Chunks {
     }
 }
 
-/// Cuts the walk into batches. Their slots go out in the archive's order.
-fn cut(mut walk: Walk, slots: &SyncSender<Slot>, jobs: &SyncSender<Job>) {
-    loop {
+/// Cuts the walk into batches, in which it changes between directories at most `changes` times. Their slots go out in the
+/// archive's order.
+fn cut(mut walk: Walk, changes: usize, slots: &SyncSender<Slot>, jobs: &SyncSender<Job>) {
+    let mut next = walk.next();
+    while next.is_some() {
         let mut items = Vec::with_capacity(BATCH);
-        let mut error = None;
-        for item in walk.by_ref().take(BATCH) {
-            match item {
-                Ok(item) => items.push(item),
-                Err(failed) => error = Some(failed),
-            }
+        let mut changes_left = changes;
+        while items.len() < BATCH
+            && changes_left > 0
+            && let Some(Ok(item)) = next
+        {
+            changes_left -= usize::from(!matches!(item, Item::Leaf { .. }));
+            items.push(item);
+            next = walk.next();
         }
-        let last = items.len() < BATCH;
         let (chunks, slot) = sync_channel(SLOT_CHUNKS);
         if slots.send(slot).is_err() || jobs.send(Job { items, chunks }).is_err() {
             return;
         }
-        if let Some(error) = error {
+        if let Some(Err(error)) = next {
             let (failure, slot) = sync_channel(1);
             let _ = failure.send(Err(error));
             let _ = slots.send(slot);
-        }
-        if last {
             return;
         }
     }

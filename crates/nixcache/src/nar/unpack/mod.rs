@@ -12,6 +12,10 @@
 //!
 //! The tree grows under a hidden name beside the destination, `.nixcache-unpack-…`, and is renamed once it is complete:
 //! whoever kills the process leaves nothing at the destination. After an error what was written is removed.
+//!
+//! Contents always pass through memory. Moving them inside the kernel (`copy_file_range`, Linux 6.18) would save 0.05 s
+//! of 0.21 s of processor time for a file of 570 MB on ext4, and 0.03 s of 0.33 s on tmpfs, but no time: reading overlaps
+//! with writing. The kernel refuses it between different kinds of file systems, and nothing that it moves can be observed.
 
 mod case_hack;
 mod crew;
@@ -33,7 +37,7 @@ use self::pool::{Chunks, Pool};
 use self::staging::Staging;
 use self::tree::{Finish, Tree};
 use super::decoder::Decoder;
-use super::error::Error;
+use super::error::{Error, shown};
 use super::grammar::Limits;
 use super::observer::{Observation, Observer};
 
@@ -100,19 +104,6 @@ impl UnpackError {
     fn io(path: PathBuf, what: &'static str, source: impl Into<io::Error>) -> Self {
         Self::Io { path, what, source: source.into() }
     }
-}
-
-/// A path as errors show it: in quotes, control characters escaped, and without its middle if it is very long, since most
-/// of it may come from the archive.
-fn shown(path: &Path) -> String {
-    const END: usize = 256;
-    #[expect(clippy::unnecessary_debug_formatting, reason = "`display` would let control characters through")]
-    let text = format!("{path:?}");
-    let len = text.chars().count();
-    if len <= 2 * END {
-        return text;
-    }
-    text.chars().take(END).chain(['…']).chain(text.chars().skip(len - END)).collect()
 }
 
 /// How to unpack an archive.
