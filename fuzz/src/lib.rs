@@ -58,7 +58,9 @@ pub fn decode(data: &[u8]) {
         theirs.push(match event {
             peer::Event::DirectoryStart { name: n } => Said::Directory(name(n)),
             peer::Event::DirectoryEnd { .. } => Said::End,
-            peer::Event::Regular { name: n, executable, contents } => Said::File(name(n), executable, contents.to_vec()),
+            peer::Event::Regular { name: n, executable, contents } => {
+                Said::File(name(n), executable, contents.to_vec())
+            }
             peer::Event::Symlink { name: n, target } => Said::Symlink(name(n), target.to_vec()),
         });
         Ok(())
@@ -187,7 +189,9 @@ pub fn scan(data: &[u8]) {
     let naive: Vec<usize> = [first.as_bytes(), &[b'0'; 32]]
         .iter()
         .enumerate()
-        .filter(|(index, part)| text.windows(32).any(|window| window == **part) && (*index == 0 || first.as_bytes() != **part))
+        .filter(|(index, part)| {
+            text.windows(32).any(|window| window == **part) && (*index == 0 || first.as_bytes() != **part)
+        })
         .map(|(index, _)| index)
         .collect();
     assert_eq!(scanner.finish(), naive);

@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 #[derive(Args, Debug)]
 pub(crate) struct Common {
     /// Print results as JSON: one document, or with several targets one a line.
+    ///
+    /// Names that are not UTF-8 have their other bytes replaced by U+FFFD, but in a listing, where they are an error.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Show no progress and no summary.
@@ -40,7 +42,7 @@ pub(crate) struct Common {
     /// How many directories may stand around a node of an archive [default: 63, as in Nix].
     #[arg(long, global = true, value_name = "N")]
     max_depth: Option<usize>,
-    /// The store directory.
+    /// The store directory, in which store paths must be.
     #[arg(long, global = true, value_name = "DIR", env = "NIX_STORE_DIR", default_value = "/nix/store")]
     pub(crate) store_dir: String,
 }
@@ -61,21 +63,32 @@ impl Common {
 pub(crate) enum Command {
     /// Write a file, link or directory tree as an archive.
     ///
-    /// Prints `HASH  SIZE  PATH` of the archive on standard error.
+    /// Prints `HASH  SIZE  PATH` of the archive on standard error; with --json, what `hash` prints. Standard output gets
+    /// nothing if packing fails within the first 16 MiB, or if metadata shows beforehand that it would.
     Pack(PackArgs),
     /// Restore an archive.
     ///
-    /// Prints `HASH  SIZE  PATH` of the archive on standard error. When it fails, nothing is left behind.
+    /// Prints `HASH  SIZE  PATH` of the archive on standard error; with --json, what `hash` prints. When it fails, nothing is
+    /// left behind.
     Unpack(UnpackArgs),
     /// List what an archive contains.
+    ///
+    /// Control characters in names are escaped, as `\n`. With --json, the listing of all that is below PATH, as in the `.ls`
+    /// files of a binary cache.
     Ls(LsArgs),
     /// Print the contents of a file in an archive.
     Cat(CatArgs),
     /// Print `HASH  SIZE  PATH` of the archives of trees.
+    ///
+    /// With --json: `{"path": STRING, "hash": STRING, "size": NUMBER}`.
     Hash(HashArgs),
     /// Check that files are valid archives, with nothing after them: print `ok` or the error, a line each.
+    ///
+    /// With --json: `{"path": STRING, "ok": BOOLEAN, "error": STRING or null}`.
     Check(CheckArgs),
     /// Print which store paths are referred to in a tree.
+    ///
+    /// With --json: `{"path": STRING, "references": [STRING, ...]}`.
     Scan(ScanArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),

@@ -2,10 +2,13 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
+
+use crate::output::shown;
 
 /// The exit status of a command, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,31 +33,44 @@ impl From<Status> for ExitCode {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
-    pub(crate) message: String,
+    /// What to tell; nothing if whoever was to read the results has gone away, which also ends the command.
+    pub(crate) message: Option<String>,
 }
 
 impl Failure {
-    pub(crate) fn bad(input: impl Display, message: impl Display) -> Self {
-        Self { status: Status::Bad, message: format!("{input}: {message}") }
+    fn new(status: Status, message: impl Display) -> Self {
+        Self { status, message: Some(message.to_string()) }
+    }
+
+    pub(crate) fn bad(input: &Path, message: impl Display) -> Self {
+        Self::new(Status::Bad, format_args!("{}: {message}", shown(input)))
     }
 
     pub(crate) fn usage(message: impl Display) -> Self {
-        Self { status: Status::Usage, message: message.to_string() }
+        Self::new(Status::Usage, message)
     }
 
-    pub(crate) fn failed(input: impl Display, message: impl Display) -> Self {
-        Self { status: Status::Failed, message: format!("{input}: {message}") }
+    pub(crate) fn failed(input: &Path, message: impl Display) -> Self {
+        Self::new(Status::Failed, format_args!("{}: {message}", shown(input)))
+    }
+
+    /// What went wrong while `output` was written. That the next program in a pipeline wants no more is nothing to tell.
+    pub(crate) fn writing(output: &Path, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { status: Status::Failed, message: None },
+            _ => Self::failed(output, error),
+        }
     }
 
     /// What went wrong while `input` was read: its content, if that says so, else the reading.
-    pub(crate) fn reading(input: impl Display, error: &io::Error) -> Self {
+    pub(crate) fn reading(input: &Path, error: &io::Error) -> Self {
         match compression::Error::of(error) {
             Some(error) => Self::decoding(input, error),
             None => Self::failed(input, error),
         }
     }
 
-    pub(crate) fn decoding(input: impl Display, error: &compression::Error) -> Self {
+    pub(crate) fn decoding(input: &Path, error: &compression::Error) -> Self {
         use compression::Error;
         match error {
             Error::Io(_) | Error::Setup { .. } | Error::NotCompiledIn { .. } => Self::failed(input, error),
@@ -62,7 +78,7 @@ impl Failure {
         }
     }
 
-    pub(crate) fn nar(input: impl Display, error: &ReadError) -> Self {
+    pub(crate) fn nar(input: &Path, error: &ReadError) -> Self {
         match error {
             ReadError::Io { source, .. } => Self::reading(input, source),
             error => Self::bad(input, error),
@@ -75,24 +91,24 @@ impl Failure {
             PackError::Io { .. } | PackError::Write(_) | PackError::Encode(EncodeError::Io(_)) => Status::Failed,
             _ => Status::Bad,
         };
-        Self { status, message: error.to_string() }
+        Self::new(status, error)
     }
 
-    pub(crate) fn unpacking(input: impl Display, error: &UnpackError) -> Self {
+    pub(crate) fn unpacking(input: &Path, error: &UnpackError) -> Self {
         match error {
             UnpackError::Nar(error) => Self::bad(input, error),
             UnpackError::Read { source, .. } => Self::reading(input, source),
-            UnpackError::NotRemoved { error: first, .. } => {
-                Self { message: format!("{input}: {error}"), ..Self::unpacking("", first) }
-            }
+            UnpackError::NotRemoved { error: first, .. } => Self::new(Self::unpacking(input, first).status, error),
             UnpackError::CaseHack { .. } => Self::bad(input, error),
-            _ => Self { status: Status::Failed, message: error.to_string() },
+            _ => Self::new(Status::Failed, error),
         }
     }
 
     /// Prints the message, and says how the command ends.
     pub(crate) fn report(self) -> Status {
-        eprintln!("narutil: {}", self.message);
+        if let Some(message) = self.message {
+            eprintln!("narutil: {message}");
+        }
         self.status
     }
 }
@@ -101,6 +117,13 @@ pub(crate) type Result<T = Status> = std::result::Result<T, Failure>;
 
 /// Runs `each` for every target, reports what fails and goes on, and ends with the worst status.
 pub(crate) fn for_each<T>(targets: &[T], mut each: impl FnMut(&T) -> Result) -> Status {
-    let statuses = targets.iter().map(|target| each(target).unwrap_or_else(Failure::report));
-    statuses.max().unwrap_or(Status::Ok)
+    let mut worst = Status::Ok;
+    for target in targets {
+        worst = worst.max(match each(target) {
+            Ok(status) => status,
+            Err(Failure { status, message: None }) => return status,
+            Err(failure) => failure.report(),
+        });
+    }
+    worst
 }

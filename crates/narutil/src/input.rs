@@ -8,6 +8,7 @@ use nixcache::compression::{Compression, DecodeOptions, Decoder};
 
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
+use crate::output::shown;
 use crate::progress::{Counted, Progress};
 
 /// How much is read at once. Reads of this size measured as fast as larger ones.
@@ -25,7 +26,7 @@ pub(crate) struct Input {
 impl Input {
     /// Opens `path`, `-` being standard input.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let fail = |error: io::Error| Failure::failed(path.display(), error);
+        let fail = |error: io::Error| Failure::failed(path, error);
         if path.as_os_str() == "-" {
             return Ok(Self { path: path.to_owned(), file: None });
         }
@@ -39,7 +40,7 @@ impl Input {
     /// Reads it, decompressed, with progress.
     pub(crate) fn archive(self, common: &Common, source: &Source) -> Result<(Archive, Progress)> {
         let total = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
-        let progress = Progress::new(common, self.path.display().to_string(), total.map(|metadata| metadata.len()));
+        let progress = Progress::new(common, &self.path, total.map(|metadata| metadata.len()));
         let reader: Box<dyn Read + Send> = match self.file {
             Some(file) => Box::new(file),
             None => Box::new(io::stdin()),
@@ -51,15 +52,15 @@ impl Input {
             Some(compression) => Decoder::new(reader, compression, &options),
             None => Decoder::detect(reader, &options),
         };
-        let decoder = decoder.map_err(|error| Failure::decoding(self.path.display(), &error))?;
-        tracing::info!("{}: compression {}", self.path.display(), decoder.compression());
+        let decoder = decoder.map_err(|error| Failure::decoding(&self.path, &error))?;
+        tracing::info!("{}: compression {}", shown(&self.path), decoder.compression());
         Ok((decoder, progress))
     }
 
     /// The file, to seek in, if it is one and holds an archive that is not compressed.
     pub(crate) fn seekable(&self, source: &Source) -> Result<Option<&File>> {
         use std::os::unix::fs::FileExt;
-        let fail = |error: io::Error| Failure::failed(self.path.display(), error);
+        let fail = |error: io::Error| Failure::failed(&self.path, error);
         let Some(file) = &self.file else { return Ok(None) };
         if !file.metadata().map_err(fail)?.is_file() {
             return Ok(None);
@@ -74,8 +75,8 @@ impl Input {
 /// Reads the lines of a text file.
 pub(crate) fn lines(path: &Path) -> Result<Vec<String>> {
     let fail = |error: io::Error| match error.kind() {
-        io::ErrorKind::InvalidData => Failure::bad(path.display(), "is not UTF-8"),
-        _ => Failure::failed(path.display(), error),
+        io::ErrorKind::InvalidData => Failure::bad(path, "is not UTF-8"),
+        _ => Failure::failed(path, error),
     };
     let reader: Box<dyn Read> = match Input::open(path)?.file {
         Some(file) => Box::new(file),

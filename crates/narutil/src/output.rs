@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all, and standard output.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -10,67 +10,76 @@ use tempfile::NamedTempFile;
 use crate::failure::{Failure, Result};
 
 /// How much is held back from a stream that cannot be taken back, so that a command that fails early has written nothing.
-const HELD_BACK: usize = 16 << 20;
+pub(crate) const HELD_BACK: usize = 16 << 20;
 
 /// Where a command writes what it produces. Dropped without [`commit`](Self::commit), it leaves nothing behind, as far as
 /// that is possible.
 #[derive(Debug)]
-pub(crate) enum Output {
+pub(crate) struct Output {
+    /// As it was given, for messages.
+    name: PathBuf,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum Sink {
     /// A file that gets its name when it is whole.
     File { temporary: NamedTempFile, path: PathBuf },
     /// Standard output, a device or a pipe.
-    Stream { sink: File, held: Option<Vec<u8>>, path: PathBuf },
+    Stream { sink: File, held: Option<Vec<u8>> },
 }
 
 impl Output {
     /// Opens `path`, `-` being standard output.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let fail = |error: io::Error| Failure::failed(path.display(), error);
-        let stream = |sink: File| Self::Stream { sink, held: Some(Vec::new()), path: path.to_owned() };
-        if path.as_os_str() == "-" {
+        let fail = |error: io::Error| Failure::failed(path, error);
+        let stream = |sink: File| Self { name: path.to_owned(), sink: Sink::Stream { sink, held: Some(Vec::new()) } };
+        if is_stdout(path) {
             // A descriptor of its own: `std`'s has a buffer that ends at each line.
             let stdout = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned().map_err(fail)?;
             return Ok(stream(stdout.into()));
         }
-        let kind = path.metadata().map(|metadata| metadata.file_type());
-        if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device()) {
+        let existing = path.metadata().ok();
+        if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
             return Ok(stream(File::options().write(true).open(path).map_err(fail)?));
         }
-        if path.is_dir() {
-            return Err(Failure::failed(path.display(), "is a directory"));
-        }
-        // Replaces what a link points to, not the link.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mode = existing.map_or(0o666, |existing| existing.permissions().mode() & 0o777);
+        let target = behind_links(path);
         let temporary = tempfile::Builder::new()
             .prefix(".narutil-")
             .suffix(".tmp")
-            .permissions(Permissions::from_mode(0o666)) // less what the umask takes
-            .tempfile_in(directory)
-            .map_err(|error| Failure::failed(path.display(), error))?;
-        Ok(Self::File { temporary, path })
+            .make_in(directory(&target), |path| File::options().write(true).create_new(true).mode(mode).open(path))
+            .map_err(fail)?;
+        Ok(Self { name: path.to_owned(), sink: Sink::File { temporary, path: target } })
+    }
+
+    /// Whether what is written can no longer be taken back once it is more than [`HELD_BACK`].
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.sink, Sink::Stream { .. })
+    }
+
+    /// Where the output grows, below the directory `root`, if it does so there.
+    pub(crate) fn inside(&self, root: &Path) -> Option<PathBuf> {
+        let Sink::File { temporary, .. } = &self.sink else { return None };
+        let (temporary, root) = (temporary.path().canonicalize().ok()?, root.canonicalize().ok()?);
+        Some(temporary.strip_prefix(root).ok()?.to_owned())
     }
 
     /// Says that the output is whole: gives the file its name, or the stream what was held back.
     pub(crate) fn commit(self) -> Result<()> {
-        match self {
-            Self::File { temporary, path } => match temporary.persist(&path) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(Failure::failed(path.display(), error.error)),
-            },
-            Self::Stream { mut sink, held, path } => {
-                let written = sink.write_all(&held.unwrap_or_default()).and_then(|()| sink.flush());
-                written.map_err(|error| Failure::failed(path.display(), error))
-            }
-        }
+        let written = match self.sink {
+            Sink::File { temporary, path } => temporary.persist(path).map(drop).map_err(|error| error.error),
+            Sink::Stream { mut sink, held } => sink.write_all(&held.unwrap_or_default()).and_then(|()| sink.flush()),
+        };
+        written.map_err(|error| Failure::writing(&self.name, &error))
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::File { temporary, .. } => temporary.write(bytes),
-            Self::Stream { sink, held, .. } => {
+        match &mut self.sink {
+            Sink::File { temporary, .. } => temporary.write(bytes),
+            Sink::Stream { sink, held } => {
                 if let Some(buffer) = held {
                     if buffer.len() + bytes.len() <= HELD_BACK {
                         buffer.extend_from_slice(bytes);
@@ -89,9 +98,51 @@ impl Write for Output {
     }
 }
 
-/// Prints a line of results. A reader that has gone away is no failure of ours, but nothing more is to be said.
+/// Whether `path` means standard output.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Where writing to `path` ends up, so that what links point to is replaced, not a link. It need not exist.
+fn behind_links(path: &Path) -> PathBuf {
+    const LINKS: usize = 40; // as many as Linux follows
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = directory(&path).join(target);
+    }
+    path
+}
+
+/// The directory in which `path` is.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Prints a line of results.
 pub(crate) fn print(line: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
-    written.map_err(|error| Failure::failed("-", error))
+    written.map_err(|error| Failure::writing(Path::new("-"), &error))
+}
+
+/// A name that stays on its line and cannot steer a terminal: control characters are escaped, all else is as it was.
+pub(crate) fn printable(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                out.extend(character.to_string().bytes().flat_map(u8::escape_ascii));
+            } else {
+                out.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+        out.extend(chunk.invalid());
+    }
+    out
+}
+
+/// A path, in a message.
+pub(crate) fn shown(path: &Path) -> String {
+    String::from_utf8_lossy(&printable(path.as_os_str().as_encoded_bytes())).into_owned()
 }

@@ -1,19 +1,21 @@
 //! A bar on a terminal, for work that takes a while.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::Common;
+use crate::output::shown;
 
 /// Counts bytes. Draws nothing unless stderr is a terminal, and nothing in the first moments.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Shows `what` is worked on, of `total` bytes if that is known.
-    pub(crate) fn new(common: &Common, what: impl Into<String>, total: Option<u64>) -> Self {
+    /// Shows that `what` is worked on, of `total` bytes if that is known.
+    pub(crate) fn new(common: &Common, what: &Path, total: Option<u64>) -> Self {
         if common.quiet || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
@@ -25,7 +27,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.set_message(what.into());
+        bar.set_message(shown(what));
         bar.enable_steady_tick(Duration::from_millis(200));
         Self(bar)
     }

@@ -12,3 +12,8 @@
 pub mod compression;
 pub mod hash;
 pub mod nar;
+
+/// Holds the README's example to what it says.
+#[cfg(all(doctest, feature = "fs"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -158,8 +158,9 @@ fn hashing_does_not_allocate() {
 /// Not a promise of its own: that what the tests above walk is what they say it is.
 #[test]
 fn the_demanding_archive_is_as_deep_as_may_be() {
+    let nar = demanding();
     let mut depth = 0_usize;
-    let depths = Events::new(&demanding()).map(|event| {
+    let depths = Events::new(&nar).map(|event| {
         match event.unwrap() {
             Event::Directory { .. } => depth += 1,
             Event::End => depth -= 1,

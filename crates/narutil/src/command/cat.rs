@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nixcache::nar::{Event, NodeKind, ReadError, Reader};
 
@@ -10,7 +11,7 @@ use super::ls::{find, listing};
 use crate::cli::{CatArgs, Common};
 use crate::failure::{Failure, Result, Status};
 use crate::input::{BUFFER, Input};
-use crate::output::Output;
+use crate::output::{Output, shown};
 
 /// How much of a file is kept in memory until the rest of its archive has turned out to be good.
 const SPOOL: usize = 16 << 20;
@@ -27,9 +28,17 @@ pub(crate) fn run(common: &Common, args: &CatArgs) -> Result {
     Ok(Status::Ok)
 }
 
-fn copy(source: &mut impl Read, output: &mut impl Write, args: &CatArgs) -> Result<()> {
-    io::copy(source, output).map_err(|error| Failure::reading(args.nar.display(), &error))?;
-    Ok(())
+/// As [`std::io::copy`], but it is known which side failed.
+fn copy(source: &mut impl Read, output: &mut Output, args: &CatArgs) -> Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(len) => output.write_all(&buffer[..len]).map_err(|error| Failure::writing(Path::new("-"), &error))?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::reading(&args.nar, &error)),
+        }
+    }
 }
 
 /// The file, by its place in an archive that can be sought in.
@@ -38,8 +47,8 @@ fn member<'a>(common: &Common, args: &CatArgs, nar: &'a File) -> Result<impl Rea
     let node = find(&listing, &args.nar, &args.path)?;
     match node.kind() {
         NodeKind::File { .. } => {
-            let member = node.open(nar).map_err(|error| Failure::reading(args.nar.display(), &error))?;
-            Ok(BufReader::with_capacity(BUFFER, member))
+            let member = node.open(nar).map_err(|error| Failure::reading(&args.nar, &error))?;
+            Ok(member)
         }
         NodeKind::Symlink { target } => Err(not_a_file(args, &symlink(target))),
         _ => Err(not_a_file(args, "a directory")),
@@ -49,13 +58,13 @@ fn member<'a>(common: &Common, args: &CatArgs, nar: &'a File) -> Result<impl Rea
 /// The file, out of an archive that must be read from its start. All of the archive is read before the first byte is given
 /// out, since whatever follows may show that it is damaged.
 fn stream(common: &Common, args: &CatArgs, input: Input) -> Result<impl Read + use<>> {
-    let fail = |error: ReadError| Failure::nar(args.nar.display(), &error);
+    let fail = |error: ReadError| Failure::nar(&args.nar, &error);
     let wanted: Vec<&[u8]> =
         args.path.as_os_str().as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
     let (archive, progress) = input.archive(common, &args.source)?;
     let mut reader = Reader::with_limits(BufReader::with_capacity(BUFFER, archive), common.limits());
     let mut spool = tempfile::SpooledTempFile::new(SPOOL);
-    let mut found = Err(Failure::bad(args.nar.display(), format_args!("has no entry \"{}\"", args.path.display())));
+    let mut found = Err(Failure::bad(&args.nar, format_args!("has no entry \"{}\"", shown(&args.path))));
     // How many directories are open, and how many of the outer ones lie on the way to the file.
     let (mut open, mut on_the_way) = (0, 0);
     while let Some(event) = reader.next().map_err(fail)? {
@@ -86,12 +95,12 @@ fn stream(common: &Common, args: &CatArgs, input: Input) -> Result<impl Read + u
     reader.expect_end().map_err(fail)?;
     progress.finish();
     found?;
-    spool.rewind().map_err(|error| Failure::failed(args.nar.display(), error))?;
+    spool.rewind().map_err(|error| Failure::failed(&args.nar, error))?;
     Ok(spool)
 }
 
 fn not_a_file(args: &CatArgs, kind: &str) -> Failure {
-    Failure::bad(args.nar.display(), format_args!("\"{}\" is {kind}, not a file", args.path.display()))
+    Failure::bad(&args.nar, format_args!("\"{}\" is {kind}, not a file", shown(&args.path)))
 }
 
 fn symlink(target: &[u8]) -> String {

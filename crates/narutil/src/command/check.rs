@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::observe;
 use crate::cli::{CheckArgs, Common};
-use crate::failure::{Status, for_each};
+use crate::failure::{Failure, Status, for_each};
 use crate::output::print;
 
 pub(crate) fn run(common: &Common, args: &CheckArgs) -> Status {
@@ -13,7 +13,7 @@ pub(crate) fn run(common: &Common, args: &CheckArgs) -> Status {
         let fault = match observe(common, &args.source, path, Observer::new()) {
             Ok(_) => None,
             // What is wrong with the data is this command's answer, not its failure.
-            Err(failure) if failure.status == Status::Bad => Some(failure.message),
+            Err(Failure { status: Status::Bad, message: Some(message) }) => Some(message),
             Err(failure) => return Err(failure),
         };
         let line = match &fault {

@@ -16,7 +16,7 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Result {
 }
 
 pub(crate) fn man(args: &ManArgs) -> Result {
-    let fail = |error: io::Error| Failure::failed(args.directory.display(), error);
+    let fail = |error: io::Error| Failure::failed(&args.directory, error);
     std::fs::create_dir_all(&args.directory).map_err(fail)?;
     clap_mangen::generate_to(Cli::command(), &args.directory).map_err(fail)?;
     Ok(Status::Ok)

@@ -27,9 +27,9 @@ pub(crate) fn run(common: &Common, args: &HashArgs) -> Status {
 }
 
 fn tree(common: &Common, args: &HashArgs, path: &Path) -> Result<Observation> {
-    let progress = Progress::new(common, path.display().to_string(), None);
+    let progress = Progress::new(common, path, None);
     let observer = hashing(args.algo)?;
-    let packer = packer(common);
+    let packer = packer(common, path)?;
     let seen = if progress.is_shown() {
         packer.pack(path, progress.count(io::sink()), observer)
     } else {

@@ -10,7 +10,7 @@ use super::observe;
 use crate::cli::{Common, LsArgs, Source};
 use crate::failure::{Failure, Result, Status};
 use crate::input::Input;
-use crate::output::print;
+use crate::output::{print, printable, shown};
 
 /// How much is read at a time where contents can be passed over: the framing of a few entries.
 const SEEKING_BUFFER: usize = 16 << 10;
@@ -21,7 +21,7 @@ pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
     let node = find(&listing, &args.nar, path)?;
     let mut out = Vec::new();
     if common.json {
-        node.write_document(&mut out).map_err(|error| Failure::bad(args.nar.display(), error))?;
+        node.write_document(&mut out).map_err(|error| Failure::bad(&args.nar, error))?;
     } else if node.kind() == NodeKind::Directory {
         let mut walk = node.walk();
         let _ = walk.next(); // the directory itself
@@ -46,18 +46,19 @@ pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
 pub(super) fn listing(common: &Common, source: &Source, path: &Path) -> Result<Listing> {
     let input = Input::open(path)?;
     if let Some(file) = input.seekable(source)? {
+        tracing::info!("{}: not compressed, passing over contents", shown(path));
         let mut reader = Reader::with_limits(BufReader::with_capacity(SEEKING_BUFFER, file), common.limits());
         let listed = Listing::read_seek(&mut reader).and_then(|listing| reader.expect_end().map(|()| listing));
-        return listed.map_err(|error| Failure::nar(path.display(), &error));
+        return listed.map_err(|error| Failure::nar(path, &error));
     }
     let seen = observe(common, source, path, Observer::new().listing())?;
-    seen.listing.ok_or_else(|| Failure::bad(path.display(), "has no listing"))
+    seen.listing.ok_or_else(|| Failure::bad(path, "has no listing"))
 }
 
 /// The node at `path` in the archive `nar`.
 pub(super) fn find<'a>(listing: &'a Listing, nar: &Path, path: &Path) -> Result<Node<'a>> {
     let found = listing.root().get(path.as_os_str().as_bytes());
-    found.ok_or_else(|| Failure::bad(nar.display(), format_args!("has no entry \"{}\"", path.display())))
+    found.ok_or_else(|| Failure::bad(nar, format_args!("has no entry \"{}\"", shown(path))))
 }
 
 fn line(out: &mut Vec<u8>, long: bool, name: &[u8], node: Node<'_>) {
@@ -70,21 +71,10 @@ fn line(out: &mut Vec<u8>, long: bool, name: &[u8], node: Node<'_>) {
     if long {
         out.extend_from_slice(format!("{kind} {size:>12} ").as_bytes());
     }
-    escape(out, name);
+    out.extend(printable(name));
     if long && let Some(target) = target {
         out.extend_from_slice(b" -> ");
-        escape(out, target);
+        out.extend(printable(target));
     }
     out.push(b'\n');
-}
-
-/// Writes a name so that it stays on its line, and cannot steer a terminal: control characters are escaped.
-fn escape(out: &mut Vec<u8>, name: &[u8]) {
-    for &byte in name {
-        if byte.is_ascii_control() {
-            out.extend(byte.escape_ascii());
-        } else {
-            out.push(byte);
-        }
-    }
 }

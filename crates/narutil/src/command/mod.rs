@@ -18,9 +18,14 @@ use serde_json::json;
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
 use crate::input::Input;
+use crate::output::printable;
 
-fn packer(common: &Common) -> Packer {
-    Packer::new().threads(common.threads()).limits(common.limits())
+/// What packs the tree at `path`, which cannot come from standard input.
+fn packer(common: &Common, path: &Path) -> Result<Packer> {
+    if path.as_os_str() == "-" {
+        return Err(Failure::usage("a tree cannot be read from standard input; write ./- for a file of that name"));
+    }
+    Ok(Packer::new().threads(common.threads()).limits(common.limits()))
 }
 
 /// An observer that hashes.
@@ -33,7 +38,7 @@ fn observe(common: &Common, source: &Source, path: &Path, observer: Observer) ->
     let (archive, progress) = Input::open(path)?.archive(common, source)?;
     let seen = observer.check(common.limits()).read(archive);
     progress.finish();
-    seen.map_err(|error| Failure::nar(path.display(), &error))
+    seen.map_err(|error| Failure::nar(path, &error))
 }
 
 /// A line of `HASH  SIZE  PATH`, or the same as JSON.
@@ -43,7 +48,7 @@ fn hash_line(common: &Common, hash: &Hash, format: Format, size: u64, path: &Pat
         return json!({ "path": path.to_string_lossy(), "hash": hash, "size": size }).to_string().into_bytes();
     }
     let mut line = format!("{}  {size}  ", hash.display(format)).into_bytes();
-    line.extend_from_slice(path.as_os_str().as_encoded_bytes());
+    line.extend(printable(path.as_os_str().as_encoded_bytes()));
     line
 }
 

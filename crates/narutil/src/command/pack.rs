@@ -1,50 +1,92 @@
 //! `narutil pack`
 
-use std::io::BufWriter;
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use nixcache::compression::Encoder;
 use nixcache::hash::Algorithm;
-use nixcache::nar::{Observer, PackError};
+use nixcache::nar::{Listing, ListingWriteError, NodeKind, Observer, PackError};
+use rustix::fs::Access;
 
 use super::{hashing, packer, summary};
 use crate::cli::{Common, PackArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::output::Output;
+use crate::output::{HELD_BACK, Output, is_stdout};
 use crate::progress::Progress;
 
 pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
-    let packer = packer(common);
+    let packer = packer(common, &args.path)?;
+    if is_stdout(&args.output) && args.listing.as_deref().is_some_and(is_stdout) {
+        return Err(Failure::usage("the archive and its listing cannot both go to standard output"));
+    }
     let output = Output::create(&args.output)?;
+    let listing_output = args.listing.as_deref().map(Output::create).transpose()?;
+    // The tree as it was before.
+    let ours: Vec<PathBuf> =
+        [Some(&output), listing_output.as_ref()].into_iter().flatten().filter_map(|o| o.inside(&args.path)).collect();
+    let packer =
+        if ours.is_empty() { packer } else { packer.filter(move |entry| !ours.iter().any(|o| o == entry.path)) };
+
     let mut observer = if common.quiet { Observer::new() } else { hashing(Algorithm::Sha256)? };
     if args.listing.is_some() {
         observer = observer.check(common.limits()).listing();
     }
     let mut size = None;
-    if let Output::Stream { .. } = output {
+    if output.is_stream() {
         // What was written cannot be taken back: find what metadata can tell beforehand.
-        size = Some(packer.measure(&args.path).map_err(|error| Failure::packing(&error))?.0);
+        let (measured, listing) = packer.measure(&args.path).map_err(|error| Failure::packing(&error))?;
+        if measured > HELD_BACK as u64 {
+            check_readable(&args.path, &listing)?;
+        }
+        if let Some(name) = &args.listing {
+            write_listing(&args.path, &listing, io::sink(), name)?;
+        }
+        size = Some(measured);
     }
-    let writing = |error: std::io::Error| Failure::failed(args.output.display(), error);
     let threads = u32::try_from(common.threads().get()).unwrap_or(u32::MAX);
     let compression = args.compression.with_threads(threads);
     tracing::info!("compression {compression}, {threads} threads");
     let mut encoder = Encoder::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;
 
-    let progress = Progress::new(common, args.path.display().to_string(), size);
+    let progress = Progress::new(common, &args.path, size);
     let seen = packer.pack(&args.path, progress.count(&mut encoder), observer);
     progress.finish();
-    let seen = seen.map_err(|error| match error {
+    let writing = |error: &io::Error| Failure::writing(&args.output, error);
+    let seen = seen.map_err(|error| match &error {
         PackError::Write(error) => writing(error),
-        error => Failure::packing(&error),
+        error => Failure::packing(error),
     })?;
-    let output = encoder.finish().map_err(writing)?;
-    if let (Some(path), Some(listing)) = (&args.listing, &seen.listing) {
-        let mut file = BufWriter::new(Output::create(path)?);
-        listing.root().write_document(&mut file).map_err(|error| Failure::bad(path.display(), error))?;
-        let file = file.into_inner().map_err(|error| Failure::failed(path.display(), error.into_error()))?;
+    let output = encoder.finish().map_err(|error| writing(&error))?;
+    if let (Some(mut file), Some(listing), Some(name)) = (listing_output, &seen.listing, &args.listing) {
+        write_listing(&args.path, listing, &mut file, name)?;
         file.commit()?;
     }
     output.commit()?;
     summary(common, &seen, &args.path);
     Ok(Status::Ok)
+}
+
+/// Finds a file that may not be read. What is odd otherwise, packing tells.
+fn check_readable(tree: &Path, listing: &Listing) -> Result<()> {
+    let mut walk = listing.root().walk();
+    while let Some((below, node)) = walk.next() {
+        let NodeKind::File { .. } = node.kind() else { continue };
+        let path = tree.join(OsStr::from_bytes(below));
+        if let Err(error @ rustix::io::Errno::ACCESS) = rustix::fs::access(&path, Access::READ_OK) {
+            return Err(Failure::failed(&path, io::Error::from(error)));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the listing of `tree` to `output`, which has the name `name`.
+fn write_listing(tree: &Path, listing: &Listing, output: impl Write, name: &Path) -> Result<()> {
+    let mut output = BufWriter::new(output);
+    let written = listing.root().write_document(&mut output).and_then(|()| Ok(output.flush()?));
+    written.map_err(|error| match error {
+        ListingWriteError::Io(error) => Failure::writing(name, &error),
+        error => Failure::bad(tree, error),
+    })
 }

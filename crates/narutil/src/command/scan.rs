@@ -1,6 +1,7 @@
 //! `narutil scan`
 
 use std::io;
+use std::path::Path;
 
 use nixcache::nar::Observer;
 use nixcache::nar::scan::Candidates;
@@ -14,15 +15,17 @@ use crate::output::print;
 use crate::progress::Progress;
 
 pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
+    let packer = packer(common, &args.path)?;
     let lines = lines(&args.candidates)?;
-    let lines: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
-    let candidates = Candidates::new(&lines).map_err(|error| Failure::bad(args.candidates.display(), error))?;
-    let progress = Progress::new(common, args.path.display().to_string(), None);
-    let observer = Observer::new().references(&candidates);
-    let seen = packer(common).pack(&args.path, progress.count(io::sink()), observer);
+    let numbered = (1..).zip(lines.iter().map(|line| line.trim()));
+    let candidates: Vec<(usize, &str)> = numbered.filter(|(_, line)| !line.is_empty()).collect();
+    let prepared = prepare(common, &args.candidates, &candidates)?;
+    tracing::info!("{} candidates", candidates.len());
+    let progress = Progress::new(common, &args.path, None);
+    let seen = packer.pack(&args.path, progress.count(io::sink()), Observer::new().references(&prepared));
     progress.finish();
     let seen = seen.map_err(|error| Failure::packing(&error))?;
-    let found = seen.references.iter().map(|&index| lines[index]);
+    let found = seen.references.iter().map(|&index| candidates[index].1);
     if common.json {
         let found: Vec<&str> = found.collect();
         print(json!({ "path": args.path.to_string_lossy(), "references": found }).to_string().as_bytes())?;
@@ -32,4 +35,21 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
         }
     }
     Ok(Status::Ok)
+}
+
+/// What to look for, from numbered lines of the file `from`. A full path must be in the store directory: one that cannot be
+/// referred to would never be found, which would look like an answer.
+fn prepare(common: &Common, from: &Path, lines: &[(usize, &str)]) -> Result<Candidates> {
+    let store_dir = common.store_dir.trim_end_matches('/');
+    for (number, line) in lines {
+        if let Some((directory, _)) = line.rsplit_once('/')
+            && directory != store_dir
+        {
+            let message =
+                format_args!("line {number}: not a path in the store directory {store_dir} (see --store-dir)");
+            return Err(Failure::bad(from, message));
+        }
+    }
+    Candidates::new(lines.iter().map(|(_, line)| line))
+        .map_err(|error| Failure::bad(from, format_args!("line {}: {}", lines[error.index].0, error.reason)))
 }

@@ -14,7 +14,7 @@ pub(crate) fn run(common: &Common, args: &UnpackArgs) -> Result {
     let (archive, progress) = Input::open(&args.nar)?.archive(common, &args.source)?;
     let seen = unpacker.unpack(archive, &args.dest, observer);
     progress.finish();
-    let seen = seen.map_err(|error| Failure::unpacking(args.nar.display(), &error))?;
+    let seen = seen.map_err(|error| Failure::unpacking(&args.nar, &error))?;
     summary(common, &seen, &args.dest);
     Ok(Status::Ok)
 }

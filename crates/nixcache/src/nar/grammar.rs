@@ -149,7 +149,9 @@ impl Walker {
         };
         match step {
             Ok(step) => {
-                self.offset += cursor.at as u64;
+                let end = self.offset + cursor.at as u64;
+                self.check_limit("the size of the archive", end.saturating_add(self.remaining()), self.limits.size)?;
+                self.offset = end;
                 Ok(step)
             }
             Err(Stop::More(len)) => Ok(Step::More(len)),
@@ -205,9 +207,6 @@ impl Walker {
                 (Kind::File { executable: variant == 3, size }, state)
             }
         };
-        let contents = if let Kind::File { size, .. } = kind { size } else { 0 };
-        let end = (self.offset + cursor.at as u64).saturating_add(contents);
-        self.check_limit("the size of the archive", end, self.limits.size)?;
 
         // Nothing before this line changed the walker: a step that stops early can be taken again.
         self.entries += 1;

@@ -153,7 +153,8 @@ impl<'a, E: FnMut(Bytes) -> Result<(), Gone>> BatchReader<'a, E> {
             }
             remaining -= read;
         }
-        if size > 0 && self.room() == 0 && rustix::io::read(&fd, &mut [0; 1]).is_ok_and(|read| read > 0) {
+        // Whoever filled the buffer to its end has not seen the file's; files of the kernel may say 0 of any size.
+        if (size == 0 || self.room() == 0) && rustix::io::read(&fd, &mut [0; 1]).is_ok_and(|read| read > 0) {
             return Err(changed().into());
         }
         self.make_room(FRAMING)?;

@@ -96,6 +96,7 @@ impl Walk {
         if name.kind != EntryKind::Directory {
             return Ok(Some(Item::Leaf { directory, name, nested: true }));
         }
+        self.below.push(OsStr::from_bytes(name.on_disk.as_bytes()));
         self.enter(&directory, &name.on_disk)?;
         Ok(Some(Item::Directory { name: Some(name) }))
     }
@@ -112,7 +113,6 @@ impl Walk {
             return Ok(Item::Leaf { directory: around, name, nested: false });
         }
         self.enter(&around, &name.on_disk)?;
-        self.below.clear();
         Ok(Item::Directory { name: None })
     }
 
@@ -137,7 +137,6 @@ impl Walk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(parent.fd(), name, flags, Mode::empty())
             .map_err(|error| PackError::io(&path, "cannot open", error.into()))?;
-        self.below.push(OsStr::from_bytes(name.to_bytes()));
         let names = self.names(&fd, &path)?;
         let directory = Arc::new(Directory { fd: Some(fd), path });
         self.levels.push(Level { directory, names: names.into_iter() });

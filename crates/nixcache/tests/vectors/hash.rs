@@ -1,25 +1,9 @@
 //! Every text of the shared vectors is the hash, or the error, that was decided for it.
-#![cfg(feature = "json")] // for serde_json, which reads the vectors
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-use std::path::PathBuf;
 
 use nixcache::hash::{Algorithm, Error, Format, Hash, nixbase32};
 use serde_json::Value;
 
-/// The cases of a topic; none if the vectors are not on this machine.
-fn cases(topic: &str) -> Vec<Value> {
-    let vectors = std::env::var_os("NIXCACHE_VECTORS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")), PathBuf::from);
-    if !vectors.is_dir() {
-        eprintln!("SKIPPED: no test vectors at {}; set NIXCACHE_VECTORS", vectors.display());
-        return Vec::new();
-    }
-    let text = std::fs::read(vectors.join("cases").join(topic).with_extension("json")).unwrap();
-    let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
-    assert!(!cases.is_empty(), "{topic} has no cases");
-    cases
-}
+use crate::cases;
 
 /// The value that a case expects, or `None` for an error.
 fn expected(case: &Value) -> Option<&Value> {

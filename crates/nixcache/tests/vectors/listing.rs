@@ -1,6 +1,4 @@
 //! Listings of the shared vectors: those that Nix wrote are read, and every case gets the verdict that was decided for it.
-#![cfg(feature = "json")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs::File;
 use std::io::BufReader;
@@ -8,15 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nixcache::nar::{Limits, Listing, NodeKind, Reader};
 
-fn vectors() -> Option<PathBuf> {
-    let path = std::env::var_os("NIXCACHE_VECTORS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")), PathBuf::from);
-    if path.is_dir() {
-        return Some(path);
-    }
-    eprintln!("SKIPPED: no test vectors at {}; set NIXCACHE_VECTORS", path.display());
-    None
-}
+use crate::{cases, vectors};
 
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -36,10 +26,8 @@ fn document(listing: &Listing) -> Vec<u8> {
 #[test]
 fn every_case_gets_its_verdict() {
     let Some(vectors) = vectors() else { return };
-    let text = std::fs::read_to_string(vectors.join("cases/ls.json")).unwrap();
-    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
     let mut tried = 0;
-    for case in cases.as_array().unwrap() {
+    for case in cases("ls") {
         let text = match case["input"]["text"].as_str() {
             Some(text) => text.as_bytes().to_vec(),
             // Some files are left out of the vectors for their licence.
