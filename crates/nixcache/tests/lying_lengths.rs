@@ -36,8 +36,12 @@ fn lies(claim: u64) -> [(&'static str, Vec<u8>); 5] {
 
 type Verdict = Result<(), String>;
 
-/// Everything that reads an archive, by its name.
-fn readers() -> Vec<(&'static str, fn(&[u8]) -> Verdict)> {
+/// Its name, and how it reads an archive to the end.
+type Consumer = (&'static str, fn(&[u8]) -> Verdict);
+
+/// Everything that reads an archive.
+fn readers() -> Vec<Consumer> {
+    #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
     fn text(error: impl ToString) -> String {
         error.to_string()
     }

@@ -46,7 +46,7 @@ fn the_counter_counts() {
 fn a_valid_archive_in_memory_is_walked_without_allocating() {
     let nar = demanding();
     let mut events = 0;
-    assert_eq!(allocations(|| events = Events::new(&nar).filter(Result::is_ok).count()), 0);
+    assert_eq!(allocations(|| events = Events::new(&nar).map(Result::unwrap).count()), 0);
     assert!(events > 5000);
     assert_eq!(allocations(|| check(&nar).unwrap()), 0);
 }
@@ -54,23 +54,19 @@ fn a_valid_archive_in_memory_is_walked_without_allocating() {
 #[test]
 fn decoding_allocates_only_until_its_buffers_have_grown() {
     let nar = demanding();
-    for size in [1, 7, 100, 4096, nar.len()] {
-        // What grows: two buffers by doubling for names on the way down, one for a target, one for what chunks cut.
+    for size in [1, 7, 100, 4096] {
         let decode = |decoder: &mut Decoder, nar: &[u8]| {
             for mut chunk in nar.chunks(size) {
                 while decoder.next(&mut chunk).unwrap().is_some() {}
             }
         };
         let mut decoder = Decoder::new();
-        let all = allocations(|| decode(&mut decoder, &nar));
-        decoder.finish().unwrap();
-        assert!(all < 40, "{all} allocations in chunks of {size} bytes");
-
-        // The second half, of five thousand entries, needs no more than the first.
-        let half = nar.len() - 300_000;
-        let mut decoder = Decoder::new();
-        decode(&mut decoder, &nar[..half]);
-        assert_eq!(allocations(|| decode(&mut decoder, &nar[half..])), 0, "in chunks of {size} bytes");
+        // All that is deep and long; two buffers for names grow by doubling, one for targets, one for what chunks cut.
+        let (first, second) = nar.split_at(nar.len() - 300_000);
+        let warming = allocations(|| decode(&mut decoder, first));
+        assert!(warming < 40, "{warming} allocations in chunks of {size} bytes");
+        // Thousands of entries.
+        assert_eq!(allocations(|| decode(&mut decoder, second)), 0, "in chunks of {size} bytes");
         decoder.finish().unwrap();
     }
 }
@@ -118,7 +114,7 @@ fn encoding_allocates_only_until_its_buffers_have_grown() {
     let warming = allocations(|| encode(&mut encoder, first));
     assert!(warming < 40, "{warming} allocations");
     assert_eq!(allocations(|| encode(&mut encoder, second)), 0);
-    assert_eq!(allocations(|| drop(encoder.finish().unwrap())), 0);
+    assert_eq!(allocations(|| assert!(encoder.finish().is_ok())), 0);
     assert_eq!(encoder.offset(), nar.len() as u64);
 }
 
@@ -151,7 +147,7 @@ fn hashing_does_not_allocate() {
         // Without its feature an algorithm has a name only.
         let Ok(mut hasher) = Hasher::new(algorithm) else { continue };
         assert_eq!(allocations(|| nar.chunks(999).for_each(|chunk| hasher.update(chunk))), 0, "{algorithm}");
-        assert_eq!(allocations(|| drop(std::hint::black_box(hasher.finish()))), 0, "{algorithm}");
+        assert_eq!(allocations(|| assert!(!hasher.finish().digest().is_empty())), 0, "{algorithm}");
     }
 }
 

@@ -12,7 +12,7 @@ const CAPACITIES: [usize; 6] = [1, 2, 7, 64, 1000, 1 << 20];
 /// Contents of many sizes, in a tree.
 fn files() -> Vec<(Vec<u8>, Vec<u8>)> {
     let sizes = [0, 1, 7, 8, 9, 100, 1000, 5000];
-    let contents = |size: usize| (0..size).map(|at| (at % 251) as u8).collect();
+    let contents = |size: usize| (0..=250).cycle().take(size).collect();
     sizes.iter().map(|&size| (format!("{size:05}").into_bytes(), contents(size))).collect()
 }
 

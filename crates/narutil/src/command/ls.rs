@@ -32,7 +32,7 @@ pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
         }
         let _ = out.pop(); // the last line's end, which printing adds
     } else {
-        let name = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
+        let name = if node.name().is_empty() { b"." } else { node.name() };
         line(&mut out, args.long, name, node);
         let _ = out.pop();
     }

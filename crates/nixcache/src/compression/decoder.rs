@@ -47,6 +47,8 @@ pub struct Decoder<R> {
     produced: u64,
     /// A stream has ended; if more input follows, it is another stream.
     between_streams: bool,
+    /// How many zeros follow the last stream of xz.
+    padding: u64,
     failed: bool,
 }
 
@@ -77,7 +79,7 @@ impl<R: BufRead> Decoder<R> {
 
     fn over(input: Peeked<R>, compression: Compression, options: DecodeOptions) -> Result<Self, Error> {
         let codec = Codec::new(compression, &options)?;
-        Ok(Self { input, codec, compression, options, produced: 0, between_streams: false, failed: false })
+        Ok(Self { input, codec, compression, options, produced: 0, between_streams: false, padding: 0, failed: false })
     }
 
     /// The compression being undone, as named or as detected.
@@ -101,11 +103,22 @@ impl<R: BufRead> Decoder<R> {
         loop {
             let input = self.input.fill_buf()?;
             let at_end = input.is_empty();
+            if self.between_streams && self.compression == Compression::Xz {
+                let zeros = input.iter().take_while(|&&byte| byte == 0).count();
+                if zeros > 0 {
+                    self.input.consume(zeros);
+                    self.padding += zeros as u64;
+                    continue;
+                }
+            }
             let step = if !self.between_streams {
                 self.codec.step(input, room, at_end)
+            } else if self.padding % 4 != 0 {
+                Err("what follows a stream is not padding of four zeros, or a multiple".into())
             } else if at_end {
                 return Ok(0);
             } else {
+                self.padding = 0;
                 let restarted = self.codec.restart(self.compression, &self.options);
                 restarted.and_then(|()| self.codec.step(input, room, at_end))
             };
@@ -270,8 +283,8 @@ impl Codec {
     fn restart(&mut self, compression: Compression, options: &DecodeOptions) -> Result<(), Fault> {
         match compression {
             // Their decoders go on to the next stream by themselves.
-            Compression::None | Compression::Xz | Compression::Zstd | Compression::Lz4 => {}
-            Compression::Bzip2 | Compression::Gzip | Compression::Lzip => {
+            Compression::None | Compression::Zstd | Compression::Lz4 => {}
+            Compression::Xz | Compression::Bzip2 | Compression::Gzip | Compression::Lzip => {
                 *self = Self::new(compression, options).map_err(|error| Fault::Corrupt(error.to_string()))?;
             }
             // These formats know of no second stream.
@@ -333,10 +346,10 @@ fn memory(options: &DecodeOptions) -> u64 {
 
 #[cfg(feature = "xz")]
 fn xz(options: &DecodeOptions) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
-    use liblzma::stream::{CONCATENATED, MtStreamBuilder, Stream};
-    // Left to liblzma to find the next stream, since only it knows about the padding between two.
+    use liblzma::stream::{MtStreamBuilder, Stream};
+    // Not `CONCATENATED`, which the decoder with threads cannot be told: at the end of a stream another one is made.
     if options.threads <= 1 {
-        return Stream::new_stream_decoder(memory(options), CONCATENATED);
+        return Stream::new_stream_decoder(memory(options), 0);
     }
     MtStreamBuilder::new()
         .threads(options.threads)

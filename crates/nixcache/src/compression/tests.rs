@@ -446,7 +446,18 @@ fn an_lz4_frame_that_stops_between_two_blocks_is_cut_short() {
 fn xz_streams_may_be_padded_and_their_blocks_decoded_in_parallel() {
     let data = sample(100_000);
     let padded = [&compress(&data, Compression::Xz)[..], &[0; 8], &compress(&data, Compression::Xz)].concat();
-    assert_eq!(decompress(&padded[..], Compression::Xz).unwrap(), [&data[..], &data].concat());
+    for threads in [1, 2] {
+        let options = DecodeOptions { threads, ..DecodeOptions::default() };
+        let read = |input: &[u8]| {
+            let mut out = Vec::new();
+            Decoder::detect(input, &options).unwrap().read_to_end(&mut out).map(|_| out)
+        };
+        assert_eq!(read(&padded).unwrap(), [&data[..], &data].concat());
+        assert_eq!(read(&[&padded[..], &[0; 4]].concat()).unwrap(), [&data[..], &data].concat());
+        for garbage in [&b"\0"[..], &[0; 7], b"x", b"\0\0\0\0some garbage that is no stream"] {
+            assert!(read(&[&padded[..], garbage].concat()).is_err(), "{garbage:?}");
+        }
+    }
 
     // Level 0 has blocks of 1 MiB: eight of them.
     let data = sample(8 << 20);

@@ -189,9 +189,9 @@ impl Encoder {
             }
             Event::File { name, executable, size } => {
                 self.open(name)?;
+                wire::put_file(&mut self.framing, executable, size);
                 let end = self.size.saturating_add(self.framing.len() as u64).saturating_add(size);
                 check_limit("the size of the archive", end, self.limits.size)?;
-                wire::put_file(&mut self.framing, executable, size);
                 self.state = State::File { size, remaining: size };
             }
             Event::Symlink { name, target } => {

@@ -4,8 +4,8 @@ use super::error::Error;
 use super::event::{BorrowedEvent, Event};
 use super::grammar::{Kind, Limits, Step, Walker};
 
-/// How many open directories are remembered without allocating: Nix's own limit of nesting.
-const INLINE: usize = 64;
+/// How many names are remembered without allocating: those of the 64 directories that Nix lets be open, and the root's.
+const INLINE: usize = 65;
 
 /// The events of an archive in memory. Names, targets and contents are parts of the slice.
 ///

@@ -60,6 +60,14 @@ pub enum PackError {
         /// Its size when it was opened.
         size: u64,
     },
+    /// A name that no entry can have, once the case hack's suffix is cut off.
+    #[error("{}: is no name for an entry without the case hack's suffix: {reason}", path.display())]
+    Name {
+        /// Which file.
+        path: PathBuf,
+        /// The rule that the name breaks.
+        reason: &'static str,
+    },
     /// Two names become equal once the case hack's suffix is cut off.
     #[error("{}: has the same name as {} in the archive", shown(path), shown(other))]
     CaseHack {
@@ -239,14 +247,15 @@ impl Packer {
                 let mut observer = observer;
                 receiver.iter().try_for_each(|chunk| observer.update(&chunk)).and_then(|()| observer.finish())
             });
-            let written = self.chunks(path).and_then(|mut chunks| {
-                chunks.try_for_each(|chunk| {
+            let written = self.chunks(path).and_then(|chunks| {
+                for chunk in chunks {
                     let chunk = chunk?;
                     sink.write_all(&chunk).map_err(PackError::Write)?;
-                    // Fails if observing failed, which is then the error that is reported.
-                    let _ = sender.send(chunk);
-                    Ok(())
-                })
+                    if sender.send(chunk).is_err() {
+                        break; // observing failed, which is the error that is reported
+                    }
+                }
+                Ok(())
             });
             drop(sender);
             let seen = observing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

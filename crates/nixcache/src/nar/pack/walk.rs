@@ -11,6 +11,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::{Entry, EntryKind, PackError, Packer};
 use crate::nar::CASE_HACK_SUFFIX;
+use crate::nar::grammar::name_fault;
 
 /// An open directory, kept open until nothing in it is left to read.
 #[derive(Debug)]
@@ -172,8 +173,13 @@ impl Walk {
             names.push(Name { archived: self.archived_len(on_disk.as_bytes()), on_disk, kind });
         }
         names.sort_unstable_by(|a, b| a.in_archive().cmp(b.in_archive()));
-        // On disk names differ, so only the case hack can make two equal.
+        // On disk names are right and differ, so only the case hack can break one, or make two equal.
         let path = |name: &Name| path.join(OsStr::from_bytes(name.on_disk.as_bytes()));
+        if self.packer.case_hack
+            && let Some((name, reason)) = names.iter().find_map(|name| Some((name, name_fault(name.in_archive())?)))
+        {
+            return Err(PackError::Name { path: path(name), reason });
+        }
         match names.windows(2).find(|pair| pair[0].in_archive() == pair[1].in_archive()) {
             Some(pair) => Err(PackError::CaseHack { path: path(&pair[0]), other: path(&pair[1]) }),
             None => Ok(names),

@@ -1,0 +1,86 @@
+//! Memory does not depend on the size of what is worked on.
+#![cfg(target_os = "linux")]
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::narutil::{Scratch, file, narutil};
+
+/// The file's size, and what a command may take for it.
+const SIZE: u64 = 4 << 30;
+const PEAK: u64 = 64 << 20;
+
+#[test]
+fn four_gibibytes_take_64_mebibytes_of_memory() {
+    let scratch = Scratch::new();
+    let tree = scratch.path("sparse");
+    File::create(&tree).unwrap().set_len(SIZE).unwrap();
+    let nar = sparse_nar(&scratch);
+    let dest = scratch.path("dest");
+    let mut streamed = narutil!["ls", "-"];
+    streamed.stdin(File::open(&nar).unwrap());
+    let commands = [
+        streamed,
+        narutil!["pack", &tree, "-o", "/dev/null"],
+        narutil!["-q", "pack", &tree],
+        narutil!["hash", &tree],
+        narutil!["hash", "--nar", &nar],
+        narutil!["check", &nar],
+        narutil!["ls", &nar],
+        narutil!["cat", &nar, "/"],
+        narutil!["-q", "unpack", &nar, &dest],
+    ];
+    for command in commands {
+        let what = format!("{command:?}");
+        let peak = peak(command);
+        let _ = fs::remove_file(&dest);
+        assert!(peak <= PEAK, "{what} took {peak} bytes");
+        eprintln!("{} {what}", peak >> 10);
+    }
+}
+
+/// The archive of a file of zeros, which takes no room on the disk.
+fn sparse_nar(scratch: &Scratch) -> PathBuf {
+    let empty = file("").to_nar();
+    let path = scratch.path("sparse.nar");
+    let mut nar = File::create(&path).unwrap();
+    // The closing parenthesis takes the last 16 bytes, the length of the contents the 8 before.
+    let (head, tail) = empty.split_at(empty.len() - 16);
+    nar.write_all(&head[..head.len() - 8]).unwrap();
+    nar.write_all(&SIZE.to_le_bytes()).unwrap();
+    nar.seek(SeekFrom::Current(SIZE.cast_signed())).unwrap();
+    nar.write_all(tail).unwrap();
+    path
+}
+
+/// Runs a command that must succeed, and gives the most memory that it had at once, in bytes.
+fn peak(mut command: Command) -> u64 {
+    // Some are too fast to be seen at all at the first attempt.
+    for _ in 0..100 {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+        let mut peak = 0;
+        let ended = loop {
+            // The kernel keeps the maximum, so that only what is taken in the last moments could be missed.
+            peak = peak.max(high_water_mark(&status));
+            if let Some(ended) = child.try_wait().unwrap() {
+                break ended;
+            }
+            std::thread::sleep(Duration::from_micros(if peak == 0 { 50 } else { 1000 }));
+        };
+        assert!(ended.success(), "{command:?}: {ended}");
+        if peak > 0 {
+            return peak;
+        }
+    }
+    panic!("{command:?} could not be measured");
+}
+
+fn high_water_mark(status: &Path) -> u64 {
+    let status = fs::read_to_string(status).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
+}
