@@ -100,6 +100,7 @@ impl Failure {
             UnpackError::Read { source, .. } => Self::reading(input, source),
             UnpackError::NotRemoved { error: first, .. } => Self::new(Self::unpacking(input, first).status, error),
             UnpackError::CaseHack { .. } => Self::bad(input, error),
+            UnpackError::Destination { .. } => Self::usage(error),
             _ => Self::new(Status::Failed, error),
         }
     }

@@ -39,7 +39,11 @@ impl Output {
             let stdout = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned().map_err(fail)?;
             return Ok(stream(stdout.into()));
         }
-        let existing = path.metadata().ok();
+        let existing = match path.metadata() {
+            Ok(existing) => Some(existing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(fail(error)),
+        };
         if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
             return Ok(stream(File::options().write(true).open(path).map_err(fail)?));
         }

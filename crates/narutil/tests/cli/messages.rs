@@ -31,6 +31,8 @@ fn wrong_usage_exits_2() {
         narutil!["pack", &tree, "--listing", "-"],
         narutil!["check", &nar, "--compression", "zip"],
         narutil!["unpack", &nar],
+        narutil!["unpack", &nar, "."],
+        narutil!["unpack", &nar, "/"],
         narutil!["cat", &nar],
         narutil!["scan", &tree],
         narutil!["completions", "tcsh"],
@@ -50,6 +52,9 @@ fn bad_data_exits_1_and_what_could_not_be_done_3_each_with_input_and_place() {
     let cut = scratch.file("cut.nar", &bytes[..bytes.len() - 8]);
     let followed = scratch.file("followed.nar", &[&bytes[..], b"\n"].concat());
     let unsorted = scratch.file("unsorted.nar", &unsorted());
+    let [lying, endless] =
+        [("lying.nar", 1 << 40), ("endless.nar", u64::MAX)].map(|(name, len)| scratch.file(name, &lying(len)));
+    symlink("loop", scratch.path("loop")).unwrap();
     let text = scratch.file("text", b"no archive\n");
     let (missing, tree, new) = (scratch.path("missing"), scratch.path("tree"), scratch.path("new"));
     rustix::fs::mknodat(
@@ -69,6 +74,11 @@ fn bad_data_exits_1_and_what_could_not_be_done_3_each_with_input_and_place() {
         (1, narutil!["ls", &unsorted], "directory entries not sorted: \"a\" after \"b\"".into()),
         (1, narutil!["cat", &unsorted, "a"], "unsorted.nar: at byte ".into()),
         (1, narutil!["unpack", &unsorted, &new], "unsorted.nar: at byte ".into()),
+        (1, narutil!["ls", &lying], "lying.nar: at byte ".into()),
+        (1, narutil!["ls", &endless], "endless.nar: at byte ".into()),
+        (1, narutil!["cat", &endless, "/"], "endless.nar: at byte ".into()),
+        (1, narutil!["unpack", &endless, &new], "endless.nar: at byte ".into()),
+        (1, narutil!["hash", "--nar", &lying], "lying.nar: at byte ".into()),
         (1, narutil!["ls", &text], "text: at byte 0: expected \"nix-archive-1\", found ".into()),
         (1, narutil!["ls", &nar, "no/such"], "tree.nar: has no entry \"no/such\"".into()),
         (1, narutil!["cat", &nar, "text/below"], "tree.nar: has no entry \"text/below\"".into()),
@@ -80,6 +90,7 @@ fn bad_data_exits_1_and_what_could_not_be_done_3_each_with_input_and_place() {
         (3, narutil!["pack", &missing], "missing: cannot look at: No such file or directory".into()),
         (3, narutil!["pack", &missing, "-o", &new], "missing: cannot look at: No such file".into()),
         (3, narutil!["pack", &tree, "-o", missing.join("x")], "missing/x: No such file or directory".into()),
+        (3, narutil!["pack", &tree, "-o", scratch.path("loop")], "loop: Too many levels of symbolic links".into()),
         (3, narutil!["pack", &tree, "-o", &tree], "tree: Is a directory".into()),
         (3, narutil!["ls", &missing], "missing: No such file or directory".into()),
         (3, narutil!["check", &missing], "missing: No such file or directory".into()),
@@ -99,6 +110,14 @@ fn bad_data_exits_1_and_what_could_not_be_done_3_each_with_input_and_place() {
     assert!(!new.exists());
 }
 
+/// An archive of a file that is said to be `len` bytes long, and is empty.
+fn lying(len: u64) -> Vec<u8> {
+    let mut nar = file("").to_nar();
+    let at = nar.len() - 24; // before the closing parenthesis
+    nar[at..at + 8].copy_from_slice(&len.to_le_bytes());
+    nar
+}
+
 /// An archive whose directory has `b` before `a`.
 fn unsorted() -> Vec<u8> {
     let mut nar = directory([("a", file("")), ("b", file(""))]).to_nar();
@@ -114,7 +133,7 @@ fn several_targets_go_on_after_a_failure_and_end_with_the_worst_status() {
     let (nar, tree, missing) = (scratch.nar(), scratch.path("tree"), scratch.path("missing"));
     let text = scratch.file("text", b"no archive\n");
     let Ran { status, stdout, stderr } = run(narutil!["hash", &missing, "/dev/null", &tree]);
-    assert_eq!((status, stdout.iter().filter(|&&byte| byte == b'\n').count()), (Some(3), 1));
+    assert_eq!((status, String::from_utf8(stdout).unwrap().lines().count()), (Some(3), 1));
     assert_eq!(stderr.lines().count(), 2);
     let Ran { status, stdout, stderr } = run(narutil!["check", &text, &nar]);
     let stdout = String::from_utf8(stdout).unwrap();
@@ -162,7 +181,7 @@ fn odd_names_stay_on_their_line_and_cannot_steer_a_terminal() {
         assert_eq!(run(narutil!["cat", &nar, OsStr::from_bytes(name)]).ok(), name);
     }
     let hashed = run(narutil!["hash", &path]).ok();
-    assert!(hashed.ends_with(b"odd\\n\\x1b\xff\n") && hashed.iter().filter(|&&byte| byte == b'\n').count() == 1);
+    assert!(hashed.ends_with(b"odd\\n\\x1b\xff\n") && String::from_utf8_lossy(&hashed).lines().count() == 1);
     let document: Value = serde_json::from_slice(&run(narutil!["hash", "--json", &path]).ok()).unwrap();
     assert!(document["path"].as_str().unwrap().ends_with("odd\n\u{1b}\u{fffd}"));
     let error = run(narutil!["ls", "--json", &nar]).error(1);

@@ -113,7 +113,7 @@ impl<R: BufRead> Decoder<R> {
             }
             let step = if !self.between_streams {
                 self.codec.step(input, room, at_end)
-            } else if self.padding % 4 != 0 {
+            } else if !self.padding.is_multiple_of(4) {
                 Err("what follows a stream is not padding of four zeros, or a multiple".into())
             } else if at_end {
                 return Ok(0);

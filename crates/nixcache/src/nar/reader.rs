@@ -146,8 +146,11 @@ impl<R: BufRead> Reader<R> {
         self.inner.consume(std::mem::take(&mut self.lent));
         while self.remaining() > 0 {
             let len = self.remaining().min(i64::MAX as u64);
-            let offset = self.offset();
-            self.inner.seek_relative(len.cast_signed()).map_err(|source| ReadError::Io { offset, source })?;
+            if self.inner.seek_relative(len.cast_signed()).is_err() {
+                // Farther than the source can be sought: reading finds where it ends.
+                self.copy_contents(io::sink())?;
+                break;
+            }
             self.decoder.skip(len);
         }
         Ok(())

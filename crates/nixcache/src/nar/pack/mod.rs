@@ -218,7 +218,7 @@ impl Packer {
         self
     }
 
-    /// How many threads read files.
+    /// How many threads read files; more than 16 count as 16.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = threads;
@@ -342,6 +342,9 @@ const BATCH: usize = 64;
 /// How many directories stay open, beside those around the current one, because files in them are still to be read.
 const OPEN_DIRECTORIES: usize = 256;
 
+/// More threads than this would only hold more chunks in memory: one thread takes them all.
+const MAX_READERS: usize = 16;
+
 /// How many chunks of one batch are read ahead. More only come with large files.
 const SLOT_CHUNKS: usize = 4;
 
@@ -365,7 +368,7 @@ pub struct Chunks {
 
 impl Chunks {
     fn start(packer: &Packer, path: &Path) -> Result<Self, PackError> {
-        let readers = packer.threads.get();
+        let readers = packer.threads.get().min(MAX_READERS);
         let ahead = 2 * readers + 2;
         let (slot_sender, slots) = sync_channel(ahead);
         let (job_sender, jobs) = sync_channel::<Job>(ahead);
