@@ -1,6 +1,14 @@
 //! Everything that one pass over an archive can tell.
 
 use std::io::{self, Read};
+#[cfg(feature = "fs")]
+use std::{
+    sync::mpsc::{SyncSender, sync_channel},
+    thread::{Builder, Scope, ScopedJoinHandle},
+};
+
+#[cfg(feature = "fs")]
+use bytes::Bytes;
 
 use super::decoder::Decoder;
 use super::error::Error;
@@ -129,5 +137,52 @@ impl Observer {
             listing: self.listing.map(ListingBuilder::finish),
             references: self.scanner.map_or_else(Vec::new, Scanner::finish),
         })
+    }
+}
+
+/// An observer at work beside the thread that moves the bytes, or on that thread if it has only to count them: waking
+/// another one for each chunk would take longer.
+#[cfg(feature = "fs")]
+#[derive(Debug)]
+pub(super) enum Beside<'scope> {
+    Here(Box<Observer>),
+    Thread { chunks: SyncSender<Bytes>, observing: ScopedJoinHandle<'scope, Result<Observation, Error>> },
+}
+
+#[cfg(feature = "fs")]
+impl<'scope> Beside<'scope> {
+    /// Starts it; it may be `behind` chunks behind.
+    pub(super) fn start(scope: &'scope Scope<'scope, '_>, mut observer: Observer, behind: usize) -> io::Result<Self> {
+        if observer.hashers.is_empty() && observer.decoder.is_none() && observer.scanner.is_none() {
+            return Ok(Self::Here(Box::new(observer)));
+        }
+        let (sender, chunks) = sync_channel::<Bytes>(behind);
+        let observing = Builder::new().name("nar-observe".to_owned()).spawn_scoped(scope, move || {
+            chunks.iter().try_for_each(|chunk| observer.update(&chunk)).and_then(|()| observer.finish())
+        })?;
+        Ok(Self::Thread { chunks: sender, observing })
+    }
+
+    /// How many threads of its own it keeps busy.
+    pub(super) fn threads(&self) -> usize {
+        usize::from(matches!(self, Self::Thread { .. }))
+    }
+
+    /// Shows it a chunk. False if it has failed, which [`finish`](Self::finish) reports.
+    pub(super) fn show(&mut self, chunk: Bytes) -> bool {
+        match self {
+            Self::Here(observer) => observer.update(&chunk).is_ok(),
+            Self::Thread { chunks, .. } => chunks.send(chunk).is_ok(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<Observation, Error> {
+        match self {
+            Self::Here(observer) => observer.finish(),
+            Self::Thread { chunks, observing } => {
+                drop(chunks);
+                observing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+        }
     }
 }

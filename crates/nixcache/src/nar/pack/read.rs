@@ -14,8 +14,8 @@ use crate::nar::Limits;
 use crate::nar::grammar::target_fault;
 use crate::nar::wire;
 
-/// How large chunks get. Reads of this size measured as fast as any; larger ones leave the processor's cache.
-pub(super) const CHUNK: usize = 256 << 10;
+/// How large chunks get. Half as large measured 5 % slower, since each wakes a thread; larger ones hardly faster.
+pub(super) const CHUNK: usize = 512 << 10;
 
 /// How much room a node's framing takes at most: an entry's fixed tokens, its name, a link's target.
 const FRAMING: usize = 8 << 10;

@@ -26,10 +26,8 @@ mod tree;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-use bytes::Bytes;
 use thiserror::Error;
 
 use self::crew::Crew;
@@ -39,7 +37,7 @@ use self::tree::{Finish, Tree};
 use super::decoder::Decoder;
 use super::error::{Error, shown};
 use super::grammar::Limits;
-use super::observer::{Observation, Observer};
+use super::observer::{Beside, Observation, Observer};
 
 /// Why an archive could not be unpacked. Paths begin with the destination as it was given.
 #[derive(Debug, Error)]
@@ -211,19 +209,14 @@ impl Unpacker {
         // Enough that every thread has a batch to work on and one to go on with.
         let buffers = (4 * self.threads.get() + 4).min(MAX_CHUNKS);
         thread::scope(|scope| {
-            let (observe, chunks) = sync_channel::<Bytes>(buffers);
-            let observing = thread::Builder::new().name("nar-observe".to_owned()).spawn_scoped(scope, move || {
-                let mut observer = observer;
-                chunks.iter().try_for_each(|chunk| observer.update(&chunk)).and_then(|()| observer.finish())
-            });
-            let observing = observing.map_err(cannot_start)?;
+            let mut observing = Beside::start(scope, observer, buffers).map_err(cannot_start)?;
             let crew = Crew::start(scope, self.threads, self.finish).map_err(cannot_start)?;
             let mut tree = Tree::new(staging.parent(), crew, self.finish, self.case_hack);
-            let written = self.read(Chunks::new(source, Pool::new(buffers)), &observe, &mut tree);
-            drop(observe);
+            let written = self.read(Chunks::new(source, Pool::new(buffers)), &mut observing, &mut tree);
+            let seen = observing.finish();
             // What the writing threads met comes before the reader's error, which may follow from it.
             tree.join().and(written)?;
-            Ok(observing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
+            Ok(seen?)
         })
     }
 
@@ -231,13 +224,14 @@ impl Unpacker {
     fn read(
         &self,
         mut chunks: Chunks<impl Read>,
-        observe: &SyncSender<Bytes>,
+        observing: &mut Beside<'_>,
         tree: &mut Tree<'_>,
     ) -> Result<(), UnpackError> {
         let mut decoder = Decoder::with_limits(self.limits);
         while let Some(mut chunk) = chunks.next(|| tree.flush())? {
-            // Fails if the observer did, which is then the error that is reported.
-            let _ = observe.send(chunk.clone());
+            if !observing.show(chunk.clone()) {
+                return Ok(()); // its failure is the error that is reported
+            }
             while let Some(event) = decoder.next(&mut chunk)? {
                 tree.event(event)?;
             }
