@@ -8,8 +8,11 @@ use nixcache::hash::{Algorithm, Format, Hash, nixbase32};
 use nixcache::nar::scan::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Error, Event, Events, Limits, Listing, Reader, Writer, check};
 
+/// A promise: takes any bytes, and panics if they break it.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("decode", decode),
     ("chunks", chunks),
     ("identity", identity),

@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all, and standard output.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -131,7 +132,10 @@ pub(crate) fn print(line: &[u8]) -> Result<()> {
 }
 
 /// A name that stays on its line and cannot steer a terminal: control characters are escaped, all else is as it was.
-pub(crate) fn printable(name: &[u8]) -> Vec<u8> {
+pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
+    if name.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return name.into();
+    }
     let mut out = Vec::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -143,7 +147,7 @@ pub(crate) fn printable(name: &[u8]) -> Vec<u8> {
         }
         out.extend(chunk.invalid());
     }
-    out
+    out.into()
 }
 
 /// A path, in a message.

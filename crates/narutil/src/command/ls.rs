@@ -1,19 +1,15 @@
 //! `narutil ls`
 
-use std::io::BufReader;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nixcache::nar::{Listing, Node, NodeKind, Observer, Reader};
+use nixcache::nar::{FileSource, Listing, Node, NodeKind, Observer, Reader};
 
 use super::observe;
 use crate::cli::{Common, LsArgs, Source};
 use crate::failure::{Failure, Result, Status};
 use crate::input::Input;
 use crate::output::{print, printable, shown};
-
-/// How much is read at a time where contents can be passed over: the framing of a few entries.
-const SEEKING_BUFFER: usize = 16 << 10;
 
 pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
     let listing = listing(common, &args.source, &args.nar)?;
@@ -47,7 +43,7 @@ pub(super) fn listing(common: &Common, source: &Source, path: &Path) -> Result<L
     let input = Input::open(path)?;
     if let Some(file) = input.seekable(source)? {
         tracing::info!("{}: not compressed, passing over contents", shown(path));
-        let mut reader = Reader::with_limits(BufReader::with_capacity(SEEKING_BUFFER, file), common.limits());
+        let mut reader = Reader::with_limits(FileSource::new(file), common.limits());
         let listed = Listing::read_seek(&mut reader).and_then(|listing| reader.expect_end().map(|()| listing));
         return listed.map_err(|error| Failure::nar(path, &error));
     }
@@ -71,10 +67,10 @@ fn line(out: &mut Vec<u8>, long: bool, name: &[u8], node: Node<'_>) {
     if long {
         out.extend_from_slice(format!("{kind} {size:>12} ").as_bytes());
     }
-    out.extend(printable(name));
+    out.extend_from_slice(&printable(name));
     if long && let Some(target) = target {
         out.extend_from_slice(b" -> ");
-        out.extend(printable(target));
+        out.extend_from_slice(&printable(target));
     }
     out.push(b'\n');
 }

@@ -48,7 +48,7 @@ fn hash_line(common: &Common, hash: &Hash, format: Format, size: u64, path: &Pat
         return json!({ "path": path.to_string_lossy(), "hash": hash, "size": size }).to_string().into_bytes();
     }
     let mut line = format!("{}  {size}  ", hash.display(format)).into_bytes();
-    line.extend(printable(path.as_os_str().as_encoded_bytes()));
+    line.extend_from_slice(&printable(path.as_os_str().as_encoded_bytes()));
     line
 }
 

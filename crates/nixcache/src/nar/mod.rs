@@ -39,6 +39,8 @@ mod delimited;
 mod encoder;
 mod error;
 mod event;
+#[cfg(feature = "fs")]
+mod file_source;
 mod grammar;
 mod listing;
 mod names;
@@ -59,6 +61,8 @@ pub use self::delimited::Delimited;
 pub use self::encoder::{EncodeError, Encoder, Writer};
 pub use self::error::{Error, Quoted};
 pub use self::event::{BorrowedEvent, Event};
+#[cfg(feature = "fs")]
+pub use self::file_source::FileSource;
 pub use self::grammar::Limits;
 pub use self::listing::{Children, FileReader, Listing, ListingBuilder, Node, NodeKind, Walk};
 #[cfg(feature = "json")]
