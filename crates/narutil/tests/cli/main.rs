@@ -14,3 +14,4 @@ mod nix;
 mod output;
 mod scan;
 mod terminal;
+mod tour;

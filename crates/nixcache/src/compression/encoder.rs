@@ -121,8 +121,11 @@ impl<W: Write> Encoder<W> {
 }
 
 impl<W: Write> Write for Encoder<W> {
-    /// Takes at most 64 KiB. What an error is reported for has not been taken, so that the call can be repeated.
+    /// Takes at most 64 KiB if it compresses. What an error is reported for has not been taken, so that the call can be repeated.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if let Codec::Stored(_) = self.codec {
+            return self.output.write(buf); // without a copy: the codec's own buffer stays empty
+        }
         self.drain()?;
         let len = buf.len().min(CHUNK);
         self.codec.writer().write_all(&buf[..len])?;
