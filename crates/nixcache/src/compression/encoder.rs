@@ -123,7 +123,7 @@ impl<W: Write> Encoder<W> {
 impl<W: Write> Write for Encoder<W> {
     /// Takes at most 64 KiB if it compresses. What an error is reported for has not been taken, so that the call can be repeated.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if let Codec::Stored(_) = self.codec {
+        if matches!(self.codec, Codec::Stored(_)) {
             return self.output.write(buf); // without a copy: the codec's own buffer stays empty
         }
         self.drain()?;
