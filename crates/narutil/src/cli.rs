@@ -53,6 +53,11 @@ impl Common {
         self.threads.unwrap_or_else(processors)
     }
 
+    /// The same, as codecs take it.
+    pub(crate) fn codec_threads(&self) -> u32 {
+        u32::try_from(self.threads().get()).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         let limits = Limits::default();
         Limits { depth: self.max_depth.unwrap_or(limits.depth), ..limits }

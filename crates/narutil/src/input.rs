@@ -8,7 +8,7 @@ use nixcache::compression::{Compression, DecodeOptions, Decoder};
 
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
-use crate::output::shown;
+use crate::output::{is_standard, shown};
 use crate::progress::{Counted, Progress};
 
 /// How much is read at once. Reads of this size measured as fast as larger ones.
@@ -27,7 +27,7 @@ impl Input {
     /// Opens `path`, `-` being standard input.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let fail = |error: io::Error| Failure::failed(path, error);
-        if path.as_os_str() == "-" {
+        if is_standard(path) {
             return Ok(Self { path: path.to_owned(), file: None });
         }
         let file = File::open(path).map_err(fail)?;
@@ -41,13 +41,8 @@ impl Input {
     pub(crate) fn archive(self, common: &Common, source: &Source) -> Result<(Archive, Progress)> {
         let total = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
         let progress = Progress::new(common, &self.path, total.map(|metadata| metadata.len()));
-        let reader: Box<dyn Read + Send> = match self.file {
-            Some(file) => Box::new(file),
-            None => Box::new(io::stdin()),
-        };
-        let reader = progress.count(BufReader::with_capacity(BUFFER, reader));
-        let threads = u32::try_from(common.threads().get()).unwrap_or(u32::MAX);
-        let options = DecodeOptions { threads, ..DecodeOptions::default() };
+        let reader = progress.count(BufReader::with_capacity(BUFFER, bytes(self.file)));
+        let options = DecodeOptions { threads: common.codec_threads(), ..DecodeOptions::default() };
         let decoder = match source.compression {
             Some(compression) => Decoder::new(reader, compression, &options),
             None => Decoder::detect(reader, &options),
@@ -72,15 +67,19 @@ impl Input {
     }
 }
 
+/// What a file holds, or, without one, what comes on standard input.
+fn bytes(file: Option<File>) -> Box<dyn Read + Send> {
+    match file {
+        Some(file) => Box::new(file),
+        None => Box::new(io::stdin()),
+    }
+}
+
 /// Reads the lines of a text file.
 pub(crate) fn lines(path: &Path) -> Result<Vec<String>> {
     let fail = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidData => Failure::bad(path, "is not UTF-8"),
         _ => Failure::failed(path, error),
     };
-    let reader: Box<dyn Read> = match Input::open(path)?.file {
-        Some(file) => Box::new(file),
-        None => Box::new(io::stdin()),
-    };
-    BufReader::new(reader).lines().collect::<io::Result<_>>().map_err(fail)
+    BufReader::new(bytes(Input::open(path)?.file)).lines().collect::<io::Result<_>>().map_err(fail)
 }

@@ -35,7 +35,7 @@ impl Output {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let fail = |error: io::Error| Failure::failed(path, error);
         let stream = |sink: File| Self { name: path.to_owned(), sink: Sink::Stream { sink, held: Some(Vec::new()) } };
-        if is_stdout(path) {
+        if is_standard(path) {
             // A descriptor of its own: `std`'s has a buffer that ends at each line.
             let stdout = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned().map_err(fail)?;
             return Ok(stream(stdout.into()));
@@ -103,8 +103,8 @@ impl Write for Output {
     }
 }
 
-/// Whether `path` means standard output.
-pub(crate) fn is_stdout(path: &Path) -> bool {
+/// Whether `path` means standard input or output.
+pub(crate) fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 

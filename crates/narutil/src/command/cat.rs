@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nixcache::nar::{Event, NodeKind, ReadError, Reader};
 
-use super::ls::{find, listing};
+use super::ls::{find, listing_by_seeking};
 use crate::cli::{CatArgs, Common};
 use crate::failure::{Failure, Result, Status};
 use crate::input::{BUFFER, Input};
@@ -43,7 +43,7 @@ fn copy(source: &mut impl Read, output: &mut Output, args: &CatArgs) -> Result<(
 
 /// The file, by its place in an archive that can be sought in.
 fn member<'a>(common: &Common, args: &CatArgs, nar: &'a File) -> Result<impl Read + use<'a>> {
-    let listing = listing(common, &args.source, &args.nar)?;
+    let listing = listing_by_seeking(common, &args.nar, nar)?;
     let node = find(&listing, &args.nar, &args.path)?;
     match node.kind() {
         NodeKind::File { .. } => {

@@ -1,5 +1,6 @@
 //! `narutil ls`
 
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -39,16 +40,21 @@ pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
 }
 
 /// What an archive contains, reading as little of it as possible.
-pub(super) fn listing(common: &Common, source: &Source, path: &Path) -> Result<Listing> {
+fn listing(common: &Common, source: &Source, path: &Path) -> Result<Listing> {
     let input = Input::open(path)?;
     if let Some(file) = input.seekable(source)? {
-        tracing::info!("{}: not compressed, passing over contents", shown(path));
-        let mut reader = Reader::with_limits(FileSource::new(file), common.limits());
-        let listed = Listing::read_seek(&mut reader).and_then(|listing| reader.expect_end().map(|()| listing));
-        return listed.map_err(|error| Failure::nar(path, &error));
+        return listing_by_seeking(common, path, file);
     }
     let seen = observe(common, source, path, Observer::new().listing())?;
     seen.listing.ok_or_else(|| Failure::bad(path, "has no listing"))
+}
+
+/// What an archive contains that is not compressed, from the file that it is.
+pub(super) fn listing_by_seeking(common: &Common, path: &Path, file: &File) -> Result<Listing> {
+    tracing::info!("{}: not compressed, passing over contents", shown(path));
+    let mut reader = Reader::with_limits(FileSource::new(file), common.limits());
+    let listed = Listing::read_seek(&mut reader).and_then(|listing| reader.expect_end().map(|()| listing));
+    listed.map_err(|error| Failure::nar(path, &error))
 }
 
 /// The node at `path` in the archive `nar`.

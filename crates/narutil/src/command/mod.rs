@@ -18,11 +18,11 @@ use serde_json::json;
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
 use crate::input::Input;
-use crate::output::printable;
+use crate::output::{is_standard, printable};
 
 /// What packs the tree at `path`, which cannot come from standard input.
 fn packer(common: &Common, path: &Path) -> Result<Packer> {
-    if path.as_os_str() == "-" {
+    if is_standard(path) {
         return Err(Failure::usage("a tree cannot be read from standard input; write ./- for a file of that name"));
     }
     Ok(Packer::new().threads(common.threads()).limits(common.limits()))

@@ -13,12 +13,12 @@ use rustix::fs::Access;
 use super::{hashing, packer, summary};
 use crate::cli::{Common, PackArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::output::{HELD_BACK, Output, is_stdout};
+use crate::output::{HELD_BACK, Output, is_standard};
 use crate::progress::Progress;
 
 pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     let packer = packer(common, &args.path)?;
-    if is_stdout(&args.output) && args.listing.as_deref().is_some_and(is_stdout) {
+    if is_standard(&args.output) && args.listing.as_deref().is_some_and(is_standard) {
         return Err(Failure::usage("the archive and its listing cannot both go to standard output"));
     }
     let output = Output::create(&args.output)?;
@@ -45,7 +45,7 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
         }
         size = Some(measured);
     }
-    let threads = u32::try_from(common.threads().get()).unwrap_or(u32::MAX);
+    let threads = common.codec_threads();
     let compression = args.compression.with_threads(threads);
     tracing::info!("compression {compression}, {threads} threads");
     let mut encoder = Encoder::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;

@@ -39,43 +39,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(
+    not(all(
+        feature = "brotli",
+        feature = "bzip2",
+        feature = "gzip",
+        feature = "lz4",
+        feature = "xz",
+        feature = "zstd"
+    )),
+    allow(
+        dead_code,
+        unused_variables,
+        clippy::large_enum_variant,
+        clippy::unnecessary_wraps,
+        reason = "for codecs left out"
+    )
+)]
+
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-#[cfg_attr(
-    not(all(
-        feature = "brotli",
-        feature = "bzip2",
-        feature = "gzip",
-        feature = "lz4",
-        feature = "xz",
-        feature = "zstd"
-    )),
-    allow(
-        dead_code,
-        unused_variables,
-        clippy::large_enum_variant,
-        clippy::unnecessary_wraps,
-        reason = "for codecs left out"
-    )
-)]
 mod decoder;
-#[cfg_attr(
-    not(all(
-        feature = "brotli",
-        feature = "bzip2",
-        feature = "gzip",
-        feature = "lz4",
-        feature = "xz",
-        feature = "zstd"
-    )),
-    allow(
-        dead_code,
-        unused_variables,
-        clippy::large_enum_variant,
-        clippy::unnecessary_wraps,
-        reason = "for codecs left out"
-    )
-)]
 mod encoder;
 mod error;
 #[cfg(feature = "lz4")]
