@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`hash`] | algorithms, renderings, nixbase32, streaming hashers |
+//! | [`store_path`] | store directories, store paths, content addresses |
 //! | [`nar`] | the archive grammar (once), decoder, encoder, pack, unpack, listing, reference scan |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
 //!
@@ -12,6 +13,8 @@
 pub mod compression;
 pub mod hash;
 pub mod nar;
+pub mod store_path;
+mod text;
 
 /// Holds the README's example to what it says.
 #[cfg(all(doctest, feature = "fs"))]

@@ -2,7 +2,7 @@ use super::{Algorithm, Format, nixbase32};
 
 /// Why a text is not a hash, or a hash cannot be made.
 ///
-/// Positions are byte offsets in the text that was given; of that text at most 32 characters are quoted, escaped.
+/// Positions are byte offsets in the text that was given; of that text only the beginning is quoted, escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -89,14 +89,4 @@ impl Error {
             nixbase32::Error::Length { length, .. } => Self::TextLength { algorithm, length },
         }
     }
-}
-
-/// The beginning of a text that nobody vouches for, fit for a message.
-pub(super) fn excerpt(text: &str) -> String {
-    const LIMIT: usize = 32;
-    let mut excerpt: String = text.chars().take(LIMIT).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LIMIT).is_some() {
-        excerpt.push('…');
-    }
-    excerpt
 }

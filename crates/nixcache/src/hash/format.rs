@@ -2,7 +2,8 @@ use std::{fmt, str::FromStr};
 
 use data_encoding::{BASE64, HEXLOWER};
 
-use super::{Algorithm, Error, Hash, error::excerpt, nixbase32};
+use super::{Algorithm, Error, Hash, nixbase32};
+use crate::text::excerpt;
 
 /// A way to write a hash, named as `nix hash convert --to` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

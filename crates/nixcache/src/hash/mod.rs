@@ -34,6 +34,8 @@ mod tests;
 
 use std::{fmt, str::FromStr};
 
+use crate::text::excerpt;
+
 pub use self::{
     error::Error,
     format::{Format, Text},
@@ -93,7 +95,7 @@ impl FromStr for Algorithm {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let known = Self::ALL.into_iter().find(|algorithm| algorithm.name() == name);
-        known.ok_or_else(|| Error::UnknownAlgorithm { name: error::excerpt(name) })
+        known.ok_or_else(|| Error::UnknownAlgorithm { name: excerpt(name) })
     }
 }
 

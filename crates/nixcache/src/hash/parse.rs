@@ -1,6 +1,7 @@
 use data_encoding::{BASE64_NOPAD, DecodeKind, DecodePartial, Encoding, HEXLOWER_PERMISSIVE};
 
-use super::{Algorithm, Error, Format, Hash, error::excerpt, nixbase32};
+use super::{Algorithm, Error, Format, Hash, nixbase32};
+use crate::text::excerpt;
 
 /// Reads a hash; `expected` is the algorithm of a text that says none.
 pub(super) fn parse(text: &str, expected: Option<Algorithm>) -> Result<Hash, Error> {
