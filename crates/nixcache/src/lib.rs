@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`hash`] | algorithms, renderings, nixbase32, streaming hashers |
 //! | [`nar`] | the archive grammar (once), decoder, encoder, pack, unpack, listing, reference scan |
+//! | [`signature`] | key names, secret and public keys, signatures, verification one by one and in batches |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
 //!
 //! Formats know nothing of files, files know nothing of networks. Nothing here needs an async runtime, uses
@@ -12,6 +13,7 @@
 pub mod compression;
 pub mod hash;
 pub mod nar;
+pub mod signature;
 
 /// Holds the README's example to what it says.
 #[cfg(all(doctest, feature = "fs"))]

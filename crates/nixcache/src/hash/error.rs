@@ -92,7 +92,7 @@ impl Error {
 }
 
 /// The beginning of a text that nobody vouches for, fit for a message.
-pub(super) fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     const LIMIT: usize = 32;
     let mut excerpt: String = text.chars().take(LIMIT).flat_map(char::escape_debug).collect();
     if text.chars().nth(LIMIT).is_some() {

@@ -34,6 +34,7 @@ mod tests;
 
 use std::{fmt, str::FromStr};
 
+pub(crate) use self::error::excerpt;
 pub use self::{
     error::Error,
     format::{Format, Text},
@@ -93,7 +94,7 @@ impl FromStr for Algorithm {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let known = Self::ALL.into_iter().find(|algorithm| algorithm.name() == name);
-        known.ok_or_else(|| Error::UnknownAlgorithm { name: error::excerpt(name) })
+        known.ok_or_else(|| Error::UnknownAlgorithm { name: excerpt(name) })
     }
 }
 
