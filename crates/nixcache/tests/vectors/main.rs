@@ -9,6 +9,7 @@ mod hash;
 mod listing;
 mod nar;
 mod scan;
+mod signature;
 mod unpack;
 
 use std::path::PathBuf;
