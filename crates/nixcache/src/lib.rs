@@ -5,7 +5,8 @@
 //! | [`hash`] | algorithms, renderings, nixbase32, streaming hashers |
 //! | [`store_path`] | store directories, store paths, content addresses |
 //! | [`nar`] | the archive grammar (once), decoder, encoder, pack, unpack, listing, reference scan |
-//! | [`signature`] | key names, secret and public keys, signatures, verification one by one and in batches |
+//! | [`narinfo`] | narinfos: reading, deviations, writing, editing in place; `nix-cache-info` |
+//! | [`signature`] | keys, signatures, fingerprints, trusted keys and policies, verification one by one and in batches |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
 //!
 //! Formats know nothing of files, files know nothing of networks. Nothing here needs an async runtime, uses
@@ -14,9 +15,10 @@
 pub mod compression;
 pub mod hash;
 pub mod nar;
+pub mod narinfo;
+pub mod signature;
 pub mod store_path;
 mod text;
-pub mod signature;
 
 /// Holds the README's example to what it says.
 #[cfg(all(doctest, feature = "fs"))]

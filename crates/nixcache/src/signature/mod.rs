@@ -22,13 +22,16 @@
 mod batch;
 mod claim;
 mod error;
+mod fingerprint;
 mod name;
+mod parallel;
 mod public_key;
 mod secret_key;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 mod text;
+mod trust;
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
@@ -39,9 +42,11 @@ use self::claim::Claim;
 pub use self::{
     batch::Batch,
     error::{Error, Kind},
+    fingerprint::Fingerprint,
     name::KeyName,
     public_key::PublicKey,
     secret_key::SecretKey,
+    trust::{Policy, Standing, TrustedKeys, Verdict, Verifier},
 };
 
 /// A signature and the name of the key that is said to have made it.

@@ -8,8 +8,10 @@
 mod hash;
 mod listing;
 mod nar;
+mod narinfo;
 mod scan;
 mod signature;
+mod store_path;
 mod unpack;
 
 use std::path::PathBuf;
