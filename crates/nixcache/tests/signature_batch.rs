@@ -163,9 +163,12 @@ proptest! {
 }
 
 #[test]
-fn every_make_of_signature_is_refused_alone() {
+fn every_make_of_bad_signature_is_refused_alone_and_among_good_ones() {
     let signers = signers();
     let message = *b"message";
+    let good: Vec<_> =
+        (0..150u32).map(|number| (number.to_le_bytes(), signers[0].sign(&number.to_le_bytes(), 0))).collect();
+    let mut batch = Batch::new();
     let makes = [
         vec![Make::PlusL, Make::ByAnother, Make::OtherMessage, Make::Noise([0; 64])],
         (0..512).map(Make::FlippedBit).collect(),
@@ -178,6 +181,14 @@ fn every_make_of_signature_is_refused_alone() {
         let (signer, signature) = make.make(&signers, &message);
         assert!(!signers[signer].key.verify(&message, &signature), "{make:?}");
         assert!(!signers[signer].dalek(&message, &signature), "{make:?}");
+        if !matches!(make, Make::FlippedBit(_)) {
+            for (message, signature) in &good {
+                batch.push(&signers[0].key, message, signature);
+            }
+            batch.push(&signers[signer].key, &message, &signature);
+            let refused: Vec<_> = batch.verify().enumerate().filter(|(_, verdict)| !verdict).map(|(n, _)| n).collect();
+            assert_eq!(refused, [good.len()], "{make:?}");
+        }
     }
 }
 
@@ -195,6 +206,26 @@ fn keys_with_torsion_have_good_signatures_too() {
     }
     assert!((20..120).contains(&good), "{good} of 400 are good");
     assert_eq!(batch.verify().filter(|&verdict| verdict).count(), good);
+}
+
+/// What remains of a bad signature is then a torsion that comes from the key alone.
+#[test]
+fn torsion_of_a_key_is_seen() {
+    let signers = signers();
+    let good: Vec<_> =
+        (0..200u32).map(|number| (number.to_le_bytes(), signers[0].sign(&number.to_le_bytes(), 0))).collect();
+    let mut batch = Batch::new();
+    for signer in &signers[2..] {
+        for number in 0..12u32 {
+            let message = number.to_le_bytes();
+            let signature = signer.sign(&message, 0);
+            for (message, signature) in &good {
+                batch.push(&signers[0].key, message, signature);
+            }
+            batch.push(&signer.key, &message, &signature);
+            assert_eq!(batch.verify().last(), Some(signer.dalek(&message, &signature)));
+        }
+    }
 }
 
 /// The equation that other implementations of batches rely on.
