@@ -44,7 +44,13 @@ fn parse(criterion: &mut Criterion) {
         b.iter(|| texts.iter().for_each(|text| drop(black_box(narinfo::NarInfo::parse(text).unwrap()))));
     });
     group.bench_function("only splitting lines", |b| {
-        b.iter(|| texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(": ")).for_each(|line| drop(black_box(line))));
+        b.iter(|| {
+            texts
+                .iter()
+                .flat_map(|text| text.lines())
+                .filter_map(|line| line.split_once(": "))
+                .for_each(|line| drop(black_box(line)))
+        });
     });
     group.finish();
 }
@@ -52,9 +58,11 @@ fn parse(criterion: &mut Criterion) {
 fn write(criterion: &mut Criterion) {
     let texts = benches::narinfos();
     let store_dir = StoreDir::default();
-    let infos: Vec<NarInfo<'_>> = texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect();
+    let infos: Vec<NarInfo<'_>> =
+        texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect();
     let their_store_dir = nix_derivation::StoreDir::default();
-    let theirs: Vec<_> = texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()).collect();
+    let theirs: Vec<_> =
+        texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()).collect();
     let others: Vec<_> = texts.iter().map(|text| narinfo::NarInfo::parse(text).unwrap()).collect();
     let mut group = criterion.benchmark_group("write");
     group.throughput(Throughput::Elements(texts.len() as u64));
@@ -86,11 +94,13 @@ fn write(criterion: &mut Criterion) {
         b.iter(|| theirs.iter().for_each(|info| drop(black_box(info.to_canonical_bytes()))));
     });
     group.bench_function("narinfo", |b| {
-        b.iter(|| others.iter().for_each(|info| {
-            let mut text = String::new();
-            info.serialize_into(&mut text).unwrap();
-            black_box(text);
-        }));
+        b.iter(|| {
+            others.iter().for_each(|info| {
+                let mut text = String::new();
+                info.serialize_into(&mut text).unwrap();
+                black_box(text);
+            })
+        });
     });
     group.finish();
 }
@@ -100,7 +110,8 @@ fn fingerprint(criterion: &mut Criterion) {
     let infos: Vec<NarInfo<'_>> =
         texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap()).collect();
     let their_store_dir = nix_derivation::StoreDir::default();
-    let theirs: Vec<_> = texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()).collect();
+    let theirs: Vec<_> =
+        texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()).collect();
     let mut group = criterion.benchmark_group("fingerprint");
     group.throughput(Throughput::Elements(texts.len() as u64));
     let mut out = Vec::new();
@@ -141,7 +152,8 @@ fn verify(criterion: &mut Criterion) {
         b.iter(|| assert!(verifier.verify_all(&parse_all()).iter().all(nixcache::signature::Verdict::is_valid)));
     });
     group.bench_function("nixcache, in batches, one in a thousand bad", |b| {
-        let bad: Vec<String> = texts.iter().step_by(1000).map(|text| text.replacen("NarSize: ", "NarSize: 1", 1)).collect();
+        let bad: Vec<String> =
+            texts.iter().step_by(1000).map(|text| text.replacen("NarSize: ", "NarSize: 1", 1)).collect();
         let mut verifier = Verifier::new(&policy);
         b.iter(|| {
             let mut infos = parse_all();
@@ -154,7 +166,14 @@ fn verify(criterion: &mut Criterion) {
     });
     group.bench_function("nixcache, one by one", |b| {
         let mut verifier = Verifier::new(&policy);
-        b.iter(|| assert!(texts.iter().step_by(10).all(|text| verifier.verify(&NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).is_valid())));
+        b.iter(|| {
+            assert!(
+                texts
+                    .iter()
+                    .step_by(10)
+                    .all(|text| verifier.verify(&NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).is_valid())
+            )
+        });
     });
     group.bench_function("nix-narinfo", |b| {
         b.iter(|| {

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod narinfo;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -7,8 +9,15 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::hash::{Algorithm, Format};
 use nixcache::nar::Limits;
+use nixcache::store_path::StoreDir;
 
-/// Pack, inspect, hash, check and restore Nix archives (NARs).
+pub(crate) use self::narinfo::{
+    CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
+    VerifyArgs,
+};
+use crate::failure::{Failure, Result};
+
+/// Pack, inspect, hash, check and restore Nix archives (NARs); look at, check, sign and verify narinfos.
 ///
 /// `-` is standard input or output. Results go to standard output, everything else to standard error.
 ///
@@ -44,7 +53,7 @@ pub(crate) struct Common {
     max_depth: Option<usize>,
     /// The store directory, in which store paths must be.
     #[arg(long, global = true, value_name = "DIR", env = "NIX_STORE_DIR", default_value = "/nix/store")]
-    pub(crate) store_dir: String,
+    store_dir: String,
 }
 
 impl Common {
@@ -56,6 +65,11 @@ impl Common {
     /// The same, as codecs take it.
     pub(crate) fn codec_threads(&self) -> u32 {
         u32::try_from(self.threads().get()).unwrap_or(u32::MAX)
+    }
+
+    /// The store directory. A slash at its end has no meaning.
+    pub(crate) fn store_dir(&self) -> Result<StoreDir> {
+        StoreDir::new(self.store_dir.trim_end_matches('/')).map_err(Failure::usage)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -95,6 +109,30 @@ pub(crate) enum Command {
     ///
     /// With --json: `{"path": STRING, "references": [STRING, ...]}`.
     Scan(ScanArgs),
+    /// Look at narinfos: show, check, fingerprint.
+    #[command(subcommand)]
+    Narinfo(NarinfoCommand),
+    /// Make a key to sign with, or derive the public key of one.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Add signatures to narinfos, in place, or take some away.
+    ///
+    /// A signature by each key is added to each narinfo, in the place of a stale one by the same key name; all other bytes
+    /// stay as they are. Each file is replaced at once, and keeps its mode. Runs on one directory wait for each other, so that
+    /// none undoes another's work.
+    ///
+    /// With --json: `{"path": STRING, "file": STRING, "added": [STRING, ...], "removed": [STRING, ...]}` a line, where names
+    /// are those of keys, and a signature that was there already is not added.
+    Sign(SignArgs),
+    /// Verify the signatures of narinfos.
+    ///
+    /// Prints `ok  PATH  key-name...` or `bad  PATH  reason`, a line each. A path that is made by its content address needs no
+    /// signature: if it has none, the address is printed instead, as `ca:fixed:r:sha256:...`.
+    ///
+    /// With --json: `{"path": STRING or null, "file": STRING, "ok": BOOLEAN, "reason": STRING or null, "contentAddressed":
+    /// BOOLEAN, "signatures": [{"keyName": STRING, "standing": STRING}, ...]}`, where the standing is `holds`,
+    /// `holds-as-written`, `fails`, `unknown-key` or `malformed`; with --contents also `"undeclaredReferences": [STRING, ...]`.
+    Verify(VerifyArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages to a directory.

@@ -1,7 +1,7 @@
 //! Archives to read: files or standard input, compressed or not.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use nixcache::compression::{Compression, DecodeOptions, Decoder};
@@ -75,11 +75,15 @@ fn bytes(file: Option<File>) -> Box<dyn Read + Send> {
     }
 }
 
-/// Reads the lines of a text file.
-pub(crate) fn lines(path: &Path) -> Result<Vec<String>> {
-    let fail = |error: io::Error| match error.kind() {
+/// Reads a text file.
+pub(crate) fn text(path: &Path) -> Result<String> {
+    io::read_to_string(bytes(Input::open(path)?.file)).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => Failure::bad(path, "is not UTF-8"),
         _ => Failure::failed(path, error),
-    };
-    BufReader::new(bytes(Input::open(path)?.file)).lines().collect::<io::Result<_>>().map_err(fail)
+    })
+}
+
+/// Reads the lines of a text file.
+pub(crate) fn lines(path: &Path) -> Result<Vec<String>> {
+    Ok(text(path)?.lines().map(str::to_owned).collect())
 }

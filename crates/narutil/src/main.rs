@@ -8,12 +8,13 @@ mod failure;
 mod input;
 mod output;
 mod progress;
+mod target;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::cli::{Cli, Command};
+use self::cli::{Cli, Command, KeyCommand, NarinfoCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -27,6 +28,13 @@ fn main() -> ExitCode {
         Command::Hash(args) => Ok(command::hash::run(&cli.common, args)),
         Command::Check(args) => Ok(command::check::run(&cli.common, args)),
         Command::Scan(args) => command::scan::run(&cli.common, args),
+        Command::Narinfo(NarinfoCommand::Show(args)) => command::narinfo::show(&cli.common, args),
+        Command::Narinfo(NarinfoCommand::Check(args)) => command::narinfo::check(&cli.common, args),
+        Command::Narinfo(NarinfoCommand::Fingerprint(args)) => command::narinfo::fingerprint(&cli.common, args),
+        Command::Key(KeyCommand::Generate(args)) => command::key::generate(&cli.common, args),
+        Command::Key(KeyCommand::Public(args)) => command::key::public(&cli.common, args),
+        Command::Sign(args) => command::sign::run(&cli.common, args),
+        Command::Verify(args) => command::verify::run(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),
         Command::Man(args) => command::generate::man(args),
     };

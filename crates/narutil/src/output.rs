@@ -70,6 +70,14 @@ impl Output {
         Some(temporary.strip_prefix(root).ok()?.to_owned())
     }
 
+    /// [`commit`](Self::commit), after the contents have reached the disk. The name has when the directory is flushed.
+    pub(crate) fn commit_durably(self) -> Result<()> {
+        if let Sink::File { temporary, .. } = &self.sink {
+            temporary.as_file().sync_all().map_err(|error| Failure::writing(&self.name, &error))?;
+        }
+        self.commit()
+    }
+
     /// Says that the output is whole: gives the file its name, or the stream what was held back.
     pub(crate) fn commit(self) -> Result<()> {
         let written = match self.sink {
@@ -120,7 +128,7 @@ fn behind_links(path: &Path) -> PathBuf {
 }
 
 /// The directory in which `path` is.
-fn directory(path: &Path) -> &Path {
+pub(crate) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

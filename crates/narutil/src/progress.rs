@@ -32,6 +32,32 @@ impl Progress {
         Self(bar)
     }
 
+    /// Shows that `total` things are worked on.
+    pub(crate) fn items(common: &Common, what: &str, total: usize) -> Self {
+        if common.quiet || total < 2 || !io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+        if let Ok(style) =
+            ProgressStyle::with_template("{wide_msg} {human_pos} / {human_len} {per_sec:>12} {bar:20} {eta:>4}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    /// Counts things that are done.
+    pub(crate) fn advance(&self, count: usize) {
+        self.0.inc(count as u64);
+    }
+
+    /// Clears the bar for what `print` prints.
+    pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.0.suspend(print)
+    }
+
     /// Counts what is read from `source`, or written to it.
     pub(crate) fn count<T>(&self, source: T) -> Counted<T> {
         Counted { inner: source, progress: self.clone() }

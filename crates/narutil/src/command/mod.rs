@@ -4,10 +4,14 @@ pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod generate;
 pub(crate) mod hash;
+pub(crate) mod key;
 pub(crate) mod ls;
+pub(crate) mod narinfo;
 pub(crate) mod pack;
 pub(crate) mod scan;
+pub(crate) mod sign;
 pub(crate) mod unpack;
+pub(crate) mod verify;
 
 use std::path::Path;
 

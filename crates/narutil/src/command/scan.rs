@@ -40,10 +40,10 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
 /// What to look for, from numbered lines of the file `from`. A full path must be in the store directory: one that cannot be
 /// referred to would never be found, which would look like an answer.
 fn prepare(common: &Common, from: &Path, lines: &[(usize, &str)]) -> Result<Candidates> {
-    let store_dir = common.store_dir.trim_end_matches('/');
+    let store_dir = common.store_dir()?;
     for (number, line) in lines {
         if let Some((directory, _)) = line.rsplit_once('/')
-            && directory != store_dir
+            && directory != store_dir.as_str()
         {
             let message =
                 format_args!("line {number}: not a path in the store directory {store_dir} (see --store-dir)");

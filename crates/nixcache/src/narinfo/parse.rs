@@ -38,7 +38,8 @@ pub(super) fn read<'a>(
     }
     // The last line had no newline to step over.
     if start == text.len() + 1 {
-        reader.odd(DeviationKind::MissingFinalNewline, text.rsplit('\n').next().and_then(|line| line.split(':').next()));
+        reader
+            .odd(DeviationKind::MissingFinalNewline, text.rsplit('\n').next().and_then(|line| line.split(':').next()));
     }
     let fields = reader.finish()?;
     Ok((text, fields))
@@ -190,7 +191,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
                     return Ok(());
                 }
                 let address = ContentAddress::parse(value).map_err(|error| self.error(field, error))?;
-                        let digest = value.rsplit(':').next().map_or(0, str::len);
+                let digest = value.rsplit(':').next().map_or(0, str::len);
                 if digest != crate::hash::nixbase32::encoded_len(address.hash().digest().len()) {
                     self.odd(DeviationKind::HashForm, Some(field.name()));
                 }
@@ -215,7 +216,8 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     fn size(&mut self, field: Field, value: &str) -> Result<u64, Error> {
         // `str::parse` would take a plus sign.
         let size = if value.starts_with('+') { None } else { value.parse().ok() };
-        let size = size.ok_or_else(|| self.error(field, if value.is_empty() { Reason::Empty } else { Reason::Size }))?;
+        let size =
+            size.ok_or_else(|| self.error(field, if value.is_empty() { Reason::Empty } else { Reason::Size }))?;
         if value.len() > 1 && value.starts_with('0') {
             self.odd(DeviationKind::LeadingZeros, Some(field.name()));
         }
@@ -358,9 +360,8 @@ fn is_signature(text: &str) -> bool {
     let Some((name, base64)) = text.split_once(':') else { return false };
     let Some((digits, b"==")) = base64.as_bytes().split_last_chunk() else { return false };
     let Ok(digits) = <&[u8; 86]>::try_from(digits) else { return false };
-    let is_base64 = digits.iter().fold(true, |all, byte| {
-        all & (byte.is_ascii_alphanumeric() | (*byte == b'+') | (*byte == b'/'))
-    });
+    let is_base64 =
+        digits.iter().fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() | (*byte == b'+') | (*byte == b'/')));
     // Four bits of the last digit belong to no byte.
     is_base64 && matches!(digits[85], b'A' | b'Q' | b'g' | b'w') && !name.is_empty() && !name.starts_with(' ')
 }

@@ -46,19 +46,14 @@ impl<'a> References<'a> {
         ReferencesIter { rest: self.value, left: self.order.count }
     }
 
-    /// In ascending order, without duplicates.
-    pub(crate) fn sorted(&self) -> Vec<StorePathRef<'a>> {
+    /// All of them in ascending order, without duplicates, as Nix takes them.
+    pub fn sorted(&self) -> Vec<StorePathRef<'a>> {
         let mut sorted: Vec<_> = self.iter().collect();
         if !self.is_sorted() {
             sorted.sort_unstable();
             sorted.dedup();
         }
         sorted
-    }
-
-    /// The text between their names, if all that stands between them is one space.
-    pub(crate) fn tight(&self) -> Option<&'a str> {
-        self.order.is_tight.then_some(self.value)
     }
 }
 
@@ -90,7 +85,8 @@ impl<'a> Iterator for ReferencesIter<'a> {
         }
         // No name is shorter than this.
         const SHORTEST: usize = HashPart::TEXT_LEN + 2;
-        let end = rest.as_bytes()[SHORTEST..].iter().position(|&byte| byte == b' ').map_or(rest.len(), |p| SHORTEST + p);
+        let end =
+            rest.as_bytes()[SHORTEST..].iter().position(|&byte| byte == b' ').map_or(rest.len(), |p| SHORTEST + p);
         let (name, rest) = rest.split_at(end);
         self.rest = rest;
         Some(StorePathRef::of_checked(name))

@@ -1,13 +1,12 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::str::FromStr;
 
 use smallvec::SmallVec;
 
 use crate::narinfo::NarInfo;
 use crate::store_path::StoreDir;
 
-use super::{Batch, Error, PublicKey, SignatureRef};
+use super::{Batch, PublicKey, SignatureRef};
 
 /// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in Nix.
 #[derive(Clone, Debug, Default)]
@@ -49,15 +48,6 @@ impl FromIterator<PublicKey> for TrustedKeys {
     }
 }
 
-/// Keys separated by white space, as in Nix's setting `trusted-public-keys` or one a line.
-impl FromStr for TrustedKeys {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        text.split_ascii_whitespace().map(PublicKey::parse).collect()
-    }
-}
-
 /// What makes a narinfo valid.
 ///
 /// By default, one trusted key must have signed it, or its path must be the one that its contents make.
@@ -87,6 +77,11 @@ impl Policy {
     pub fn as_written(mut self, counts: bool) -> Self {
         self.as_written = counts;
         self
+    }
+
+    /// Whether a signature of this standing counts.
+    pub fn counts(&self, standing: Standing) -> bool {
+        standing == Standing::Holds || (self.as_written && standing == Standing::HoldsAsWritten)
     }
 
     /// The trusted keys.
@@ -133,11 +128,6 @@ impl<'a> Verdict<'a> {
     /// The signatures in the order of the narinfo: the key name, or the whole text of one that is malformed.
     pub fn signatures(&self) -> &[(&'a str, Standing)] {
         &self.signatures
-    }
-
-    /// The names of the keys whose signatures hold, in the order of the narinfo.
-    pub fn holding(&self) -> impl Iterator<Item = &'a str> + '_ {
-        self.signatures.iter().filter(|(_, standing)| *standing == Standing::Holds).map(|(name, _)| *name)
     }
 }
 
@@ -206,7 +196,7 @@ impl<'p> Verifier<'p> {
     }
 
     fn judge<'a>(&mut self, info: &NarInfo<'a>, mut signatures: SmallVec<[(&'a str, Standing); 2]>) -> Verdict<'a> {
-        let Policy { keys, required, as_written } = self.policy;
+        let Policy { keys, required, .. } = self.policy;
         if !info.references().is_sorted() && signatures.iter().any(|(_, standing)| *standing == Standing::Fails) {
             self.fingerprint.clear();
             info.fingerprint().as_written().append_to(&mut self.fingerprint);
@@ -218,7 +208,7 @@ impl<'p> Verifier<'p> {
                 }
             }
         }
-        let counts = |standing| standing == Standing::Holds || (*as_written && standing == Standing::HoldsAsWritten);
+        let counts = |standing| self.policy.counts(standing);
         // A key that signed twice counts once.
         let different = signatures.iter().enumerate().filter(|(index, (name, standing))| {
             let earlier = &signatures[..*index];

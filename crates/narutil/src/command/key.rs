@@ -1,0 +1,71 @@
+//! `narutil key`
+
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nixcache::signature::{KeyName, SecretKey};
+use serde_json::json;
+
+use crate::cli::{Common, GenerateKeyArgs, PublicKeyArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::input::text;
+use crate::output::{directory, is_standard, print};
+
+pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
+    let name = KeyName::new(args.name.as_str()).map_err(|error| Failure::usage(error.to_string()))?;
+    if args.public.as_deref().is_some_and(is_standard) && is_standard(&args.output) && !common.json {
+        return Err(Failure::usage("the two keys cannot both go to standard output; --json prints both"));
+    }
+    let key = SecretKey::generate(name).map_err(|error| Failure::failed(Path::new("key"), error))?;
+    let public = key.public_key().to_string();
+    if let Some(path) = args.public.as_deref().filter(|path| !is_standard(path)) {
+        create(path, &public, 0o644)?;
+    }
+    let secret = key.to_text();
+    if !is_standard(&args.output) {
+        create(&args.output, &secret, 0o600)?;
+    }
+    let secret_is_shown = is_standard(&args.output);
+    if common.json {
+        let mut keys = json!({ "publicKey": public });
+        if secret_is_shown {
+            keys = json!({ "secretKey": secret.as_str(), "publicKey": public });
+        }
+        print(keys.to_string().as_bytes())?;
+    } else if secret_is_shown {
+        print(secret.as_bytes())?;
+    } else if args.public.as_deref().is_some_and(is_standard) {
+        print(public.as_bytes())?;
+    }
+    Ok(Status::Ok)
+}
+
+pub(crate) fn public(common: &Common, args: &PublicKeyArgs) -> Result {
+    let public = read_secret(&args.file)?.public_key().to_string();
+    let line = if common.json { json!({ "publicKey": public }).to_string() } else { public };
+    print(line.as_bytes())?;
+    Ok(Status::Ok)
+}
+
+/// Reads the secret key in a file.
+pub(super) fn read_secret(file: &Path) -> Result<SecretKey> {
+    SecretKey::parse(&text(file)?).map_err(|error| Failure::bad(file, error))
+}
+
+/// Writes a line to a file that must not exist yet, all at once.
+fn create(path: &Path, line: &str, mode: u32) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(".narutil-")
+            .suffix(".tmp")
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(directory(path))?;
+        file.write_all(line.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path).map(drop).map_err(|error| error.error)
+    };
+    write().map_err(|error| Failure::failed(path, error))
+}

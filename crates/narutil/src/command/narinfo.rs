@@ -1,0 +1,182 @@
+//! `narutil narinfo`
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use nixcache::hash::Format;
+use nixcache::narinfo::{Deviation, NarInfo, NixAccepts};
+use nixcache::store_path::{StoreDir, StorePathRef};
+use serde_json::{Value, json};
+
+use crate::cli::{CheckNarinfoArgs, Common, FingerprintArgs, ShowArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::output::shown;
+use crate::target::{self, Group, Report, report_on};
+
+/// narinfos that a thread takes at once.
+const CHUNK: usize = 256;
+
+pub(crate) fn show(common: &Common, args: &ShowArgs) -> Result {
+    let store_dir = common.store_dir()?;
+    let files = files(common, &args.targets)?;
+    report_on(common, "reading", &files, CHUNK, || {
+        |files: &[PathBuf]| {
+            on_each(files, &store_dir, |report, file, info| match info {
+                Ok(info) if common.json => report.line(to_json(&info).to_string(), Status::Ok),
+                Ok(info) => report.line(fields(&info), Status::Ok),
+                Err(error) => report.failure(Failure::bad(file, error)),
+            })
+        }
+    })
+}
+
+pub(crate) fn check(common: &Common, args: &CheckNarinfoArgs) -> Result {
+    let store_dir = common.store_dir()?;
+    let files = files(common, &args.targets)?;
+    report_on(common, "checking", &files, CHUNK, || {
+        |files: &[PathBuf]| {
+            on_each(files, &store_dir, |report, file, info| {
+                let error = info.as_ref().err().map(ToString::to_string);
+                let deviations = info.as_ref().map(NarInfo::deviations).unwrap_or_default();
+                let status = match &error {
+                    Some(_) => Status::Bad,
+                    None if args.strict && !deviations.is_empty() => Status::Bad,
+                    None => Status::Ok,
+                };
+                if common.json {
+                    let deviations: Vec<Value> = deviations.iter().map(deviation).collect();
+                    let file = file.to_string_lossy();
+                    let ok = status == Status::Ok;
+                    let line = json!({ "file": file, "ok": ok, "error": error, "deviations": deviations });
+                    report.line(line.to_string(), status);
+                } else if let Some(error) = error {
+                    report.line(format!("{}: {error}", shown(file)), status);
+                } else if deviations.is_empty() {
+                    report.line("ok", status);
+                } else {
+                    let file = shown(file);
+                    deviations.iter().for_each(|odd| report.line(format!("{file}:{}: {odd}", odd.line), status));
+                }
+            })
+        }
+    })
+}
+
+pub(crate) fn fingerprint(common: &Common, args: &FingerprintArgs) -> Result {
+    let file = &args.target;
+    let text = target::read(file).map_err(|error| Failure::failed(file, error))?;
+    let info = NarInfo::parse(&text, &common.store_dir()?).map_err(|error| Failure::bad(file, error))?;
+    let mut stdout = std::io::stdout().lock();
+    let written = info.fingerprint().write_to(&mut stdout).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::writing(Path::new("-"), &error))?;
+    Ok(Status::Ok)
+}
+
+fn files(common: &Common, targets: &[std::ffi::OsString]) -> Result<Vec<PathBuf>> {
+    Ok(Group::all(common, targets)?.into_iter().flat_map(|group| group.files).collect())
+}
+
+/// Reads each file, and has `each` report on what was read.
+fn on_each(
+    files: &[PathBuf],
+    store_dir: &StoreDir,
+    mut each: impl FnMut(&mut Report, &Path, std::result::Result<NarInfo<'_>, nixcache::narinfo::Error>),
+) -> Report {
+    let mut report = Report::new();
+    for file in files {
+        match target::read(file) {
+            Ok(text) => each(&mut report, file, NarInfo::parse(&text, store_dir)),
+            Err(error) => report.failure(Failure::failed(file, error)),
+        }
+    }
+    report
+}
+
+/// A full path.
+fn full(info: &NarInfo<'_>, path: StorePathRef<'_>) -> String {
+    format!("{}/{path}", info.store_dir())
+}
+
+/// As `nix path-info --json` of Nix 2.8 has it for a cache, and what it leaves out.
+fn to_json(info: &NarInfo<'_>) -> Value {
+    let mut object = json!({
+        "path": full(info, info.store_path()),
+        "narHash": info.nar_hash().display(Format::Sri).as_str(),
+        "narSize": info.nar_size(),
+        "references": info.references().sorted().into_iter().map(|path| full(info, path)).collect::<Vec<_>>(),
+    });
+    let mut set = |key: &str, value: Value| object[key] = value;
+    if let Some(address) = info.content_address() {
+        set("ca", address.to_string().into());
+    }
+    if let Some(deriver) = info.deriver() {
+        set("deriver", full(info, deriver).into());
+    }
+    let signatures: BTreeSet<&str> = info.signatures().collect();
+    if !signatures.is_empty() {
+        set("signatures", signatures.into_iter().collect());
+    }
+    set("url", info.url().into());
+    set("compression", info.compression_name().into());
+    if let Some(hash) = info.file_hash() {
+        set("downloadHash", hash.display(Format::Sri).as_str().into());
+    }
+    if let Some(size) = info.file_size() {
+        set("downloadSize", size.into());
+    }
+    set("deviations", info.deviations().iter().map(deviation).collect());
+    object
+}
+
+fn deviation(odd: &Deviation<'_>) -> Value {
+    json!({
+        "line": odd.line,
+        "name": odd.kind.name(),
+        "field": odd.field,
+        "explanation": odd.kind.explanation(),
+        "nixAccepts": match odd.kind.nix_accepts() {
+            NixAccepts::Yes => "yes",
+            NixAccepts::OnlyOlder => "only-older",
+            NixAccepts::No => "no",
+        },
+    })
+}
+
+/// The fields, for people.
+fn fields(info: &NarInfo<'_>) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string never fails.
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    let bytes = |hash: Option<String>, size: Option<u64>| {
+        let size = size.map(|size| format!("{size} bytes"));
+        [hash, size].into_iter().flatten().collect::<Vec<_>>().join("  ")
+    };
+    line("path", &full(info, info.store_path()));
+    line("url", info.url());
+    line("compression", info.compression_name());
+    if info.file_hash().is_some() || info.file_size().is_some() {
+        line("file", &bytes(info.file_hash().map(|hash| hash.to_string()), info.file_size()));
+    }
+    line("nar", &bytes(Some(info.nar_hash().to_string()), Some(info.nar_size())));
+    if let Some(deriver) = info.deriver() {
+        line("deriver", deriver.as_str());
+    }
+    if let Some(address) = info.content_address() {
+        line("address", &address.to_string());
+    }
+    line("references", &info.references().len().to_string());
+    info.references().iter().for_each(|reference| line("", reference.as_str()));
+    line("signatures", &info.signatures().len().to_string());
+    info.signatures().for_each(|signature| line("", signature));
+    let deviations = info.deviations();
+    if !deviations.is_empty() {
+        line("deviations", &deviations.len().to_string());
+        deviations.iter().for_each(|odd| line("", &format!("line {}: {odd}", odd.line)));
+    }
+    text.pop(); // the last line's end, which printing adds
+    text
+}

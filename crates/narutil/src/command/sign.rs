@@ -1,0 +1,196 @@
+//! `narutil sign`
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nixcache::narinfo::{NarInfo, NarInfoBuf};
+use nixcache::signature::SecretKey;
+use nixcache::store_path::StoreDir;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use serde_json::json;
+
+use super::key::read_secret;
+use crate::cli::{Common, SignArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::output::{Output, is_standard, shown};
+use crate::target::{self, Group, Report, report_on};
+
+/// narinfos that a thread takes at once: few, since each waits for the disk.
+const CHUNK: usize = 16;
+
+pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
+    let signing = Signing {
+        keys: args.keys.iter().map(|file| read_secret(file)).collect::<Result<_>>()?,
+        remove: &args.remove,
+        store_dir: common.store_dir()?,
+        dry_run: args.dry_run,
+        json: common.json,
+        seen: AtomicUsize::new(0),
+        changed: AtomicUsize::new(0),
+    };
+    let mut status = Status::Ok;
+    for group in Group::all(common, &args.targets)? {
+        let Some(directory) = &group.directory else {
+            status = status.max(signing.filter()?);
+            continue;
+        };
+        // The narinfos are read under the lock, so that what another run has added is seen.
+        let lock = if args.dry_run { None } else { Some(lock(common, directory)?) };
+        let done = report_on(common, "signing", &group.files, CHUNK, || |files: &[PathBuf]| signing.sign(files))?;
+        status = status.max(done);
+        if lock.is_some() {
+            let flushed = File::open(directory).and_then(|directory| directory.sync_all());
+            flushed.map_err(|error| Failure::failed(directory, error))?;
+        }
+    }
+    let (seen, changed) = (signing.seen.into_inner(), signing.changed.into_inner());
+    if !common.quiet && !args.targets.iter().all(|target| is_standard(Path::new(target))) {
+        let would = if args.dry_run { "would be " } else { "" };
+        eprintln!("{changed} of {seen} narinfos {would}changed");
+    }
+    Ok(status)
+}
+
+/// What is done to each narinfo.
+struct Signing<'a> {
+    keys: Vec<SecretKey>,
+    remove: &'a [String],
+    store_dir: StoreDir,
+    dry_run: bool,
+    json: bool,
+    seen: AtomicUsize,
+    changed: AtomicUsize,
+}
+
+/// What was done to one narinfo.
+struct Changed<'a> {
+    info: NarInfoBuf,
+    added: Vec<&'a str>,
+    removed: Vec<&'a str>,
+}
+
+impl Signing<'_> {
+    /// Changes the narinfos in files, and reports.
+    fn sign(&self, files: &[PathBuf]) -> Report {
+        let mut report = Report::new();
+        for file in files {
+            match self.sign_file(file) {
+                Ok(changed) => self.report(&mut report, file, &changed),
+                Err(failure) => report.failure(failure),
+            }
+        }
+        report
+    }
+
+    fn sign_file(&self, file: &Path) -> Result<Changed<'_>> {
+        let text = target::read(file).map_err(|error| Failure::failed(file, error))?;
+        let changed = self.change(file, &text)?;
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        if changed.info.as_str().as_bytes() != text {
+            self.changed.fetch_add(1, Ordering::Relaxed);
+            if !self.dry_run {
+                let mut output = Output::create(file)?;
+                let written = output.write_all(changed.info.as_str().as_bytes());
+                written.map_err(|error| Failure::writing(file, &error))?;
+                output.commit_durably()?;
+            }
+        }
+        Ok(changed)
+    }
+
+    fn change(&self, file: &Path, text: &[u8]) -> Result<Changed<'_>> {
+        let bad = |error| Failure::bad(file, error);
+        let info = NarInfo::parse(text, &self.store_dir).map_err(bad)?;
+        let is_by = |signature: &str, name: &str| signature.split_once(':').is_some_and(|(by, _)| by == name);
+        let mut edit = info.edit();
+        let mut removed = Vec::new();
+        for name in self.remove {
+            if info.signatures().any(|signature| is_by(signature, name)) {
+                removed.push(name.as_str());
+                edit = edit.unsign(name);
+            }
+        }
+        let mut added = Vec::new();
+        let fingerprint = info.fingerprint().to_vec();
+        for key in &self.keys {
+            let signature = key.sign(&fingerprint);
+            let text = signature.to_string();
+            if !info.signatures().any(|other| other == text) {
+                added.push(key.name().as_str());
+            }
+            edit = edit.sign(signature.as_ref());
+        }
+        Ok(Changed { info: edit.finish().map_err(bad)?, added, removed })
+    }
+
+    fn report(&self, report: &mut Report, file: &Path, changed: &Changed<'_>) {
+        let path = || format!("{}/{}", self.store_dir, changed.info.as_ref().store_path());
+        if self.json {
+            let file = file.to_string_lossy();
+            let line = json!({ "path": path(), "file": file, "added": changed.added, "removed": changed.removed });
+            report.line(line.to_string(), Status::Ok);
+        } else if self.dry_run {
+            for (what, names) in [("drop", &changed.removed), ("sign", &changed.added)] {
+                if !names.is_empty() {
+                    report.line(format!("{what}  {}  {}", path(), names.join("  ")), Status::Ok);
+                }
+            }
+        }
+    }
+
+    /// Changes the narinfo on standard input, and writes it to standard output.
+    fn filter(&self) -> Result {
+        let standard = Path::new("-");
+        let text = target::read(standard).map_err(|error| Failure::failed(standard, error))?;
+        let changed = self.change(standard, &text)?;
+        if self.dry_run {
+            let mut report = Report::new();
+            self.report(&mut report, standard, &changed);
+            let printed = io::stdout().lock().write_all(&report.lines);
+            printed.map_err(|error| Failure::writing(standard, &error))?;
+            return Ok(Status::Ok);
+        }
+        let mut output = Output::create(standard)?;
+        let written = output.write_all(changed.info.as_str().as_bytes());
+        written.map_err(|error| Failure::writing(standard, &error))?;
+        output.commit()?;
+        Ok(Status::Ok)
+    }
+}
+
+/// Waits until no other run changes narinfos in a directory, and keeps others waiting until the file is closed, be it
+/// because this process has died.
+fn lock(common: &Common, directory: &Path) -> Result<File> {
+    let fail = |error: io::Error| Failure::failed(directory, format_args!("cannot be locked: {error}"));
+    let held = File::open(directory).map_err(fail)?;
+    match flock(common, directory, &held) {
+        Ok(()) => return Ok(held),
+        // Over NFS, Linux locks only what is open for writing, which a directory cannot be.
+        Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
+        Err(error) => return Err(fail(error.into())),
+    }
+    let path = directory.join(".narutil.lock");
+    let held = File::options().create(true).append(true).open(path).map_err(fail)?;
+    flock(common, directory, &held).map_err(|error| fail(error.into()))?;
+    Ok(held)
+}
+
+fn flock(common: &Common, directory: &Path, file: &File) -> rustix::io::Result<()> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            if !common.quiet {
+                eprintln!("narutil: {}: waiting for another run to end", shown(directory));
+            }
+            loop {
+                match rustix::fs::flock(file, FlockOperation::LockExclusive) {
+                    Err(Errno::INTR) => {}
+                    done => return done,
+                }
+            }
+        }
+        done => done,
+    }
+}

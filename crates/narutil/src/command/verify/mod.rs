@@ -1,0 +1,222 @@
+//! `narutil verify`
+
+mod contents;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nixcache::narinfo::NarInfo;
+use nixcache::signature::{Policy, PublicKey, Standing, TrustedKeys, Verdict, Verifier};
+use nixcache::store_path::StoreDir;
+use serde_json::{Value, json};
+
+use self::contents::Contents;
+use crate::cli::{Common, VerifyArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::input::lines;
+use crate::output::{is_standard, shown};
+use crate::target::{self, Group, Report, report_on};
+
+/// narinfos that a thread takes at once: as many as are verified together, or one if its NAR is read, too.
+const CHUNK: usize = 4096;
+
+pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
+    let mut keys = TrustedKeys::default();
+    for key in &args.trusted {
+        trust(&mut keys, key)?;
+    }
+    let store_dir = common.store_dir()?;
+    let policy = Policy::new(keys).require(args.require.get()).as_written(args.as_written);
+    let mut status = Status::Ok;
+    for group in Group::all(common, &args.targets)? {
+        let contents = if args.contents { Some(Contents::new(common, &group)?) } else { None };
+        let threads = common.threads().get();
+        // A short list is spread over the threads, too.
+        let chunk = if args.contents { 1 } else { group.files.len().div_ceil(threads).clamp(1, CHUNK) };
+        let verified = report_on(common, "verifying", &group.files, chunk, || {
+            let mut verification = Verification {
+                json: common.json,
+                store_dir: &store_dir,
+                policy: &policy,
+                verifier: Verifier::new(&policy),
+                contents: contents.as_ref(),
+                required: args.require.get(),
+            };
+            move |files: &[PathBuf]| verification.verify(files)
+        })?;
+        status = status.max(verified);
+    }
+    Ok(status)
+}
+
+/// Adds a key, or the keys in a file.
+fn trust(keys: &mut TrustedKeys, argument: &OsString) -> Result<()> {
+    let text = argument.to_string_lossy();
+    let file = Path::new(argument);
+    match PublicKey::parse(&text) {
+        Ok(key) => keys.insert(key),
+        Err(error) if !is_standard(file) && !file.exists() => {
+            return Err(Failure::usage(format_args!("{}: neither a file nor a public key: {error}", shown(file))));
+        }
+        Err(_) => {
+            for (number, line) in (1..).zip(lines(file)?).filter(|(_, line)| !line.trim().is_empty()) {
+                let key = PublicKey::parse(line.trim_end());
+                keys.insert(key.map_err(|error| Failure::bad(file, format_args!("line {number}: {error}")))?);
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Verification<'a> {
+    json: bool,
+    store_dir: &'a StoreDir,
+    policy: &'a Policy,
+    verifier: Verifier<'a>,
+    contents: Option<&'a Contents>,
+    required: usize,
+}
+
+impl Verification<'_> {
+    fn verify(&mut self, files: &[PathBuf]) -> Report {
+        let texts: Vec<_> = files.iter().map(|file| target::read(file)).collect();
+        let infos = texts.iter().map(|text| text.as_ref().map(|text| NarInfo::parse(text, self.store_dir)));
+        let infos: Vec<_> = infos.collect();
+        let valid: Vec<NarInfo<'_>> = infos.iter().flatten().flatten().copied().collect();
+        let mut verdicts = self.verifier.verify_all(&valid).into_iter();
+        let mut report = Report::new();
+        for (file, info) in files.iter().zip(&infos) {
+            match info {
+                Ok(Ok(info)) => {
+                    // As many as there are valid ones.
+                    let Some(verdict) = verdicts.next() else { continue };
+                    self.judge(&mut report, file, info, &verdict);
+                }
+                Ok(Err(error)) => self.unreadable(&mut report, file, error),
+                Err(error) => report.failure(Failure::failed(file, error)),
+            }
+        }
+        report
+    }
+
+    fn unreadable(&self, report: &mut Report, file: &Path, error: &nixcache::narinfo::Error) {
+        let line = if self.json {
+            let reason = error.to_string();
+            json!({
+                "path": null, "file": file.to_string_lossy(), "ok": false, "reason": reason, "contentAddressed": false,
+                "signatures": [],
+            })
+            .to_string()
+        } else {
+            format!("bad  {}  {error}", shown(file))
+        };
+        report.line(line, Status::Bad);
+    }
+
+    fn judge(&self, report: &mut Report, file: &Path, info: &NarInfo<'_>, verdict: &Verdict<'_>) {
+        let path = format!("{}/{}", info.store_dir(), info.store_path());
+        let mut reason = (!verdict.is_valid()).then(|| self.reason(info, verdict));
+        let mut undeclared = Vec::new();
+        if let (None, Some(contents)) = (&reason, self.contents) {
+            match contents.check(info) {
+                Ok(found) => undeclared = found,
+                Err(contents::Fault::Bad(fault)) => reason = Some(fault),
+                Err(contents::Fault::Failed(failure)) => return report.failure(failure),
+            }
+            for part in &undeclared {
+                let file = shown(file);
+                report.messages.push(format!("{file}: the NAR refers to {part}, which is not among the references"));
+            }
+        }
+        let status = if reason.is_none() { Status::Ok } else { Status::Bad };
+        if self.json {
+            let signatures: Vec<Value> = verdict
+                .signatures()
+                .iter()
+                .map(|(name, standing)| json!({ "keyName": name, "standing": standing_name(*standing) }))
+                .collect();
+            let mut line = json!({
+                "path": path, "file": file.to_string_lossy(), "ok": reason.is_none(), "reason": reason,
+                "contentAddressed": verdict.is_content_addressed(), "signatures": signatures,
+            });
+            if self.contents.is_some() {
+                line["undeclaredReferences"] = undeclared.into();
+            }
+            return report.line(line.to_string(), status);
+        }
+        let line = match reason {
+            Some(reason) => format!("bad  {path}  {reason}"),
+            None => {
+                let mut line = format!("ok  {path}");
+                let names = self.counted(verdict);
+                for name in &names {
+                    line.push_str("  ");
+                    line.push_str(name);
+                }
+                if let Some(address) = info.content_address().filter(|_| names.is_empty()) {
+                    line.push_str(&format!("  ca:{address}"));
+                }
+                line
+            }
+        };
+        report.line(line, status);
+    }
+
+    /// The names of the keys that count, each once.
+    fn counted<'v>(&self, verdict: &'v Verdict<'_>) -> Vec<&'v str> {
+        let mut names = Vec::new();
+        for (name, standing) in verdict.signatures() {
+            if self.policy.counts(*standing) && !names.contains(name) {
+                names.push(*name);
+            }
+        }
+        names
+    }
+
+    /// Why a verdict is that the narinfo is not valid.
+    fn reason(&self, info: &NarInfo<'_>, verdict: &Verdict<'_>) -> String {
+        let mut reasons = Vec::new();
+        let holding = self.counted(verdict);
+        if holding.is_empty() {
+            reasons.push("no valid signature by a trusted key".to_owned());
+        } else {
+            reasons.push(format!(
+                "{} of {} required signatures ({})",
+                holding.len(),
+                self.required,
+                holding.join(", ")
+            ));
+        }
+        for (name, standing) in verdict.signatures() {
+            let name = name.escape_debug();
+            reasons.push(match standing {
+                Standing::Fails => format!("the signature by {name} does not verify"),
+                Standing::HoldsAsWritten if !self.policy.counts(*standing) => {
+                    format!(
+                        "the signature by {name} holds only over references in the order of the file (see --as-written)"
+                    )
+                }
+                Standing::Unknown => format!("{name} is not trusted"),
+                Standing::Malformed => "a signature is malformed".to_owned(),
+                _ => continue,
+            });
+        }
+        if info.signatures().len() == 0 {
+            reasons.push("it has no signature".to_owned());
+        }
+        if info.content_address().is_some() {
+            reasons.push("its content address does not make its path".to_owned());
+        }
+        reasons.join("; ")
+    }
+}
+
+fn standing_name(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Holds => "holds",
+        Standing::HoldsAsWritten => "holds-as-written",
+        Standing::Fails => "fails",
+        Standing::Unknown => "unknown-key",
+        _ => "malformed",
+    }
+}

@@ -1,0 +1,197 @@
+//! narinfos to work on: files, directories of them, standard input.
+//!
+//! This is the one place that knows where narinfos come from.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
+use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
+
+use crate::cli::Common;
+use crate::failure::{Failure, Result, Status};
+use crate::output::{directory, is_standard};
+use crate::progress::Progress;
+
+/// narinfos of one directory, or the one on standard input.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Where they are, and their NARs too; none for standard input.
+    pub(crate) directory: Option<PathBuf>,
+    /// Their files, in a stable order.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+impl Group {
+    /// What the arguments name: narinfos, directories of them, each perhaps followed by hash parts or store paths that
+    /// select from it, and `-`.
+    pub(crate) fn all(common: &Common, arguments: &[OsString]) -> Result<Vec<Self>> {
+        let store_dir = common.store_dir()?;
+        let mut groups: Vec<Self> = Vec::new();
+        let mut arguments = arguments.iter().map(Path::new).peekable();
+        while let Some(argument) = arguments.next() {
+            if is_standard(argument) {
+                groups.push(Self { directory: None, files: vec![argument.to_owned()] });
+                continue;
+            }
+            let metadata = argument.metadata().map_err(|error| Failure::failed(argument, error))?;
+            if !metadata.is_dir() {
+                let parent = directory(argument).to_owned();
+                match groups.last_mut() {
+                    Some(last) if last.directory.as_deref() == Some(&parent) => last.files.push(argument.to_owned()),
+                    _ => groups.push(Self { directory: Some(parent), files: vec![argument.to_owned()] }),
+                }
+                continue;
+            }
+            let mut selected = Vec::new();
+            while let Some(part) = arguments.peek().and_then(|next| selected_part(&store_dir, next.as_os_str())) {
+                selected.push(argument.join(file_name(part)));
+                arguments.next();
+            }
+            let files = if selected.is_empty() { list(argument)? } else { selected };
+            groups.push(Self { directory: Some(argument.to_owned()), files });
+        }
+        Ok(groups)
+    }
+
+    /// The hash parts of all paths that the directory has narinfos of.
+    pub(crate) fn hash_parts(&self) -> Result<Vec<HashPart>> {
+        let Some(directory) = &self.directory else { return Ok(Vec::new()) };
+        let names = names(directory)?;
+        Ok(names.iter().filter_map(|name| hash_part_of_file_name(name.to_str()?)).collect())
+    }
+}
+
+/// The hash part that an argument after a directory selects.
+fn selected_part(store_dir: &StoreDir, argument: &OsStr) -> Option<HashPart> {
+    let text = argument.to_str()?;
+    let path = || store_dir.parse(text).or_else(|_| StorePathRef::parse(text));
+    HashPart::parse(text).or_else(|_| path().map(|path| path.hash_part())).ok()
+}
+
+/// The narinfos in a directory, by name.
+fn list(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut names = names(directory)?;
+    if names.is_empty() && !directory.join("nix-cache-info").exists() {
+        return Err(Failure::failed(directory, "holds neither narinfos nor a nix-cache-info: is it a cache?"));
+    }
+    names.sort_unstable();
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+fn names(directory: &Path) -> Result<Vec<OsString>> {
+    let fail = |error: io::Error| Failure::failed(directory, error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        if name.as_bytes().ends_with(b".narinfo") && !name.as_bytes().starts_with(b".") {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The text of a narinfo, or of what claims to be one: a byte more than may be is read at most.
+pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
+    const MOST: u64 = NarInfo::MAX_LEN as u64 + 1;
+    let mut text = Vec::new();
+    if is_standard(file) {
+        io::stdin().lock().take(MOST).read_to_end(&mut text)?;
+    } else {
+        File::open(file)?.take(MOST).read_to_end(&mut text)?;
+    }
+    Ok(text)
+}
+
+/// What came of some narinfos.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// For standard output.
+    pub(crate) lines: Vec<u8>,
+    /// For standard error, without `narutil: `.
+    pub(crate) messages: Vec<String>,
+    pub(crate) status: Status,
+}
+
+impl Report {
+    pub(crate) const fn new() -> Self {
+        Self { lines: Vec::new(), messages: Vec::new(), status: Status::Ok }
+    }
+
+    /// Adds a line of results.
+    pub(crate) fn line(&mut self, line: impl AsRef<[u8]>, status: Status) {
+        self.lines.extend_from_slice(line.as_ref());
+        self.lines.push(b'\n');
+        self.status = self.status.max(status);
+    }
+
+    /// Adds what could not be done.
+    pub(crate) fn failure(&mut self, failure: Failure) {
+        self.messages.extend(failure.message);
+        self.status = self.status.max(failure.status);
+    }
+}
+
+/// Gives the files to workers, `chunk` at a time, and prints their reports in the order of the files.
+///
+/// Each thread has a worker of its own. Reports that have to wait for an earlier one are few, so memory does not depend on
+/// how many files there are.
+pub(crate) fn report_on<W>(
+    common: &Common,
+    what: &str,
+    files: &[PathBuf],
+    chunk: usize,
+    worker: impl Fn() -> W + Sync,
+) -> Result
+where
+    W: FnMut(&[PathBuf]) -> Report,
+{
+    const WAITING: usize = 16;
+    let threads = common.threads().min(NonZeroUsize::new(files.len().div_ceil(chunk)).unwrap_or(NonZeroUsize::MIN));
+    let progress = Progress::items(common, what, files.len());
+    let mut status = Status::Ok;
+    let mut print = |count: usize, report: Report| {
+        progress.advance(count);
+        status = status.max(report.status);
+        progress.suspend(|| {
+            report.messages.iter().for_each(|message| eprintln!("narutil: {message}"));
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&report.lines).and_then(|()| stdout.flush())
+        })
+    };
+    let printed = if threads == NonZeroUsize::MIN {
+        let mut work = worker();
+        files.chunks(chunk).try_for_each(|files| print(files.len(), work(files)))
+    } else {
+        thread::scope(|scope| {
+            let start = |thread| {
+                let (sender, receiver) = mpsc::sync_channel(WAITING);
+                let worker = &worker;
+                scope.spawn(move || {
+                    let mut work = worker();
+                    for files in files.chunks(chunk).skip(thread).step_by(threads.get()) {
+                        // Nobody waits for more when a line could not be printed.
+                        if sender.send(work(files)).is_err() {
+                            break;
+                        }
+                    }
+                });
+                receiver
+            };
+            let receivers: Vec<_> = (0..threads.get()).map(start).collect();
+            files.chunks(chunk).zip(receivers.iter().cycle()).try_for_each(|(files, receiver)| {
+                // A thread that has panicked is reported by the scope.
+                receiver.recv().map_or(Ok(()), |report| print(files.len(), report))
+            })
+        })
+    };
+    progress.finish();
+    printed.map_err(|error| Failure::writing(Path::new("-"), &error))?;
+    Ok(status)
+}
