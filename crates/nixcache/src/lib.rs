@@ -6,13 +6,21 @@
 //! | [`store_path`] | store directories, store paths, content addresses |
 //! | [`nar`] | the archive grammar (once), decoder, encoder, pack, unpack, listing, reference scan |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
+//! | [`path_info`] | what is known of a store path; path infos as JSON, in all versions |
+//! | `realisation` | which path a content-addressed derivation's output became: build traces and the older form |
+//! | `json` | why a JSON document was refused, and where |
 //!
 //! Formats know nothing of files, files know nothing of networks. Nothing here needs an async runtime, uses
 //! `unsafe`, or allocates by a length that the input merely claims.
 
 pub mod compression;
 pub mod hash;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod nar;
+pub mod path_info;
+#[cfg(feature = "json")]
+pub mod realisation;
 pub mod store_path;
 mod text;
 

@@ -8,6 +8,8 @@
 mod hash;
 mod listing;
 mod nar;
+mod path_info;
+mod realisation;
 mod scan;
 mod unpack;
 
