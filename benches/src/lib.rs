@@ -47,6 +47,44 @@ pub fn nar(tree: &Path) -> PathBuf {
     })
 }
 
+/// narinfos as caches have them, about 31 references each: real ones of cache.nixos.org from the test vectors, where these
+/// are (see `NIXCACHE_VECTORS` in CONTRIBUTING.md), else made up ones of that shape.
+pub fn narinfos() -> Vec<String> {
+    let vectors = std::env::var_os("NIXCACHE_VECTORS")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")), PathBuf::from);
+    match fs::read_to_string(vectors.join("narinfo/corpus-split/public.txt")) {
+        Ok(corpus) => corpus.trim_end().split("\n\n").map(|text| format!("{text}\n")).collect(),
+        Err(_) => (0..200).map(made_up_narinfo).collect(),
+    }
+}
+
+fn made_up_narinfo(seed: u64) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+    let mut state = seed;
+    let mut digits = |count: usize| -> String {
+        let digit = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(DIGITS[(state >> 59) as usize])
+        };
+        (0..count).map(digit).collect()
+    };
+    let mut references: Vec<String> =
+        (0..31).map(|index| format!("{}-some-library-{index}.{seed}", digits(32))).collect();
+    references.sort_unstable();
+    format!(
+        "StorePath: /nix/store/{}-some-package-{seed}.1.2\nURL: nar/0{file}.nar.xz\nCompression: xz\n\
+         FileHash: sha256:0{file}\nFileSize: {}\nNarHash: sha256:0{}\nNarSize: {}\nReferences: {}\n\
+         Deriver: {}-some-package-{seed}.1.2.drv\n",
+        digits(32),
+        100_000 + seed,
+        digits(51),
+        300_000 + seed,
+        references.join(" "),
+        digits(32),
+        file = digits(51),
+    )
+}
+
 /// Cargo's target directory: the one that the running program was built in.
 pub fn target_directory() -> PathBuf {
     let program = std::env::current_exe().unwrap();

@@ -5,6 +5,8 @@
 //! | [`hash`] | algorithms, renderings, nixbase32, streaming hashers |
 //! | [`store_path`] | store directories, store paths, content addresses |
 //! | [`nar`] | the archive grammar (once), decoder, encoder, pack, unpack, listing, reference scan |
+//! | [`narinfo`] | narinfos: reading, deviations, writing, editing in place; `nix-cache-info` |
+//! | [`signature`] | keys, signatures, fingerprints, trusted keys and policies, verification one by one and in batches |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
 //! | [`path_info`] | what is known of a store path; path infos as JSON, in all versions |
 //! | `realisation` | which path a content-addressed derivation's output became: build traces and the older form |
@@ -18,9 +20,11 @@ pub mod hash;
 #[cfg(feature = "json")]
 pub mod json;
 pub mod nar;
+pub mod narinfo;
 pub mod path_info;
 #[cfg(feature = "json")]
 pub mod realisation;
+pub mod signature;
 pub mod store_path;
 mod text;
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use nixcache::hash::{Algorithm, Hasher};
 use nixcache::nar::scan::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Encoder, Event, Events, Reader, Writer, check};
+use nixcache::signature::{KeyName, SecretKey, SignatureRef};
 
 /// An archive of everything that could tempt one to allocate: as deep as may be, the longest names and targets, many
 /// entries, contents from nothing to many chunks.
@@ -165,4 +166,14 @@ fn the_demanding_archive_is_as_deep_as_may_be() {
         depth
     });
     assert_eq!(depths.max(), Some(64));
+}
+
+#[test]
+fn a_signature_is_read_and_verified_without_allocating() {
+    let secret = SecretKey::generate(KeyName::new("cache.example.org-1").unwrap()).unwrap();
+    let text = secret.sign(b"message").to_string();
+    let mut good = false;
+    let verify = || good = SignatureRef::parse(&text).unwrap().verify_by(secret.public_key(), b"message");
+    assert_eq!(allocations(verify), 0);
+    assert!(good);
 }

@@ -8,9 +8,12 @@
 mod hash;
 mod listing;
 mod nar;
+mod narinfo;
 mod path_info;
 mod realisation;
 mod scan;
+mod signature;
+mod store_path;
 mod unpack;
 
 use std::path::PathBuf;

@@ -1,0 +1,196 @@
+//! Reading, writing, fingerprinting, signing and verifying narinfos, beside the other crates that do it.
+//!
+//! Each figure is for one pass over all narinfos of [`benches::narinfos`]; the throughput is narinfos a second.
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use nixcache::narinfo::{Builder, NarInfo};
+use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys, Verifier};
+use nixcache::store_path::StoreDir;
+
+const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+
+/// The narinfos, each signed by a key, and that key.
+fn signed() -> (Vec<String>, SecretKey) {
+    let key = SecretKey::generate(KeyName::new("bench-1").unwrap()).unwrap();
+    let sign = |text: String| {
+        let info = NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap();
+        let signature = key.sign(&info.fingerprint().to_vec());
+        info.edit().sign(signature.as_ref()).finish().unwrap().to_string()
+    };
+    (benches::narinfos().into_iter().map(sign).collect(), key)
+}
+
+fn parse(criterion: &mut Criterion) {
+    let texts = benches::narinfos();
+    let store_dir = StoreDir::default();
+    let their_store_dir = nix_derivation::StoreDir::default();
+    let mut group = criterion.benchmark_group("parse");
+    group.throughput(Throughput::Elements(texts.len() as u64));
+    group.bench_function("nixcache", |b| {
+        b.iter(|| texts.iter().for_each(|text| drop(black_box(NarInfo::parse(text.as_bytes(), &store_dir).unwrap()))));
+    });
+    group.bench_function("nix-narinfo", |b| {
+        b.iter(|| {
+            for text in &texts {
+                drop(black_box(nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()));
+            }
+        });
+    });
+    group.bench_function("narinfo", |b| {
+        b.iter(|| texts.iter().for_each(|text| drop(black_box(narinfo::NarInfo::parse(text).unwrap()))));
+    });
+    group.bench_function("only splitting lines", |b| {
+        b.iter(|| texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(": ")).for_each(|line| drop(black_box(line))));
+    });
+    group.finish();
+}
+
+fn write(criterion: &mut Criterion) {
+    let texts = benches::narinfos();
+    let store_dir = StoreDir::default();
+    let infos: Vec<NarInfo<'_>> = texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect();
+    let their_store_dir = nix_derivation::StoreDir::default();
+    let theirs: Vec<_> = texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()).collect();
+    let others: Vec<_> = texts.iter().map(|text| narinfo::NarInfo::parse(text).unwrap()).collect();
+    let mut group = criterion.benchmark_group("write");
+    group.throughput(Throughput::Elements(texts.len() as u64));
+    let mut out = Vec::new();
+    group.bench_function("nixcache", |b| {
+        b.iter(|| {
+            for info in &infos {
+                out.clear();
+                info.write(&mut out);
+                black_box(&out);
+            }
+        });
+    });
+    group.bench_function("nixcache, from parts, read back", |b| {
+        b.iter(|| {
+            for info in &infos {
+                let mut builder =
+                    Builder::new(&store_dir, info.store_path(), info.url(), info.nar_hash(), info.nar_size())
+                        .compression(info.compression().unwrap())
+                        .references(info.references());
+                if let (Some(hash), Some(size)) = (info.file_hash(), info.file_size()) {
+                    builder = builder.file_hash(hash).file_size(size);
+                }
+                black_box(builder.build().unwrap());
+            }
+        });
+    });
+    group.bench_function("nix-narinfo", |b| {
+        b.iter(|| theirs.iter().for_each(|info| drop(black_box(info.to_canonical_bytes()))));
+    });
+    group.bench_function("narinfo", |b| {
+        b.iter(|| others.iter().for_each(|info| {
+            let mut text = String::new();
+            info.serialize_into(&mut text).unwrap();
+            black_box(text);
+        }));
+    });
+    group.finish();
+}
+
+fn fingerprint(criterion: &mut Criterion) {
+    let texts = benches::narinfos();
+    let infos: Vec<NarInfo<'_>> =
+        texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap()).collect();
+    let their_store_dir = nix_derivation::StoreDir::default();
+    let theirs: Vec<_> = texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()).collect();
+    let mut group = criterion.benchmark_group("fingerprint");
+    group.throughput(Throughput::Elements(texts.len() as u64));
+    let mut out = Vec::new();
+    group.bench_function("nixcache", |b| {
+        b.iter(|| {
+            for info in &infos {
+                out.clear();
+                info.fingerprint().write_to(&mut out).unwrap();
+                black_box(&out);
+            }
+        });
+    });
+    group.bench_function("nix-narinfo", |b| {
+        b.iter(|| theirs.iter().for_each(|info| drop(black_box(info.fingerprint(&their_store_dir)))));
+    });
+    group.finish();
+}
+
+/// Reading included: what a check of a cache does.
+fn verify(criterion: &mut Criterion) {
+    let (texts, key) = signed();
+    // As many as a cache has, so that batches are full.
+    let texts: Vec<&str> = texts.iter().map(String::as_str).cycle().take(20_000).collect();
+    let store_dir = StoreDir::default();
+    let policy = Policy::new(TrustedKeys::from_iter([key.public_key().clone()]));
+    let their_key = nix_narinfo::TrustedPublicKey::parse(&key.public_key().to_string()).unwrap();
+    let their_store_dir = nix_derivation::StoreDir::default();
+    let mut group = criterion.benchmark_group("parse, fingerprint and verify");
+    group.sample_size(10).throughput(Throughput::Elements(texts.len() as u64));
+    let parse_all = || -> Vec<NarInfo<'_>> {
+        texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect()
+    };
+    group.bench_function("nixcache, in batches, two threads", |b| {
+        b.iter(|| assert!(policy.verify_many(&parse_all(), TWO).iter().all(nixcache::signature::Verdict::is_valid)));
+    });
+    group.bench_function("nixcache, in batches", |b| {
+        let mut verifier = Verifier::new(&policy);
+        b.iter(|| assert!(verifier.verify_all(&parse_all()).iter().all(nixcache::signature::Verdict::is_valid)));
+    });
+    group.bench_function("nixcache, in batches, one in a thousand bad", |b| {
+        let bad: Vec<String> = texts.iter().step_by(1000).map(|text| text.replacen("NarSize: ", "NarSize: 1", 1)).collect();
+        let mut verifier = Verifier::new(&policy);
+        b.iter(|| {
+            let mut infos = parse_all();
+            for (place, text) in bad.iter().enumerate() {
+                infos[place * 1000] = NarInfo::parse(text.as_bytes(), &store_dir).unwrap();
+            }
+            let verdicts = verifier.verify_all(&infos);
+            assert_eq!(verdicts.iter().filter(|verdict| !verdict.is_valid()).count(), bad.len());
+        });
+    });
+    group.bench_function("nixcache, one by one", |b| {
+        let mut verifier = Verifier::new(&policy);
+        b.iter(|| assert!(texts.iter().step_by(10).all(|text| verifier.verify(&NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).is_valid())));
+    });
+    group.bench_function("nix-narinfo", |b| {
+        b.iter(|| {
+            assert!(texts.iter().step_by(10).all(|text| {
+                let info = nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap();
+                info.has_valid_signature(&their_store_dir, std::slice::from_ref(&their_key))
+            }));
+        });
+    });
+    group.finish();
+}
+
+fn sign(criterion: &mut Criterion) {
+    let (texts, key) = signed();
+    let infos: Vec<NarInfo<'_>> =
+        texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap()).collect();
+    let mut group = criterion.benchmark_group("sign");
+    group.throughput(Throughput::Elements(texts.len() as u64));
+    let mut fingerprint = Vec::new();
+    group.bench_function("nixcache", |b| {
+        b.iter(|| {
+            for info in &infos {
+                fingerprint.clear();
+                info.fingerprint().write_to(&mut fingerprint).unwrap();
+                black_box(key.sign(&fingerprint));
+            }
+        });
+    });
+    group.bench_function("ed25519-dalek, of fingerprints made before", |b| {
+        use ed25519_dalek::Signer as _;
+        let fingerprints: Vec<Vec<u8>> = infos.iter().map(|info| info.fingerprint().to_vec()).collect();
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        b.iter(|| fingerprints.iter().for_each(|fingerprint| drop(black_box(key.sign(fingerprint)))));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, parse, write, fingerprint, verify, sign);
+criterion_main!(benches);

@@ -1,0 +1,149 @@
+use std::borrow::Cow;
+
+use crate::compression::Compression;
+use crate::hash::{Format, Hash};
+use crate::signature::SignatureRef;
+use crate::store_path::StoreDir;
+
+use super::{Error, Field, NarInfo, NarInfoBuf, Reason};
+
+/// Changes to a narinfo that leave every byte which they do not concern as it was: unknown fields, odd spellings, the
+/// order of lines, even a missing newline at the end.
+///
+/// ```
+/// # use nixcache::{narinfo::NarInfo, signature::{KeyName, SecretKey}, store_path::StoreDir};
+/// # let text = "StorePath: /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a\nURL: nar/a.nar\nCompression: none\n\
+/// #     NarHash: sha256:0lxjvvpr59c2mdram7ympy5ay741f180kv3349hvfc3f8nrmbqf6\nNarSize: 464152\nReferences: \n";
+/// let info = NarInfo::parse(text.as_bytes(), &StoreDir::default())?;
+/// let key = SecretKey::generate(KeyName::new("cache.example.org-1")?)?;
+/// let signature = key.sign(&info.fingerprint().to_vec());
+/// let signed = info.edit().sign(signature.as_ref()).finish()?;
+/// assert!(signed.as_str().starts_with(text));
+/// assert_eq!(signed.as_ref().edit().unsign("cache.example.org-1").finish()?.as_str(), text);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is changed before `finish`"]
+pub struct Edit<'a> {
+    original: NarInfo<'a>,
+    lines: Vec<Line<'a>>,
+    error: Option<Error>,
+}
+
+#[derive(Clone, Debug)]
+struct Line<'a> {
+    field: Option<Field>,
+    text: Cow<'a, str>,
+}
+
+impl Line<'_> {
+    /// The key name of a signature.
+    fn key_name(&self) -> Option<&str> {
+        let signature = self.text.strip_prefix("Sig: ").filter(|_| self.field == Some(Field::Sig))?;
+        signature.split_once(':').map(|(name, _)| name)
+    }
+}
+
+impl<'a> Edit<'a> {
+    pub(super) fn new(original: NarInfo<'a>) -> Self {
+        let lines = original.text.lines().map(|text| {
+            let name = text.split(':').next().unwrap_or_default();
+            Line { field: Field::of_name(name.as_bytes()), text: text.into() }
+        });
+        Self { original, lines: lines.collect(), error: None }
+    }
+
+    /// Adds a signature. It takes the place of others by the same key name, which are stale, and otherwise comes before the
+    /// first that is greater, as Nix sorts them.
+    pub fn sign(mut self, signature: SignatureRef<'_>) -> Self {
+        let line = format!("Sig: {signature}");
+        let already = self.lines.iter().position(|other| other.text == line);
+        let stale = |other: &Line<'_>| other.key_name() == Some(signature.name());
+        let place = already.or_else(|| self.lines.iter().position(stale));
+        if let Some(place) = place {
+            let mut index = 0;
+            self.lines.retain(|other| {
+                index += 1;
+                index == place + 1 || !stale(other)
+            });
+            let place = self.lines.iter().position(stale).unwrap_or(place);
+            self.lines[place].text = line.into();
+            return self;
+        }
+        let is_signature = |line: &Line<'_>| line.field == Some(Field::Sig);
+        let greater = self.lines.iter().position(|other| is_signature(other) && *other.text > *line);
+        let last = || self.lines.iter().rposition(is_signature).map(|last| last + 1);
+        let place = greater.or_else(last).unwrap_or_else(|| self.place_of(Field::Sig));
+        self.lines.insert(place, Line { field: Some(Field::Sig), text: line.into() });
+        self
+    }
+
+    /// Drops all signatures by a key name.
+    pub fn unsign(mut self, key_name: &str) -> Self {
+        self.lines.retain(|line| line.key_name() != Some(key_name));
+        self
+    }
+
+    /// Says where the NAR is.
+    pub fn url(self, url: &str) -> Self {
+        self.set(Field::Url, Some(url))
+    }
+
+    /// Says how the NAR is compressed.
+    pub fn compression(self, compression: Compression) -> Self {
+        self.set(Field::Compression, Some(compression.name()))
+    }
+
+    /// Says what the hash of the compressed NAR is, or that it is not known.
+    pub fn file_hash(self, hash: Option<Hash>) -> Self {
+        self.set(Field::FileHash, hash.map(|hash| hash.display(Format::Nix32)).as_ref().map(|text| text.as_str()))
+    }
+
+    /// Says what the size of the compressed NAR is in bytes, or that it is not known. 0 is not known.
+    pub fn file_size(self, size: Option<u64>) -> Self {
+        let size = size.filter(|size| *size != 0).map(|size| size.to_string());
+        self.set(Field::FileSize, size.as_deref())
+    }
+
+    /// Gives a field that occurs at most once a value, or takes it away.
+    fn set(mut self, field: Field, value: Option<&str>) -> Self {
+        if value.is_some_and(|value| value.chars().any(char::is_control)) {
+            self.error.get_or_insert(Error::of(field, Reason::Control));
+            return self;
+        }
+        let place = self.lines.iter().position(|line| line.field == Some(field));
+        let line = value.map(|value| Line { field: Some(field), text: format!("{field}: {value}").into() });
+        match (place, line) {
+            (Some(place), Some(line)) => self.lines[place] = line,
+            (Some(place), None) => drop(self.lines.remove(place)),
+            (None, Some(line)) => self.lines.insert(self.place_of(field), line),
+            (None, None) => {}
+        }
+        self
+    }
+
+    /// Where a field that is not there yet belongs: after the last one that Nix writes before it.
+    fn place_of(&self, field: Field) -> usize {
+        let before = Field::ALL.into_iter().take_while(|other| *other < field);
+        let places = before.filter_map(|other| self.lines.iter().rposition(|line| line.field == Some(other)));
+        places.last().map_or(self.lines.len(), |place| place + 1)
+    }
+
+    /// The changed narinfo; an error if it could not be read back, for an empty URL for instance.
+    pub fn finish(self) -> Result<NarInfoBuf, Error> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let mut text = String::with_capacity(self.original.text.len() + 256);
+        for line in &self.lines {
+            text.push_str(&line.text);
+            text.push('\n');
+        }
+        if !self.original.text.ends_with('\n') {
+            text.pop();
+        }
+        let store_dir = StoreDir::new(self.original.store_dir()).map_err(|error| Error::of(Field::StorePath, error))?;
+        let (_, fields) = super::parse::read(text.as_bytes(), &store_dir, usize::MAX, &mut |_| {})?;
+        Ok(NarInfoBuf { text: text.into(), fields })
+    }
+}

@@ -1,0 +1,140 @@
+use memchr::memchr;
+
+use crate::store_path::{HashPart, StorePathRef, is_base_name};
+
+/// The references of a narinfo, in the order in which they stand there.
+///
+/// They were validated when the narinfo was read; going through them allocates nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct References<'a> {
+    pub(super) value: &'a str,
+    pub(super) order: Order,
+}
+
+/// What reading found out about references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) count: u32,
+    /// Ascending, without duplicates.
+    pub(super) is_sorted: bool,
+    /// One space between each two, none before or after.
+    pub(super) is_tight: bool,
+}
+
+impl Order {
+    pub(super) const NONE: Self = Self { count: 0, is_sorted: true, is_tight: true };
+}
+
+impl<'a> References<'a> {
+    /// How many there are, duplicates included.
+    pub const fn len(&self) -> usize {
+        self.order.count as usize
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.order.count == 0
+    }
+
+    /// Whether they are in ascending order, without duplicates: the order in which they are signed.
+    pub const fn is_sorted(&self) -> bool {
+        self.order.is_sorted
+    }
+
+    /// Goes through them.
+    pub const fn iter(&self) -> ReferencesIter<'a> {
+        ReferencesIter { rest: self.value, left: self.order.count }
+    }
+
+    /// In ascending order, without duplicates.
+    pub(crate) fn sorted(&self) -> Vec<StorePathRef<'a>> {
+        let mut sorted: Vec<_> = self.iter().collect();
+        if !self.is_sorted() {
+            sorted.sort_unstable();
+            sorted.dedup();
+        }
+        sorted
+    }
+
+    /// The text between their names, if all that stands between them is one space.
+    pub(crate) fn tight(&self) -> Option<&'a str> {
+        self.order.is_tight.then_some(self.value)
+    }
+}
+
+impl<'a> IntoIterator for References<'a> {
+    type Item = StorePathRef<'a>;
+    type IntoIter = ReferencesIter<'a>;
+
+    fn into_iter(self) -> ReferencesIter<'a> {
+        self.iter()
+    }
+}
+
+/// Goes through [`References`].
+#[derive(Clone, Debug)]
+pub struct ReferencesIter<'a> {
+    rest: &'a str,
+    left: u32,
+}
+
+impl<'a> Iterator for ReferencesIter<'a> {
+    type Item = StorePathRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<StorePathRef<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let mut rest = self.rest;
+        while let Some(after) = rest.strip_prefix(' ') {
+            rest = after;
+        }
+        // No name is shorter than this.
+        const SHORTEST: usize = HashPart::TEXT_LEN + 2;
+        let end = rest.as_bytes()[SHORTEST..].iter().position(|&byte| byte == b' ').map_or(rest.len(), |p| SHORTEST + p);
+        let (name, rest) = rest.split_at(end);
+        self.rest = rest;
+        Some(StorePathRef::of_checked(name))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for ReferencesIter<'_> {}
+
+/// Looks at references that stand as Nix writes them: valid, and one space between each two. `None` if anything is
+/// otherwise, which a slower look explains.
+#[inline]
+pub(super) fn scan(value: &[u8]) -> Option<Order> {
+    if value.is_empty() {
+        return Some(Order::NONE);
+    }
+    let mut rest = value;
+    let mut count = 0;
+    let mut is_sorted = true;
+    let mut previous: &[u8] = b"";
+    loop {
+        let end = memchr(b' ', rest).unwrap_or(rest.len());
+        let name = &rest[..end];
+        if !is_base_name(name) {
+            return None;
+        }
+        is_sorted &= is_before(previous, name);
+        previous = name;
+        count += 1;
+        if end == rest.len() {
+            return Some(Order { count, is_sorted, is_tight: true });
+        }
+        rest = &rest[end + 1..];
+    }
+}
+
+/// Whether one base name sorts before another. Most differ in the first bytes.
+#[inline]
+fn is_before(a: &[u8], b: &[u8]) -> bool {
+    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
+        (Some(x), Some(y)) if x != y => u64::from_be_bytes(*x) < u64::from_be_bytes(*y),
+        _ => a < b,
+    }
+}

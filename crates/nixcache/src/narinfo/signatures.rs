@@ -1,0 +1,40 @@
+use memchr::memchr;
+
+/// The texts of a narinfo's signatures, in the order in which they stand there.
+#[derive(Clone, Debug)]
+pub struct Signatures<'a> {
+    /// Begins with the line of a signature while any is left; other lines may be between them.
+    lines: &'a str,
+    left: u32,
+}
+
+impl<'a> Signatures<'a> {
+    pub(super) const fn new(lines: &'a str, count: u32) -> Self {
+        Self { lines, left: count }
+    }
+}
+
+impl<'a> Iterator for Signatures<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.left = self.left.checked_sub(1)?;
+        loop {
+            let end = memchr(b'\n', self.lines.as_bytes()).unwrap_or(self.lines.len());
+            let (line, rest) = self.lines.split_at(end);
+            self.lines = rest.get(1..).unwrap_or_default();
+            if let Some(signature) = line.strip_prefix("Sig: ") {
+                return Some(signature);
+            }
+            if rest.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for Signatures<'_> {}

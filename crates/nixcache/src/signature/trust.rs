@@ -1,0 +1,243 @@
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use smallvec::SmallVec;
+
+use crate::narinfo::NarInfo;
+use crate::store_path::StoreDir;
+
+use super::{Batch, Error, PublicKey, SignatureRef};
+
+/// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in Nix.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedKeys {
+    keys: Vec<PublicKey>,
+    by_name: HashMap<Box<str>, usize>,
+}
+
+impl TrustedKeys {
+    /// The key of a name.
+    pub fn get(&self, name: &str) -> Option<&PublicKey> {
+        // One key is what most have, and quicker compared than hashed.
+        match &*self.keys {
+            [key] => (key.name().as_str() == name).then_some(key),
+            keys => self.by_name.get(name).map(|&index| &keys[index]),
+        }
+    }
+
+    /// All keys, in the order in which they were added.
+    pub fn iter(&self) -> std::slice::Iter<'_, PublicKey> {
+        self.keys.iter()
+    }
+
+    /// Adds a key, unless there is one of its name.
+    pub fn insert(&mut self, key: PublicKey) {
+        let name: Box<str> = key.name().as_str().into();
+        if let std::collections::hash_map::Entry::Vacant(entry) = self.by_name.entry(name) {
+            entry.insert(self.keys.len());
+            self.keys.push(key);
+        }
+    }
+}
+
+impl FromIterator<PublicKey> for TrustedKeys {
+    fn from_iter<I: IntoIterator<Item = PublicKey>>(keys: I) -> Self {
+        let mut trusted = Self::default();
+        keys.into_iter().for_each(|key| trusted.insert(key));
+        trusted
+    }
+}
+
+/// Keys separated by white space, as in Nix's setting `trusted-public-keys` or one a line.
+impl FromStr for TrustedKeys {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.split_ascii_whitespace().map(PublicKey::parse).collect()
+    }
+}
+
+/// What makes a narinfo valid.
+///
+/// By default, one trusted key must have signed it, or its path must be the one that its contents make.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    keys: TrustedKeys,
+    required: usize,
+    as_written: bool,
+}
+
+impl Policy {
+    /// The default policy for these keys.
+    pub fn new(keys: TrustedKeys) -> Self {
+        Self { keys, required: 1, as_written: false }
+    }
+
+    /// How many different trusted keys must have signed.
+    #[must_use]
+    pub fn require(mut self, keys: usize) -> Self {
+        self.required = keys;
+        self
+    }
+
+    /// Whether a signature counts that holds only over references in the order of the narinfo. Very old versions of Nix
+    /// made such; current ones refuse them.
+    #[must_use]
+    pub fn as_written(mut self, counts: bool) -> Self {
+        self.as_written = counts;
+        self
+    }
+
+    /// The trusted keys.
+    pub fn keys(&self) -> &TrustedKeys {
+        &self.keys
+    }
+}
+
+/// What became of one signature of a narinfo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Standing {
+    /// A trusted key made it.
+    Holds,
+    /// A trusted key made it, but over references in the order in which they stand, which is not the sorted one.
+    HoldsAsWritten,
+    /// It says that a trusted key made it, and that is not so.
+    Fails,
+    /// No key of its name is trusted.
+    Unknown,
+    /// It is no signature.
+    Malformed,
+}
+
+/// What was found about a narinfo's signatures.
+#[derive(Clone, Debug)]
+pub struct Verdict<'a> {
+    signatures: SmallVec<[(&'a str, Standing); 2]>,
+    is_content_addressed: bool,
+    is_valid: bool,
+}
+
+impl<'a> Verdict<'a> {
+    /// Whether the policy is satisfied.
+    pub const fn is_valid(&self) -> bool {
+        self.is_valid
+    }
+
+    /// Whether the path is the one that its contents make, so that no signature is needed.
+    pub const fn is_content_addressed(&self) -> bool {
+        self.is_content_addressed
+    }
+
+    /// The signatures in the order of the narinfo: the key name, or the whole text of one that is malformed.
+    pub fn signatures(&self) -> &[(&'a str, Standing)] {
+        &self.signatures
+    }
+
+    /// The names of the keys whose signatures hold, in the order of the narinfo.
+    pub fn holding(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.signatures.iter().filter(|(_, standing)| *standing == Standing::Holds).map(|(name, _)| *name)
+    }
+}
+
+/// Verifies narinfos by a [`Policy`], one by one or many together.
+///
+/// It keeps the buffers that it needs: after a few narinfos, it allocates no more for those that have up to two
+/// signatures, sorted references, and no content address.
+#[derive(Debug)]
+pub struct Verifier<'p> {
+    policy: &'p Policy,
+    batch: Batch,
+    fingerprint: Vec<u8>,
+}
+
+impl<'p> Verifier<'p> {
+    /// A verifier by this policy.
+    pub fn new(policy: &'p Policy) -> Self {
+        Self { policy, batch: Batch::new(), fingerprint: Vec::new() }
+    }
+
+    /// Verifies one narinfo.
+    pub fn verify<'a>(&mut self, info: &NarInfo<'a>) -> Verdict<'a> {
+        self.sorted_fingerprint(info);
+        let signatures = info.signatures().map(|text| {
+            let Ok(signature) = SignatureRef::parse(text) else { return (text, Standing::Malformed) };
+            let Some(key) = self.policy.keys.get(signature.name()) else {
+                return (signature.name(), Standing::Unknown);
+            };
+            let holds = key.verify(&self.fingerprint, signature.bytes());
+            (signature.name(), if holds { Standing::Holds } else { Standing::Fails })
+        });
+        let signatures = signatures.collect();
+        self.judge(info, signatures)
+    }
+
+    /// Verifies many narinfos together, several times as fast, with the verdicts that [`verify`](Self::verify) gives.
+    /// ([`Batch`] says why they are the same.)
+    pub fn verify_all<'a>(&mut self, infos: &[NarInfo<'a>]) -> Vec<Verdict<'a>> {
+        let mut found: Vec<SmallVec<[(&'a str, Standing); 2]>> = Vec::with_capacity(infos.len());
+        for info in infos {
+            self.sorted_fingerprint(info);
+            let signatures = info.signatures().map(|text| {
+                let Ok(signature) = SignatureRef::parse(text) else { return (text, Standing::Malformed) };
+                let Some(key) = self.policy.keys.get(signature.name()) else {
+                    return (signature.name(), Standing::Unknown);
+                };
+                self.batch.push(key, &self.fingerprint, signature.bytes());
+                (signature.name(), Standing::Fails)
+            });
+            found.push(signatures.collect());
+        }
+        // In the order in which they were pushed: each signature that waits for its verdict has one.
+        let mut holds = self.batch.verify();
+        for (_, standing) in found.iter_mut().flatten().filter(|(_, standing)| *standing == Standing::Fails) {
+            if holds.next() == Some(true) {
+                *standing = Standing::Holds;
+            }
+        }
+        drop(holds);
+        infos.iter().zip(found).map(|(info, signatures)| self.judge(info, signatures)).collect()
+    }
+
+    fn sorted_fingerprint(&mut self, info: &NarInfo<'_>) {
+        self.fingerprint.clear();
+        info.fingerprint().append_to(&mut self.fingerprint);
+    }
+
+    fn judge<'a>(&mut self, info: &NarInfo<'a>, mut signatures: SmallVec<[(&'a str, Standing); 2]>) -> Verdict<'a> {
+        let Policy { keys, required, as_written } = self.policy;
+        if !info.references().is_sorted() && signatures.iter().any(|(_, standing)| *standing == Standing::Fails) {
+            self.fingerprint.clear();
+            info.fingerprint().as_written().append_to(&mut self.fingerprint);
+            for ((_, standing), text) in signatures.iter_mut().zip(info.signatures()) {
+                let signature = SignatureRef::parse(text).ok().filter(|_| *standing == Standing::Fails);
+                let key = signature.and_then(|signature| Some((keys.get(signature.name())?, signature)));
+                if key.is_some_and(|(key, signature)| key.verify(&self.fingerprint, signature.bytes())) {
+                    *standing = Standing::HoldsAsWritten;
+                }
+            }
+        }
+        let counts = |standing| standing == Standing::Holds || (*as_written && standing == Standing::HoldsAsWritten);
+        // A key that signed twice counts once.
+        let different = signatures.iter().enumerate().filter(|(index, (name, standing))| {
+            let earlier = &signatures[..*index];
+            counts(*standing) && !earlier.iter().any(|(other, standing)| other == name && counts(*standing))
+        });
+        let enough = different.count() >= *required;
+        let is_content_addressed = info.content_address().is_some()
+            && StoreDir::new(info.store_dir()).is_ok_and(|store_dir| info.is_content_addressed(&store_dir));
+        Verdict { signatures, is_content_addressed, is_valid: enough || is_content_addressed }
+    }
+}
+
+impl Policy {
+    /// Verifies many narinfos on several threads, with the verdicts that [`Verifier::verify`] gives, in the order of the
+    /// narinfos.
+    pub fn verify_many<'a>(&self, infos: &[NarInfo<'a>], threads: NonZeroUsize) -> Vec<Verdict<'a>> {
+        super::parallel::map_chunks(infos, threads, || {
+            let mut verifier = Verifier::new(self);
+            move |chunk: &[NarInfo<'a>]| verifier.verify_all(chunk)
+        })
+    }
+}
