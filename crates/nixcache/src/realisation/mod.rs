@@ -10,17 +10,24 @@
 //! | file | `build-trace-v2/<derivation>/<output>.doi` | `realisations/sha256:<hash>!<output>.doi` |
 //! | signed | `{"key":{…},"value":{"outPath":…}}` | the file without its signatures |
 //!
-//! Both are read from any JSON that says them, and written in the bytes of Nix. Nothing here computes a key from a
-//! derivation.
+//! Both are read from any JSON that says them, and written in the bytes of Nix; both can be signed and verified. Nothing
+//! here computes a key from a derivation.
 //!
 //! ```
 //! use nixcache::realisation::{BuildTraceEntry, BuildTraceKey};
+//! use nixcache::signature::{KeyName, SecretKey};
 //!
 //! let key = BuildTraceKey::from_place("build-trace-v2/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar.drv/out.doi")?;
 //! let file = br#"{"outPath":"g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar","signatures":[]}"#;
-//! let entry = BuildTraceEntry::parse_value(file, key)?;
+//! let mut entry = BuildTraceEntry::parse_value(file, key)?;
 //! assert_eq!(entry.key.output.as_str(), "out");
 //! assert_eq!(entry.value_to_json().as_bytes(), file);
+//!
+//! let secret = SecretKey::generate(KeyName::new("cache.example.org-1")?)?;
+//! let trusted = [secret.public_key().clone()].into_iter().collect();
+//! assert!(entry.verify(&trusted).is_empty());
+//! entry.sign(&secret);
+//! assert_eq!(entry.verify(&trusted), [secret.public_key()]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -39,6 +46,7 @@ pub use self::build_trace::{BuildTraceEntry, BuildTraceKey};
 pub use self::keyed_by_hash::{OutputId, Realisation};
 pub use self::output::OutputName;
 use crate::json::{self, Node};
+use crate::signature::{PublicKey, SecretKey, SignatureRef, TrustedKeys};
 use crate::{hash, store_path};
 
 /// Why a text is not the key of a realisation, or the place of one in a cache.
@@ -83,6 +91,28 @@ pub enum Error {
 /// The signatures of an object; none if it does not speak of any.
 fn signatures_of(node: &Node<'_>) -> Result<BTreeSet<String>, json::Error> {
     node.optional("signatures").map_or_else(|| Ok(BTreeSet::new()), |signatures| signatures.signatures())
+}
+
+/// Signs a message, and puts the signature in the place of others by the same name, which are stale.
+fn sign(signatures: &mut BTreeSet<String>, key: &SecretKey, message: &str) {
+    let is_stale = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == key.name().as_str());
+    signatures.retain(|line| !is_stale(line));
+    signatures.insert(key.sign(message.as_bytes()).to_string());
+}
+
+/// The keys of which there is a valid signature.
+fn verify<'k>(signatures: &BTreeSet<String>, keys: &'k TrustedKeys, message: &str) -> Vec<&'k PublicKey> {
+    let mut held: Vec<&PublicKey> = Vec::new();
+    for signature in signatures.iter().filter_map(|line| SignatureRef::parse(line).ok()) {
+        // Those by one name follow each other.
+        if let Some(key) = keys.get(signature.name())
+            && held.last().is_none_or(|last| last.name() != key.name())
+            && signature.verify_by(key, message.as_bytes())
+        {
+            held.push(key);
+        }
+    }
+    held
 }
 
 /// What `write` writes.

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nixcache::realisation::{BuildTraceEntry, BuildTraceKey, OutputId, OutputName, Realisation};
+use nixcache::signature::{SecretKey, TrustedKeys};
 use nixcache::store_path::StorePath;
 use serde_json::Value;
 
-use crate::vectors;
+use crate::{cases, vectors};
 
 /// Without white space, and with the keys in order.
 fn compact(text: &str) -> String {
@@ -91,4 +92,50 @@ fn the_build_trace_inside_the_json_of_a_whole_store_is_read() {
         BuildTraceKey { derivation: StorePath::parse(derivation).unwrap(), output: OutputName::parse(output).unwrap() };
     let entry = BuildTraceEntry::parse_value(value.to_string().as_bytes(), key).unwrap();
     assert_eq!((entry.out_path.name(), entry.signatures), ("foo", BTreeSet::new()));
+}
+
+#[test]
+fn signatures_that_nix_made_verify_and_are_made_again() {
+    let Some(vectors) = vectors() else { return };
+    let key = |file: &str| text(vectors.join("golden/store/keys").join(file));
+    let trusted: TrustedKeys = key("golden-1.pub").parse().unwrap();
+    let stranger: TrustedKeys = key("golden-2.pub").parse().unwrap();
+    let secret = SecretKey::parse(&key("golden-1.sec")).unwrap();
+    let signed = cached().into_iter().map(|(_, file)| Realisation::parse(file.as_bytes()).unwrap());
+    let signed: Vec<_> = signed.filter(|realisation| !realisation.signatures.is_empty()).collect();
+    assert_eq!(signed.len(), 4);
+    // One of them has dependencies, and one has not.
+    assert!(signed.iter().any(|realisation| realisation.dependencies.is_empty()));
+    assert!(signed.iter().any(|realisation| !realisation.dependencies.is_empty()));
+    for realisation in signed {
+        assert_eq!(realisation.verify(&trusted), [secret.public_key()], "{}", realisation.id);
+        assert!(realisation.verify(&stranger).is_empty(), "{}", realisation.id);
+        let mut again = realisation.clone();
+        // A stale signature by this key goes away.
+        let stale = format!("{}:{}==", secret.name(), "A".repeat(86));
+        again.signatures = BTreeSet::from([stale]);
+        assert!(again.verify(&trusted).is_empty(), "{}", realisation.id);
+        again.sign(&secret);
+        assert_eq!(again, realisation);
+        again.out_path = StorePath::parse("g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-other").unwrap();
+        assert!(again.verify(&trusted).is_empty(), "{}", realisation.id);
+    }
+}
+
+#[test]
+fn entries_are_signed_as_nix_signs_its_examples() {
+    let Some(vectors) = vectors() else { return };
+    for name in ["simple", "with-signature"] {
+        let mut entry =
+            BuildTraceEntry::parse(text(vectors.join(format!("realisation/nix--{name}.json"))).as_bytes()).unwrap();
+        let case = cases("sign").into_iter().find(|case| case["id"] == format!("realisation-head-{name}")).unwrap();
+        assert_eq!(case["input"]["message"], entry.fingerprint(), "{name}");
+        let secret = SecretKey::parse(case["input"]["secret_key"].as_str().unwrap()).unwrap();
+        let others = entry.signatures.len();
+        entry.sign(&secret);
+        assert!(entry.signatures.contains(case["value"].as_str().unwrap()), "{name}: {:?}", entry.signatures);
+        assert_eq!(entry.signatures.len(), others + 1, "{name}");
+        let trusted = [secret.public_key().clone()].into_iter().collect();
+        assert_eq!(entry.verify(&trusted), [secret.public_key()], "{name}");
+    }
 }
