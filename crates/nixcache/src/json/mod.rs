@@ -25,16 +25,14 @@ mod tests;
 mod tree;
 mod write;
 
-use thiserror::Error;
-
 pub(crate) use self::node::Node;
 pub(crate) use self::tree::Json;
-pub(crate) use self::write::{ObjectWriter, signature_lines, signature_objects, write_array, write_text};
+pub(crate) use self::write::{ObjectWriter, by_name, signature_lines, signature_objects, write_array, write_text};
 
 /// Why a document could not be read, and where.
 ///
 /// Of what the document says, only the beginning is quoted, escaped.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The text is not JSON, or a key stands twice in one object. Lines and columns count from 1, columns in bytes.

@@ -71,19 +71,25 @@ pub(crate) fn signature_lines<'a>(
     write_array(out, signatures, |out, signature| write_text(out, signature))
 }
 
-/// Writes signatures as objects, sorted as Nix sorts those: by the name, then by the bytes. That differs from the order of
-/// the lines: `a:` comes after `a-1:`, but `a` before `a-1`.
+/// Signatures as Nix sorts them since it has them in two parts (2.34): by the name, then by the bytes. That differs from the
+/// order of the lines: `a:` comes after `a-1:`, but `a` before `a-1`.
 ///
-/// A line without a colon has no such form, and is written as it is; it comes first.
+/// A line without a colon has no such parts, and comes first.
+pub(crate) fn by_name<'a>(signatures: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
+    let mut signatures: Vec<&String> = signatures.into_iter().collect();
+    signatures.sort_by_cached_key(|line| {
+        line.split_once(':').map(|(name, sig)| (name, BASE64.decode(sig.as_bytes()).ok(), sig))
+    });
+    signatures
+}
+
+/// Writes signatures as objects, [`by_name`]. A line without a colon has no such form, and is written as it is.
 pub(crate) fn signature_objects<'a>(
     out: &mut impl Write,
     signatures: impl IntoIterator<Item = &'a String>,
 ) -> io::Result<()> {
-    let mut signatures: Vec<(Option<(&str, &str)>, &String)> =
-        signatures.into_iter().map(|line| (line.split_once(':'), line)).collect();
-    signatures.sort_by_cached_key(|(parts, _)| parts.map(|(name, sig)| (name, BASE64.decode(sig.as_bytes()).ok())));
-    write_array(out, signatures, |out, (parts, line)| {
-        let Some((name, sig)) = parts else { return write_text(out, line) };
+    write_array(out, by_name(signatures), |out, line| {
+        let Some((name, sig)) = line.split_once(':') else { return write_text(out, line) };
         let mut object = ObjectWriter::new(out);
         object.text("keyName", name)?;
         object.text("sig", sig)?;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{JsonVersion, PathInfo, PathInfos};
 use crate::hash::{Format, Hash};
-use crate::json::{ObjectWriter, signature_lines, signature_objects, write_array, write_text};
+use crate::json::{ObjectWriter, by_name, signature_lines, signature_objects, write_array, write_text};
 use crate::store_path::{ContentAddress, StoreDir, StorePathRef};
 
 impl PathInfos {
@@ -157,7 +157,9 @@ impl Target<'_> {
         let signatures = object.key("signatures")?;
         match self.version {
             JsonVersion::V3 => signature_objects(signatures, &info.signatures)?,
-            _ => signature_lines(signatures, &info.signatures)?,
+            // Nix 2.34 has signatures in two parts already, and so sorts them even where it prints lines.
+            JsonVersion::V1 | JsonVersion::V2 => signature_lines(signatures, by_name(&info.signatures))?,
+            JsonVersion::List | JsonVersion::Map => signature_lines(signatures, &info.signatures)?,
         }
         if self.version.number().is_some() {
             object.text("storeDir", self.store_dir)?;

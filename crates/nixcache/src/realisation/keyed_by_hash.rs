@@ -110,7 +110,8 @@ impl Realisation {
         Ok(realisation)
     }
 
-    /// What [`parse`](Self::parse) reads, in the bytes of Nix: the contents of the file in a cache.
+    /// What [`parse`](Self::parse) reads, in the bytes of Nix 2.8: the contents of the file in a cache. Newer versions that
+    /// write this form may sort several signatures otherwise, and always write that there are no dependencies.
     pub fn to_json(&self) -> String {
         text_of(|out| self.write(out, true))
     }

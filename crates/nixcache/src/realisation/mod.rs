@@ -40,8 +40,6 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use thiserror::Error;
-
 pub use self::build_trace::{BuildTraceEntry, BuildTraceKey};
 pub use self::keyed_by_hash::{OutputId, Realisation};
 pub use self::output::OutputName;
@@ -52,7 +50,7 @@ use crate::{hash, store_path};
 /// Why a text is not the key of a realisation, or the place of one in a cache.
 ///
 /// Of the text only the beginning is quoted, escaped.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Not what an output can be called.
