@@ -98,7 +98,7 @@ fn nothing_of_a_secret_key_is_shown() {
 #[test]
 fn halves_that_do_not_belong_together_are_refused() {
     let other = SecretKey::generate(KeyName::new("test1").unwrap()).unwrap().to_text();
-    // 42 characters and 2 bits are the seed; the last byte of the seed is taken from the other key.
+    // 40 characters of the other key are 30 of the 32 bytes of a seed.
     let mixed = format!("{}{}", &other[.."test1:".len() + 40], &SECRET["test1:".len() + 40..]);
     assert_eq!(SecretKey::parse(&mixed), Err(Error::Halves));
 }
