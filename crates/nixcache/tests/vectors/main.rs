@@ -9,6 +9,8 @@ mod hash;
 mod listing;
 mod nar;
 mod narinfo;
+mod path_info;
+mod realisation;
 mod scan;
 mod signature;
 mod store_path;

@@ -1,0 +1,136 @@
+//! Realisations keyed by derivations: the build trace, from Nix 2.35.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, Write};
+
+use super::{Error, OutputName, sign, signatures_of, text_of, verify};
+use crate::json::{self, Json, Node, ObjectWriter, signature_objects};
+use crate::signature::{PublicKey, SecretKey, TrustedKeys};
+use crate::store_path::StorePath;
+use crate::text::excerpt;
+
+/// An output of a derivation that is known by its store path. The derivation is a resolved one: in place of content-addressed
+/// inputs it has the paths that these became.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BuildTraceKey {
+    /// The derivation.
+    pub derivation: StorePath,
+    /// Which output of it.
+    pub output: OutputName,
+}
+
+const FOLDER: &str = "build-trace-v2/";
+
+impl BuildTraceKey {
+    /// Where a cache keeps the entry: `build-trace-v2/<derivation>/<output>.doi`.
+    pub fn place(&self) -> String {
+        format!("{FOLDER}{}/{}.doi", self.derivation, self.output)
+    }
+
+    /// Reads what [`place`](Self::place) gives.
+    pub fn from_place(place: &str) -> Result<Self, Error> {
+        let parts = place.strip_prefix(FOLDER).and_then(|rest| rest.strip_suffix(".doi")?.split_once('/'));
+        let (derivation, output) = parts.ok_or_else(|| Error::Place {
+            place: excerpt(place),
+            what: "an entry of the build trace",
+            expected: "build-trace-v2/<base name of the derivation>/<output>.doi",
+        })?;
+        Ok(Self { derivation: StorePath::parse(derivation)?, output: OutputName::parse(output)? })
+    }
+
+    fn read(node: &Node<'_>) -> Result<Self, json::Error> {
+        let output = node.required("outputName")?;
+        Ok(Self {
+            derivation: node.required("drvPath")?.base_name()?,
+            output: OutputName::parse(output.text("the name of an output")?).map_err(|error| output.invalid(error))?,
+        })
+    }
+}
+
+/// `<derivation>^<output>`, as Nix's commands take it.
+impl fmt::Display for BuildTraceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}^{}", self.derivation, self.output)
+    }
+}
+
+/// What an output of a derivation became, as Nix says it from 2.35.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildTraceEntry {
+    /// Which output of which derivation.
+    pub key: BuildTraceKey,
+    /// What it became.
+    pub out_path: StorePath,
+    /// Signatures of the [`fingerprint`](Self::fingerprint), each as in a narinfo, `name:base64`. Malformed ones are kept.
+    pub signatures: BTreeSet<String>,
+}
+
+impl BuildTraceEntry {
+    /// An entry that nobody signed.
+    pub const fn new(key: BuildTraceKey, out_path: StorePath) -> Self {
+        Self { key, out_path, signatures: BTreeSet::new() }
+    }
+
+    /// Reads `{"key":{"drvPath":…,"outputName":…},"value":{"outPath":…,"signatures":[…]}}`.
+    pub fn parse(text: &[u8]) -> Result<Self, json::Error> {
+        let json = Json::parse(text)?;
+        let document = Node::root(&json, "the entry");
+        let key = BuildTraceKey::read(&document.required("key")?)?;
+        Self::read(&document.required("value")?, key)
+    }
+
+    /// Reads `{"outPath":…,"signatures":[…]}`, which is what a cache keeps at the [`place`](BuildTraceKey::place) of a key.
+    pub fn parse_value(text: &[u8], key: BuildTraceKey) -> Result<Self, json::Error> {
+        Self::read(&Node::root(&Json::parse(text)?, "the entry"), key)
+    }
+
+    fn read(node: &Node<'_>, key: BuildTraceKey) -> Result<Self, json::Error> {
+        Ok(Self { key, out_path: node.required("outPath")?.base_name()?, signatures: signatures_of(node)? })
+    }
+
+    /// What [`parse`](Self::parse) reads, in the bytes of Nix.
+    pub fn to_json(&self) -> String {
+        text_of(|out| self.write(out, true))
+    }
+
+    /// What [`parse_value`](Self::parse_value) reads, in the bytes of Nix: the contents of the file in a cache.
+    pub fn value_to_json(&self) -> String {
+        text_of(|out| self.write_value(out, true))
+    }
+
+    /// What is signed: [`to_json`](Self::to_json) without the signatures.
+    pub fn fingerprint(&self) -> String {
+        text_of(|out| self.write(out, false))
+    }
+
+    /// Signs the [`fingerprint`](Self::fingerprint). Other signatures by the name of this key are stale, and dropped.
+    pub fn sign(&mut self, key: &SecretKey) {
+        let message = self.fingerprint();
+        sign(&mut self.signatures, key, &message);
+    }
+
+    /// Which of these keys signed it, sorted by name. What other names or malformed signatures say counts for nothing.
+    pub fn verify<'k>(&self, keys: &'k TrustedKeys) -> Vec<&'k PublicKey> {
+        verify(&self.signatures, keys, &self.fingerprint())
+    }
+
+    fn write(&self, out: &mut impl Write, with_signatures: bool) -> io::Result<()> {
+        let mut object = ObjectWriter::new(out);
+        let mut key = ObjectWriter::new(object.key("key")?);
+        key.text("drvPath", &self.key.derivation)?;
+        key.text("outputName", &self.key.output)?;
+        key.end()?;
+        self.write_value(object.key("value")?, with_signatures)?;
+        object.end()
+    }
+
+    fn write_value(&self, out: &mut impl Write, with_signatures: bool) -> io::Result<()> {
+        let mut value = ObjectWriter::new(out);
+        value.text("outPath", &self.out_path)?;
+        if with_signatures {
+            signature_objects(value.key("signatures")?, &self.signatures)?;
+        }
+        value.end()
+    }
+}

@@ -1,0 +1,122 @@
+//! Realisations: which store path the output of a content-addressed derivation became.
+//!
+//! The path of such an output is known only once it is built, so a store remembers it, and a cache serves it: a small JSON
+//! file with the path, and signatures of who says so. There are two forms, of different keys:
+//!
+//! | | [`BuildTraceEntry`] | [`Realisation`] |
+//! |---|---|---|
+//! | Nix | from 2.35 | up to 2.34 |
+//! | key | store path of the (resolved) derivation, output | hash of the derivation *modulo* its inputs, output |
+//! | file | `build-trace-v2/<derivation>/<output>.doi` | `realisations/sha256:<hash>!<output>.doi` |
+//! | signed | `{"key":{…},"value":{"outPath":…}}` | the file without its signatures |
+//!
+//! Both are read from any JSON that says them, and written in the bytes of Nix; both can be signed and verified. Nothing
+//! here computes a key from a derivation.
+//!
+//! ```
+//! use nixcache::realisation::{BuildTraceEntry, BuildTraceKey};
+//! use nixcache::signature::{KeyName, SecretKey};
+//!
+//! let key = BuildTraceKey::from_place("build-trace-v2/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar.drv/out.doi")?;
+//! let file = br#"{"outPath":"g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar","signatures":[]}"#;
+//! let mut entry = BuildTraceEntry::parse_value(file, key)?;
+//! assert_eq!(entry.key.output.as_str(), "out");
+//! assert_eq!(entry.value_to_json().as_bytes(), file);
+//!
+//! let secret = SecretKey::generate(KeyName::new("cache.example.org-1")?)?;
+//! let trusted = [secret.public_key().clone()].into_iter().collect();
+//! assert!(entry.verify(&trusted).is_empty());
+//! entry.sign(&secret);
+//! assert_eq!(entry.verify(&trusted), [secret.public_key()]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod build_trace;
+mod keyed_by_hash;
+mod output;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
+use std::collections::BTreeSet;
+
+pub use self::build_trace::{BuildTraceEntry, BuildTraceKey};
+pub use self::keyed_by_hash::{OutputId, Realisation};
+pub use self::output::OutputName;
+use crate::json::{self, Node};
+use crate::signature::{PublicKey, SecretKey, SignatureRef, TrustedKeys};
+use crate::{hash, store_path};
+
+/// Why a text is not the key of a realisation, or the place of one in a cache.
+///
+/// Of the text only the beginning is quoted, escaped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not what an output can be called.
+    #[error(
+        "`{name}` cannot be the name of an output: expected 1 to 211 characters from A-Z a-z 0-9 + - . _ ? =, not `.`, \
+         not `..`, and not beginning with `.-` or `..-`"
+    )]
+    OutputName {
+        /// The beginning of what was given.
+        name: String,
+    },
+    /// Not a hash, `!` and the name of an output.
+    #[error("`{text}` is no output of a derivation: expected `sha256:…!out`")]
+    OutputId {
+        /// The beginning of what was given.
+        text: String,
+    },
+    /// The hash before the `!` cannot be read.
+    #[error("hash of a derivation: {0}")]
+    Hash(#[from] hash::Error),
+    /// The derivation is not a store path.
+    #[error("derivation: {0}")]
+    Derivation(#[from] store_path::Error),
+    /// Not where a cache keeps such a file.
+    #[error("`{place}` is not where a cache keeps {what}: expected `{expected}`")]
+    Place {
+        /// The beginning of what was given.
+        place: String,
+        /// What the cache keeps.
+        what: &'static str,
+        /// The form of the places of such files.
+        expected: &'static str,
+    },
+}
+
+/// The signatures of an object; none if it does not speak of any.
+fn signatures_of(node: &Node<'_>) -> Result<BTreeSet<String>, json::Error> {
+    node.optional("signatures").map_or_else(|| Ok(BTreeSet::new()), |signatures| signatures.signatures())
+}
+
+/// Signs a message, and puts the signature in the place of others by the same name, which are stale.
+fn sign(signatures: &mut BTreeSet<String>, key: &SecretKey, message: &str) {
+    let is_stale = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == key.name().as_str());
+    signatures.retain(|line| !is_stale(line));
+    signatures.insert(key.sign(message.as_bytes()).to_string());
+}
+
+/// The keys of which there is a valid signature.
+fn verify<'k>(signatures: &BTreeSet<String>, keys: &'k TrustedKeys, message: &str) -> Vec<&'k PublicKey> {
+    let mut held: Vec<&PublicKey> = Vec::new();
+    for signature in signatures.iter().filter_map(|line| SignatureRef::parse(line).ok()) {
+        // Those by one name follow each other.
+        if let Some(key) = keys.get(signature.name())
+            && held.last().is_none_or(|last| last.name() != key.name())
+            && signature.verify_by(key, message.as_bytes())
+        {
+            held.push(key);
+        }
+    }
+    held
+}
+
+/// What `write` writes.
+#[expect(clippy::expect_used, reason = "writing to memory does not fail, and what is written came from texts")]
+fn text_of(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
+    let mut json = Vec::new();
+    write(&mut json).expect("memory takes all");
+    String::from_utf8(json).expect("texts, numbers and ASCII")
+}
