@@ -57,7 +57,9 @@ pub(crate) fn check(common: &Common, args: &CheckNarinfoArgs) -> Result {
                     report.line("ok", status);
                 } else {
                     let file = shown(file);
-                    deviations.iter().for_each(|odd| report.line(format!("{file}:{}: {odd}", odd.line), status));
+                    for odd in &deviations {
+                        report.line(format!("{file}:{}: {odd}", odd.line), status);
+                    }
                 }
             })
         }
@@ -175,7 +177,9 @@ fn fields(info: &NarInfo<'_>) -> String {
     let deviations = info.deviations();
     if !deviations.is_empty() {
         line("deviations", &deviations.len().to_string());
-        deviations.iter().for_each(|odd| line("", &format!("line {}: {odd}", odd.line)));
+        for odd in &deviations {
+            line("", &format!("line {}: {odd}", odd.line));
+        }
     }
     text.pop(); // the last line's end, which printing adds
     text

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use crate::compression::Compression;
-use crate::hash::{Format, Hash};
+use crate::hash::{Format, Hash, Text};
 use crate::signature::SignatureRef;
 use crate::store_path::StoreDir;
 
@@ -45,12 +45,12 @@ impl Line<'_> {
 }
 
 impl<'a> Edit<'a> {
-    pub(super) fn new(original: NarInfo<'a>) -> Self {
+    pub(super) fn new(original: &NarInfo<'a>) -> Self {
         let lines = original.text.lines().map(|text| {
             let name = text.split(':').next().unwrap_or_default();
             Line { field: Field::of_name(name.as_bytes()), text: text.into() }
         });
-        Self { original, lines: lines.collect(), error: None }
+        Self { original: *original, lines: lines.collect(), error: None }
     }
 
     /// Adds a signature. It takes the place of others by the same key name, which are stale, and otherwise comes before the
@@ -96,7 +96,8 @@ impl<'a> Edit<'a> {
 
     /// Says what the hash of the compressed NAR is, or that it is not known.
     pub fn file_hash(self, hash: Option<Hash>) -> Self {
-        self.set(Field::FileHash, hash.map(|hash| hash.display(Format::Nix32)).as_ref().map(|text| text.as_str()))
+        let text = hash.map(|hash| hash.display(Format::Nix32));
+        self.set(Field::FileHash, text.as_ref().map(Text::as_str))
     }
 
     /// Says what the size of the compressed NAR is in bytes, or that it is not known. 0 is not known.

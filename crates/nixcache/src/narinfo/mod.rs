@@ -326,7 +326,7 @@ impl<'a> NarInfo<'a> {
 
     /// Changes to some fields, leaving all other bytes as they are.
     pub fn edit(&self) -> Edit<'a> {
-        Edit::new(*self)
+        Edit::new(self)
     }
 
     /// The same, owned.

@@ -1,6 +1,6 @@
 //! Reading narinfos.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use crate::compression::Compression;
 use crate::hash::{Algorithm, Hash};
@@ -25,7 +25,7 @@ pub(super) fn read<'a>(
         return Err(Error::of(None, Reason::TooLong { length: bytes.len(), limit }));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        let line = 1 + memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
         Error::at(line, None, Reason::NotUtf8)
     })?;
     let mut reader = Reader { text, store_dir, odd, line: 0, found: Found::default() };
@@ -176,7 +176,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
                 if value == "unknown-deriver" {
                     self.odd(DeviationKind::UnknownDeriver, Some(field.name()));
                 } else if is_base_name(value.as_bytes()) {
-                    if !value.ends_with(".drv") {
+                    if !StorePathRef::of_checked(value).is_derivation() {
                         self.odd(DeviationKind::DeriverNotDerivation, Some(field.name()));
                     }
                     self.found.deriver = Some(span);
@@ -361,7 +361,7 @@ fn is_signature(text: &str) -> bool {
     let Some((digits, b"==")) = base64.as_bytes().split_last_chunk() else { return false };
     let Ok(digits) = <&[u8; 86]>::try_from(digits) else { return false };
     let is_base64 =
-        digits.iter().fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() | (*byte == b'+') | (*byte == b'/')));
+        digits.iter().fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')));
     // Four bits of the last digit belong to no byte.
     is_base64 && matches!(digits[85], b'A' | b'Q' | b'g' | b'w') && !name.is_empty() && !name.starts_with(' ')
 }

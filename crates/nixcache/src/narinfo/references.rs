@@ -66,12 +66,24 @@ impl<'a> IntoIterator for References<'a> {
     }
 }
 
+impl<'a> IntoIterator for &References<'a> {
+    type Item = StorePathRef<'a>;
+    type IntoIter = ReferencesIter<'a>;
+
+    fn into_iter(self) -> ReferencesIter<'a> {
+        self.iter()
+    }
+}
+
 /// Goes through [`References`].
 #[derive(Clone, Debug)]
 pub struct ReferencesIter<'a> {
     rest: &'a str,
     left: u32,
 }
+
+/// No base name is shorter than this.
+const SHORTEST: usize = HashPart::TEXT_LEN + 2;
 
 impl<'a> Iterator for ReferencesIter<'a> {
     type Item = StorePathRef<'a>;
@@ -83,8 +95,6 @@ impl<'a> Iterator for ReferencesIter<'a> {
         while let Some(after) = rest.strip_prefix(' ') {
             rest = after;
         }
-        // No name is shorter than this.
-        const SHORTEST: usize = HashPart::TEXT_LEN + 2;
         let end =
             rest.as_bytes()[SHORTEST..].iter().position(|&byte| byte == b' ').map_or(rest.len(), |p| SHORTEST + p);
         let (name, rest) = rest.split_at(end);

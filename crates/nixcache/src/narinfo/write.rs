@@ -94,6 +94,8 @@ impl Parts<'_> {
 fn line(out: &mut Vec<u8>, field: Field, value: &[&str]) {
     out.extend_from_slice(field.name().as_bytes());
     out.extend_from_slice(b": ");
-    value.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+    for piece in value {
+        out.extend_from_slice(piece.as_bytes());
+    }
     out.push(b'\n');
 }

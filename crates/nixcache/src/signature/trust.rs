@@ -40,6 +40,15 @@ impl TrustedKeys {
     }
 }
 
+impl<'a> IntoIterator for &'a TrustedKeys {
+    type Item = &'a PublicKey;
+    type IntoIter = std::slice::Iter<'a, PublicKey>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl FromIterator<PublicKey> for TrustedKeys {
     fn from_iter<I: IntoIterator<Item = PublicKey>>(keys: I) -> Self {
         let mut trusted = Self::default();

@@ -144,20 +144,14 @@ impl Verification<'_> {
             }
             return report.line(line.to_string(), status);
         }
-        let line = match reason {
-            Some(reason) => format!("bad  {path}  {reason}"),
-            None => {
-                let mut line = format!("ok  {path}");
-                let names = self.counted(verdict);
-                for name in &names {
-                    line.push_str("  ");
-                    line.push_str(name);
-                }
-                if let Some(address) = info.content_address().filter(|_| names.is_empty()) {
-                    line.push_str(&format!("  ca:{address}"));
-                }
-                line
-            }
+        let line = if let Some(reason) = reason {
+            format!("bad  {path}  {reason}")
+        } else {
+            let names = self.counted(verdict);
+            let address = info.content_address().filter(|_| names.is_empty()).map(|address| format!("ca:{address}"));
+            let path = [path.as_str()];
+            let columns = path.into_iter().chain(names).chain(address.as_deref());
+            columns.fold("ok".to_owned(), |line, column| line + "  " + column)
         };
         report.line(line, status);
     }
