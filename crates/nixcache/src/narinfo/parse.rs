@@ -167,10 +167,11 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             }
             Field::References => {
                 self.found.references = span;
-                self.found.order = Some(match references::scan(value.as_bytes()) {
-                    Some(order) if order.is_sorted => order,
-                    _ => self.odd_references(value)?,
-                });
+                self.found.order =
+                    Some(match references::scan(self.text.as_bytes(), span.start as usize, span.end as usize) {
+                        Some(order) if order.is_sorted => order,
+                        _ => self.odd_references(value)?,
+                    });
             }
             Field::Deriver => {
                 if value == "unknown-deriver" {

@@ -1,6 +1,4 @@
-use memchr::memchr;
-
-use crate::store_path::{HashPart, StorePathRef, is_base_name};
+use crate::store_path::{HashPart, StorePathRef, leading_base_name};
 
 /// The references of a narinfo, in the order in which they stand there.
 ///
@@ -109,31 +107,28 @@ impl<'a> Iterator for ReferencesIter<'a> {
 
 impl ExactSizeIterator for ReferencesIter<'_> {}
 
-/// Looks at references that stand as Nix writes them: valid, and one space between each two. `None` if anything is
-/// otherwise, which a slower look explains.
+/// Looks at references from `start` to `end` of a text, that stand as Nix writes them: valid, and one space between each
+/// two. `None` if anything is otherwise, which a slower look explains.
 #[inline]
-pub(super) fn scan(value: &[u8]) -> Option<Order> {
-    if value.is_empty() {
-        return Some(Order::NONE);
-    }
-    let mut rest = value;
-    let mut count = 0;
-    let mut is_sorted = true;
+pub(super) fn scan(text: &[u8], start: usize, end: usize) -> Option<Order> {
+    let mut rest = &text[start..];
+    let mut left = end - start;
+    let mut order = Order::NONE;
     let mut previous: &[u8] = b"";
-    loop {
-        let end = memchr(b' ', rest).unwrap_or(rest.len());
-        let name = &rest[..end];
-        if !is_base_name(name) {
-            return None;
-        }
-        is_sorted &= is_before(previous, name);
+    while left > 0 {
+        let length = leading_base_name(rest, left)?;
+        let name = &rest[..length];
+        order.is_sorted &= is_before(previous, name);
         previous = name;
-        count += 1;
-        if end == rest.len() {
-            return Some(Order { count, is_sorted, is_tight: true });
+        order.count += 1;
+        if length == left {
+            return Some(order);
         }
-        rest = &rest[end + 1..];
+        rest = &rest[length + 1..];
+        left -= length + 1;
     }
+    // Nothing, or a space at the end.
+    (order.count == 0).then_some(order)
 }
 
 /// Whether one base name sorts before another. Most differ in the first bytes.

@@ -39,7 +39,7 @@ use std::str::FromStr;
 pub use content_address::{ContentAddress, Method};
 pub use directory::{Displayed, StoreDir};
 pub use error::Error;
-pub(crate) use syntax::{base_name_error, is_base_name};
+pub(crate) use syntax::{base_name_error, is_base_name, leading_base_name};
 
 use crate::hash::nixbase32;
 
