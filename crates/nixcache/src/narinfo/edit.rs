@@ -46,10 +46,8 @@ impl Line<'_> {
 
 impl<'a> Edit<'a> {
     pub(super) fn new(original: &NarInfo<'a>) -> Self {
-        let lines = original.text.lines().map(|text| {
-            let name = text.split(':').next().unwrap_or_default();
-            Line { field: Field::of_name(name.as_bytes()), text: text.into() }
-        });
+        let lines = original.text.lines();
+        let lines = lines.map(|text| Line { field: Field::leading(text.as_bytes()), text: text.into() });
         Self { original: *original, lines: lines.collect(), error: None }
     }
 

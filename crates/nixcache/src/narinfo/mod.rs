@@ -126,19 +126,22 @@ impl Field {
         }
     }
 
-    fn of_name(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"StorePath" => Self::StorePath,
-            b"URL" => Self::Url,
-            b"Compression" => Self::Compression,
-            b"FileHash" => Self::FileHash,
-            b"FileSize" => Self::FileSize,
-            b"NarHash" => Self::NarHash,
-            b"NarSize" => Self::NarSize,
-            b"References" => Self::References,
-            b"Deriver" => Self::Deriver,
-            b"Sig" => Self::Sig,
-            b"CA" => Self::Ca,
+    /// The field whose name and colon a line begins with.
+    #[inline]
+    fn leading(line: &[u8]) -> Option<Self> {
+        // By the first byte and few others, since this is asked of every line.
+        Some(match line {
+            [b'S', b't', ..] if line.starts_with(b"StorePath:") => Self::StorePath,
+            [b'S', b'i', ..] if line.starts_with(b"Sig:") => Self::Sig,
+            [b'U', ..] if line.starts_with(b"URL:") => Self::Url,
+            [b'C', b'o', ..] if line.starts_with(b"Compression:") => Self::Compression,
+            [b'C', b'A', ..] if line.starts_with(b"CA:") => Self::Ca,
+            [b'F', ..] if line.starts_with(b"FileHash:") => Self::FileHash,
+            [b'F', ..] if line.starts_with(b"FileSize:") => Self::FileSize,
+            [b'N', ..] if line.starts_with(b"NarHash:") => Self::NarHash,
+            [b'N', ..] if line.starts_with(b"NarSize:") => Self::NarSize,
+            [b'R', ..] if line.starts_with(b"References:") => Self::References,
+            [b'D', ..] if line.starts_with(b"Deriver:") => Self::Deriver,
             _ => return None,
         })
     }
@@ -176,24 +179,27 @@ fn index32(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-/// What was read, with the texts as places in the narinfo's text.
-#[derive(Clone, Copy, Debug)]
+/// What was read, with the texts as places in the narinfo's text. Those are empty, and sizes 0, that are not known.
+#[derive(Clone, Copy, Debug, Default)]
 struct Fields {
     store_dir: Span,
     store_path: Span,
     url: Span,
     compression: Span,
-    file_hash: Option<Hash>,
-    file_size: Option<u64>,
-    nar_hash: Hash,
+    file_hash: Span,
+    file_size: u64,
+    nar_hash: Span,
     nar_size: u64,
     references: Span,
     order: Order,
-    deriver: Option<Span>,
-    content_address: Option<ContentAddress>,
+    deriver: Span,
     /// From the beginning of the first line of a signature to the end of the last.
     signatures: Span,
     signature_count: u32,
+    content_address: Span,
+    /// A bit for each [`Field`] that is there.
+    seen: u32,
+    /// A bit for each [`DeviationKind`] that was found.
     deviations: u32,
 }
 
@@ -254,18 +260,21 @@ impl<'a> NarInfo<'a> {
     }
 
     /// The hash of the file that [`url`](Self::url) names, if it is known. Of any algorithm, but Nix writes sha256.
-    pub const fn file_hash(&self) -> Option<Hash> {
-        self.fields.file_hash
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "it was read before")]
+    pub fn file_hash(&self) -> Option<Hash> {
+        let text = self.fields.file_hash.of(self.text);
+        (!text.is_empty()).then(|| Hash::parse(text).expect("a hash"))
     }
 
     /// The size of that file in bytes, if it is known; never 0.
-    pub const fn file_size(&self) -> Option<u64> {
-        self.fields.file_size
+    pub fn file_size(&self) -> Option<u64> {
+        Some(self.fields.file_size).filter(|size| *size != 0)
     }
 
     /// The sha256 of the NAR.
-    pub const fn nar_hash(&self) -> Hash {
-        self.fields.nar_hash
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "it was read before")]
+    pub fn nar_hash(&self) -> Hash {
+        Hash::parse(self.fields.nar_hash.of(self.text)).expect("a hash")
     }
 
     /// The size of the NAR in bytes; never 0.
@@ -280,7 +289,8 @@ impl<'a> NarInfo<'a> {
 
     /// The derivation that made the path, if it is known.
     pub fn deriver(&self) -> Option<StorePathRef<'a>> {
-        self.fields.deriver.map(|span| StorePathRef::of_checked(span.of(self.text)))
+        let text = self.fields.deriver.of(self.text);
+        (!text.is_empty()).then(|| StorePathRef::of_checked(text))
     }
 
     /// The texts of the signatures, malformed ones included, in the order in which they stand.
@@ -290,16 +300,16 @@ impl<'a> NarInfo<'a> {
 
     /// The content address, if the path has one. Whether it makes this path is another question:
     /// [`is_content_addressed`](Self::is_content_addressed).
-    pub const fn content_address(&self) -> Option<ContentAddress> {
-        self.fields.content_address
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "it was read before")]
+    pub fn content_address(&self) -> Option<ContentAddress> {
+        let text = self.fields.content_address.of(self.text);
+        (!text.is_empty()).then(|| ContentAddress::parse(text).expect("a content address"))
     }
 
     /// Whether the path is the one that its content address and references make. Nix trusts it then without a signature.
     pub fn is_content_addressed(&self, store_dir: &StoreDir) -> bool {
-        let references = || self.references().iter();
-        self.fields
-            .content_address
-            .is_some_and(|address| store_dir.is_content_addressed(self.store_path(), &address, references()))
+        self.content_address()
+            .is_some_and(|address| store_dir.is_content_addressed(self.store_path(), &address, self.references()))
     }
 
     /// Whether the text is, byte for byte, what Nix would have written.

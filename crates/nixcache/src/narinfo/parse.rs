@@ -3,7 +3,7 @@
 use memchr::{memchr, memchr_iter};
 
 use crate::compression::Compression;
-use crate::hash::{Algorithm, Hash};
+use crate::hash::{Algorithm, Hash, nixbase32};
 use crate::store_path::{ContentAddress, StoreDir, StorePathRef, base_name_error, is_base_name};
 
 use super::references::{self, Order};
@@ -28,7 +28,8 @@ pub(super) fn read<'a>(
         let line = 1 + memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
         Error::at(line, None, Reason::NotUtf8)
     })?;
-    let mut reader = Reader { text, store_dir, odd, line: 0, found: Found::default() };
+    let (fields, last_signature) = (Fields::default(), Span::default());
+    let mut reader = Reader { text, store_dir, odd, line: 0, fields, last_signature };
     let mut start = 0;
     while start < text.len() {
         let end = memchr(b'\n', &bytes[start..]).map_or(text.len(), |length| start + length);
@@ -45,34 +46,13 @@ pub(super) fn read<'a>(
     Ok((text, fields))
 }
 
-/// What was found so far.
-#[derive(Default)]
-struct Found {
-    /// A bit for each field.
-    seen: u32,
-    deviations: u32,
-    store_path: Span,
-    url: Span,
-    compression: Span,
-    file_hash: Option<Hash>,
-    file_size: Option<u64>,
-    nar_hash: Option<Hash>,
-    nar_size: u64,
-    references: Span,
-    order: Option<Order>,
-    deriver: Option<Span>,
-    content_address: Option<ContentAddress>,
-    signatures: Span,
-    signature_count: u32,
-    last_signature: Span,
-}
-
 struct Reader<'a, 's, F> {
     text: &'a str,
     store_dir: &'s StoreDir,
     odd: &'s mut F,
     line: usize,
-    found: Found,
+    fields: Fields,
+    last_signature: Span,
 }
 
 impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
@@ -80,11 +60,14 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     #[inline]
     fn line(&mut self, start: usize, end: usize) -> Result<(), Error> {
         let line = &self.text.as_bytes()[start..end];
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
-            let reason = if line.is_empty() { Reason::BlankLine } else { Reason::NoColon };
-            return Err(self.line_error(line, None, reason));
+        let (field, colon) = match Field::leading(line) {
+            Some(field) => (Some(field), field.name().len()),
+            None => match memchr(b':', line) {
+                Some(colon) => (None, colon),
+                None if line.is_empty() => return Err(self.line_error(line, None, Reason::BlankLine)),
+                None => return Err(self.line_error(line, None, Reason::NoColon)),
+            },
         };
-        let field = Field::of_name(&line[..colon]);
         if line.get(colon + 1) != Some(&b' ') {
             return Err(self.line_error(line, field, Reason::NoSpace));
         }
@@ -111,13 +94,13 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     #[inline]
     fn note(&mut self, field: Field) -> Result<(), Error> {
         let bit = field.bit();
-        if self.found.seen & bit != 0 && field != Field::Sig {
+        if self.fields.seen & bit != 0 && field != Field::Sig {
             return Err(self.error(field, Reason::Duplicate));
         }
-        if self.found.seen >= bit << 1 {
+        if self.fields.seen >= bit << 1 {
             self.odd(DeviationKind::FieldOrder, Some(field.name()));
         }
-        self.found.seen |= bit;
+        self.fields.seen |= bit;
         Ok(())
     }
 
@@ -129,14 +112,16 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
                 let Some(base_name) = self.store_dir.strip(value).filter(|name| is_base_name(name.as_bytes())) else {
                     return Err(self.path_error(field, value));
                 };
-                self.found.store_path = Span { start: span.end - len32(base_name), end: span.end };
+                let start = span.end - len32(base_name);
+                self.fields.store_path = Span { start, end: span.end };
+                self.fields.store_dir = Span { start: span.start, end: start - 1 };
             }
             Field::Url => {
                 self.no_control(field, value)?;
                 if value.is_empty() {
                     return Err(self.error(field, Reason::Empty));
                 }
-                self.found.url = span;
+                self.fields.url = span;
             }
             Field::Compression => {
                 self.no_control(field, value)?;
@@ -145,33 +130,38 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
                 } else if value.parse::<Compression>().is_err() && !OTHER_COMPRESSIONS.contains(&value) {
                     self.odd(DeviationKind::UnknownCompression, Some(field.name()));
                 }
-                self.found.compression = span;
+                self.fields.compression = span;
             }
-            Field::FileHash => self.found.file_hash = Some(self.hash(field, value)?),
-            Field::FileSize => match self.size(field, value)? {
-                0 => self.odd(DeviationKind::ZeroFileSize, Some(field.name())),
-                size => self.found.file_size = Some(size),
-            },
-            Field::NarHash => {
-                let hash = self.hash(field, value)?;
-                if hash.algorithm() != Algorithm::Sha256 {
-                    return Err(self.error(field, Reason::NarHashAlgorithm(hash.algorithm())));
+            Field::FileHash => {
+                self.hash(field, value)?;
+                self.fields.file_hash = span;
+            }
+            Field::FileSize => {
+                self.fields.file_size = self.size(field, value)?;
+                if self.fields.file_size == 0 {
+                    self.odd(DeviationKind::ZeroFileSize, Some(field.name()));
                 }
-                self.found.nar_hash = Some(hash);
+            }
+            Field::NarHash => {
+                let algorithm = self.hash(field, value)?;
+                if algorithm != Algorithm::Sha256 {
+                    return Err(self.error(field, Reason::NarHashAlgorithm(algorithm)));
+                }
+                self.fields.nar_hash = span;
             }
             Field::NarSize => {
-                self.found.nar_size = self.size(field, value)?;
-                if self.found.nar_size == 0 {
+                self.fields.nar_size = self.size(field, value)?;
+                if self.fields.nar_size == 0 {
                     return Err(self.error(field, Reason::NoSize));
                 }
             }
             Field::References => {
-                self.found.references = span;
-                self.found.order =
-                    Some(match references::scan(self.text.as_bytes(), span.start as usize, span.end as usize) {
-                        Some(order) if order.is_sorted => order,
-                        _ => self.odd_references(value)?,
-                    });
+                self.fields.references = span;
+                self.fields.order = match references::scan(self.text.as_bytes(), span.start as usize, span.end as usize)
+                {
+                    Some(order) if order.is_sorted => order,
+                    _ => self.odd_references(value)?,
+                };
             }
             Field::Deriver => {
                 if value == "unknown-deriver" {
@@ -180,7 +170,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
                     if !StorePathRef::of_checked(value).is_derivation() {
                         self.odd(DeviationKind::DeriverNotDerivation, Some(field.name()));
                     }
-                    self.found.deriver = Some(span);
+                    self.fields.deriver = span;
                 } else {
                     return Err(self.path_error(field, value));
                 }
@@ -193,25 +183,28 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
                 }
                 let address = ContentAddress::parse(value).map_err(|error| self.error(field, error))?;
                 let digest = value.rsplit(':').next().map_or(0, str::len);
-                if digest != crate::hash::nixbase32::encoded_len(address.hash().digest().len()) {
+                if digest != nixbase32::encoded_len(address.hash().digest().len()) {
                     self.odd(DeviationKind::HashForm, Some(field.name()));
                 }
-                self.found.content_address = Some(address);
+                self.fields.content_address = span;
             }
         }
         Ok(())
     }
 
-    fn hash(&mut self, field: Field, value: &str) -> Result<Hash, Error> {
-        const CANONICAL: usize = "sha256:".len() + 52;
+    /// The algorithm of a hash.
+    fn hash(&mut self, field: Field, value: &str) -> Result<Algorithm, Error> {
+        if let Some(digits) = value.strip_prefix("sha256:")
+            && nixbase32::decode_into(digits.as_bytes(), &mut [0; 32]).is_ok()
+        {
+            return Ok(Algorithm::Sha256);
+        }
         if value.is_empty() {
             return Err(self.error(field, Reason::Empty));
         }
         let hash = Hash::parse(value).map_err(|error| self.error(field, error))?;
-        if value.len() != CANONICAL || hash.algorithm() != Algorithm::Sha256 {
-            self.odd(DeviationKind::HashForm, Some(field.name()));
-        }
-        Ok(hash)
+        self.odd(DeviationKind::HashForm, Some(field.name()));
+        Ok(hash.algorithm())
     }
 
     fn size(&mut self, field: Field, value: &str) -> Result<u64, Error> {
@@ -229,20 +222,15 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     #[cold]
     fn odd_references(&mut self, value: &str) -> Result<Order, Error> {
         let field = Field::References;
-        let mut order = Order { count: 0, is_sorted: true, is_tight: true };
-        let (mut is_ascending, mut has_duplicates) = (true, false);
+        let (mut count, mut is_ascending, mut has_duplicates, mut is_tight) = (0, true, false, true);
         let mut previous = "";
-        let mut names = value.split(' ');
-        if value.is_empty() {
-            names.next();
-        }
-        for name in names {
+        for name in value.split(' ').filter(|_| !value.is_empty()) {
             if name.is_empty() {
-                order.is_tight = false;
+                is_tight = false;
                 continue;
             }
             let path = StorePathRef::parse(name).map_err(|error| self.error(field, error))?;
-            order.count += 1;
+            count += 1;
             is_ascending &= previous <= path.as_str();
             has_duplicates |= previous == path.as_str();
             previous = path.as_str();
@@ -253,11 +241,10 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         } else if has_duplicates {
             self.odd(DeviationKind::DuplicateReferences, Some(field.name()));
         }
-        if !order.is_tight {
+        if !is_tight {
             self.odd(DeviationKind::ReferenceSpacing, Some(field.name()));
         }
-        order.is_sorted = is_ascending && !has_duplicates;
-        Ok(order)
+        Ok(Order { count, is_sorted: is_ascending && !has_duplicates })
     }
 
     fn signature(&mut self, value: &'a str, span: Span, line_start: usize) -> Result<(), Error> {
@@ -266,18 +253,18 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         if !is_signature(value) {
             self.odd(DeviationKind::MalformedSignature, Some(field.name()));
         }
-        if self.found.signature_count == 0 {
-            self.found.signatures.start = index32(line_start);
+        if self.fields.signature_count == 0 {
+            self.fields.signatures.start = index32(line_start);
         } else {
-            match self.found.last_signature.of(self.text).cmp(value) {
+            match self.last_signature.of(self.text).cmp(value) {
                 std::cmp::Ordering::Less => {}
                 std::cmp::Ordering::Equal => self.odd(DeviationKind::DuplicateSignatures, Some(field.name())),
                 std::cmp::Ordering::Greater => self.odd(DeviationKind::UnsortedSignatures, Some(field.name())),
             }
         }
-        self.found.signatures.end = span.end;
-        self.found.last_signature = span;
-        self.found.signature_count += 1;
+        self.fields.signatures.end = span.end;
+        self.last_signature = span;
+        self.fields.signature_count += 1;
         Ok(())
     }
 
@@ -293,7 +280,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
 
     #[inline]
     fn odd(&mut self, kind: DeviationKind, field: Option<&'a str>) {
-        self.found.deviations |= kind.bit();
+        self.fields.deviations |= kind.bit();
         (self.odd)(Deviation { kind, line: self.line, field: field.unwrap_or_default() });
     }
 
@@ -319,7 +306,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
 
     fn finish(mut self) -> Result<Fields, Error> {
         for field in [Field::StorePath, Field::Url, Field::NarHash, Field::NarSize] {
-            if self.found.seen & field.bit() == 0 {
+            if self.fields.seen & field.bit() == 0 {
                 return Err(Error::of(field, Reason::Missing));
             }
         }
@@ -327,32 +314,11 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             (Field::Compression, DeviationKind::MissingCompression),
             (Field::References, DeviationKind::MissingReferences),
         ] {
-            if self.found.seen & field.bit() == 0 {
+            if self.fields.seen & field.bit() == 0 {
                 self.odd(kind, Some(field.name()));
             }
         }
-        let found = self.found;
-        let Some(nar_hash) = found.nar_hash else { return Err(Error::of(Field::NarHash, Reason::Missing)) };
-        Ok(Fields {
-            store_path: found.store_path,
-            store_dir: Span {
-                start: found.store_path.start - 1 - len32(self.store_dir.as_str()),
-                end: found.store_path.start - 1,
-            },
-            url: found.url,
-            compression: found.compression,
-            file_hash: found.file_hash,
-            file_size: found.file_size,
-            nar_hash,
-            nar_size: found.nar_size,
-            references: found.references,
-            order: found.order.unwrap_or(Order::NONE),
-            deriver: found.deriver,
-            content_address: found.content_address,
-            signatures: found.signatures,
-            signature_count: found.signature_count,
-            deviations: found.deviations,
-        })
+        Ok(self.fields)
     }
 }
 

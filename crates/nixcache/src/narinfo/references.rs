@@ -15,12 +15,16 @@ pub(super) struct Order {
     pub(super) count: u32,
     /// Ascending, without duplicates.
     pub(super) is_sorted: bool,
-    /// One space between each two, none before or after.
-    pub(super) is_tight: bool,
 }
 
 impl Order {
-    pub(super) const NONE: Self = Self { count: 0, is_sorted: true, is_tight: true };
+    pub(super) const NONE: Self = Self { count: 0, is_sorted: true };
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 impl<'a> References<'a> {
