@@ -1,12 +1,11 @@
 //! `narutil narinfo`
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use nixcache::hash::Format;
 use nixcache::narinfo::{Deviation, NarInfo, NixAccepts};
+use nixcache::path_info::{JsonVersion, PathInfo, PathInfos};
 use nixcache::store_path::{StoreDir, StorePathRef};
 use serde_json::{Value, json};
 
@@ -24,7 +23,7 @@ pub(crate) fn show(common: &Common, args: &ShowArgs) -> Result {
     report_on(common, "reading", &files, CHUNK, || {
         |files: &[PathBuf]| {
             on_each(files, &store_dir, |report, file, info| match info {
-                Ok(info) if common.json => report.line(to_json(&info).to_string(), Status::Ok),
+                Ok(info) if common.json => report.line(to_json(&info, &store_dir).to_string(), Status::Ok),
                 Ok(info) => report.line(fields(&info), Status::Ok),
                 Err(error) => report.failure(Failure::bad(file, error)),
             })
@@ -101,34 +100,15 @@ fn full(info: &NarInfo<'_>, path: StorePathRef<'_>) -> String {
     format!("{}/{path}", info.store_dir())
 }
 
-/// As `nix path-info --json` of Nix 2.8 has it for a cache, and what it leaves out.
-fn to_json(info: &NarInfo<'_>) -> Value {
-    let mut object = json!({
-        "path": full(info, info.store_path()),
-        "narHash": info.nar_hash().display(Format::Sri).as_str(),
-        "narSize": info.nar_size(),
-        "references": info.references().sorted().into_iter().map(|path| full(info, path)).collect::<Vec<_>>(),
-    });
-    let mut set = |key: &str, value: Value| object[key] = value;
-    if let Some(address) = info.content_address() {
-        set("ca", address.to_string().into());
-    }
-    if let Some(deriver) = info.deriver() {
-        set("deriver", full(info, deriver).into());
-    }
-    let signatures: BTreeSet<&str> = info.signatures().collect();
-    if !signatures.is_empty() {
-        set("signatures", signatures.into_iter().collect());
-    }
-    set("url", info.url().into());
-    set("compression", info.compression_name().into());
-    if let Some(hash) = info.file_hash() {
-        set("downloadHash", hash.display(Format::Sri).as_str().into());
-    }
-    if let Some(size) = info.file_size() {
-        set("downloadSize", size.into());
-    }
-    set("deviations", info.deviations().iter().map(deviation).collect());
+/// As `nix path-info --json` of Nix 2.8 has it for a cache, and what that leaves out.
+fn to_json(info: &NarInfo<'_>, store_dir: &StoreDir) -> Value {
+    let infos = PathInfos { valid: vec![PathInfo::from(info)], invalid: Vec::new() };
+    let mut list = Vec::new();
+    // Writing to memory never fails, and what is written is a list of one object.
+    let _ = infos.write_json(JsonVersion::List, store_dir, &mut list);
+    let mut object = serde_json::from_slice::<Value>(&list).map(|mut list| list[0].take()).unwrap_or_default();
+    object["compression"] = info.compression_name().into();
+    object["deviations"] = info.deviations().iter().map(deviation).collect();
     object
 }
 

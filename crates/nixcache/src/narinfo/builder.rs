@@ -59,6 +59,12 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// The same for a compression that may have no codec here.
+    pub(crate) fn compression_name(mut self, name: &'a str) -> Self {
+        self.parts.compression = name;
+        self
+    }
+
     /// The hash of what is at the URL.
     pub fn file_hash(mut self, hash: Hash) -> Self {
         self.parts.file_hash = Some(hash);
@@ -89,6 +95,12 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// The same for one that may be malformed, as it was found elsewhere.
+    pub(crate) fn signature_text(mut self, signature: &str) -> Self {
+        self.signatures.push(signature.to_owned());
+        self
+    }
+
     /// The content address. Whether it makes the path is not checked.
     pub fn content_address(mut self, address: ContentAddress) -> Self {
         self.parts.content_address = Some(address);
@@ -98,8 +110,12 @@ impl<'a> Builder<'a> {
     /// The narinfo; an error if it could not be read back.
     pub fn build(mut self) -> Result<NarInfoBuf, Error> {
         // Else the value would go on as another field.
-        if self.parts.url.chars().any(char::is_control) {
-            return Err(Error::of(Field::Url, Reason::Control));
+        let signatures = self.signatures.iter().map(|text| (Field::Sig, text.as_str()));
+        let texts = [(Field::Url, self.parts.url), (Field::Compression, self.parts.compression)];
+        for (field, text) in texts.into_iter().chain(signatures) {
+            if text.chars().any(char::is_control) {
+                return Err(Error::of(field, Reason::Control));
+            }
         }
         self.references.sort_unstable();
         self.references.dedup();

@@ -5,6 +5,7 @@ use crate::hash::{Format, Hash, Text};
 use crate::signature::SignatureRef;
 use crate::store_path::StoreDir;
 
+use super::signatures::order;
 use super::{Error, Field, NarInfo, NarInfoBuf, Reason};
 
 /// Changes to a narinfo that leave every byte which they do not concern as it was: unknown fields, odd spellings, the
@@ -37,10 +38,14 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
+    /// The text of a signature.
+    fn signature(&self) -> Option<&str> {
+        self.text.strip_prefix("Sig: ").filter(|_| self.field == Some(Field::Sig))
+    }
+
     /// The key name of a signature.
     fn key_name(&self) -> Option<&str> {
-        let signature = self.text.strip_prefix("Sig: ").filter(|_| self.field == Some(Field::Sig))?;
-        signature.split_once(':').map(|(name, _)| name)
+        self.signature()?.split_once(':').map(|(name, _)| name)
     }
 }
 
@@ -54,25 +59,21 @@ impl<'a> Edit<'a> {
     /// Adds a signature. It takes the place of others by the same key name, which are stale, and otherwise comes before the
     /// first that is greater, as Nix sorts them.
     pub fn sign(mut self, signature: SignatureRef<'_>) -> Self {
-        let line = format!("Sig: {signature}");
-        let already = self.lines.iter().position(|other| other.text == line);
-        let stale = |other: &Line<'_>| other.key_name() == Some(signature.name());
-        let place = already.or_else(|| self.lines.iter().position(stale));
-        if let Some(place) = place {
-            let mut index = 0;
-            self.lines.retain(|other| {
-                index += 1;
-                index == place + 1 || !stale(other)
-            });
-            let place = self.lines.iter().position(stale).unwrap_or(place);
-            self.lines[place].text = line.into();
+        let new = signature.to_string();
+        let line = Line { field: Some(Field::Sig), text: format!("Sig: {new}").into() };
+        let is_stale = |other: &Line<'_>| other.key_name() == Some(signature.name());
+        let already = self.lines.iter().position(|other| other.text == line.text);
+        if let Some(place) = already.or_else(|| self.lines.iter().position(is_stale)) {
+            self.lines[place] = line;
+            let mut index = 0..;
+            self.lines.retain(|other| index.next() == Some(place) || !is_stale(other));
             return self;
         }
-        let is_signature = |line: &Line<'_>| line.field == Some(Field::Sig);
-        let greater = self.lines.iter().position(|other| is_signature(other) && *other.text > *line);
-        let last = || self.lines.iter().rposition(is_signature).map(|last| last + 1);
-        let place = greater.or_else(last).unwrap_or_else(|| self.place_of(Field::Sig));
-        self.lines.insert(place, Line { field: Some(Field::Sig), text: line.into() });
+        let greater =
+            self.lines.iter().position(|other| other.signature().is_some_and(|other| order(other, &new).is_gt()));
+        let after_last = || self.lines.iter().rposition(|other| other.signature().is_some()).map(|last| last + 1);
+        let place = greater.or_else(after_last).unwrap_or_else(|| self.place_of(Field::Sig));
+        self.lines.insert(place, line);
         self
     }
 

@@ -7,6 +7,7 @@ use crate::hash::{Algorithm, Hash, nixbase32};
 use crate::store_path::{ContentAddress, StoreDir, StorePathRef, base_name_error, is_base_name};
 
 use super::references::{self, Order};
+use super::signatures;
 use super::{Deviation, DeviationKind, Error, Field, Fields, Reason, Span, index32};
 
 /// Names that Nix has for compressions which this crate has no codec for.
@@ -28,8 +29,16 @@ pub(super) fn read<'a>(
         let line = 1 + memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
         Error::at(line, None, Reason::NotUtf8)
     })?;
-    let (fields, last_signature) = (Fields::default(), Span::default());
-    let mut reader = Reader { text, store_dir, odd, line: 0, fields, last_signature };
+    let mut reader = Reader {
+        text,
+        store_dir,
+        odd,
+        line: 0,
+        fields: Fields::default(),
+        last_signature: Span::default(),
+        is_sorted_by_line: true,
+        is_sorted_by_name: true,
+    };
     let mut start = 0;
     while start < text.len() {
         let end = memchr(b'\n', &bytes[start..]).map_or(text.len(), |length| start + length);
@@ -53,6 +62,8 @@ struct Reader<'a, 's, F> {
     line: usize,
     fields: Fields,
     last_signature: Span,
+    is_sorted_by_line: bool,
+    is_sorted_by_name: bool,
 }
 
 impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
@@ -256,10 +267,16 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         if self.fields.signature_count == 0 {
             self.fields.signatures.start = index32(line_start);
         } else {
-            match self.last_signature.of(self.text).cmp(value) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => self.odd(DeviationKind::DuplicateSignatures, Some(field.name())),
-                std::cmp::Ordering::Greater => self.odd(DeviationKind::UnsortedSignatures, Some(field.name())),
+            let last = self.last_signature.of(self.text);
+            if last == value {
+                self.odd(DeviationKind::DuplicateSignatures, Some(field.name()));
+            }
+            // Either order will do, if it is kept throughout.
+            let was_sorted = self.is_sorted_by_line || self.is_sorted_by_name;
+            self.is_sorted_by_line &= last <= value;
+            self.is_sorted_by_name &= signatures::order(last, value).is_le();
+            if was_sorted && !self.is_sorted_by_line && !self.is_sorted_by_name {
+                self.odd(DeviationKind::UnsortedSignatures, Some(field.name()));
             }
         }
         self.fields.signatures.end = span.end;

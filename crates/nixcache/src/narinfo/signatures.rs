@@ -1,4 +1,8 @@
+use std::cmp::Ordering;
+
 use memchr::memchr;
+
+use crate::signature::SignatureRef;
 
 /// The texts of a narinfo's signatures, in the order in which they stand there.
 #[derive(Clone, Debug)]
@@ -38,3 +42,12 @@ impl<'a> Iterator for Signatures<'a> {
 }
 
 impl ExactSizeIterator for Signatures<'_> {}
+
+/// The order in which Nix writes signatures: since 2.3x by the key's name and then by the signature's bytes, where 2.8
+/// compared whole lines. The two differ for names of which one begins with the other, and for two signatures by one name.
+pub(super) fn order(a: &str, b: &str) -> Ordering {
+    let name = |text: &str| text.find(':').unwrap_or(text.len());
+    let names = a[..name(a)].cmp(&b[..name(b)]);
+    let bytes = |text| SignatureRef::parse(text).ok().map(|signature| *signature.bytes());
+    names.then_with(|| bytes(a).cmp(&bytes(b))).then_with(|| a.cmp(b))
+}

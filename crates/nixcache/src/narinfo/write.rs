@@ -3,6 +3,7 @@
 use crate::hash::{Format, Hash};
 use crate::store_path::{ContentAddress, StorePathRef};
 
+use super::signatures::order;
 use super::{Field, NarInfo};
 
 impl NarInfo<'_> {
@@ -80,7 +81,7 @@ impl Parts<'_> {
         if let Some(deriver) = self.deriver {
             line(out, Field::Deriver, &[deriver.as_str()]);
         }
-        self.signatures.sort_unstable();
+        self.signatures.sort_unstable_by(|a, b| order(a, b));
         self.signatures.dedup();
         for signature in self.signatures {
             line(out, Field::Sig, &[signature]);

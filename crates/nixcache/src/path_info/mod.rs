@@ -33,6 +33,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod narinfo;
 #[cfg(feature = "json")]
 mod read;
 #[cfg(all(test, feature = "json"))]

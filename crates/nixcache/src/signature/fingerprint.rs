@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 
@@ -36,6 +37,7 @@ pub struct Fingerprint<'a> {
 enum Source<'a> {
     Text(References<'a>),
     Paths(&'a [StorePath]),
+    Set(&'a BTreeSet<StorePath>),
 }
 
 impl<'a> Fingerprint<'a> {
@@ -50,6 +52,18 @@ impl<'a> Fingerprint<'a> {
         let is_sorting = !references.is_sorted_by(|a, b| a < b);
         let references = Source::Paths(references);
         Self { store_dir: store_dir.as_str(), store_path, nar_hash, nar_size, references, is_sorting }
+    }
+
+    /// The same for references that are sorted already.
+    pub(crate) fn of_set(
+        store_dir: &'a StoreDir,
+        store_path: StorePathRef<'a>,
+        nar_hash: Hash,
+        nar_size: u64,
+        references: &'a BTreeSet<StorePath>,
+    ) -> Self {
+        let references = Source::Set(references);
+        Self { store_dir: store_dir.as_str(), store_path, nar_hash, nar_size, references, is_sorting: false }
     }
 
     /// The same with the references in the order that they are given in, as very old versions of Nix signed them. Current
@@ -72,6 +86,7 @@ impl<'a> Fingerprint<'a> {
         match self.references {
             Source::Text(references) => self.write_references(out, references.iter()),
             Source::Paths(paths) => self.write_references(out, paths.iter().map(StorePath::as_ref)),
+            Source::Set(paths) => self.write_references(out, paths.iter().map(StorePath::as_ref)),
         }
     }
 

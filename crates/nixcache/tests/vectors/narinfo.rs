@@ -4,6 +4,7 @@ use std::path::Path;
 
 use nixcache::hash::Format;
 use nixcache::narinfo::{CacheInfo, DeviationKind, NarInfo, NarName, NarUrl, hash_part_of_file_name};
+use nixcache::path_info::PathInfo;
 use nixcache::store_path::StoreDir;
 use serde_json::Value;
 
@@ -61,6 +62,12 @@ fn real_narinfos_are_what_nix_writes_but_for_a_field_of_old() {
     let mut seen = 0;
     for text in corpus.trim_end().split("\n\n").map(|text| format!("{text}\n")) {
         let info = NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap();
+        let path_info = PathInfo::from(&info);
+        let again = path_info.to_narinfo(&StoreDir::default()).unwrap();
+        assert_eq!(PathInfo::from(&again.as_ref()), path_info);
+        assert_eq!(path_info.fingerprint(&StoreDir::default()).to_vec(), info.fingerprint().to_vec());
+        // A narinfo that Nix wrote does not deviate, but for the field of old.
+        assert_eq!(again.as_str() == text, info.is_canonical());
         assert!(info.deviations().iter().all(|odd| (odd.kind, odd.field) == (DeviationKind::UnknownField, "System")));
         seen += 1;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nixcache::realisation::{BuildTraceEntry, BuildTraceKey, OutputId, OutputName, Realisation};
-use nixcache::signature::{SecretKey, TrustedKeys};
+use nixcache::signature::{PublicKey, SecretKey, TrustedKeys};
 use nixcache::store_path::StorePath;
 use serde_json::Value;
 
@@ -98,8 +98,8 @@ fn the_build_trace_inside_the_json_of_a_whole_store_is_read() {
 fn signatures_that_nix_made_verify_and_are_made_again() {
     let Some(vectors) = vectors() else { return };
     let key = |file: &str| text(vectors.join("golden/store/keys").join(file));
-    let trusted: TrustedKeys = key("golden-1.pub").parse().unwrap();
-    let stranger: TrustedKeys = key("golden-2.pub").parse().unwrap();
+    let trusted = TrustedKeys::from_iter([PublicKey::parse(&key("golden-1.pub")).unwrap()]);
+    let stranger = TrustedKeys::from_iter([PublicKey::parse(&key("golden-2.pub")).unwrap()]);
     let secret = SecretKey::parse(&key("golden-1.sec")).unwrap();
     let signed = cached().into_iter().map(|(_, file)| Realisation::parse(file.as_bytes()).unwrap());
     let signed: Vec<_> = signed.filter(|realisation| !realisation.signatures.is_empty()).collect();

@@ -1,0 +1,55 @@
+//! Path infos from narinfos, and back.
+
+use super::{Download, PathInfo};
+use crate::narinfo::{Builder, Error, NarInfo, NarInfoBuf};
+use crate::signature::Fingerprint;
+use crate::store_path::{StoreDir, StorePath};
+
+/// What the narinfo says, but for fields that Nix does not know, and the order of things.
+impl From<&NarInfo<'_>> for PathInfo {
+    fn from(info: &NarInfo<'_>) -> Self {
+        let mut download = Download::new(info.url().to_owned());
+        download.compression = Some(info.compression_name().to_owned());
+        download.file_hash = info.file_hash();
+        download.file_size = info.file_size();
+        let mut path_info = Self::new(info.store_path().to_owned(), info.nar_hash(), info.nar_size());
+        path_info.references = info.references().iter().map(StorePath::from).collect();
+        path_info.deriver = info.deriver().map(StorePath::from);
+        path_info.signatures = info.signatures().map(str::to_owned).collect();
+        path_info.ca = info.content_address();
+        path_info.download = Some(download);
+        path_info
+    }
+}
+
+impl PathInfo {
+    /// The narinfo that says this, as Nix writes it. There has to be a [`Download`], which says where the NAR is, and the
+    /// size of the NAR must be known. What a narinfo has no place for is left out: when the path was registered,
+    /// whether it was built there, and closure sizes.
+    pub fn to_narinfo(&self, store_dir: &StoreDir) -> Result<NarInfoBuf, Error> {
+        let download = self.download.as_ref();
+        let url = download.map_or("", |download| &download.url);
+        let mut builder = Builder::new(store_dir, self.path.as_ref(), url, self.nar_hash, self.nar_size)
+            .references(self.references.iter().map(StorePath::as_ref));
+        if let Some(download) = download {
+            // To a narinfo, nothing means bzip2.
+            builder = builder.compression_name(download.compression.as_deref().unwrap_or("bzip2"));
+            if let Some(hash) = download.file_hash {
+                builder = builder.file_hash(hash);
+            }
+            builder = builder.file_size(download.file_size.unwrap_or(0));
+        }
+        if let Some(deriver) = &self.deriver {
+            builder = builder.deriver(deriver.as_ref());
+        }
+        if let Some(address) = self.ca {
+            builder = builder.content_address(address);
+        }
+        self.signatures.iter().fold(builder, |builder, signature| builder.signature_text(signature)).build()
+    }
+
+    /// What is signed of this path in a store.
+    pub fn fingerprint<'a>(&'a self, store_dir: &'a StoreDir) -> Fingerprint<'a> {
+        Fingerprint::of_set(store_dir, self.path.as_ref(), self.nar_hash, self.nar_size, &self.references)
+    }
+}
