@@ -24,6 +24,14 @@ fn signed() -> (Vec<String>, SecretKey) {
     (benches::narinfos().into_iter().map(sign).collect(), key)
 }
 
+/// The narinfos, read by us and by them.
+fn read(texts: &[String]) -> (Vec<NarInfo<'_>>, Vec<nix_narinfo::NarInfo>) {
+    let (store_dir, their_store_dir) = (StoreDir::default(), nix_derivation::StoreDir::default());
+    let ours = texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect();
+    let theirs = texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap());
+    (ours, theirs.collect())
+}
+
 fn parse(criterion: &mut Criterion) {
     let texts = benches::narinfos();
     let store_dir = StoreDir::default();
@@ -65,11 +73,7 @@ fn parse(criterion: &mut Criterion) {
 fn write(criterion: &mut Criterion) {
     let texts = benches::narinfos();
     let store_dir = StoreDir::default();
-    let infos: Vec<NarInfo<'_>> =
-        texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect();
-    let their_store_dir = nix_derivation::StoreDir::default();
-    let theirs: Vec<_> =
-        texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()).collect();
+    let (infos, theirs) = read(&texts);
     let others: Vec<_> = texts.iter().filter_map(|text| narinfo::NarInfo::parse(text).ok()).collect();
     let mut group = criterion.benchmark_group("write");
     group.throughput(Throughput::Elements(texts.len() as u64));
@@ -115,11 +119,8 @@ fn write(criterion: &mut Criterion) {
 
 fn fingerprint(criterion: &mut Criterion) {
     let texts = benches::narinfos();
-    let infos: Vec<NarInfo<'_>> =
-        texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap()).collect();
+    let (infos, theirs) = read(&texts);
     let their_store_dir = nix_derivation::StoreDir::default();
-    let theirs: Vec<_> =
-        texts.iter().map(|text| nix_narinfo::NarInfo::parse_in(&their_store_dir, text.as_bytes()).unwrap()).collect();
     let mut group = criterion.benchmark_group("fingerprint");
     group.throughput(Throughput::Elements(texts.len() as u64));
     let mut out = Vec::new();
@@ -197,8 +198,7 @@ fn verify(criterion: &mut Criterion) {
 
 fn sign(criterion: &mut Criterion) {
     let (texts, key) = signed();
-    let infos: Vec<NarInfo<'_>> =
-        texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap()).collect();
+    let (infos, _) = read(&texts);
     let mut group = criterion.benchmark_group("sign");
     group.throughput(Throughput::Elements(texts.len() as u64));
     let mut fingerprint = Vec::new();

@@ -21,10 +21,8 @@ pub struct Error {
 #[non_exhaustive]
 pub enum Reason {
     /// The text is longer than was allowed.
-    #[error("a narinfo of {length} bytes, of at most {limit}: raise the limit if it is meant to be so large")]
+    #[error("longer than {limit} bytes, which is more than any narinfo is expected to have")]
     TooLong {
-        /// Bytes of text.
-        length: usize,
         /// The limit.
         limit: usize,
     },
@@ -70,9 +68,6 @@ pub enum Reason {
     /// The size of a NAR is 0. None is so small, and Nix signs none without its size.
     #[error("is 0, which no NAR is")]
     NoSize,
-    /// A line of a [signature](crate::signature) that has a newline in it, or nothing.
-    #[error("is no signature: expected `name:base64`")]
-    Signature,
 }
 
 impl Error {
@@ -103,13 +98,7 @@ impl Reason {
     fn is_a_predicate(&self) -> bool {
         matches!(
             self,
-            Self::Duplicate
-                | Self::Empty
-                | Self::Missing
-                | Self::NarHashAlgorithm(_)
-                | Self::Size
-                | Self::NoSize
-                | Self::Signature
+            Self::Duplicate | Self::Empty | Self::Missing | Self::NarHashAlgorithm(_) | Self::Size | Self::NoSize
         )
     }
 }

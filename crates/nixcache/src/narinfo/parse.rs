@@ -23,7 +23,7 @@ pub(super) fn read<'a>(
     // Spans are made of `u32`s.
     let limit = limit.min(u32::MAX as usize);
     if bytes.len() > limit {
-        return Err(Error::of(None, Reason::TooLong { length: bytes.len(), limit }));
+        return Err(Error::of(None, Reason::TooLong { limit }));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = 1 + memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
