@@ -33,7 +33,8 @@ fn narinfos_are_accepted_and_refused_as_decided() {
         assert_eq!(nix["narHash"], info.nar_hash().display(Format::Sri).as_str(), "{}", case["id"]);
         assert_eq!(nix["narSize"], info.nar_size(), "{}", case["id"]);
         assert_eq!(nix["url"], info.url(), "{}", case["id"]);
-        let mut references: Vec<String> = info.references().iter().map(|path| format!("{}/{path}", info.store_dir())).collect();
+        let mut references: Vec<String> =
+            info.references().iter().map(|path| format!("{}/{path}", info.store_dir())).collect();
         references.sort_unstable();
         references.dedup();
         assert_eq!(nix["references"], Value::from(references), "{}", case["id"]);
