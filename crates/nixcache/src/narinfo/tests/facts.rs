@@ -10,24 +10,24 @@ use crate::store_path::{ContentAddress, Method, StoreDir, StorePathRef};
 
 /// What a narinfo says, in the plainest types that hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) store_dir: String,
-    pub(super) store_path: String,
-    pub(super) url: String,
-    pub(super) compression: String,
-    pub(super) file_hash: Option<Hash>,
-    pub(super) file_size: Option<u64>,
-    pub(super) nar_hash: Hash,
-    pub(super) nar_size: u64,
-    pub(super) references: BTreeSet<String>,
-    pub(super) deriver: Option<String>,
-    pub(super) signatures: BTreeSet<String>,
-    pub(super) content_address: Option<ContentAddress>,
+pub(crate) struct Facts {
+    pub(crate) store_dir: String,
+    pub(crate) store_path: String,
+    pub(crate) url: String,
+    pub(crate) compression: String,
+    pub(crate) file_hash: Option<Hash>,
+    pub(crate) file_size: Option<u64>,
+    pub(crate) nar_hash: Hash,
+    pub(crate) nar_size: u64,
+    pub(crate) references: BTreeSet<String>,
+    pub(crate) deriver: Option<String>,
+    pub(crate) signatures: BTreeSet<String>,
+    pub(crate) content_address: Option<ContentAddress>,
 }
 
 impl Facts {
     /// One that has every field.
-    pub(super) fn example() -> Self {
+    pub(crate) fn example() -> Self {
         let path = |digit: char, name: &str| format!("{}-{name}", String::from(digit).repeat(32));
         let signature = |name: &str| Signature::new(KeyName::new(name).unwrap(), [7; 64]).to_string();
         Self {
@@ -46,7 +46,7 @@ impl Facts {
         }
     }
 
-    pub(super) fn of(info: &NarInfo<'_>) -> Self {
+    pub(crate) fn of(info: &NarInfo<'_>) -> Self {
         Self {
             store_dir: info.store_dir().to_owned(),
             store_path: info.store_path().to_string(),
@@ -63,12 +63,12 @@ impl Facts {
         }
     }
 
-    pub(super) fn store_dir(&self) -> StoreDir {
+    pub(crate) fn store_dir(&self) -> StoreDir {
         StoreDir::new(&self.store_dir).unwrap()
     }
 
     /// The lines that Nix writes: names and values.
-    pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
         let references: Vec<&str> = self.references.iter().map(String::as_str).collect();
         let mut lines = vec![
             ("StorePath", format!("{}/{}", self.store_dir, self.store_path)),
@@ -87,19 +87,19 @@ impl Facts {
     }
 
     /// The text that Nix writes.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines().iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
     }
 
     /// The text that Nix signs.
-    pub(super) fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         let Self { store_dir, store_path, nar_hash, nar_size, references, .. } = self;
         let references: Vec<String> = references.iter().map(|path| format!("{store_dir}/{path}")).collect();
         format!("1;{store_dir}/{store_path};{nar_hash};{nar_size};{}", references.join(","))
     }
 
     /// The deviations that belong to the values, so that writing them as Nix would leaves them there. There are no others.
-    pub(super) fn lasting(&self) -> BTreeSet<DeviationKind> {
+    pub(crate) fn lasting(&self) -> BTreeSet<DeviationKind> {
         let known = "none zstd xz bzip2 gzip br lz4 lzip lzma compress grzip lrzip lzop";
         let found = [
             (DeviationKind::UnknownCompression, !known.split(' ').any(|name| name == self.compression)),
@@ -114,7 +114,7 @@ impl Facts {
     }
 
     /// The same by a [`Builder`]; nothing if it cannot be given a compression or a signature.
-    pub(super) fn build(&self, store_dir: &StoreDir) -> Option<Result<NarInfoBuf, Error>> {
+    pub(crate) fn build(&self, store_dir: &StoreDir) -> Option<Result<NarInfoBuf, Error>> {
         let path = |text| StorePathRef::parse(text).unwrap();
         let mut builder = Builder::new(store_dir, path(&self.store_path), &self.url, self.nar_hash, self.nar_size)
             .compression(self.compression.parse().ok()?)
@@ -139,7 +139,7 @@ impl Facts {
     }
 }
 
-pub(super) fn base_names() -> impl Strategy<Value = String> {
+pub(crate) fn base_names() -> impl Strategy<Value = String> {
     "[0-9a-df-np-svwxyz]{32}-[a-z0-9+_?=-][a-zA-Z0-9+._?=-]{0,11}"
 }
 
@@ -147,15 +147,15 @@ fn sizes() -> impl Strategy<Value = u64> {
     prop_oneof![1..1000_u64, 1..=u64::MAX, Just(u64::MAX)]
 }
 
-pub(super) fn sha256s() -> impl Strategy<Value = Hash> {
+pub(crate) fn sha256s() -> impl Strategy<Value = Hash> {
     any::<[u8; 32]>().prop_map(|digest| Hash::new(Algorithm::Sha256, &digest).unwrap())
 }
 
-pub(super) fn urls() -> impl Strategy<Value = String> {
+pub(crate) fn urls() -> impl Strategy<Value = String> {
     prop_oneof!["nar/[a-z0-9]{52}\\.nar(\\.xz|\\.zst)?", "\\PC{1,30}"]
 }
 
-pub(super) fn signatures() -> impl Strategy<Value = Signature> {
+pub(crate) fn signatures() -> impl Strategy<Value = Signature> {
     ("[ab]|[a-zé=][a-zé .=-]{0,6}", any::<[u8; 32]>())
         .prop_map(|(name, half)| Signature::new(KeyName::new(name).unwrap(), [half, half].concat().try_into().unwrap()))
 }
@@ -172,7 +172,7 @@ fn content_addresses() -> impl Strategy<Value = ContentAddress> {
 }
 
 /// Facts of a narinfo that Nix could have written.
-pub(super) fn any_facts() -> impl Strategy<Value = Facts> {
+pub(crate) fn any_facts() -> impl Strategy<Value = Facts> {
     let store_dirs = prop_oneof![Just("/nix/store".to_owned()), "/[a-z :é]{1,5}(/[a-z.]{1,3}){0,2}"];
     let names = prop::sample::select(&Compression::ALL).prop_map(|compression| compression.name().to_owned());
     let of_file = (urls(), names, prop::option::of(sha256s()), prop::option::of(sizes()));
