@@ -12,6 +12,7 @@ mod narinfo;
 mod scan;
 mod signature;
 mod store_path;
+mod trust;
 mod unpack;
 
 use std::path::PathBuf;
