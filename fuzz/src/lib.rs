@@ -3,22 +3,34 @@
 //! Each takes any bytes and panics if a promise is broken. `fuzz_targets/` runs them in a fuzzer, `tests/corpus.rs` over
 //! the inputs in `corpus/`.
 
+mod key;
+mod narinfo;
+mod store_path;
+
 use nix_archive::nar as peer;
 use nixcache::hash::{Algorithm, Format, Hash, nixbase32};
 use nixcache::nar::scan::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Error, Event, Events, Limits, Listing, Reader, Writer, check};
 
+pub use key::key;
+pub use narinfo::{edit, narinfo};
+pub use store_path::store_path;
+
 /// A promise: takes any bytes, and panics if they break it.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("decode", decode),
     ("chunks", chunks),
     ("identity", identity),
     ("listing", listing),
     ("hash", hash),
     ("scan", scan),
+    ("narinfo", narinfo),
+    ("edit", edit),
+    ("key", key),
+    ("store_path", store_path),
 ];
 
 /// What an archive says, without the cuts that chunks make in contents.

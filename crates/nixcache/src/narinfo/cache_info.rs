@@ -70,8 +70,9 @@ impl CacheInfo {
             let value = value.trim_ascii();
             match key.trim_ascii() {
                 "StoreDir" => {
-                    // Nix compares paths, for which a slash at the end has no meaning.
-                    let path = value.trim_end_matches('/');
+                    // Nix compares paths, for which a slash at the end has no meaning; a blank before it would be lost when
+                    // this is written and read again.
+                    let path = value.trim_end_matches(|end: char| end == '/' || end.is_ascii_whitespace());
                     let said = StoreDir::new(path).map_err(|source| CacheInfoError::StoreDir { line, source })?;
                     if store_dir.get_or_insert_with(|| said.clone()) != &said {
                         return Err(CacheInfoError::TwoStoreDirs { line });

@@ -44,7 +44,7 @@ mod references;
 mod signatures;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
-mod tests;
+pub(crate) mod tests;
 mod url;
 mod write;
 

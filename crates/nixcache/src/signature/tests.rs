@@ -1,3 +1,5 @@
+mod trust;
+
 use proptest::prelude::*;
 
 use super::*;

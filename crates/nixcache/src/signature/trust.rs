@@ -143,7 +143,7 @@ impl<'a> Verdict<'a> {
 /// Verifies narinfos by a [`Policy`], one by one or many together.
 ///
 /// It keeps the buffers that it needs: after a few narinfos, it allocates no more for those that have up to two
-/// signatures, sorted references, and no content address.
+/// signatures, of which none is malformed, sorted references, and no content address.
 #[derive(Debug)]
 pub struct Verifier<'p> {
     policy: &'p Policy,

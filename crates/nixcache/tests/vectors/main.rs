@@ -14,6 +14,7 @@ mod realisation;
 mod scan;
 mod signature;
 mod store_path;
+mod trust;
 mod unpack;
 
 use std::path::PathBuf;
