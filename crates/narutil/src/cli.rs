@@ -118,8 +118,8 @@ pub(crate) enum Command {
     /// Add signatures to narinfos, in place, or take some away.
     ///
     /// A signature by each key is added to each narinfo, in the place of a stale one by the same key name; all other bytes
-    /// stay as they are. Each file is replaced at once, and keeps its mode. Runs on one directory wait for each other, so that
-    /// none undoes another's work.
+    /// stay as they are. Each file is replaced at once, and keeps its mode, and its owner where that may be given. Links are
+    /// followed. Runs on one directory wait for each other, so that none undoes another's work.
     ///
     /// With --json: `{"path": STRING, "file": STRING, "added": [STRING, ...], "removed": [STRING, ...]}` a line, where names
     /// are those of keys, and a signature that was there already is not added.
@@ -128,6 +128,7 @@ pub(crate) enum Command {
     ///
     /// Prints `ok  PATH  key-name...` or `bad  PATH  reason`, a line each. A path that is made by its content address needs no
     /// signature: if it has none, the address is printed instead, as `ca:fixed:r:sha256:...`.
+    /// A narinfo whose file is named after another path is bad, whoever signed it.
     ///
     /// With --json: `{"path": STRING or null, "file": STRING, "ok": BOOLEAN, "reason": STRING or null, "contentAddressed":
     /// BOOLEAN, "signatures": [{"keyName": STRING, "standing": STRING}, ...]}`, where the standing is `holds`,

@@ -11,7 +11,7 @@ use nixcache::store_path::{StoreDir, StorePathRef};
 use serde_json::{Value, json};
 
 use crate::cli::{CheckNarinfoArgs, Common, FingerprintArgs, ShowArgs};
-use crate::failure::{Failure, Result, Status};
+use crate::failure::{Failure, Result, Status, for_each};
 use crate::output::shown;
 use crate::target::{self, Group, Report, report_on};
 
@@ -20,50 +20,56 @@ const CHUNK: usize = 256;
 
 pub(crate) fn show(common: &Common, args: &ShowArgs) -> Result {
     let store_dir = common.store_dir()?;
-    let files = files(common, &args.targets)?;
-    report_on(common, "reading", &files, CHUNK, || {
-        |files: &[PathBuf]| {
-            on_each(files, &store_dir, |report, file, info| match info {
-                Ok(info) if common.json => report.line(to_json(&info).to_string(), Status::Ok),
-                Ok(info) => report.line(fields(&info), Status::Ok),
-                Err(error) => report.failure(Failure::bad(file, error)),
-            })
-        }
-    })
+    let groups = Group::all(common, &args.targets)?;
+    let show = |files: &[PathBuf]| {
+        report_on(common, "reading", files, CHUNK, || {
+            |files: &[PathBuf]| {
+                on_each(files, &store_dir, |report, file, info| match info {
+                    Ok(info) if common.json => report.line(to_json(&info).to_string(), Status::Ok),
+                    Ok(info) => report.line(fields(&info), Status::Ok),
+                    Err(error) => report.failure(Failure::bad(file, error)),
+                })
+            }
+        })
+    };
+    Ok(for_each(&groups, |group| show(&group.files()?)))
 }
 
 pub(crate) fn check(common: &Common, args: &CheckNarinfoArgs) -> Result {
     let store_dir = common.store_dir()?;
-    let files = files(common, &args.targets)?;
-    report_on(common, "checking", &files, CHUNK, || {
-        |files: &[PathBuf]| {
-            on_each(files, &store_dir, |report, file, info| {
-                let error = info.as_ref().err().map(ToString::to_string);
-                let deviations = info.as_ref().map(NarInfo::deviations).unwrap_or_default();
-                let status = match &error {
-                    Some(_) => Status::Bad,
-                    None if args.strict && !deviations.is_empty() => Status::Bad,
-                    None => Status::Ok,
-                };
-                if common.json {
-                    let deviations: Vec<Value> = deviations.iter().map(deviation).collect();
-                    let file = file.to_string_lossy();
-                    let ok = status == Status::Ok;
-                    let line = json!({ "file": file, "ok": ok, "error": error, "deviations": deviations });
-                    report.line(line.to_string(), status);
-                } else if let Some(error) = error {
-                    report.line(format!("{}: {error}", shown(file)), status);
-                } else if deviations.is_empty() {
-                    report.line("ok", status);
-                } else {
-                    let file = shown(file);
-                    for odd in &deviations {
-                        report.line(format!("{file}:{}: {odd}", odd.line), status);
+    let groups = Group::all(common, &args.targets)?;
+    let check = |files: &[PathBuf]| {
+        report_on(common, "checking", files, CHUNK, || {
+            |files: &[PathBuf]| {
+                on_each(files, &store_dir, |report, file, info| {
+                    let error = info.as_ref().err().map(ToString::to_string);
+                    let deviations = info.as_ref().map(NarInfo::deviations).unwrap_or_default();
+                    let status = match &error {
+                        Some(_) => Status::Bad,
+                        None if args.strict && !deviations.is_empty() => Status::Bad,
+                        None => Status::Ok,
+                    };
+                    if common.json {
+                        let deviations: Vec<Value> = deviations.iter().map(deviation).collect();
+                        let file = file.to_string_lossy();
+                        let ok = status == Status::Ok;
+                        let line = json!({ "file": file, "ok": ok, "error": error, "deviations": deviations });
+                        report.line(line.to_string(), status);
+                    } else if let Some(error) = error {
+                        report.line(format!("{}: {error}", shown(file)), status);
+                    } else if deviations.is_empty() {
+                        report.line("ok", status);
+                    } else {
+                        let file = shown(file);
+                        for odd in &deviations {
+                            report.line(format!("{file}:{}: {odd}", odd.line), status);
+                        }
                     }
-                }
-            })
-        }
-    })
+                })
+            }
+        })
+    };
+    Ok(for_each(&groups, |group| check(&group.files()?)))
 }
 
 pub(crate) fn fingerprint(common: &Common, args: &FingerprintArgs) -> Result {
@@ -74,10 +80,6 @@ pub(crate) fn fingerprint(common: &Common, args: &FingerprintArgs) -> Result {
     let written = info.fingerprint().write_to(&mut stdout).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::writing(Path::new("-"), &error))?;
     Ok(Status::Ok)
-}
-
-fn files(common: &Common, targets: &[std::ffi::OsString]) -> Result<Vec<PathBuf>> {
-    Ok(Group::all(common, targets)?.into_iter().flat_map(|group| group.files).collect())
 }
 
 /// Reads each file, and has `each` report on what was read.
