@@ -20,6 +20,7 @@ mod order;
 mod output;
 mod scan;
 mod sign;
+mod substitution;
 mod terminal;
 mod tour;
 mod verify;

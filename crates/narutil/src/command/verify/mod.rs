@@ -241,7 +241,7 @@ impl Verification<'_> {
     }
 }
 
-/// Whether a narinfo lies where one looks for that of another path. Nix takes it for missing then.
+/// Whether a narinfo lies where one looks for that of another path. Nix copies no such path.
 fn is_misnamed(file: &Path, info: &NarInfo<'_>) -> bool {
     let name = file.file_name().and_then(OsStr::to_str);
     name.and_then(hash_part_of_file_name).is_some_and(|part| part != info.store_path().hash_part())
