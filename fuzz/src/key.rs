@@ -28,11 +28,8 @@ pub fn key(data: &[u8]) {
         }
         Err(error) => assert!(error.to_string().len() < 600, "{error}"),
     }
-    if let Ok(keys) = text.parse::<TrustedKeys>() {
-        for key in keys.iter() {
-            let trusted = keys.get(key.name().as_str()).expect("it is there");
-            assert_eq!(trusted.bytes(), key.bytes());
-        }
-        assert!(keys.iter().count() <= text.split_ascii_whitespace().count());
+    let keys: TrustedKeys = text.lines().filter_map(|line| PublicKey::parse(line).ok()).collect();
+    for key in &keys {
+        assert_eq!(keys.get(key.name().as_str()), Some(key));
     }
 }

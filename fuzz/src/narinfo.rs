@@ -52,8 +52,7 @@ fn deviations(info: &NarInfo<'_>) -> BTreeSet<DeviationKind> {
     let lines: Vec<&str> = info.as_str().lines().collect();
     for deviation in &deviations {
         let line = lines.get(deviation.line - 1).expect("a line of the text");
-        let is_missing =
-            matches!(deviation.kind, DeviationKind::MissingCompression | DeviationKind::MissingReferences);
+        let is_missing = matches!(deviation.kind, DeviationKind::MissingCompression | DeviationKind::MissingReferences);
         assert!(is_missing || line.starts_with(deviation.field), "{deviation:?}");
     }
     assert!(deviations.is_sorted_by_key(|deviation| deviation.line));
@@ -183,7 +182,7 @@ pub fn edit(data: &[u8]) {
     let edited = changes.iter().fold(info.edit(), |edit, change| change.apply(edit)).finish();
     let is_refused = |url: &str| url.chars().any(char::is_control);
     let urls = || changes.iter().filter_map(|change| if let Change::Url(url) = change { Some(*url) } else { None });
-    let refused = urls().any(is_refused) || urls().last() == Some("");
+    let refused = urls().any(is_refused) || urls().next_back() == Some("");
     assert_eq!(edited.is_err(), refused, "{edited:?}");
     let Ok(edited) = edited else { return };
     assert_eq!(NarInfo::parse(edited.as_str().as_bytes(), &store_dir), Ok(edited.as_ref()));

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use conformance::{Nix, TreeNode, nixes};
-use nixcache::hash::{Format, Hash};
+use conformance::{Nix, nixes};
 use nixcache::path_info::{JsonVersion, PathInfo, PathInfos};
 use nixcache::store_path::StoreDir;
 
@@ -33,7 +32,8 @@ fn fill(nix: &Nix, folder: &Path) -> Vec<String> {
     paths.push(run(nix, "nix-instantiate", &["-E", derivation]));
     let deriver = paths.last().unwrap().clone();
     paths.push(run(nix, "nix-store", &["-q", "--references", &deriver]));
-    paths.push(add_input_addressed(nix, &tree, &deriver));
+    nix.add_built(INPUT, format!("{INPUT} {tree}").as_bytes(), &[INPUT, &tree], &deriver);
+    paths.push(INPUT.to_owned());
 
     // Names that sort otherwise with the colon after them, and many keys of one name, so that bytes sort otherwise than
     // their base64.
@@ -45,19 +45,6 @@ fn fill(nix: &Nix, folder: &Path) -> Vec<String> {
         run(nix, "nix", &["store", sign, "-k", secret, INPUT]);
     }
     paths
-}
-
-/// A path that refers to itself and another, with a deriver: what a builder would leave behind.
-fn add_input_addressed(nix: &Nix, reference: &str, deriver: &str) -> String {
-    let contents = format!("{INPUT} {reference}").into_bytes();
-    let physical = nix.physical_store().join(Path::new(INPUT).file_name().unwrap());
-    fs::write(&physical, &contents).unwrap();
-    let nar = TreeNode::File { executable: false, contents }.to_nar();
-    let hash = Hash::sha256(&nar);
-    let hash = hash.display_digest(Format::Base16);
-    let registration = format!("{INPUT}\n{hash}\n{}\n{deriver}\n2\n{INPUT}\n{reference}\n", nar.len());
-    nix.run("nix-store", ["--load-db"], registration.as_bytes()).unwrap();
-    INPUT.to_owned()
 }
 
 /// The forms in which a version of Nix prints, and how it is asked for each.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -48,13 +48,23 @@ impl Output {
         if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
             return Ok(stream(File::options().write(true).open(path).map_err(fail)?));
         }
-        let mode = existing.map_or(0o666, |existing| existing.permissions().mode() & 0o777);
+        let mode = existing.as_ref().map_or(0o666, |existing| existing.permissions().mode() & 0o777);
         let target = behind_links(path);
         let temporary = tempfile::Builder::new()
             .prefix(".narutil-")
             .suffix(".tmp")
             .make_in(directory(&target), |path| File::options().write(true).create_new(true).mode(mode).open(path))
             .map_err(fail)?;
+        if let Some(existing) = existing {
+            let file = temporary.as_file();
+            let own = file.metadata().map_err(fail)?;
+            if (own.uid(), own.gid()) != (existing.uid(), existing.gid()) {
+                // Only root can, who often does it for the user of a web server.
+                let _ = fchown(file, Some(existing.uid()), Some(existing.gid()));
+            }
+            // Whatever the umask.
+            file.set_permissions(fs::Permissions::from_mode(mode)).map_err(fail)?;
+        }
         Ok(Self { name: path.to_owned(), sink: Sink::File { temporary, path: target } })
     }
 
@@ -117,7 +127,7 @@ pub(crate) fn is_standard(path: &Path) -> bool {
 }
 
 /// Where writing to `path` ends up, so that what links point to is replaced, not a link. It need not exist.
-fn behind_links(path: &Path) -> PathBuf {
+pub(crate) fn behind_links(path: &Path) -> PathBuf {
     const LINKS: usize = 40; // as many as Linux follows
     let mut path = path.to_owned();
     for _ in 0..LINKS {

@@ -2,6 +2,7 @@
 //!
 //! This is the one place that knows where narinfos come from.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -24,28 +25,34 @@ use crate::progress::Progress;
 pub(crate) struct Group {
     /// Where they are, and their NARs too; none for standard input.
     pub(crate) directory: Option<PathBuf>,
-    /// Their files, in a stable order.
-    pub(crate) files: Vec<PathBuf>,
+    /// Their files; none stands for all that the directory holds.
+    selected: Option<Vec<PathBuf>>,
+    /// Whether they were asked for by path, so that each has to be about the path that its file is named after.
+    pub(crate) by_path: bool,
 }
 
 impl Group {
     /// What the arguments name: narinfos, directories of them, each perhaps followed by hash parts or store paths that
-    /// select from it, and `-`.
+    /// select from it, and `-`. What is not there is found out when it is read.
     pub(crate) fn all(common: &Common, arguments: &[OsString]) -> Result<Vec<Self>> {
         let store_dir = common.store_dir()?;
         let mut groups: Vec<Self> = Vec::new();
         let mut arguments = arguments.iter().map(Path::new).peekable();
         while let Some(argument) = arguments.next() {
             if is_standard(argument) {
-                groups.push(Self { directory: None, files: vec![argument.to_owned()] });
+                groups.push(Self { directory: None, selected: Some(vec![argument.to_owned()]), by_path: false });
                 continue;
             }
-            let metadata = argument.metadata().map_err(|error| Failure::failed(argument, error))?;
-            if !metadata.is_dir() {
+            if !argument.is_dir() {
                 let parent = directory(argument).to_owned();
                 match groups.last_mut() {
-                    Some(last) if last.directory.as_deref() == Some(&parent) => last.files.push(argument.to_owned()),
-                    _ => groups.push(Self { directory: Some(parent), files: vec![argument.to_owned()] }),
+                    Some(Self { directory: Some(last), selected: Some(files), by_path: false }) if *last == parent => {
+                        files.push(argument.to_owned());
+                    }
+                    _ => {
+                        let selected = Some(vec![argument.to_owned()]);
+                        groups.push(Self { directory: Some(parent), selected, by_path: false });
+                    }
                 }
                 continue;
             }
@@ -54,10 +61,18 @@ impl Group {
                 selected.push(argument.join(file_name(part)));
                 arguments.next();
             }
-            let files = if selected.is_empty() { list(argument)? } else { selected };
-            groups.push(Self { directory: Some(argument.to_owned()), files });
+            let by_path = !selected.is_empty();
+            groups.push(Self { directory: Some(argument.to_owned()), selected: by_path.then_some(selected), by_path });
         }
         Ok(groups)
+    }
+
+    /// The files, in a stable order.
+    pub(crate) fn files(&self) -> Result<Cow<'_, [PathBuf]>> {
+        match (&self.selected, &self.directory) {
+            (None, Some(directory)) => Ok(list(directory)?.into()),
+            (selected, _) => Ok(selected.as_deref().unwrap_or_default().into()),
+        }
     }
 
     /// The hash parts of all paths that the directory has narinfos of.

@@ -47,13 +47,13 @@ fn odd(canonical: &str) -> String {
         if line.starts_with("References: ") {
             *line = format!("References:  {}  ", reversed.join("  "));
         } else if line.starts_with("Compression: ") {
-            *line = "Compression: snappy".to_owned();
+            "Compression: snappy".clone_into(line);
         } else if let Some(size) = line.strip_prefix("NarSize: ") {
             *line = format!("NarSize: 00{size}");
         } else if line.starts_with("NarHash: ") {
             *line = format!("NarHash: {}", Hash::sha256(b"nar").display(nixcache::hash::Format::Sri));
         } else if line.starts_with("FileSize: ") {
-            *line = "FileSize: 0".to_owned();
+            "FileSize: 0".clone_into(line);
         }
     }
     lines.extend(["System: x86_64-linux".to_owned(), "CA: ".to_owned(), "Sig: nonsense".to_owned()]);

@@ -1,6 +1,6 @@
 //! `narutil key`
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -20,14 +20,19 @@ pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
     }
     let key = SecretKey::generate(name).map_err(|error| Failure::failed(Path::new("key"), error))?;
     let public = key.public_key().to_string();
-    if let Some(path) = args.public.as_deref().filter(|path| !is_standard(path)) {
-        create(path, &public, 0o644)?;
-    }
     let secret = key.to_text();
-    if !is_standard(&args.output) {
+    let secret_is_shown = is_standard(&args.output);
+    if !secret_is_shown {
         create(&args.output, &secret, 0o600)?;
     }
-    let secret_is_shown = is_standard(&args.output);
+    if let Some(path) = args.public.as_deref().filter(|path| !is_standard(path)) {
+        create(path, &public, 0o644).inspect_err(|_| {
+            if !secret_is_shown {
+                // What was not there before is not left behind; that it cannot be removed is no news beside the failure.
+                let _ = fs::remove_file(&args.output);
+            }
+        })?;
+    }
     if common.json {
         let mut keys = json!({ "publicKey": public });
         if secret_is_shown {

@@ -1,16 +1,17 @@
 //! `narutil narinfo`
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use nixcache::narinfo::{Deviation, NarInfo, NixAccepts};
+use nixcache::narinfo::{self, Deviation, NarInfo, NixAccepts};
 use nixcache::path_info::{JsonVersion, PathInfo, PathInfos};
 use nixcache::store_path::{StoreDir, StorePathRef};
 use serde_json::{Value, json};
 
 use crate::cli::{CheckNarinfoArgs, Common, FingerprintArgs, ShowArgs};
-use crate::failure::{Failure, Result, Status};
+use crate::failure::{Failure, Result, Status, for_each};
 use crate::output::shown;
 use crate::target::{self, Group, Report, report_on};
 
@@ -19,48 +20,37 @@ const CHUNK: usize = 256;
 
 pub(crate) fn show(common: &Common, args: &ShowArgs) -> Result {
     let store_dir = common.store_dir()?;
-    let files = files(common, &args.targets)?;
-    report_on(common, "reading", &files, CHUNK, || {
-        |files: &[PathBuf]| {
-            on_each(files, &store_dir, |report, file, info| match info {
-                Ok(info) if common.json => report.line(to_json(&info, &store_dir).to_string(), Status::Ok),
-                Ok(info) => report.line(fields(&info), Status::Ok),
-                Err(error) => report.failure(Failure::bad(file, error)),
-            })
-        }
+    on_each(common, &args.targets, "reading", |report, file, info| match info {
+        Ok(info) if common.json => report.line(to_json(&info, &store_dir).to_string(), Status::Ok),
+        Ok(info) => report.line(fields(&info), Status::Ok),
+        Err(error) => report.failure(Failure::bad(file, error)),
     })
 }
 
 pub(crate) fn check(common: &Common, args: &CheckNarinfoArgs) -> Result {
-    let store_dir = common.store_dir()?;
-    let files = files(common, &args.targets)?;
-    report_on(common, "checking", &files, CHUNK, || {
-        |files: &[PathBuf]| {
-            on_each(files, &store_dir, |report, file, info| {
-                let error = info.as_ref().err().map(ToString::to_string);
-                let deviations = info.as_ref().map(NarInfo::deviations).unwrap_or_default();
-                let status = match &error {
-                    Some(_) => Status::Bad,
-                    None if args.strict && !deviations.is_empty() => Status::Bad,
-                    None => Status::Ok,
-                };
-                if common.json {
-                    let deviations: Vec<Value> = deviations.iter().map(deviation).collect();
-                    let file = file.to_string_lossy();
-                    let ok = status == Status::Ok;
-                    let line = json!({ "file": file, "ok": ok, "error": error, "deviations": deviations });
-                    report.line(line.to_string(), status);
-                } else if let Some(error) = error {
-                    report.line(format!("{}: {error}", shown(file)), status);
-                } else if deviations.is_empty() {
-                    report.line("ok", status);
-                } else {
-                    let file = shown(file);
-                    for odd in &deviations {
-                        report.line(format!("{file}:{}: {odd}", odd.line), status);
-                    }
-                }
-            })
+    on_each(common, &args.targets, "checking", |report, file, info| {
+        let error = info.as_ref().err().map(ToString::to_string);
+        let deviations = info.as_ref().map(NarInfo::deviations).unwrap_or_default();
+        let status = match &error {
+            Some(_) => Status::Bad,
+            None if args.strict && !deviations.is_empty() => Status::Bad,
+            None => Status::Ok,
+        };
+        if common.json {
+            let deviations: Vec<Value> = deviations.iter().map(deviation).collect();
+            let file = file.to_string_lossy();
+            let ok = status == Status::Ok;
+            let line = json!({ "file": file, "ok": ok, "error": error, "deviations": deviations });
+            report.line(line.to_string(), status);
+        } else if let Some(error) = error {
+            report.line(format!("{}: {error}", shown(file)), status);
+        } else if deviations.is_empty() {
+            report.line("ok", status);
+        } else {
+            let file = shown(file);
+            for odd in &deviations {
+                report.line(format!("{file}:{}: {odd}", odd.line), status);
+            }
         }
     })
 }
@@ -75,24 +65,26 @@ pub(crate) fn fingerprint(common: &Common, args: &FingerprintArgs) -> Result {
     Ok(Status::Ok)
 }
 
-fn files(common: &Common, targets: &[std::ffi::OsString]) -> Result<Vec<PathBuf>> {
-    Ok(Group::all(common, targets)?.into_iter().flat_map(|group| group.files).collect())
-}
-
-/// Reads each file, and has `each` report on what was read.
+/// Reads each narinfo, and has `each` report on what was read.
 fn on_each(
-    files: &[PathBuf],
-    store_dir: &StoreDir,
-    mut each: impl FnMut(&mut Report, &Path, std::result::Result<NarInfo<'_>, nixcache::narinfo::Error>),
-) -> Report {
-    let mut report = Report::new();
-    for file in files {
-        match target::read(file) {
-            Ok(text) => each(&mut report, file, NarInfo::parse(&text, store_dir)),
-            Err(error) => report.failure(Failure::failed(file, error)),
+    common: &Common,
+    targets: &[OsString],
+    what: &str,
+    each: impl Fn(&mut Report, &Path, std::result::Result<NarInfo<'_>, narinfo::Error>) + Sync,
+) -> Result {
+    let store_dir = common.store_dir()?;
+    let report = |files: &[PathBuf]| {
+        let mut report = Report::new();
+        for file in files {
+            match target::read(file) {
+                Ok(text) => each(&mut report, file, NarInfo::parse(&text, &store_dir)),
+                Err(error) => report.failure(Failure::failed(file, error)),
+            }
         }
-    }
-    report
+        report
+    };
+    let groups = Group::all(common, targets)?;
+    Ok(for_each(&groups, |group| report_on(common, what, &group.files()?, CHUNK, || report)))
 }
 
 /// A full path.

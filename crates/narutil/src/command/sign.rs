@@ -1,7 +1,9 @@
 //! `narutil sign`
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,8 +16,8 @@ use serde_json::json;
 
 use super::key::read_secret;
 use crate::cli::{Common, SignArgs};
-use crate::failure::{Failure, Result, Status};
-use crate::output::{Output, is_standard, shown};
+use crate::failure::{Failure, Result, Status, for_each};
+use crate::output::{self, Output, behind_links, is_standard, shown};
 use crate::target::{self, Group, Report, report_on};
 
 /// narinfos that a thread takes at once: few, since each waits for the disk.
@@ -23,7 +25,7 @@ const CHUNK: usize = 16;
 
 pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
     let signing = Signing {
-        keys: args.keys.iter().map(|file| read_secret(file)).collect::<Result<_>>()?,
+        keys: read_keys(&args.keys)?,
         remove: &args.remove,
         store_dir: common.store_dir()?,
         dry_run: args.dry_run,
@@ -31,27 +33,43 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
         seen: AtomicUsize::new(0),
         changed: AtomicUsize::new(0),
     };
-    let mut status = Status::Ok;
-    for group in Group::all(common, &args.targets)? {
-        let Some(directory) = &group.directory else {
-            status = status.max(signing.filter()?);
-            continue;
-        };
-        // The narinfos are read under the lock, so that what another run has added is seen.
-        let lock = if args.dry_run { None } else { Some(lock(common, directory)?) };
-        let done = report_on(common, "signing", &group.files, CHUNK, || |files: &[PathBuf]| signing.sign(files))?;
-        status = status.max(done);
-        if lock.is_some() {
+    let status = for_each(&Group::all(common, &args.targets)?, |group| {
+        let Some(directory) = &group.directory else { return signing.filter() };
+        let files = group.files()?;
+        let directories = if args.dry_run { Vec::new() } else { written(directory, &files)? };
+        // The narinfos are read under the locks, so that what another run has added is seen.
+        let locks = directories.iter().map(|directory| lock(common, directory)).collect::<Result<Vec<_>>>()?;
+        let status = report_on(common, "signing", &files, CHUNK, || |files: &[PathBuf]| signing.sign(files))?;
+        for directory in &directories {
             let flushed = File::open(directory).and_then(|directory| directory.sync_all());
             flushed.map_err(|error| Failure::failed(directory, error))?;
         }
-    }
+        drop(locks);
+        Ok(status)
+    });
     let (seen, changed) = (signing.seen.into_inner(), signing.changed.into_inner());
     if !common.quiet && !args.targets.iter().all(|target| is_standard(Path::new(target))) {
         let would = if args.dry_run { "would be " } else { "" };
         eprintln!("{changed} of {seen} narinfos {would}changed");
     }
     Ok(status)
+}
+
+/// Reads secret keys. Two of one name would replace each other's signatures.
+fn read_keys(files: &[PathBuf]) -> Result<Vec<SecretKey>> {
+    let mut keys: Vec<SecretKey> = Vec::with_capacity(files.len());
+    for file in files {
+        let key = read_secret(file)?;
+        match keys.iter().find(|other| other.name() == key.name()) {
+            None => keys.push(key),
+            Some(other) if *other == key => {}
+            Some(_) => {
+                let name = key.name();
+                return Err(Failure::usage(format_args!("{}: there is another key of the name {name}", shown(file))));
+            }
+        }
+    }
+    Ok(keys)
 }
 
 /// What is done to each narinfo.
@@ -159,6 +177,24 @@ impl Signing<'_> {
         output.commit()?;
         Ok(Status::Ok)
     }
+}
+
+/// The directories that are written to when files in one are: it, and those that links in it lead to.
+///
+/// All runs have them in the same order, so that no two of them wait for each other.
+fn written(directory: &Path, files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = BTreeMap::new();
+    let metadata = directory.metadata().map_err(|error| Failure::failed(directory, error))?;
+    found.insert((metadata.dev(), metadata.ino()), directory.to_owned());
+    for file in files.iter().filter(|file| file.is_symlink()) {
+        let target = behind_links(file);
+        let parent = output::directory(&target);
+        // What a link leads to in vain is told when it is read.
+        if let Ok(metadata) = parent.metadata() {
+            found.entry((metadata.dev(), metadata.ino())).or_insert_with(|| parent.to_owned());
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// Waits until no other run changes narinfos in a directory, and keeps others waiting until the file is closed, be it

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use conformance::read_tree;
 
-use crate::narutil::{Scratch, directory, file, narutil};
+use crate::cache::{Key, cache, hash_part, narinfo};
+use crate::narutil::{Scratch, directory, file, narutil, run};
 
 /// Large enough that most of the kills come before the end.
 const SIZE: usize = 48 << 20;
@@ -86,6 +87,44 @@ fn unpack_in_the_middle() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!dest.exists());
+}
+
+/// The narinfos are whole, each with the old text or the new one, and the next run finds its work undone.
+#[test]
+fn sign() {
+    const COUNT: usize = 300;
+    let scratch = Scratch::in_memory();
+    let cache = cache(&scratch, COUNT);
+    let keys = ["new-1", "old-1"].map(|name| Key::new(&scratch, name));
+    let [new, old] = &keys;
+    let texts: Vec<[String; 2]> = (0..COUNT).map(narinfo).map(|text| [old.sign(&text), new.sign(&text)]).collect();
+    let path = |number| cache.join(format!("{}.narinfo", hash_part(number)));
+    let write_old = || texts.iter().enumerate().for_each(|(number, [old, _])| fs::write(path(number), old).unwrap());
+    write_old();
+    let command = || narutil!["sign", "--key", &new.file, "--remove", "old-1", &cache];
+    let half_way = std::cell::Cell::new(0);
+    let check = || {
+        let is_new = |(number, [old, new]): (usize, &[String; 2])| {
+            let text = fs::read_to_string(path(number)).unwrap();
+            assert!(text == *old || text == *new, "{text}");
+            text == *new
+        };
+        let changed = texts.iter().enumerate().filter(|text| is_new(*text)).count();
+        if changed < COUNT {
+            half_way.set(half_way.get() + u32::from(changed > 0));
+            let rest = run(command());
+            assert!(
+                rest.stderr.ends_with(&format!("{} of {COUNT} narinfos changed\n", COUNT - changed)),
+                "{}",
+                rest.stderr
+            );
+            rest.ok();
+            assert!(texts.iter().enumerate().all(is_new));
+        }
+        write_old();
+    };
+    assert!(killed(40, command, check) > 0);
+    assert!(half_way.get() > 0);
 }
 
 fn wait_until(condition: impl Fn() -> bool) {

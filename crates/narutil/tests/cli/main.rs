@@ -5,13 +5,22 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod cache;
 mod compression;
+mod concurrency;
+mod contents;
+mod key;
 mod kill;
 mod memory;
 mod messages;
+mod narinfo;
 mod narutil;
 mod nix;
+mod order;
 mod output;
 mod scan;
+mod sign;
+mod substitution;
 mod terminal;
 mod tour;
+mod verify;

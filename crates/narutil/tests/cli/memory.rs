@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::cache::{Key, add, cache, narinfo};
 use crate::narutil::{Scratch, file, narutil};
 
 /// The file's size, and what a command may take for it.
@@ -43,6 +44,24 @@ fn four_gibibytes_take_64_mebibytes_of_memory() {
     }
 }
 
+/// The names of the narinfos are all that is kept.
+#[test]
+fn twenty_thousand_narinfos_take_40_mebibytes_of_memory_and_huge_ones_no_more_than_100() {
+    let scratch = Scratch::in_memory();
+    let key = Key::new(&scratch, "k-1");
+    let verify = |cache: &Path| narutil!["-j", "2", "verify", "--trusted", key.public(), cache];
+    let cache = cache(&scratch, 20_000);
+    let peak = peak_of(verify(&cache), 1);
+    assert!(peak <= 40 << 20, "{peak} bytes");
+    fs::remove_dir_all(&cache).unwrap();
+
+    // Where many are verified together.
+    let huge = format!("Note: {}\n", "x".repeat(4 << 20));
+    (0..100).for_each(|number| drop(add(&cache, number, &(narinfo(number) + &huge))));
+    let peak = peak_of(verify(&cache), 1);
+    assert!(peak <= 100 << 20, "{peak} bytes");
+}
+
 /// Writes the archive of a file of zeros, which takes no room on the disk.
 fn write_sparse_nar(path: &Path) {
     let empty = file("").to_nar();
@@ -56,7 +75,13 @@ fn write_sparse_nar(path: &Path) {
 }
 
 /// Runs a command that must succeed, and gives the most memory that it had at once, in bytes.
-fn peak(mut command: Command) -> u64 {
+fn peak(command: Command) -> u64 {
+    peak_of(command, 0)
+}
+
+/// [`peak`] of a command that must end with this status.
+pub(crate) fn peak_of(mut command: Command, status: i32) -> u64 {
+    let expected = status;
     // Some are too fast to be seen at all at the first attempt.
     for _ in 0..100 {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -70,7 +95,7 @@ fn peak(mut command: Command) -> u64 {
             }
             std::thread::sleep(Duration::from_micros(if peak == 0 { 50 } else { 1000 }));
         };
-        assert!(ended.success(), "{command:?}: {ended}");
+        assert_eq!(ended.code(), Some(expected), "{command:?}");
         if peak > 0 {
             return peak;
         }

@@ -83,7 +83,16 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        let scratch = Self { directory: tempfile::tempdir().unwrap() };
+        Self::of(tempfile::tempdir().unwrap())
+    }
+
+    /// One in memory where that is possible, for many small files: a disk takes long to have each of them safe.
+    pub(crate) fn in_memory() -> Self {
+        Self::of(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn of(directory: TempDir) -> Self {
+        let scratch = Self { directory };
         write_tree(&sample(), &scratch.path("tree")).unwrap();
         scratch
     }

@@ -96,7 +96,7 @@ deviations! {
     EmptyContentAddress = "empty-content-address", Yes, "is empty, which means that there is none";
     /// A `Sig` that is not a key name, a colon and 64 bytes in base64.
     MalformedSignature = "malformed-signature", OnlyOlder,
-        "not a key name and an ed25519 signature in base64; it never verifies, the others still count (current Nix refuses the file)";
+        "not a key name and an ed25519 signature in padded base64; it never verifies, the others still count (current Nix refuses the file, unless it is only the padding)";
     /// Signatures are not in ascending order.
     UnsortedSignatures = "unsorted-signatures", Yes, "not sorted; the order has no meaning";
     /// A signature occurs twice.

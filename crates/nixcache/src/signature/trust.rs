@@ -88,11 +88,6 @@ impl Policy {
         self
     }
 
-    /// Whether a signature of this standing counts.
-    pub fn counts(&self, standing: Standing) -> bool {
-        standing == Standing::Holds || (self.as_written && standing == Standing::HoldsAsWritten)
-    }
-
     /// The trusted keys.
     pub fn keys(&self) -> &TrustedKeys {
         &self.keys
@@ -119,6 +114,7 @@ pub enum Standing {
 #[derive(Clone, Debug)]
 pub struct Verdict<'a> {
     signatures: SmallVec<[(&'a str, Standing); 2]>,
+    counts_as_written: bool,
     is_content_addressed: bool,
     is_valid: bool,
 }
@@ -137,6 +133,20 @@ impl<'a> Verdict<'a> {
     /// The signatures in the order of the narinfo: the key name, or the whole text of one that is malformed.
     pub fn signatures(&self) -> &[(&'a str, Standing)] {
         &self.signatures
+    }
+
+    /// The names of the keys that count by the policy, each once, in the order of the narinfo.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> + '_ {
+        let counting = self.signatures.iter().enumerate().filter(|(_, (_, standing))| self.counts(*standing));
+        counting.map(|(index, (name, _))| (index, *name)).filter_map(|(index, name)| {
+            let is_new = |(other, standing): &(&str, Standing)| *other != name || !self.counts(*standing);
+            self.signatures[..index].iter().all(is_new).then_some(name)
+        })
+    }
+
+    /// Whether a signature of this standing counts by the policy.
+    pub fn counts(&self, standing: Standing) -> bool {
+        standing == Standing::Holds || (self.counts_as_written && standing == Standing::HoldsAsWritten)
     }
 }
 
@@ -217,16 +227,16 @@ impl<'p> Verifier<'p> {
                 }
             }
         }
-        let counts = |standing| self.policy.counts(standing);
-        // A key that signed twice counts once.
-        let different = signatures.iter().enumerate().filter(|(index, (name, standing))| {
-            let earlier = &signatures[..*index];
-            counts(*standing) && !earlier.iter().any(|(other, standing)| other == name && counts(*standing))
-        });
-        let enough = different.count() >= *required;
         let is_content_addressed = info.content_address().is_some()
             && StoreDir::new(info.store_dir()).is_ok_and(|store_dir| info.is_content_addressed(&store_dir));
-        Verdict { signatures, is_content_addressed, is_valid: enough || is_content_addressed }
+        let mut verdict = Verdict {
+            signatures,
+            counts_as_written: self.policy.as_written,
+            is_content_addressed,
+            is_valid: is_content_addressed,
+        };
+        verdict.is_valid |= verdict.keys().count() >= *required;
+        verdict
     }
 }
 

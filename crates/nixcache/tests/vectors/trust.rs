@@ -33,12 +33,12 @@ fn real_narinfos_verify_alone_and_together_on_any_number_of_threads() {
         texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect();
     assert!(infos.len() >= 200, "only {} narinfos found", infos.len());
 
-    let policy = Policy::new(NIXOS.parse().unwrap());
+    let policy = Policy::new(TrustedKeys::from_iter([PublicKey::parse(NIXOS).unwrap()]));
     let mut verifier = Verifier::new(&policy);
     let alone: Vec<Verdict<'_>> = infos.iter().map(|info| verifier.verify(info)).collect();
     for (verdict, info) in alone.iter().zip(&infos) {
         assert!(verdict.is_valid(), "{info}");
-        assert!(verdict.holding().eq(["cache.nixos.org-1"]), "{info}");
+        assert!(verdict.keys().eq(["cache.nixos.org-1"]), "{info}");
     }
     let alone: Vec<_> = alone.iter().map(all).collect();
     for threads in [1, 2, 7] {
@@ -108,7 +108,7 @@ fn every_fingerprint_is_as_decided() {
                     assert_eq!(info.fingerprint().to_string(), value("sorted"), "{}", case["id"]);
                     assert_eq!(info.fingerprint().as_written().to_string(), value("as written"), "{}", case["id"]);
                     // cache.nixos.org once signed it so.
-                    let policy = Policy::new(NIXOS.parse().unwrap());
+                    let policy = Policy::new(TrustedKeys::from_iter([PublicKey::parse(NIXOS).unwrap()]));
                     let verdict = Verifier::new(&policy).verify(&info);
                     assert_eq!(verdict.signatures(), [("cache.nixos.org-1", Standing::HoldsAsWritten)]);
                     assert!(!verdict.is_valid());

@@ -40,10 +40,11 @@ impl From<String> for Fault {
 
 impl Contents {
     pub(super) fn new(common: &Common, group: &Group) -> Result<Self> {
-        let Some(directory) = group.directory.clone() else {
-            return Err(Failure::usage("--contents cannot be checked for a narinfo from standard input"));
-        };
-        let known: Vec<String> = group.hash_parts()?.iter().map(ToString::to_string).collect();
+        // What comes from standard input has none, and is refused before.
+        let directory = group.directory.clone().unwrap_or_default();
+        let mut known: Vec<String> = group.hash_parts()?.iter().map(ToString::to_string).collect();
+        // A directory has no order of its own.
+        known.sort_unstable();
         let candidates = Candidates::new(&known).map_err(|error| Failure::failed(&directory, error))?;
         Ok(Self { directory, limits: common.limits(), known, candidates })
     }

@@ -3,22 +3,30 @@
 mod contents;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use nixcache::narinfo::NarInfo;
+use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
 use nixcache::signature::{Policy, PublicKey, Standing, TrustedKeys, Verdict, Verifier};
 use nixcache::store_path::StoreDir;
 use serde_json::{Value, json};
 
 use self::contents::Contents;
 use crate::cli::{Common, VerifyArgs};
-use crate::failure::{Failure, Result, Status};
+use crate::failure::{Failure, Result, Status, for_each};
 use crate::input::lines;
 use crate::output::{is_standard, shown};
 use crate::target::{self, Group, Report, report_on};
 
 /// narinfos that a thread takes at once: as many as are verified together, or one if its NAR is read, too.
 const CHUNK: usize = 4096;
+
+/// Bytes of narinfos that are verified together, about: only hostile ones are so long that these are fewer than a chunk.
+const TOGETHER: usize = 16 << 20;
+
+/// Signatures that a reason goes into, and characters of their key names: a narinfo may have thousands.
+const FAULTS: usize = 8;
+const NAME_LEN: usize = 72;
 
 pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
     let mut keys = TrustedKeys::default();
@@ -27,26 +35,28 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
     }
     let store_dir = common.store_dir()?;
     let policy = Policy::new(keys).require(args.require.get()).as_written(args.as_written);
-    let mut status = Status::Ok;
-    for group in Group::all(common, &args.targets)? {
-        let contents = if args.contents { Some(Contents::new(common, &group)?) } else { None };
+    let groups = Group::all(common, &args.targets)?;
+    if args.contents && groups.iter().any(|group| group.directory.is_none()) {
+        return Err(Failure::usage("--contents cannot be checked for a narinfo from standard input"));
+    }
+    Ok(for_each(&groups, |group| {
+        let files = group.files()?;
+        let contents = if args.contents { Some(Contents::new(common, group)?) } else { None };
         let threads = common.threads().get();
         // A short list is spread over the threads, too.
-        let chunk = if args.contents { 1 } else { group.files.len().div_ceil(threads).clamp(1, CHUNK) };
-        let verified = report_on(common, "verifying", &group.files, chunk, || {
+        let chunk = if args.contents { 1 } else { files.len().div_ceil(threads).clamp(1, CHUNK) };
+        report_on(common, "verifying", &files, chunk, || {
             let mut verification = Verification {
                 json: common.json,
                 store_dir: &store_dir,
-                policy: &policy,
                 verifier: Verifier::new(&policy),
                 contents: contents.as_ref(),
+                by_path: group.by_path,
                 required: args.require.get(),
             };
             move |files: &[PathBuf]| verification.verify(files)
-        })?;
-        status = status.max(verified);
-    }
-    Ok(status)
+        })
+    }))
 }
 
 /// Adds a key, or the keys in a file.
@@ -71,32 +81,46 @@ fn trust(keys: &mut TrustedKeys, argument: &OsString) -> Result<()> {
 struct Verification<'a> {
     json: bool,
     store_dir: &'a StoreDir,
-    policy: &'a Policy,
     verifier: Verifier<'a>,
     contents: Option<&'a Contents>,
+    by_path: bool,
     required: usize,
 }
 
 impl Verification<'_> {
-    fn verify(&mut self, files: &[PathBuf]) -> Report {
-        let texts: Vec<_> = files.iter().map(|file| target::read(file)).collect();
+    fn verify(&mut self, mut files: &[PathBuf]) -> Report {
+        let mut report = Report::new();
+        while !files.is_empty() {
+            let mut size = 0;
+            let few = files.iter().map_while(|file| {
+                let text = (size < TOGETHER).then(|| target::read(file))?;
+                size += text.as_ref().map_or(0, Vec::len);
+                Some(text)
+            });
+            let texts: Vec<_> = few.collect();
+            let (read, rest) = files.split_at(texts.len());
+            self.verify_texts(&mut report, read, &texts);
+            files = rest;
+        }
+        report
+    }
+
+    fn verify_texts(&mut self, report: &mut Report, files: &[PathBuf], texts: &[io::Result<Vec<u8>>]) {
         let infos = texts.iter().map(|text| text.as_ref().map(|text| NarInfo::parse(text, self.store_dir)));
         let infos: Vec<_> = infos.collect();
         let valid: Vec<NarInfo<'_>> = infos.iter().flatten().flatten().copied().collect();
         let mut verdicts = self.verifier.verify_all(&valid).into_iter();
-        let mut report = Report::new();
         for (file, info) in files.iter().zip(&infos) {
             match info {
                 Ok(Ok(info)) => {
                     // As many as there are valid ones.
                     let Some(verdict) = verdicts.next() else { continue };
-                    self.judge(&mut report, file, info, &verdict);
+                    self.judge(report, file, info, &verdict);
                 }
-                Ok(Err(error)) => self.unreadable(&mut report, file, error),
+                Ok(Err(error)) => self.unreadable(report, file, error),
                 Err(error) => report.failure(Failure::failed(file, error)),
             }
         }
-        report
     }
 
     fn unreadable(&self, report: &mut Report, file: &Path, error: &nixcache::narinfo::Error) {
@@ -115,7 +139,12 @@ impl Verification<'_> {
 
     fn judge(&self, report: &mut Report, file: &Path, info: &NarInfo<'_>, verdict: &Verdict<'_>) {
         let path = format!("{}/{}", info.store_dir(), info.store_path());
-        let mut reason = (!verdict.is_valid()).then(|| self.reason(info, verdict));
+        let asked_for = file.file_name().and_then(|name| hash_part_of_file_name(name.to_str()?));
+        let mut reason = if self.by_path && asked_for != Some(info.store_path().hash_part()) {
+            Some("the narinfo is about another path than the one asked for".to_owned())
+        } else {
+            (!verdict.is_valid()).then(|| self.reason(info, verdict))
+        };
         let mut undeclared = Vec::new();
         if let (None, Some(contents)) = (&reason, self.contents) {
             match contents.check(info) {
@@ -147,7 +176,7 @@ impl Verification<'_> {
         let line = if let Some(reason) = reason {
             format!("bad  {path}  {reason}")
         } else {
-            let names = self.counted(verdict);
+            let names = verdict.keys().collect::<Vec<_>>();
             let address = info.content_address().filter(|_| names.is_empty()).map(|address| format!("ca:{address}"));
             let path = [path.as_str()];
             let columns = path.into_iter().chain(names).chain(address.as_deref());
@@ -156,21 +185,26 @@ impl Verification<'_> {
         report.line(line, status);
     }
 
-    /// The names of the keys that count, each once.
-    fn counted<'v>(&self, verdict: &'v Verdict<'_>) -> Vec<&'v str> {
-        let mut names = Vec::new();
-        for (name, standing) in verdict.signatures() {
-            if self.policy.counts(*standing) && !names.contains(name) {
-                names.push(*name);
+    /// Why a signature does not count, if it does not.
+    fn fault(verdict: &Verdict<'_>, name: &str, standing: Standing) -> Option<String> {
+        let name: String = name.escape_debug().take(NAME_LEN).collect();
+        Some(match standing {
+            Standing::Fails => format!("the signature by {name} does not verify"),
+            Standing::HoldsAsWritten if !verdict.counts(standing) => {
+                format!(
+                    "the signature by {name} holds only over references in the order of the file (see --as-written)"
+                )
             }
-        }
-        names
+            Standing::Unknown => format!("{name} is not trusted"),
+            Standing::Malformed => "a signature is malformed".to_owned(),
+            _ => return None,
+        })
     }
 
     /// Why a verdict is that the narinfo is not valid.
     fn reason(&self, info: &NarInfo<'_>, verdict: &Verdict<'_>) -> String {
         let mut reasons = Vec::new();
-        let holding = self.counted(verdict);
+        let holding = verdict.keys().collect::<Vec<_>>();
         if holding.is_empty() {
             reasons.push("no valid signature by a trusted key".to_owned());
         } else {
@@ -181,19 +215,12 @@ impl Verification<'_> {
                 holding.join(", ")
             ));
         }
-        for (name, standing) in verdict.signatures() {
-            let name = name.escape_debug();
-            reasons.push(match standing {
-                Standing::Fails => format!("the signature by {name} does not verify"),
-                Standing::HoldsAsWritten if !self.policy.counts(*standing) => {
-                    format!(
-                        "the signature by {name} holds only over references in the order of the file (see --as-written)"
-                    )
-                }
-                Standing::Unknown => format!("{name} is not trusted"),
-                Standing::Malformed => "a signature is malformed".to_owned(),
-                _ => continue,
-            });
+        let mut faults =
+            verdict.signatures().iter().filter_map(|(name, standing)| Self::fault(verdict, name, *standing));
+        reasons.extend(faults.by_ref().take(FAULTS));
+        match faults.count() {
+            0 => {}
+            more => reasons.push(format!("and {more} more")),
         }
         if info.signatures().len() == 0 {
             reasons.push("it has no signature".to_owned());

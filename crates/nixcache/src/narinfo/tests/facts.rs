@@ -88,7 +88,7 @@ impl Facts {
 
     /// The text that Nix writes.
     pub(crate) fn text(&self) -> String {
-        self.lines().iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+        self.lines().iter().fold(String::new(), |text, (name, value)| text + name + ": " + value + "\n")
     }
 
     /// The text that Nix signs.
@@ -104,7 +104,10 @@ impl Facts {
         let found = [
             (DeviationKind::UnknownCompression, !known.split(' ').any(|name| name == self.compression)),
             (DeviationKind::HashForm, self.file_hash.is_some_and(|hash| hash.algorithm() != Algorithm::Sha256)),
-            (DeviationKind::DeriverNotDerivation, self.deriver.as_ref().is_some_and(|path| !path.ends_with(".drv"))),
+            (
+                DeviationKind::DeriverNotDerivation,
+                self.deriver.as_ref().is_some_and(|path| !path.as_bytes().ends_with(b".drv")),
+            ),
             (
                 DeviationKind::MalformedSignature,
                 self.signatures.iter().any(|signature| SignatureRef::parse(signature).is_err()),

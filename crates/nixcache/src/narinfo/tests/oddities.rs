@@ -47,7 +47,8 @@ impl Oddities {
             facts.lines().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         self.spellings(&mut facts, &mut lines);
         self.orders(&mut lines);
-        let mut text: String = lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        let mut text: String =
+            lines.iter().fold(String::new(), |text, (name, value)| text + name + ": " + value + "\n");
         if self.does(DeviationKind::MissingFinalNewline, true) {
             text.pop();
         }
@@ -111,12 +112,11 @@ impl Oddities {
         }
         if self.does(DeviationKind::UnknownDeriver, true) {
             self.kinds.remove(&DeviationKind::DeriverNotDerivation);
-            match value(lines, Field::Deriver) {
-                Some(place) => lines[place].1 = "unknown-deriver".into(),
-                None => {
-                    let references = value(lines, Field::References).unwrap();
-                    lines.insert(references + 1, ("Deriver".into(), "unknown-deriver".into()));
-                }
+            if let Some(place) = value(lines, Field::Deriver) {
+                lines[place].1 = "unknown-deriver".into();
+            } else {
+                let references = value(lines, Field::References).unwrap();
+                lines.insert(references + 1, ("Deriver".into(), "unknown-deriver".into()));
             }
             facts.deriver = None;
         }
