@@ -81,7 +81,9 @@ impl Facts {
         lines.push(("NarSize", self.nar_size.to_string()));
         lines.push(("References", references.join(" ")));
         lines.extend(self.deriver.clone().map(|path| ("Deriver", path)));
-        lines.extend(self.signatures.iter().map(|signature| ("Sig", signature.clone())));
+        let mut signatures: Vec<String> = self.signatures.iter().cloned().collect();
+        signatures.sort_by_cached_key(|text| by_name_and_bytes(text));
+        lines.extend(signatures.into_iter().map(|signature| ("Sig", signature)));
         lines.extend(self.content_address.map(|address| ("CA", address.to_string())));
         lines
     }
@@ -204,4 +206,10 @@ pub(crate) fn any_facts() -> impl Strategy<Value = Facts> {
             content_address,
         }
     })
+}
+
+/// What current Nix sorts signatures by. Malformed ones, which it does not have, come first among those of a name.
+pub(crate) fn by_name_and_bytes(signature: &str) -> (String, Option<[u8; 64]>, String) {
+    let name = signature.split(':').next().unwrap().to_owned();
+    (name, SignatureRef::parse(signature).ok().map(|signature| *signature.bytes()), signature.to_owned())
 }

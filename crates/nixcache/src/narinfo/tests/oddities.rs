@@ -6,7 +6,7 @@ use proptest::sample::Index;
 use crate::hash::{Algorithm, Format, Hash};
 use crate::narinfo::{DeviationKind, Field};
 
-use super::facts::{Facts, any_facts};
+use super::facts::{Facts, any_facts, by_name_and_bytes};
 
 /// A narinfo that is not what Nix would have written, what it says, and everything that is odd about it.
 #[derive(Clone, Debug)]
@@ -177,10 +177,11 @@ impl Oddities {
             self.kinds.extend(is_spaced.then_some(DeviationKind::ReferenceSpacing));
         }
         let signatures: Vec<&str> = lines.iter().filter(|line| line.0 == "Sig").map(|line| line.1.as_str()).collect();
-        for pair in signatures.windows(2) {
-            self.kinds.extend((pair[0] > pair[1]).then_some(DeviationKind::UnsortedSignatures));
-            self.kinds.extend((pair[0] == pair[1]).then_some(DeviationKind::DuplicateSignatures));
-        }
+        // Nix 2.8 sorts by whole lines.
+        let is_sorted = signatures.is_sorted() || signatures.is_sorted_by_key(|text| by_name_and_bytes(text));
+        let has_duplicates = signatures.windows(2).any(|pair| pair[0] == pair[1]);
+        self.kinds.extend((!is_sorted).then_some(DeviationKind::UnsortedSignatures));
+        self.kinds.extend(has_duplicates.then_some(DeviationKind::DuplicateSignatures));
         let place = |line: &(String, String)| Field::ALL.iter().position(|field| field.name() == line.0).unwrap();
         self.kinds.extend((!lines.is_sorted_by_key(place)).then_some(DeviationKind::FieldOrder));
         if self.does(DeviationKind::UnknownField, true) {
