@@ -7,6 +7,8 @@
 //! `NIXCACHE_BENCH_SCALE` gives the size of the trees in percent, 100 by default. At 1 everything is over in seconds,
 //! which shows that it works, but says little about speed.
 
+pub mod package_set;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -117,7 +119,8 @@ fn scale() -> usize {
     scale.map_or(100, |scale| scale.parse().expect("NIXCACHE_BENCH_SCALE is a whole number of percent"))
 }
 
-fn scaled(full: usize) -> usize {
+/// A size in proportion to `NIXCACHE_BENCH_SCALE`.
+pub fn scaled(full: usize) -> usize {
     (full * scale()).div_ceil(100)
 }
 

@@ -9,12 +9,14 @@
 //! | [`signature`] | keys, signatures, fingerprints, trusted keys and policies, verification one by one and in batches |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
 //! | [`path_info`] | what is known of a store path; path infos as JSON, in all versions |
+//! | [`closure`] | which path refers to which: closures, referrers, order, sizes, what caches lack, upload plans |
 //! | `realisation` | which path a content-addressed derivation's output became: build traces and the older form |
 //! | `json` | why a JSON document was refused, and where |
 //!
 //! Formats know nothing of files, files know nothing of networks. Nothing here needs an async runtime, uses
 //! `unsafe`, or allocates by a length that the input merely claims.
 
+pub mod closure;
 pub mod compression;
 pub mod hash;
 #[cfg(feature = "json")]

@@ -69,12 +69,20 @@ impl HashPart {
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
     }
+
+    /// The number that the text is, its upper part first: what decides the order, in one or two comparisons.
+    #[inline]
+    fn key(&self) -> (u128, u32) {
+        let [a, b, c, d, upper @ ..] = self.0;
+        (u128::from_le_bytes(upper), u32::from_le_bytes([a, b, c, d]))
+    }
 }
 
 /// The text's most significant digits come from the last byte.
 impl Ord for HashPart {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.iter().rev().cmp(other.0.iter().rev())
+        self.key().cmp(&other.key())
     }
 }
 
