@@ -8,6 +8,7 @@
 //! | [`narinfo`] | narinfos: reading, deviations, writing, editing in place; `nix-cache-info` |
 //! | [`signature`] | keys, signatures, fingerprints, trusted keys and policies, verification one by one and in batches |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
+//! | [`closure`] | a closure as a page to look at |
 //! | [`path_info`] | what is known of a store path; path infos as JSON, in all versions |
 //! | `realisation` | which path a content-addressed derivation's output became: build traces and the older form |
 //! | `json` | why a JSON document was refused, and where |
@@ -15,6 +16,7 @@
 //! Formats know nothing of files, files know nothing of networks. Nothing here needs an async runtime, uses
 //! `unsafe`, or allocates by a length that the input merely claims.
 
+pub mod closure;
 pub mod compression;
 pub mod hash;
 #[cfg(feature = "json")]
