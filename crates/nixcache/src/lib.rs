@@ -8,6 +8,7 @@
 //! | [`narinfo`] | narinfos: reading, deviations, writing, editing in place; `nix-cache-info` |
 //! | [`signature`] | keys, signatures, fingerprints, trusted keys and policies, verification one by one and in batches |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
+//! | [`closure`] | a closure as a page to look at |
 //! | [`path_info`] | what is known of a store path; path infos as JSON, in all versions |
 //! | [`closure`] | which path refers to which: closures, referrers, order, sizes, what caches lack, upload plans |
 //! | `realisation` | which path a content-addressed derivation's output became: build traces and the older form |

@@ -13,7 +13,7 @@
 //! A [`Plan`] says in which order to upload the rest. References may run in circles: whatever does not need an order works all the
 //! same, the rest says who is in the circle. Nothing recurses, so that a chain of a million paths is as good as any.
 //!
-//! Nothing here reads files, or asks caches.
+//! A [`page::Page`] shows a closure to people. Nothing here reads files, or asks caches.
 //!
 //! ```
 //! use nixcache::closure::{DifferenceBuilder, GraphBuilder};
@@ -45,6 +45,7 @@ mod error;
 mod interner;
 mod listing;
 mod names;
+pub mod page;
 mod plan;
 mod search;
 mod sizes;
