@@ -109,8 +109,8 @@ impl GraphBuilder {
         let records = self.interner.records();
         let mut by_hash_part: Vec<(u64, u32)> = Vec::with_capacity(records.len());
         by_hash_part.extend((0..NONE).zip(records).map(|(number, record)| {
-            let [.., a, b, c, d, e, f, g, h] = *record.hash_part.as_bytes();
-            (u64::from_le_bytes([a, b, c, d, e, f, g, h]), number)
+            // The last bytes are those that the order looks at first.
+            (record.hash_part.as_bytes().last_chunk().map_or(0, |last| u64::from_le_bytes(*last)), number)
         }));
         by_hash_part.sort_unstable_by(|(prefix, number), (other_prefix, other)| {
             let hash_part = |number: u32| records[number as usize].hash_part;

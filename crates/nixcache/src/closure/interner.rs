@@ -89,7 +89,11 @@ impl Interner {
         let mut number = self.buckets[bucket];
         while let Some(record) = self.records.get(number as usize) {
             if record.hash_part == hash_part {
-                return if self.name(record) == path.name() { Ok(number) } else { Err(self.same_hash_part(record, path)) };
+                return if self.name(record) == path.name() {
+                    Ok(number)
+                } else {
+                    Err(self.same_hash_part(record, path))
+                };
             }
             number = record.next;
         }
@@ -97,7 +101,8 @@ impl Interner {
     }
 
     fn add(&mut self, path: StorePathRef<'_>, hash_part: HashPart, mut bucket: usize) -> Result<u32, Error> {
-        let number = u32::try_from(self.records.len()).ok().filter(|&number| number != NONE).ok_or(Error::TooManyPaths)?;
+        let number =
+            u32::try_from(self.records.len()).ok().filter(|&number| number != NONE).ok_or(Error::TooManyPaths)?;
         if self.records.len() == self.buckets.len() {
             self.grow();
             bucket = self.bucket(&hash_part);
