@@ -37,6 +37,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod agreement;
 pub mod export;
 mod fact;
 mod narinfo;
@@ -54,6 +55,7 @@ use std::collections::BTreeSet;
 use crate::hash::Hash;
 use crate::store_path::{ContentAddress, StorePath};
 
+pub use agreement::{Agreement, Heard};
 pub use fact::{Fact, Lost};
 
 /// What is known of one store path.

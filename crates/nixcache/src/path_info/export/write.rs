@@ -35,18 +35,14 @@ pub enum WriteError {
         source: nar::Error,
     },
     /// The contents of a path are not those that are known of it.
-    #[error("{path}: its contents have hash {found} and {found_size} bytes, expected {expected} and {expected_size}")]
+    #[error("{path}: its contents are {found}, expected {expected}")]
     Differs {
         /// The path.
         path: String,
-        /// The hash that is known.
-        expected: Hash,
-        /// The size that is known.
-        expected_size: u64,
-        /// The hash of the contents.
-        found: Hash,
-        /// The size of the contents.
-        found_size: u64,
+        /// The hash that is known, and the size.
+        expected: String,
+        /// The hash of the contents, and their size.
+        found: String,
     },
     /// The hash that is known cannot be computed by this build.
     #[error("{path}: {source}")]
@@ -139,16 +135,13 @@ impl<W: Write> Writer<W> {
         }
         let seen = observer.finish().map_err(no_archive)?;
         let is_size = info.nar_size == 0 || info.nar_size == seen.size;
-        match seen.hashes.as_slice() {
-            [found] if *found == info.nar_hash && is_size => Ok(()),
-            found => Err(WriteError::Differs {
-                path: path(),
-                expected: info.nar_hash,
-                expected_size: info.nar_size,
-                found: found.first().copied().unwrap_or(info.nar_hash),
-                found_size: seen.size,
-            }),
+        if seen.hashes == [info.nar_hash] && is_size {
+            return Ok(());
         }
+        let shown = |hash: &Hash, size| format!("{hash} of {size} bytes");
+        let expected = shown(&info.nar_hash, info.nar_size);
+        let found = seen.hashes.iter().map(|hash| shown(hash, seen.size)).collect();
+        Err(WriteError::Differs { path: path(), expected, found })
     }
 }
 

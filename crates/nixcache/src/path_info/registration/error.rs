@@ -70,7 +70,7 @@ pub enum Error {
         /// What is wrong with it.
         source: hash::Error,
     },
-    /// Not a number in decimal digits, or one that the integers of `SQLite` cannot hold.
+    /// Not a number in decimal digits, or one that the integers of SQLite cannot hold.
     #[error("line {line}: {field}: expected a number up to {}, found `{text}`", i64::MAX)]
     Number {
         /// The line.

@@ -1,25 +1,20 @@
-use std::collections::HashMap;
-use std::collections::hash_map::{Entry, RandomState};
-use std::hash::BuildHasher;
 use std::io::BufRead;
 
 use super::lines::Lines;
 use super::{Error, Field};
-use crate::path_info::PathInfo;
-use crate::store_path::{HashPart, StoreDir, StorePath};
+use crate::path_info::{Agreement, Heard, PathInfo};
+use crate::store_path::{StoreDir, StorePath};
 
 /// Reads a registration, record by record.
 ///
-/// A path that has several records comes once, if they say the same; else it is an error. To know, the reader keeps 28
-/// bytes of every path; beside that its memory depends on the largest record only. The number of references is
-/// believed as far as they follow. After an error there is nothing more.
+/// A path that has several records comes once, if they say the same; else it is an error. To know, the reader keeps an
+/// [`Agreement`], a few bytes a path; beside that its memory depends on the largest record only. The number of
+/// references is believed as far as they follow. After an error there is nothing more.
 #[derive(Debug)]
 pub struct Reader<R> {
     lines: Lines<R>,
     store_dir: StoreDir,
-    /// What was said of each path, hashed by a key that nobody knows: no two records can be made to hash the same.
-    said: HashMap<HashPart, u64>,
-    key: RandomState,
+    agreement: Agreement,
     is_done: bool,
 }
 
@@ -29,8 +24,7 @@ impl<R: BufRead> Reader<R> {
         Self {
             lines: Lines::new(source, store_dir),
             store_dir: store_dir.clone(),
-            said: HashMap::new(),
-            key: RandomState::new(),
+            agreement: Agreement::default(),
             is_done: false,
         }
     }
@@ -41,15 +35,10 @@ impl<R: BufRead> Reader<R> {
             let Some(first) = self.lines.next(Field::Path)? else { return Ok(None) };
             let (line, path) = (first.number, first.path(&self.store_dir)?);
             let info = self.record(path)?;
-            let facts = (&info.path, info.nar_hash.digest(), info.nar_size, info.deriver.as_ref(), &info.references);
-            let said = self.key.hash_one(facts);
-            match self.said.entry(info.path.hash_part()) {
-                Entry::Vacant(entry) => {
-                    entry.insert(said);
-                    return Ok(Some(info));
-                }
-                Entry::Occupied(entry) if *entry.get() == said => {}
-                Entry::Occupied(_) => {
+            match self.agreement.hear(&info) {
+                Heard::New => return Ok(Some(info)),
+                Heard::Again => {}
+                Heard::Otherwise => {
                     let path = self.store_dir.display(info.path.as_ref()).to_string();
                     return Err(Error::Disagreement { line, path });
                 }

@@ -3,7 +3,7 @@ use std::io::{self, Write};
 
 use crate::hash::{Algorithm, Format};
 use crate::path_info::{Lost, PathInfo};
-use crate::store_path::StoreDir;
+use crate::store_path::{StoreDir, StorePath};
 
 /// Why a record could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -32,16 +32,17 @@ pub enum WriteError {
 
 /// Writes a registration, record by record, in the bytes of `nix-store --dump-db`.
 ///
-/// Many writes are small: give it a buffered sink. There is nothing to be written at the end.
+/// Each record is one write. There is nothing to be written at the end.
 pub struct Writer<W> {
     out: W,
     store_dir: StoreDir,
+    record: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
     /// Writes paths as in `store_dir`.
     pub fn new(out: W, store_dir: &StoreDir) -> Self {
-        Self { out, store_dir: store_dir.clone() }
+        Self { out, store_dir: store_dir.clone(), record: Vec::new() }
     }
 
     /// Writes the record of a path, and says what there was no place for. If the record cannot be written as a whole for
@@ -49,22 +50,33 @@ impl<W: Write> Writer<W> {
     ///
     /// Each path is to be written once.
     pub fn write(&mut self, info: &PathInfo) -> Result<Lost, WriteError> {
-        let Self { out, store_dir } = self;
-        let path = store_dir.display(info.path.as_ref());
+        let Self { out, store_dir, record } = self;
+        let display = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
         if info.nar_hash.algorithm() != Algorithm::Sha256 {
-            return Err(WriteError::Algorithm { path: path.to_string(), algorithm: info.nar_hash.algorithm() });
+            return Err(WriteError::Algorithm { path: display(&info.path), algorithm: info.nar_hash.algorithm() });
         }
         if i64::try_from(info.nar_size).is_err() {
-            return Err(WriteError::Size { path: path.to_string(), size: info.nar_size });
+            return Err(WriteError::Size { path: display(&info.path), size: info.nar_size });
         }
-        writeln!(out, "{path}\n{}\n{}", info.nar_hash.display_digest(Format::Base16), info.nar_size)?;
-        if let Some(deriver) = &info.deriver {
-            write!(out, "{}", store_dir.display(deriver.as_ref()))?;
+        record.clear();
+        // By hand: formatting would take longer than reading the database.
+        let mut line = |parts: &[&str]| {
+            parts.iter().for_each(|part| record.extend_from_slice(part.as_bytes()));
+            record.push(b'\n');
+        };
+        let directory = store_dir.as_str();
+        line(&[directory, "/", info.path.as_str()]);
+        line(&[info.nar_hash.display_digest(Format::Base16).as_str()]);
+        line(&[itoa::Buffer::new().format(info.nar_size)]);
+        match &info.deriver {
+            Some(deriver) => line(&[directory, "/", deriver.as_str()]),
+            None => line(&[]),
         }
-        writeln!(out, "\n{}", info.references.len())?;
+        line(&[itoa::Buffer::new().format(info.references.len())]);
         for reference in &info.references {
-            writeln!(out, "{}", store_dir.display(reference.as_ref()))?;
+            line(&[directory, "/", reference.as_str()]);
         }
+        out.write_all(record)?;
         Ok(Lost::of(info, |_| false))
     }
 
