@@ -10,6 +10,10 @@
 //! writes each in the bytes of Nix. Of what is read, nothing is checked against the contents of the path, and no
 //! signature is verified.
 //!
+//! Two more forms are read and written as streams: what `nix-store --dump-db` prints ([`registration`]), and what
+//! `nix-store --export` does, with contents ([`export`]). Not every form has a place for every [`Fact`]; what was
+//! [`Lost`] is said by whoever writes.
+//!
 //! ```
 //! # #[cfg(feature = "json")] {
 //! use nixcache::path_info::{JsonVersion, PathInfos};
@@ -33,9 +37,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod agreement;
+pub mod export;
+mod fact;
 mod narinfo;
 #[cfg(feature = "json")]
 mod read;
+pub mod registration;
 #[cfg(all(test, feature = "json"))]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
@@ -46,6 +54,9 @@ use std::collections::BTreeSet;
 
 use crate::hash::Hash;
 use crate::store_path::{ContentAddress, StorePath};
+
+pub use agreement::{Agreement, Heard};
+pub use fact::{Fact, Lost};
 
 /// What is known of one store path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +162,11 @@ pub enum JsonVersion {
 impl JsonVersion {
     /// All versions, the oldest first.
     pub const ALL: [Self; 5] = [Self::List, Self::Map, Self::V1, Self::V2, Self::V3];
+
+    /// Whether documents of this version have a place for facts of this kind.
+    pub const fn holds(self, fact: Fact) -> bool {
+        !matches!((self, fact), (Self::List, Fact::Compression))
+    }
 
     /// The number that documents of this version carry, if they carry one.
     pub const fn number(self) -> Option<u64> {

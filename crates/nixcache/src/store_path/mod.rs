@@ -126,6 +126,8 @@ pub struct StorePathRef<'a>(&'a str);
 impl<'a> StorePathRef<'a> {
     /// Characters of the longest name.
     pub const MAX_NAME_LEN: usize = 211;
+    /// Characters of the longest base name.
+    pub const MAX_LEN: usize = HashPart::TEXT_LEN + "-".len() + Self::MAX_NAME_LEN;
 
     /// Reads a base name.
     pub fn parse(base_name: &'a str) -> Result<Self, Error> {

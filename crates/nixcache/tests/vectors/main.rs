@@ -5,12 +5,14 @@
 #![cfg(all(feature = "fs", feature = "json"))]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod export;
 mod hash;
 mod listing;
 mod nar;
 mod narinfo;
 mod path_info;
 mod realisation;
+mod registration;
 mod scan;
 mod signature;
 mod store_path;
@@ -39,6 +41,11 @@ fn cases(topic: &str) -> Vec<Value> {
     let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
     assert!(!cases.is_empty(), "{topic} has no cases");
     cases
+}
+
+/// The input of a case that is given as base64.
+fn bytes(case: &Value) -> Vec<u8> {
+    data_encoding::BASE64.decode(case["input"]["b64"].as_str().unwrap().as_bytes()).unwrap()
 }
 
 /// The archives among the cases, but for the files that are left out of the vectors for their licence, and whether they

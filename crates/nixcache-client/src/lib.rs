@@ -1,0 +1,13 @@
+//! Binary caches and Nix stores: what they know of their paths, read from wherever it is kept.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`store_database`] | the SQLite database of a Nix store, read without disturbing Nix |
+//! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
+//! | [`convert`](mod@convert) | from any source to a registration or JSON, saying what was lost |
+//!
+//! The formats themselves are in the crate [`nixcache`]; this one knows files and directories.
+
+pub mod convert;
+pub mod source;
+pub mod store_database;

@@ -1,0 +1,92 @@
+use std::io;
+use std::path::PathBuf;
+
+use nixcache::path_info::{export, registration};
+use nixcache::{json, narinfo};
+
+use crate::store_database;
+
+/// Why a source could not be read. Every message begins with the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It cannot be opened or read.
+    #[error("{}: {error}", file.display())]
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// The failure.
+        #[source]
+        error: io::Error,
+    },
+    /// What is said without a kind before it is a directory.
+    #[error(
+        "{}: not a directory of narinfos; a file needs a word before it: db:, registration:, json: or export:",
+        file.display()
+    )]
+    NoDirectory {
+        /// What was said.
+        file: PathBuf,
+    },
+    /// Not a directory on this machine.
+    #[error("{input}: not a source of path infos here: expected a directory, or db:, registration:, json: or export:")]
+    Remote {
+        /// What was said.
+        input: String,
+    },
+    /// The database of a store.
+    #[error(transparent)]
+    Database(#[from] store_database::Error),
+    /// A registration.
+    #[error("{}: {error}", file.display())]
+    Registration {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        error: registration::Error,
+    },
+    /// JSON.
+    #[error("{}: {error}", file.display())]
+    Json {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        error: json::Error,
+    },
+    /// An export.
+    #[error("{}: {error}", file.display())]
+    Export {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        error: export::Error,
+    },
+    /// Two paths of an export are the same, or of the same hash part, and different things are said of them.
+    #[error("{}: says different things of {path}", file.display())]
+    Disagreement {
+        /// The file.
+        file: PathBuf,
+        /// The path.
+        path: String,
+    },
+    /// A narinfo.
+    #[error("{}: {error}", file.display())]
+    NarInfo {
+        /// The narinfo's file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        error: narinfo::Error,
+    },
+    /// A narinfo is of another path than its name says. Nix does not take what it says for either.
+    #[error("{}: is the narinfo of {path}", file.display())]
+    Misplaced {
+        /// The narinfo's file.
+        file: PathBuf,
+        /// The path that it is of.
+        path: String,
+    },
+}

@@ -1,0 +1,116 @@
+//! Sources of path infos, all giving the same stream.
+//!
+//! A [`Source`] says where path infos are, in words for a command line:
+//!
+//! | words | |
+//! |---|---|
+//! | `db:FILE` | the [database](crate::store_database) of a store |
+//! | `registration:FILE` | what `nix-store --dump-db` printed |
+//! | `json:FILE` | what `nix path-info --json` printed, in any version |
+//! | `export:FILE` | what `nix-store --export` printed; its contents are hashed on the way |
+//! | `DIRECTORY`, `file:///DIRECTORY` | a binary cache, or any directory of narinfos |
+//!
+//! `-` instead of a file is standard input. Where nothing is said, it is [`Source::local`].
+//!
+//! [`Source::open`] gives a [`Stream`] of [`PathInfo`]s. They come in any order, each path once; a source that says two
+//! different things of one path is refused. What they say is taken from the source as it is: nothing is verified.
+//!
+//! ```
+//! use std::ffi::OsStr;
+//! use nixcache_client::source::Source;
+//!
+//! assert_eq!(Source::parse(OsStr::new("json:infos.json"))?, Source::Json("infos.json".into()));
+//! assert_eq!(Source::parse(OsStr::new("file:///srv/cache"))?, Source::Cache("/srv/cache".into()));
+//! # Ok::<(), nixcache_client::source::Error>(())
+//! ```
+
+mod error;
+mod stream;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nixcache::store_path::StoreDir;
+
+pub use error::Error;
+pub use stream::Stream;
+
+use crate::store_database::StoreDatabase;
+#[cfg(doc)]
+use nixcache::path_info::PathInfo;
+
+/// Where path infos are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The database of a store.
+    Database(PathBuf),
+    /// A registration.
+    Registration(PathBuf),
+    /// Path infos as JSON. Paths that are only said to be invalid are passed over.
+    Json(PathBuf),
+    /// An export stream.
+    Export(PathBuf),
+    /// A directory of narinfos.
+    Cache(PathBuf),
+}
+
+impl Source {
+    /// Reads what a user calls a source. Nothing is looked for yet.
+    pub fn parse(text: &OsStr) -> Result<Self, Error> {
+        const KINDS: [(&[u8], fn(PathBuf) -> Source); 4] = [
+            (b"db:", Source::Database),
+            (b"registration:", Source::Registration),
+            (b"json:", Source::Json),
+            (b"export:", Source::Export),
+        ];
+        let bytes = text.as_bytes();
+        for (prefix, source) in KINDS {
+            if let Some(file) = bytes.strip_prefix(prefix) {
+                return Ok(source(OsStr::from_bytes(file).into()));
+            }
+        }
+        if let Some(directory) = bytes.strip_prefix(b"file://") {
+            // Parameters are about writing.
+            let end = directory.iter().position(|byte| *byte == b'?').unwrap_or(directory.len());
+            return Ok(Self::Cache(OsStr::from_bytes(&directory[..end]).into()));
+        }
+        if bytes.windows(3).any(|window| window == b"://") {
+            return Err(Error::Remote { input: text.to_string_lossy().into_owned() });
+        }
+        Ok(Self::Cache(text.into()))
+    }
+
+    /// The database of the Nix that is installed here.
+    pub fn local() -> Self {
+        Self::Database(StoreDatabase::default_file())
+    }
+
+    /// The file or directory.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Database(path)
+            | Self::Registration(path)
+            | Self::Json(path)
+            | Self::Export(path)
+            | Self::Cache(path) => path,
+        }
+    }
+
+    /// Opens it, for paths in `store_dir`. JSON is read as a whole already; of the others only the beginning was looked at.
+    pub fn open(&self, store_dir: &StoreDir) -> Result<Stream, Error> {
+        Stream::open(self, store_dir)
+    }
+}
+
+/// The file or directory, as errors name it.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path().display())
+    }
+}

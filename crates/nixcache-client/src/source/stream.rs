@@ -1,0 +1,160 @@
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
+use nixcache::path_info::{Agreement, Heard, PathInfo, PathInfos, export, registration};
+use nixcache::store_path::{HashPart, StoreDir};
+
+use super::{Error, Source};
+use crate::store_database::StoreDatabase;
+
+/// Bytes that are read at once, the size that measured best for NAR files.
+const BUFFER: usize = 256 << 10;
+
+/// A source of path infos, open.
+#[derive(Debug)]
+pub struct Stream {
+    path: PathBuf,
+    store_dir: StoreDir,
+    input: Input,
+}
+
+enum Input {
+    Database(StoreDatabase),
+    Registration(registration::Reader<Box<dyn BufRead>>),
+    Json(PathInfos),
+    Export(export::Reader<Box<dyn BufRead>>),
+    Cache(fs::ReadDir),
+}
+
+impl Stream {
+    pub(super) fn open(source: &Source, store_dir: &StoreDir) -> Result<Self, Error> {
+        let path = source.path().to_owned();
+        let failed = |error| Error::Io { file: path.clone(), error };
+        let input = match source {
+            Source::Database(file) => Input::Database(StoreDatabase::open(file, store_dir)?),
+            Source::Registration(file) => {
+                Input::Registration(registration::Reader::new(reader(file).map_err(failed)?, store_dir))
+            }
+            Source::Json(file) => {
+                let mut text = Vec::new();
+                reader(file).and_then(|mut file| file.read_to_end(&mut text)).map_err(failed)?;
+                let infos = PathInfos::parse_json(&text, store_dir);
+                Input::Json(infos.map_err(|error| Error::Json { file: file.clone(), error })?)
+            }
+            Source::Export(file) => Input::Export(export::Reader::new(reader(file).map_err(failed)?, store_dir)),
+            Source::Cache(directory) => {
+                if !fs::metadata(directory).map_err(failed)?.is_dir() {
+                    return Err(Error::NoDirectory { file: path });
+                }
+                Input::Cache(fs::read_dir(directory).map_err(failed)?)
+            }
+        };
+        Ok(Self { path, store_dir: store_dir.clone(), input })
+    }
+
+    /// What somebody should know who relies on this being complete.
+    pub fn warning(&self) -> Option<String> {
+        let Input::Database(database) = &self.input else { return None };
+        let bytes = database.unread_wal()?;
+        Some(format!(
+            "{}: recent changes may be missing: {bytes} bytes of them are in a -wal beside it, which can only be read \
+             where its directory can be written to",
+            self.path.display()
+        ))
+    }
+
+    /// Gives each path to `each`, until it breaks off.
+    pub fn visit<B>(self, mut each: impl FnMut(PathInfo) -> ControlFlow<B>) -> Result<ControlFlow<B>, Error> {
+        let Self { path: file, store_dir, input } = self;
+        match input {
+            Input::Database(database) => Ok(database.visit(each)?),
+            Input::Json(infos) => Ok(infos.valid.into_iter().try_for_each(each)),
+            Input::Registration(mut reader) => try_visit(
+                std::iter::from_fn(|| {
+                    Some(reader.next()?.map_err(|error| Error::Registration { file: file.clone(), error }))
+                }),
+                each,
+            ),
+            Input::Export(mut reader) => {
+                let mut agreement = Agreement::default();
+                let infos = std::iter::from_fn(|| {
+                    Some(reader.next()?.map_err(|error| Error::Export { file: file.clone(), error }))
+                });
+                let heard = infos.filter_map(|info| match info.map(|info| (agreement.hear(&info), info)) {
+                    Ok((Heard::New, info)) => Some(Ok(info)),
+                    Ok((Heard::Again, _)) => None,
+                    Ok((Heard::Otherwise, info)) => {
+                        let path = store_dir.display(info.path.as_ref()).to_string();
+                        Some(Err(Error::Disagreement { file: file.clone(), path }))
+                    }
+                    Err(error) => Some(Err(error)),
+                });
+                try_visit(heard, each)
+            }
+            Input::Cache(entries) => {
+                let mut text = Vec::new();
+                for entry in entries {
+                    let entry = entry.map_err(|error| Error::Io { file: file.clone(), error })?;
+                    let name = entry.file_name();
+                    let Some(hash_part) = name.to_str().and_then(hash_part_of_file_name) else { continue };
+                    let info = narinfo(&entry.path(), hash_part, &mut text, &store_dir)?;
+                    if let ControlFlow::Break(value) = each(info) {
+                        return Ok(ControlFlow::Break(value));
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
+            }
+        }
+    }
+}
+
+fn try_visit<B>(
+    infos: impl Iterator<Item = Result<PathInfo, Error>>,
+    mut each: impl FnMut(PathInfo) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>, Error> {
+    for info in infos {
+        if let ControlFlow::Break(value) = each(info?) {
+            return Ok(ControlFlow::Break(value));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+fn reader(file: &Path) -> io::Result<Box<dyn BufRead>> {
+    if file == Path::new("-") {
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, io::stdin())));
+    }
+    Ok(Box::new(BufReader::with_capacity(BUFFER, File::open(file)?)))
+}
+
+/// Reads a narinfo, through a buffer that is used again and again.
+fn narinfo(file: &Path, hash_part: HashPart, text: &mut Vec<u8>, store_dir: &StoreDir) -> Result<PathInfo, Error> {
+    // A byte more than may be, so that too much is noticed.
+    const MOST: u64 = NarInfo::MAX_LEN as u64 + 1;
+    text.clear();
+    File::open(file)
+        .and_then(|opened| opened.take(MOST).read_to_end(text))
+        .map_err(|error| Error::Io { file: file.to_owned(), error })?;
+    let info = NarInfo::parse(text, store_dir).map_err(|error| Error::NarInfo { file: file.to_owned(), error })?;
+    if info.store_path().hash_part() != hash_part {
+        let path = store_dir.display(info.store_path()).to_string();
+        return Err(Error::Misplaced { file: file.to_owned(), path });
+    }
+    Ok(PathInfo::from(&info))
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Database(_) => "Database",
+            Self::Registration(_) => "Registration",
+            Self::Json(_) => "Json",
+            Self::Export(_) => "Export",
+            Self::Cache(_) => "Cache",
+        })
+    }
+}

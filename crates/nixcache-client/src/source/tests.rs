@@ -1,0 +1,147 @@
+use std::ffi::OsStr;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use nixcache::hash::Hash;
+use nixcache::nar;
+use nixcache::path_info::export::Writer;
+use nixcache::path_info::{Download, Fact, JsonVersion, PathInfo};
+use nixcache::store_path::{StoreDir, StorePath};
+
+use super::{Error, Source};
+use crate::convert::{Converted, Form, convert};
+
+const A: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a";
+const B: &str = "n5wkd9frr45pa74if5gpz9j7mifg27fh-b";
+
+fn archive() -> Vec<u8> {
+    let mut nar = nar::Writer::new(Vec::new());
+    nar.file(b"", false, b"contents").unwrap();
+    nar.finish().unwrap()
+}
+
+fn info(path: &str) -> PathInfo {
+    let mut info = PathInfo::new(StorePath::parse(path).unwrap(), Hash::sha256(&archive()), archive().len() as u64);
+    info.references.insert(StorePath::parse(A).unwrap());
+    info
+}
+
+fn read(source: &Source) -> Result<Vec<PathInfo>, Error> {
+    let mut infos = Vec::new();
+    let _flow = source.open(&StoreDir::default())?.visit(|info| {
+        infos.push(info);
+        ControlFlow::<()>::Continue(())
+    })?;
+    infos.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(infos)
+}
+
+fn message(source: &Source) -> String {
+    read(source).unwrap_err().to_string()
+}
+
+/// A cache of two paths, one of them signed.
+fn cache(directory: &Path) -> Source {
+    for path in [A, B] {
+        let mut info = info(path);
+        info.download = Some(Download::new("nar/x.nar".to_owned()));
+        if path == B {
+            info.signatures.insert("a:b".to_owned());
+        }
+        let text = info.to_narinfo(&StoreDir::default()).unwrap();
+        fs::write(directory.join(format!("{}.narinfo", &path[..32])), text.as_str()).unwrap();
+    }
+    fs::write(directory.join("nix-cache-info"), "StoreDir: /nix/store\n").unwrap();
+    Source::Cache(directory.to_owned())
+}
+
+fn to(source: &Source, form: Form) -> (Vec<u8>, Converted) {
+    let store_dir = StoreDir::default();
+    let mut out = Vec::new();
+    let done = convert(source.open(&store_dir).unwrap(), form, &store_dir, &mut out).unwrap();
+    (out, done)
+}
+
+#[test]
+fn words_name_sources() {
+    let parse = |text: &str| Source::parse(OsStr::new(text));
+    assert_eq!(parse("db:/x/db.sqlite").unwrap(), Source::Database("/x/db.sqlite".into()));
+    assert_eq!(parse("registration:-").unwrap(), Source::Registration("-".into()));
+    assert_eq!(parse("export:a:b").unwrap(), Source::Export("a:b".into()));
+    assert_eq!(parse("some/cache").unwrap(), Source::Cache("some/cache".into()));
+    assert_eq!(parse("file:///c?compression=xz").unwrap(), Source::Cache("/c".into()));
+    assert!(matches!(parse("s3://bucket"), Err(Error::Remote { .. })));
+}
+
+#[test]
+fn every_form_gives_the_same_infos() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = cache(folder.path());
+    let infos = read(&cache).unwrap();
+    assert_eq!(infos.len(), 2);
+
+    let (json, done) = to(&cache, Form::Json(JsonVersion::V2));
+    assert!(done.lost.is_nothing());
+    let file = folder.path().join("infos.json");
+    fs::write(&file, json).unwrap();
+    assert_eq!(read(&Source::Json(file)).unwrap(), infos);
+
+    let (registration, done) = to(&cache, Form::Registration);
+    let lost: Vec<_> = done.lost.iter().collect();
+    assert_eq!(lost, [(Fact::Signatures, 1), (Fact::Download, 2), (Fact::Compression, 2)]);
+    let file = folder.path().join("registration");
+    fs::write(&file, registration).unwrap();
+    assert_eq!(read(&Source::Registration(file)).unwrap(), [info(A), info(B)]);
+
+    let (_, done) = to(&cache, Form::Json(JsonVersion::List));
+    assert_eq!(done.lost.iter().collect::<Vec<_>>(), [(Fact::Compression, 2)]);
+}
+
+#[test]
+fn an_export_that_repeats_itself_gives_a_path_once_and_one_that_contradicts_itself_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("export");
+    let export = |infos: &[PathInfo]| {
+        let mut writer = Writer::new(Vec::new(), &StoreDir::default());
+        infos.iter().for_each(|info| assert!(writer.write(info, archive().as_slice()).unwrap().is_nothing()));
+        fs::write(&file, writer.finish().unwrap()).unwrap();
+    };
+    export(&[info(A), info(B), info(A)]);
+    assert_eq!(read(&Source::Export(file.clone())).unwrap(), [info(A), info(B)]);
+    let mut other = info(A);
+    other.references.clear();
+    export(&[info(A), other]);
+    let message = message(&Source::Export(file.clone()));
+    assert_eq!(message, format!("{}: says different things of /nix/store/{A}", file.display()));
+}
+
+#[test]
+fn errors_name_the_file_and_the_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let at = |text: &str| format!("{}: {text}", file.display());
+    assert!(message(&Source::Registration(file.clone())).starts_with(&at("line 1: path: ")));
+    assert!(message(&Source::Export(file.clone())).starts_with(&at("at byte 1: the stream ends")));
+    assert!(message(&Source::Json(file.clone())).starts_with(&at("")));
+    assert!(message(&Source::Cache(file.clone())).starts_with(&at("not a directory")));
+    assert!(message(&Source::Database(file.clone())).starts_with(&at("not the database")));
+    let nowhere = folder.path().join("nowhere");
+    assert!(message(&Source::Cache(nowhere.clone())).starts_with(&format!("{}: No such file", nowhere.display())));
+
+    cache(folder.path());
+    let narinfo = folder.path().join(format!("{}.narinfo", &A[..32]));
+    fs::copy(folder.path().join(format!("{}.narinfo", &B[..32])), &narinfo).unwrap();
+    let misplaced = message(&Source::Cache(folder.path().to_owned()));
+    assert_eq!(misplaced, format!("{}: is the narinfo of /nix/store/{B}", narinfo.display()));
+    fs::write(&narinfo, "StorePath").unwrap();
+    assert!(message(&Source::Cache(folder.path().to_owned())).starts_with(&format!("{}: ", narinfo.display())));
+}
+
+#[test]
+fn it_breaks_off_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let stream = cache(folder.path()).open(&StoreDir::default()).unwrap();
+    assert!(matches!(stream.visit(ControlFlow::Break).unwrap(), ControlFlow::Break(_)));
+}
