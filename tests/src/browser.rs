@@ -203,12 +203,6 @@ impl Browser {
         }
     }
 
-    /// What is seen, as PNG in base64.
-    pub fn screenshot(&self) -> String {
-        let png = self.ask("GET", &format!("/session/{}/screenshot", self.session), &Value::Null);
-        png.as_str().expect("a screenshot is a text").to_owned()
-    }
-
     /// Errors and warnings of the page since the last call.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({"type": "browser"}));
@@ -221,7 +215,8 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // Not by `ask`, which may panic, and this may run because something did.
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
-            let request = format!("DELETE /session/{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", self.session);
+            let request =
+                format!("DELETE /session/{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", self.session);
             let _ = stream.write_all(request.as_bytes());
             let _ = stream.read(&mut [0; 512]);
         }

@@ -5,14 +5,18 @@
 //! `tests/oracle.rs` proves the second against the first over random trees ([`any_tree`]), so that other tests can
 //! afford many trees without starting a process for each.
 //!
+//! Pages are asked of a third, a real [`Browser`].
+//!
 //! `tests/run` sets up the Nix versions and names them in `NIXCACHE_NIX`; see its head.
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 
+mod browser;
 mod nix;
 mod tree;
 
+pub use browser::{Browser, key};
 pub use nix::{Failure, Nix, nixes};
 pub use tree::{TreeNode, any_forest, any_tree, read_tree, write_tree};
 
