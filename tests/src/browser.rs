@@ -18,10 +18,10 @@ pub struct Browser {
     port: u16,
     session: String,
     /// What Chromium keeps between runs: nothing.
-    _profile: TempDir,
+    profile: TempDir,
 }
 
-/// Key codes of WebDriver.
+/// Keys, in the code of `WebDriver`.
 pub mod key {
     /// Tab
     pub const TAB: &str = "\u{e004}";
@@ -65,7 +65,7 @@ impl Browser {
             line.strip_suffix('.')?.strip_prefix("ChromeDriver was started successfully on port ")?.parse().ok()
         });
         let mut browser =
-            Self { driver, port: port.expect("chromedriver says its port"), session: String::new(), _profile: profile };
+            Self { driver, port: port.expect("chromedriver says its port"), session: String::new(), profile };
         let mut arguments: Vec<String> = [
             "--headless",
             "--no-sandbox",
@@ -81,7 +81,7 @@ impl Browser {
         ]
         .map(str::to_owned)
         .into();
-        arguments.push(format!("--user-data-dir={}", browser._profile.path().display()));
+        arguments.push(format!("--user-data-dir={}", browser.profile.path().display()));
         arguments.push(format!("--window-size={width},{height}"));
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
