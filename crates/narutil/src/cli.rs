@@ -1,5 +1,6 @@
 //! The command line.
 
+mod closure;
 mod narinfo;
 
 use std::num::NonZeroUsize;
@@ -11,6 +12,7 @@ use nixcache::hash::{Algorithm, Format};
 use nixcache::nar::Limits;
 use nixcache::store_path::StoreDir;
 
+pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
 pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
     VerifyArgs,
@@ -133,6 +135,33 @@ pub(crate) enum Command {
     /// BOOLEAN, "signatures": [{"keyName": STRING, "standing": STRING}, ...]}`, where the standing is `holds`,
     /// `holds-as-written`, `fails`, `unknown-key` or `malformed`; with --contents also `"undeclaredReferences": [STRING, ...]`.
     Verify(VerifyArgs),
+    /// List the closure of store paths: they, what they refer to, and so on; references first.
+    ///
+    /// What is only referred to, but not known to the source, is listed like the rest; then the closure has holes, and the exit
+    /// status is 1. So it is when references run in a circle.
+    ///
+    /// With --json: `[{"path": STRING, "narSize": NUMBER, "closureSize": NUMBER, "references": [STRING, ...], "known": BOOLEAN},
+    /// ...]`.
+    Closure(ClosureArgs),
+    /// List what of a closure no cache has, references first.
+    ///
+    /// How much is missing, and how much each cache has that those before it have not, is said on standard error.
+    ///
+    /// With --json: `{"missing": [{"path": STRING, "narSize": NUMBER, "reason": STRING}, ...], "paths": NUMBER, "narSize": NUMBER,
+    /// "caches": [{"cache": STRING, "paths": NUMBER, "narSize": NUMBER}, ...]}`. The reason is `absent`, or `dangling` if a cache
+    /// has a path that refers to it (with `"referrer"` and `"cache"`), or `unknown` if the source knows it only as a
+    /// reference.
+    Diff(DiffArgs),
+    /// Print a shortest chain of references from a path to another, a path a line. Exits with 1 if there is none.
+    ///
+    /// With --json: `[STRING, ...]`, or `null`.
+    Why(WhyArgs),
+    /// Rewrite what is known of store paths in another form.
+    ///
+    /// What that form has no place for is said on standard error.
+    ///
+    /// With --json: `{"paths": NUMBER, "lost": {STRING: NUMBER, ...}}`, by kind the number of paths of which it was lost.
+    Convert(ConvertArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages to a directory.

@@ -1,5 +1,6 @@
 //! How a command ends, for scripts and for people.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 
 use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
+use nixcache_client::{source, store_database};
 
 use crate::output::shown;
 
@@ -105,6 +107,21 @@ impl Failure {
         }
     }
 
+    /// What went wrong while a source was read: its content, or the reading. The message itself names the source.
+    pub(crate) fn source(error: &source::Error) -> Self {
+        use store_database::Error as Database;
+        let status = match error {
+            source::Error::Remote { .. } | source::Error::NoDirectory { .. } => Status::Usage,
+            source::Error::Io { .. }
+            | source::Error::Database(Database::Io { .. } | Database::Busy { .. } | Database::Changed { .. }) => {
+                Status::Failed
+            }
+            error if is_input_output(error) => Status::Failed,
+            _ => Status::Bad,
+        };
+        Self::new(status, error)
+    }
+
     /// Prints the message, and says how the command ends.
     pub(crate) fn report(self) -> Status {
         if let Some(message) = self.message {
@@ -112,6 +129,11 @@ impl Failure {
         }
         self.status
     }
+}
+
+/// Whether an error goes back to one of reading, rather than to what was read.
+fn is_input_output(error: &(dyn Error + 'static)) -> bool {
+    error.is::<io::Error>() || error.source().is_some_and(is_input_output)
 }
 
 pub(crate) type Result<T = Status> = std::result::Result<T, Failure>;

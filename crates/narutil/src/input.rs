@@ -68,7 +68,7 @@ impl Input {
 }
 
 /// What a file holds, or, without one, what comes on standard input.
-fn bytes(file: Option<File>) -> Box<dyn Read + Send> {
+pub(crate) fn bytes(file: Option<File>) -> Box<dyn Read + Send> {
     match file {
         Some(file) => Box::new(file),
         None => Box::new(io::stdin()),

@@ -5,6 +5,7 @@
 mod cli;
 mod command;
 mod failure;
+mod graph;
 mod input;
 mod output;
 mod progress;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
         Command::Key(KeyCommand::Public(args)) => command::key::public(&cli.common, args),
         Command::Sign(args) => command::sign::run(&cli.common, args),
         Command::Verify(args) => command::verify::run(&cli.common, args),
+        Command::Closure(args) => command::closure::run(&cli.common, args),
+        Command::Diff(args) => command::diff::run(&cli.common, args),
+        Command::Why(args) => command::why::run(&cli.common, args),
+        Command::Convert(args) => command::convert::run(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),
         Command::Man(args) => command::generate::man(args),
     };

@@ -32,12 +32,12 @@ impl Progress {
         Self(bar)
     }
 
-    /// Shows that `total` things are worked on.
-    pub(crate) fn items(common: &Common, what: &str, total: usize) -> Self {
-        if common.quiet || total < 2 || !io::stderr().is_terminal() {
+    /// Shows that things are worked on, `total` of them if that is known.
+    pub(crate) fn items(common: &Common, what: &str, total: Option<usize>) -> Self {
+        if common.quiet || total.is_some_and(|total| total < 2) || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(total.map(|total| total as u64), ProgressDrawTarget::stderr());
         if let Ok(style) =
             ProgressStyle::with_template("{wide_msg} {human_pos} / {human_len} {per_sec:>12} {bar:20} {eta:>4}")
         {

@@ -169,7 +169,7 @@ where
 {
     const WAITING: usize = 16;
     let threads = common.threads().min(NonZeroUsize::new(files.len().div_ceil(chunk)).unwrap_or(NonZeroUsize::MIN));
-    let progress = Progress::items(common, what, files.len());
+    let progress = Progress::items(common, what, Some(files.len()));
     let mut status = Status::Ok;
     let mut print = |count: usize, report: Report| {
         progress.advance(count);

@@ -2,6 +2,9 @@
 
 pub(crate) mod cat;
 pub(crate) mod check;
+pub(crate) mod closure;
+pub(crate) mod convert;
+pub(crate) mod diff;
 pub(crate) mod generate;
 pub(crate) mod hash;
 pub(crate) mod key;
@@ -12,6 +15,7 @@ pub(crate) mod scan;
 pub(crate) mod sign;
 pub(crate) mod unpack;
 pub(crate) mod verify;
+pub(crate) mod why;
 
 use std::path::Path;
 

@@ -63,17 +63,15 @@ pub enum Source {
 impl Source {
     /// Reads what a user calls a source. Nothing is looked for yet.
     pub fn parse(text: &OsStr) -> Result<Self, Error> {
-        const KINDS: [(&[u8], fn(PathBuf) -> Source); 4] = [
-            (b"db:", Source::Database),
-            (b"registration:", Source::Registration),
-            (b"json:", Source::Json),
-            (b"export:", Source::Export),
-        ];
         let bytes = text.as_bytes();
-        for (prefix, source) in KINDS {
-            if let Some(file) = bytes.strip_prefix(prefix) {
-                return Ok(source(OsStr::from_bytes(file).into()));
-            }
+        let file = |word: &str| Some(OsStr::from_bytes(bytes.strip_prefix(word.as_bytes())?).into());
+        let of_a_kind = None
+            .or_else(|| file("db:").map(Self::Database))
+            .or_else(|| file("registration:").map(Self::Registration))
+            .or_else(|| file("json:").map(Self::Json))
+            .or_else(|| file("export:").map(Self::Export));
+        if let Some(source) = of_a_kind {
+            return Ok(source);
         }
         if let Some(directory) = bytes.strip_prefix(b"file://") {
             // Parameters are about writing.

@@ -1,0 +1,54 @@
+//! `narutil convert`
+
+use std::ffi::OsStr;
+use std::io::{BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nixcache_client::convert::{Error, Form, convert};
+use nixcache_client::source::Source;
+use serde_json::{Map, json};
+
+use crate::cli::{Common, ConvertArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::graph::open;
+use crate::output::{Output, is_standard, print};
+
+pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
+    let target = args.to.as_bytes();
+    let (form, file) = if let Some(file) = target.strip_prefix(b"registration:") {
+        (Form::Registration, file)
+    } else if let Some(file) = target.strip_prefix(b"json:") {
+        (Form::Json(args.json_format), file)
+    } else {
+        return Err(Failure::usage("--to: expected registration:FILE or json:FILE"));
+    };
+    let file = Path::new(OsStr::from_bytes(file));
+    if common.json && is_standard(file) {
+        return Err(Failure::usage("what is converted and --json cannot both go to standard output"));
+    }
+    let store_dir = common.store_dir()?;
+    let source = args.from.as_deref().map_or_else(|| Ok(Source::local()), Source::parse);
+    let source = source.map_err(|error| Failure::source(&error))?;
+    let stream = open(common, &source, &store_dir)?;
+    let mut output = BufWriter::new(Output::create(file)?);
+    let done = convert(stream, form, &store_dir, &mut output).map_err(|error| match &error {
+        Error::Source(error) => Failure::source(error),
+        Error::Write(error) => Failure::writing(file, error),
+        error => Failure::bad(source.path(), error),
+    })?;
+    if matches!(form, Form::Json(_)) {
+        output.write_all(b"\n").map_err(|error| Failure::writing(file, &error))?;
+    }
+    output.into_inner().map_err(|error| Failure::writing(file, error.error()))?.commit()?;
+    if common.json {
+        let lost: Map<_, _> = done.lost.iter().map(|(fact, count)| (fact.to_string(), count.into())).collect();
+        print(json!({ "paths": done.paths, "lost": lost }).to_string().as_bytes())?;
+    } else if !common.quiet {
+        eprintln!("{} paths", done.paths);
+        if !done.lost.is_nothing() {
+            eprintln!("narutil: there was no place for {}", done.lost);
+        }
+    }
+    Ok(Status::Ok)
+}

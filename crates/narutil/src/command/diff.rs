@@ -1,0 +1,117 @@
+//! `narutil diff`
+
+use std::ffi::{OsStr, OsString};
+use std::io::BufReader;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nixcache::closure::{DifferenceBuilder, Graph, ListingError, Missing, Reason, Tally};
+use nixcache::narinfo::file_name;
+use nixcache::store_path::StoreDir;
+use nixcache_client::source::Source;
+use serde_json::{Value, json};
+
+use crate::cli::{Common, DiffArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::graph::{find_all, full, load, open, visit};
+use crate::input::{BUFFER, bytes};
+use crate::output::{print, shown};
+
+/// Paths that a directory is asked for at a time.
+const BATCH: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
+    let graph = load(common, &args.from.sources)?;
+    let store_dir = common.store_dir()?;
+    let roots = find_all(common, &graph, &args.paths)?;
+    let closure = graph.closure(roots);
+    let mut difference = DifferenceBuilder::new(&graph, &closure);
+    for cache in &args.caches {
+        look(common, &store_dir, cache, &mut difference)?;
+    }
+    let difference = difference.finish();
+
+    let missing = difference.missing();
+    if common.json {
+        let caches = args.caches.iter().zip(difference.found_totals()).map(|(cache, tally)| {
+            json!({ "cache": cache.to_string_lossy(), "paths": tally.paths, "narSize": tally.nar_size })
+        });
+        let total = difference.missing_total();
+        let missing = missing.iter().map(|missing| to_json(&store_dir, &graph, &args.caches, missing));
+        let document = json!({
+            "missing": missing.collect::<Value>(),
+            "paths": total.paths, "narSize": total.nar_size,
+            "caches": caches.collect::<Value>(),
+        });
+        print(document.to_string().as_bytes())?;
+    } else {
+        if !missing.is_empty() {
+            let lines: Vec<String> = missing.iter().map(|missing| full(&store_dir, &graph, missing.node)).collect();
+            print(lines.join("\n").as_bytes())?;
+        }
+        if !common.quiet {
+            for (cache, tally) in args.caches.iter().zip(difference.found_totals()) {
+                eprintln!("{}: has {}", shown(Path::new(cache)), amount(*tally));
+            }
+            eprintln!("missing: {}", amount(difference.missing_total()));
+        }
+    }
+    Ok(if args.exit_code && !missing.is_empty() { Status::Bad } else { Status::Ok })
+}
+
+/// Looks for the wanted paths in one more cache.
+fn look(common: &Common, store_dir: &StoreDir, cache: &OsString, difference: &mut DifferenceBuilder<'_>) -> Result<()> {
+    if let Some(file) = cache.as_bytes().strip_prefix(b"sorted:") {
+        let file = Path::new(OsStr::from_bytes(file));
+        let reader = BufReader::with_capacity(BUFFER, bytes(crate::input::Input::open(file)?.file));
+        return difference.subtract_sorted_lines(reader).map_err(|error| match error {
+            ListingError::Read { source, .. } => Failure::failed(file, source),
+            error => Failure::bad(file, error),
+        });
+    }
+    let source = Source::parse(cache).map_err(|error| Failure::source(&error))?;
+    if let Source::Cache(directory) = &source {
+        let failed = |error: std::io::Error| Failure::failed(directory, error);
+        if !directory.metadata().map_err(failed)?.is_dir() {
+            return Err(Failure::failed(directory, "not a directory"));
+        }
+        return difference.ask(BATCH, |wanted, has| {
+            for (part, has) in wanted.iter().zip(has) {
+                *has = directory.join(file_name(*part)).try_exists().map_err(failed)?;
+            }
+            Ok(())
+        });
+    }
+    let mut parts = Vec::new();
+    let stream = open(common, &source, store_dir)?;
+    let take = |info: &nixcache::path_info::PathInfo| {
+        parts.push(info.path.hash_part());
+        Ok::<(), std::convert::Infallible>(())
+    };
+    let Ok(()) = visit(common, &source, stream, take)?;
+    difference.subtract(parts);
+    Ok(())
+}
+
+fn amount(tally: Tally) -> String {
+    let paths = if tally.paths == 1 { "path" } else { "paths" };
+    format!("{} {paths}, {} bytes", tally.paths, tally.nar_size)
+}
+
+fn to_json(store_dir: &StoreDir, graph: &Graph, caches: &[OsString], missing: &Missing) -> Value {
+    let mut object = json!({
+        "path": full(store_dir, graph, missing.node),
+        "narSize": graph.nar_size(missing.node),
+        "reason": match missing.reason {
+            Reason::Dangling { .. } => "dangling",
+            Reason::Unknown => "unknown",
+            _ => "absent",
+        },
+    });
+    if let Reason::Dangling { referrer, cache } = missing.reason {
+        object["referrer"] = full(store_dir, graph, referrer).into();
+        object["cache"] = caches[cache].to_string_lossy().into();
+    }
+    object
+}

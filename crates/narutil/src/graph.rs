@@ -1,0 +1,94 @@
+//! The reference graph of what sources say.
+
+use std::ffi::{OsStr, OsString};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use nixcache::closure::{Graph, GraphBuilder, Node};
+use nixcache::path_info::PathInfo;
+use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
+use nixcache_client::source::{Source, Stream};
+
+use crate::cli::Common;
+use crate::failure::{Failure, Result};
+use crate::output::shown;
+use crate::progress::Progress;
+
+/// What sources say of all their paths.
+pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {
+    let store_dir = common.store_dir()?;
+    let mut builder = GraphBuilder::new();
+    let named = || sources.iter().map(|source| Source::parse(source));
+    let sources = if sources.is_empty() { vec![Ok(Source::local())] } else { named().collect() };
+    for source in sources {
+        let source = source.map_err(|error| Failure::source(&error))?;
+        let stream = open(common, &source, &store_dir)?;
+        visit(common, &source, stream, |info| builder.insert_path_info(info))?
+            .map_err(|error| Failure::bad(source.path(), error))?;
+    }
+    Ok(builder.finish())
+}
+
+/// Opens a source, and says what somebody should know who relies on it.
+pub(crate) fn open(common: &Common, source: &Source, store_dir: &StoreDir) -> Result<Stream> {
+    let stream = source.open(store_dir).map_err(|error| Failure::source(&error))?;
+    if let Some(warning) = stream.warning().filter(|_| !common.quiet) {
+        eprintln!("narutil: {warning}");
+    }
+    Ok(stream)
+}
+
+/// Shows each path to `each`, until that fails.
+pub(crate) fn visit<E>(
+    common: &Common,
+    source: &Source,
+    stream: Stream,
+    mut each: impl FnMut(&PathInfo) -> std::result::Result<(), E>,
+) -> Result<std::result::Result<(), E>> {
+    let progress = Progress::items(common, &shown(source.path()), None);
+    let flow = stream.visit(|info| {
+        progress.advance(1);
+        each(&info).map_or_else(ControlFlow::Break, ControlFlow::Continue)
+    });
+    progress.finish();
+    match flow.map_err(|error| Failure::source(&error))? {
+        ControlFlow::Continue(()) => Ok(Ok(())),
+        ControlFlow::Break(error) => Ok(Err(error)),
+    }
+}
+
+/// The paths that arguments name: those that the graph has, each once.
+pub(crate) fn find_all(common: &Common, graph: &Graph, arguments: &[OsString]) -> Result<Vec<Node>> {
+    let mut nodes = arguments.iter().map(|argument| find(common, graph, argument)).collect::<Result<Vec<_>>>()?;
+    nodes.sort_unstable();
+    nodes.dedup();
+    Ok(nodes)
+}
+
+/// The path that an argument names: a store path or something in it, a base name, a hash part, or a link to such.
+pub(crate) fn find(common: &Common, graph: &Graph, argument: &OsStr) -> Result<Node> {
+    let path = Path::new(argument);
+    let store_dir = common.store_dir()?;
+    let resolved = || std::fs::canonicalize(path).ok()?.into_os_string().into_string().ok();
+    let named = argument.to_str().and_then(|text| named_part(&store_dir, text));
+    let Some(part) = named.or_else(|| named_part(&store_dir, &resolved()?)) else {
+        return Err(Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path))));
+    };
+    match graph.find(part).filter(|&node| graph.is_present(node)) {
+        Some(node) => Ok(node),
+        None => Err(Failure::bad(path, "not in the source")),
+    }
+}
+
+fn named_part(store_dir: &StoreDir, text: &str) -> Option<HashPart> {
+    let base_name = match text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/')) {
+        Some(inside) => inside.split('/').next()?,
+        None => text,
+    };
+    StorePathRef::parse(base_name).map(|path| path.hash_part()).or_else(|_| HashPart::parse(base_name)).ok()
+}
+
+/// The full path of a node.
+pub(crate) fn full(store_dir: &StoreDir, graph: &Graph, node: Node) -> String {
+    format!("{store_dir}/{}", graph.path(node))
+}
