@@ -38,7 +38,9 @@ pub fn narinfo(data: &[u8]) {
     assert_eq!(twice, written);
     assert_eq!(info.is_canonical(), written == data && deviations(&again).is_empty());
     if let Some(built) = build(&store_dir, &info) {
-        assert_eq!(built.as_bytes(), written);
+        // Signatures in the order of Nix 2.8 are left in it, and built in that of later versions.
+        let lines = |text: &[u8]| text.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<BTreeSet<_>>();
+        assert_eq!(lines(built.as_bytes()), lines(&written));
     }
 }
 

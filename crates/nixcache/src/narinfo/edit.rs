@@ -69,8 +69,11 @@ impl<'a> Edit<'a> {
             self.lines.retain(|other| index.next() == Some(place) || !is_stale(other));
             return self;
         }
-        let greater =
-            self.lines.iter().position(|other| other.signature().is_some_and(|other| order(other, &new).is_gt()));
+        let others = || self.lines.iter().filter_map(Line::signature);
+        // Nix 2.8's order is kept where it is the one that was kept so far.
+        let is_by_line = others().is_sorted() && !others().is_sorted_by(|a, b| order(a, b).is_le());
+        let is_greater = |other: &str| if is_by_line { *other > *new } else { order(other, &new).is_gt() };
+        let greater = self.lines.iter().position(|other| other.signature().is_some_and(is_greater));
         let after_last = || self.lines.iter().rposition(|other| other.signature().is_some()).map(|last| last + 1);
         let place = greater.or_else(after_last).unwrap_or_else(|| self.place_of(Field::Sig));
         self.lines.insert(place, line);

@@ -151,6 +151,22 @@ proptest! {
     }
 
     #[test]
+    fn signing_keeps_the_order_of_either_version_of_nix(facts in any_facts(), signature in signatures()) {
+        let signature_is_new = facts.signatures.iter().all(|other| !other.starts_with(&format!("{}:", signature.name())));
+        prop_assume!(signature_is_new);
+        let (store_dir, mut more) = (facts.store_dir(), facts.clone());
+        more.signatures.insert(signature.to_string());
+        let sign = |text: &str| {
+            let info = NarInfo::parse(text.as_bytes(), &store_dir).unwrap();
+            info.edit().sign(signature.as_ref()).finish().unwrap().as_str().to_owned()
+        };
+        prop_assert_eq!(sign(&facts.text()), more.text());
+        if facts.text() != facts.text_of_2_8() {
+            prop_assert_eq!(sign(&facts.text_of_2_8()), more.text_of_2_8());
+        }
+    }
+
+    #[test]
     fn a_new_signature_takes_the_place_of_stale_ones(
         Odd { text, facts, .. } in any_odd(),
         stale in prop::collection::vec(signatures(), 2),

@@ -69,6 +69,12 @@ impl Facts {
 
     /// The lines that Nix writes: names and values.
     pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut signatures: Vec<String> = self.signatures.iter().cloned().collect();
+        signatures.sort_by_cached_key(|text| by_name_and_bytes(text));
+        self.lines_with(signatures)
+    }
+
+    fn lines_with(&self, signatures: Vec<String>) -> Vec<(&'static str, String)> {
         let references: Vec<&str> = self.references.iter().map(String::as_str).collect();
         let mut lines = vec![
             ("StorePath", format!("{}/{}", self.store_dir, self.store_path)),
@@ -81,8 +87,6 @@ impl Facts {
         lines.push(("NarSize", self.nar_size.to_string()));
         lines.push(("References", references.join(" ")));
         lines.extend(self.deriver.clone().map(|path| ("Deriver", path)));
-        let mut signatures: Vec<String> = self.signatures.iter().cloned().collect();
-        signatures.sort_by_cached_key(|text| by_name_and_bytes(text));
         lines.extend(signatures.into_iter().map(|signature| ("Sig", signature)));
         lines.extend(self.content_address.map(|address| ("CA", address.to_string())));
         lines
@@ -90,7 +94,12 @@ impl Facts {
 
     /// The text that Nix writes.
     pub(crate) fn text(&self) -> String {
-        self.lines().iter().fold(String::new(), |text, (name, value)| text + name + ": " + value + "\n")
+        join(&self.lines())
+    }
+
+    /// The text that Nix 2.8 writes, which sorts signatures by their texts.
+    pub(crate) fn text_of_2_8(&self) -> String {
+        join(&self.lines_with(self.signatures.iter().cloned().collect()))
     }
 
     /// The text that Nix signs.
@@ -144,6 +153,10 @@ impl Facts {
     }
 }
 
+fn join(lines: &[(&'static str, String)]) -> String {
+    lines.iter().fold(String::new(), |text, (name, value)| text + name + ": " + value + "\n")
+}
+
 pub(crate) fn base_names() -> impl Strategy<Value = String> {
     "[0-9a-df-np-svwxyz]{32}-[a-z0-9+_?=-][a-zA-Z0-9+._?=-]{0,11}"
 }
@@ -161,7 +174,7 @@ pub(crate) fn urls() -> impl Strategy<Value = String> {
 }
 
 pub(crate) fn signatures() -> impl Strategy<Value = Signature> {
-    ("[ab]|[a-zé=][a-zé .=-]{0,6}", any::<[u8; 32]>())
+    ("[ab]|a[ .-][0a]?|[a-zé=][a-zé .=-]{0,6}", any::<[u8; 32]>())
         .prop_map(|(name, half)| Signature::new(KeyName::new(name).unwrap(), [half, half].concat().try_into().unwrap()))
 }
 
