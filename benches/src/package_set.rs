@@ -8,7 +8,7 @@ use crate::Random;
 ///
 /// A cache holds many generations of a package set, each built against its own libraries. A path of a generation stands on one of forty levels,
 /// few on the lower ones and many on the upper ones. It refers to one path of the level below, so that chains are forty long, and to a number
-/// of paths of all lower levels, around twelve, some to many more. The lower a path, the more popular it is. At 10,000 paths
+/// of paths of all lower levels, around twelve, some to many more. The lower a path, the more popular it is. At 20,000 paths
 /// in a generation closures have 2,000 paths on average.
 #[derive(Debug)]
 pub struct PackageSet {
@@ -21,7 +21,7 @@ pub struct PackageSet {
 const LEVELS: usize = 40;
 
 /// Paths in a generation of the size at which closures are typical.
-pub const GENERATION: usize = 10_000;
+pub const GENERATION: usize = 20_000;
 
 impl PackageSet {
     /// As many paths, in generations of `generation` each. Their narinfos are in the order of hash parts, which says nothing of
@@ -63,11 +63,11 @@ impl PackageSet {
              FileSize: {file_size}\n\
              NarHash: sha256:1impfw8zdgisxkghq9a3q7cn7jb9zyzgxdydiamp8z2nlyyl0h5h\n\
              NarSize: {nar_size}\n\
-             References:"
+             References: "
         )
         .unwrap();
-        for reference in references {
-            self.text.push(' ');
+        for (place, reference) in references.enumerate() {
+            self.text.push_str(if place == 0 { "" } else { " " });
             self.text.push_str(reference);
             self.reference_count += 1;
         }
@@ -116,16 +116,16 @@ fn pick_references(random: &mut Random, generation: usize, position: usize, refe
     let below = level_start(generation, level - 1);
     references.push(below + random.below(start - below));
     for _ in 0..exponential(random) {
-        // The least of five is near the bottom of what it is picked from.
-        let picked = (0..5).map(|_| random.below(start)).min();
+        // The least of four is near the bottom of what it is picked from.
+        let picked = (0..4).map(|_| random.below(start)).min();
         references.extend(picked);
     }
 }
 
-/// An exponentially distributed number, 13 on average.
+/// An exponentially distributed number, 11 on average.
 fn exponential(random: &mut Random) -> usize {
     let mut count = 0;
-    while !random.once_in(14) {
+    while !random.once_in(12) {
         count += 1;
     }
     count
