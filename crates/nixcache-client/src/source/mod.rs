@@ -63,17 +63,15 @@ pub enum Source {
 impl Source {
     /// Reads what a user calls a source. Nothing is looked for yet.
     pub fn parse(text: &OsStr) -> Result<Self, Error> {
-        const KINDS: [(&[u8], fn(PathBuf) -> Source); 4] = [
-            (b"db:", Source::Database),
-            (b"registration:", Source::Registration),
-            (b"json:", Source::Json),
-            (b"export:", Source::Export),
-        ];
         let bytes = text.as_bytes();
-        for (prefix, source) in KINDS {
-            if let Some(file) = bytes.strip_prefix(prefix) {
-                return Ok(source(OsStr::from_bytes(file).into()));
-            }
+        let after = |prefix: &[u8]| bytes.strip_prefix(prefix).map(|file| PathBuf::from(OsStr::from_bytes(file)));
+        let file = after(b"db:")
+            .map(Self::Database)
+            .or_else(|| after(b"registration:").map(Self::Registration))
+            .or_else(|| after(b"json:").map(Self::Json))
+            .or_else(|| after(b"export:").map(Self::Export));
+        if let Some(source) = file {
+            return Ok(source);
         }
         if let Some(directory) = bytes.strip_prefix(b"file://") {
             // Parameters are about writing.

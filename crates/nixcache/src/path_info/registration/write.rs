@@ -61,7 +61,9 @@ impl<W: Write> Writer<W> {
         record.clear();
         // By hand: formatting would take longer than reading the database.
         let mut line = |parts: &[&str]| {
-            parts.iter().for_each(|part| record.extend_from_slice(part.as_bytes()));
+            for part in parts {
+                record.extend_from_slice(part.as_bytes());
+            }
             record.push(b'\n');
         };
         let directory = store_dir.as_str();
