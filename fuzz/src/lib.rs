@@ -11,6 +11,8 @@ use nix_archive::nar as peer;
 use nixcache::hash::{Algorithm, Format, Hash, nixbase32};
 use nixcache::nar::scan::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Error, Event, Events, Limits, Listing, Reader, Writer, check};
+use nixcache::path_info::{PathInfo, export, registration};
+use nixcache::store_path::StoreDir;
 
 pub use key::key;
 pub use narinfo::{edit, narinfo};
@@ -20,7 +22,7 @@ pub use store_path::store_path;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("decode", decode),
     ("chunks", chunks),
     ("identity", identity),
@@ -31,6 +33,8 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("edit", edit),
     ("key", key),
     ("store_path", store_path),
+    ("registration", registration),
+    ("export", export),
 ];
 
 /// What an archive says, without the cuts that chunks make in contents.
@@ -210,4 +214,53 @@ pub fn scan(data: &[u8]) {
         .map(|(index, _)| index)
         .collect();
     assert_eq!(scanner.finish(), naive);
+}
+
+/// A registration that is read is written such that it is read as the same, and in the same bytes from then on.
+pub fn registration(data: &[u8]) {
+    let store_dir = StoreDir::default();
+    let read = |text: &[u8]| registration::Reader::new(text, &store_dir).collect::<Result<Vec<PathInfo>, _>>();
+    let write = |infos: &[PathInfo]| {
+        let mut writer = registration::Writer::new(Vec::new(), &store_dir);
+        for info in infos {
+            assert!(writer.write(info).expect("what is read can be written").is_nothing());
+        }
+        writer.into_inner()
+    };
+    let Ok(infos) = read(data) else { return };
+    let written = write(&infos);
+    let again = read(&written).expect("what is written can be read");
+    assert_eq!(again, infos);
+    assert_eq!(write(&again), written);
+}
+
+/// An export that is read is written such that it is read as the same; in pieces it is the same as in one.
+pub fn export(data: &[u8]) {
+    let store_dir = StoreDir::default();
+    let whole = read_export(data, &store_dir);
+    let pieces = read_export(std::io::BufReader::with_capacity(7, data), &store_dir);
+    let (Ok(paths), Ok(pieces)) = (&whole, &pieces) else {
+        assert_eq!(whole.is_ok(), pieces.is_ok(), "at once {whole:?}, in pieces {pieces:?}");
+        return;
+    };
+    assert_eq!(paths, pieces);
+    let mut writer = export::Writer::new(Vec::new(), &store_dir);
+    for (info, nar) in paths {
+        assert!(writer.write(info, nar.as_slice()).expect("what is read can be written").is_nothing());
+    }
+    let written = writer.finish().expect("all was written");
+    assert_eq!(read_export(written.as_slice(), &store_dir).expect("what is written can be read"), *paths);
+}
+
+/// What an export holds: infos, each with its archive.
+fn read_export(source: impl std::io::BufRead, store_dir: &StoreDir) -> Result<Vec<(PathInfo, Vec<u8>)>, export::Error> {
+    let mut reader = export::Reader::new(source, store_dir);
+    let mut paths = Vec::new();
+    loop {
+        let mut nar = Vec::new();
+        match reader.next_into(&mut nar)? {
+            Some(info) => paths.push((info, nar)),
+            None => return Ok(paths),
+        }
+    }
 }

@@ -34,7 +34,7 @@ in [ top self many.out many.dev many.lib reads chain ]
 "#;
 
 /// What a builder needs of the system for a shell with the usual commands.
-const SYSTEM: &str = "/bin /lib /lib64 /usr";
+const SYSTEM: &str = "/bin /lib /lib64? /usr";
 
 fn run(nix: &Nix, program: &str, args: &[&str]) -> String {
     String::from_utf8(nix.run(program, args, b"").unwrap()).unwrap().trim_end().to_owned()
@@ -56,9 +56,7 @@ fn build(nix: &Nix) -> Vec<String> {
     let built = run(nix, "nix-build", &args);
     let mut paths: Vec<String> = built.lines().map(str::to_owned).collect();
     let own = paths.iter().find(|path| path.ends_with("-self")).unwrap().clone();
-    let verb: &[&str] =
-        if is_old(nix) { &["store", "make-content-addressed"] } else { &["store", "make-content-addressed"] };
-    run(nix, "nix", &[verb, &["--option", "substituters", "", &own]].concat());
+    run(nix, "nix", &["store", "make-content-addressed", "--option", "substituters", "", &own]);
     let folder = tempfile::tempdir().unwrap();
     let [secret, public] = ["secret", "public"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     run(nix, "nix-store", &["--generate-binary-cache-key", "key-1", &secret, &public]);
@@ -189,7 +187,7 @@ fn an_export_of_ours_is_imported_and_one_of_nix_is_read_and_written_in_the_same_
         for info in Reader::new(theirs.as_slice(), &store_dir) {
             let path = info.unwrap().path;
             let mut nar = Vec::new();
-            pack(&nix.physical_store().join(path.as_str()), &mut nar).unwrap();
+            pack(nix.physical_store().join(path.as_str()), &mut nar).unwrap();
             let _lost = writer.write(&known[path.as_str()], nar.as_slice()).unwrap();
         }
         let ours = writer.finish().unwrap();

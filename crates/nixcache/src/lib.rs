@@ -8,9 +8,8 @@
 //! | [`narinfo`] | narinfos: reading, deviations, writing, editing in place; `nix-cache-info` |
 //! | [`signature`] | keys, signatures, fingerprints, trusted keys and policies, verification one by one and in batches |
 //! | [`compression`] | the codecs that a cache can name, as `Read` and `Write` adaptors |
-//! | [`closure`] | a closure as a page to look at |
-//! | [`path_info`] | what is known of a store path; path infos as JSON, in all versions |
-//! | [`closure`] | which path refers to which: closures, referrers, order, sizes, what caches lack, upload plans |
+//! | [`path_info`] | what is known of a store path; path infos as JSON, in all versions, as registrations and in export streams |
+//! | [`closure`] | which path refers to which: closures, referrers, order, sizes, what caches lack, upload plans; a page to look at |
 //! | `realisation` | which path a content-addressed derivation's output became: build traces and the older form |
 //! | `json` | why a JSON document was refused, and where |
 //!

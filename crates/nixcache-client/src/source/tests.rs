@@ -104,7 +104,9 @@ fn an_export_that_repeats_itself_gives_a_path_once_and_one_that_contradicts_itse
     let file = folder.path().join("export");
     let export = |infos: &[PathInfo]| {
         let mut writer = Writer::new(Vec::new(), &StoreDir::default());
-        infos.iter().for_each(|info| assert!(writer.write(info, archive().as_slice()).unwrap().is_nothing()));
+        for info in infos {
+            assert!(writer.write(info, archive().as_slice()).unwrap().is_nothing());
+        }
         fs::write(&file, writer.finish().unwrap()).unwrap();
     };
     export(&[info(A), info(B), info(A)]);
