@@ -69,23 +69,50 @@ pub(crate) fn find_all(common: &Common, graph: &Graph, arguments: &[OsString]) -
 pub(crate) fn find(common: &Common, graph: &Graph, argument: &OsStr) -> Result<Node> {
     let path = Path::new(argument);
     let store_dir = common.store_dir()?;
-    let resolved = || std::fs::canonicalize(path).ok()?.into_os_string().into_string().ok();
-    let named = argument.to_str().and_then(|text| named_part(&store_dir, text));
-    let Some(part) = named.or_else(|| named_part(&store_dir, &resolved()?)) else {
-        return Err(Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path))));
+    let (part, name) = match argument.to_str().and_then(|text| named(&store_dir, text)) {
+        Some((part, name)) => (part, name.map(str::to_owned)),
+        None => behind_links(&store_dir, path)
+            .ok_or_else(|| Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path))))?,
     };
     match graph.find(part).filter(|&node| graph.is_present(node)) {
-        Some(node) => Ok(node),
+        Some(node) if name.is_none_or(|name| name == graph.name(node)) => Ok(node),
+        Some(node) => Err(Failure::bad(path, format_args!("not in the source, but {} is", graph.path(node)))),
         None => Err(Failure::bad(path, "not in the source")),
     }
 }
 
-fn named_part(store_dir: &StoreDir, text: &str) -> Option<HashPart> {
+/// The hash part that a text means, and the name if it says one.
+fn named<'a>(store_dir: &StoreDir, text: &'a str) -> Option<(HashPart, Option<&'a str>)> {
     let base_name = match text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/')) {
         Some(inside) => inside.split('/').next()?,
         None => text,
     };
-    StorePathRef::parse(base_name).map(|path| path.hash_part()).or_else(|_| HashPart::parse(base_name)).ok()
+    match StorePathRef::parse(base_name) {
+        Ok(path) => Some((path.hash_part(), Some(path.name()))),
+        Err(_) => Some((HashPart::parse(base_name).ok()?, None)),
+    }
+}
+
+/// The store path that links lead to. What that is itself, or whether it is there, does not matter: it may be a link to
+/// another store path.
+fn behind_links(store_dir: &StoreDir, path: &Path) -> Option<(HashPart, Option<String>)> {
+    const LINKS: usize = 40; // as many as Linux follows
+    let mut path = std::path::absolute(path).ok()?;
+    for _ in 0..LINKS {
+        let directory = path.parent().and_then(|parent| parent.canonicalize().ok());
+        let real = directory.zip(path.file_name()).map(|(directory, name)| directory.join(name));
+        for spelling in [Some(&path), real.as_ref()].into_iter().flatten() {
+            let Some(text) = spelling.to_str().filter(|text| text.starts_with(&format!("{store_dir}/"))) else {
+                continue;
+            };
+            if let Some((part, name)) = named(store_dir, text) {
+                return Some((part, name.map(str::to_owned)));
+            }
+        }
+        path = real?;
+        path = path.parent()?.join(path.read_link().ok()?);
+    }
+    None
 }
 
 /// The full path of a node.

@@ -51,7 +51,10 @@ pub(crate) fn run(common: &Common, args: &ClosureArgs) -> Result {
     let unknown: Vec<Node> = nodes.into_iter().filter(|&node| !graph.is_present(node)).collect();
     let Some(&first) = unknown.first() else { return Ok(Status::Ok) };
     let first = full(&store_dir, &graph, first);
-    let message = format!("{} paths are referred to but not in the source, {first} for one", unknown.len());
+    let message = match unknown.len() {
+        1 => format!("{first} is referred to but not in the source"),
+        many => format!("{many} paths are referred to but not in the source, {first} for one"),
+    };
     Err(Failure::bad(Path::new(&args.paths[0]), message))
 }
 

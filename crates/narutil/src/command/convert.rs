@@ -45,7 +45,7 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
         let lost: Map<_, _> = done.lost.iter().map(|(fact, count)| (fact.to_string(), count.into())).collect();
         print(json!({ "paths": done.paths, "lost": lost }).to_string().as_bytes())?;
     } else if !common.quiet {
-        eprintln!("{} paths", done.paths);
+        eprintln!("{} {}", done.paths, if done.paths == 1 { "path" } else { "paths" });
         if !done.lost.is_nothing() {
             eprintln!("narutil: there was no place for {}", done.lost);
         }

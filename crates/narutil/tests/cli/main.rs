@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
 mod cache;
+mod closure;
 mod compression;
 mod concurrency;
 mod contents;
@@ -18,6 +19,7 @@ mod narutil;
 mod nix;
 mod order;
 mod output;
+mod references;
 mod scan;
 mod sign;
 mod substitution;
