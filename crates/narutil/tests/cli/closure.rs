@@ -49,14 +49,16 @@ pub(crate) fn set(text: &str) -> BTreeSet<String> {
 }
 
 pub(crate) fn record(path: &str, hash: &Hash, size: u64, references: &[String]) -> String {
-    let references: String = references.iter().map(|reference| format!("{reference}\n")).collect();
+    let references = references.iter().fold(String::new(), |lines, reference| lines + reference + "\n");
     let count = references.lines().count();
     format!("{path}\n{}\n{size}\n\n{count}\n{references}", hash.display_digest(Format::Base16))
 }
 
 pub(crate) fn registration() -> String {
     let known = STORE.iter().filter(|(name, ..)| *name != "gone");
-    known.map(|(name, size, references)| record(&path(name), &Hash::sha256(name), *size, &paths(references))).collect()
+    known
+        .map(|(name, size, references)| record(&path(name), &Hash::sha256(name.as_bytes()), *size, &paths(references)))
+        .collect()
 }
 
 /// The store above, as a source, in a directory to work in.

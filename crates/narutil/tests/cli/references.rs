@@ -49,7 +49,7 @@ fn a_difference_is_what_no_cache_has_in_the_order_of_upload() {
 fn a_sorted_listing_is_a_cache_and_must_be_sorted() {
     let store = Store::new();
     let listing = |name: &str, parts: &[&str]| {
-        let text: String = parts.iter().map(|part| format!("{}\n", hash_part(part))).collect();
+        let text = parts.iter().fold(String::new(), |lines, part| lines + &hash_part(part).to_string() + "\n");
         format!("sorted:{}", store.scratch.file(name, text.as_bytes()).display())
     };
     let sorted = listing("sorted", &["base", "right", "gone"]);
@@ -145,7 +145,7 @@ fn what_a_registration_has_no_place_for_is_said() {
     let scratch = Scratch::new();
     let cache = scratch.path("cache");
     fs::create_dir(&cache).unwrap();
-    let (base, hash) = (path("base"), Hash::sha256("base"));
+    let (base, hash) = (path("base"), Hash::sha256(b"base"));
     let narinfo = format!(
         "StorePath: {base}\nURL: nar/base.nar\nCompression: none\nNarHash: {hash}\nNarSize: 100\nReferences: \nSig: k:{}==\n",
         "A".repeat(86)
