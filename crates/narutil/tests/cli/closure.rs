@@ -56,7 +56,9 @@ pub(crate) fn record(path: &str, hash: &Hash, size: u64, references: &[String]) 
 
 pub(crate) fn registration() -> String {
     let known = STORE.iter().filter(|(name, ..)| *name != "gone");
-    known.map(|(name, size, references)| record(&path(name), &Hash::sha256(name), *size, &paths(references))).collect()
+    known
+        .map(|(name, size, references)| record(&path(name), &Hash::sha256(name.as_bytes()), *size, &paths(references)))
+        .collect()
 }
 
 /// The store above, as a source, in a directory to work in.

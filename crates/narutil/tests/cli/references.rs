@@ -145,7 +145,7 @@ fn what_a_registration_has_no_place_for_is_said() {
     let scratch = Scratch::new();
     let cache = scratch.path("cache");
     fs::create_dir(&cache).unwrap();
-    let (base, hash) = (path("base"), Hash::sha256("base"));
+    let (base, hash) = (path("base"), Hash::sha256(b"base"));
     let narinfo = format!(
         "StorePath: {base}\nURL: nar/base.nar\nCompression: none\nNarHash: {hash}\nNarSize: 100\nReferences: \nSig: k:{}==\n",
         "A".repeat(86)
