@@ -49,7 +49,7 @@ pub(crate) fn set(text: &str) -> BTreeSet<String> {
 }
 
 pub(crate) fn record(path: &str, hash: &Hash, size: u64, references: &[String]) -> String {
-    let references = references.iter().fold(String::new(), |lines, reference| lines + reference + "\n");
+    let references: String = references.iter().flat_map(|reference| [reference, "\n"]).collect();
     let count = references.lines().count();
     format!("{path}\n{}\n{size}\n\n{count}\n{references}", hash.display_digest(Format::Base16))
 }

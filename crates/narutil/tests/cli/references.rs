@@ -49,7 +49,7 @@ fn a_difference_is_what_no_cache_has_in_the_order_of_upload() {
 fn a_sorted_listing_is_a_cache_and_must_be_sorted() {
     let store = Store::new();
     let listing = |name: &str, parts: &[&str]| {
-        let text = parts.iter().fold(String::new(), |lines, part| lines + &hash_part(part) + "\n");
+        let text: String = parts.iter().flat_map(|part| [hash_part(part), "\n".to_owned()]).collect();
         format!("sorted:{}", store.scratch.file(name, text.as_bytes()).display())
     };
     let sorted = listing("sorted", &["base", "right", "gone"]);
