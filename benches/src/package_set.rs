@@ -37,7 +37,9 @@ impl PackageSet {
             references.clear();
             let (first, position) = (path - path % generation, path % generation);
             pick_references(&mut random, generation, position, &mut references);
-            references.iter_mut().for_each(|reference| *reference += first);
+            for reference in &mut references {
+                *reference += first;
+            }
             references.sort_unstable();
             references.dedup();
             // One in four refers to itself.

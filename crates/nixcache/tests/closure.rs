@@ -96,7 +96,7 @@ fn closure_sizes_over_many_blocks_are_those_of_each_closure() {
     let (count, mut random) = (20_000_u32, 1_u64);
     let mut below = |end: u32| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        u32::try_from((random >> 32) * u64::from(end) >> 32).unwrap()
+        u32::try_from(((random >> 32) * u64::from(end)) >> 32).unwrap()
     };
     let mut builder = GraphBuilder::new();
     for number in 0..count {

@@ -124,10 +124,8 @@ impl<'a> DifferenceBuilder<'a> {
                 reason: if graph.is_present(node) { Reason::Absent } else { Reason::Unknown },
             })
             .collect();
-        let found: Vec<(Node, usize)> = nodes()
-            .filter(|&(_, &cache)| cache != NOWHERE)
-            .map(|(&node, &cache)| (node, cache as usize))
-            .collect();
+        let found: Vec<(Node, usize)> =
+            nodes().filter(|&(_, &cache)| cache != NOWHERE).map(|(&node, &cache)| (node, cache as usize)).collect();
         graph.search(|scratch| {
             for (mark, missing) in (1..).zip(&missing) {
                 scratch.marks[missing.node.index()] = mark;
@@ -147,7 +145,9 @@ impl<'a> DifferenceBuilder<'a> {
             }
         });
         let mut total = Tally::default();
-        missing.iter().for_each(|missing| total.add(graph, missing.node));
+        for missing in &missing {
+            total.add(graph, missing.node);
+        }
         Difference { missing, total, found, tallies }
     }
 }

@@ -35,7 +35,9 @@ pub enum Error {
         count: usize,
     },
     /// A path has to be uploaded, but is known by a reference only.
-    #[error("{path} is neither in a cache nor known here but as a reference: add its record, or drop what refers to it")]
+    #[error(
+        "{path} is neither in a cache nor known here but as a reference: add its record, or drop what refers to it"
+    )]
     Unknown {
         /// The path.
         path: StorePath,

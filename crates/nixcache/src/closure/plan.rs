@@ -73,7 +73,8 @@ impl Plan {
             }
             let marks = &scratch.marks;
             let edges = || {
-                let references = |node: Node| graph.references(node).iter().filter(move |&&reference| reference != node);
+                let references =
+                    |node: Node| graph.references(node).iter().filter(move |&&reference| reference != node);
                 let references = move |node: Node| references(node).filter_map(|reference| place(marks, *reference));
                 (0..).map(Node).zip(&nodes).flat_map(move |(from, &node)| references(node).map(move |to| (to, from)))
             };
