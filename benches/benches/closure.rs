@@ -23,6 +23,27 @@ fn build(set: &PackageSet) -> Graph {
     builder.finish()
 }
 
+/// The same, with the parsing on another thread.
+fn build_on_two_threads(set: &PackageSet) -> Graph {
+    let store_dir = StoreDir::default();
+    let mut builder = GraphBuilder::new();
+    std::thread::scope(|scope| {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(4);
+        scope.spawn(move || {
+            let mut texts = set.narinfos().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap());
+            while let infos = texts.by_ref().take(256).collect::<Vec<_>>()
+                && !infos.is_empty()
+            {
+                sender.send(infos).unwrap();
+            }
+        });
+        for info in receiver.into_iter().flatten() {
+            builder.insert_narinfo(&info).unwrap();
+        }
+    });
+    builder.finish()
+}
+
 /// A path whose closure has about as many paths as asked for.
 fn typical(graph: &Graph, size: usize) -> Node {
     let closures = graph.nodes().take(500).map(|node| (node, graph.closure([node])));
@@ -50,6 +71,7 @@ fn closures(criterion: &mut Criterion) {
         });
     });
     group.bench_function("build from narinfos", |b| b.iter(|| build(&set)));
+    group.bench_function("build from narinfos, two threads", |b| b.iter(|| build_on_two_threads(&set)));
     group.bench_function("closure sizes of all paths, two threads", |b| b.iter(|| graph.closure_sizes(TWO)));
     group.bench_function("closure of all paths", |b| b.iter(|| graph.closure(graph.nodes())));
     let whole = graph.closure(graph.nodes());

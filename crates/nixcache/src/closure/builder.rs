@@ -3,12 +3,14 @@ use std::sync::{Mutex, OnceLock};
 use super::adjacency::Adjacency;
 use super::interner::{Interner, NONE};
 use super::names::NamesBuilder;
-use super::{Disagreement, Error, Graph, Node, path_of_parts};
+use super::{Disagreement, Error, Graph, Node};
 use crate::narinfo::NarInfo;
 use crate::path_info::PathInfo;
 use crate::store_path::{StorePath, StorePathRef};
 
 /// Collects records of paths, in any order and from any sources, and makes a [`Graph`] of them.
+///
+/// Interning is the work of one thread; where narinfos are many, parse them on others.
 ///
 /// The graph does not depend on the order. A record may come several times, as long as it says the same. A method that fails leaves the
 /// builder as it was, so that a caller may report the error and go on.
@@ -64,9 +66,7 @@ impl GraphBuilder {
     ) -> Result<(), Error> {
         let number = self.interner.intern(path)?;
         self.added.clear();
-        for reference in references {
-            self.added.push(self.interner.intern(reference)?);
-        }
+        self.interner.intern_all(references, &mut self.added)?;
         self.added.sort_unstable();
         self.added.dedup();
         let record = *self.interner.record(number);
@@ -95,8 +95,7 @@ impl GraphBuilder {
     fn references_disagreement(&self, before: &[u32]) -> Disagreement {
         let first_only_in = |those: &[u32], others: &[u32]| {
             let only = those.iter().filter(|number| others.binary_search(number).is_err());
-            let first = only.map(|&number| self.interner.record(number)).min_by_key(|record| record.hash_part)?;
-            Some(path_of_parts(first.hash_part, self.interner.name(first)))
+            only.map(|&number| self.interner.path(self.interner.record(number))).min().map(StorePath::from)
         };
         Disagreement::References {
             only_first: first_only_in(before, &self.added),
@@ -107,17 +106,18 @@ impl GraphBuilder {
     /// The graph of all that was added. It takes less memory than the builder, but until this returns both are there.
     pub fn finish(self) -> Graph {
         let records = self.interner.records();
-        let mut by_hash_part: Vec<(u64, u32)> = Vec::with_capacity(records.len());
-        by_hash_part.extend((0..NONE).zip(records).map(|(number, record)| {
-            // The last bytes are those that the order looks at first.
-            (record.hash_part.as_bytes().last_chunk().map_or(0, |last| u64::from_le_bytes(*last)), number)
+        // By the first eight characters, and by all only where these are the same.
+        let mut by_path: Vec<(u64, u32)> = Vec::with_capacity(records.len());
+        by_path.extend((0..NONE).zip(records).map(|(number, record)| {
+            let (prefix, _) = self.interner.hash_text(record).as_chunks();
+            (u64::from_be_bytes(prefix[0]), number)
         }));
-        by_hash_part.sort_unstable_by(|(prefix, number), (other_prefix, other)| {
-            let hash_part = |number: u32| records[number as usize].hash_part;
-            prefix.cmp(other_prefix).then_with(|| hash_part(*number).cmp(&hash_part(*other)))
+        by_path.sort_unstable_by(|(prefix, number), (other_prefix, other)| {
+            let hash_text = |number: u32| self.interner.hash_text(self.interner.record(number));
+            prefix.cmp(other_prefix).then_with(|| hash_text(*number).cmp(hash_text(*other)))
         });
         let mut nodes = vec![Node::at(0); records.len()];
-        for (node, (_, number)) in Node::all(records.len()).zip(&by_hash_part) {
+        for (node, (_, number)) in Node::all(records.len()).zip(&by_path) {
             nodes[*number as usize] = node;
         }
 
@@ -127,11 +127,12 @@ impl GraphBuilder {
         let mut names = NamesBuilder::new(records.len(), self.interner.name_bytes());
         let mut starts = Vec::with_capacity(records.len() + 1);
         let mut targets: Vec<Node> = Vec::with_capacity(self.references.len());
-        for (node, (_, number)) in Node::all(records.len()).zip(&by_hash_part) {
+        for (node, (_, number)) in Node::all(records.len()).zip(&by_path) {
             let record = &records[*number as usize];
-            hash_parts.push(record.hash_part);
+            let path = self.interner.path(record);
+            hash_parts.push(path.hash_part());
             nar_sizes.push(record.nar_size);
-            names.push(self.interner.name(record));
+            names.push(path.name());
             let start = targets.len();
             starts.push(start);
             if record.count != NONE {
