@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -43,8 +43,9 @@ impl StoreDatabase {
     /// The file `schema` beside it, if there is one, must say [`SCHEMA`](Self::SCHEMA). Nothing is written but, where that is
     /// allowed, the files by which SQLite lets readers and writers agree.
     pub fn open(file: &Path, store_dir: &StoreDir) -> Result<Self, Error> {
-        // SQLite would not say why it cannot open a file.
-        File::open(file).map_err(|source| Error::Io { file: file.to_owned(), source })?;
+        // SQLite would not say that there is no such file. It is not opened here: closing it again would take the locks of all
+        // other connections of this process.
+        fs::metadata(file).map_err(|source| Error::Io { file: file.to_owned(), source })?;
         check_schema(file)?;
         let open = |connection, unlocked, unread_wal| Self {
             connection,
