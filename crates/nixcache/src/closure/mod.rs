@@ -218,8 +218,9 @@ impl Graph {
 
     /// [`closure_size`](Self::closure_size) of all paths, exactly, at the [index](Node::index) of each.
     ///
-    /// Every thread takes about 100 bytes a path for the time. A thousand and more times faster than asking for each path, but where closures
-    /// share little, time grows with the square of the number of paths.
+    /// Every thread takes about 72 bytes a path for the time, and all together about 70 more. On a million paths shaped like a package
+    /// set that is some 65 times faster than asking for each; where closures share little, time grows with the square of the number of
+    /// paths.
     pub fn closure_sizes(&self, threads: NonZeroUsize) -> Vec<u64> {
         sizes::closure_sizes(self, threads)
     }
