@@ -280,6 +280,32 @@ fn a_decompression_bomb_is_stopped_early_and_takes_little_memory() {
 }
 
 #[test]
+fn who_is_trusted_for_a_content_address_must_have_its_contents() {
+    let store_dir = nixcache::store_path::StoreDir::default();
+    let facts = Facts::new("zstd", &sample());
+    let scratch = Scratch::new();
+    let key = Key::new(&scratch, "k-1");
+    for (of, is_true) in [(&facts.nar[..], true), (b"another NAR", false)] {
+        for algorithm in [nixcache::hash::Algorithm::Sha256, nixcache::hash::Algorithm::Sha1] {
+            let hash = nixcache::hash::Hash::of(algorithm, of).unwrap();
+            let address = nixcache::store_path::ContentAddress::new(nixcache::store_path::Method::Nar, hash).unwrap();
+            let path = store_dir.make_path("made", &address, &[], false).unwrap();
+            let text = with(&facts.narinfo(), "StorePath", &format!("{store_dir}/{path}"));
+            let text = text + &format!("CA: {address}\n");
+            let cache = scratch.path(format!("{path}"));
+            fs::create_dir_all(cache.join("nar")).unwrap();
+            fs::write(cache.join(facts.url()), &facts.bytes).unwrap();
+            add(&cache, 1, &text);
+            let ran = run(narutil!["verify", "--contents", "--trusted", key.public(), &cache]);
+            let stdout = String::from_utf8(ran.stdout).unwrap();
+            assert_eq!(ran.status, Some(i32::from(!is_true)), "{stdout}");
+            let expected = if is_true { format!("ca:{address}") } else { "not that of the content address".to_owned() };
+            assert!(stdout.contains(&expected), "{stdout}");
+        }
+    }
+}
+
+#[test]
 fn undeclared_references_are_told_but_no_failure() {
     let lone = Lone::new();
     add(&lone.cache, 2, "x");

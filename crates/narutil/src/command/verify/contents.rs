@@ -9,6 +9,7 @@ use nixcache::hash::{Algorithm, Hash, Hasher};
 use nixcache::nar::scan::Candidates;
 use nixcache::nar::{Limits, Observer};
 use nixcache::narinfo::{NarInfo, NarUrl};
+use nixcache::store_path::{ContentAddress, Method, StoreDir};
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
@@ -70,6 +71,7 @@ impl Contents {
         let hasher = Hasher::new(algorithm).map_err(|error| error.to_string())?;
         let mut reader = Hashing { inner: BufReader::with_capacity(BUFFER, file), hasher };
 
+        let proving = proving_address(info).map(|address| address.hash());
         let options = DecodeOptions { max_size: info.nar_size(), ..DecodeOptions::default() };
         let decoding = |error: &io::Error| match nixcache::compression::Error::of(error) {
             Some(nixcache::compression::Error::Io(error)) => failed(error),
@@ -79,7 +81,10 @@ impl Contents {
         let seen = {
             let decoder = Decoder::new(&mut reader, compression, &options);
             let decoder = decoder.map_err(|error| Fault::Bad(format!("{}: {error}", url.path)))?;
-            let observer = Observer::new().hash(Algorithm::Sha256).map_err(|error| error.to_string())?;
+            let mut observer = Observer::new().hash(Algorithm::Sha256).map_err(|error| error.to_string())?;
+            if let Some(hash) = proving {
+                observer = observer.hash(hash.algorithm()).map_err(|error| error.to_string())?;
+            }
             let observer = observer.check(self.limits).references(&self.candidates);
             observer.read(decoder).map_err(|error| match &error {
                 nixcache::nar::ReadError::Io { source, .. } => decoding(source),
@@ -96,10 +101,25 @@ impl Contents {
         if let Some(found) = seen.hashes.first().filter(|found| **found != info.nar_hash()) {
             return Err(format!("the NAR has the hash {found}, not the NarHash {}", info.nar_hash()).into());
         }
+        // Nobody signs this but the path itself.
+        if let (Some(expected), [_, found]) = (proving, &seen.hashes[..])
+            && expected != *found
+        {
+            return Err(format!("the NAR has the hash {found}, not that of the content address, {expected}").into());
+        }
         let declared: Vec<&str> = info.references().iter().map(|reference| reference.hash_text()).collect();
         let found = seen.references.iter().map(|&index| &self.known[index]);
         Ok(found.filter(|part| !declared.contains(&part.as_str())).cloned().collect())
     }
+}
+
+/// The content address that makes the path, where it is the hash of the NAR as it is: not of a file by itself, and not of a NAR
+/// without the references to its own path.
+fn proving_address(info: &NarInfo<'_>) -> Option<ContentAddress> {
+    let store_dir = StoreDir::new(info.store_dir()).ok()?;
+    let refers_to_itself = info.references().iter().any(|reference| reference == info.store_path());
+    let address = info.content_address()?;
+    (address.method() == Method::Nar && !refers_to_itself && info.is_content_addressed(&store_dir)).then_some(address)
 }
 
 /// A reader that hashes what is read.
