@@ -11,7 +11,7 @@ use nix_archive::nar as peer;
 use nixcache::hash::{Algorithm, Format, Hash, nixbase32};
 use nixcache::nar::scan::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Error, Event, Events, Limits, Listing, Reader, Writer, check};
-use nixcache::path_info::{PathInfo, export, registration};
+use nixcache::path_info::{JsonVersion, PathInfo, PathInfos, export, registration};
 use nixcache::store_path::StoreDir;
 
 pub use key::key;
@@ -22,7 +22,7 @@ pub use store_path::store_path;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("decode", decode),
     ("chunks", chunks),
     ("identity", identity),
@@ -35,6 +35,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("store_path", store_path),
     ("registration", registration),
     ("export", export),
+    ("json", json),
 ];
 
 /// What an archive says, without the cuts that chunks make in contents.
@@ -262,5 +263,23 @@ fn read_export(source: impl std::io::BufRead, store_dir: &StoreDir) -> Result<Ve
             Some(info) => paths.push((info, nar)),
             None => return Ok(paths),
         }
+    }
+}
+
+/// Path infos as JSON never panic, and what is read is written such that every version reads it as the same, as far as
+/// it holds it.
+pub fn json(data: &[u8]) {
+    let store_dir = StoreDir::default();
+    let infos = match PathInfos::parse_json(data, &store_dir) {
+        Ok(infos) => infos,
+        Err(error) => return assert!(error.to_string().len() < 2000, "{error}"),
+    };
+    for version in JsonVersion::ALL {
+        let mut text = Vec::new();
+        infos.write_json(version, &store_dir, &mut text).expect("memory takes everything");
+        let again = PathInfos::parse_json(&text, &store_dir).expect("what is written can be read");
+        let mut once_more = Vec::new();
+        again.write_json(version, &store_dir, &mut once_more).expect("memory takes everything");
+        assert_eq!(once_more, text);
     }
 }
