@@ -2,12 +2,14 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`cache`] | a binary cache in a directory, a bucket or on a web server |
 //! | [`store_database`] | the SQLite database of a Nix store, read without disturbing Nix |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
 //! | [`convert`](mod@convert) | from any source to a registration or JSON, saying what was lost |
 //!
 //! The formats themselves are in the crate [`nixcache`]; this one knows files and directories.
 
+pub mod cache;
 pub mod convert;
 pub mod source;
 pub mod store_database;

@@ -1,0 +1,350 @@
+//! A cache in a bucket: S3 and what speaks its protocol, Google's and Azure's, and memory.
+
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
+};
+
+use super::error::{Error, Result};
+use super::layout::content_type;
+use super::staged::Staged;
+use super::traffic::{Connector, Traffic};
+use super::url::BucketKind;
+use super::{CacheUrl, Meta, Options, credentials};
+
+/// No upload has more parts, and no part but the last fewer bytes, says S3.
+const MOST_PARTS: u64 = 10_000;
+const SMALLEST_PART: u64 = 5 << 20;
+/// Two of these are in flight for each upload.
+const PART: u64 = 8 << 20;
+const PARTS_IN_FLIGHT: usize = 2;
+
+#[derive(Debug)]
+pub(super) struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    pages: Option<Pages>,
+    /// Without a slash at the end; empty for none.
+    prefix: String,
+    part: u64,
+    storage_class: Option<String>,
+}
+
+pub(super) struct Pages(Arc<dyn PaginatedListStore>);
+
+/// What is done if an object is there already.
+#[derive(Clone, Debug)]
+pub(super) enum Condition {
+    /// It is replaced.
+    None,
+    /// It stays.
+    Absent,
+    /// It is replaced if it is still this one.
+    Unchanged(UpdateVersion),
+}
+
+/// Some of what a bucket holds.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) names: Vec<String>,
+    /// Where the next page begins.
+    pub(super) next: Option<String>,
+}
+
+pub(super) fn client_options(options: &Options) -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(true)
+        .with_user_agent(http::HeaderValue::from_static(super::USER_AGENT))
+        .with_connect_timeout(options.connect_timeout)
+        .with_read_timeout(options.timeout)
+        // It would bound the time that a whole NAR may take.
+        .with_timeout_disabled()
+}
+
+pub(super) fn retry(options: &Options) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: options.retries,
+        retry_timeout: std::time::Duration::from_secs(5 * 60),
+    }
+}
+
+impl Bucket {
+    pub(super) fn in_memory() -> Self {
+        Self { store: Arc::new(InMemory::new()), pages: None, prefix: String::new(), part: PART, storage_class: None }
+    }
+
+    pub(super) async fn open(
+        kind: BucketKind,
+        name: &str,
+        prefix: &str,
+        url: &CacheUrl,
+        options: &Options,
+        traffic: Arc<Traffic>,
+    ) -> Result<Self> {
+        let failed =
+            |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
+        let connector = Connector { traffic, longest_wait: options.longest_wait };
+        let (client, retry) = (client_options(options), retry(options));
+        let endpoint = url.parameter("endpoint").map(|endpoint| {
+            let scheme = url.parameter("scheme").unwrap_or("https");
+            if endpoint.contains("://") { endpoint.to_owned() } else { format!("{scheme}://{endpoint}") }
+        });
+        let (store, pages): (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>) = match kind {
+            BucketKind::S3 => {
+                let found = credentials::find(url).await;
+                let mut builder = AmazonS3Builder::new()
+                    .with_bucket_name(name)
+                    .with_region(found.region)
+                    .with_client_options(client)
+                    .with_retry(retry)
+                    .with_http_connector(connector);
+                builder = match found.credentials {
+                    Some(credentials) => builder.with_credentials(credentials),
+                    None => builder.with_skip_signature(true),
+                };
+                let virtual_hosted = match url.parameter("addressing-style") {
+                    None | Some("auto") => endpoint.is_none(),
+                    Some("virtual") => true,
+                    Some("path") => false,
+                    Some(_) => {
+                        let reason = "addressing-style is auto, path or virtual".to_owned();
+                        return Err(Error::Configuration { cache: url.to_string(), reason });
+                    }
+                };
+                builder = builder.with_virtual_hosted_style_request(virtual_hosted);
+                if let Some(endpoint) = endpoint.or(found.endpoint) {
+                    // Of a custom endpoint, `object_store` wants the host of the bucket.
+                    let of_bucket =
+                        endpoint.split_once("://").map(|(scheme, host)| format!("{scheme}://{name}.{host}"));
+                    builder = builder.with_endpoint(of_bucket.filter(|_| virtual_hosted).unwrap_or(endpoint));
+                }
+                let store = Arc::new(builder.build().map_err(failed)?);
+                (store.clone(), store)
+            }
+            BucketKind::Google => {
+                let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name);
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_base_url(&endpoint);
+                }
+                let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
+                let store = Arc::new(builder.build().map_err(failed)?);
+                (store.clone(), store)
+            }
+            BucketKind::Azure => {
+                let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(name);
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_endpoint(endpoint).with_allow_http(true);
+                }
+                let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
+                let store = Arc::new(builder.build().map_err(failed)?);
+                (store.clone(), store)
+            }
+        };
+        let part = match url.parameter("multipart-chunk-size") {
+            None => PART,
+            Some(size) => {
+                size.parse().ok().filter(|size| *size >= SMALLEST_PART).ok_or_else(|| Error::Configuration {
+                    cache: url.to_string(),
+                    reason: format!("multipart-chunk-size is a number of bytes, at least {SMALLEST_PART}"),
+                })?
+            }
+        };
+        let storage_class = url.parameter("storage-class").map(str::to_owned);
+        Ok(Self { store, pages: Some(Pages(pages)), prefix: prefix.to_owned(), part, storage_class })
+    }
+
+    fn path(&self, name: &str) -> Result<Path> {
+        let path =
+            if self.prefix.is_empty() { Path::parse(name) } else { Path::parse(format!("{}/{name}", self.prefix)) };
+        path.map_err(|error| Error::bucket(name, error.into()))
+    }
+
+    /// The name of an object within the cache.
+    fn name<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        if self.prefix.is_empty() {
+            return Some(path.as_ref());
+        }
+        path.as_ref().strip_prefix(&self.prefix)?.strip_prefix('/')
+    }
+
+    pub(super) async fn read(&self, name: &str, limit: u64) -> Result<Option<(Bytes, UpdateVersion)>> {
+        // A byte more than may be, so that too much is noticed.
+        let options =
+            GetOptions { range: Some(GetRange::Bounded(0..limit.saturating_add(1))), ..GetOptions::default() };
+        let path = self.path(name)?;
+        let result = match absent(name, self.store.get_opts(&path, options).await) {
+            // Of an empty object there is no range.
+            Err(_) if matches!(self.meta(name).await, Ok(Some(Meta { size: Some(0), .. }))) => {
+                return Ok(Some((Bytes::new(), UpdateVersion { e_tag: None, version: None })));
+            }
+            result => result?,
+        };
+        let Some(result) = result else { return Ok(None) };
+        let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
+        let bytes = result.bytes().await.map_err(|error| Error::bucket(name, error))?;
+        Ok(Some((bytes, version)))
+    }
+
+    pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Result<Option<Bytes>> {
+        absent(name, self.store.get_range(&self.path(name)?, range.clone()).await)
+    }
+
+    pub(super) async fn meta(&self, name: &str) -> Result<Option<Meta>> {
+        let meta = absent(name, self.store.head(&self.path(name)?).await)?;
+        Ok(meta.map(|meta| Meta { size: Some(meta.size), modified: Some(meta.last_modified.into()) }))
+    }
+
+    pub(super) async fn download(&self, name: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+        let Some(result) = absent(name, self.store.get(&self.path(name)?).await)? else { return Ok(None) };
+        let name = name.to_owned();
+        Ok(Some(result.into_stream().map_err(move |error| Error::bucket(&name, error)).boxed()))
+    }
+
+    /// Whether it was written; not if it is there and the condition says that it must not be, or be another.
+    pub(super) async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
+        let mut attributes = Attributes::new();
+        attributes.insert(Attribute::ContentType, content_type(name).into());
+        if let Some(class) = &self.storage_class {
+            attributes.insert(Attribute::StorageClass, class.clone().into());
+        }
+        match contents {
+            Staged::Memory(bytes) => self.put(name, bytes, condition, attributes).await,
+            Staged::File(file) => {
+                let file = file.reopen().map_err(|error| Error::io(file.path().display(), error))?;
+                self.put_parts(name, file, contents, attributes).await.map(|()| true)
+            }
+        }
+    }
+
+    async fn put(&self, name: &str, bytes: &Bytes, condition: Condition, attributes: Attributes) -> Result<bool> {
+        let path = self.path(name)?;
+        let conditional = !matches!(condition, Condition::None);
+        let mode = match condition {
+            Condition::None => PutMode::Overwrite,
+            Condition::Absent => PutMode::Create,
+            Condition::Unchanged(version) => PutMode::Update(version),
+        };
+        let options = |mode| PutOptions { mode, attributes: attributes.clone(), ..PutOptions::default() };
+        let payload = PutPayload::from_bytes(bytes.clone());
+        match self.store.put_opts(&path, payload.clone(), options(mode)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            // There are servers that know no conditions.
+            Err(error) if conditional && is_not_implemented(&error) => {
+                let put = self.store.put_opts(&path, payload, options(PutMode::Overwrite)).await;
+                put.map(|_| true).map_err(|error| Error::bucket(name, error))
+            }
+            Err(error) => Err(Error::bucket(name, error)),
+        }
+    }
+
+    async fn put_parts(
+        &self,
+        name: &str,
+        file: std::fs::File,
+        contents: &Staged,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let file = Arc::new(file);
+        let len = contents.len().map_err(|error| Error::io(name, error))?;
+        let part = usize::try_from(self.part.max(len.div_ceil(MOST_PARTS))).unwrap_or(usize::MAX);
+        let path = self.path(name)?;
+        let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+        let failed = |error| Error::bucket(name, error);
+        let upload = self.store.put_multipart_opts(&path, options).await.map_err(failed)?;
+        let mut writer = WriteMultipart::new_with_chunk_size(upload, part);
+        loop {
+            // A part at a time, so that what is in memory is bounded by what is in flight.
+            let file = Arc::clone(&file);
+            let read = tokio::task::spawn_blocking(move || {
+                let mut bytes = Vec::new();
+                (&*file).take(part as u64).read_to_end(&mut bytes).map(|_| bytes)
+            });
+            let sent = match read.await {
+                Ok(Ok(bytes)) => {
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    let capacity = writer.wait_for_capacity(PARTS_IN_FLIGHT).await;
+                    capacity.map(|()| writer.put(bytes.into())).map_err(failed)
+                }
+                Ok(Err(error)) => Err(Error::io(name, error)),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            };
+            if let Err(error) = sent {
+                // What it answers changes nothing: parts that it keeps are for the bucket's rules to remove.
+                let _ = writer.abort().await;
+                return Err(error);
+            }
+        }
+        writer.finish().await.map(drop).map_err(failed)
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> Result<()> {
+        match self.store.delete(&self.path(name)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(Error::bucket(name, error)),
+        }
+    }
+
+    pub(super) fn list(&self) -> BoxStream<'_, Result<(String, Meta)>> {
+        let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
+        let listed = self.store.list(prefix.as_ref());
+        listed
+            .map_err(|error| Error::bucket(&self.prefix, error))
+            .try_filter_map(async |meta| {
+                let name = self.name(&meta.location).map(str::to_owned);
+                Ok(name.map(|name| (name, Meta { size: Some(meta.size), modified: Some(meta.last_modified.into()) })))
+            })
+            .boxed()
+    }
+
+    /// Whether it can be listed page by page, without what is in folders.
+    pub(super) fn has_pages(&self) -> bool {
+        self.pages.is_some()
+    }
+
+    /// A page of the names outside of folders that begin with `start`, from `next` on.
+    pub(super) async fn page(&self, start: &str, next: Option<String>) -> Result<Page> {
+        let Some(Pages(pages)) = &self.pages else { return Ok(Page { names: Vec::new(), next: None }) };
+        let prefix = if self.prefix.is_empty() { start.to_owned() } else { format!("{}/{start}", self.prefix) };
+        let options =
+            PaginatedListOptions { delimiter: Some("/".into()), page_token: next, ..PaginatedListOptions::default() };
+        let prefix = Some(prefix.as_str()).filter(|prefix| !prefix.is_empty());
+        let page = pages.list_paginated(prefix, options).await.map_err(|error| Error::bucket(&self.prefix, error))?;
+        let names = page.result.objects.iter().filter_map(|meta| self.name(&meta.location).map(str::to_owned));
+        Ok(Page { names: names.collect(), next: page.page_token })
+    }
+}
+
+/// What is not there is no failure. Buckets that may not be listed say of it that it is forbidden.
+fn absent<T>(name: &str, result: object_store::Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(object_store::Error::NotFound { .. } | object_store::Error::PermissionDenied { .. }) => Ok(None),
+        Err(error) => Err(Error::bucket(name, error)),
+    }
+}
+
+fn is_not_implemented(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. })
+        || error.to_string().contains("NotImplemented")
+}
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pages")
+    }
+}

@@ -1,0 +1,102 @@
+//! What is where in a cache.
+
+use nixcache::compression::Compression;
+use nixcache::hash::{Format, Hash};
+use nixcache::narinfo::{file_name, hash_part_of_file_name};
+use nixcache::store_path::HashPart;
+
+/// The file that makes a cache of a directory or bucket, and says what it holds.
+pub const CACHE_INFO: &str = "nix-cache-info";
+
+/// The beginning of the names of files that are not complete yet, in caches that are directories.
+pub(super) const TEMPORARY: &str = ".nixcache-";
+
+/// What an object of a cache is, by its name.
+///
+/// ```
+/// use nixcache_client::cache::Object;
+///
+/// assert!(matches!(Object::of("g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q.narinfo"), Object::NarInfo(_)));
+/// assert_eq!(Object::of("nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz"), Object::Nar);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Object {
+    /// `nix-cache-info`.
+    CacheInfo,
+    /// `<hash part>.narinfo`.
+    NarInfo(HashPart),
+    /// `<hash part>.ls`: what is in the NAR of a path, and where.
+    Listing(HashPart),
+    /// Something below `nar/`.
+    Nar,
+    /// `log/<derivation>`: a build log.
+    Log,
+    /// `debuginfo/<build id>`: in which NAR the debug information of a program is.
+    DebugInfo,
+    /// Something below `realisations/` or `build-trace-v2/`.
+    Realisation,
+    /// What somebody was writing when this was listed, or when he died.
+    Temporary,
+    /// Nothing that is known.
+    Other,
+}
+
+impl Object {
+    /// Tells by the name, which is relative to the cache.
+    pub fn of(name: &str) -> Self {
+        let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+        if is_temporary(file) {
+            return Self::Temporary;
+        }
+        let top = folder.split('/').next().unwrap_or_default();
+        match top {
+            "" if file == CACHE_INFO => Self::CacheInfo,
+            "" => {
+                let listing = || HashPart::parse(file.strip_suffix(".ls")?).ok();
+                let info = hash_part_of_file_name(file).map(Self::NarInfo);
+                info.or_else(|| listing().map(Self::Listing)).unwrap_or(Self::Other)
+            }
+            "nar" => Self::Nar,
+            "log" => Self::Log,
+            "debuginfo" => Self::DebugInfo,
+            "realisations" | "build-trace-v2" => Self::Realisation,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Ours and those of other runs on narinfos, and Nix's `NAME.tmp.PID.NUMBER`.
+fn is_temporary(file: &str) -> bool {
+    let ours =
+        [TEMPORARY, ".narutil-"].iter().any(|start| file.starts_with(start)) && file.rsplit('.').next() == Some("tmp");
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    ours || file.rsplit_once(".tmp.").is_some_and(|(_, numbers)| numbers.split('.').all(is_number))
+}
+
+/// The name of the narinfo of a path.
+pub fn narinfo(hash_part: HashPart) -> String {
+    file_name(hash_part)
+}
+
+/// The name of the listing of a path's NAR.
+pub fn listing(hash_part: HashPart) -> String {
+    format!("{hash_part}.ls")
+}
+
+/// The name of a NAR, by the hash of its file: the `URL` in the narinfo.
+pub fn nar(file_hash: Hash, compression: Compression) -> String {
+    format!("nar/{}.nar{}", file_hash.display_digest(Format::Nix32), compression.extension())
+}
+
+/// The media type of an object, as Nix says it.
+pub(super) fn content_type(name: &str) -> &'static str {
+    match Object::of(name) {
+        Object::CacheInfo => "text/x-nix-cache-info",
+        Object::NarInfo(_) => "text/x-nix-narinfo",
+        Object::Nar => "application/x-nix-nar",
+        Object::Listing(_) | Object::DebugInfo | Object::Realisation => "application/json",
+        Object::Log => "text/plain; charset=utf-8",
+        Object::Temporary | Object::Other => "application/octet-stream",
+    }
+}

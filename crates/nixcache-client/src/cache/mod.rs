@@ -1,0 +1,725 @@
+//! A binary cache, wherever it is: a directory, a bucket, a web server.
+//!
+//! This is the one place that knows how a cache is laid out ([`layout`]) and how its objects are read and written. [`Cache`] reads and
+//! writes objects by name; publishing, fetching and auditing are built on that.
+//!
+//! Every object is written so that a reader sees it whole or not at all. In a directory it grows under a name that no other process has, and is renamed
+//! when it is on the disk; in a bucket, uploads are like that by themselves. What is not there is `None`, not an error, and neither is what a
+//! server refuses to show: buckets that nobody may list say so of what they do not have.
+//!
+//! Requests to servers are repeated after failures that may pass, after growing times with a random part, and not before the
+//! server wants them to be ([`Options`]).
+
+mod bucket;
+mod credentials;
+mod directory;
+mod error;
+mod http;
+pub mod layout;
+mod present;
+mod staged;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+mod traffic;
+mod url;
+
+use std::fmt;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use nixcache::narinfo::{CacheInfo, NarInfo, NarInfoBuf};
+use nixcache::store_path::{HashPart, StoreDir};
+use object_store::{ObjectStore, UpdateVersion};
+
+use self::bucket::Bucket;
+use self::directory::{Complete, Directory};
+use self::http::WebServer;
+use self::staged::Staged;
+use self::traffic::Traffic;
+use self::url::Location;
+
+pub use error::Error;
+pub use layout::Object;
+pub use present::Question;
+pub use staged::Staging;
+pub use traffic::Requests;
+pub use url::{CacheUrl, UrlError};
+
+use error::Result;
+
+const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
+
+/// The most bytes of an object that is read as a whole and is no narinfo.
+const MOST: u64 = 256 << 20;
+
+/// How a cache is reached.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// How many requests are under way at most. 64 unless told otherwise.
+    pub concurrency: usize,
+    /// How often a request is repeated that failed for a reason that may pass. 8 times unless told otherwise, which takes about a minute.
+    pub retries: usize,
+    /// How long a server may be silent while it answers. A minute unless told otherwise. A part of an upload (8 MiB) has to arrive
+    /// within it.
+    pub timeout: Duration,
+    /// How long making a connection may take. 10 seconds unless told otherwise.
+    pub connect_timeout: Duration,
+    /// The longest wait that a server is granted which says when to ask again. Two minutes unless told otherwise.
+    pub longest_wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            retries: 8,
+            timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(10),
+            longest_wait: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A binary cache. Clones are the same cache.
+///
+/// ```
+/// use nixcache::store_path::StoreDir;
+/// use nixcache_client::cache::{Cache, CacheUrl, Options};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+/// cache.write("log/abc.drv", &b"built"[..]).await?;
+/// assert_eq!(cache.read("log/abc.drv").await?.as_deref(), Some(&b"built"[..]));
+/// assert_eq!(cache.read("log/other.drv").await?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Cache(Arc<Inner>);
+
+struct Inner {
+    url: CacheUrl,
+    info: CacheInfo,
+    place: Place,
+    options: Options,
+    traffic: Arc<Traffic>,
+}
+
+enum Place {
+    Directory(Directory),
+    Bucket(Bucket),
+    Web(Arc<WebServer>),
+}
+
+/// What is known of an object without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Meta {
+    /// Its size in bytes, where the server says it.
+    pub size: Option<u64>,
+    /// When it was written last, by the clock of the store.
+    pub modified: Option<SystemTime>,
+}
+
+impl From<directory::Meta> for Meta {
+    fn from(meta: directory::Meta) -> Self {
+        Self { size: Some(meta.size), modified: Some(meta.modified) }
+    }
+}
+
+/// A narinfo that is written up to its name, and waits until those that it refers to have theirs.
+#[derive(Debug)]
+pub struct Prepared {
+    name: String,
+    text: Bytes,
+    complete: Option<Complete>,
+}
+
+impl Cache {
+    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none.
+    pub async fn open(url: &CacheUrl, options: Options) -> Result<Self> {
+        let mut inner = Inner::connect(url, options).await?;
+        match inner.read_info().await? {
+            Some(info) => inner.info = info,
+            None => {
+                if let Place::Directory(directory) = &inner.place {
+                    let names = directory.names().map_err(|error| Error::io(url, error))?;
+                    if !names.iter().any(|name| matches!(Object::of(name), Object::NarInfo(_))) {
+                        return Err(Error::NoCache { cache: url.to_string() });
+                    }
+                }
+            }
+        }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Opens a cache to write to it, and makes it one if there is nothing.
+    pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
+        let mut inner = Inner::connect(url, options).await?;
+        if let Some(info) = inner.read_info().await? {
+            if info.store_dir != *store_dir {
+                let (theirs, ours) = (info.store_dir, store_dir.clone());
+                return Err(Error::StoreDir { cache: url.to_string(), theirs, ours });
+            }
+            inner.info = info;
+            return Ok(Self(Arc::new(inner)));
+        }
+        let configured = |name: &str, expected| {
+            let reason = format!("{name} is {expected}");
+            move || Error::Configuration { cache: url.to_string(), reason }
+        };
+        let priority =
+            url.parameter("priority").map(|text| text.parse().map_err(|_| configured("priority", "an integer")()));
+        inner.info = CacheInfo {
+            store_dir: store_dir.clone(),
+            // As Nix does for directories and buckets, which bear it.
+            want_mass_query: !matches!(url.parameter("want-mass-query"), Some("false" | "0")),
+            priority: Some(priority.transpose()?.unwrap_or(50)),
+        };
+        if let Place::Directory(directory) = &inner.place {
+            std::fs::create_dir_all(directory.root()).map_err(|error| Error::io(url, error))?;
+        }
+        let cache = Self(Arc::new(inner));
+        let text = cache.info().to_string();
+        // Whoever has made one meanwhile meant the same, or is told next time.
+        cache.create_object(layout::CACHE_INFO, text).await?;
+        Ok(cache)
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &CacheUrl {
+        &self.0.url
+    }
+
+    /// What it says of itself.
+    pub fn info(&self) -> &CacheInfo {
+        &self.0.info
+    }
+
+    /// The store directory of its paths.
+    pub fn store_dir(&self) -> &StoreDir {
+        &self.0.info.store_dir
+    }
+
+    /// How it is reached.
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// How many requests were made so far; none to a directory.
+    pub fn requests(&self) -> Requests {
+        self.0.traffic.requests()
+    }
+
+    /// The directory, if it is one on this machine.
+    pub fn directory(&self) -> Option<&Path> {
+        self.0.url.directory()
+    }
+
+    /// An object as people find it: with the cache before its name.
+    pub fn locate(&self, name: &str) -> String {
+        let url = self.0.url.to_string();
+        format!("{}/{name}", url.trim_end_matches('/'))
+    }
+
+    /// An object as a whole: a narinfo, a listing, a log. [`Error::TooLarge`] beyond 256 MiB, or beyond what a narinfo may have.
+    pub async fn read(&self, name: &str) -> Result<Option<Bytes>> {
+        Ok(self.read_versioned(name).await?.map(|(bytes, _)| bytes))
+    }
+
+    /// A part of an object, which ends early if the object does. The range must not be empty.
+    pub async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        match &self.0.place {
+            Place::Directory(_) => {
+                let read = move |directory: &Directory, name: &str| directory.read_range(name, &range);
+                Ok(self.on_disk(name, read).await?.map(Bytes::from))
+            }
+            Place::Bucket(bucket) => bucket.read_range(name, &range).await,
+            Place::Web(server) => server.read_range(name, &range).await,
+        }
+    }
+
+    /// Whether there is an object, and what is known of it.
+    pub async fn meta(&self, name: &str) -> Result<Option<Meta>> {
+        match &self.0.place {
+            Place::Directory(_) => Ok(self.on_disk(name, Directory::meta).await?.map(Meta::from)),
+            Place::Bucket(bucket) => bucket.meta(name).await,
+            Place::Web(server) => server.meta(name).await,
+        }
+    }
+
+    /// An object as it comes.
+    pub async fn download(&self, name: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+        match &self.0.place {
+            Place::Directory(_) => Ok(self.open_file(name).await?.map(|file| stream_of(file, self.locate(name)))),
+            Place::Bucket(bucket) => bucket.download(name).await,
+            Place::Web(server) => server.download(name).await,
+        }
+    }
+
+    /// An object as it comes, for a thread that may wait: one of `spawn_blocking`, within the runtime.
+    pub async fn open_object(&self, name: &str) -> Result<Option<ObjectReader>> {
+        if matches!(self.0.place, Place::Directory(_)) {
+            return Ok(self.open_file(name).await?.map(ObjectReader::File));
+        }
+        let Some(stream) = self.download(name).await? else { return Ok(None) };
+        Ok(Some(ObjectReader::Stream {
+            stream,
+            chunk: Bytes::new(),
+            runtime: tokio::runtime::Handle::current(),
+            failed: None,
+        }))
+    }
+
+    async fn open_file(&self, name: &str) -> Result<Option<std::fs::File>> {
+        self.on_disk(name, Directory::open).await
+    }
+
+    /// Writes an object, in the place of what is there.
+    pub async fn write(&self, name: &str, contents: impl Into<Bytes>) -> Result<()> {
+        let contents: Bytes = contents.into();
+        match &self.0.place {
+            Place::Directory(_) => {
+                self.on_disk(name, move |directory, name| {
+                    directory.prepare(name, &contents)?.replace()?;
+                    directory.flush(name)
+                })
+                .await
+            }
+            Place::Bucket(bucket) => {
+                bucket.write(name, &Staged::Memory(contents), bucket::Condition::None).await.map(drop)
+            }
+            Place::Web(server) => server.write(name, &Staged::Memory(contents), http::Condition::None).await.map(drop),
+        }
+    }
+
+    /// Writes an object that is not there, and says whether it was not. (Servers that know no conditions replace it.)
+    pub async fn create_object(&self, name: &str, contents: impl Into<Bytes>) -> Result<bool> {
+        let contents: Bytes = contents.into();
+        match &self.0.place {
+            Place::Directory(_) => {
+                self.on_disk(name, move |directory, name| {
+                    let created = directory.prepare(name, &contents)?.create()?;
+                    directory.flush(name).map(|()| created)
+                })
+                .await
+            }
+            Place::Bucket(bucket) => bucket.write(name, &Staged::Memory(contents), bucket::Condition::Absent).await,
+            Place::Web(server) => server.write(name, &Staged::Memory(contents), http::Condition::Absent).await,
+        }
+    }
+
+    /// Changes an object so that no other writer's change is lost, where the store lets that be seen: in directories, by a lock
+    /// that all writers of this library take; in buckets and on servers, by conditions that are asked for again if they did not hold.
+    ///
+    /// `change` is told what is there, perhaps several times, and may leave it at that. Returns whether it did not.
+    pub async fn edit(
+        &self,
+        name: &str,
+        mut change: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Result<bool> {
+        if matches!(self.0.place, Place::Directory(_)) {
+            return self.on_disk(name, move |directory, name| directory.edit(name, limit(name), &mut change)).await;
+        }
+        loop {
+            let current = self.read_versioned(name).await?;
+            let Some(changed) = change(current.as_ref().map(|(bytes, _)| &bytes[..])) else { return Ok(false) };
+            let contents = Staged::Memory(changed.into());
+            let version = current.map(|(_, version)| version);
+            let written = match (&self.0.place, version) {
+                (Place::Bucket(bucket), version) => {
+                    let condition = match version {
+                        None => bucket::Condition::Absent,
+                        Some(Version::Bucket(version)) if version.e_tag.is_some() => {
+                            bucket::Condition::Unchanged(version)
+                        }
+                        Some(_) => bucket::Condition::None,
+                    };
+                    bucket.write(name, &contents, condition).await?
+                }
+                (Place::Web(server), version) => {
+                    let condition = match &version {
+                        None => http::Condition::Absent,
+                        Some(Version::Web(Some(tag))) => http::Condition::Unchanged(tag),
+                        Some(_) => http::Condition::None,
+                    };
+                    server.write(name, &contents, condition).await?
+                }
+                (Place::Directory(_), _) => false, // did so above
+            };
+            if written {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Removes an object. That it is not there is no error.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        match &self.0.place {
+            Place::Directory(_) => self.on_disk(name, Directory::delete).await,
+            Place::Bucket(bucket) => bucket.delete(name).await,
+            Place::Web(server) => server.delete(name).await,
+        }
+    }
+
+    /// All objects, in no order.
+    pub fn list(&self) -> BoxStream<'_, Result<(String, Meta)>> {
+        match &self.0.place {
+            Place::Directory(directory) => {
+                let (sender, receiver) = tokio::sync::mpsc::channel(1024);
+                let (directory, shown) = (directory.clone(), self.0.url.to_string());
+                tokio::task::spawn_blocking(move || {
+                    let mut send = |name, meta| sender.blocking_send(Ok((name, Meta::from(meta)))).is_ok();
+                    if let Err(error) = directory.list(&mut send) {
+                        // Nobody listens any more, perhaps.
+                        let _ = sender.blocking_send(Err(Error::io(shown, error)));
+                    }
+                });
+                futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)))
+                    .boxed()
+            }
+            Place::Bucket(bucket) => bucket.list(),
+            Place::Web(server) => {
+                let listed = server.dav().list(None);
+                listed
+                    .map_err(|error| match error {
+                        object_store::Error::Generic { .. } => Error::Unsupported {
+                            cache: self.0.url.to_string(),
+                            what: "the server does not list what it has (WebDAV's PROPFIND); name paths, or look at its directory",
+                        },
+                        error => Error::bucket(&self.0.url, error),
+                    })
+                    .map_ok(|meta| {
+                        let known = Meta { size: Some(meta.size), modified: Some(meta.last_modified.into()) };
+                        (meta.location.to_string(), known)
+                    })
+                    .boxed()
+            }
+        }
+    }
+
+    /// The narinfo of a path, which has to be about a path with this hash part.
+    pub async fn narinfo(&self, hash_part: HashPart) -> Result<Option<NarInfoBuf>> {
+        let name = layout::narinfo(hash_part);
+        match self.read(&name).await? {
+            None => Ok(None),
+            Some(text) => self.parse_narinfo(hash_part, &text).map(Some),
+        }
+    }
+
+    /// Reads what was found under the name of a path's narinfo.
+    pub fn parse_narinfo(&self, hash_part: HashPart, text: &[u8]) -> Result<NarInfoBuf> {
+        let object = || self.locate(&layout::narinfo(hash_part));
+        let info = NarInfoBuf::parse(text, self.store_dir());
+        let info = info.map_err(|error| Error::NarInfo { object: object(), error })?;
+        let path = info.as_ref().store_path();
+        if path.hash_part() != hash_part {
+            return Err(Error::Misplaced { object: object(), path: self.store_dir().display(path).to_string() });
+        }
+        Ok(info)
+    }
+
+    /// Many objects, each with its name, in the order in which they come.
+    pub fn read_many(&self, names: Vec<String>) -> BoxStream<'_, (String, Result<Option<Bytes>>)> {
+        /// Files that a thread reads at once, so that handing over costs little beside reading.
+        const CHUNK: usize = 64;
+        let concurrency = self.0.options.concurrency;
+        if !matches!(self.0.place, Place::Directory(_)) {
+            let read = async move |name: String| {
+                let read = self.read(&name).await;
+                (name, read)
+            };
+            return futures_util::stream::iter(names).map(read).buffer_unordered(concurrency).boxed();
+        }
+        let chunks: Vec<Vec<String>> = names.chunks(CHUNK).map(<[String]>::to_vec).collect();
+        let read = async move |names: Vec<String>| {
+            let cache = self.clone();
+            let read = move |name: String| {
+                let read = cache.read_file(&name);
+                (name, read)
+            };
+            blocking(move || names.into_iter().map(read).collect::<Vec<_>>()).await
+        };
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let read = futures_util::stream::iter(chunks).map(read).buffer_unordered(2 * threads);
+        read.flat_map(futures_util::stream::iter).boxed()
+    }
+
+    /// An object that is to be named once it is complete.
+    pub fn stage(&self) -> Result<Staging> {
+        match &self.0.place {
+            Place::Directory(directory) => {
+                let file = directory.temporary("nar/staged").map_err(|error| Error::io(self.locate("nar"), error))?;
+                Ok(Staging::in_file(file))
+            }
+            Place::Bucket(_) | Place::Web(_) => Ok(Staging::in_memory()),
+        }
+    }
+
+    /// Gives what was staged its name, below `nar/`, if there is nothing of that name and size. Returns whether there was not.
+    pub async fn publish(&self, staging: Staging, name: &str) -> Result<bool> {
+        let staged = staging.finish();
+        let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
+        // Saves most uploads of what another writer has uploaded meanwhile.
+        if self.meta(name).await?.is_some_and(|meta| meta.size == Some(size)) {
+            return Ok(false);
+        }
+        match (&self.0.place, staged) {
+            (Place::Bucket(bucket), staged) => bucket.write(name, &staged, bucket::Condition::Absent).await,
+            (Place::Web(server), staged) => server.write(name, &staged, http::Condition::None).await.map(|_| true),
+            (Place::Directory(_), Staged::File(file)) => {
+                self.on_disk(name, move |directory, name| {
+                    let complete = directory.complete(file, name)?;
+                    // What has this name, but another size, is broken.
+                    complete.replace().map(|()| true)
+                })
+                .await
+            }
+            (Place::Directory(_), Staged::Memory(bytes)) => self.write(name, bytes).await.map(|()| true),
+        }
+    }
+
+    /// Writes a narinfo up to its name.
+    pub async fn prepare(&self, hash_part: HashPart, info: &NarInfoBuf) -> Result<Prepared> {
+        let name = layout::narinfo(hash_part);
+        let text = Bytes::copy_from_slice(info.as_str().as_bytes());
+        let complete = match &self.0.place {
+            Place::Directory(_) => {
+                let text = text.clone();
+                Some(self.on_disk(&name, move |directory, name| directory.prepare(name, &text)).await?)
+            }
+            Place::Bucket(_) | Place::Web(_) => None,
+        };
+        Ok(Prepared { name, text, complete })
+    }
+
+    /// Publishes narinfos of which none refers to another one, and that only refer to what is published. Returns for each
+    /// whether there was none.
+    ///
+    /// In a directory, their NARs are safe from a loss of power before, and they themselves after.
+    pub async fn publish_narinfos(&self, prepared: Vec<Prepared>) -> Vec<Result<bool>> {
+        match &self.0.place {
+            Place::Directory(directory) => {
+                let (directory, cache) = (directory.clone(), self.clone());
+                blocking(move || {
+                    let failed = |name: &str| {
+                        let object = cache.locate(name);
+                        move |error| Error::io(object, error)
+                    };
+                    if let Err(error) = directory.flush("nar/staged") {
+                        return vec![Err(failed("nar")(error))];
+                    }
+                    let mut done: Vec<Result<bool>> = Vec::with_capacity(prepared.len());
+                    for Prepared { name, complete, .. } in prepared {
+                        let created = complete.map_or(Ok(false), Complete::create);
+                        done.push(created.map_err(failed(&name)));
+                    }
+                    match directory.flush(layout::CACHE_INFO) {
+                        Ok(()) => done,
+                        Err(error) => vec![Err(failed("")(error))],
+                    }
+                })
+                .await
+            }
+            Place::Bucket(_) | Place::Web(_) => {
+                let create = async |prepared: Prepared| self.create_object(&prepared.name, prepared.text).await;
+                futures_util::stream::iter(prepared).map(create).buffered(self.0.options.concurrency).collect().await
+            }
+        }
+    }
+
+    /// Removes what writers to a directory left behind that died at least `age` ago, and says how many files that were.
+    pub async fn clean(&self, age: Duration) -> Result<usize> {
+        match &self.0.place {
+            Place::Directory(_) => self.on_disk("", move |directory, _| directory.clean(age)).await,
+            Place::Bucket(_) | Place::Web(_) => Ok(0),
+        }
+    }
+
+    async fn read_versioned(&self, name: &str) -> Result<Option<(Bytes, Version)>> {
+        let limit = limit(name);
+        let read = match &self.0.place {
+            Place::Directory(_) => {
+                let (cache, name) = (self.clone(), name.to_owned());
+                blocking(move || cache.read_file(&name)).await?.map(|bytes| (bytes, Version::Unknown))
+            }
+            Place::Bucket(bucket) => {
+                bucket.read(name, limit).await?.map(|(bytes, version)| (bytes, Version::Bucket(version)))
+            }
+            Place::Web(server) => server.read(name, limit).await?.map(|(bytes, tag)| (bytes, Version::Web(tag))),
+        };
+        match read {
+            Some((bytes, _)) if bytes.len() as u64 > limit => Err(Error::TooLarge { object: self.locate(name), limit }),
+            read => Ok(read),
+        }
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<Bytes>> {
+        let Place::Directory(directory) = &self.0.place else { return Ok(None) };
+        let limit = limit(name);
+        let read = directory.read(name, limit).map_err(|error| Error::io(self.locate(name), error))?;
+        match read {
+            Some(bytes) if bytes.len() as u64 > limit => Err(Error::TooLarge { object: self.locate(name), limit }),
+            read => Ok(read.map(Bytes::from)),
+        }
+    }
+
+    /// Does something with the directory on a thread that may wait.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Directory, &str) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (cache, name) = (self.clone(), name.to_owned());
+        blocking(move || {
+            let done = match &cache.0.place {
+                Place::Directory(directory) => work(directory, &name),
+                Place::Bucket(_) | Place::Web(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            done.map_err(|error| Error::io(cache.locate(&name), error))
+        })
+        .await
+    }
+}
+
+impl Inner {
+    async fn connect(url: &CacheUrl, options: Options) -> Result<Self> {
+        let traffic = Arc::new(Traffic::default());
+        let place = match &url.location {
+            Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
+            Location::Http(address) => Place::Web(Arc::new(WebServer::new(address, &options, Arc::clone(&traffic))?)),
+            Location::Bucket { kind, name, prefix } => {
+                Place::Bucket(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?)
+            }
+            Location::Memory => Place::Bucket(Bucket::in_memory()),
+        };
+        Ok(Self { url: url.clone(), info: CacheInfo::default(), place, options, traffic })
+    }
+
+    async fn read_info(&self) -> Result<Option<CacheInfo>> {
+        const LIMIT: u64 = 64 << 10;
+        let name = layout::CACHE_INFO;
+        let text = match &self.place {
+            Place::Directory(directory) => {
+                directory.read(name, LIMIT).map_err(|error| Error::io(&self.url, error))?.map(Bytes::from)
+            }
+            Place::Bucket(bucket) => bucket.read(name, LIMIT).await?.map(|(text, _)| text),
+            Place::Web(server) => server.read(name, LIMIT).await?.map(|(text, _)| text),
+        };
+        let parse = |text: Bytes| {
+            CacheInfo::parse(&text).map_err(|error| Error::CacheInfo { object: format!("{}/{name}", self.url), error })
+        };
+        text.map(parse).transpose()
+    }
+}
+
+/// Which of several writings of an object was read.
+#[derive(Debug)]
+enum Version {
+    Unknown,
+    Bucket(UpdateVersion),
+    Web(Option<::http::HeaderValue>),
+}
+
+/// The most bytes that an object of this name is read with.
+fn limit(name: &str) -> u64 {
+    if matches!(Object::of(name), Object::NarInfo(_)) { NarInfo::MAX_LEN as u64 } else { MOST }
+}
+
+/// Runs what may wait for disks, or take long, where that holds nobody up.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// An object that is read by a thread that may wait.
+pub enum ObjectReader {
+    /// A file on this machine.
+    File(std::fs::File),
+    /// From a server. Must be read within a runtime, on a thread that may wait.
+    Stream {
+        /// What is still to come.
+        stream: BoxStream<'static, Result<Bytes>>,
+        /// What has come.
+        chunk: Bytes,
+        /// Who waits for it.
+        runtime: tokio::runtime::Handle,
+        /// Why nothing comes any more.
+        failed: Option<Error>,
+    },
+}
+
+impl ObjectReader {
+    /// Why reading failed, if it was not for a file system.
+    pub fn failure(&mut self) -> Option<Error> {
+        match self {
+            Self::File(_) => None,
+            Self::Stream { failed, .. } => failed.take(),
+        }
+    }
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Stream { stream, chunk, runtime, failed } => {
+                while chunk.is_empty() {
+                    match runtime.block_on(stream.next()) {
+                        None => return Ok(0),
+                        Some(Ok(next)) => *chunk = next,
+                        Some(Err(error)) => {
+                            let message = error.to_string();
+                            *failed = Some(error);
+                            return Err(io::Error::other(message));
+                        }
+                    }
+                }
+                let len = buffer.len().min(chunk.len());
+                buffer[..len].copy_from_slice(&chunk.split_to(len));
+                Ok(len)
+            }
+        }
+    }
+}
+
+/// A file, in pieces that are read where that holds nobody up.
+fn stream_of(file: std::fs::File, object: String) -> BoxStream<'static, Result<Bytes>> {
+    const PIECE: u64 = 256 << 10;
+    futures_util::stream::try_unfold(file, move |file| {
+        let object = object.clone();
+        blocking_read(file, PIECE, object)
+    })
+    .boxed()
+}
+
+async fn blocking_read(file: std::fs::File, len: u64, object: String) -> Result<Option<(Bytes, std::fs::File)>> {
+    blocking(move || {
+        let mut bytes = Vec::new();
+        (&file).take(len).read_to_end(&mut bytes).map_err(|error| Error::io(object, error))?;
+        Ok((!bytes.is_empty()).then(|| (bytes.into(), file)))
+    })
+    .await
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("url", &self.0.url).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ObjectReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectReader").finish_non_exhaustive()
+    }
+}

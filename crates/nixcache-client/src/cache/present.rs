@@ -1,0 +1,160 @@
+//! Which of many paths a cache has, asked in the way that takes the fewest requests.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::store_path::HashPart;
+
+use super::error::Result;
+use super::layout::{self, Object};
+use super::{Cache, Place, blocking};
+
+/// In which way a cache was asked which paths it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Question {
+    /// Each path by itself.
+    Each {
+        /// How many paths.
+        paths: usize,
+        /// How many listings it would have taken, if that was found out.
+        pages: Option<usize>,
+    },
+    /// All that it has was listed.
+    Listing {
+        /// How many paths were looked for.
+        paths: usize,
+        /// How many requests it took; one for a directory.
+        pages: usize,
+    },
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Each { paths, pages: None } => write!(f, "asked about each of {paths} paths"),
+            Self::Each { paths, pages: Some(pages) } => {
+                write!(f, "asked about each of {paths} paths: listing all would take about {pages} requests")
+            }
+            Self::Listing { paths, pages: 1 } => write!(f, "listed once rather than asked about {paths} paths"),
+            Self::Listing { paths, pages } => {
+                write!(f, "listed with {pages} requests rather than asked about {paths} paths")
+            }
+        }
+    }
+}
+
+/// Fewer paths than this are asked about without a look at how much there is.
+const FEW: usize = 16;
+
+/// A bucket's listing has so many names at most.
+const PAGE: usize = 1000;
+
+/// The characters with which hash parts begin.
+const BEGINNINGS: &str = "0123456789abcdfghijklmnpqrsvwxyz";
+
+impl Cache {
+    /// Which of these paths there are narinfos of, and how that was found out.
+    ///
+    /// A bucket's listing has a thousand names in a page. The first page tells how dense the names are, and with that about how many pages
+    /// there are; if they are fewer than the paths, all are fetched, several at a time. A directory is listed for more paths
+    /// than it takes to be worth it. Web servers are asked about each path.
+    pub async fn present(&self, hash_parts: &[HashPart]) -> Result<(HashSet<HashPart>, Question)> {
+        let paths = hash_parts.len();
+        match &self.0.place {
+            Place::Directory(directory) => {
+                let (directory, cache) = (directory.clone(), self.clone());
+                let hash_parts = hash_parts.to_vec();
+                blocking(move || {
+                    let mut present = HashSet::new();
+                    for part in hash_parts {
+                        let name = layout::narinfo(part);
+                        let meta = directory.meta(&name);
+                        if meta.map_err(|error| super::Error::io(cache.locate(&name), error))?.is_some() {
+                            present.insert(part);
+                        }
+                    }
+                    Ok((present, Question::Each { paths, pages: None }))
+                })
+                .await
+            }
+            Place::Bucket(bucket) if paths >= FEW && bucket.has_pages() => {
+                let mut names = HashSet::new();
+                let mut take = |page: Vec<String>| {
+                    names.extend(page.iter().filter_map(|name| match Object::of(name) {
+                        Object::NarInfo(part) => Some(part),
+                        _ => None,
+                    }));
+                };
+                let first = bucket.page("", None).await?;
+                let mut pages = 1;
+                let Some(next) = first.next else {
+                    take(first.names);
+                    return Ok((names, Question::Listing { paths, pages }));
+                };
+                let estimate = estimate(&first.names);
+                if estimate >= paths {
+                    let each = self.ask_each(hash_parts).await?;
+                    return Ok((each, Question::Each { paths, pages: Some(estimate) }));
+                }
+                take(first.names);
+                if estimate <= BEGINNINGS.len() {
+                    let mut next = Some(next);
+                    while let Some(token) = next {
+                        let page = bucket.page("", Some(token)).await?;
+                        pages += 1;
+                        take(page.names);
+                        next = page.next;
+                    }
+                } else {
+                    // One page leads to the next; different beginnings do not wait for each other.
+                    let beginnings = BEGINNINGS.chars().map(|first| async move {
+                        let start = first.to_string();
+                        let (mut all, mut pages, mut next) = (Vec::new(), 0, None);
+                        loop {
+                            let page = bucket.page(&start, next).await?;
+                            pages += 1;
+                            all.extend(page.names);
+                            next = page.next;
+                            if next.is_none() {
+                                return Ok::<_, super::Error>((all, pages));
+                            }
+                        }
+                    });
+                    let listed = futures_util::stream::iter(beginnings).buffer_unordered(self.0.options.concurrency);
+                    for (page, count) in listed.try_collect::<Vec<_>>().await? {
+                        pages += count;
+                        take(page);
+                    }
+                }
+                Ok((names, Question::Listing { paths, pages }))
+            }
+            Place::Bucket(_) | Place::Web(_) => {
+                Ok((self.ask_each(hash_parts).await?, Question::Each { paths, pages: None }))
+            }
+        }
+    }
+
+    async fn ask_each(&self, hash_parts: &[HashPart]) -> Result<HashSet<HashPart>> {
+        let ask = async |&part: &HashPart| {
+            let meta = self.meta(&layout::narinfo(part)).await?;
+            Ok(meta.map(|_| part))
+        };
+        let asked = futures_util::stream::iter(hash_parts).map(ask).buffer_unordered(self.0.options.concurrency);
+        asked.try_filter_map(async |part| Ok(part)).try_collect().await
+    }
+}
+
+/// About how many pages there are, by the last name of the first: names begin with hash parts, which are evenly distributed.
+fn estimate(first: &[String]) -> usize {
+    const PLACES: u32 = 4;
+    let digit = |byte: &u8| BEGINNINGS.bytes().position(|digit| digit == *byte);
+    let value = |name: &String| {
+        let mut digits = name.as_bytes().iter().map_while(digit);
+        (0..PLACES).fold(0, |value, _| value * BEGINNINGS.len() + digits.next().unwrap_or(0))
+    };
+    // How far into all beginnings of that length the page goes.
+    let reached = first.iter().map(value).max().unwrap_or(0) + 1;
+    (first.len().max(PAGE) * BEGINNINGS.len().pow(PLACES) / reached).div_ceil(PAGE)
+}

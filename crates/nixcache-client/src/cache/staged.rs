@@ -1,0 +1,78 @@
+//! What is to be uploaded, before its name is known.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+
+/// Beyond this many bytes what is staged goes to a file.
+const IN_MEMORY: usize = 4 << 20;
+
+/// Contents that are complete.
+#[derive(Debug)]
+pub(super) enum Staged {
+    Memory(Bytes),
+    File(NamedTempFile),
+}
+
+impl Staged {
+    pub(super) fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
+            Self::File(file) => Ok(file.as_file().metadata()?.len()),
+        }
+    }
+}
+
+/// Takes what is to be uploaded while it is made: the name of a NAR is its hash, which is known last.
+///
+/// For a cache in a directory this is a file there already, which only needs its name; for others it is in memory while it is
+/// small, and then in a temporary file.
+#[derive(Debug)]
+pub struct Staging(Sink);
+
+#[derive(Debug)]
+enum Sink {
+    Memory(Vec<u8>),
+    File(NamedTempFile),
+}
+
+impl Staging {
+    pub(super) const fn in_memory() -> Self {
+        Self(Sink::Memory(Vec::new()))
+    }
+
+    pub(super) const fn in_file(file: NamedTempFile) -> Self {
+        Self(Sink::File(file))
+    }
+
+    pub(super) fn finish(self) -> Staged {
+        match self.0 {
+            Sink::Memory(bytes) => Staged::Memory(bytes.into()),
+            Sink::File(file) => Staged::File(file),
+        }
+    }
+}
+
+impl Write for Staging {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Sink::Memory(held) if held.len() + bytes.len() > IN_MEMORY => {
+                let mut file = NamedTempFile::new()?;
+                file.write_all(held)?;
+                let written = file.write(bytes)?;
+                self.0 = Sink::File(file);
+                Ok(written)
+            }
+            Sink::Memory(held) => {
+                held.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            Sink::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
