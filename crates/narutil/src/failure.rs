@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
-use nixcache_client::{source, store_database};
+use nixcache_client::{cache, source, store_database};
 
 use crate::output::shown;
 
@@ -118,6 +118,16 @@ impl Failure {
             }
             error if is_input_output(error) => Status::Failed,
             _ => Status::Bad,
+        };
+        Self::new(status, error)
+    }
+
+    /// What went wrong with a cache: its content, what was said of it, or the way to it. The message itself names it.
+    pub(crate) fn cache(error: &cache::Error) -> Self {
+        let status = match error {
+            error if error.is_about_content() => Status::Bad,
+            cache::Error::Url(_) | cache::Error::Configuration { .. } | cache::Error::NoCache { .. } => Status::Usage,
+            _ => Status::Failed,
         };
         Self::new(status, error)
     }

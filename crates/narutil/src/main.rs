@@ -2,6 +2,7 @@
 //!
 //! The work is done by the library `nixcache`; here are arguments, files, progress and printing.
 
+mod cache;
 mod cli;
 mod command;
 mod failure;

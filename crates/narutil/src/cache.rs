@@ -1,0 +1,73 @@
+//! Caches that arguments name, and the runtime that reaches them.
+
+#![allow(dead_code, reason = "the commands on caches follow")]
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use clap::Args;
+use nixcache_client::cache::{Cache, CacheUrl, Options};
+
+use crate::cli::Common;
+use crate::failure::{Failure, Result};
+
+/// How caches are reached that are on other machines.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Reach {
+    /// How many requests are under way at most.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// How often a request is repeated that failed for a reason that may pass.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    retries: u16,
+    /// How many seconds a server may be silent.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+}
+
+impl Reach {
+    fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.concurrency = self.concurrency.into();
+        options.retries = self.retries.into();
+        options.timeout = Duration::from_secs(self.timeout);
+        options
+    }
+
+    /// Opens the cache that an argument names, to read from it.
+    pub(crate) async fn open(&self, argument: &OsStr) -> Result<Cache> {
+        Cache::open(&url(argument)?, self.options()).await.map_err(|error| Failure::cache(&error))
+    }
+
+    /// Opens it to write to it, and makes it a cache if there is nothing.
+    pub(crate) async fn create(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
+        let store_dir = common.store_dir()?;
+        let created = Cache::create(&url(argument)?, &store_dir, self.options()).await;
+        created.map_err(|error| Failure::cache(&error))
+    }
+}
+
+/// The cache that an argument names.
+pub(crate) fn url(argument: &OsStr) -> Result<CacheUrl> {
+    CacheUrl::parse(argument).map_err(Failure::usage)
+}
+
+/// Runs what waits for caches. The commands themselves are plain functions.
+pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(common.threads().get())
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(std::path::Path::new("the runtime"), error))?;
+    let done = runtime.block_on(work);
+    // Somebody may still be reading a file for nothing.
+    runtime.shutdown_background();
+    done
+}
+
+/// Says how much was asked of a cache, for `-v`.
+pub(crate) fn explain_requests(cache: &Cache) {
+    if cache.directory().is_none() {
+        tracing::info!("{}: {}", cache.url(), cache.requests());
+    }
+}
