@@ -126,7 +126,7 @@ impl Failure {
     pub(crate) fn cache(error: &cache::Error) -> Self {
         let status = match error {
             error if error.is_about_content() => Status::Bad,
-            cache::Error::Url(_) | cache::Error::Configuration { .. } | cache::Error::NoCache { .. } => Status::Usage,
+            cache::Error::Url(_) | cache::Error::Configuration { .. } => Status::Usage,
             _ => Status::Failed,
         };
         Self::new(status, error)
