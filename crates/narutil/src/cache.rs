@@ -1,12 +1,10 @@
 //! Caches that arguments name, and the runtime that reaches them.
 
-#![allow(dead_code, reason = "the commands on caches follow")]
-
 use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::Args;
-use nixcache_client::cache::{Cache, CacheUrl, Options};
+use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
@@ -37,6 +35,21 @@ impl Reach {
     /// Opens the cache that an argument names, to read from it.
     pub(crate) async fn open(&self, argument: &OsStr) -> Result<Cache> {
         Cache::open(&url(argument)?, self.options()).await.map_err(|error| Failure::cache(&error))
+    }
+
+    /// The same, where an empty cache stands for one that is not there yet.
+    pub(crate) async fn open_or_empty(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
+        let opened = Cache::open(&url(argument)?, self.options()).await;
+        let is_absent = match &opened {
+            Err(Error::NoCache { .. }) => true,
+            Err(Error::Io { error, .. }) => error.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        };
+        if is_absent {
+            let empty = Cache::create(&CacheUrl::memory(), &common.store_dir()?, self.options()).await;
+            return empty.map_err(|error| Failure::cache(&error));
+        }
+        opened.map_err(|error| Failure::cache(&error))
     }
 
     /// Opens it to write to it, and makes it a cache if there is nothing.

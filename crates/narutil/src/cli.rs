@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cache;
 mod closure;
 mod narinfo;
 
@@ -12,6 +13,7 @@ use nixcache::hash::{Algorithm, Format};
 use nixcache::nar::Limits;
 use nixcache::store_path::StoreDir;
 
+pub(crate) use self::cache::PushArgs;
 pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
 pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
@@ -162,6 +164,20 @@ pub(crate) enum Command {
     ///
     /// With --json: `{"paths": NUMBER, "lost": {STRING: NUMBER, ...}}`, by kind the number of paths of which it was lost.
     Convert(ConvertArgs),
+    /// Publish store paths in a cache: their closures, as far as they are not there.
+    ///
+    /// Each tree is compared with what is registered, compressed, signed and uploaded in one pass; what differs is not published. A
+    /// path becomes visible after all that it refers to, at every instant and whatever is killed. Any number of pushes may run
+    /// at the same time.
+    ///
+    /// --compression, --key and --debug-info may also be parameters of the URL, spelt as for Nix: compression, compression-level,
+    /// secret-key, secret-keys, index-debug-info. A cache that is made gets its priority and want-mass-query, too.
+    ///
+    /// The store paths of what is added are printed, a line each. With --json: `{"paths": NUMBER, "published": [{"path": STRING,
+    /// "narSize": NUMBER, "fileSize": NUMBER, "uploaded": BOOLEAN}, ...], "added": [STRING, ...], "failed": [{"path": STRING, "error":
+    /// STRING}, ...], "heldBack": [STRING, ...], "undeclaredReferences": [{"path": STRING, "hashParts": [STRING, ...]}, ...],
+    /// "seconds": NUMBER}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
+    Push(PushArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages to a directory.

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => command::diff::run(&cli.common, args),
         Command::Why(args) => command::why::run(&cli.common, args),
         Command::Convert(args) => command::convert::run(&cli.common, args),
+        Command::Push(args) => command::push::run(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),
         Command::Man(args) => command::generate::man(args),
     };

@@ -53,6 +53,21 @@ impl Progress {
         self.0.inc(count as u64);
     }
 
+    /// Counts bytes that somebody else moves.
+    pub(crate) fn advance_bytes(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    /// Says how many bytes there are.
+    pub(crate) fn set_total(&self, bytes: u64) {
+        self.0.set_length(bytes);
+    }
+
+    /// Says what is worked on.
+    pub(crate) fn set_message(&self, message: String) {
+        self.0.set_message(message);
+    }
+
     /// Clears the bar for what `print` prints.
     pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         self.0.suspend(print)

@@ -56,7 +56,7 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
 }
 
 /// Reads secret keys. Two of one name would replace each other's signatures.
-fn read_keys(files: &[PathBuf]) -> Result<Vec<SecretKey>> {
+pub(super) fn read_keys(files: &[PathBuf]) -> Result<Vec<SecretKey>> {
     let mut keys: Vec<SecretKey> = Vec::with_capacity(files.len());
     for file in files {
         let key = read_secret(file)?;

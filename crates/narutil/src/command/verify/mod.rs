@@ -29,10 +29,7 @@ const FAULTS: usize = 8;
 const NAME_LEN: usize = 72;
 
 pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
-    let mut keys = TrustedKeys::default();
-    for key in &args.trusted {
-        trust(&mut keys, key)?;
-    }
+    let keys = trusted_keys(&args.trusted)?;
     let store_dir = common.store_dir()?;
     let policy = Policy::new(keys).require(args.require.get()).as_written(args.as_written);
     let groups = Group::all(common, &args.targets)?;
@@ -57,6 +54,15 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
             move |files: &[PathBuf]| verification.verify(files)
         })
     }))
+}
+
+/// The keys that arguments name.
+pub(super) fn trusted_keys(arguments: &[OsString]) -> Result<TrustedKeys> {
+    let mut keys = TrustedKeys::default();
+    for argument in arguments {
+        trust(&mut keys, argument)?;
+    }
+    Ok(keys)
 }
 
 /// Adds a key, or the keys in a file.

@@ -1,0 +1,58 @@
+//! Arguments of the commands on caches.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use nixcache::compression::EncodeOptions;
+
+use super::closure::From;
+use crate::cache::Reach;
+
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct PushArgs {
+    /// Store paths, their base names or hash parts, or links into the store.
+    #[arg(value_name = "PATH", required_unless_present = "add")]
+    pub(crate) paths: Vec<OsString>,
+    /// The cache: a directory, or a URL. A directory or bucket that is none yet becomes one.
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) to: OsString,
+    #[command(flatten)]
+    pub(crate) from: From,
+    /// Where the store is whose paths these are: below DIR, as DIR/nix/store [default: where the database is; else /].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Publish plain trees: each becomes the path that `nix store add` makes of it, under the name that it has or is given.
+    #[arg(long, value_name = "[NAME=]PATH", num_args = 1..)]
+    pub(crate) add: Vec<OsString>,
+    /// Sign with the secret key in this file; may be given again.
+    #[arg(long = "key", value_name = "FILE")]
+    pub(crate) keys: Vec<PathBuf>,
+    /// How to compress: zstd, xz, none and so on, and a level [default: what the URL says, else zstd].
+    #[arg(long, value_name = "ALGO[:LEVEL]")]
+    pub(crate) compression: Option<EncodeOptions>,
+    /// Publish the paths only, and not what they refer to, which has to be in the cache.
+    #[arg(long)]
+    pub(crate) no_closure: bool,
+    /// Leave out what this cache has, under a signature that verifies by --trusted; may be given again.
+    #[arg(long, value_name = "CACHE", requires = "trusted")]
+    pub(crate) skip: Vec<OsString>,
+    /// A public key, `name:base64`, or a file of them: whose signatures count for --skip.
+    #[arg(long, value_name = "KEY", num_args = 1..)]
+    pub(crate) trusted: Vec<OsString>,
+    /// Only print what would be published, a path a line.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Write no listings (`.ls`).
+    #[arg(long)]
+    pub(crate) no_listing: bool,
+    /// Index debug information by build ids.
+    #[arg(long)]
+    pub(crate) debug_info: bool,
+    /// Publish the logs of the builds, too, from this directory [default: that of Nix].
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "/nix/var/log/nix/drvs")]
+    pub(crate) logs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}

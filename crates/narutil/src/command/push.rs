@@ -1,0 +1,432 @@
+//! `narutil push`
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use indicatif::HumanBytes;
+use nixcache::closure::{Closure, DifferenceBuilder, Graph, Node, Reason};
+use nixcache::compression::{Compression, EncodeOptions};
+use nixcache::path_info::PathInfo;
+use nixcache::signature::{Policy, SecretKey, Verifier};
+use nixcache::store_path::{HashPart, StoreDir};
+use nixcache_client::cache::{Cache, CacheUrl, layout};
+use nixcache_client::push::{Event, Push, Pushed, Subject, Upload};
+use nixcache_client::source::Source;
+use serde_json::{Value, json};
+
+use super::sign::read_keys;
+use super::verify::trusted_keys;
+use crate::cache::{explain_requests, run as block_on, url};
+use crate::cli::{Common, PushArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::graph::{find_all, full, load, open, visit};
+use crate::output::{print, shown};
+use crate::progress::Progress;
+
+pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
+    let started = Instant::now();
+    let url = url(&args.to)?;
+    let push = Push::new()
+        .compression(compression(args, &url)?)
+        .keys(keys(args, &url)?)
+        .threads(common.threads())
+        .limits(common.limits())
+        .listings(!args.no_listing)
+        .debug_info(args.debug_info || is_set(&url, "index-debug-info"));
+    let push = match &args.logs {
+        Some(directory) => push.logs(directory.clone()),
+        None => push,
+    };
+    let trees = args.add.iter().map(|argument| tree(argument)).collect::<Result<Vec<_>>>()?;
+    let sources = sources(args)?;
+    block_on(common, async {
+        let cache = if args.dry_run {
+            args.reach.open_or_empty(common, &args.to).await?
+        } else {
+            args.reach.create(common, &args.to).await?
+        };
+        let graph = if args.paths.is_empty() { None } else { Some(load(common, &args.from.sources)?) };
+        let mut known = Vec::new();
+        let mut total = 0;
+        if let Some(graph) = &graph {
+            let roots = find_all(common, graph, &args.paths)?;
+            let closure = graph.closure(roots.iter().copied());
+            let wanted = missing(common, args, &cache, graph, &closure, &roots).await?;
+            total = if args.no_closure { roots.len() } else { closure.nodes().len() };
+            known = uploads(common, args, &sources, graph, &wanted)?;
+        }
+        if args.dry_run {
+            return dry_run(common, &cache, &known, &trees);
+        }
+        let display = Display::new(common);
+        let push = push.watch(display.watch());
+        known.extend(trees);
+        total += args.add.len();
+        let pushed = push.run(&cache, known).await;
+        display.finish();
+        let pushed = pushed.map_err(|error| failure(&args.to, &error))?;
+        explain_requests(&cache);
+        report(common, &cache, &pushed, total, started)
+    })
+}
+
+/// What the command line says, else what the URL does, as to Nix.
+fn compression(args: &PushArgs, url: &CacheUrl) -> Result<EncodeOptions> {
+    if let Some(options) = args.compression {
+        return Ok(options);
+    }
+    let compression = match url.parameter("compression") {
+        Some(name) => name.parse().map_err(Failure::usage)?,
+        None => Compression::Zstd,
+    };
+    let options = EncodeOptions::new(compression);
+    match url.parameter("compression-level").filter(|level| *level != "-1") {
+        Some(level) => {
+            let level = level.parse().map_err(|_| Failure::usage("compression-level is a number"))?;
+            options.with_level(level).map_err(Failure::usage)
+        }
+        None => Ok(options),
+    }
+}
+
+fn keys(args: &PushArgs, url: &CacheUrl) -> Result<Vec<SecretKey>> {
+    let listed = url.parameter("secret-keys").into_iter().flat_map(|files| files.split(','));
+    let named = url.parameter("secret-key").into_iter().chain(listed).map(PathBuf::from);
+    let mut files = args.keys.clone();
+    files.extend(named.filter(|file| !file.as_os_str().is_empty()));
+    read_keys(&files)
+}
+
+fn is_set(url: &CacheUrl, name: &str) -> bool {
+    matches!(url.parameter(name), Some("true" | "1"))
+}
+
+/// A tree to add, `[NAME=]PATH`.
+fn tree(argument: &OsStr) -> Result<Upload> {
+    let bytes = argument.as_bytes();
+    let named = bytes.iter().position(|byte| *byte == b'=').filter(|end| !bytes[..*end].contains(&b'/'));
+    let (name, path) = match named {
+        // What exists under the whole argument is meant.
+        Some(end) if std::fs::symlink_metadata(argument).is_err() => {
+            (String::from_utf8_lossy(&bytes[..end]).into_owned(), Path::new(OsStr::from_bytes(&bytes[end + 1..])))
+        }
+        _ => {
+            let path = Path::new(argument);
+            // `.` and the like are named after the directory that they mean.
+            let real = if path.file_name().is_none() { path.canonicalize() } else { Ok(path.to_owned()) };
+            let real = real.map_err(|error| Failure::failed(path, error))?;
+            (real.file_name().unwrap_or_default().to_string_lossy().into_owned(), path)
+        }
+    };
+    let part = HashPart::new([0; HashPart::LEN]);
+    nixcache::store_path::StorePath::new(part, &name)
+        .map_err(|error| Failure::usage(format_args!("{}: {error}; name it otherwise: NAME=PATH", shown(path))))?;
+    Ok(Upload { subject: Subject::New { name }, tree: path.to_owned() })
+}
+
+/// The sources, as they are read a second time for what is said of missing paths.
+fn sources(args: &PushArgs) -> Result<Vec<Source>> {
+    if args.paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    if args.from.sources.is_empty() {
+        return Ok(vec![Source::local()]);
+    }
+    let parse = |argument: &OsString| {
+        let source = Source::parse(argument).map_err(|error| Failure::source(&error))?;
+        match &source {
+            Source::Cache(_) => Err(Failure::usage(format_args!(
+                "{source}: a cache has no trees to push; `pull PATH... --from {source} --to {}` copies between caches",
+                shown(Path::new(&args.to))
+            ))),
+            Source::Export(_) => {
+                Err(Failure::usage(format_args!("{source}: import it first, then push from the store")))
+            }
+            source if source.path() == Path::new("-") => {
+                Err(Failure::usage("a source for a push is read twice, so it cannot be standard input"))
+            }
+            _ => Ok(source),
+        }
+    };
+    args.from.sources.iter().map(parse).collect()
+}
+
+/// What is to be published: what the cache lacks, and what other caches have is left out.
+async fn missing(
+    common: &Common,
+    args: &PushArgs,
+    cache: &Cache,
+    graph: &Graph,
+    closure: &Closure,
+    roots: &[Node],
+) -> Result<Vec<Node>> {
+    let fail = |error| Failure::cache(&error);
+    // Where only the paths are published, what they refer to has to be there.
+    let asked = if args.no_closure {
+        let references = roots.iter().flat_map(|root| graph.references(*root)).copied();
+        let mut nodes: Vec<Node> = references.chain(roots.iter().copied()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    } else {
+        closure.nodes().to_vec()
+    };
+    let parts: Vec<HashPart> = asked.iter().map(|&node| graph.hash_part(node)).collect();
+    let (present, question) = cache.present(&parts).await.map_err(fail)?;
+    tracing::info!(
+        "{}: {question}; {} are there",
+        cache.url(),
+        parts.iter().filter(|part| present.contains(part)).count()
+    );
+    if args.no_closure {
+        let is_missing = |node: &Node| !present.contains(&graph.hash_part(*node));
+        let lacking = asked.iter().find(|node| is_missing(node) && !roots.contains(node));
+        if let Some(&lacking) = lacking {
+            let path = full(&common.store_dir()?, graph, lacking);
+            let message =
+                format_args!("{path} is referred to and not in the cache: without it, its closure would have a hole");
+            return Err(Failure::bad(Path::new(&args.to), message));
+        }
+        return Ok(asked.into_iter().filter(is_missing).collect());
+    }
+    let mut difference = DifferenceBuilder::new(graph, closure);
+    difference.subtract(present);
+    let policy = Policy::new(trusted_keys(&args.trusted)?);
+    for other in &args.skip {
+        let wanted: Vec<HashPart> = {
+            let mut parts = Vec::new();
+            let all = std::num::NonZeroUsize::MAX;
+            let Ok(()) = difference.ask(all, |wanted, _| {
+                parts.extend_from_slice(wanted);
+                Ok::<(), std::convert::Infallible>(())
+            });
+            parts
+        };
+        let other = args.reach.open(other).await?;
+        let vouched = vouched(&other, &wanted, &policy).await?;
+        tracing::info!("{}: leaves out {} paths", other.url(), vouched.len());
+        difference.subtract(vouched);
+    }
+    let difference = difference.finish();
+    if let Some(unknown) = difference.missing().iter().find(|missing| missing.reason == Reason::Unknown) {
+        let path = full(&common.store_dir()?, graph, unknown.node);
+        return Err(Failure::bad(
+            Path::new(&args.to),
+            format_args!("{path} is missing, and the source knows it only as a reference"),
+        ));
+    }
+    Ok(difference.missing().iter().map(|missing| missing.node).collect())
+}
+
+/// What a cache has of these paths under a signature that verifies.
+async fn vouched(cache: &Cache, parts: &[HashPart], policy: &Policy) -> Result<Vec<HashPart>> {
+    use futures_util::StreamExt;
+    let names = parts.iter().map(|part| layout::narinfo(*part)).collect();
+    let mut read = cache.read_many(names);
+    let mut infos = Vec::new();
+    while let Some((name, text)) = read.next().await {
+        let Some(text) = text.map_err(|error| Failure::cache(&error))? else { continue };
+        let Some(part) = nixcache::narinfo::hash_part_of_file_name(&name) else { continue };
+        match cache.parse_narinfo(part, &text) {
+            Ok(info) => infos.push(info),
+            // What cannot be read vouches for nothing.
+            Err(error) => tracing::info!("{error}"),
+        }
+    }
+    let infos: Vec<_> = infos.iter().map(nixcache::narinfo::NarInfoBuf::as_ref).collect();
+    let verdicts = Verifier::new(policy).verify_all(&infos);
+    let valid = infos.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_valid());
+    Ok(valid.map(|(info, _)| info.store_path().hash_part()).collect())
+}
+
+/// What the sources say of the wanted paths, and where their trees are.
+fn uploads(
+    common: &Common,
+    args: &PushArgs,
+    sources: &[Source],
+    graph: &Graph,
+    wanted: &[Node],
+) -> Result<Vec<Upload>> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let store_dir = common.store_dir()?;
+    let mut found: HashMap<Node, Upload> = HashMap::with_capacity(wanted.len());
+    let wanted: std::collections::HashSet<Node> = wanted.iter().copied().collect();
+    for source in sources {
+        let root = args.root.clone().unwrap_or_else(|| root_of(source));
+        let folder = root.join(store_dir.as_str().trim_start_matches('/'));
+        let stream = open(common, source, &store_dir)?;
+        let take = |info: &PathInfo| {
+            if let Some(node) = graph.find_path(info.path.as_ref()).filter(|node| wanted.contains(node)) {
+                let tree = folder.join(info.path.to_string());
+                let subject = Subject::Known(Box::new(info.clone()));
+                found.entry(node).or_insert(Upload { subject, tree });
+            }
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let Ok(()) = visit(common, source, stream, take)?;
+    }
+    Ok(found.into_values().collect())
+}
+
+/// The root of the file system that a store is in: `DIR` of the database `DIR/nix/var/nix/db/db.sqlite`, as with `--store DIR`.
+fn root_of(source: &Source) -> PathBuf {
+    let Source::Database(file) = source else { return PathBuf::from("/") };
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+    let root = file.to_str().and_then(|file| file.strip_suffix("/nix/var/nix/db/db.sqlite"));
+    root.filter(|root| !root.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
+}
+
+fn dry_run(common: &Common, cache: &Cache, known: &[Upload], trees: &[Upload]) -> Result {
+    let store_dir = cache.store_dir();
+    let mut lines: Vec<String> = Vec::new();
+    let mut nar_size = 0;
+    for upload in known {
+        if let Subject::Known(info) = &upload.subject {
+            nar_size += info.nar_size;
+            lines.push(store_dir.display(info.path.as_ref()).to_string());
+        }
+    }
+    lines.sort_unstable();
+    if common.json {
+        print(json!({ "missing": lines, "narSize": nar_size }).to_string().as_bytes())?;
+    } else if !lines.is_empty() {
+        print(lines.join("\n").as_bytes())?;
+    }
+    if !common.quiet {
+        let trees = if trees.is_empty() { String::new() } else { format!(", and {} trees", trees.len()) };
+        eprintln!("would publish {} ({} as NARs){trees}", count(lines.len()), HumanBytes(nar_size));
+    }
+    Ok(Status::Ok)
+}
+
+fn failure(cache: &OsStr, error: &nixcache_client::push::Error) -> Failure {
+    use nixcache_client::push::Error;
+    match error {
+        Error::Cache(error) => Failure::cache(error),
+        Error::Graph(error) => Failure::bad(Path::new(cache), error),
+        error => Failure::failed(Path::new(cache), error),
+    }
+}
+
+fn report(common: &Common, cache: &Cache, pushed: &Pushed, total: usize, started: Instant) -> Result {
+    let store_dir = cache.store_dir();
+    let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
+    for (path, error) in &pushed.failed {
+        eprintln!("narutil: {}: {error}", shown(Path::new(path)));
+    }
+    for path in &pushed.held_back {
+        eprintln!("narutil: {}: not published, since something that it refers to was not", full(path));
+    }
+    for (path, parts) in &pushed.undeclared {
+        tracing::warn!("{}: contains {}, which is not among its references", full(path), parts.join(", "));
+    }
+    let failed = pushed.failed.len() + pushed.held_back.len();
+    let published = pushed.published.len();
+    if common.json {
+        print(to_json(store_dir, pushed, total, started).to_string().as_bytes())?;
+    } else {
+        for path in &pushed.added {
+            print(full(path).as_bytes())?;
+        }
+    }
+    if !common.quiet {
+        let nar_size: u64 = pushed.published.iter().map(|path| path.nar_size).sum();
+        let file_size: u64 = pushed.published.iter().map(|path| path.file_size).sum();
+        let there = total.saturating_sub(published + failed);
+        let seconds = started.elapsed().as_secs_f64();
+        let amount = if published == 0 {
+            String::new()
+        } else {
+            format!(" ({}, as files {})", HumanBytes(nar_size), HumanBytes(file_size))
+        };
+        let failed = if failed == 0 { String::new() } else { format!(", {failed} could not be") };
+        eprintln!("published {}{amount}, {there} were there{failed}, in {seconds:.1} s", count(published));
+    }
+    Ok(if failed == 0 { Status::Ok } else { Status::Bad })
+}
+
+fn to_json(store_dir: &StoreDir, pushed: &Pushed, total: usize, started: Instant) -> Value {
+    let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
+    let published = pushed.published.iter().map(|done| {
+        json!({
+            "path": full(&done.path), "narSize": done.nar_size, "fileSize": done.file_size, "uploaded": done.uploaded,
+        })
+    });
+    let failed = pushed.failed.iter().map(|(path, error)| json!({ "path": path, "error": error.to_string() }));
+    let undeclared = pushed.undeclared.iter().map(|(path, parts)| json!({ "path": full(path), "hashParts": parts }));
+    json!({
+        "paths": total,
+        "published": published.collect::<Value>(),
+        "added": pushed.added.iter().map(full).collect::<Value>(),
+        "failed": failed.collect::<Value>(),
+        "heldBack": pushed.held_back.iter().map(full).collect::<Value>(),
+        "undeclaredReferences": undeclared.collect::<Value>(),
+        "seconds": started.elapsed().as_secs_f64(),
+    })
+}
+
+fn count(paths: usize) -> String {
+    format!("{paths} {}", if paths == 1 { "path" } else { "paths" })
+}
+
+/// How far a push is, for people.
+#[derive(Clone)]
+struct Display {
+    bar: Arc<Progress>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    paths: usize,
+    published: usize,
+    /// What is being packed, by size.
+    packing: Vec<(u64, String)>,
+}
+
+impl Display {
+    fn new(common: &Common) -> Self {
+        let progress = Progress::new(common, Path::new("publishing"), Some(0));
+        Self { bar: Arc::new(progress), state: Arc::default() }
+    }
+
+    fn watch(&self) -> Arc<dyn Fn(Event) + Send + Sync> {
+        let display = self.clone();
+        Arc::new(move |event| display.show(event))
+    }
+
+    fn show(&self, event: Event) {
+        if !self.bar.is_shown() {
+            return;
+        }
+        if let Event::Packed { bytes } = event {
+            return self.bar.advance_bytes(bytes);
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Planned { paths, nar_size } => {
+                state.paths = paths;
+                self.bar.set_total(nar_size);
+            }
+            Event::Started { name, nar_size } => {
+                state.packing.push((nar_size, name));
+                state.packing.sort_unstable_by(|a, b| b.cmp(a));
+            }
+            Event::Uploaded { name, .. } => state.packing.retain(|(_, other)| *other != name),
+            Event::Published { .. } => state.published += 1,
+            _ => {}
+        }
+        let large: Vec<&str> = state.packing.iter().take(2).map(|(_, name)| name.as_str()).collect();
+        self.bar.set_message(format!("{} / {} paths  {}", state.published, state.paths, large.join(", ")));
+    }
+
+    fn finish(&self) {
+        self.bar.finish();
+    }
+}

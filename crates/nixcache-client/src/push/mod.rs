@@ -1,0 +1,594 @@
+//! Publishing store paths: packed, compared with what is registered, compressed, signed, and uploaded so that the cache is whole at every instant.
+//!
+//! A [`Push`] takes paths that the cache lacks ([`missing`] says which) and the trees in which they are. Each tree is read once: while it is
+//! packed, its NAR is hashed, listed and compressed, and the compressed file hashed. **A path whose NAR is not the registered one is not
+//! published**, nor is what refers to it.
+//!
+//! A narinfo is written only after its NAR and after the narinfos of everything that it refers to. So whoever sees a narinfo can fetch its
+//! closure, whenever he looks, however many publish at the same time, and wherever this was killed. What is left then is at most a NAR that nobody
+//! refers to; the next push uses it.
+//!
+//! Large NARs come first, so that the last thing to wait for is a small one. Paths are packed on several threads while others are uploaded.
+
+mod error;
+mod stage;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use nixcache::closure::{Closure, Difference, DifferenceBuilder, Graph, GraphBuilder, Node, Plan};
+use nixcache::compression::{Compression, EncodeOptions};
+use nixcache::nar::Limits;
+use nixcache::nar::scan::Candidates;
+use nixcache::narinfo::{NarInfo, NarInfoBuf};
+use nixcache::path_info::PathInfo;
+use nixcache::signature::{SecretKey, SignatureRef};
+use nixcache::store_path::{HashPart, StoreDir, StorePath};
+use tokio::sync::Semaphore;
+
+use self::stage::{Staged, Stager};
+use crate::cache::{self, Cache, Prepared, Question, blocking, layout};
+
+pub use error::{Error, Mismatch, PathError};
+
+/// Leftovers of writers are removed from directories when they are older than this: no upload takes so long.
+const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Uploads to servers that go on beside those that are packed.
+const UPLOADS: usize = 8;
+
+/// What is to be published.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Which path.
+    pub subject: Subject,
+    /// Where its contents are.
+    pub tree: PathBuf,
+}
+
+/// Which path is to be published.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A path of a store. Its NAR has to be the one that is known.
+    Known(Box<PathInfo>),
+    /// A tree that becomes the path of this name that its contents make, as `nix store add` does.
+    New {
+        /// The name of the path.
+        name: String,
+    },
+}
+
+/// What happens during a push, for whoever shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// So many paths are to be published, of so many bytes as NARs.
+    Planned {
+        /// The number of paths.
+        paths: usize,
+        /// Bytes of their NARs, as far as they are known.
+        nar_size: u64,
+    },
+    /// A path is being packed.
+    Started {
+        /// Its name: without the hash part.
+        name: String,
+        /// Bytes of its NAR, 0 if they are not known.
+        nar_size: u64,
+    },
+    /// So many more bytes of NARs were packed.
+    Packed {
+        /// The number of bytes.
+        bytes: u64,
+    },
+    /// The NAR of a path is in the cache.
+    Uploaded {
+        /// The name of the path.
+        name: String,
+        /// Bytes of the compressed file.
+        file_size: u64,
+    },
+    /// A path is published.
+    Published {
+        /// The path.
+        path: StorePath,
+    },
+}
+
+/// Who is told what happens. Is called from several threads.
+pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// How to publish.
+#[derive(Clone)]
+pub struct Push {
+    compression: EncodeOptions,
+    keys: Arc<[SecretKey]>,
+    threads: NonZeroUsize,
+    limits: Limits,
+    listings: bool,
+    debug_info: bool,
+    logs: Option<PathBuf>,
+    watch: Watch,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Pushed {
+    /// What was published, in the order in which it was.
+    pub published: Vec<Published>,
+    /// Paths that somebody else had published meanwhile, or that were there already.
+    pub present: Vec<StorePath>,
+    /// Paths that could not be published, and why. Not those that refer to them.
+    pub failed: Vec<(String, PathError)>,
+    /// Paths that were not published because something that they refer to was not.
+    pub held_back: Vec<StorePath>,
+    /// Paths in whose contents others occur that are not among their references: what is published works only where those are, too.
+    pub undeclared: Vec<(StorePath, Vec<String>)>,
+    /// The paths that trees became, in the order in which they were given, as far as they did not fail.
+    pub added: Vec<StorePath>,
+}
+
+/// A path that was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// The path.
+    pub path: StorePath,
+    /// Bytes of its NAR.
+    pub nar_size: u64,
+    /// Bytes of the file in the cache.
+    pub file_size: u64,
+    /// Whether the file was uploaded, rather than there already.
+    pub uploaded: bool,
+}
+
+impl Default for Push {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Push {
+    /// Publishes as zstd at Nix's level, in frames that can be read singly, with listings, unsigned, on as many threads as there are
+    /// processors.
+    pub fn new() -> Self {
+        Self {
+            compression: EncodeOptions::new(Compression::Zstd),
+            keys: Arc::new([]),
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            limits: Limits::default(),
+            listings: true,
+            debug_info: false,
+            logs: None,
+            watch: Arc::new(|_| {}),
+        }
+    }
+
+    /// Compresses otherwise.
+    #[must_use]
+    pub fn compression(self, compression: EncodeOptions) -> Self {
+        Self { compression, ..self }
+    }
+
+    /// Signs with these keys, beside the signatures that are known.
+    #[must_use]
+    pub fn keys(self, keys: impl IntoIterator<Item = SecretKey>) -> Self {
+        Self { keys: keys.into_iter().collect(), ..self }
+    }
+
+    /// Packs so many paths at the same time.
+    #[must_use]
+    pub fn threads(self, threads: NonZeroUsize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// Allows archives beyond Nix's limits.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Whether to write what is in each NAR beside it (`.ls`).
+    #[must_use]
+    pub fn listings(self, listings: bool) -> Self {
+        Self { listings, ..self }
+    }
+
+    /// Whether to index debug information by build ids.
+    #[must_use]
+    pub fn debug_info(self, debug_info: bool) -> Self {
+        Self { debug_info, ..self }
+    }
+
+    /// Publishes the logs of the builds, too, from this directory: `/nix/var/log/nix/drvs`.
+    #[must_use]
+    pub fn logs(self, directory: PathBuf) -> Self {
+        Self { logs: Some(directory), ..self }
+    }
+
+    /// Tells `watch` what happens.
+    #[must_use]
+    pub fn watch(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// Publishes paths that the cache lacks. What they refer to, and is not among them, has to be there already.
+    ///
+    /// What goes wrong with a path is in [`Pushed::failed`], and others go on; an error means that the cache could not be written to.
+    pub async fn run(&self, cache: &Cache, uploads: Vec<Upload>) -> Result<Pushed, Error> {
+        let (known, new): (Vec<_>, Vec<_>) =
+            uploads.into_iter().partition(|upload| matches!(upload.subject, Subject::Known(_)));
+        let nar_size = known.iter().map(Upload::nar_size).sum();
+        (self.watch)(Event::Planned { paths: known.len() + new.len(), nar_size });
+        let run = Run::new(self, cache, &known);
+        let mut pushed = Pushed::default();
+        let done = run.run(known, new, &mut pushed).await;
+        if done.is_err() {
+            // Whoever is packing still ends soon.
+            run.stager.stopped.store(true, Ordering::Relaxed);
+        }
+        done?;
+        if pushed.published.iter().any(|published| published.uploaded) {
+            let cleaned = cache.clean(OLD).await?;
+            if cleaned > 0 {
+                tracing::info!("{}: removed {cleaned} files that writers who died have left", cache.url());
+            }
+        }
+        Ok(pushed)
+    }
+}
+
+impl Upload {
+    fn nar_size(&self) -> u64 {
+        match &self.subject {
+            Subject::Known(info) => info.nar_size,
+            Subject::New { .. } => 0,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match &self.subject {
+            Subject::Known(info) => info.path.name(),
+            Subject::New { name } => name,
+        }
+    }
+}
+
+/// What of a closure a cache lacks, references first, and how that was found out.
+pub async fn missing(cache: &Cache, graph: &Graph, closure: &Closure) -> Result<(Difference, Question), cache::Error> {
+    let parts: Vec<HashPart> = closure.nodes().iter().map(|&node| graph.hash_part(node)).collect();
+    let (present, question) = cache.present(&parts).await?;
+    let mut difference = DifferenceBuilder::new(graph, closure);
+    difference.subtract(present);
+    Ok((difference.finish(), question))
+}
+
+/// A push under way.
+struct Run<'a> {
+    push: &'a Push,
+    cache: &'a Cache,
+    stager: Stager,
+    /// How many trees are packed at the same time.
+    processors: Arc<Semaphore>,
+    started: Instant,
+}
+
+/// What came of one path's NAR.
+enum Outcome {
+    /// It is uploaded, and its narinfo may follow.
+    Ready(Box<Ready>),
+    /// The path turned out to be published.
+    Present(StorePath),
+    /// It cannot be published.
+    Failed(PathError),
+}
+
+struct Ready {
+    published: Published,
+    narinfo: NarInfoBuf,
+    prepared: Prepared,
+    undeclared: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(push: &'a Push, cache: &'a Cache, known: &[Upload]) -> Self {
+        let infos = known.iter().filter_map(|upload| match &upload.subject {
+            Subject::Known(info) => Some(info),
+            Subject::New { .. } => None,
+        });
+        let paths: HashSet<&StorePath> = infos.flat_map(|info| info.references.iter().chain([&info.path])).collect();
+        let parts = paths.iter().map(|path| path.as_ref().hash_text());
+        // Parts of store paths are candidates; if they were not, nothing would be looked for.
+        let candidates = Candidates::new(parts).ok().filter(|candidates| !candidates.is_empty()).map(Arc::new);
+        let stager = Stager {
+            store_dir: cache.store_dir().clone(),
+            compression: push.compression,
+            threads: push.threads,
+            limits: push.limits,
+            keys: Arc::clone(&push.keys),
+            candidates,
+            listing: push.listings || push.debug_info,
+            watch: Arc::clone(&push.watch),
+            stopped: Arc::new(AtomicBool::new(false)),
+        };
+        let processors = Arc::new(Semaphore::new(push.threads.get()));
+        Self { push, cache, stager, processors, started: Instant::now() }
+    }
+
+    async fn run(&self, known: Vec<Upload>, new: Vec<Upload>, pushed: &mut Pushed) -> Result<(), Error> {
+        self.publish_new(new, pushed).await?;
+        let graph = graph_of(&known)?;
+        let mut uploads: HashMap<Node, Upload> = HashMap::with_capacity(known.len());
+        for upload in known {
+            if let Subject::Known(info) = &upload.subject
+                && let Some(node) = graph.find_path(info.path.as_ref())
+            {
+                uploads.insert(node, upload);
+            }
+        }
+        let closure = graph.closure(uploads.keys().copied());
+        let mut difference = DifferenceBuilder::new(&graph, &closure);
+        // What is not among them is in the cache.
+        let absent = graph.nodes().filter(|&node| !graph.is_present(node)).map(|node| graph.hash_part(node));
+        difference.subtract(absent);
+        let mut plan = Plan::new(&graph, &difference.finish())?;
+        let order = shuffled(&graph, plan.nars());
+
+        let jobs = self.jobs();
+        let mut nars = futures_util::stream::iter(order)
+            .filter_map(|node| std::future::ready(uploads.remove(&node).map(|upload| (node, upload))))
+            .map(|(node, upload)| async move { (node, self.nar(upload).await) })
+            .buffer_unordered(jobs)
+            .fuse();
+        let mut prepared: HashMap<Node, Box<Ready>> = HashMap::new();
+        let mut ready: VecDeque<Node> = VecDeque::new();
+        let mut publishing = FuturesUnordered::new();
+        // In a directory one batch at a time, which is flushed once; elsewhere each by itself, many at the same time.
+        let (batches, batch) = match self.cache.directory() {
+            Some(_) => (1, usize::MAX),
+            None => (self.cache.options().concurrency, 1),
+        };
+        loop {
+            while publishing.len() < batches && !ready.is_empty() {
+                let nodes = ready.drain(..batch.min(ready.len()));
+                let batch = nodes.filter_map(|node| prepared.remove(&node).map(|ready| (node, ready))).collect();
+                publishing.push(self.publish(batch));
+            }
+            tokio::select! {
+                Some((node, outcome)) = nars.next() => match outcome? {
+                    Outcome::Ready(done) => {
+                        prepared.insert(node, done);
+                        ready.extend(plan.nar_done(node));
+                    }
+                    Outcome::Present(path) => {
+                        pushed.present.push(path);
+                        // Neither has anything to wait for: whoever has published it had to.
+                        plan.nar_done(node);
+                        ready.extend(plan.narinfo_done(node));
+                    }
+                    Outcome::Failed(error) => {
+                        let path = self.stager.store_dir.display(graph.path(node).as_ref()).to_string();
+                        pushed.failed.push((path, error));
+                    }
+                },
+                Some(done) = publishing.next() => {
+                    for (node, published, is_new, undeclared) in done? {
+                        ready.extend(plan.narinfo_done(node));
+                        (self.push.watch)(Event::Published { path: published.path.clone() });
+                        if !undeclared.is_empty() {
+                            pushed.undeclared.push((published.path.clone(), undeclared));
+                        }
+                        if is_new { pushed.published.push(published) } else { pushed.present.push(published.path) }
+                    }
+                }
+                else => break,
+            }
+        }
+        pushed.held_back = prepared.into_keys().map(|node| graph.path(node)).collect();
+        pushed.held_back.sort_unstable();
+        Ok(())
+    }
+
+    /// How many paths are under way: some are packed while others are uploaded.
+    fn jobs(&self) -> usize {
+        let threads = self.push.threads.get();
+        threads + if self.cache.directory().is_some() { threads } else { UPLOADS }
+    }
+
+    /// Packs a path and uploads its NAR.
+    async fn nar(&self, upload: Upload) -> Result<Outcome, Error> {
+        let permit = self.processors.acquire().await;
+        if let Subject::Known(info) = &upload.subject
+            && self.is_worth_asking(info.nar_size)
+            && self.cache.meta(&layout::narinfo(info.path.hash_part())).await?.is_some()
+        {
+            return Ok(Outcome::Present(info.path.clone()));
+        }
+        (self.push.watch)(Event::Started { name: upload.name().to_owned(), nar_size: upload.nar_size() });
+        let (stager, cache) = (self.stager.clone(), self.cache.clone());
+        let packed = blocking(move || {
+            let staging = cache.stage()?;
+            Ok::<_, cache::Error>(stager.stage(&upload.subject, &upload.tree, staging))
+        });
+        let packed = packed.await?;
+        drop(permit);
+        match packed {
+            Ok(packed) => self.upload(packed).await,
+            Err(error) => Ok(Outcome::Failed(error)),
+        }
+    }
+
+    /// Whether somebody else may have published it meanwhile, and packing it costs more than asking.
+    fn is_worth_asking(&self, nar_size: u64) -> bool {
+        const LARGE: u64 = 4 << 20;
+        const LONG: Duration = Duration::from_secs(5);
+        self.cache.directory().is_some() || (nar_size >= LARGE && self.started.elapsed() >= LONG)
+    }
+
+    /// Listing, debug information, log, NAR: all that has to be there before the narinfo.
+    async fn upload(&self, staged: Staged) -> Result<Outcome, Error> {
+        let Staged { staging, info, narinfo, listing, listing_text, undeclared } = staged;
+        let part = info.path.hash_part();
+        let (url, file_size) = (narinfo.as_ref().url().to_owned(), narinfo.as_ref().file_size().unwrap_or(0));
+        let uploaded = self.cache.publish(staging, &url).await?;
+        let mut beside = Vec::new();
+        if self.push.listings {
+            if let Some(text) = listing_text {
+                beside.push((layout::listing(part), text));
+            } else {
+                tracing::warn!("{}: no listing, since a name in it is not UTF-8", info.path);
+            }
+        }
+        if let Some(listing) = listing.filter(|_| self.push.debug_info) {
+            beside.extend(stage::debug_info(&listing, &url));
+        }
+        if let (Some(logs), Some(deriver)) = (&self.push.logs, &info.deriver) {
+            let (logs, deriver) = (logs.clone(), deriver.clone());
+            let name = format!("log/{deriver}");
+            let failed = |error| Error::Log { deriver: deriver.to_string(), error };
+            let log = blocking({
+                let deriver = deriver.clone();
+                move || stage::build_log(&logs, &deriver)
+            });
+            if let Some(log) = log.await.map_err(failed)?
+                && self.cache.meta(&name).await?.is_none()
+            {
+                beside.push((name, log.into()));
+            }
+        }
+        for (name, contents) in beside {
+            self.cache.write(&name, contents).await?;
+        }
+        (self.push.watch)(Event::Uploaded { name: info.path.name().to_owned(), file_size });
+        let prepared = self.cache.prepare(part, &narinfo).await?;
+        let published = Published { nar_size: info.nar_size, path: info.path, file_size, uploaded };
+        Ok(Outcome::Ready(Box::new(Ready { published, narinfo, prepared, undeclared })))
+    }
+
+    /// Publishes narinfos for which everything is there. Returns for each whether it is new.
+    async fn publish(
+        &self,
+        batch: Vec<(Node, Box<Ready>)>,
+    ) -> Result<Vec<(Node, Published, bool, Vec<String>)>, Error> {
+        let mut prepared = Vec::with_capacity(batch.len());
+        let mut rest = Vec::with_capacity(batch.len());
+        for (node, ready) in batch {
+            prepared.push(ready.prepared);
+            rest.push((node, ready.published, ready.narinfo, ready.undeclared));
+        }
+        let mut done = Vec::with_capacity(rest.len());
+        let mut results = self.cache.publish_narinfos(prepared).await.into_iter();
+        for (node, published, narinfo, undeclared) in rest {
+            // One error stands for all that follow it.
+            let Some(is_new) = results.next().transpose()? else { break };
+            if !is_new {
+                self.merge(published.path.hash_part(), narinfo).await?;
+            }
+            done.push((node, published, is_new, undeclared));
+        }
+        Ok(done)
+    }
+
+    /// Adds our signatures to what somebody else has published meanwhile, if it is the same.
+    async fn merge(&self, part: HashPart, ours: NarInfoBuf) -> Result<(), Error> {
+        let store_dir = self.stager.store_dir.clone();
+        let change = move |theirs: Option<&[u8]>| match theirs {
+            None => Some(ours.as_str().as_bytes().to_vec()),
+            Some(theirs) => merged(theirs, &ours, &store_dir),
+        };
+        self.cache.edit(&layout::narinfo(part), change).await?;
+        Ok(())
+    }
+
+    /// Trees, which refer to nothing, so that each is published as soon as it is uploaded.
+    async fn publish_new(&self, new: Vec<Upload>, pushed: &mut Pushed) -> Result<(), Error> {
+        let trees: Vec<PathBuf> = new.iter().map(|upload| upload.tree.clone()).collect();
+        let nars = futures_util::stream::iter(new).map(|upload| self.nar(upload)).buffered(self.jobs());
+        let outcomes: Vec<_> = nars.collect().await;
+        for (tree, outcome) in trees.iter().zip(outcomes) {
+            match outcome? {
+                Outcome::Failed(error) => pushed.failed.push((tree.display().to_string(), error)),
+                Outcome::Present(path) => pushed.added.push(path),
+                Outcome::Ready(ready) => {
+                    pushed.added.push(ready.published.path.clone());
+                    let Ready { published, narinfo, prepared, .. } = *ready;
+                    let is_new = self.cache.publish_narinfos(vec![prepared]).await.pop().transpose()?.unwrap_or(false);
+                    (self.push.watch)(Event::Published { path: published.path.clone() });
+                    if is_new {
+                        pushed.published.push(published);
+                    } else {
+                        self.merge(published.path.hash_part(), narinfo).await?;
+                        pushed.present.push(published.path);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn graph_of(known: &[Upload]) -> Result<Graph, Error> {
+    let mut builder = GraphBuilder::new();
+    for upload in known {
+        if let Subject::Known(info) = &upload.subject {
+            builder.insert_path_info(info)?;
+        }
+    }
+    Ok(builder.finish())
+}
+
+/// Large ones first, but among those of about one size in no order: several who publish the same do not all begin with the same.
+fn shuffled(graph: &Graph, nars: &[Node]) -> Vec<Node> {
+    let random = RandomState::new();
+    let mut order = nars.to_vec();
+    order.sort_by_cached_key(|&node| {
+        (Reverse(graph.nar_size(node).checked_ilog2()), random.hash_one(graph.hash_part(node)))
+    });
+    order
+}
+
+/// What is published, with our signatures; none if it has them already, or is about other contents.
+fn merged(theirs: &[u8], ours: &NarInfoBuf, store_dir: &StoreDir) -> Option<Vec<u8>> {
+    let theirs = NarInfo::parse(theirs, store_dir).ok()?;
+    let ours = ours.as_ref();
+    let is_same = |other: &NarInfo<'_>| {
+        other.nar_hash() == ours.nar_hash()
+            && other.nar_size() == ours.nar_size()
+            && other.store_path() == ours.store_path()
+    };
+    if !is_same(&theirs) {
+        return None;
+    }
+    let new: Vec<SignatureRef<'_>> = ours
+        .signatures()
+        .filter(|signature| !theirs.signatures().any(|other| other == *signature))
+        .filter_map(|signature| SignatureRef::parse(signature).ok())
+        .collect();
+    if new.is_empty() {
+        return None;
+    }
+    let edit = new.into_iter().fold(theirs.edit(), |edit, signature| edit.sign(signature));
+    Some(edit.finish().ok()?.as_str().as_bytes().to_vec())
+}
+
+impl std::fmt::Debug for Push {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Push")
+            .field("compression", &self.compression)
+            .field("keys", &self.keys.len())
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}

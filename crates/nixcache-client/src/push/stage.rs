@@ -1,0 +1,231 @@
+//! One path: from its tree to what is uploaded, in one pass.
+
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::hash::{Algorithm, Hash, Hasher};
+use nixcache::nar::scan::Candidates;
+use nixcache::nar::{Limits, Listing, Observer, PackError, Packer};
+use nixcache::narinfo::NarInfoBuf;
+use nixcache::path_info::{Download, PathInfo};
+use nixcache::signature::SecretKey;
+use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
+
+use super::{Event, Mismatch, PathError, Subject, Watch};
+use crate::cache::{Staging, layout};
+
+/// From this many bytes on, a NAR is worth several threads for itself.
+const LARGE: u64 = 32 << 20;
+
+/// What is the same for all paths of a push.
+#[derive(Clone)]
+pub(super) struct Stager {
+    pub(super) store_dir: StoreDir,
+    pub(super) compression: EncodeOptions,
+    pub(super) threads: NonZeroUsize,
+    pub(super) limits: Limits,
+    pub(super) keys: Arc<[SecretKey]>,
+    pub(super) candidates: Option<Arc<Candidates>>,
+    pub(super) listing: bool,
+    pub(super) watch: Watch,
+    pub(super) stopped: Arc<AtomicBool>,
+}
+
+/// A path, ready to be uploaded.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) staging: Staging,
+    pub(super) info: PathInfo,
+    pub(super) narinfo: NarInfoBuf,
+    /// What is in the NAR.
+    pub(super) listing: Option<Listing>,
+    /// The text of the listing's object. None if it cannot be written, since a name is not UTF-8.
+    pub(super) listing_text: Option<Bytes>,
+    pub(super) undeclared: Vec<String>,
+}
+
+impl Stager {
+    /// Packs, compares, compresses, hashes, lists and signs.
+    pub(super) fn stage(&self, subject: &Subject, tree: &Path, staging: Staging) -> Result<Staged, PathError> {
+        let expected = match subject {
+            Subject::Known(info) => Some(info),
+            Subject::New { .. } => None,
+        };
+        let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256).map_err(PathError::Hash)?;
+        if self.listing {
+            observer = observer.listing();
+        }
+        if let Some(candidates) = &self.candidates {
+            observer = observer.references(candidates);
+        }
+        let is_large = expected.is_some_and(|info| info.nar_size >= LARGE);
+        let threads = if is_large { self.threads } else { NonZeroUsize::MIN };
+        let options = self.compression.with_threads(u32::try_from(threads.get()).unwrap_or(u32::MAX));
+        // Stored as it is, a NAR and its file are the same, and hashed once.
+        let is_stored = options.compression() == Compression::None;
+        let file = Hashed { inner: staging, hasher: (!is_stored).then(Hasher::sha256), size: 0 };
+        let mut encoder = Encoder::new(file, &options).map_err(PathError::Compression)?;
+        let sink = Watched { inner: &mut encoder, watch: &self.watch, stopped: &self.stopped };
+        let packer = Packer::new().limits(self.limits).threads(threads);
+        let seen = packer.pack(tree, sink, observer).map_err(|error| match error {
+            PackError::Write(error) => PathError::Stage(error),
+            error => PathError::Pack(error),
+        })?;
+        let nar_hash = seen.hashes[0];
+        if let Some(info) = expected {
+            let is_known = info.nar_size != 0;
+            if info.nar_hash != nar_hash || (is_known && info.nar_size != seen.size) {
+                return Err(PathError::Mismatch(Box::new(Mismatch {
+                    registered: info.nar_hash,
+                    registered_size: info.nar_size,
+                    found: nar_hash,
+                    found_size: seen.size,
+                })));
+            }
+        }
+        let file = encoder.finish().map_err(PathError::Stage)?;
+        let file_hash = file.hasher.map_or(nar_hash, Hasher::finish);
+
+        let mut info = match subject {
+            Subject::Known(info) => PathInfo::clone(info),
+            Subject::New { name } => self.name(name, nar_hash, seen.size)?,
+        };
+        info.nar_size = seen.size;
+        let mut download = Download::new(layout::nar(file_hash, options.compression()));
+        download.compression = Some(options.compression().name().to_owned());
+        download.file_hash = Some(file_hash);
+        download.file_size = Some(file.size);
+        info.download = Some(download);
+        self.sign(&mut info);
+        let narinfo = info.to_narinfo(&self.store_dir).map_err(PathError::NarInfo)?;
+
+        let undeclared = self.undeclared(&info, &seen.references);
+        let listing_text = seen.listing.as_ref().and_then(|listing| {
+            let mut text = Vec::new();
+            listing.root().write_document(&mut text).is_ok().then(|| text.into())
+        });
+        Ok(Staged { staging: file.inner, info, narinfo, listing: seen.listing, listing_text, undeclared })
+    }
+
+    /// The path that `nix store add` makes of a tree.
+    fn name(&self, name: &str, nar_hash: Hash, nar_size: u64) -> Result<PathInfo, PathError> {
+        let address = ContentAddress::new(Method::Nar, nar_hash).map_err(PathError::Name)?;
+        let path = self.store_dir.make_path(name, &address, &[], false).map_err(PathError::Name)?;
+        let mut info = PathInfo::new(path, nar_hash, nar_size);
+        info.ca = Some(address);
+        Ok(info)
+    }
+
+    fn sign(&self, info: &mut PathInfo) {
+        if self.keys.is_empty() {
+            return;
+        }
+        let fingerprint = info.fingerprint(&self.store_dir).to_vec();
+        for key in self.keys.iter() {
+            // An older one by the same key would be a second word on the same thing.
+            let name = format!("{}:", key.name().as_str());
+            info.signatures.retain(|signature| !signature.starts_with(&name));
+            info.signatures.insert(key.sign(&fingerprint).to_string());
+        }
+    }
+
+    /// Paths that occur in the contents, although nobody has registered that they do.
+    fn undeclared(&self, info: &PathInfo, found: &[usize]) -> Vec<String> {
+        let Some(candidates) = &self.candidates else { return Vec::new() };
+        let is_declared = |part: &str| info.references.iter().any(|path| path.as_ref().hash_text() == part);
+        let parts = found.iter().filter_map(|index| candidates.hash_part(*index));
+        parts.filter(|part| !is_declared(part) && info.path.as_ref().hash_text() != *part).map(str::to_owned).collect()
+    }
+}
+
+/// Hashes and counts what is staged.
+struct Hashed {
+    inner: Staging,
+    hasher: Option<Hasher>,
+    size: u64,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes[..written]);
+        }
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Tells how far the archive is, and ends when the push does.
+struct Watched<'a, W> {
+    inner: W,
+    watch: &'a Watch,
+    stopped: &'a AtomicBool,
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the push has ended"));
+        }
+        let written = self.inner.write(bytes)?;
+        (self.watch)(Event::Packed { bytes: written as u64 });
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// The objects that say in which NAR the debug information of programs is, by build id: the files
+/// `lib/debug/.build-id/XX/YYYY.debug` of a path, as Nix indexes them.
+pub(super) fn debug_info(listing: &Listing, url: &str) -> Vec<(String, Bytes)> {
+    const FOLDER: &str = "lib/debug/.build-id";
+    let is_hex = |text: &[u8], len| text.len() == len && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let Some(folder) = listing.root().get(FOLDER.as_bytes()) else { return Vec::new() };
+    let mut objects = Vec::new();
+    for first in folder.children().filter(|child| is_hex(child.name(), 2)) {
+        for rest in first.children() {
+            let is_debug = rest.name().strip_suffix(b".debug").is_some_and(|id| is_hex(id, 38));
+            if !is_debug || !matches!(rest.kind(), nixcache::nar::NodeKind::File { .. }) {
+                continue;
+            }
+            let (first, rest) = (String::from_utf8_lossy(first.name()), String::from_utf8_lossy(rest.name()));
+            let text =
+                serde_json::json!({ "archive": format!("../{url}"), "member": format!("{FOLDER}/{first}/{rest}") });
+            objects.push((format!("debuginfo/{first}{rest}"), text.to_string().into()));
+        }
+    }
+    objects
+}
+
+/// The log of the build that made a path, from the logs of a Nix on this machine, if it has one.
+pub(super) fn build_log(logs: &Path, deriver: &StorePath) -> io::Result<Option<Vec<u8>>> {
+    use nixcache::compression::{DecodeOptions, Decoder};
+    use std::io::Read;
+    let name = deriver.to_string();
+    let (folder, rest) = name.split_at(2);
+    let plain = logs.join(folder).join(rest);
+    for file in [plain.clone(), logs.join(folder).join(format!("{rest}.bz2"))] {
+        let log = match std::fs::File::open(&file) {
+            Ok(log) => io::BufReader::new(log),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let compression = if file == plain { Compression::None } else { Compression::Bzip2 };
+        let mut text = Vec::new();
+        Decoder::new(log, compression, &DecodeOptions::default()).map_err(io::Error::other)?.read_to_end(&mut text)?;
+        return Ok(Some(text));
+    }
+    Ok(None)
+}
