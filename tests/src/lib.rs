@@ -13,11 +13,16 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 
 mod browser;
+mod closure;
 mod nix;
+mod proxy;
+mod server;
 mod tree;
 
 pub use browser::{Browser, key};
 pub use nix::{Failure, Nix, nixes};
+pub use proxy::{Fault, Proxy};
+pub use server::{ACCESS_KEY, SECRET_KEY, Server};
 pub use tree::{TreeNode, any_forest, any_tree, read_tree, write_tree};
 
 /// Checks a property for `cases` random values, and shows the smallest one that breaks it.

@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -18,7 +17,7 @@ use url::Url;
 use super::error::{Error, Result};
 use super::layout::content_type;
 use super::staged::Staged;
-use super::traffic::{Connector, Traffic, is_refusal, retry_after};
+use super::traffic::{Connector, Traffic, delays, is_refusal, retry_after};
 use super::{Meta, Options};
 
 #[derive(Debug)]
@@ -98,7 +97,7 @@ impl WebServer {
         headers: HeaderMap,
         body: Option<&Staged>,
     ) -> Result<Option<Response>> {
-        let mut delays = self.delays();
+        let mut delays = delays(self.retries);
         loop {
             self.traffic.count(method);
             let mut request = self.client.request(method.clone(), url.clone()).headers(headers.clone());
@@ -129,19 +128,10 @@ impl WebServer {
         }
     }
 
-    fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
-        ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(100))
-            .with_max_delay(Duration::from_secs(15))
-            .with_max_times(self.retries)
-            .with_jitter()
-            .build()
-    }
-
     /// An object of at most `limit` bytes, and its tag.
     pub(super) async fn read(&self, name: &str, limit: u64) -> Result<Option<(Bytes, Option<HeaderValue>)>> {
         let url = self.url(name)?;
-        let mut delays = self.delays();
+        let mut delays = delays(self.retries);
         loop {
             let Some(response) = self.send(&Method::GET, &url, HeaderMap::new(), None).await? else { return Ok(None) };
             let tag = response.headers().get(header::ETAG).cloned();
@@ -161,7 +151,7 @@ impl WebServer {
     pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Result<Option<Bytes>> {
         let url = self.url(name)?;
         let headers = range_header(format!("bytes={}-{}", range.start, range.end - 1), &url)?;
-        let mut delays = self.delays();
+        let mut delays = delays(self.retries);
         loop {
             let response = self.send(&Method::GET, &url, headers.clone(), None).await?;
             let Some(response) = response else { return Ok(None) };

@@ -58,6 +58,9 @@ const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 /// The most bytes of an object that is read as a whole and is no narinfo.
 const MOST: u64 = 256 << 20;
 
+/// Fewer bytes than this are as soon uploaded as asked about.
+const SMALL: u64 = 256 << 10;
+
 /// How a cache is reached.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -397,10 +400,7 @@ impl Cache {
                         },
                         error => Error::bucket(&self.0.url, error),
                     })
-                    .map_ok(|meta| {
-                        let known = Meta { size: Some(meta.size), modified: Some(meta.last_modified.into()) };
-                        (meta.location.to_string(), known)
-                    })
+                    .map_ok(|meta| (meta.location.to_string(), Meta::from(&meta)))
                     .boxed()
             }
         }
@@ -468,8 +468,9 @@ impl Cache {
     pub async fn publish(&self, staging: Staging, name: &str) -> Result<bool> {
         let staged = staging.finish();
         let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
-        // Saves most uploads of what another writer has uploaded meanwhile.
-        if self.meta(name).await?.is_some_and(|meta| meta.size == Some(size)) {
+        // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
+        let asks = size >= SMALL || !matches!(self.0.place, Place::Bucket(_));
+        if asks && self.meta(name).await?.is_some_and(|meta| meta.size == Some(size)) {
             return Ok(false);
         }
         match (&self.0.place, staged) {
