@@ -1,13 +1,15 @@
 //! Real servers on loopback: a web server that takes files, and two that speak S3.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::programs;
 
 /// A server on a port of its own. It ends with this value.
 #[derive(Debug)]
@@ -29,7 +31,8 @@ impl Server {
     ///
     /// When there is none although `CI` is `true`, and when it does not start: so do all of these.
     pub fn nginx() -> Option<Self> {
-        let program = find("nginx", "nginx and libnginx-mod-http-dav-ext")?;
+        let [program] =
+            programs(["nginx"], "no web server to publish to: install nginx and libnginx-mod-http-dav-ext")?;
         let (port, directory) = (free_port(), temporary());
         let root = directory.path();
         fs::create_dir(root.join("root")).unwrap();
@@ -64,7 +67,7 @@ impl Server {
     ///
     /// As [`Self::nginx`].
     pub fn moto() -> Option<Self> {
-        let program = find("moto_server", "moto from PyPI")?;
+        let [program] = programs(["moto_server"], "no S3 to publish to: install moto[s3,server] from PyPI")?;
         let port = free_port();
         let mut command = Command::new(program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
@@ -79,7 +82,7 @@ impl Server {
     ///
     /// As [`Self::nginx`].
     pub fn s3s() -> Option<Self> {
-        let program = find("s3s-fs", "s3s-fs from crates.io")?;
+        let [program] = programs(["s3s-fs"], "no second S3 to publish to: install s3s-fs from crates.io")?;
         let (port, directory) = (free_port(), temporary());
         let root = directory.path().join("root");
         fs::create_dir_all(root.join("cache")).unwrap();
@@ -152,18 +155,6 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn find(program: &str, package: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path).map(|bin| bin.join(program)).find(|path| path.is_file());
-    if found.is_none() {
-        let note = format!("no {program} to test with: install {package}");
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{note}");
-        // Not `eprintln!`, whose output the test runner hides when the test passes.
-        let _ = writeln!(io::stderr(), "SKIPPED: {note}");
-    }
-    found
 }
 
 /// Free when it was looked for: somebody else could take it before the server does.
