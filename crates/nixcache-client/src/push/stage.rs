@@ -130,7 +130,10 @@ impl Stager {
         if self.keys.is_empty() {
             return;
         }
-        let fingerprint = info.fingerprint(&self.store_dir).to_vec();
+        // No NAR is empty.
+        let Some(fingerprint) = info.fingerprint(&self.store_dir).map(|fingerprint| fingerprint.to_vec()) else {
+            return;
+        };
         for key in self.keys.iter() {
             // An older one by the same key would be a second word on the same thing.
             let name = format!("{}:", key.name().as_str());
