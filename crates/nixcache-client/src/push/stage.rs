@@ -22,9 +22,8 @@ use crate::cache::{Staging, layout};
 /// From this many bytes on, a NAR is worth several threads for itself.
 const LARGE: u64 = 32 << 20;
 
-/// Bytes of a frame of zstd: what costs little in ratio, and is soon fetched for a part of it. The binary `frame-size` of the benches measures
-/// that.
-const FRAME: NonZeroU32 = NonZeroU32::new(1 << 20).unwrap();
+/// Bytes of a frame of zstd: the least that costs no more than 1 % in ratio (see `nixcache::compression`).
+const FRAME: NonZeroU32 = NonZeroU32::new(2 << 20).unwrap();
 
 /// What is the same for all paths of a push.
 #[derive(Clone)]

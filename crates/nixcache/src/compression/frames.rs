@@ -3,7 +3,17 @@
 //! The last frame is followed by a *seek table*: a skippable frame, which ordinary decoders pass over, with the sizes of all frames (the format of zstd's
 //! `contrib/seekable_format`). Nix 2.8 and 2.34 read such files as any others.
 //!
-//! Each frame forgets what came before, which costs some ratio. A frame is also what has to be fetched for one byte of it.
+//! Each frame forgets what came before, which costs some ratio. A frame is also what has to be fetched for one byte of it. Of `/usr/lib` of a
+//! Debian, a NAR of 1.0 GB, at level 3 (`frame-size` of the benches):
+//!
+//! | frames of | larger than one frame by | to read 10 KB |
+//! |---|---|---|
+//! | 128 KiB | 10.2 % | 47 KiB |
+//! | 256 KiB | 5.4 % | 90 KiB |
+//! | 512 KiB | 4.2 % | 177 KiB |
+//! | 1 MiB | 2.3 % | 346 KiB |
+//! | 2 MiB | 0.8 % | 683 KiB |
+//! | 4 MiB | 0.0 % | 1353 KiB |
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
