@@ -27,6 +27,7 @@ mod index;
 mod listing;
 mod narinfos;
 mod nars;
+mod summary;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
@@ -44,6 +45,7 @@ use self::index::Index;
 use crate::cache::{Cache, Error, blocking, layout};
 
 pub use finding::{Finding, Kind, Remedy};
+pub use summary::Summary;
 
 /// Objects whose names are handed over at a time: their texts are in memory together only as far as they are waited for.
 const BATCH: usize = 16 << 10;

@@ -340,3 +340,13 @@ async fn a_cache_that_cannot_be_read_is_an_error() {
     std::fs::remove_dir_all(folder.path()).unwrap();
     assert!(matches!(Audit::new().run(&cache).await, Err(Error::Io { .. })));
 }
+
+#[tokio::test]
+async fn what_a_cache_holds_is_counted() {
+    let cache = sample().await;
+    cache.write(&info_name(9), &b"none"[..]).await.unwrap();
+    let summary = Audit::new().summary(&cache).await.unwrap();
+    assert_eq!((summary.paths, summary.files, summary.unsigned, summary.unreadable), (4, 4, 0, 1));
+    assert_eq!(Vec::from_iter(summary.keys), [("k-1".to_owned(), 4)]);
+    assert_eq!(Vec::from_iter(summary.compressions), [("none".to_owned(), 2), ("zstd".to_owned(), 2)]);
+}
