@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::Args;
+use nixcache::narinfo::CacheInfo;
 use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
 
 use crate::cli::Common;
@@ -35,6 +36,16 @@ impl Reach {
     /// Opens the cache that an argument names, to read from it.
     pub(crate) async fn open(&self, argument: &OsStr) -> Result<Cache> {
         Cache::open(&url(argument)?, self.options()).await.map_err(|error| Failure::cache(&error))
+    }
+
+    /// The same, even where it cannot be read what it says of itself, which is taken to be this.
+    pub(crate) async fn open_despite(&self, argument: &OsStr, info: CacheInfo) -> Result<Cache> {
+        let url = url(argument)?;
+        let mut opened = Cache::open(&url, self.options()).await;
+        if let Err(Error::CacheInfo { .. }) = opened {
+            opened = Cache::open_as(&url, info, self.options()).await;
+        }
+        opened.map_err(|error| Failure::cache(&error))
     }
 
     /// The same, where an empty cache stands for one that is not there yet.

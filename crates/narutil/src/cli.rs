@@ -13,7 +13,7 @@ use nixcache::hash::{Algorithm, Format};
 use nixcache::nar::Limits;
 use nixcache::store_path::StoreDir;
 
-pub(crate) use self::cache::PushArgs;
+pub(crate) use self::cache::{AuditArgs, InfoArgs, PushArgs};
 pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
 pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
@@ -178,6 +178,26 @@ pub(crate) enum Command {
     /// STRING}, ...], "heldBack": [STRING, ...], "undeclaredReferences": [{"path": STRING, "hashParts": [STRING, ...]}, ...],
     /// "seconds": NUMBER}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
     Push(PushArgs),
+    /// Look a whole cache over: what in it could not be served, and what would make it good.
+    ///
+    /// Every narinfo is read, and every listing; that NARs are there, and as large as is said; that references are. NARs are read
+    /// with --contents only. A finding is printed as `OBJECT: kind: explanation; what would repair it`. What harms nobody is only
+    /// printed with -v. Kinds do not change: missing-cache-info, bad-cache-info, unparsable-narinfo, other-store, refused-narinfo,
+    /// odd-narinfo, misnamed-narinfo, swapped-narinfos, bad-signature, no-valid-signature, bad-url, url-outside, url-compression,
+    /// url-hash, missing-nar, wrong-file-size, missing-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
+    /// listing-disagrees; with --contents corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash, wrong-address,
+    /// undeclared-references.
+    ///
+    /// Exit status: 1 if a finding was printed, 0 if none was, 3 if the cache could not be read.
+    ///
+    /// With --json: `{"object": STRING, "path": STRING or null, "kind": STRING, "message": STRING, "repair": STRING or null}` a line.
+    Audit(AuditArgs),
+    /// Count what is in a cache: paths, bytes, compressions, and whose signatures there are, without verifying any.
+    ///
+    /// With --json: `{"cache": STRING, "storeDir": STRING, "priority": NUMBER or null, "wantMassQuery": BOOLEAN, "paths": NUMBER,
+    /// "narSize": NUMBER, "files": NUMBER, "fileSize": NUMBER, "compressions": {NAME: NUMBER, ...}, "keys": {NAME: NUMBER, ...},
+    /// "unsigned": NUMBER, "unreadable": NUMBER}`, where sizes are in bytes and other numbers but the priority count paths.
+    Info(InfoArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages to a directory.

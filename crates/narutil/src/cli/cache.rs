@@ -56,3 +56,25 @@ pub(crate) struct PushArgs {
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
+
+#[derive(Args, Debug)]
+pub(crate) struct AuditArgs {
+    /// The cache: a directory, or a URL.
+    pub(crate) cache: OsString,
+    /// A public key to trust, `name:base64`, or a file of them, one a line; may be given again. Without any, signatures are not verified.
+    #[arg(long = "trusted", value_name = "KEY")]
+    pub(crate) trusted: Vec<OsString>,
+    /// Also read all NARs: hashes and sizes of files and NARs, that they are NARs, and that listings are theirs.
+    #[arg(long)]
+    pub(crate) contents: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InfoArgs {
+    /// The cache: a directory, or a URL.
+    pub(crate) cache: OsString,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}

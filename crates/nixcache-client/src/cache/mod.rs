@@ -164,6 +164,13 @@ impl Cache {
         Ok(Self(Arc::new(inner)))
     }
 
+    /// Opens a cache that is taken to say this of itself, whatever it does say: where that cannot be read, to look at the rest and mend it.
+    pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: Options) -> Result<Self> {
+        let mut inner = Inner::connect(url, options).await?;
+        inner.info = info;
+        Ok(Self(Arc::new(inner)))
+    }
+
     /// Opens a cache to write to it, and makes it one if there is nothing.
     pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
