@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use object_store::http::{HttpBuilder, HttpStore};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 use reqwest::{Body, Client, Response};
 use url::Url;
 
@@ -278,9 +280,28 @@ impl WebServer {
         }
     }
 
-    /// For listing.
-    pub(super) fn dav(&self) -> &HttpStore {
-        &self.dav
+    /// What the server calls by a path from its root, within the cache.
+    fn relative(&self, path: &Path) -> Path {
+        let base = Path::from_url_path(self.base.path()).unwrap_or_default();
+        path.prefix_match(&base).map_or_else(|| path.clone(), Path::from_iter)
+    }
+
+    /// All files. Folder by folder: many servers refuse to list all below one at once.
+    pub(super) fn list(&self) -> BoxStream<'_, object_store::Result<ObjectMeta>> {
+        let folders = futures_util::stream::try_unfold(vec![None::<Path>], async |mut folders| {
+            let Some(folder) = folders.pop() else { return Ok(None) };
+            let listed = self.dav.list_with_delimiter(folder.as_ref()).await?;
+            // The folder itself is among them.
+            let below =
+                listed.common_prefixes.iter().map(|below| self.relative(below)).filter(|below| !below.is_root());
+            folders.extend(below.filter(|below| Some(below) != folder.as_ref()).map(Some));
+            let files = listed.objects.into_iter().map(|meta| {
+                let location = self.relative(&meta.location);
+                Ok(ObjectMeta { location, ..meta })
+            });
+            Ok::<_, object_store::Error>(Some((futures_util::stream::iter(files.collect::<Vec<_>>()), folders)))
+        });
+        folders.try_flatten().boxed()
     }
 }
 

@@ -35,7 +35,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use nixcache::narinfo::{CacheInfo, NarInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StoreDir};
-use object_store::{ObjectStore, UpdateVersion};
+use object_store::UpdateVersion;
 
 use self::bucket::Bucket;
 use self::directory::{Complete, Directory};
@@ -398,8 +398,8 @@ impl Cache {
             }
             Place::Bucket(bucket) => bucket.list(),
             Place::Web(server) => {
-                let listed = server.dav().list(None);
-                listed
+                server
+                    .list()
                     .map_err(|error| match error {
                         object_store::Error::Generic { .. } => Error::Unsupported {
                             cache: self.0.url.to_string(),

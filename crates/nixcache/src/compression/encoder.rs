@@ -54,7 +54,7 @@ impl EncodeOptions {
     /// Makes zstd begin anew after so many bytes, and end with a [seek table](super::SeekTable), so that parts can be read without what comes
     /// before them, and several at the same time. Other codecs have no use for it.
     ///
-    /// The result does not depend on the number of threads. What is no longer than one frame becomes one, without a table.
+    /// At most 64 MiB. The result does not depend on the number of threads. What is no longer than one frame becomes one, without a table.
     #[must_use]
     pub fn with_frame_size(self, bytes: NonZeroU32) -> Self {
         Self { frame_size: Some(bytes), ..self }

@@ -42,6 +42,8 @@ const LARGEST_FRAME: u32 = 64 << 20;
 
 /// Cuts what is written into frames.
 pub(super) struct FrameEncoder {
+    level: i32,
+    threads: u32,
     frame_size: usize,
     /// What will be the next frame.
     input: Vec<u8>,
@@ -59,19 +61,22 @@ enum Work {
 impl FrameEncoder {
     pub(super) fn new(level: u32, frame_size: NonZeroU32, threads: u32) -> io::Result<Self> {
         let level = level.cast_signed();
-        let work = if threads <= 1 {
-            Work::Here(Compressor::new(level)?)
-        } else {
-            Work::Ahead(Ahead::start(threads, || {
-                let mut compressor = Compressor::new(level);
-                move |input: Vec<u8>| match &mut compressor {
-                    Ok(compressor) => compressor.compress(&input).map(|frame| (input.len(), frame)),
-                    Err(error) => Err(io::Error::other(error.to_string())),
-                }
-            })?)
-        };
-        let frame_size = usize::try_from(frame_size.get()).unwrap_or(usize::MAX);
-        Ok(Self { frame_size, input: Vec::new(), output: Vec::new(), sizes: Vec::new(), work })
+        let work = Work::Here(Compressor::new(level)?);
+        let frame_size = usize::try_from(frame_size.get().min(LARGEST_FRAME)).unwrap_or(usize::MAX);
+        Ok(Self { level, threads, frame_size, input: Vec::new(), output: Vec::new(), sizes: Vec::new(), work })
+    }
+
+    /// Starts the threads, which one frame would have no use for.
+    fn spread(&mut self) -> io::Result<()> {
+        let level = self.level;
+        self.work = Work::Ahead(Ahead::start(self.threads, || {
+            let mut compressor = Compressor::new(level);
+            move |input: Vec<u8>| match &mut compressor {
+                Ok(compressor) => compressor.compress(&input).map(|frame| (input.len(), frame)),
+                Err(error) => Err(io::Error::other(error.to_string())),
+            }
+        })?);
+        Ok(())
     }
 
     pub(super) fn ready(&mut self) -> &mut Vec<u8> {
@@ -133,6 +138,9 @@ impl Write for FrameEncoder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Cut once more has come, so that the last frame is never empty.
         if self.input.len() == self.frame_size {
+            if self.threads > 1 && matches!(self.work, Work::Here(_)) {
+                self.spread()?;
+            }
             self.cut()?;
         }
         let len = bytes.len().min(self.frame_size - self.input.len());
@@ -217,7 +225,9 @@ impl SeekTable {
             produced: 0,
             reason: format!("the seek table {reason}"),
         };
-        let Some((_, footer)) = tail.split_last_chunk::<FOOTER>() else { return Ok(Found::Nothing) };
+        let Some((_, footer)) = tail.split_last_chunk::<FOOTER>() else {
+            return Ok(if file_size < Self::FOOTER_LEN { Found::Nothing } else { Found::More(Self::FOOTER_LEN) });
+        };
         let [a, b, c, d, descriptor, magic @ ..] = *footer;
         if u32::from_le_bytes(magic) != SEEKABLE {
             return Ok(Found::Nothing);
@@ -279,11 +289,12 @@ impl SeekTable {
         let first = self.starts[frames.start];
         let mut out = Vec::new();
         for pair in self.starts[frames.start..=frames.end].windows(2) {
-            let [(start, _), (end, end_of_contents)] = [pair[0], pair[1]];
+            let [(start, start_of_contents), (end, end_of_contents)] = [pair[0], pair[1]];
             let place = |offset: u64| usize::try_from(offset - first.0).ok();
             let frame = place(start).zip(place(end)).and_then(|(start, end)| compressed.get(start..end));
             let frame = frame.ok_or_else(|| corrupt("less of the file than the seek table says"))?;
-            decode_frame(frame, &DecodeOptions::default(), &mut out).map_err(|fault| match fault {
+            let most = usize::try_from(end_of_contents - start_of_contents).unwrap_or(usize::MAX);
+            decode_frame(frame, &DecodeOptions::default(), most, &mut out).map_err(|fault| match fault {
                 Fault::Corrupt(reason) => corrupt(&reason),
                 Fault::Window => Error::WindowTooLarge {
                     compression: Compression::Zstd,
@@ -310,14 +321,23 @@ impl SeekTable {
     }
 }
 
-/// Decompresses a frame, and nothing after it.
-fn decode_frame(mut frame: &[u8], options: &DecodeOptions, out: &mut Vec<u8>) -> Result<(), Fault> {
+/// Decompresses a frame of at most `most` bytes, and nothing after it.
+fn decode_frame(mut frame: &[u8], options: &DecodeOptions, most: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     const STEP: usize = 128 << 10;
     let mut context = zstd(options).map_err(Fault::Corrupt)?;
+    let (start, mut is_first) = (out.len(), true);
     loop {
         let len = out.len();
-        out.resize(len + STEP, 0);
-        let step = step_zstd(&mut context, frame, &mut out[len..])?;
+        // A byte more than may be, so that too much is noticed.
+        let room = STEP.min(most.saturating_add(1).saturating_sub(len - start));
+        if room == 0 {
+            return Err("a frame is larger than it says".into());
+        }
+        out.resize(len + room, 0);
+        // libzstd overlooks the limit of the window if it is given all at once.
+        let given = if is_first { &frame[..frame.len().min(1)] } else { frame };
+        let step = step_zstd(&mut context, given, &mut out[len..])?;
+        is_first = false;
         out.truncate(len + step.produced);
         frame = &frame[step.consumed..];
         if step.ended {
@@ -332,7 +352,8 @@ fn decode_frame(mut frame: &[u8], options: &DecodeOptions, out: &mut Vec<u8>) ->
 /// Decompresses several frames at the same time, as far as they say how large they are.
 pub(super) struct FrameDecoder {
     options: DecodeOptions,
-    ahead: Option<Ahead<Vec<u8>, Decoded>>,
+    /// Frames, and how much comes out of them at most.
+    ahead: Option<Ahead<(Vec<u8>, usize), Decoded>>,
     /// What has come of the current frame.
     frame: Vec<u8>,
     walk: Walk,
@@ -507,21 +528,21 @@ impl FrameDecoder {
 
     fn read_ahead(&mut self) -> Result<(), Fault> {
         let frame = std::mem::take(&mut self.frame);
-        self.walk = Walk::default();
+        let most = std::mem::take(&mut self.walk).content_size;
         let options = self.options;
         let ahead = match &mut self.ahead {
             Some(ahead) => ahead,
             none => none.insert(
                 Ahead::start(options.threads, || {
-                    move |frame: Vec<u8>| {
+                    move |(frame, most): (Vec<u8>, usize)| {
                         let mut out = Vec::new();
-                        decode_frame(&frame, &options, &mut out).map(|()| out)
+                        decode_frame(&frame, &options, most, &mut out).map(|()| out)
                     }
                 })
                 .map_err(|error| Fault::Corrupt(error.to_string()))?,
             ),
         };
-        ahead.push(frame);
+        ahead.push((frame, most));
         Ok(())
     }
 

@@ -111,7 +111,43 @@ fn a_table_that_claims_much_costs_nothing() {
     assert!(SeekTable::parse(&file, file.len() as u64).is_err());
     assert_eq!(SeekTable::parse(&file, 1 << 40).unwrap(), Found::More((0x0800_0000 * 8) + 17));
     assert_eq!(SeekTable::parse(b"", 0).unwrap(), Found::Nothing);
+    assert_eq!(SeekTable::parse(b"", 100).unwrap(), Found::More(9));
     assert_eq!(SeekTable::parse(b"not a table", 11).unwrap(), Found::Nothing);
+}
+
+/// A frame that says how large it is, and then repeats a byte as often as that many times over.
+fn bomb(claimed: u32, blocks: usize) -> Vec<u8> {
+    let mut frame = 0xFD2F_B528_u32.to_le_bytes().to_vec();
+    frame.push(0b1010_0000); // the size has four bytes, and is the window
+    frame.extend_from_slice(&claimed.to_le_bytes());
+    for block in 1..=blocks {
+        let header = u32::try_from(128 << 10 << 3 | 1 << 1 | usize::from(block == blocks)).unwrap();
+        frame.extend_from_slice(&header.to_le_bytes()[..3]);
+        frame.push(7);
+    }
+    frame
+}
+
+#[test]
+fn a_frame_that_is_larger_than_it_says_is_refused_before_it_is_in_memory() {
+    let file = bomb(1 << 20, 16 << 10);
+    for threads in [1, 2] {
+        assert!(decompress(&file, threads, u64::MAX, 1 << 16).1.is_some());
+    }
+    let mut out = Vec::new();
+    assert!(super::decode_frame(&file, &DecodeOptions::default(), 1 << 20, &mut out).is_err());
+    assert!(out.len() <= (1 << 20) + 1 && out.capacity() <= 4 << 20, "{}", out.capacity());
+    assert_eq!(decompress(&bomb(1 << 20, 8), 2, u64::MAX, 1 << 16), (vec![7; 1 << 20], None));
+}
+
+#[test]
+fn a_window_beyond_the_limit_is_refused_on_any_number_of_threads() {
+    let file = [bomb(8 << 20, 64), bomb(8 << 20, 64)].concat();
+    for threads in [1, 2] {
+        let options = DecodeOptions { threads, max_window: 1 << 20, ..DecodeOptions::default() };
+        let mut decoder = Decoder::new(&file[..], Compression::Zstd, &options).unwrap();
+        assert!(decoder.read_to_end(&mut Vec::new()).is_err(), "{threads}");
+    }
 }
 
 #[test]
