@@ -188,6 +188,10 @@ pub(crate) enum Command {
     /// listing-disagrees; with --contents corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash, wrong-address,
     /// undeclared-references.
     ///
+    /// With --repair, the plan is shown on standard error and then done: what loses nothing is written anew, narinfos that cannot be
+    /// served are withdrawn with all that refer to them, referrers first, and what nobody refers to is removed. With --from, what was withdrawn
+    /// is published again. What remains is told by the next audit.
+    ///
     /// Exit status: 1 if a finding was printed, 0 if none was, 3 if the cache could not be read.
     ///
     /// With --json: `{"object": STRING, "path": STRING or null, "kind": STRING, "message": STRING, "repair": STRING or null}` a line.
