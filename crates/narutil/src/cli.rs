@@ -123,7 +123,8 @@ pub(crate) enum Command {
     ///
     /// A signature by each key is added to each narinfo, in the place of a stale one by the same key name; all other bytes
     /// stay as they are. Each file is replaced at once, and keeps its mode, and its owner where that may be given. Links are
-    /// followed. Runs on one directory wait for each other, so that none undoes another's work.
+    /// followed. Runs on one directory wait for each other, so that none undoes another's work; in buckets and on servers a narinfo is
+    /// only replaced if it is still the one that was read, where that can be asked for.
     ///
     /// With --json: `{"path": STRING, "file": STRING, "added": [STRING, ...], "removed": [STRING, ...]}` a line, where names
     /// are those of keys, and a signature that was there already is not added.

@@ -11,11 +11,12 @@ use nixcache_client::nar_file::{self, Inspection};
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
-use crate::target::Group;
+use crate::target::{Group, Remote};
 
 /// Checks NARs against their narinfos.
-pub(super) struct Contents {
+pub(super) struct Contents<'a> {
     directory: PathBuf,
+    remote: Option<&'a Remote>,
     limits: Limits,
     /// The hash parts of all paths of the cache, and how to find them in a NAR.
     known: Vec<String>,
@@ -36,15 +37,15 @@ impl From<String> for Fault {
     }
 }
 
-impl Contents {
-    pub(super) fn new(common: &Common, group: &Group) -> Result<Self> {
+impl<'a> Contents<'a> {
+    pub(super) fn new(common: &Common, group: &'a Group) -> Result<Self> {
         // What comes from standard input has none, and is refused before.
         let directory = group.directory.clone().unwrap_or_default();
         let mut known: Vec<String> = group.hash_parts()?.iter().map(ToString::to_string).collect();
         // A directory has no order of its own.
         known.sort_unstable();
         let candidates = Candidates::new(&known).map_err(|error| Failure::failed(&directory, error))?;
-        Ok(Self { directory, limits: common.limits(), known, candidates })
+        Ok(Self { directory, remote: group.remote.as_ref(), limits: common.limits(), known, candidates })
     }
 
     /// Checks a NAR, and returns the hash parts of paths of this cache that it refers to without its narinfo saying so.
@@ -55,24 +56,37 @@ impl Contents {
         }
         let path = self.directory.join(url.path);
         let failed = |error: &io::Error| Fault::Failed(Failure::failed(&path, error));
-        let file = File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Fault::Bad(format!("there is no {}", url.path)),
-            _ => failed(&error),
-        })?;
         let bad = |fault: &nar_file::Fault| {
             Fault::Bad(match fault {
                 nar_file::Fault::FileSize { .. } | nar_file::Fault::FileHash { .. } => format!("{} {fault}", url.path),
                 fault => fault.to_string(),
             })
         };
-        // What has another size need not be read.
-        let size = file.metadata().map_err(|error| failed(&error))?.len();
-        if let Some(expected) = info.file_size().filter(|expected| *expected != size) {
-            return Err(bad(&nar_file::Fault::FileSize { expected, found: size }));
-        }
+        let absent = || Fault::Bad(format!("there is no {}", url.path));
         let inspection = Inspection::of(info).map_err(|error| error.to_string())?;
         let inspection = inspection.limits(self.limits).references(self.candidates.clone());
-        let read = inspection.read(file).map_err(|error| match error {
+        let read = if let Some(remote) = self.remote {
+            let unreachable = |error| Fault::Failed(Failure::cache(&error));
+            let reader = remote.wait(remote.cache.open_object(url.path)).map_err(unreachable)?;
+            let mut reader = reader.ok_or_else(absent)?;
+            let read = inspection.read(&mut reader);
+            if let Some(error) = reader.failure() {
+                return Err(unreachable(error));
+            }
+            read
+        } else {
+            let file = File::open(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => absent(),
+                _ => failed(&error),
+            })?;
+            // What has another size need not be read.
+            let size = file.metadata().map_err(|error| failed(&error))?.len();
+            if let Some(expected) = info.file_size().filter(|expected| *expected != size) {
+                return Err(bad(&nar_file::Fault::FileSize { expected, found: size }));
+            }
+            inspection.read(file)
+        };
+        let read = read.map_err(|error| match error {
             nar_file::Error::Io(error) => failed(&error),
             error if error.is_about_content() => Fault::Bad(format!("{}: {error}", url.path)),
             error => Fault::Failed(Failure::failed(&path, error)),
