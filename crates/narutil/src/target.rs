@@ -153,10 +153,12 @@ impl Group {
         }
     }
 
-    /// The hash parts of all paths that the directory has narinfos of.
+    /// The hash parts of all paths that the directory has narinfos of; of a cache on another machine, of those that were asked for, if any
+    /// were: it need not be able to list what it has.
     pub(crate) fn hash_parts(&self) -> Result<Vec<HashPart>> {
         if let Some(remote) = &self.remote {
-            return remote.hash_parts();
+            let Some(selected) = &self.selected else { return remote.hash_parts() };
+            return Ok(selected.iter().filter_map(|file| hash_part_of_file_name(name_of(file)?)).collect());
         }
         let Some(directory) = &self.directory else { return Ok(Vec::new()) };
         let names = names(directory)?;
