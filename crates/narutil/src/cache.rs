@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use nixcache::narinfo::CacheInfo;
 use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
+use tokio::runtime::Runtime;
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
@@ -76,13 +77,18 @@ pub(crate) fn url(argument: &OsStr) -> Result<CacheUrl> {
     CacheUrl::parse(argument).map_err(Failure::usage)
 }
 
-/// Runs what waits for caches. The commands themselves are plain functions.
-pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// What reaches caches.
+pub(crate) fn runtime(common: &Common) -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.threads().get())
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(std::path::Path::new("the runtime"), error))?;
+        .map_err(|error| Failure::failed(std::path::Path::new("the runtime"), error))
+}
+
+/// Runs what waits for caches. The commands themselves are plain functions.
+pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = runtime(common)?;
     let done = runtime.block_on(work);
     // Somebody may still be reading a file for nothing.
     runtime.shutdown_background();

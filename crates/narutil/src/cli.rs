@@ -123,7 +123,8 @@ pub(crate) enum Command {
     ///
     /// A signature by each key is added to each narinfo, in the place of a stale one by the same key name; all other bytes
     /// stay as they are. Each file is replaced at once, and keeps its mode, and its owner where that may be given. Links are
-    /// followed. Runs on one directory wait for each other, so that none undoes another's work.
+    /// followed. Runs on one directory wait for each other, so that none undoes another's work; in buckets and on servers a narinfo is
+    /// only replaced if it is still the one that was read, where that can be asked for.
     ///
     /// With --json: `{"path": STRING, "file": STRING, "added": [STRING, ...], "removed": [STRING, ...]}` a line, where names
     /// are those of keys, and a signature that was there already is not added.
@@ -187,6 +188,10 @@ pub(crate) enum Command {
     /// url-hash, missing-nar, wrong-file-size, missing-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
     /// listing-disagrees; with --contents corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash, wrong-address,
     /// undeclared-references.
+    ///
+    /// With --repair, the plan is shown on standard error and then done: what loses nothing is written anew, narinfos that cannot be
+    /// served are withdrawn with all that refer to them, referrers first, and what nobody refers to is removed. With --from, what was withdrawn
+    /// is published again. What remains is told by the next audit.
     ///
     /// Exit status: 1 if a finding was printed, 0 if none was, 3 if the cache could not be read.
     ///

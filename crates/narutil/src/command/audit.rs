@@ -11,6 +11,7 @@ use nixcache_client::audit::{Audit, Audited, Event, Finding, Remedy, Watch};
 use nixcache_client::cache::Cache;
 use serde_json::json;
 
+use super::repair::repair;
 use super::verify::trusted_keys;
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{AuditArgs, Common};
@@ -29,12 +30,20 @@ pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
         let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
         let cache = args.reach.open_despite(&args.cache, info).await?;
         let display = Display::new(common, args.contents);
-        let audited = audit.watch(display.watch()).run(&cache).await;
+        let audit = audit.watch(display.watch());
+        let audited = audit.run(&cache).await;
         display.finish();
         let audited = audited.map_err(|error| unreadable(&error))?;
         report(common, &cache, &audited)?;
+        let status = if audited.findings.is_empty() { Status::Ok } else { Status::Bad };
+        let repaired = if args.repair {
+            let plan = audit.plan(&cache, &audited, args.older_than).await.map_err(|error| unreadable(&error))?;
+            repair(common, args, &cache, &plan).await?
+        } else {
+            Status::Ok
+        };
         explain_requests(&cache);
-        Ok(if audited.findings.is_empty() { Status::Ok } else { Status::Bad })
+        Ok(status.max(repaired))
     })
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod ls;
 pub(crate) mod narinfo;
 pub(crate) mod pack;
 pub(crate) mod push;
+mod repair;
 pub(crate) mod scan;
 pub(crate) mod sign;
 pub(crate) mod unpack;

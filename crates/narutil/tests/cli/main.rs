@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod audit;
 mod cache;
 mod closure;
 mod compression;

@@ -6,6 +6,8 @@
 //! What seems to be missing is asked for by itself before it is reported, because others may publish while a cache is listed. Texts of
 //! narinfos are not kept: a million paths take a few hundred MiB.
 //!
+//! A [`Plan`] is what can safely be done about findings: what nobody refers to is removed, what cannot be served is withdrawn.
+//!
 //! ```
 //! use nixcache::store_path::StoreDir;
 //! use nixcache_client::audit::Audit;
@@ -27,6 +29,7 @@ mod index;
 mod listing;
 mod narinfos;
 mod nars;
+mod plan;
 mod summary;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -45,6 +48,7 @@ use self::index::Index;
 use crate::cache::{Cache, Error, blocking, layout};
 
 pub use finding::{Finding, Kind, Remedy};
+pub use plan::{Done, Mend, Plan, Withdrawal};
 pub use summary::Summary;
 
 /// Objects whose names are handed over at a time: their texts are in memory together only as far as they are waited for.

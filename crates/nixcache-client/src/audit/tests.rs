@@ -1,3 +1,5 @@
+mod plan;
+
 use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::hash::Hash;
 use nixcache::nar::{Listing, Writer};
