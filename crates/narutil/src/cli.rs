@@ -13,7 +13,7 @@ use nixcache::hash::{Algorithm, Format};
 use nixcache::nar::Limits;
 use nixcache::store_path::StoreDir;
 
-pub(crate) use self::cache::PushArgs;
+pub(crate) use self::cache::{PullArgs, PushArgs};
 pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
 pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
@@ -178,6 +178,17 @@ pub(crate) enum Command {
     /// STRING}, ...], "heldBack": [STRING, ...], "undeclaredReferences": [{"path": STRING, "hashParts": [STRING, ...]}, ...],
     /// "seconds": NUMBER}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
     Push(PushArgs),
+    /// Fetch the closures of store paths from caches, verified.
+    ///
+    /// Each path comes from the first cache that has it under a narinfo whose signature --trusted accepts, or whose content address makes
+    /// the path. Size and hash of each file and of each NAR are checked before a path gets its name, which it gets after all
+    /// that it refers to. What is there under its name already is not fetched again.
+    ///
+    /// With --json: `{"paths": [{"path": STRING, "cache": STRING, "narSize": NUMBER, "fetched": BOOLEAN}, ...], "fetched": NUMBER,
+    /// "narSize": NUMBER, "present": NUMBER, "failed": [{"path": STRING, "error": STRING}, ...], "heldBack": [STRING, ...], "seconds":
+    /// NUMBER}`, where the sum of NAR sizes is that of what was fetched, and paths are held back if something that they refer to
+    /// failed; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
+    Pull(PullArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages to a directory.

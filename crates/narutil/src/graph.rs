@@ -68,16 +68,21 @@ pub(crate) fn find_all(common: &Common, graph: &Graph, arguments: &[OsString]) -
 /// The path that an argument names: a store path or something in it, a base name, a hash part, or a link to such.
 pub(crate) fn find(common: &Common, graph: &Graph, argument: &OsStr) -> Result<Node> {
     let path = Path::new(argument);
-    let store_dir = common.store_dir()?;
-    let (part, name) = match argument.to_str().and_then(|text| named(&store_dir, text)) {
-        Some((part, name)) => (part, name.map(str::to_owned)),
-        None => behind_links(&store_dir, path)
-            .ok_or_else(|| Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path))))?,
-    };
+    let (part, name) = path_named(&common.store_dir()?, argument)?;
     match graph.find(part).filter(|&node| graph.is_present(node)) {
         Some(node) if name.is_none_or(|name| name == graph.name(node)) => Ok(node),
         Some(node) => Err(Failure::bad(path, format_args!("not in the source, but {} is", graph.path(node)))),
         None => Err(Failure::bad(path, "not in the source")),
+    }
+}
+
+/// The hash part that an argument means, and the name if it says one.
+pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(HashPart, Option<String>)> {
+    let path = Path::new(argument);
+    match argument.to_str().and_then(|text| named(store_dir, text)) {
+        Some((part, name)) => Ok((part, name.map(str::to_owned))),
+        None => behind_links(store_dir, path)
+            .ok_or_else(|| Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path)))),
     }
 }
 

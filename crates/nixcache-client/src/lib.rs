@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cache`] | a binary cache in a directory, a bucket or on a web server |
 //! | [`store_database`] | the SQLite database of a Nix store, read without disturbing Nix |
+//! | [`pull`] | fetching closures from caches, verified |
 //! | [`push`] | publishing store paths in a cache |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
 //! | [`convert`](mod@convert) | from any source to a registration or JSON, saying what was lost |
@@ -12,6 +13,7 @@
 
 pub mod cache;
 pub mod convert;
+pub mod pull;
 pub mod push;
 pub mod source;
 pub mod store_database;

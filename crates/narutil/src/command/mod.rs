@@ -11,6 +11,7 @@ pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod narinfo;
 pub(crate) mod pack;
+pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod scan;
 pub(crate) mod sign;

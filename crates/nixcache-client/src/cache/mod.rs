@@ -16,6 +16,7 @@ mod directory;
 mod error;
 mod http;
 pub mod layout;
+mod nar;
 mod present;
 mod staged;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use staged::Staging;
 pub use traffic::Requests;
 pub use url::{CacheUrl, UrlError};
 
+pub(crate) use directory::rename_exclusively;
 use error::Result;
 
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
@@ -158,6 +160,13 @@ impl Cache {
                 }
             }
         }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The same, where the store directory is known already: nothing is asked before something is read.
+    pub async fn open_as(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
+        let mut inner = Inner::connect(url, options).await?;
+        inner.info.store_dir = store_dir.clone();
         Ok(Self(Arc::new(inner)))
     }
 
@@ -660,6 +669,12 @@ pub enum ObjectReader {
 }
 
 impl ObjectReader {
+    /// What has been read already. To be called within the runtime.
+    pub(crate) fn of_bytes(chunk: Bytes) -> Self {
+        let stream = futures_util::stream::empty().boxed();
+        Self::Stream { stream, chunk, runtime: tokio::runtime::Handle::current(), failed: None }
+    }
+
     /// Why reading failed, if it was not for a file system.
     pub fn failure(&mut self) -> Option<Error> {
         match self {
