@@ -21,6 +21,8 @@
 //! Hostile input can claim neither memory ([`DecodeOptions::max_window`]) nor, if the caller knows the size to
 //! expect, disk ([`DecodeOptions::max_size`]).
 //!
+//! Of a zstd file written in [frames](EncodeOptions::with_frame_size) a part can be read: see [`seekable`].
+//!
 //! ```
 //! # #[cfg(feature = "zstd")] {
 //! use std::io::{Read, Write};
@@ -62,8 +64,11 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 mod decoder;
 mod encoder;
 mod error;
+#[cfg(feature = "zstd")]
+mod in_order;
 #[cfg(feature = "lz4")]
 mod lz4;
+pub mod seekable;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
