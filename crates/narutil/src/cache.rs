@@ -1,6 +1,7 @@
 //! Caches that arguments name, and the runtime that reaches them.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -52,6 +53,16 @@ impl Reach {
         opened.map_err(|error| Failure::cache(&error))
     }
 
+    /// Opens a cache to look at few of its paths: what it says of itself is not asked for, unless that costs nothing.
+    pub(crate) async fn open_briefly(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
+        let url = url(argument)?;
+        let opened = match url.directory() {
+            Some(_) => Cache::open(&url, self.options()).await,
+            None => Cache::open_as(&url, &common.store_dir()?, self.options()).await,
+        };
+        opened.map_err(|error| Failure::cache(&error))
+    }
+
     /// Opens it to write to it, and makes it a cache if there is nothing.
     pub(crate) async fn create(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let store_dir = common.store_dir()?;
@@ -65,13 +76,18 @@ pub(crate) fn url(argument: &OsStr) -> Result<CacheUrl> {
     CacheUrl::parse(argument).map_err(Failure::usage)
 }
 
+/// Whether an argument is a cache where it may also be a file: a directory, or a URL.
+pub(crate) fn is_cache(argument: &Path) -> bool {
+    argument.is_dir() || argument.to_str().is_some_and(|text| text.contains("://"))
+}
+
 /// Runs what waits for caches. The commands themselves are plain functions.
 pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.threads().get())
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(std::path::Path::new("the runtime"), error))?;
+        .map_err(|error| Failure::failed(Path::new("the runtime"), error))?;
     let done = runtime.block_on(work);
     // Somebody may still be reading a file for nothing.
     runtime.shutdown_background();

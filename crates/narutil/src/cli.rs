@@ -19,6 +19,7 @@ pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
     VerifyArgs,
 };
+use crate::cache::Reach;
 use crate::failure::{Failure, Result};
 
 /// Pack, inspect, hash, check and restore Nix archives (NARs); look at, check, sign and verify narinfos.
@@ -94,12 +95,17 @@ pub(crate) enum Command {
     /// Prints `HASH  SIZE  PATH` of the archive on standard error; with --json, what `hash` prints. When it fails, nothing is
     /// left behind.
     Unpack(UnpackArgs),
-    /// List what an archive contains.
+    /// List what an archive contains, or a path of a cache.
+    ///
+    /// Of a cache, its listing (`.ls`) is shown if it has one; otherwise the NAR is read. Signatures are not checked.
     ///
     /// Control characters in names are escaped, as `\n`. With --json, the listing of all that is below PATH, as in the `.ls`
     /// files of a binary cache.
     Ls(LsArgs),
-    /// Print the contents of a file in an archive.
+    /// Print the contents of a file in an archive, or in a path of a cache.
+    ///
+    /// Of a NAR in a cache that is not compressed, or is zstd with a seek table, only the part is fetched that holds the file; of others, all
+    /// that precedes it. Neither signatures nor hashes are checked: only whole NARs have them.
     Cat(CatArgs),
     /// Print `HASH  SIZE  PATH` of the archives of trees.
     ///
@@ -233,9 +239,10 @@ pub(crate) struct UnpackArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct LsArgs {
-    /// The archive.
+    /// The archive; or a cache: a directory, or a URL.
+    #[arg(value_name = "NAR or CACHE")]
     pub(crate) nar: PathBuf,
-    /// What in it to list [default: its root].
+    /// What in the archive to list [default: its root]; in a cache a store path, its base name or hash part, and what in it.
     pub(crate) path: Option<PathBuf>,
     /// List everything below, too.
     #[arg(long, short = 'R')]
@@ -245,16 +252,21 @@ pub(crate) struct LsArgs {
     pub(crate) long: bool,
     #[command(flatten)]
     pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct CatArgs {
-    /// The archive.
+    /// The archive; or a cache: a directory, or a URL.
+    #[arg(value_name = "NAR or CACHE")]
     pub(crate) nar: PathBuf,
-    /// The file in it.
+    /// The file in the archive; in a cache a store path, its base name or hash part, and the file in it.
     pub(crate) path: PathBuf,
     #[command(flatten)]
     pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]

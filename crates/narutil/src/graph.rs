@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nixcache::closure::{Graph, GraphBuilder, Node};
@@ -83,6 +84,20 @@ pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(Hash
         Some((part, name)) => Ok((part, name.map(str::to_owned))),
         None => behind_links(store_dir, path)
             .ok_or_else(|| Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path)))),
+    }
+}
+
+/// The path that the beginning of an argument means, as a whole, as base name or hash part, and what follows it.
+pub(crate) fn path_and_rest<'a>(store_dir: &StoreDir, argument: &'a Path) -> Result<(HashPart, &'a [u8])> {
+    let bytes = argument.as_os_str().as_bytes();
+    let inside = bytes.strip_prefix(store_dir.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
+    let bytes = inside.unwrap_or(bytes);
+    let end = bytes.iter().position(|byte| *byte == b'/').unwrap_or(bytes.len());
+    let (first, rest) = bytes.split_at(end);
+    let part = std::str::from_utf8(first).ok().and_then(|text| named(store_dir, text));
+    match part {
+        Some((part, _)) => Ok((part, rest)),
+        None => Err(Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(argument)))),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`archive`] | one path of a cache: what it contains, and single files by byte ranges |
 //! | [`cache`] | a binary cache in a directory, a bucket or on a web server |
 //! | [`store_database`] | the SQLite database of a Nix store, read without disturbing Nix |
 //! | [`pull`] | fetching closures from caches, verified |
@@ -11,6 +12,7 @@
 //!
 //! The formats themselves are in the crate [`nixcache`]; this one knows files and directories.
 
+pub mod archive;
 pub mod cache;
 pub mod convert;
 pub mod pull;
