@@ -16,6 +16,7 @@ mod directory;
 mod error;
 mod http;
 pub mod layout;
+mod nar;
 mod present;
 mod staged;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use staged::Staging;
 pub use traffic::Requests;
 pub use url::{CacheUrl, UrlError};
 
+pub(crate) use directory::rename_exclusively;
 use error::Result;
 
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
@@ -164,7 +166,8 @@ impl Cache {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Opens a cache that is taken to say this of itself, whatever it does say: where that cannot be read, to look at the rest and mend it.
+    /// Opens a cache that is taken to say this of itself, whatever it does say: to save a question, or to look at the rest where that cannot be
+    /// read, and mend it.
     pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: Options) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
         inner.info = info;
@@ -668,6 +671,12 @@ pub enum ObjectReader {
 }
 
 impl ObjectReader {
+    /// What has been read already. To be called within the runtime.
+    pub(crate) fn of_bytes(chunk: Bytes) -> Self {
+        let stream = futures_util::stream::empty().boxed();
+        Self::Stream { stream, chunk, runtime: tokio::runtime::Handle::current(), failed: None }
+    }
+
     /// Why reading failed, if it was not for a file system.
     pub fn failure(&mut self) -> Option<Error> {
         match self {
