@@ -19,6 +19,7 @@ mod narutil;
 mod nix;
 mod order;
 mod output;
+mod pull;
 mod references;
 mod scan;
 mod sign;
