@@ -70,7 +70,10 @@ const SMALL: u64 = 256 << 10;
 const SMALL_AT_ONCE: usize = 64;
 
 /// Larger ones from servers that are under way beside those that the processors are busy with.
-const WAITING: usize = 6;
+const WAITING: u32 = 6;
+
+/// More threads than this are not worth it.
+const MOST_THREADS: u32 = 256;
 
 /// Which narinfos are believed.
 #[derive(Clone, Debug)]
@@ -246,8 +249,9 @@ impl Pull {
         let site = Site::open(target, &self.store_dir, self.listings).await?;
         let run = Run::new(self, found, site);
         let done = run.run(plan, &damaged_nodes, &mut pulled).await;
-        // Whoever is still receiving ends soon.
-        run.receiver.stopped.store(true, Ordering::Relaxed);
+        if done.is_err() {
+            run.stop().await;
+        }
         done.map(|()| pulled)
     }
 
@@ -288,8 +292,9 @@ struct Run<'a> {
     found: &'a Found,
     site: Site,
     receiver: Receiver,
-    /// How many NARs are decompressed at the same time.
+    /// How many NARs are decompressed at the same time: so many at most.
     processors: Arc<Semaphore>,
+    most: u32,
     is_remote: bool,
 }
 
@@ -308,8 +313,17 @@ impl<'a> Run<'a> {
             stopped: Arc::new(AtomicBool::new(false)),
         };
         let is_remote = pull.caches.iter().any(|cache| cache.directory().is_none());
-        let processors = pull.threads.get() + if is_remote { WAITING } else { 0 };
-        Self { pull, found, site, receiver, processors: Arc::new(Semaphore::new(processors)), is_remote }
+        let most = u32::try_from(pull.threads.get()).unwrap_or(MOST_THREADS).min(MOST_THREADS);
+        let most = most + if is_remote { WAITING } else { 0 };
+        let processors = Arc::new(Semaphore::new(most as usize));
+        Self { pull, found, site, receiver, processors, most, is_remote }
+    }
+
+    /// Waits until whoever is still receiving has ended, so that nothing is left behind.
+    async fn stop(&self) {
+        self.receiver.stopped.store(true, Ordering::Relaxed);
+        // Fails only if the semaphore is closed, which nobody does.
+        let _ = self.processors.acquire_many(self.most).await;
     }
 
     async fn run(&self, mut plan: Plan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
@@ -396,7 +410,8 @@ impl<'a> Run<'a> {
                 Err(fault) => return Ok(Err(fault)),
             }
         }
-        let _permit = self.processors.acquire().await;
+        // Until the blocking thread has ended, whatever becomes of this future.
+        let permit = Arc::clone(&self.processors).acquire_owned().await;
         (self.pull.watch)(Event::Started { name: info.store_path().name().to_owned(), nar_size: info.nar_size() });
         let object = match whole {
             Some(object) => object,
@@ -408,6 +423,7 @@ impl<'a> Run<'a> {
         };
         let (job, info, site) = (self.receiver.clone(), located.info.clone(), self.site.clone());
         let outcome = blocking(move || {
+            let _permit = permit;
             let (sink, copy) = site.sink(info.as_ref().store_path())?;
             Ok::<_, Error>(job.receive(&info, object, copy, &sink))
         });

@@ -8,6 +8,10 @@
 //! the listing fits the NAR is checked by the length that stands before each file there, and each frame has to hold what the
 //! seek table says.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
 use std::io::{self, BufReader, Write};
 use std::ops::Range;
 
