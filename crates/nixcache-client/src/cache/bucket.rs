@@ -118,6 +118,8 @@ impl Bucket {
                     .with_region(found.region)
                     .with_client_options(client)
                     .with_retry(retry)
+                    // What it answers about objects that are not there differs between servers.
+                    .with_disable_bulk_delete(true)
                     .with_http_connector(connector);
                 builder = match found.credentials {
                     Some(credentials) => builder.with_credentials(credentials),
