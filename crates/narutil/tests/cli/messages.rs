@@ -189,7 +189,7 @@ fn odd_names_stay_on_their_line_and_cannot_steer_a_terminal() {
 
     symlink("nowhere", path.join("link")).unwrap();
     let errors = [
-        run(narutil!["ls", &path]).error(2),
+        run(narutil!["ls", &path]).error(3),
         run(narutil!["ls", path.join("no\nsuch")]).error(3),
         run(narutil!["ls", &nar, "no\n\x1bsuch"]).error(1),
         run(narutil!["cat", &nar, "no\n\x1bsuch"]).error(1),
