@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use nixcache::narinfo::CacheInfo;
 use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
+use tokio::runtime::Runtime;
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
@@ -38,6 +40,16 @@ impl Reach {
         Cache::open(&url(argument)?, self.options()).await.map_err(|error| Failure::cache(&error))
     }
 
+    /// The same, even where it cannot be read what it says of itself, which is taken to be this.
+    pub(crate) async fn open_despite(&self, argument: &OsStr, info: CacheInfo) -> Result<Cache> {
+        let url = url(argument)?;
+        let mut opened = Cache::open(&url, self.options()).await;
+        if let Err(Error::CacheInfo { .. }) = opened {
+            opened = Cache::open_as(&url, info, self.options()).await;
+        }
+        opened.map_err(|error| Failure::cache(&error))
+    }
+
     /// The same, where an empty cache stands for one that is not there yet.
     pub(crate) async fn open_or_empty(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let opened = Cache::open(&url(argument)?, self.options()).await;
@@ -56,9 +68,11 @@ impl Reach {
     /// Opens a cache to look at few of its paths: what it says of itself is not asked for, unless that costs nothing.
     pub(crate) async fn open_briefly(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let url = url(argument)?;
-        let opened = match url.directory() {
-            Some(_) => Cache::open(&url, self.options()).await,
-            None => Cache::open_as(&url, &common.store_dir()?, self.options()).await,
+        let opened = if url.directory().is_some() {
+            Cache::open(&url, self.options()).await
+        } else {
+            let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+            Cache::open_as(&url, info, self.options()).await
         };
         opened.map_err(|error| Failure::cache(&error))
     }
@@ -81,13 +95,18 @@ pub(crate) fn is_cache(argument: &Path) -> bool {
     argument.is_dir() || argument.to_str().is_some_and(|text| text.contains("://"))
 }
 
-/// Runs what waits for caches. The commands themselves are plain functions.
-pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// What reaches caches.
+pub(crate) fn runtime(common: &Common) -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.threads().get())
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(Path::new("the runtime"), error))?;
+        .map_err(|error| Failure::failed(std::path::Path::new("the runtime"), error))
+}
+
+/// Runs what waits for caches. The commands themselves are plain functions.
+pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = runtime(common)?;
     let done = runtime.block_on(work);
     // Somebody may still be reading a file for nothing.
     runtime.shutdown_background();

@@ -13,7 +13,7 @@ use nixcache::hash::{Algorithm, Format};
 use nixcache::nar::Limits;
 use nixcache::store_path::StoreDir;
 
-pub(crate) use self::cache::{PullArgs, PushArgs};
+pub(crate) use self::cache::{AuditArgs, InfoArgs, PullArgs, PushArgs};
 pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
 pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
@@ -129,7 +129,8 @@ pub(crate) enum Command {
     ///
     /// A signature by each key is added to each narinfo, in the place of a stale one by the same key name; all other bytes
     /// stay as they are. Each file is replaced at once, and keeps its mode, and its owner where that may be given. Links are
-    /// followed. Runs on one directory wait for each other, so that none undoes another's work.
+    /// followed. Runs on one directory wait for each other, so that none undoes another's work; in buckets and on servers a narinfo is
+    /// only replaced if it is still the one that was read, where that can be asked for.
     ///
     /// With --json: `{"path": STRING, "file": STRING, "added": [STRING, ...], "removed": [STRING, ...]}` a line, where names
     /// are those of keys, and a signature that was there already is not added.
@@ -195,6 +196,30 @@ pub(crate) enum Command {
     /// NUMBER}`, where the sum of NAR sizes is that of what was fetched, and paths are held back if something that they refer to
     /// failed; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
     Pull(PullArgs),
+    /// Look a whole cache over: what in it could not be served, and what would make it good.
+    ///
+    /// Every narinfo is read, and every listing; that NARs are there, and as large as is said; that references are. NARs are read
+    /// with --contents only. A finding is printed as `OBJECT: kind: explanation; what would repair it`. What harms nobody is only
+    /// printed with -v. Kinds do not change: missing-cache-info, bad-cache-info, unparsable-narinfo, other-store, refused-narinfo,
+    /// odd-narinfo, misnamed-narinfo, swapped-narinfos, bad-signature, no-valid-signature, bad-url, url-outside, url-compression,
+    /// url-hash, missing-nar, wrong-file-size, missing-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
+    /// listing-disagrees; with --contents corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash, wrong-address,
+    /// undeclared-references.
+    ///
+    /// With --repair, the plan is shown on standard error and then done: what loses nothing is written anew, narinfos that cannot be
+    /// served are withdrawn with all that refer to them, referrers first, and what nobody refers to is removed. With --from, what was withdrawn
+    /// is published again. What remains is told by the next audit.
+    ///
+    /// Exit status: 1 if a finding was printed, 0 if none was, 3 if the cache could not be read.
+    ///
+    /// With --json: `{"object": STRING, "path": STRING or null, "kind": STRING, "message": STRING, "repair": STRING or null}` a line.
+    Audit(AuditArgs),
+    /// Count what is in a cache: paths, bytes, compressions, and whose signatures there are, without verifying any.
+    ///
+    /// With --json: `{"cache": STRING, "storeDir": STRING, "priority": NUMBER or null, "wantMassQuery": BOOLEAN, "paths": NUMBER,
+    /// "narSize": NUMBER, "files": NUMBER, "fileSize": NUMBER, "compressions": {NAME: NUMBER, ...}, "keys": {NAME: NUMBER, ...},
+    /// "unsigned": NUMBER, "unreadable": NUMBER}`, where sizes are in bytes and other numbers but the priority count paths.
+    Info(InfoArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages to a directory.

@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => command::convert::run(&cli.common, args),
         Command::Push(args) => command::push::run(&cli.common, args),
         Command::Pull(args) => command::pull::run(&cli.common, args),
+        Command::Audit(args) => command::audit::run(&cli.common, args),
+        Command::Info(args) => command::info::run(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),
         Command::Man(args) => command::generate::man(args),
     };

@@ -1,8 +1,9 @@
-//! narinfos to work on: files, directories of them, standard input.
+//! narinfos to work on: files, directories of them, caches, standard input.
 //!
 //! This is the one place that knows where narinfos come from.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,74 +13,173 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
+use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
 use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
+use nixcache_client::cache::Cache;
+use tokio::runtime::Runtime;
 
+use crate::cache::{Reach, runtime, url};
 use crate::cli::Common;
 use crate::failure::{Failure, Result, Status};
 use crate::output::{directory, is_standard};
 use crate::progress::Progress;
 
-/// narinfos of one directory, or the one on standard input.
+/// narinfos of one directory or cache, or the one on standard input.
 #[derive(Debug)]
 pub(crate) struct Group {
     /// Where they are, and their NARs too; none for standard input.
     pub(crate) directory: Option<PathBuf>,
+    /// The cache, if it is on another machine; then the directory is its URL.
+    pub(crate) remote: Option<Remote>,
     /// Their files; none stands for all that the directory holds.
     selected: Option<Vec<PathBuf>>,
     /// Whether they were asked for by path, so that each has to be about the path that its file is named after.
     pub(crate) by_path: bool,
 }
 
+/// A cache on another machine, and what reaches it.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) cache: Cache,
+    runtime: Runtime,
+}
+
+impl Remote {
+    fn open(common: &Common, reach: &Reach, argument: &Path) -> Result<Self> {
+        let runtime = runtime(common)?;
+        let cache = runtime.block_on(reach.open(argument.as_os_str()))?;
+        Ok(Self { cache, runtime })
+    }
+
+    /// Waits for the cache, on a thread that has nothing else to do.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// A narinfo by its name, as it is shown to people.
+    fn file(&self, name: &str) -> PathBuf {
+        self.cache.locate(name).into()
+    }
+
+    /// The hash parts of all narinfos, in ascending order.
+    fn hash_parts(&self) -> Result<Vec<HashPart>> {
+        let listed = self.cache.list().try_filter_map(async |(name, _)| Ok(hash_part_of_file_name(&name)));
+        let listed: std::result::Result<Vec<_>, _> = self.wait(listed.try_collect());
+        let mut parts = listed.map_err(|error| Failure::cache(&error))?;
+        parts.sort_unstable();
+        Ok(parts)
+    }
+
+    /// The texts of narinfos, in the order in which they are named.
+    fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
+        let names: Vec<String> = files.iter().filter_map(|file| Some(name_of(file)?.to_owned())).collect();
+        let read: Vec<_> = self.wait(self.cache.read_many(names).collect());
+        let mut read: HashMap<String, _> = read.into_iter().collect();
+        let text = |file: &PathBuf| match name_of(file).and_then(|name| read.remove(name)) {
+            Some(Ok(Some(text))) => Ok(text.to_vec()),
+            Some(Err(error)) => Err(Failure::cache(&error)),
+            _ => Err(Failure::failed(file, "not in the cache")),
+        };
+        files.iter().map(text).collect()
+    }
+}
+
+/// The name of a narinfo within its cache.
+pub(crate) fn name_of(file: &Path) -> Option<&str> {
+    file.file_name()?.to_str()
+}
+
 impl Group {
-    /// What the arguments name: narinfos, directories of them, each perhaps followed by hash parts or store paths that
-    /// select from it, and `-`. What is not there is found out when it is read.
-    pub(crate) fn all(common: &Common, arguments: &[OsString]) -> Result<Vec<Self>> {
+    /// What the arguments name: narinfos, directories of them and caches, each perhaps followed by hash parts or store paths that
+    /// select from it, and `-`. What is not there is found out when it is read, but for caches on other machines.
+    pub(crate) fn all(common: &Common, reach: &Reach, arguments: &[OsString]) -> Result<Vec<Self>> {
         let store_dir = common.store_dir()?;
         let mut groups: Vec<Self> = Vec::new();
         let mut arguments = arguments.iter().map(Path::new).peekable();
         while let Some(argument) = arguments.next() {
             if is_standard(argument) {
-                groups.push(Self { directory: None, selected: Some(vec![argument.to_owned()]), by_path: false });
+                let selected = Some(vec![argument.to_owned()]);
+                groups.push(Self { directory: None, remote: None, selected, by_path: false });
                 continue;
             }
-            if !argument.is_dir() {
+            let mut remote = None;
+            let mut argument = Cow::Borrowed(argument);
+            if argument.as_os_str().as_bytes().windows(3).any(|window| window == b"://") && !argument.exists() {
+                match url(argument.as_os_str())?.directory() {
+                    Some(directory) => argument = Cow::Owned(directory.to_owned()),
+                    None => remote = Some(Remote::open(common, reach, &argument)?),
+                }
+            }
+            let argument = &*argument;
+            if remote.is_none() && !argument.is_dir() {
                 let parent = directory(argument).to_owned();
                 match groups.last_mut() {
-                    Some(Self { directory: Some(last), selected: Some(files), by_path: false }) if *last == parent => {
+                    Some(Self { directory: Some(last), remote: None, selected: Some(files), by_path: false })
+                        if *last == parent =>
+                    {
                         files.push(argument.to_owned());
                     }
                     _ => {
                         let selected = Some(vec![argument.to_owned()]);
-                        groups.push(Self { directory: Some(parent), selected, by_path: false });
+                        groups.push(Self { directory: Some(parent), remote: None, selected, by_path: false });
                     }
                 }
                 continue;
             }
             let mut selected = Vec::new();
             while let Some(part) = arguments.peek().and_then(|next| selected_part(&store_dir, next.as_os_str())) {
-                selected.push(argument.join(file_name(part)));
+                let name = file_name(part);
+                selected
+                    .push(remote.as_ref().map_or_else(|| argument.join(&name), |remote: &Remote| remote.file(&name)));
                 arguments.next();
             }
             let by_path = !selected.is_empty();
-            groups.push(Self { directory: Some(argument.to_owned()), selected: by_path.then_some(selected), by_path });
+            let selected = by_path.then_some(selected);
+            groups.push(Self { directory: Some(argument.to_owned()), remote, selected, by_path });
         }
         Ok(groups)
     }
 
     /// The files, in a stable order.
     pub(crate) fn files(&self) -> Result<Cow<'_, [PathBuf]>> {
+        if let (None, Some(remote)) = (&self.selected, &self.remote) {
+            let parts = remote.hash_parts()?;
+            return Ok(parts.into_iter().map(|part| remote.file(&file_name(part))).collect::<Vec<_>>().into());
+        }
         match (&self.selected, &self.directory) {
             (None, Some(directory)) => Ok(list(directory)?.into()),
             (selected, _) => Ok(selected.as_deref().unwrap_or_default().into()),
         }
     }
 
-    /// The hash parts of all paths that the directory has narinfos of.
+    /// The hash parts of all paths that the directory has narinfos of; of a cache on another machine, of those that were asked for, if any
+    /// were: it need not be able to list what it has.
     pub(crate) fn hash_parts(&self) -> Result<Vec<HashPart>> {
+        if let Some(remote) = &self.remote {
+            let Some(selected) = &self.selected else { return remote.hash_parts() };
+            return Ok(selected.iter().filter_map(|file| hash_part_of_file_name(name_of(file)?)).collect());
+        }
         let Some(directory) = &self.directory else { return Ok(Vec::new()) };
         let names = names(directory)?;
         Ok(names.iter().filter_map(|name| hash_part_of_file_name(name.to_str()?)).collect())
+    }
+}
+
+impl Group {
+    /// The texts of some of the files, at least of the first: files as long as they have fewer than `most` bytes together, and those of a
+    /// cache on another machine all at once, since asking takes the time there.
+    pub(crate) fn read(&self, files: &[PathBuf], most: usize) -> Vec<Result<Vec<u8>>> {
+        if let Some(remote) = &self.remote {
+            return remote.read(files);
+        }
+        let mut size = 0;
+        let few = files.iter().map_while(|file| {
+            let text = (size < most).then(|| read(file))?;
+            size += text.as_ref().map_or(0, Vec::len);
+            Some(text.map_err(|error| Failure::failed(file, error)))
+        });
+        few.collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use nixcache::compression::EncodeOptions;
@@ -53,6 +54,61 @@ pub(crate) struct PushArgs {
     /// Publish the logs of the builds, too, from this directory [default: that of Nix].
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "/nix/var/log/nix/drvs")]
     pub(crate) logs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AuditArgs {
+    /// The cache: a directory, or a URL.
+    pub(crate) cache: OsString,
+    /// A public key to trust, `name:base64`, or a file of them, one a line; may be given again. Without any, signatures are not verified.
+    #[arg(long = "trusted", value_name = "KEY")]
+    pub(crate) trusted: Vec<OsString>,
+    /// Also read all NARs: hashes and sizes of files and NARs, that they are NARs, and that listings are theirs.
+    #[arg(long)]
+    pub(crate) contents: bool,
+    /// Do what is safe: show the plan, then remove what is left over, and withdraw what cannot be served with all that refer to it.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Only show the plan.
+    #[arg(long, requires = "repair")]
+    pub(crate) dry_run: bool,
+    /// How old leftovers must be to be removed, since younger ones may be of a push that is under way: 1d, 12h, 30m, 90s.
+    #[arg(long, value_name = "AGE", requires = "repair", default_value = "1d", value_parser = age)]
+    pub(crate) older_than: Duration,
+    /// Publish what was withdrawn again, with its closure, from here: db:FILE, registration:FILE or json:FILE; may be given again.
+    #[arg(long = "from", value_name = "SOURCE", requires = "repair")]
+    pub(crate) sources: Vec<OsString>,
+    /// Where the store is whose paths are published again: below DIR, as DIR/nix/store [default: where the database is; else /].
+    #[arg(long, value_name = "DIR", requires = "sources")]
+    pub(crate) root: Option<PathBuf>,
+    /// Sign what is published again with the secret key in this file; may be given again.
+    #[arg(long = "key", value_name = "FILE", requires = "sources")]
+    pub(crate) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// A number and a unit.
+fn age(text: &str) -> Result<Duration, &'static str> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "expected a number and d, h, m or s, as in 12h")?;
+    let seconds = match &text[digits.len()..] {
+        "d" => 24 * 60 * 60,
+        "h" => 60 * 60,
+        "m" => 60,
+        "s" => 1,
+        "" if number == 0 => 1,
+        _ => return Err("expected d, h, m or s after the number, as in 12h"),
+    };
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InfoArgs {
+    /// The cache: a directory, or a URL.
+    pub(crate) cache: OsString,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nixcache::path_info::JsonVersion;
 
+use crate::cache::Reach;
+
 /// Where facts about store paths come from.
 #[derive(Args, Debug)]
 pub(crate) struct From {
@@ -61,6 +63,8 @@ pub(crate) struct DiffArgs {
     /// Exit with 1 if anything is missing.
     #[arg(long)]
     pub(crate) exit_code: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]

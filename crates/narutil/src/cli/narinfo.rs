@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cache::Reach;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum NarinfoCommand {
     /// Print the fields of narinfos.
@@ -26,19 +28,23 @@ pub(crate) enum NarinfoCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
-    /// narinfos, directories of narinfos, or `-`; hash parts or store paths after a directory select from it.
+    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a directory or cache select from it.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckNarinfoArgs {
-    /// narinfos, directories of narinfos, or `-`; hash parts or store paths after a directory select from it.
+    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a directory or cache select from it.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
     /// Fail if there are deviations.
     #[arg(long)]
     pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]
@@ -90,10 +96,12 @@ pub(crate) struct SignArgs {
     /// Only print what would be changed: `sign  PATH  key-name...` and `drop  PATH  key-name...`.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// narinfos, directories of narinfos, or `-` to filter one from standard input to standard output; hash parts or store
-    /// paths after a directory select from it.
+    /// narinfos, directories of narinfos, caches, or `-` to filter one from standard input to standard output; hash parts or store
+    /// paths after a directory or cache select from it.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]
@@ -114,7 +122,9 @@ pub(crate) struct VerifyArgs {
     /// narinfos are.
     #[arg(long)]
     pub(crate) contents: bool,
-    /// narinfos, directories of narinfos, or `-`; hash parts or store paths after a directory select from it.
+    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a directory or cache select from it.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }

@@ -9,9 +9,10 @@ use std::path::Path;
 use nixcache::closure::{DifferenceBuilder, Graph, ListingError, Missing, Reason, Tally};
 use nixcache::narinfo::file_name;
 use nixcache::store_path::StoreDir;
-use nixcache_client::source::Source;
+use nixcache_client::source::{self, Source};
 use serde_json::{Value, json};
 
+use crate::cache::{Reach, explain_requests, run as block_on};
 use crate::cli::{Common, DiffArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{find_all, full, load, open, visit};
@@ -28,7 +29,7 @@ pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
     let closure = graph.closure(roots);
     let mut difference = DifferenceBuilder::new(&graph, &closure);
     for cache in &args.caches {
-        look(common, &store_dir, cache, &mut difference)?;
+        look(common, &store_dir, &args.reach, cache, &mut difference)?;
     }
     let difference = difference.finish();
 
@@ -61,7 +62,13 @@ pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
 }
 
 /// Looks for the wanted paths in one more cache.
-fn look(common: &Common, store_dir: &StoreDir, cache: &OsString, difference: &mut DifferenceBuilder<'_>) -> Result<()> {
+fn look(
+    common: &Common,
+    store_dir: &StoreDir,
+    reach: &Reach,
+    cache: &OsString,
+    difference: &mut DifferenceBuilder<'_>,
+) -> Result<()> {
     if let Some(file) = cache.as_bytes().strip_prefix(b"sorted:") {
         let file = Path::new(OsStr::from_bytes(file));
         let reader = BufReader::with_capacity(BUFFER, bytes(crate::input::Input::open(file)?.file));
@@ -70,11 +77,27 @@ fn look(common: &Common, store_dir: &StoreDir, cache: &OsString, difference: &mu
             error => Failure::bad(file, error),
         });
     }
+    if is_remote(cache) {
+        // All at once: the cache says in which way it is best asked.
+        return difference.ask(NonZeroUsize::MAX, |wanted, has| {
+            let (present, question) = block_on(common, async {
+                let cache = reach.open(cache).await?;
+                let asked = cache.present(wanted).await.map_err(|error| Failure::cache(&error));
+                explain_requests(&cache);
+                asked
+            })?;
+            tracing::info!("{}: {question}", shown(Path::new(cache)));
+            for (part, has) in wanted.iter().zip(has) {
+                *has = present.contains(part);
+            }
+            Ok(())
+        });
+    }
     let source = Source::parse(cache).map_err(|error| Failure::source(&error))?;
     if let Source::Cache(directory) = &source {
         let failed = |error: std::io::Error| Failure::failed(directory, error);
         if !directory.metadata().map_err(failed)?.is_dir() {
-            return Err(Failure::failed(directory, "not a directory"));
+            return Err(Failure::source(&source::Error::NoDirectory { file: directory.clone() }));
         }
         return difference.ask(BATCH, |wanted, has| {
             for (part, has) in wanted.iter().zip(has) {
@@ -92,6 +115,13 @@ fn look(common: &Common, store_dir: &StoreDir, cache: &OsString, difference: &mu
     let Ok(()) = visit(common, &source, stream, take)?;
     difference.subtract(parts);
     Ok(())
+}
+
+/// Whether an argument is the URL of a cache on another machine, rather than a source that is read from files.
+fn is_remote(argument: &OsStr) -> bool {
+    let text = argument.to_string_lossy();
+    text.split_once("://")
+        .is_some_and(|(scheme, _)| scheme != "file" && scheme.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 fn amount(tally: Tally) -> String {

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod audit;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod closure;
@@ -7,12 +8,14 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod generate;
 pub(crate) mod hash;
+pub(crate) mod info;
 pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod narinfo;
 pub(crate) mod pack;
 pub(crate) mod pull;
 pub(crate) mod push;
+mod repair;
 pub(crate) mod scan;
 pub(crate) mod sign;
 pub(crate) mod unpack;

@@ -10,6 +10,7 @@ use nixcache::path_info::{JsonVersion, PathInfo, PathInfos};
 use nixcache::store_path::{StoreDir, StorePathRef};
 use serde_json::{Value, json};
 
+use crate::cache::Reach;
 use crate::cli::{CheckNarinfoArgs, Common, FingerprintArgs, ShowArgs};
 use crate::failure::{Failure, Result, Status, for_each};
 use crate::output::shown;
@@ -20,7 +21,7 @@ const CHUNK: usize = 256;
 
 pub(crate) fn show(common: &Common, args: &ShowArgs) -> Result {
     let store_dir = common.store_dir()?;
-    on_each(common, &args.targets, "reading", |report, file, info| match info {
+    on_each(common, &args.reach, &args.targets, "reading", |report, file, info| match info {
         Ok(info) if common.json => report.line(to_json(&info, &store_dir).to_string(), Status::Ok),
         Ok(info) => report.line(fields(&info), Status::Ok),
         Err(error) => report.failure(Failure::bad(file, error)),
@@ -28,7 +29,7 @@ pub(crate) fn show(common: &Common, args: &ShowArgs) -> Result {
 }
 
 pub(crate) fn check(common: &Common, args: &CheckNarinfoArgs) -> Result {
-    on_each(common, &args.targets, "checking", |report, file, info| {
+    on_each(common, &args.reach, &args.targets, "checking", |report, file, info| {
         let error = info.as_ref().err().map(ToString::to_string);
         let deviations = info.as_ref().map(NarInfo::deviations).unwrap_or_default();
         let status = match &error {
@@ -68,23 +69,31 @@ pub(crate) fn fingerprint(common: &Common, args: &FingerprintArgs) -> Result {
 /// Reads each narinfo, and has `each` report on what was read.
 fn on_each(
     common: &Common,
+    reach: &Reach,
     targets: &[OsString],
     what: &str,
     each: impl Fn(&mut Report, &Path, std::result::Result<NarInfo<'_>, narinfo::Error>) + Sync,
 ) -> Result {
     let store_dir = common.store_dir()?;
-    let report = |files: &[PathBuf]| {
+    let report = |group: &Group, mut files: &[PathBuf]| {
         let mut report = Report::new();
-        for file in files {
-            match target::read(file) {
-                Ok(text) => each(&mut report, file, NarInfo::parse(&text, &store_dir)),
-                Err(error) => report.failure(Failure::failed(file, error)),
+        while !files.is_empty() {
+            let texts = group.read(files, 1);
+            let (read, rest) = files.split_at(texts.len());
+            for (file, text) in read.iter().zip(texts) {
+                match text {
+                    Ok(text) => each(&mut report, file, NarInfo::parse(&text, &store_dir)),
+                    Err(failure) => report.failure(failure),
+                }
             }
+            files = rest;
         }
         report
     };
-    let groups = Group::all(common, targets)?;
-    Ok(for_each(&groups, |group| report_on(common, what, &group.files()?, CHUNK, || report)))
+    let groups = Group::all(common, reach, targets)?;
+    Ok(for_each(&groups, |group| {
+        report_on(common, what, &group.files()?, CHUNK, || |files: &[PathBuf]| report(group, files))
+    }))
 }
 
 /// A full path.

@@ -31,8 +31,8 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
     let started = Instant::now();
     let url = url(&args.to)?;
     let push = Push::new()
-        .compression(compression(args, &url)?)
-        .keys(keys(args, &url)?)
+        .compression(compression(args.compression, &url)?)
+        .keys(keys(&args.keys, &url)?)
         .threads(common.threads())
         .limits(common.limits())
         .listings(!args.no_listing)
@@ -42,7 +42,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         None => push,
     };
     let trees = args.add.iter().map(|argument| tree(argument)).collect::<Result<Vec<_>>>()?;
-    let sources = sources(args)?;
+    let sources = if args.paths.is_empty() { Vec::new() } else { sources(&args.from.sources, &args.to)? };
     block_on(common, async {
         let cache = if args.dry_run {
             args.reach.open_or_empty(common, &args.to).await?
@@ -57,7 +57,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
             let closure = graph.closure(roots.iter().copied());
             let wanted = missing(common, args, &cache, graph, &closure, &roots).await?;
             total = if args.no_closure { roots.len() } else { closure.nodes().len() };
-            known = uploads(common, args, &sources, graph, &wanted)?;
+            known = uploads(common, args.root.as_deref(), &sources, graph, &wanted)?;
         }
         if args.dry_run {
             return dry_run(common, &cache, &known, &trees);
@@ -75,8 +75,8 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
 }
 
 /// What the command line says, else what the URL does, as to Nix.
-fn compression(args: &PushArgs, url: &CacheUrl) -> Result<EncodeOptions> {
-    if let Some(options) = args.compression {
+pub(super) fn compression(wanted: Option<EncodeOptions>, url: &CacheUrl) -> Result<EncodeOptions> {
+    if let Some(options) = wanted {
         return Ok(options);
     }
     let compression = match url.parameter("compression") {
@@ -93,11 +93,11 @@ fn compression(args: &PushArgs, url: &CacheUrl) -> Result<EncodeOptions> {
     }
 }
 
-fn keys(args: &PushArgs, url: &CacheUrl) -> Result<Vec<SecretKey>> {
+pub(super) fn keys(named: &[PathBuf], url: &CacheUrl) -> Result<Vec<SecretKey>> {
     let listed = url.parameter("secret-keys").into_iter().flat_map(|files| files.split(','));
-    let named = url.parameter("secret-key").into_iter().chain(listed).map(PathBuf::from);
-    let mut files = args.keys.clone();
-    files.extend(named.filter(|file| !file.as_os_str().is_empty()));
+    let of_url = url.parameter("secret-key").into_iter().chain(listed).map(PathBuf::from);
+    let mut files = named.to_vec();
+    files.extend(of_url.filter(|file| !file.as_os_str().is_empty()));
     read_keys(&files)
 }
 
@@ -129,11 +129,8 @@ fn tree(argument: &OsStr) -> Result<Upload> {
 }
 
 /// The sources, as they are read a second time for what is said of missing paths.
-fn sources(args: &PushArgs) -> Result<Vec<Source>> {
-    if args.paths.is_empty() {
-        return Ok(Vec::new());
-    }
-    if args.from.sources.is_empty() {
+pub(super) fn sources(arguments: &[OsString], to: &OsStr) -> Result<Vec<Source>> {
+    if arguments.is_empty() {
         return Ok(vec![Source::local()]);
     }
     let parse = |argument: &OsString| {
@@ -141,7 +138,7 @@ fn sources(args: &PushArgs) -> Result<Vec<Source>> {
         match &source {
             Source::Cache(_) => Err(Failure::usage(format_args!(
                 "{source}: a cache has no trees to push; `pull PATH... --from {source} --to {}` copies between caches",
-                shown(Path::new(&args.to))
+                shown(Path::new(to))
             ))),
             Source::Export(_) => {
                 Err(Failure::usage(format_args!("{source}: import it first, then push from the store")))
@@ -152,7 +149,7 @@ fn sources(args: &PushArgs) -> Result<Vec<Source>> {
             _ => Ok(source),
         }
     };
-    args.from.sources.iter().map(parse).collect()
+    arguments.iter().map(parse).collect()
 }
 
 /// What is to be published: what the cache lacks, and what other caches have is left out.
@@ -244,9 +241,9 @@ async fn vouched(cache: &Cache, parts: &[HashPart], policy: &Policy) -> Result<V
 }
 
 /// What the sources say of the wanted paths, and where their trees are.
-fn uploads(
+pub(super) fn uploads(
     common: &Common,
-    args: &PushArgs,
+    root: Option<&Path>,
     sources: &[Source],
     graph: &Graph,
     wanted: &[Node],
@@ -258,7 +255,7 @@ fn uploads(
     let mut found: HashMap<Node, Upload> = HashMap::with_capacity(wanted.len());
     let wanted: std::collections::HashSet<Node> = wanted.iter().copied().collect();
     for source in sources {
-        let root = args.root.clone().unwrap_or_else(|| root_of(source));
+        let root = root.map_or_else(|| root_of(source), Path::to_owned);
         let folder = root.join(store_dir.as_str().trim_start_matches('/'));
         let stream = open(common, source, &store_dir)?;
         let take = |info: &PathInfo| {
@@ -305,7 +302,7 @@ fn dry_run(common: &Common, cache: &Cache, known: &[Upload], trees: &[Upload]) -
     Ok(Status::Ok)
 }
 
-fn failure(cache: &OsStr, error: &nixcache_client::push::Error) -> Failure {
+pub(super) fn failure(cache: &OsStr, error: &nixcache_client::push::Error) -> Failure {
     use nixcache_client::push::Error;
     match error {
         Error::Cache(error) => Failure::cache(error),
@@ -314,19 +311,25 @@ fn failure(cache: &OsStr, error: &nixcache_client::push::Error) -> Failure {
     }
 }
 
-fn report(common: &Common, cache: &Cache, pushed: &Pushed, total: usize, started: Instant) -> Result {
-    let store_dir = cache.store_dir();
-    let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
+/// Says what could not be published, and how many paths that were.
+pub(super) fn report_failed(store_dir: &StoreDir, pushed: &Pushed) -> usize {
     for (path, error) in &pushed.failed {
         eprintln!("narutil: {}: {error}", shown(Path::new(path)));
     }
     for path in &pushed.held_back {
-        eprintln!("narutil: {}: not published, since something that it refers to was not", full(path));
+        let path = store_dir.display(path.as_ref());
+        eprintln!("narutil: {path}: not published, since something that it refers to was not");
     }
+    pushed.failed.len() + pushed.held_back.len()
+}
+
+fn report(common: &Common, cache: &Cache, pushed: &Pushed, total: usize, started: Instant) -> Result {
+    let store_dir = cache.store_dir();
+    let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
+    let failed = report_failed(store_dir, pushed);
     for (path, parts) in &pushed.undeclared {
         tracing::warn!("{}: contains {}, which is not among its references", full(path), parts.join(", "));
     }
-    let failed = pushed.failed.len() + pushed.held_back.len();
     let published = pushed.published.len();
     if common.json {
         print(to_json(store_dir, pushed, total, started).to_string().as_bytes())?;
@@ -376,7 +379,7 @@ pub(super) fn count(paths: usize) -> String {
 }
 
 /// Shows what happens.
-fn watch(transfer: &Transfer) -> Watch {
+pub(super) fn watch(transfer: &Transfer) -> Watch {
     let transfer = transfer.clone();
     Arc::new(move |event| match event {
         Event::Planned { paths, nar_size } => transfer.plan(paths, nar_size),

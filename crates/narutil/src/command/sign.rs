@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nixcache::narinfo::{NarInfo, NarInfoBuf};
+use futures_util::stream::StreamExt;
+use nixcache::narinfo::{self, NarInfo, NarInfoBuf};
 use nixcache::signature::SecretKey;
 use nixcache::store_path::StoreDir;
 use rustix::fs::FlockOperation;
@@ -18,24 +20,35 @@ use super::key::read_secret;
 use crate::cli::{Common, SignArgs};
 use crate::failure::{Failure, Result, Status, for_each};
 use crate::output::{self, Output, behind_links, is_standard, shown};
-use crate::target::{self, Group, Report, report_on};
+use crate::target::{self, Group, Report, name_of, report_on};
 
 /// narinfos that a thread takes at once: few, since each waits for the disk.
 const CHUNK: usize = 16;
 
+/// The same in a cache on another machine: many, since they are asked for at the same time.
+const TOGETHER: usize = 256;
+
 pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
-    let signing = Signing {
-        keys: read_keys(&args.keys)?,
-        remove: &args.remove,
+    let change = Change {
+        keys: read_keys(&args.keys)?.into(),
+        remove: args.remove.clone().into(),
         store_dir: common.store_dir()?,
+    };
+    let signing = Signing {
+        change,
         dry_run: args.dry_run,
         json: common.json,
         seen: AtomicUsize::new(0),
         changed: AtomicUsize::new(0),
     };
-    let status = for_each(&Group::all(common, &args.targets)?, |group| {
+    let status = for_each(&Group::all(common, &args.reach, &args.targets)?, |group| {
         let Some(directory) = &group.directory else { return signing.filter() };
         let files = group.files()?;
+        if group.remote.is_some() {
+            return report_on(common, "signing", &files, TOGETHER, || {
+                |files: &[PathBuf]| signing.sign_remote(group, files)
+            });
+        }
         let directories = if args.dry_run { Vec::new() } else { written(directory, &files)? };
         // The narinfos are read under the locks, so that what another run has added is seen.
         let locks = directories.iter().map(|directory| lock(common, directory)).collect::<Result<Vec<_>>>()?;
@@ -73,10 +86,16 @@ pub(super) fn read_keys(files: &[PathBuf]) -> Result<Vec<SecretKey>> {
 }
 
 /// What is done to each narinfo.
-struct Signing<'a> {
-    keys: Vec<SecretKey>,
-    remove: &'a [String],
+#[derive(Clone)]
+struct Change {
+    keys: Arc<[SecretKey]>,
+    remove: Arc<[String]>,
     store_dir: StoreDir,
+}
+
+/// What is done to all.
+struct Signing {
+    change: Change,
     dry_run: bool,
     json: bool,
     seen: AtomicUsize,
@@ -84,13 +103,45 @@ struct Signing<'a> {
 }
 
 /// What was done to one narinfo.
-struct Changed<'a> {
+struct Changed {
     info: NarInfoBuf,
-    added: Vec<&'a str>,
-    removed: Vec<&'a str>,
+    added: Vec<String>,
+    removed: Vec<String>,
 }
 
-impl Signing<'_> {
+impl Change {
+    fn of(&self, text: &[u8]) -> std::result::Result<Changed, narinfo::Error> {
+        let info = NarInfo::parse(text, &self.store_dir)?;
+        let is_by = |signature: &str, name: &str| signature.split_once(':').is_some_and(|(by, _)| by == name);
+        let mut edit = info.edit();
+        let mut removed = Vec::new();
+        for name in self.remove.iter() {
+            if info.signatures().any(|signature| is_by(signature, name)) {
+                removed.push(name.clone());
+                edit = edit.unsign(name);
+            }
+        }
+        let mut added = Vec::new();
+        let fingerprint = info.fingerprint().to_vec();
+        for key in self.keys.iter() {
+            let signature = key.sign(&fingerprint);
+            let text = signature.to_string();
+            if !info.signatures().any(|other| other == text) {
+                added.push(key.name().as_str().to_owned());
+            }
+            edit = edit.sign(signature.as_ref());
+        }
+        Ok(Changed { info: edit.finish()?, added, removed })
+    }
+
+    /// The text that is written in the place of another, if it is a narinfo and the change is one.
+    fn text(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let changed = self.of(text).ok()?.info.as_str().as_bytes().to_vec();
+        (changed != text).then_some(changed)
+    }
+}
+
+impl Signing {
     /// Changes the narinfos in files, and reports.
     fn sign(&self, files: &[PathBuf]) -> Report {
         let mut report = Report::new();
@@ -103,49 +154,57 @@ impl Signing<'_> {
         report
     }
 
-    fn sign_file(&self, file: &Path) -> Result<Changed<'_>> {
+    fn sign_file(&self, file: &Path) -> Result<Changed> {
         let text = target::read(file).map_err(|error| Failure::failed(file, error))?;
-        let changed = self.change(file, &text)?;
-        self.seen.fetch_add(1, Ordering::Relaxed);
-        if changed.info.as_str().as_bytes() != text {
-            self.changed.fetch_add(1, Ordering::Relaxed);
-            if !self.dry_run {
-                let mut output = Output::create(file)?;
-                let written = output.write_all(changed.info.as_str().as_bytes());
-                written.map_err(|error| Failure::writing(file, &error))?;
-                output.commit_durably()?;
-            }
+        let (changed, differs) = self.change(file, &text)?;
+        if differs && !self.dry_run {
+            let mut output = Output::create(file)?;
+            let written = output.write_all(changed.info.as_str().as_bytes());
+            written.map_err(|error| Failure::writing(file, &error))?;
+            output.commit_durably()?;
         }
         Ok(changed)
     }
 
-    fn change(&self, file: &Path, text: &[u8]) -> Result<Changed<'_>> {
-        let bad = |error| Failure::bad(file, error);
-        let info = NarInfo::parse(text, &self.store_dir).map_err(bad)?;
-        let is_by = |signature: &str, name: &str| signature.split_once(':').is_some_and(|(by, _)| by == name);
-        let mut edit = info.edit();
-        let mut removed = Vec::new();
-        for name in self.remove {
-            if info.signatures().any(|signature| is_by(signature, name)) {
-                removed.push(name.as_str());
-                edit = edit.unsign(name);
+    /// Changes narinfos in a cache on another machine, several at the same time, and reports.
+    fn sign_remote(&self, group: &Group, files: &[PathBuf]) -> Report {
+        let mut report = Report::new();
+        let Some(remote) = &group.remote else { return report };
+        let read = files.iter().zip(group.read(files, usize::MAX));
+        let changed: Vec<_> =
+            read.map(|(file, text)| Ok((file, self.change(file, &text?)?))).collect::<Vec<Result<_>>>();
+        let wanted = changed.iter().flatten().filter(|(_, (_, differs))| *differs && !self.dry_run);
+        let edit = async |file: &PathBuf| {
+            let change = self.change.clone();
+            let edited = remote.cache.edit(name_of(file).unwrap_or_default(), move |text| change.text(text?)).await;
+            edited.map_err(|error| Failure::cache(&error))
+        };
+        let edits = futures_util::stream::iter(wanted.map(|(file, _)| *file)).map(edit);
+        let edits = edits.buffer_unordered(remote.cache.options().concurrency);
+        let edited: Vec<Result<bool>> = remote.wait(edits.collect());
+        for failure in edited.into_iter().filter_map(Result::err) {
+            report.failure(failure);
+        }
+        for changed in changed {
+            match changed {
+                Ok((file, (changed, _))) => self.report(&mut report, file, &changed),
+                Err(failure) => report.failure(failure),
             }
         }
-        let mut added = Vec::new();
-        let fingerprint = info.fingerprint().to_vec();
-        for key in &self.keys {
-            let signature = key.sign(&fingerprint);
-            let text = signature.to_string();
-            if !info.signatures().any(|other| other == text) {
-                added.push(key.name().as_str());
-            }
-            edit = edit.sign(signature.as_ref());
-        }
-        Ok(Changed { info: edit.finish().map_err(bad)?, added, removed })
+        report
     }
 
-    fn report(&self, report: &mut Report, file: &Path, changed: &Changed<'_>) {
-        let path = || format!("{}/{}", self.store_dir, changed.info.as_ref().store_path());
+    /// What a narinfo becomes, and whether that is something else.
+    fn change(&self, file: &Path, text: &[u8]) -> Result<(Changed, bool)> {
+        let changed = self.change.of(text).map_err(|error| Failure::bad(file, error))?;
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        let differs = changed.info.as_str().as_bytes() != text;
+        self.changed.fetch_add(usize::from(differs), Ordering::Relaxed);
+        Ok((changed, differs))
+    }
+
+    fn report(&self, report: &mut Report, file: &Path, changed: &Changed) {
+        let path = || format!("{}/{}", self.change.store_dir, changed.info.as_ref().store_path());
         if self.json {
             let file = file.to_string_lossy();
             let line = json!({ "path": path(), "file": file, "added": changed.added, "removed": changed.removed });
@@ -163,7 +222,7 @@ impl Signing<'_> {
     fn filter(&self) -> Result {
         let standard = Path::new("-");
         let text = target::read(standard).map_err(|error| Failure::failed(standard, error))?;
-        let changed = self.change(standard, &text)?;
+        let (changed, _) = self.change(standard, &text)?;
         if self.dry_run {
             let mut report = Report::new();
             self.report(&mut report, standard, &changed);

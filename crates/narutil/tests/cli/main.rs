@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod audit;
 mod cache;
 mod closure;
 mod compression;
@@ -20,6 +21,7 @@ mod nix;
 mod order;
 mod output;
 mod pull;
+mod push;
 mod references;
 mod scan;
 mod sign;

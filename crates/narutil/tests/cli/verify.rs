@@ -260,3 +260,16 @@ fn reasons_are_escaped_and_cut() {
         assert!(printed.len() == 1 && printed[0].len() < 1500, "{} bytes", printed[0].len());
     }
 }
+
+#[test]
+fn a_directory_may_be_named_by_its_url_and_a_server_that_is_not_there_is_a_failure() {
+    let scratch = Scratch::new();
+    let key = Key::new(&scratch, "cache-1");
+    let directory = cache(&scratch, 3);
+    let url = format!("file://{}", directory.display());
+    run(narutil!["sign", "--key", &key.file, &url]).ok();
+    let by_url = run(narutil!["verify", "--trusted", key.public(), &url]).text();
+    assert_eq!(by_url, run(narutil!["verify", "--trusted", key.public(), &directory]).text());
+    assert_eq!(run(narutil!["verify", "--trusted", key.public(), &url, hash_part(2)]).text().lines().count(), 1);
+    run(narutil!["verify", "--trusted", key.public(), "--retries", "0", "http://127.0.0.1:9/"]).error(3);
+}

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::hash::Hash;
 use nixcache::nar::{Listing, Writer};
+use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Archive, Error};
@@ -195,7 +196,7 @@ async fn a_small_file_of_a_large_nar_takes_four_requests() {
     for (options, requests) in [(zstd, 4), (EncodeOptions::new(Compression::None), 3)] {
         let (url, sent) = serve(objects(&nar, &options, true));
         let url = CacheUrl::parse(url.as_ref()).unwrap();
-        let cache = Cache::open_as(&url, &StoreDir::default(), Options::default()).await.unwrap();
+        let cache = Cache::open_as(&url, CacheInfo::default(), Options::default()).await.unwrap();
         assert!(file(&cache, "b/small").await.unwrap() == noise(10_000));
         assert_eq!(cache.requests().total(), requests);
         assert!(sent.load(Ordering::Relaxed) < 3 << 20);

@@ -65,7 +65,8 @@ impl Stager {
         }
         let is_large = expected.is_some_and(|info| info.nar_size >= LARGE);
         let threads = if is_large { self.threads } else { NonZeroUsize::MIN };
-        let options = self.compression.with_threads(u32::try_from(threads.get()).unwrap_or(u32::MAX));
+        let codec_threads = u32::try_from(threads.get()).unwrap_or(u32::MAX);
+        let options = self.compression.with_threads(codec_threads).with_frame_size(EncodeOptions::FRAME_SIZE);
         // Stored as it is, a NAR and its file are the same, and hashed once.
         let is_stored = options.compression() == Compression::None;
         let file = Hashed { inner: staging, hasher: (!is_stored).then(Hasher::sha256), size: 0 };
@@ -125,7 +126,10 @@ impl Stager {
         if self.keys.is_empty() {
             return;
         }
-        let fingerprint = info.fingerprint(&self.store_dir).to_vec();
+        // No NAR is empty.
+        let Some(fingerprint) = info.fingerprint(&self.store_dir).map(|fingerprint| fingerprint.to_vec()) else {
+            return;
+        };
         for key in self.keys.iter() {
             // An older one by the same key would be a second word on the same thing.
             let name = format!("{}:", key.name().as_str());

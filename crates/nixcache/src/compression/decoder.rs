@@ -22,8 +22,12 @@ pub struct DecodeOptions {
     /// 128 MiB by default, which is zstd's own limit and enough for every level of every codec. Nix has no limit for
     /// xz, so a stream made with a larger dictionary by hand needs this raised.
     pub max_window: u64,
-    /// How many threads may decompress xz; 0 and 1 (the default) mean the calling thread. Only a stream of several
-    /// blocks gains, as multi-threaded encoders write them. Each thread may take a further `max_window` of memory.
+    /// How many threads may decompress zstd or xz; 0 and 1 (the default) mean the calling thread.
+    ///
+    /// Zstd gains if it is in frames that each say how much they hold, at most 16 MiB, as in
+    /// [seekable](super::seekable) files; two frames more than there are threads are in memory, compressed and
+    /// decompressed. Other frames are decompressed by the calling thread. Xz gains if it is in several blocks, as
+    /// multi-threaded encoders write them, and each thread may take a further `max_window` of memory.
     pub threads: u32,
 }
 
@@ -233,6 +237,8 @@ enum Codec {
     Lzma(liblzma::stream::Stream),
     #[cfg(feature = "zstd")]
     Zstd(zstd::zstd_safe::DCtx<'static>),
+    #[cfg(feature = "zstd")]
+    ZstdFrames(Box<super::parallel::ParallelDecoder>),
     #[cfg(feature = "bzip2")]
     Bzip2(bzip2::Decompress),
     #[cfg(feature = "gzip")]
@@ -260,6 +266,10 @@ impl Codec {
             Compression::Lzma => Self::Lzma(
                 liblzma::stream::Stream::new_lzma_decoder(memory(options)).map_err(|error| setup(error.to_string()))?,
             ),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd if options.threads > 1 => {
+                Self::ZstdFrames(Box::new(super::parallel::ParallelDecoder::new(options).map_err(setup)?))
+            }
             #[cfg(feature = "zstd")]
             Compression::Zstd => Self::Zstd(zstd(options).map_err(setup)?),
             #[cfg(feature = "bzip2")]
@@ -305,6 +315,8 @@ impl Codec {
             Self::Xz(stream) | Self::Lzip(stream) | Self::Lzma(stream) => step_lzma(stream, input, output, at_end),
             #[cfg(feature = "zstd")]
             Self::Zstd(context) => step_zstd(context, input, output),
+            #[cfg(feature = "zstd")]
+            Self::ZstdFrames(frames) => frames.step(input, output, at_end),
             #[cfg(feature = "bzip2")]
             Self::Bzip2(stream) => {
                 let before = (stream.total_in(), stream.total_out());
@@ -386,17 +398,26 @@ fn step_lzma(
 }
 
 #[cfg(feature = "zstd")]
-fn zstd(options: &DecodeOptions) -> Result<zstd::zstd_safe::DCtx<'static>, String> {
+pub(super) fn zstd_window_log(options: &DecodeOptions) -> u32 {
+    // zstd knows windows from 1 KiB to 2 GiB.
+    options.max_window.max(1).ilog2().clamp(10, 31)
+}
+
+#[cfg(feature = "zstd")]
+pub(super) fn zstd(options: &DecodeOptions) -> Result<zstd::zstd_safe::DCtx<'static>, String> {
     use zstd::zstd_safe::{DCtx, DParameter, get_error_name};
     let mut context = DCtx::try_create().ok_or("out of memory")?;
-    // zstd knows windows from 1 KiB to 2 GiB.
-    let log = options.max_window.max(1).ilog2().clamp(10, 31);
+    let log = zstd_window_log(options);
     context.set_parameter(DParameter::WindowLogMax(log)).map_err(|code| get_error_name(code).to_owned())?;
     Ok(context)
 }
 
 #[cfg(feature = "zstd")]
-fn step_zstd(context: &mut zstd::zstd_safe::DCtx<'_>, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
+pub(super) fn step_zstd(
+    context: &mut zstd::zstd_safe::DCtx<'_>,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<Step, Fault> {
     use zstd::zstd_safe::{InBuffer, OutBuffer, get_error_name};
     // `ZSTD_error_frameParameter_windowTooLarge`: the numbers up to 100 are declared stable in `zstd_errors.h`.
     const WINDOW_TOO_LARGE: usize = 16_usize.wrapping_neg();

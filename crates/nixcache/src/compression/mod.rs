@@ -68,6 +68,8 @@ mod error;
 mod in_order;
 #[cfg(feature = "lz4")]
 mod lz4;
+#[cfg(feature = "zstd")]
+mod parallel;
 pub mod seekable;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]

@@ -3,7 +3,6 @@
 mod contents;
 
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
@@ -16,7 +15,7 @@ use crate::cli::{Common, VerifyArgs};
 use crate::failure::{Failure, Result, Status, for_each};
 use crate::input::lines;
 use crate::output::{is_standard, shown};
-use crate::target::{self, Group, Report, report_on};
+use crate::target::{Group, Report, report_on};
 
 /// narinfos that a thread takes at once: as many as are verified together, or one if its NAR is read, too.
 const CHUNK: usize = 4096;
@@ -32,7 +31,7 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
     let keys = trusted_keys(&args.trusted)?;
     let store_dir = common.store_dir()?;
     let policy = Policy::new(keys).require(args.require.get()).as_written(args.as_written);
-    let groups = Group::all(common, &args.targets)?;
+    let groups = Group::all(common, &args.reach, &args.targets)?;
     if args.contents && groups.iter().any(|group| group.directory.is_none()) {
         return Err(Failure::usage("--contents cannot be checked for a narinfo from standard input"));
     }
@@ -48,7 +47,7 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
                 store_dir: &store_dir,
                 verifier: Verifier::new(&policy),
                 contents: contents.as_ref(),
-                by_path: group.by_path,
+                group,
                 required: args.require.get(),
             };
             move |files: &[PathBuf]| verification.verify(files)
@@ -88,8 +87,8 @@ struct Verification<'a> {
     json: bool,
     store_dir: &'a StoreDir,
     verifier: Verifier<'a>,
-    contents: Option<&'a Contents>,
-    by_path: bool,
+    contents: Option<&'a Contents<'a>>,
+    group: &'a Group,
     required: usize,
 }
 
@@ -97,13 +96,7 @@ impl Verification<'_> {
     fn verify(&mut self, mut files: &[PathBuf]) -> Report {
         let mut report = Report::new();
         while !files.is_empty() {
-            let mut size = 0;
-            let few = files.iter().map_while(|file| {
-                let text = (size < TOGETHER).then(|| target::read(file))?;
-                size += text.as_ref().map_or(0, Vec::len);
-                Some(text)
-            });
-            let texts: Vec<_> = few.collect();
+            let texts = self.group.read(files, TOGETHER);
             let (read, rest) = files.split_at(texts.len());
             self.verify_texts(&mut report, read, &texts);
             files = rest;
@@ -111,7 +104,7 @@ impl Verification<'_> {
         report
     }
 
-    fn verify_texts(&mut self, report: &mut Report, files: &[PathBuf], texts: &[io::Result<Vec<u8>>]) {
+    fn verify_texts(&mut self, report: &mut Report, files: &[PathBuf], texts: &[Result<Vec<u8>>]) {
         let infos = texts.iter().map(|text| text.as_ref().map(|text| NarInfo::parse(text, self.store_dir)));
         let infos: Vec<_> = infos.collect();
         let valid: Vec<NarInfo<'_>> = infos.iter().flatten().flatten().copied().collect();
@@ -124,7 +117,7 @@ impl Verification<'_> {
                     self.judge(report, file, info, &verdict);
                 }
                 Ok(Err(error)) => self.unreadable(report, file, error),
-                Err(error) => report.failure(Failure::failed(file, error)),
+                Err(failure) => report.failure(Failure { message: failure.message.clone(), ..**failure }),
             }
         }
     }
@@ -146,7 +139,7 @@ impl Verification<'_> {
     fn judge(&self, report: &mut Report, file: &Path, info: &NarInfo<'_>, verdict: &Verdict<'_>) {
         let path = format!("{}/{}", info.store_dir(), info.store_path());
         let asked_for = file.file_name().and_then(|name| hash_part_of_file_name(name.to_str()?));
-        let mut reason = if self.by_path && asked_for != Some(info.store_path().hash_part()) {
+        let mut reason = if self.group.by_path && asked_for != Some(info.store_path().hash_part()) {
             Some("the narinfo is about another path than the one asked for".to_owned())
         } else {
             (!verdict.is_valid()).then(|| self.reason(info, verdict))

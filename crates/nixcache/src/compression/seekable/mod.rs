@@ -10,6 +10,25 @@
 //! A reader of a part fetches the [`Tail`] of the file, asks the [`SeekTable`] for the frames of a range, fetches and
 //! [decompresses](Frame::decompress) them.
 //!
+//! # How large frames are best
+//!
+//! Small frames make a small part cheap to read, and the file larger, since nothing is found again across their borders. A NAR of
+//! 587 MB (`/usr/lib/jvm` of Debian 12) at level 3, which is Nix's, beside one frame of 265.7 MB, and 100 random reads of 10 KB:
+//!
+//! | frames of | file | fetched for a read |
+//! |---|---|---|
+//! | 128 KiB | + 6.81 % | 72 KiB |
+//! | 256 KiB | + 4.26 % | 134 KiB |
+//! | 512 KiB | + 2.64 % | 267 KiB |
+//! | 1 MiB | + 1.27 % | 527 KiB |
+//! | **2 MiB** | + 0.38 % | 1.0 MiB |
+//! | 4 MiB | - 0.11 % | 2.0 MiB |
+//! | 8 MiB | - 0.30 % | 4.0 MiB |
+//! | 16 MiB | - 0.41 % | 7.9 MiB |
+//!
+//! At this level zstd looks back 2 MiB, so [`EncodeOptions::FRAME_SIZE`](super::EncodeOptions::FRAME_SIZE) is that. High levels look
+//! back farther, and lose more.
+//!
 //! ```
 //! # #[cfg(feature = "zstd")] {
 //! use std::io::Write;

@@ -32,8 +32,8 @@ pub struct SeekTable {
 pub enum Tail {
     /// The table.
     Table(SeekTable),
-    /// There seems to be a table, and this many last bytes of the file would tell: more than were given, and fewer than
-    /// 12/20 of the file.
+    /// There seems to be a table, and this many last bytes of the file would tell: more than were given, and no more than
+    /// the file has.
     Needs(u64),
     /// The file has no seek table. It can only be read from its beginning.
     None,

@@ -1,5 +1,5 @@
 use std::{
-    io::{Read, Write},
+    io::{BufReader, ErrorKind, Read, Write},
     ops::Range,
 };
 
@@ -102,10 +102,81 @@ proptest! {
         let count = if genuine { count % 8 } else { count };
         let tail = [&tail[..], &count.to_le_bytes(), &[descriptor], &0x8f92_eab1_u32.to_le_bytes()].concat();
         match SeekTable::parse(&tail, size) {
-            Ok(Tail::Needs(needed)) => prop_assert!(needed > tail.len() as u64 && needed < size),
+            Ok(Tail::Needs(needed)) => prop_assert!(needed > tail.len() as u64 && needed <= size),
             Ok(Tail::Table(table)) => prop_assert!(table.frames().len() < tail.len() / 8),
             Ok(Tail::None) | Err(_) => {}
         }
+    }
+}
+
+/// What comes out, and the kind of the error at the end of it.
+fn read(file: &[u8], chunk: usize, room: usize, options: &DecodeOptions) -> (Vec<u8>, Option<ErrorKind>) {
+    let input = BufReader::with_capacity(chunk, file);
+    let mut decoder = Decoder::new(input, Compression::Zstd, options).unwrap();
+    let (mut out, mut room) = (Vec::new(), vec![0; room]);
+    loop {
+        match decoder.read(&mut room) {
+            Ok(0) => return (out, None),
+            Ok(len) => out.extend_from_slice(&room[..len]),
+            Err(error) => return (out, Some(error.kind())),
+        }
+    }
+}
+
+/// Frames of all kinds: of known and unknown size, skippable, of several blocks, with and without checksum, empty.
+fn frames(seed: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for (at, kind) in seed.iter().enumerate() {
+        let data = &sample(300_000)[at * 1000..][..usize::from(*kind) * usize::from(*kind) * 4];
+        let plain = EncodeOptions::new(Compression::Zstd);
+        let options = match kind % 4 {
+            0 => plain.with_frame_size(1 << 20),
+            1 => plain.with_frame_size(20_000),
+            2 => plain,
+            _ => {
+                file.extend(
+                    [&[0x50 | kind >> 4, 0x2a, 0x4d, 0x18, *kind, 0, 0, 0][..], &vec![0x28; usize::from(*kind)]]
+                        .concat(),
+                );
+                file.extend(zstd::bulk::compress(data, 1).unwrap());
+                continue;
+            }
+        };
+        let mut encoder = Encoder::new(Vec::new(), &options).unwrap();
+        encoder.write_all(data).unwrap();
+        file.extend(encoder.finish().unwrap());
+    }
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn threads_read_the_same_and_refuse_the_same(
+        seed in proptest::collection::vec(any::<u8>(), 0..12), threads in 2..4_u32, chunk in 1..40_000_usize,
+        room in 1..40_000_usize, cut in proptest::option::of(any::<prop::sample::Index>()),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 0..3), limited in any::<bool>(),
+    ) {
+        let mut file = frames(&seed);
+        let whole = file.clone();
+        for (at, bit) in flips {
+            if !file.is_empty() {
+                let at = at.index(file.len());
+                file[at] ^= 1 << bit;
+            }
+        }
+        if let Some(cut) = cut {
+            file.truncate(cut.index(file.len() + 1));
+        }
+        let max_size = if limited { 50_000 } else { 8 << 20 };
+        let one = DecodeOptions { max_size, ..DecodeOptions::default() };
+        let (plain, verdict) = read(&file, chunk, room, &one);
+        let (parallel, verdict_of_threads) = read(&file, chunk, room, &DecodeOptions { threads, ..one });
+        prop_assert_eq!(verdict, verdict_of_threads);
+        prop_assert!(verdict.is_some() || plain == parallel);
+        prop_assert!(plain.starts_with(&parallel) || parallel.starts_with(&plain));
+        prop_assert!(file != whole || limited || seed.is_empty() || verdict.is_none());
     }
 }
 

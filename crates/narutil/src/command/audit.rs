@@ -1,0 +1,131 @@
+//! `narutil audit`
+
+use std::path::Path;
+use std::sync::Arc;
+
+use indicatif::HumanBytes;
+use nixcache::narinfo::CacheInfo;
+use nixcache::signature::Policy;
+use nixcache::store_path::StoreDir;
+use nixcache_client::audit::{Audit, Audited, Event, Finding, Remedy, Watch};
+use nixcache_client::cache::Cache;
+use serde_json::json;
+
+use super::repair::repair;
+use super::verify::trusted_keys;
+use crate::cache::{explain_requests, run as block_on};
+use crate::cli::{AuditArgs, Common};
+use crate::failure::{Failure, Result, Status};
+use crate::output::print;
+use crate::progress::Progress;
+
+pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
+    let audit = Audit::new()
+        .contents(args.contents)
+        .notes(common.verbose > 0)
+        .threads(common.threads())
+        .limits(common.limits());
+    let audit = if args.trusted.is_empty() { audit } else { audit.policy(Policy::new(trusted_keys(&args.trusted)?)) };
+    block_on(common, async {
+        let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+        let cache = args.reach.open_despite(&args.cache, info).await?;
+        let display = Display::new(common, args.contents);
+        let audit = audit.watch(display.watch());
+        let audited = audit.run(&cache).await;
+        display.finish();
+        let audited = audited.map_err(|error| unreadable(&error))?;
+        report(common, &cache, &audited)?;
+        let status = if audited.findings.is_empty() { Status::Ok } else { Status::Bad };
+        let repaired = if args.repair {
+            let plan = audit.plan(&cache, &audited, args.older_than).await.map_err(|error| unreadable(&error))?;
+            repair(common, args, &cache, &plan).await?
+        } else {
+            Status::Ok
+        };
+        explain_requests(&cache);
+        Ok(status.max(repaired))
+    })
+}
+
+/// The cache could not be read, whatever the reason: findings are what it is read for.
+fn unreadable(error: &nixcache_client::cache::Error) -> Failure {
+    Failure { status: Status::Failed, ..Failure::cache(error) }
+}
+
+fn report(common: &Common, cache: &Cache, audited: &Audited) -> Result<()> {
+    if common.json {
+        let lines = audited.findings.iter().map(|finding| to_json(cache.store_dir(), finding));
+        print_lines(lines)?;
+    } else {
+        print_lines(audited.findings.iter().map(ToString::to_string))?;
+    }
+    if !common.quiet {
+        let faults = audited.faults().count();
+        let notes = audited.notes + audited.findings.len() - faults;
+        let findings = match faults {
+            0 => "nothing is wrong".to_owned(),
+            1 => "1 finding".to_owned(),
+            more => format!("{more} findings"),
+        };
+        let notes = match notes {
+            0 => String::new(),
+            notes if common.verbose > 0 => format!(" and {notes} notes"),
+            notes => format!(", {notes} notes (-v shows them)"),
+        };
+        let Audited { narinfos, nars, file_size, .. } = audited;
+        eprintln!("{}: {narinfos} narinfos, {nars} NARs of {}: {findings}{notes}", cache.url(), HumanBytes(*file_size));
+    }
+    Ok(())
+}
+
+fn print_lines(lines: impl Iterator<Item = String>) -> Result<()> {
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { Ok(()) } else { print(lines.join("\n").as_bytes()) }
+}
+
+fn to_json(store_dir: &StoreDir, finding: &Finding) -> String {
+    let remedy = finding.remedy();
+    json!({
+        "object": finding.object,
+        "path": finding.path.as_ref().map(|path| store_dir.display(path.as_ref()).to_string()),
+        "kind": finding.kind.name(),
+        "message": finding.kind.to_string(),
+        "repair": (remedy != Remedy::None).then(|| remedy.to_string()),
+    })
+    .to_string()
+}
+
+/// How far an audit is, for people: in bytes of NARs where these are read, else in objects.
+pub(super) struct Display {
+    bar: Progress,
+    contents: bool,
+}
+
+impl Display {
+    pub(super) fn new(common: &Common, contents: bool) -> Self {
+        let bar = if contents {
+            Progress::new(common, Path::new("reading narinfos"), Some(0))
+        } else {
+            Progress::items(common, "reading narinfos", None)
+        };
+        Self { bar, contents }
+    }
+
+    pub(super) fn watch(&self) -> Watch {
+        let (bar, contents) = (self.bar.clone(), self.contents);
+        Arc::new(move |event| match event {
+            Event::Listed { objects } if !contents => bar.set_total(objects as u64),
+            Event::Read { objects } if !contents => bar.advance(objects),
+            Event::Contents { files, bytes } => {
+                bar.set_total(bytes);
+                bar.set_message(format!("reading {files} NARs"));
+            }
+            Event::ContentsRead { bytes } => bar.advance_bytes(bytes),
+            _ => {}
+        })
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish();
+    }
+}

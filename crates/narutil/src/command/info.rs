@@ -1,0 +1,71 @@
+//! `narutil info`
+
+use std::collections::BTreeMap;
+
+use indicatif::HumanBytes;
+use nixcache_client::audit::{Audit, Summary};
+use nixcache_client::cache::Cache;
+use serde_json::json;
+
+use super::audit::Display;
+use crate::cache::{explain_requests, run as block_on};
+use crate::cli::{Common, InfoArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::output::print;
+
+pub(crate) fn run(common: &Common, args: &InfoArgs) -> Result {
+    block_on(common, async {
+        let cache = args.reach.open(&args.cache).await?;
+        let display = Display::new(common, false);
+        let summary = Audit::new().threads(common.threads()).watch(display.watch()).summary(&cache).await;
+        display.finish();
+        let summary = summary.map_err(|error| Failure::cache(&error))?;
+        explain_requests(&cache);
+        print(if common.json { to_json(&cache, &summary) } else { fields(&cache, &summary) }.as_bytes())?;
+        Ok(Status::Ok)
+    })
+}
+
+fn to_json(cache: &Cache, summary: &Summary) -> String {
+    let info = cache.info();
+    json!({
+        "cache": cache.url().to_string(),
+        "storeDir": info.store_dir.as_str(),
+        "priority": info.priority,
+        "wantMassQuery": info.want_mass_query,
+        "paths": summary.paths,
+        "narSize": summary.nar_size,
+        "files": summary.files,
+        "fileSize": summary.file_size,
+        "compressions": summary.compressions,
+        "keys": summary.keys,
+        "unsigned": summary.unsigned,
+        "unreadable": summary.unreadable,
+    })
+    .to_string()
+}
+
+fn fields(cache: &Cache, summary: &Summary) -> String {
+    let info = cache.info();
+    let counts = |counts: &BTreeMap<String, usize>| {
+        let each = counts.iter().map(|(name, count)| format!("{}: {count}", name.escape_debug()));
+        each.collect::<Vec<_>>()
+    };
+    let priority = info.priority.map_or_else(|| "0 (it says none)".to_owned(), |priority| priority.to_string());
+    let mut lines = vec![
+        ("cache", cache.url().to_string()),
+        ("store", info.store_dir.to_string()),
+        ("priority", priority),
+        ("mass query", if info.want_mass_query { "wanted" } else { "not wanted" }.to_owned()),
+        ("paths", summary.paths.to_string()),
+        ("NARs", format!("{} bytes ({})", summary.nar_size, HumanBytes(summary.nar_size))),
+        ("files", format!("{}, {} bytes ({})", summary.files, summary.file_size, HumanBytes(summary.file_size))),
+        ("compression", counts(&summary.compressions).join(", ")),
+        ("unsigned", summary.unsigned.to_string()),
+    ];
+    if summary.unreadable > 0 {
+        lines.push(("unreadable", format!("{} narinfos (see audit)", summary.unreadable)));
+    }
+    lines.extend(counts(&summary.keys).into_iter().map(|key| ("key", key)));
+    lines.iter().map(|(name, value)| format!("{name:<12} {value}")).collect::<Vec<_>>().join("\n")
+}

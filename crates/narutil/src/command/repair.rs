@@ -1,0 +1,105 @@
+//! What `narutil audit --repair` does.
+
+use std::path::Path;
+
+use nixcache::closure::{Graph, Reason};
+use nixcache::store_path::StoreDir;
+use nixcache_client::audit::{Done, Mend, Plan, Withdrawal};
+use nixcache_client::cache::{Cache, layout};
+use nixcache_client::push::{Push, missing};
+
+use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
+use crate::cli::{AuditArgs, Common};
+use crate::failure::{Failure, Result, Status};
+use crate::graph::load;
+use crate::progress::Transfer;
+
+/// Shows the plan, then does it: all on stderr, since findings are the results.
+pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan) -> Result {
+    if !common.quiet {
+        show(cache.store_dir(), plan);
+    }
+    if args.dry_run {
+        return Ok(Status::Ok);
+    }
+    // What is to be published again is looked up before anything is withdrawn for it.
+    let graph = if args.sources.is_empty() { None } else { Some(load(common, &args.sources)?) };
+    let (mut mended, mut withdrawn, mut removed) = (0, 0, 0);
+    let count_done = |done: Done<'_>| match done {
+        Done::Mended(_) => mended += 1,
+        Done::Withdrawn(_) => withdrawn += 1,
+        Done::Removed(_) => removed += 1,
+        _ => {}
+    };
+    plan.run(cache, count_done).await.map_err(|error| Failure::cache(&error))?;
+    if !common.quiet {
+        eprintln!("mended {mended}, withdrew {withdrawn}, removed {removed}");
+    }
+    match graph {
+        Some(graph) if withdrawn > 0 => publish(common, args, cache, plan, &graph).await,
+        _ => Ok(Status::Ok),
+    }
+}
+
+fn show(store_dir: &StoreDir, plan: &Plan) {
+    if plan.is_empty() {
+        eprintln!("nothing can safely be done");
+    }
+    for mend in &plan.mend {
+        match mend {
+            Mend::FileHash { object, to, .. } => eprintln!("write  {object} with the FileHash {to}"),
+            mend => eprintln!("write  {}", mend.object()),
+        }
+    }
+    for withdrawal in plan.withdrawals() {
+        let Withdrawal { hash_part, path, is_referrer, .. } = withdrawal;
+        let name = layout::narinfo(*hash_part);
+        let path = path.as_ref().map(|path| format!(" ({})", store_dir.display(path.as_ref()))).unwrap_or_default();
+        let because = if *is_referrer { ", which refers to what is withdrawn" } else { "" };
+        eprintln!("withdraw  {name}{path}{because}");
+    }
+    for object in &plan.remove {
+        eprintln!("remove  {}", object.escape_debug());
+    }
+    if plan.too_new > 0 {
+        eprintln!("{} leftovers are too new to be removed (see --older-than)", plan.too_new);
+    }
+}
+
+/// Publishes what was withdrawn, with all that it refers to.
+async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan, graph: &Graph) -> Result {
+    let mut status = Status::Ok;
+    let mut roots = Vec::new();
+    for withdrawal in plan.withdrawals() {
+        if let Some(node) = graph.find(withdrawal.hash_part).filter(|node| graph.is_present(*node)) {
+            roots.push(node);
+        } else {
+            eprintln!("narutil: {}: not in the source, so not published again", withdrawal.hash_part);
+            status = Status::Bad;
+        }
+    }
+    let closure = graph.closure(roots);
+    let (difference, _) = missing(cache, graph, &closure).await.map_err(|error| Failure::cache(&error))?;
+    if let Some(unknown) = difference.missing().iter().find(|missing| missing.reason == Reason::Unknown) {
+        let path = cache.store_dir().display(graph.path(unknown.node).as_ref()).to_string();
+        let message = format_args!("{path} is missing, and the source knows it only as a reference");
+        return Err(Failure::bad(Path::new(&args.cache), message));
+    }
+    let wanted: Vec<_> = difference.missing().iter().map(|missing| missing.node).collect();
+    let uploads = uploads(common, args.root.as_deref(), &sources(&args.sources, &args.cache)?, graph, &wanted)?;
+    let transfer = Transfer::new(common, "publishing again");
+    let push = Push::new()
+        .compression(compression(None, cache.url())?)
+        .keys(keys(&args.keys, cache.url())?)
+        .threads(common.threads())
+        .limits(common.limits())
+        .watch(watch(&transfer));
+    let pushed = push.run(cache, uploads).await;
+    transfer.finish();
+    let pushed = pushed.map_err(|error| failure(&args.cache, &error))?;
+    let failed = report_failed(cache.store_dir(), &pushed);
+    if !common.quiet {
+        eprintln!("published {} again", count(pushed.published.len()));
+    }
+    Ok(if failed == 0 { status } else { Status::Bad })
+}

@@ -1,0 +1,339 @@
+//! Looking a whole cache over: what in it could not be served, and what would make it good.
+//!
+//! An [`Audit`] lists a cache once and reads all narinfos and listings, several at a time; NARs only if it is told to, and each once, however
+//! many narinfos share it. Every [`Finding`] names an object, has a [`Kind`] and, where something should be done, a [`Remedy`].
+//!
+//! What seems to be missing is asked for by itself before it is reported, because others may publish while a cache is listed. Texts of
+//! narinfos are not kept: a million paths take a few hundred MiB.
+//!
+//! A [`Plan`] is what can safely be done about findings: what nobody refers to is removed, what cannot be served is withdrawn.
+//!
+//! ```
+//! use nixcache::store_path::StoreDir;
+//! use nixcache_client::audit::Audit;
+//! use nixcache_client::cache::{Cache, CacheUrl, Options};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+//! cache.write("nar/lost.nar.xz", &b"what is this?"[..]).await?;
+//! let audited = Audit::new().run(&cache).await?;
+//! let finding = &audited.findings[0];
+//! assert_eq!(finding.to_string(), "nar/lost.nar.xz: orphan-nar: no narinfo has this NAR; remove it");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod finding;
+mod index;
+mod listing;
+mod narinfos;
+mod nars;
+mod plan;
+mod summary;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use nixcache::nar::Limits;
+use nixcache::narinfo::CacheInfo;
+use nixcache::signature::Policy;
+use nixcache::store_path::HashPart;
+
+use self::index::Index;
+use crate::cache::{Cache, Error, blocking, layout};
+
+pub use finding::{Finding, Kind, Remedy};
+pub use plan::{Done, Mend, Plan, Withdrawal};
+pub use summary::Summary;
+
+/// Objects whose names are handed over at a time: their texts are in memory together only as far as they are waited for.
+const BATCH: usize = 16 << 10;
+
+/// What happens during an audit, for whoever shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The cache was listed: so many narinfos and listings will be read.
+    Listed {
+        /// The number of objects.
+        objects: usize,
+    },
+    /// So many more of them were read.
+    Read {
+        /// The number of objects.
+        objects: usize,
+    },
+    /// The files of so many NARs will be read.
+    Contents {
+        /// The number of files.
+        files: usize,
+        /// Bytes of them, as far as they are known.
+        bytes: u64,
+    },
+    /// So many more bytes of them were read.
+    ContentsRead {
+        /// The number of bytes.
+        bytes: u64,
+    },
+}
+
+/// Who is told what happens. Is called from several threads.
+pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// How to look a cache over.
+#[derive(Clone)]
+pub struct Audit {
+    policy: Option<Arc<Policy>>,
+    contents: bool,
+    notes: bool,
+    threads: NonZeroUsize,
+    limits: Limits,
+    watch: Watch,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Audited {
+    /// What was found, in the order of objects.
+    pub findings: Vec<Finding>,
+    /// How many [notes](Finding::is_note) were left out.
+    pub notes: usize,
+    /// How many narinfos there are.
+    pub narinfos: usize,
+    /// How many files of NARs.
+    pub nars: usize,
+    /// Bytes of these.
+    pub file_size: u64,
+}
+
+impl Audited {
+    /// What is not only a note.
+    pub fn faults(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| !finding.is_note())
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Audit {
+    /// Looks at everything but signatures and the contents of NARs, on as many threads as there are processors.
+    pub fn new() -> Self {
+        Self {
+            policy: None,
+            contents: false,
+            notes: true,
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            limits: Limits::default(),
+            watch: Arc::new(|_| {}),
+        }
+    }
+
+    /// Also verifies signatures.
+    #[must_use]
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy: Some(Arc::new(policy)), ..self }
+    }
+
+    /// Whether to read all NARs.
+    #[must_use]
+    pub fn contents(self, contents: bool) -> Self {
+        Self { contents, ..self }
+    }
+
+    /// Whether to tell [notes](Finding::is_note), too, and not only their number.
+    #[must_use]
+    pub fn notes(self, notes: bool) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// Works on so many threads.
+    #[must_use]
+    pub fn threads(self, threads: NonZeroUsize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// Allows archives beyond Nix's limits.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Tells `watch` what happens.
+    #[must_use]
+    pub fn watch(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// Looks a cache over. An error means that it could not be read; what is wrong with what was read are findings.
+    pub async fn run(&self, cache: &Cache) -> Result<Audited, Error> {
+        let index = Arc::new(Index::read(cache).await?);
+        let nars = || index.files.iter().filter(|file| file.name.starts_with("nar/"));
+        let mut audited = Audited {
+            narinfos: index.narinfos.len(),
+            nars: nars().count(),
+            file_size: nars().filter_map(|file| file.meta.size).sum(),
+            ..Audited::default()
+        };
+        (self.watch)(Event::Listed { objects: index.narinfos.len() + index.listings.len() });
+        let mut findings = Findings { kept: Vec::new(), notes: 0, tells_notes: self.notes };
+        cache_info(cache, &index, &mut findings).await?;
+        let uses = narinfos::audit(self, cache, &index, &mut findings).await?;
+        self.listings(cache, &index, &mut findings).await?;
+        if self.contents {
+            nars::audit(self, cache, &index, uses, &mut findings).await?;
+        }
+        leftovers(&index, &mut findings);
+        let Findings { mut kept, notes, .. } = findings;
+        kept.sort_by(|a, b| (&a.object, a.kind.name()).cmp(&(&b.object, b.kind.name())));
+        (audited.findings, audited.notes) = (kept, notes);
+        Ok(audited)
+    }
+
+    /// Whether listings can be read, and can be those of their NARs.
+    async fn listings(&self, cache: &Cache, index: &Arc<Index>, findings: &mut Findings) -> Result<(), Error> {
+        let parts = index.listings.iter().map(|(part, _)| *part).filter(|part| index.has(*part));
+        let parts: Vec<HashPart> = parts.collect();
+        let limits = self.limits;
+        let mut read = self.read(cache, &parts, layout::listing, {
+            let index = Arc::clone(index);
+            move |texts| {
+                let check = |(part, text): (HashPart, Option<Text>)| {
+                    let kind = match text? {
+                        Ok(text) => match listing::parse(&text, limits) {
+                            Ok(listing) => Kind::ListingDisagrees {
+                                reason: listing::disagreement(&listing, index.nar_size(part)?)?,
+                            },
+                            Err(reason) => Kind::BadListing { reason },
+                        },
+                        Err(limit) => Kind::BadListing { reason: format!("larger than {limit} bytes") },
+                    };
+                    Some(Finding { object: layout::listing(part), path: None, kind })
+                };
+                texts.into_iter().filter_map(check).collect::<Vec<_>>()
+            }
+        });
+        while let Some(found) = read.try_next().await? {
+            findings.extend(found);
+        }
+        Ok(())
+    }
+
+    /// Reads the objects that these paths have under a name, and has `work` look at some at a time where that holds nobody up. What was
+    /// removed since it was listed is none.
+    fn read<'a, T: Send + 'static>(
+        &'a self,
+        cache: &'a Cache,
+        parts: &[HashPart],
+        name: fn(HashPart) -> String,
+        work: impl Fn(Vec<(HashPart, Option<Text>)>) -> T + Send + Sync + 'static,
+    ) -> BoxStream<'a, Result<T, Error>> {
+        /// Texts that are looked at together: enough for their signatures to be verified as a batch.
+        const TOGETHER: usize = 1024;
+        let work = Arc::new(work);
+        let batches: Vec<Vec<HashPart>> = parts.chunks(BATCH).map(<[HashPart]>::to_vec).collect();
+        futures_util::stream::iter(batches)
+            .flat_map(move |batch| cache.read_many(batch.into_iter().map(name).collect()))
+            .map(|(name, text)| {
+                let text = match text {
+                    Ok(text) => text.map(Ok),
+                    Err(Error::TooLarge { limit, .. }) => Some(Err(limit)),
+                    Err(error) => return Err(error),
+                };
+                // It was made of one.
+                let part = name.get(..HashPart::TEXT_LEN).and_then(|part| HashPart::parse(part).ok());
+                Ok(part.map(|part| (part, text)))
+            })
+            .try_filter_map(async |read| Ok(read))
+            .try_chunks(TOGETHER)
+            .map(move |texts| {
+                let work = Arc::clone(&work);
+                let watch = Arc::clone(&self.watch);
+                async move {
+                    let texts = texts.map_err(|error| error.1)?;
+                    watch(Event::Read { objects: texts.len() });
+                    Ok(blocking(move || work(texts)).await)
+                }
+            })
+            .buffer_unordered(self.threads.get())
+            .boxed()
+    }
+}
+
+/// A text, or how long it may be if it is longer.
+type Text = Result<bytes::Bytes, u64>;
+
+/// What was found so far.
+struct Findings {
+    kept: Vec<Finding>,
+    notes: usize,
+    tells_notes: bool,
+}
+
+impl Findings {
+    fn push(&mut self, finding: Finding) {
+        if finding.is_note() && !self.tells_notes {
+            self.notes += 1;
+        } else {
+            self.kept.push(finding);
+        }
+    }
+}
+
+impl Extend<Finding> for Findings {
+    fn extend<I: IntoIterator<Item = Finding>>(&mut self, findings: I) {
+        for finding in findings {
+            self.push(finding);
+        }
+    }
+}
+
+async fn cache_info(cache: &Cache, index: &Index, findings: &mut Findings) -> Result<(), Error> {
+    let object = layout::CACHE_INFO.to_owned();
+    // Servers may make it up without listing it.
+    let kind = match cache.read(&object).await? {
+        None if !index.has_cache_info => Kind::MissingCacheInfo,
+        None => return Ok(()),
+        Some(text) => match CacheInfo::parse(&text) {
+            Ok(_) => return Ok(()),
+            Err(error) => Kind::BadCacheInfo(error),
+        },
+    };
+    findings.push(Finding { object, path: None, kind });
+    Ok(())
+}
+
+/// What no narinfo has.
+fn leftovers(index: &Index, findings: &mut Findings) {
+    let listings = index.listings.iter().filter(|(part, _)| !index.has(*part));
+    let listings =
+        listings.map(|(part, meta)| (layout::listing(*part), Kind::OrphanListing { modified: meta.modified }));
+    let files = index.files.iter().filter(|file| !file.is_used()).map(|file| {
+        let is_nar = file.name.starts_with("nar/");
+        let kind = if is_nar { Kind::OrphanNar { modified: file.meta.modified } } else { Kind::Unknown };
+        (file.name.to_string(), kind)
+    });
+    let temporaries = index.temporaries.iter();
+    let temporaries = temporaries.map(|(name, meta)| (name.clone(), Kind::Temporary { modified: meta.modified }));
+    let all = listings.chain(files).chain(temporaries);
+    findings.extend(all.map(|(object, kind)| Finding { object, path: None, kind }));
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Audit")
+            .field("policy", &self.policy)
+            .field("contents", &self.contents)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,288 @@
+//! The file of a NAR in a cache: read once, and held against all that narinfos say of it.
+//!
+//! An [`Inspection`] is what some narinfos need to have found out about one file; [`Inspection::read`] finds it out in one pass that never
+//! decompresses more than they say there is. [`NarFile::faults`] then says for each narinfo in what the file is not what it says.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+use nixcache::hash::{self, Algorithm, Hash, Hasher};
+use nixcache::nar::scan::Candidates;
+use nixcache::nar::{Limits, Listing, Observer, ReadError};
+use nixcache::narinfo::NarInfo;
+use nixcache::store_path::{ContentAddress, Method, StoreDir};
+
+/// How much is read at once.
+const BUFFER: usize = 256 << 10;
+
+/// What is to be found out about a file.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    compression: Compression,
+    nar_size: u64,
+    file: Vec<Algorithm>,
+    address: Vec<Algorithm>,
+    limits: Limits,
+    listing: bool,
+    candidates: Option<Candidates>,
+}
+
+/// What a file turned out to be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NarFile {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its hashes, by the algorithms that were asked for.
+    pub hashes: Vec<Hash>,
+    /// Bytes of the NAR.
+    pub nar_size: u64,
+    /// The sha256 of the NAR.
+    pub nar_hash: Hash,
+    /// What is in the NAR, if that was asked for.
+    pub listing: Option<Listing>,
+    /// Which candidates occur in it, as their positions among the candidates.
+    pub references: Vec<usize>,
+    /// Hashes of the NAR by which content addresses name it.
+    addresses: Vec<Hash>,
+}
+
+/// Why a file could not be read to its end as a NAR.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It could not be read.
+    #[error(transparent)]
+    Io(io::Error),
+    /// It is not what its narinfo says it is compressed as, or decompresses to more than there should be.
+    #[error(transparent)]
+    Compression(compression::Error),
+    /// It is no NAR.
+    #[error(transparent)]
+    Nar(nixcache::nar::Error),
+    /// A hash that cannot be computed.
+    #[error(transparent)]
+    Hash(#[from] hash::Error),
+}
+
+/// In what a file is not as a narinfo says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It has another size.
+    #[error("has {found} bytes, not the FileSize {expected}")]
+    FileSize {
+        /// What the narinfo says.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// It has another hash.
+    #[error("has the hash {found}, not the FileHash {expected}")]
+    FileHash {
+        /// What the narinfo says.
+        expected: Hash,
+        /// What it is.
+        found: Hash,
+    },
+    /// The NAR has another size.
+    #[error("the NAR has {found} bytes, not the NarSize {expected}")]
+    NarSize {
+        /// What the narinfo says.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// The NAR has another hash.
+    #[error("the NAR has the hash {found}, not the NarHash {expected}")]
+    NarHash {
+        /// What the narinfo says.
+        expected: Hash,
+        /// What it is.
+        found: Hash,
+    },
+    /// The NAR is not the one that makes the path.
+    #[error("the NAR has the hash {found}, not that of the content address, {expected}")]
+    Address {
+        /// What the path says.
+        expected: Hash,
+        /// What it is.
+        found: Hash,
+    },
+}
+
+impl Inspection {
+    /// All that this narinfo says. An error if its compression is not known.
+    pub fn of(info: &NarInfo<'_>) -> Result<Self, compression::Error> {
+        let mut inspection = Self {
+            compression: info.compression()?,
+            nar_size: 0,
+            file: Vec::new(),
+            address: Vec::new(),
+            limits: Limits::default(),
+            listing: false,
+            candidates: None,
+        };
+        inspection.also(info);
+        Ok(inspection)
+    }
+
+    /// Also what another narinfo says of the same file.
+    pub fn also(&mut self, info: &NarInfo<'_>) {
+        self.nar_size = self.nar_size.max(info.nar_size());
+        let wanted = [(&mut self.file, info.file_hash()), (&mut self.address, address(info))];
+        for (algorithms, hash) in wanted {
+            if let Some(algorithm) = hash.map(|hash| hash.algorithm()).filter(|new| !algorithms.contains(new)) {
+                algorithms.push(algorithm);
+            }
+        }
+    }
+
+    /// Allows archives beyond Nix's limits.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Also lists the contents.
+    #[must_use]
+    pub fn listing(self) -> Self {
+        Self { listing: true, ..self }
+    }
+
+    /// Also looks for references to these.
+    #[must_use]
+    pub fn references(self, candidates: Candidates) -> Self {
+        Self { candidates: Some(candidates), ..self }
+    }
+
+    /// Reads a file to its end.
+    pub fn read(&self, file: impl Read) -> Result<NarFile, Error> {
+        let hashers = self.file.iter().map(|algorithm| Hasher::new(*algorithm)).collect::<Result<_, _>>()?;
+        let mut file = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
+        let options = DecodeOptions { max_size: self.nar_size, ..DecodeOptions::default() };
+        let decoder = Decoder::new(&mut file, self.compression, &options).map_err(Error::from_codec)?;
+        let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256)?;
+        for algorithm in &self.address {
+            observer = observer.hash(*algorithm)?;
+        }
+        if self.listing {
+            observer = observer.listing();
+        }
+        if let Some(candidates) = &self.candidates {
+            observer = observer.references(candidates);
+        }
+        let mut seen = observer.read(decoder).map_err(|error| match error {
+            ReadError::Nar(error) => Error::Nar(error),
+            ReadError::Io { source, .. } => Error::from_io(source),
+            error => Error::Io(io::Error::other(error)),
+        })?;
+        let (size, found) = file.finish().map_err(Error::Io)?;
+        let addresses = seen.hashes.split_off(1);
+        let nar_hash = seen.hashes[0];
+        let (nar_size, listing, references) = (seen.size, seen.listing, seen.references);
+        Ok(NarFile { size, hashes: found, nar_size, nar_hash, listing, references, addresses })
+    }
+}
+
+impl NarFile {
+    /// In what it is not as the narinfo says, which must be one that the [`Inspection`] was made for: what matters to the file first.
+    pub fn faults(&self, info: &NarInfo<'_>) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if let Some(expected) = info.file_size().filter(|expected| *expected != self.size) {
+            faults.push(Fault::FileSize { expected, found: self.size });
+        }
+        let by_algorithm = |hashes: &[Hash], expected: Option<Hash>| {
+            let expected = expected?;
+            let found = *hashes.iter().find(|hash| hash.algorithm() == expected.algorithm())?;
+            (found != expected).then_some((expected, found))
+        };
+        if let Some((expected, found)) = by_algorithm(&self.hashes, info.file_hash()) {
+            faults.push(Fault::FileHash { expected, found });
+        }
+        if self.nar_size != info.nar_size() {
+            faults.push(Fault::NarSize { expected: info.nar_size(), found: self.nar_size });
+        }
+        if self.nar_hash != info.nar_hash() {
+            faults.push(Fault::NarHash { expected: info.nar_hash(), found: self.nar_hash });
+        }
+        // Nobody signs this but the path itself.
+        if let Some((expected, found)) = by_algorithm(&self.addresses, address(info)) {
+            faults.push(Fault::Address { expected, found });
+        }
+        faults
+    }
+}
+
+impl Error {
+    fn from_codec(error: compression::Error) -> Self {
+        match error {
+            compression::Error::Io(error) => Self::from_io(error),
+            error => Self::Compression(error),
+        }
+    }
+
+    /// What a decoder says inside an error of reading, apart from what the file system says.
+    fn from_io(error: io::Error) -> Self {
+        match error.downcast() {
+            Ok(error) => Self::from_codec(error),
+            Err(error) => Self::Io(error),
+        }
+    }
+
+    /// Whether the file is at fault, rather than the way to it.
+    pub fn is_about_content(&self) -> bool {
+        use compression::Error as Codec;
+        !matches!(self, Self::Io(_) | Self::Compression(Codec::Setup { .. } | Codec::NotCompiledIn { .. }))
+    }
+}
+
+/// The hash by which the path is made, where it is that of the NAR as it is: not of a file by itself, and not of a NAR without the
+/// references to its own path.
+fn address(info: &NarInfo<'_>) -> Option<Hash> {
+    let proving = |address: &ContentAddress| {
+        let refers_to_itself = info.references().iter().any(|reference| reference == info.store_path());
+        address.method() == Method::Nar
+            && !refers_to_itself
+            && StoreDir::new(info.store_dir()).is_ok_and(|store_dir| info.is_content_addressed(&store_dir))
+    };
+    info.content_address().filter(proving).map(|address| address.hash())
+}
+
+/// A reader that hashes and counts what is read.
+struct Hashing<R> {
+    inner: R,
+    hashers: Vec<Hasher>,
+    size: u64,
+}
+
+impl<R: BufRead> Hashing<R> {
+    /// Size and hashes of everything, also of what nobody asked for.
+    fn finish(mut self) -> io::Result<(u64, Vec<Hash>)> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok((self.size, self.hashers.into_iter().map(Hasher::finish).collect()))
+    }
+}
+
+impl<R: BufRead> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.fill_buf()?.read(buffer)?;
+        self.consume(len);
+        Ok(len)
+    }
+}
+
+impl<R: BufRead> BufRead for Hashing<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, len: usize) {
+        if let Ok(bytes) = self.inner.fill_buf() {
+            let bytes = &bytes[..len.min(bytes.len())];
+            self.hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
+            self.size += bytes.len() as u64;
+        }
+        self.inner.consume(len);
+    }
+}
