@@ -64,6 +64,9 @@ const MOST: u64 = 256 << 20;
 /// Fewer bytes than this are as soon uploaded as asked about.
 const SMALL: u64 = 256 << 10;
 
+/// What was written since then may belong to somebody who publishes just now.
+const NEW: Duration = Duration::from_secs(60 * 60);
+
 /// How a cache is reached.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -476,16 +479,28 @@ impl Cache {
     }
 
     /// Gives what was staged its name, below `nar/`, if there is nothing of that name and size. Returns whether there was not.
+    ///
+    /// What is there, but not new, is written again: nobody may have referred to it for long, and an audit may be about to remove it.
     pub async fn publish(&self, staging: Staging, name: &str) -> Result<bool> {
         let staged = staging.finish();
         let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
-        // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
-        let asks = size >= SMALL || !matches!(self.0.place, Place::Bucket(_));
-        if asks && self.meta(name).await?.is_some_and(|meta| meta.size == Some(size)) {
-            return Ok(false);
-        }
+        let is_new = |meta: Meta| {
+            let age = meta.modified.map(|modified| modified.elapsed().unwrap_or_default());
+            meta.size == Some(size) && age.is_some_and(|age| age < NEW)
+        };
         match (&self.0.place, staged) {
-            (Place::Bucket(bucket), staged) => bucket.write(name, &staged, bucket::Condition::Absent).await,
+            // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
+            (Place::Bucket(bucket), staged) => {
+                let known = if size < SMALL { None } else { self.meta(name).await? };
+                if known.is_none() && bucket.write(name, &staged, bucket::Condition::Absent).await? {
+                    return Ok(true);
+                }
+                if self.meta(name).await?.is_some_and(is_new) {
+                    return Ok(false);
+                }
+                bucket.write(name, &staged, bucket::Condition::None).await
+            }
+            _ if self.meta(name).await?.is_some_and(is_new) => Ok(false),
             (Place::Web(server), staged) => server.write(name, &staged, http::Condition::None).await.map(|_| true),
             (Place::Directory(_), Staged::File(file)) => {
                 self.on_disk(name, move |directory, name| {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -12,6 +13,9 @@ use crate::cache::rename_exclusively;
 
 /// The beginning of the names of workspaces.
 const PREFIX: &str = ".nixcache-pull-";
+
+/// No pull takes so long.
+const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A hidden directory beside what is to be made. Who works in it holds a lock, so that whoever comes later knows the ones of the dead, and
 /// removes them.
@@ -30,7 +34,7 @@ impl Workspace {
             let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
             let lock = File::open(&made)?;
             // Somebody may have taken it for dead before it was locked, and removed it.
-            if lock_if_free(&lock)? && is_there(&made, &lock) {
+            if lock_if_free(&lock)?.unwrap_or(true) && is_there(&made, &lock) {
                 return Ok(Self { path: made, _lock: lock });
             }
         }
@@ -105,7 +109,13 @@ fn remove_dead(parent: &Path) -> io::Result<()> {
         }
         // Others do the same, or are about to end.
         let Ok(lock) = File::open(entry.path()) else { continue };
-        if lock_if_free(&lock)? {
+        // Where nothing tells whether somebody is at work, only time does.
+        let is_old = || lock.metadata()?.modified().map(|modified| modified.elapsed().is_ok_and(|age| age >= OLD));
+        let is_dead = match lock_if_free(&lock)? {
+            Some(is_free) => is_free,
+            None => is_old()?,
+        };
+        if is_dead {
             tracing::info!("{}: left by a pull that was killed; removed", entry.path().display());
             if let Err(error) = remove(&entry.path()) {
                 tracing::warn!("{}: not removed: {error}", entry.path().display());
@@ -115,10 +125,13 @@ fn remove_dead(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn lock_if_free(file: &File) -> io::Result<bool> {
+/// Locks it, and says whether that was possible; nothing where directories cannot be locked.
+fn lock_if_free(file: &File) -> io::Result<Option<bool>> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
+        Ok(()) => Ok(Some(true)),
+        Err(Errno::WOULDBLOCK) => Ok(Some(false)),
+        // Over NFS, Linux locks only what is open for writing, which a directory cannot be.
+        Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
