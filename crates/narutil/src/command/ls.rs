@@ -30,6 +30,8 @@ pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
 /// Lists a path of a cache.
 fn in_cache(common: &Common, args: &LsArgs) -> Result {
     let Some(path) = &args.path else {
+        // What is no cache either is the better thing to say.
+        block_on(common, args.reach.open_briefly(common, args.nar.as_os_str()))?;
         return Err(Failure::usage(format_args!("{}: which path of this cache?", shown(&args.nar))));
     };
     let (part, inside) = path_and_rest(&common.store_dir()?, path)?;

@@ -54,6 +54,7 @@ pub use url::{CacheUrl, UrlError};
 
 pub(crate) use directory::rename_exclusively;
 use error::Result;
+pub(crate) use url::shown;
 
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 

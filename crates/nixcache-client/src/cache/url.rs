@@ -203,11 +203,24 @@ fn parameters(url: &str, query: &str) -> Result<BTreeMap<String, String>, UrlErr
         .collect()
 }
 
+/// A path in a message: what could steer a terminal, or begin another line, is escaped.
+pub(crate) fn shown(path: &std::path::Path) -> String {
+    let mut shown = String::new();
+    for character in path.to_string_lossy().chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// Without parameters, and without what may be secret.
 impl fmt::Display for CacheUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {
-            Location::Directory(path) => write!(f, "{}", path.display()),
+            Location::Directory(path) => f.write_str(&shown(path)),
             Location::Bucket { kind, name, prefix } => {
                 let scheme = match kind {
                     BucketKind::S3 => "s3",

@@ -32,7 +32,7 @@ pub enum Error {
         cache: String,
     },
     /// Where paths are to be put cannot be written.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", cache::shown(path))]
     Target {
         /// What could not be made, named or read.
         path: PathBuf,

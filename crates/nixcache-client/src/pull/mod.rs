@@ -54,7 +54,7 @@ use tokio::sync::Semaphore;
 
 use self::receive::{Failure, Received, Receiver};
 use self::target::{Placed, Site};
-use crate::cache::{Cache, ObjectReader, blocking};
+use crate::cache::{Cache, ObjectReader, blocking, shown};
 
 pub use error::{Error, Fault, Missing, PathError, Refusal};
 pub use find::{Found, Located, Wanted};
@@ -275,7 +275,7 @@ impl Pull {
             let there = nodes.filter_map(|node| Some((node, found.located(node)?))).collect();
             for (node, place, fault) in target.damaged(&self.store_dir, there, self.threads, self.limits).await? {
                 present.remove(&graph.hash_part(node));
-                damaged.push((node, PathError { object: place.display().to_string(), fault }));
+                damaged.push((node, PathError { object: shown(&place), fault }));
             }
         }
         present.extend(unknown.iter().map(StorePath::hash_part));
