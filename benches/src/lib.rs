@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix_archive::nar::{CaseHack, encode_path};
 
@@ -92,6 +93,19 @@ pub fn target_directory() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let target = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
     target.expect("the benches run where Cargo built them").to_owned()
+}
+
+/// The program that `NARUTIL` names, or a fresh build.
+pub fn narutil() -> PathBuf {
+    if let Some(path) = std::env::var_os("NARUTIL") {
+        return path.into();
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "-p", "narutil", "--manifest-path"]);
+    build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).arg("--target-dir").arg(target_directory());
+    assert!(build.status().unwrap().success(), "narutil cannot be built");
+    target_directory().join("release/narutil")
 }
 
 /// Where files are in memory only, if the machine has such a place: for measuring what writes, not the disk below it.

@@ -5,7 +5,7 @@
 //! `tests/oracle.rs` proves the second against the first over random trees ([`any_tree`]), so that other tests can
 //! afford many trees without starting a process for each.
 //!
-//! Pages are asked of a third, a real [`Browser`].
+//! Pages are asked of a third, a real [`Browser`]. What other [`programs`] a test needs, it says aloud that it wants.
 //!
 //! `tests/run` sets up the Nix versions and names them in `NIXCACHE_NIX`; see its head.
 
@@ -13,11 +13,18 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 
 mod browser;
+mod closure;
 mod nix;
+mod program;
+mod proxy;
+mod server;
 mod tree;
 
 pub use browser::{Browser, key};
 pub use nix::{Failure, Nix, nixes};
+pub use program::programs;
+pub use proxy::{Fault, Proxy};
+pub use server::{ACCESS_KEY, SECRET_KEY, Server};
 pub use tree::{TreeNode, any_forest, any_tree, read_tree, write_tree};
 
 /// Checks a property for `cases` random values, and shows the smallest one that breaks it.

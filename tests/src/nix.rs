@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Seek, Write};
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +11,7 @@ use nixcache::hash::{Format, Hash};
 use tempfile::TempDir;
 
 use crate::TreeNode;
+use crate::program::skip;
 
 /// One installed version of Nix.
 ///
@@ -41,10 +42,7 @@ pub fn nixes() -> Vec<Nix> {
             .collect(),
     };
     if bins.is_empty() {
-        let note = "no real Nix to compare with: install one, or name its bin directory in NIXCACHE_NIX";
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{note}");
-        // Not `eprintln!`, whose output the test runner hides when the test passes.
-        let _ = writeln!(io::stderr(), "SKIPPED: {note}");
+        skip("no real Nix to compare with: install one, or name its bin directory in NIXCACHE_NIX");
     }
     bins.into_iter().map(Nix::at).collect()
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use benches::{large, memory_directory, nar, small, target_directory};
+use benches::{large, memory_directory, nar, narutil, small};
 use conformance::{Nix, nixes};
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -170,19 +170,6 @@ fn measure(work: &Work, programs: &[Program<'_>], rounds: usize) -> Vec<Measurem
         }
     }
     measurements
-}
-
-/// The program that `NARUTIL` names, or a fresh build.
-fn narutil() -> PathBuf {
-    if let Some(path) = std::env::var_os("NARUTIL") {
-        return path.into();
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--release", "-p", "narutil", "--manifest-path"]);
-    build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).arg("--target-dir").arg(target_directory());
-    assert!(build.status().unwrap().success(), "narutil cannot be built");
-    target_directory().join("release/narutil")
 }
 
 fn main() {

@@ -1,5 +1,6 @@
 //! `narutil closure`
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -26,15 +27,14 @@ pub(crate) fn run(common: &Common, args: &ClosureArgs) -> Result {
     } else {
         graph.closure(roots.iter().copied())
     };
-    let bad = |error: nixcache::closure::Error| Failure::bad(Path::new(&args.paths[0]), error);
-    let mut nodes = closure.in_order(&graph).map_err(bad)?.to_vec();
-
-    let sizes = Sizes::of(common, &graph, &nodes).map_err(bad)?;
+    let in_order = closure.in_order(&graph).map_err(|error| Failure::bad(Path::new(&args.paths[0]), error))?;
+    let sizes = Sizes { graph: &graph, nodes: in_order, threads: common.threads(), found: OnceCell::new() };
+    let mut nodes = in_order.to_vec();
     match args.sort {
         Sort::References => {}
         Sort::Path => nodes.sort_unstable(),
         Sort::NarSize => nodes.sort_by_key(|&node| Reverse(graph.nar_size(node))),
-        Sort::ClosureSize => nodes.sort_by_key(|&node| Reverse(sizes.get(&graph, node))),
+        Sort::ClosureSize => nodes.sort_by_key(|&node| Reverse(sizes.get(node))),
     }
     if let Some(file) = &args.html {
         write_page(&store_dir, &graph, &nodes, &roots, &sizes, file)?;
@@ -58,51 +58,57 @@ pub(crate) fn run(common: &Common, args: &ClosureArgs) -> Result {
     Err(Failure::bad(Path::new(&args.paths[0]), message))
 }
 
-/// The closure sizes of some paths.
-struct Sizes {
-    /// The paths and all that they refer to.
-    part: Graph,
-    sizes: Vec<u64>,
+/// The closure sizes of some paths, found when the first is asked for.
+struct Sizes<'g> {
+    graph: &'g Graph,
+    nodes: &'g [Node],
+    threads: NonZeroUsize,
+    /// A graph of the paths and all that they refer to, and the sizes in it.
+    found: OnceCell<(Graph, Vec<u64>)>,
 }
 
-impl Sizes {
-    fn of(common: &Common, graph: &Graph, nodes: &[Node]) -> std::result::Result<Self, nixcache::closure::Error> {
+impl Sizes<'_> {
+    fn get(&self, node: Node) -> u64 {
+        let (part, sizes) = self.found.get_or_init(|| self.find());
+        part.find(self.graph.hash_part(node)).map_or(0, |node| sizes[node.index()])
+    }
+
+    #[expect(clippy::expect_used, reason = "no more paths than in the whole graph, each of them once")]
+    fn find(&self) -> (Graph, Vec<u64>) {
         let mut builder = GraphBuilder::new();
-        for &node in graph.closure(nodes.iter().copied()).nodes() {
-            let references: Vec<StorePath> = graph.references(node).iter().map(|&node| graph.path(node)).collect();
-            let path = graph.path(node);
-            builder.insert(path.as_ref(), graph.nar_size(node), references.iter().map(StorePath::as_ref))?;
+        for &node in self.graph.closure(self.nodes.iter().copied()).nodes() {
+            let references: Vec<StorePath> =
+                self.graph.references(node).iter().map(|&node| self.graph.path(node)).collect();
+            let path = self.graph.path(node);
+            let references = references.iter().map(StorePath::as_ref);
+            builder.insert(path.as_ref(), self.graph.nar_size(node), references).expect("a part of a graph");
         }
         let part = builder.finish();
         // Starting threads takes longer than a closure of the usual size.
-        let threads = if part.len() < 10_000 { NonZeroUsize::MIN } else { common.threads() };
+        let threads = if part.len() < 10_000 { NonZeroUsize::MIN } else { self.threads };
         let sizes = part.closure_sizes(threads);
-        Ok(Self { part, sizes })
-    }
-
-    fn get(&self, graph: &Graph, node: Node) -> u64 {
-        self.part.find(graph.hash_part(node)).map_or(0, |node| self.sizes[node.index()])
+        (part, sizes)
     }
 }
 
-fn lines(store_dir: &StoreDir, graph: &Graph, nodes: &[Node], sizes: Option<&Sizes>) -> String {
+fn lines(store_dir: &StoreDir, graph: &Graph, nodes: &[Node], sizes: Option<&Sizes<'_>>) -> String {
     let line = |&node: &Node| {
         let path = full(store_dir, graph, node);
         match sizes {
-            Some(sizes) => format!("{path}  {}  {}", graph.nar_size(node), sizes.get(graph, node)),
+            Some(sizes) => format!("{path}  {}  {}", graph.nar_size(node), sizes.get(node)),
             None => path,
         }
     };
     nodes.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn to_json(store_dir: &StoreDir, graph: &Graph, nodes: &[Node], sizes: &Sizes) -> String {
+fn to_json(store_dir: &StoreDir, graph: &Graph, nodes: &[Node], sizes: &Sizes<'_>) -> String {
     let object = |&node: &Node| {
         let references = graph.references(node).iter().map(|&node| full(store_dir, graph, node));
         json!({
             "path": full(store_dir, graph, node),
             "narSize": graph.nar_size(node),
-            "closureSize": sizes.get(graph, node),
+            "closureSize": sizes.get(node),
             "references": references.collect::<Vec<_>>(),
             "known": graph.is_present(node),
         })
@@ -131,7 +137,7 @@ fn write_page(
     graph: &Graph,
     nodes: &[Node],
     roots: &[Node],
-    sizes: &Sizes,
+    sizes: &Sizes<'_>,
     file: &Path,
 ) -> Result<()> {
     let mut rows = vec![u32::MAX; graph.len()];
@@ -152,7 +158,7 @@ fn write_page(
             page.row(&Row {
                 path: graph.path(node).as_ref(),
                 nar_size: graph.nar_size(node),
-                closure_size: sizes.get(graph, node),
+                closure_size: sizes.get(node),
                 references: &references,
                 is_root: roots.binary_search(&node).is_ok(),
             })?;

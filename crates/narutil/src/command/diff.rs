@@ -9,7 +9,7 @@ use std::path::Path;
 use nixcache::closure::{DifferenceBuilder, Graph, ListingError, Missing, Reason, Tally};
 use nixcache::narinfo::file_name;
 use nixcache::store_path::StoreDir;
-use nixcache_client::source::Source;
+use nixcache_client::source::{self, Source};
 use serde_json::{Value, json};
 
 use crate::cache::{Reach, explain_requests, run as block_on};
@@ -97,7 +97,7 @@ fn look(
     if let Source::Cache(directory) = &source {
         let failed = |error: std::io::Error| Failure::failed(directory, error);
         if !directory.metadata().map_err(failed)?.is_dir() {
-            return Err(Failure::failed(directory, "not a directory"));
+            return Err(Failure::source(&source::Error::NoDirectory { file: directory.clone() }));
         }
         return difference.ask(BATCH, |wanted, has| {
             for (part, has) in wanted.iter().zip(has) {

@@ -61,6 +61,17 @@ fn a_sorted_listing_is_a_cache_and_must_be_sorted() {
 }
 
 #[test]
+fn a_plain_file_is_no_cache_and_no_source() {
+    let store = Store::new();
+    let file = store.scratch.file("plain", registration().as_bytes());
+    let file = file.to_str().unwrap();
+    let as_cache = store.run("diff", &["--to", file, &path("top")]).error(2);
+    let as_source = run(narutil!["diff", "--from", file, "--to", &store.from, path("top")]).error(2);
+    assert_eq!(as_cache, as_source);
+    assert!(as_cache.starts_with(&format!("narutil: {file}: not a directory")), "{as_cache}");
+}
+
+#[test]
 fn the_document_of_a_difference_has_a_reason_for_each_path() {
     let store = Store::new();
     let cache = cache(&store, "cache", &["top", "base"]);

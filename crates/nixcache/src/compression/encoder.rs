@@ -1,6 +1,7 @@
 use std::{
     fmt,
     io::{self, Write},
+    num::NonZeroU32,
     str::FromStr,
 };
 
@@ -23,12 +24,13 @@ pub struct EncodeOptions {
     /// `None` only where there are no levels; else in the compression's range.
     level: Option<u32>,
     threads: u32,
+    frame_size: Option<NonZeroU32>,
 }
 
 impl EncodeOptions {
     /// `compression` at the level that Nix gives it, on the calling thread.
     pub fn new(compression: Compression) -> Self {
-        Self { compression, level: compression.default_level(), threads: 1 }
+        Self { compression, level: compression.default_level(), threads: 1, frame_size: None }
     }
 
     /// Sets the level, which must be one of [`Compression::levels`].
@@ -47,6 +49,15 @@ impl EncodeOptions {
     #[must_use]
     pub fn with_threads(self, threads: u32) -> Self {
         Self { threads, ..self }
+    }
+
+    /// Makes zstd begin anew after so many bytes, and end with a [seek table](super::SeekTable), so that parts can be read without what comes
+    /// before them, and several at the same time. Other codecs have no use for it.
+    ///
+    /// At most 64 MiB. The result does not depend on the number of threads. What is no longer than one frame becomes one, without a table.
+    #[must_use]
+    pub fn with_frame_size(self, bytes: NonZeroU32) -> Self {
+        Self { frame_size: Some(bytes), ..self }
     }
 
     /// The compression.
@@ -153,6 +164,8 @@ enum Codec {
     Lzma(liblzma::write::XzEncoder<Vec<u8>>),
     #[cfg(feature = "zstd")]
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    #[cfg(feature = "zstd")]
+    ZstdFrames(super::frames::FrameEncoder),
     #[cfg(feature = "bzip2")]
     Bzip2(bzip2::write::BzEncoder<Vec<u8>>),
     #[cfg(feature = "gzip")]
@@ -179,7 +192,13 @@ impl Codec {
                 Self::Lzma(liblzma::write::XzEncoder::new_stream(Vec::new(), stream))
             }
             #[cfg(feature = "zstd")]
-            Compression::Zstd => Self::Zstd(zstd(level, options.threads).map_err(|error| setup(error.to_string()))?),
+            Compression::Zstd => match options.frame_size {
+                None => Self::Zstd(zstd(level, options.threads).map_err(|error| setup(error.to_string()))?),
+                Some(frame_size) => {
+                    let frames = super::frames::FrameEncoder::new(level, frame_size, options.threads);
+                    Self::ZstdFrames(frames.map_err(|error| setup(error.to_string()))?)
+                }
+            },
             #[cfg(feature = "bzip2")]
             Compression::Bzip2 => Self::Bzip2(bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::new(level))),
             #[cfg(feature = "gzip")]
@@ -208,6 +227,8 @@ impl Codec {
             Self::Lzma(encoder) => encoder,
             #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder,
+            #[cfg(feature = "zstd")]
+            Self::ZstdFrames(encoder) => encoder,
             #[cfg(feature = "bzip2")]
             Self::Bzip2(encoder) => encoder,
             #[cfg(feature = "gzip")]
@@ -226,6 +247,8 @@ impl Codec {
             Self::Lzma(encoder) => encoder.get_mut(),
             #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder.get_mut(),
+            #[cfg(feature = "zstd")]
+            Self::ZstdFrames(encoder) => encoder.ready(),
             #[cfg(feature = "bzip2")]
             Self::Bzip2(encoder) => encoder.get_mut(),
             #[cfg(feature = "gzip")]
@@ -244,6 +267,8 @@ impl Codec {
             Self::Lzma(encoder) => encoder.finish(),
             #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder.finish(),
+            #[cfg(feature = "zstd")]
+            Self::ZstdFrames(encoder) => encoder.finish(),
             #[cfg(feature = "bzip2")]
             Self::Bzip2(encoder) => encoder.finish(),
             #[cfg(feature = "gzip")]

@@ -59,9 +59,13 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
+#[cfg(feature = "zstd")]
+mod ahead;
 mod decoder;
 mod encoder;
 mod error;
+#[cfg(feature = "zstd")]
+mod frames;
 #[cfg(feature = "lz4")]
 mod lz4;
 #[cfg(test)]
@@ -71,6 +75,8 @@ mod tests;
 pub use decoder::{DecodeOptions, Decoder};
 pub use encoder::{EncodeOptions, Encoder};
 pub use error::Error;
+#[cfg(feature = "zstd")]
+pub use frames::{Found, SeekTable};
 
 /// A compression of NARs, by the name that a narinfo gives it.
 ///

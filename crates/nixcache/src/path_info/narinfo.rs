@@ -1,5 +1,7 @@
 //! Path infos from narinfos, and back.
 
+use std::num::NonZeroU64;
+
 use super::{Download, PathInfo};
 use crate::narinfo::{Builder, Error, NarInfo, NarInfoBuf};
 use crate::signature::Fingerprint;
@@ -48,8 +50,9 @@ impl PathInfo {
         self.signatures.iter().fold(builder, |builder, signature| builder.signature_text(signature)).build()
     }
 
-    /// What is signed of this path in a store.
-    pub fn fingerprint<'a>(&'a self, store_dir: &'a StoreDir) -> Fingerprint<'a> {
-        Fingerprint::of_set(store_dir, self.path.as_ref(), self.nar_hash, self.nar_size, &self.references)
+    /// What is signed of this path in a store. Nothing if the size of its NAR is not known: Nix does not sign it then, either.
+    pub fn fingerprint<'a>(&'a self, store_dir: &'a StoreDir) -> Option<Fingerprint<'a>> {
+        let nar_size = NonZeroU64::new(self.nar_size)?;
+        Some(Fingerprint::of_set(store_dir, self.path.as_ref(), self.nar_hash, nar_size, &self.references))
     }
 }

@@ -290,6 +290,14 @@ fn deep_nesting_is_an_error_and_not_a_full_stack() {
 }
 
 #[test]
+fn what_has_no_size_has_no_fingerprint() {
+    let mut info = info("").unwrap();
+    assert!(info.fingerprint(&StoreDir::default()).is_some());
+    info.nar_size = 0;
+    assert!(info.fingerprint(&StoreDir::default()).is_none());
+}
+
+#[test]
 fn structured_signatures_are_sorted_by_name_and_bytes() {
     let mut info = info("").unwrap();
     // The first is byte 255, the second byte 0.

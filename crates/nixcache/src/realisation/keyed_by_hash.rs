@@ -5,10 +5,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use super::{Error, OutputName, sign, signatures_of, text_of, verify};
+use super::{Error, OutputName, signatures_of, text_of};
 use crate::hash::{Format, Hash};
 use crate::json::{self, Json, Node, ObjectWriter, signature_lines};
-use crate::signature::{PublicKey, SecretKey, TrustedKeys};
 use crate::store_path::StorePath;
 use crate::text::excerpt;
 
@@ -116,23 +115,7 @@ impl Realisation {
         text_of(|out| self.write(out, true))
     }
 
-    /// What is signed: [`to_json`](Self::to_json) without the signatures.
-    pub fn fingerprint(&self) -> String {
-        text_of(|out| self.write(out, false))
-    }
-
-    /// Signs the [`fingerprint`](Self::fingerprint). Other signatures by the name of this key are stale, and dropped.
-    pub fn sign(&mut self, key: &SecretKey) {
-        let message = self.fingerprint();
-        sign(&mut self.signatures, key, &message);
-    }
-
-    /// Which of these keys signed it, sorted by name. What other names or malformed signatures say counts for nothing.
-    pub fn verify<'k>(&self, keys: &'k TrustedKeys) -> Vec<&'k PublicKey> {
-        verify(&self.signatures, keys, &self.fingerprint())
-    }
-
-    fn write(&self, out: &mut impl Write, with_signatures: bool) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write, with_signatures: bool) -> io::Result<()> {
         let mut object = ObjectWriter::new(out);
         let mut dependencies = ObjectWriter::new(object.key("dependentRealisations")?);
         // As texts, their order can be another.

@@ -91,27 +91,42 @@ fn signatures_of(node: &Node<'_>) -> Result<BTreeSet<String>, json::Error> {
     node.optional("signatures").map_or_else(|| Ok(BTreeSet::new()), |signatures| signatures.signatures())
 }
 
-/// Signs a message, and puts the signature in the place of others by the same name, which are stale.
-fn sign(signatures: &mut BTreeSet<String>, key: &SecretKey, message: &str) {
-    let is_stale = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == key.name().as_str());
-    signatures.retain(|line| !is_stale(line));
-    signatures.insert(key.sign(message.as_bytes()).to_string());
-}
+/// What is signed of a form, signing that, and verifying it.
+macro_rules! signed {
+    ($form:ty) => {
+        impl $form {
+            /// What is signed: [`to_json`](Self::to_json) without the signatures.
+            pub fn fingerprint(&self) -> String {
+                text_of(|out| self.write(out, false))
+            }
 
-/// The keys of which there is a valid signature.
-fn verify<'k>(signatures: &BTreeSet<String>, keys: &'k TrustedKeys, message: &str) -> Vec<&'k PublicKey> {
-    let mut held: Vec<&PublicKey> = Vec::new();
-    for signature in signatures.iter().filter_map(|line| SignatureRef::parse(line).ok()) {
-        // Those by one name follow each other.
-        if let Some(key) = keys.get(signature.name())
-            && held.last().is_none_or(|last| last.name() != key.name())
-            && signature.verify_by(key, message.as_bytes())
-        {
-            held.push(key);
+            /// Signs the [`fingerprint`](Self::fingerprint). Other signatures by the name of this key are stale, and dropped.
+            pub fn sign(&mut self, key: &SecretKey) {
+                let is_stale = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == key.name().as_str());
+                self.signatures.retain(|line| !is_stale(line));
+                self.signatures.insert(key.sign(self.fingerprint().as_bytes()).to_string());
+            }
+
+            /// Which of these keys signed it, sorted by name. What other names or malformed signatures say counts for nothing.
+            pub fn verify<'k>(&self, keys: &'k TrustedKeys) -> Vec<&'k PublicKey> {
+                let message = self.fingerprint();
+                let mut held: Vec<&PublicKey> = Vec::new();
+                for signature in self.signatures.iter().filter_map(|line| SignatureRef::parse(line).ok()) {
+                    // Those by one name follow each other.
+                    if let Some(key) = keys.get(signature.name())
+                        && held.last().is_none_or(|last| last.name() != key.name())
+                        && signature.verify_by(key, message.as_bytes())
+                    {
+                        held.push(key);
+                    }
+                }
+                held
+            }
         }
-    }
-    held
+    };
 }
+signed!(BuildTraceEntry);
+signed!(Realisation);
 
 /// What `write` writes.
 #[expect(clippy::expect_used, reason = "writing to memory does not fail, and what is written came from texts")]

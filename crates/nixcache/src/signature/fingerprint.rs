@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 
 use crate::hash::{Format, Hash};
 use crate::narinfo::{NarInfo, References};
@@ -15,7 +16,7 @@ use crate::store_path::{StoreDir, StorePath, StorePathRef};
 /// # use nixcache::{hash::Hash, signature::Fingerprint, store_path::{StoreDir, StorePath}};
 /// let path = StorePath::parse("26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1")?;
 /// let nar_hash = Hash::parse("sha256:1mkvday29m2qxg1fnbv8xh9s6151bh8a2xzhh0k86j7lqhyfwibh")?;
-/// let fingerprint = Fingerprint::new(&StoreDir::default(), path.as_ref(), nar_hash, 226_560, &[]).to_string();
+/// let fingerprint = Fingerprint::new(&StoreDir::default(), path.as_ref(), nar_hash, 226_560.try_into()?, &[]).to_string();
 /// assert_eq!(
 ///     fingerprint,
 ///     "1;/nix/store/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1;\
@@ -41,16 +42,17 @@ enum Source<'a> {
 }
 
 impl<'a> Fingerprint<'a> {
-    /// The fingerprint of a path. The references may be in any order; the size of the NAR is in bytes.
+    /// The fingerprint of a path. The references may be in any order; the size of the NAR is in bytes, and Nix signs nothing
+    /// of which it is not known.
     pub fn new(
         store_dir: &'a StoreDir,
         store_path: StorePathRef<'a>,
         nar_hash: Hash,
-        nar_size: u64,
+        nar_size: NonZeroU64,
         references: &'a [StorePath],
     ) -> Self {
         let is_sorting = !references.is_sorted_by(|a, b| a < b);
-        let references = Source::Paths(references);
+        let (nar_size, references) = (nar_size.get(), Source::Paths(references));
         Self { store_dir: store_dir.as_str(), store_path, nar_hash, nar_size, references, is_sorting }
     }
 
@@ -59,10 +61,10 @@ impl<'a> Fingerprint<'a> {
         store_dir: &'a StoreDir,
         store_path: StorePathRef<'a>,
         nar_hash: Hash,
-        nar_size: u64,
+        nar_size: NonZeroU64,
         references: &'a BTreeSet<StorePath>,
     ) -> Self {
-        let references = Source::Set(references);
+        let (nar_size, references) = (nar_size.get(), Source::Set(references));
         Self { store_dir: store_dir.as_str(), store_path, nar_hash, nar_size, references, is_sorting: false }
     }
 

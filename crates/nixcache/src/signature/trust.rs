@@ -25,6 +25,13 @@ impl TrustedKeys {
         }
     }
 
+    /// A signature, and the key that it says made it; without one, what its text has for a name, and how it stands.
+    fn claimed_by<'a>(&self, text: &'a str) -> Result<(&PublicKey, SignatureRef<'a>), (&'a str, Standing)> {
+        let signature = SignatureRef::parse(text).map_err(|_| (text, Standing::Malformed))?;
+        let key = self.get(signature.name()).ok_or((signature.name(), Standing::Unknown))?;
+        Ok((key, signature))
+    }
+
     /// All keys, in the order in which they were added.
     pub fn iter(&self) -> std::slice::Iter<'_, PublicKey> {
         self.keys.iter()
@@ -110,10 +117,13 @@ pub enum Standing {
     Malformed,
 }
 
+/// Signatures in the order of the narinfo: the key name, or the whole text of one that is malformed.
+type Standings<'a> = SmallVec<[(&'a str, Standing); 2]>;
+
 /// What was found about a narinfo's signatures.
 #[derive(Clone, Debug)]
 pub struct Verdict<'a> {
-    signatures: SmallVec<[(&'a str, Standing); 2]>,
+    signatures: Standings<'a>,
     counts_as_written: bool,
     is_content_addressed: bool,
     is_valid: bool,
@@ -169,34 +179,21 @@ impl<'p> Verifier<'p> {
 
     /// Verifies one narinfo.
     pub fn verify<'a>(&mut self, info: &NarInfo<'a>) -> Verdict<'a> {
-        self.sorted_fingerprint(info);
-        let signatures = info.signatures().map(|text| {
-            let Ok(signature) = SignatureRef::parse(text) else { return (text, Standing::Malformed) };
-            let Some(key) = self.policy.keys.get(signature.name()) else {
-                return (signature.name(), Standing::Unknown);
-            };
-            let holds = key.verify(&self.fingerprint, signature.bytes());
-            (signature.name(), if holds { Standing::Holds } else { Standing::Fails })
+        let found = self.standings(info, |_, key, fingerprint, signature| {
+            if key.verify(fingerprint, signature.bytes()) { Standing::Holds } else { Standing::Fails }
         });
-        let signatures = signatures.collect();
-        self.judge(info, signatures)
+        self.judge(info, found)
     }
 
     /// Verifies many narinfos together, several times as fast, with the verdicts that [`verify`](Self::verify) gives.
     /// ([`Batch`] says why they are the same.)
     pub fn verify_all<'a>(&mut self, infos: &[NarInfo<'a>]) -> Vec<Verdict<'a>> {
-        let mut found: Vec<SmallVec<[(&'a str, Standing); 2]>> = Vec::with_capacity(infos.len());
+        let mut found: Vec<Standings<'a>> = Vec::with_capacity(infos.len());
         for info in infos {
-            self.sorted_fingerprint(info);
-            let signatures = info.signatures().map(|text| {
-                let Ok(signature) = SignatureRef::parse(text) else { return (text, Standing::Malformed) };
-                let Some(key) = self.policy.keys.get(signature.name()) else {
-                    return (signature.name(), Standing::Unknown);
-                };
-                self.batch.push(key, &self.fingerprint, signature.bytes());
-                (signature.name(), Standing::Fails)
-            });
-            found.push(signatures.collect());
+            found.push(self.standings(info, |batch, key, fingerprint, signature| {
+                batch.push(key, fingerprint, signature.bytes());
+                Standing::Fails
+            }));
         }
         // In the order in which they were pushed: each signature that waits for its verdict has one.
         let mut holds = self.batch.verify();
@@ -209,20 +206,31 @@ impl<'p> Verifier<'p> {
         infos.iter().zip(found).map(|(info, signatures)| self.judge(info, signatures)).collect()
     }
 
-    fn sorted_fingerprint(&mut self, info: &NarInfo<'_>) {
+    /// How the signatures of a narinfo stand. Those by a trusted key, `check` looks at, or has the batch look at them.
+    fn standings<'a>(
+        &mut self,
+        info: &NarInfo<'a>,
+        mut check: impl FnMut(&mut Batch, &PublicKey, &[u8], SignatureRef<'a>) -> Standing,
+    ) -> Standings<'a> {
         self.fingerprint.clear();
         info.fingerprint().append_to(&mut self.fingerprint);
+        let standing = |text| match self.policy.keys.claimed_by(text) {
+            Ok((key, signature)) => (signature.name(), check(&mut self.batch, key, &self.fingerprint, signature)),
+            Err(without_key) => without_key,
+        };
+        info.signatures().map(standing).collect()
     }
 
-    fn judge<'a>(&mut self, info: &NarInfo<'a>, mut signatures: SmallVec<[(&'a str, Standing); 2]>) -> Verdict<'a> {
+    fn judge<'a>(&mut self, info: &NarInfo<'a>, mut signatures: Standings<'a>) -> Verdict<'a> {
         let Policy { keys, required, .. } = self.policy;
         if !info.references().is_sorted() && signatures.iter().any(|(_, standing)| *standing == Standing::Fails) {
             self.fingerprint.clear();
             info.fingerprint().as_written().append_to(&mut self.fingerprint);
             for ((_, standing), text) in signatures.iter_mut().zip(info.signatures()) {
-                let signature = SignatureRef::parse(text).ok().filter(|_| *standing == Standing::Fails);
-                let key = signature.and_then(|signature| Some((keys.get(signature.name())?, signature)));
-                if key.is_some_and(|(key, signature)| key.verify(&self.fingerprint, signature.bytes())) {
+                if *standing == Standing::Fails
+                    && let Ok((key, signature)) = keys.claimed_by(text)
+                    && key.verify(&self.fingerprint, signature.bytes())
+                {
                     *standing = Standing::HoldsAsWritten;
                 }
             }

@@ -121,7 +121,7 @@ fn every_fingerprint_is_as_decided() {
             let references: Vec<StorePath> =
                 references.map(|path| store_dir.parse(path.as_str().unwrap()).unwrap().to_owned()).collect();
             let nar_hash = Hash::parse(input["narHash"].as_str().unwrap()).unwrap();
-            let nar_size = input["narSize"].as_u64().unwrap();
+            let nar_size = input["narSize"].as_u64().unwrap().try_into().unwrap();
             let fingerprint = Fingerprint::new(&store_dir, path, nar_hash, nar_size, &references);
             assert_eq!(case["value"], fingerprint.to_string(), "{}", case["id"]);
             of_parts += 1;
