@@ -22,6 +22,7 @@ mod order;
 mod output;
 mod push;
 mod references;
+mod remote;
 mod scan;
 mod sign;
 mod substitution;
