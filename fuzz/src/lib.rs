@@ -5,6 +5,7 @@
 
 mod key;
 mod narinfo;
+mod seek_table;
 mod store_path;
 
 use nix_archive::nar as peer;
@@ -16,13 +17,14 @@ use nixcache::store_path::StoreDir;
 
 pub use key::key;
 pub use narinfo::{edit, narinfo};
+pub use seek_table::seek_table;
 pub use store_path::store_path;
 
 /// A promise: takes any bytes, and panics if they break it.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("decode", decode),
     ("chunks", chunks),
     ("identity", identity),
@@ -32,6 +34,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("narinfo", narinfo),
     ("edit", edit),
     ("key", key),
+    ("seek_table", seek_table),
     ("store_path", store_path),
     ("registration", registration),
     ("export", export),

@@ -50,8 +50,8 @@ impl Nix {
             }
             grow(&store.join(&name), &mut random, bytes * weight / total, &referred);
             let observer = Observer::new().hash(Algorithm::Sha256).unwrap();
-            let seen = Packer::new().observe(&store.join(&name), observer).unwrap();
-            let (digest, size) = (seen.hashes[0].display_digest(Format::Base16), seen.size);
+            let packed = Packer::new().observe(&store.join(&name), observer).unwrap();
+            let (digest, size) = (packed.hashes[0].display_digest(Format::Base16), packed.size);
             write!(registration, "{path}\n{digest}\n{size}\n\n{}\n", referred.len()).unwrap();
             for reference in referred {
                 writeln!(registration, "{reference}").unwrap();

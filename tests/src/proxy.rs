@@ -115,7 +115,7 @@ fn pass(mut client: TcpStream, server: SocketAddr, delay: Duration, fault: Optio
 /// The whole request, asking the server to end the connection.
 fn read_request(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut request = Vec::new();
-    let mut buffer = [0; 64 << 10];
+    let mut buffer = vec![0; 64 << 10];
     let head = loop {
         if let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
@@ -138,7 +138,7 @@ fn read_request(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
     let line_end = text.find("\r\n").unwrap_or(0) + 2;
     let headers = text[line_end..head].split_inclusive("\r\n");
-    let mut passed = text[..line_end].as_bytes().to_vec();
+    let mut passed = text.as_bytes()[..line_end].to_vec();
     passed.extend_from_slice(b"Connection: close\r\n");
     for header in headers.filter(|header| !header.to_ascii_lowercase().starts_with("connection:")) {
         passed.extend_from_slice(header.as_bytes());

@@ -8,7 +8,6 @@
 //! reader of 10 KB has to fetch one or two frames, so many bytes on average.
 
 use std::io::{self, Write};
-use std::num::NonZeroU32;
 
 use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::nar::pack;
@@ -32,22 +31,20 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let tree = arguments.first().map_or("/usr/lib", String::as_str);
     let level = arguments.get(1).map_or(3, |level| level.parse().expect("a level"));
-    let options = EncodeOptions::new(Compression::Zstd).with_level(level).expect("a level of zstd").with_threads(2);
-    let compressed = |frame_size: Option<u32>| {
-        let options = match frame_size.and_then(NonZeroU32::new) {
-            Some(bytes) => options.with_frame_size(bytes),
-            None => options.with_threads(1),
-        };
+    let options = EncodeOptions::new(Compression::Zstd).with_level(level).expect("a level of zstd");
+    // 0 is one frame, on one thread: others would cut it into blocks.
+    let compressed = |frame_size: u32| {
+        let options = options.with_frame_size(frame_size).with_threads(if frame_size == 0 { 1 } else { 2 });
         let mut encoder = Encoder::new(Counter::default(), &options).expect("zstd");
         let size = pack(tree, &mut encoder).expect("a tree");
         (size, encoder.finish().expect("nothing is written").0)
     };
-    let (size, whole) = compressed(None);
+    let (size, whole) = compressed(0);
     println!(
         "{tree}, {size} bytes, zstd:{level}, {whole} bytes in one frame\n\n| frames of | larger by | to read 10 KB |\n|---|---|---|"
     );
     for shift in 17..=24 {
-        let (_, framed) = compressed(Some(1 << shift));
+        let (_, framed) = compressed(1 << shift);
         let frame = u64::from(1_u32 << shift) * framed / size;
         #[expect(clippy::cast_precision_loss, reason = "a percentage")]
         let more = (framed as f64 / whole as f64 - 1.0) * 100.0;

@@ -1,6 +1,7 @@
 //! Caches that arguments name, and the runtime that reaches them.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -64,6 +65,18 @@ impl Reach {
         opened.map_err(|error| Failure::cache(&error))
     }
 
+    /// Opens a cache to look at few of its paths: what it says of itself is not asked for, unless that costs nothing.
+    pub(crate) async fn open_briefly(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
+        let url = url(argument)?;
+        let opened = if url.directory().is_some() {
+            Cache::open(&url, self.options()).await
+        } else {
+            let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+            Cache::open_as(&url, info, self.options()).await
+        };
+        opened.map_err(|error| Failure::cache(&error))
+    }
+
     /// Opens it to write to it, and makes it a cache if there is nothing.
     pub(crate) async fn create(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let store_dir = common.store_dir()?;
@@ -75,6 +88,11 @@ impl Reach {
 /// The cache that an argument names.
 pub(crate) fn url(argument: &OsStr) -> Result<CacheUrl> {
     CacheUrl::parse(argument).map_err(Failure::usage)
+}
+
+/// Whether an argument is a cache where it may also be a file: a directory, or a URL.
+pub(crate) fn is_cache(argument: &Path) -> bool {
+    argument.is_dir() || argument.to_str().is_some_and(|text| text.contains("://"))
 }
 
 /// What reaches caches.

@@ -13,12 +13,13 @@ use nixcache::hash::{Algorithm, Format};
 use nixcache::nar::Limits;
 use nixcache::store_path::StoreDir;
 
-pub(crate) use self::cache::{AuditArgs, InfoArgs, PushArgs};
+pub(crate) use self::cache::{AuditArgs, InfoArgs, PullArgs, PushArgs};
 pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
 pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
     VerifyArgs,
 };
+use crate::cache::Reach;
 use crate::failure::{Failure, Result};
 
 /// Pack, inspect, hash, check and restore Nix archives (NARs); look at, check, sign and verify narinfos.
@@ -94,12 +95,17 @@ pub(crate) enum Command {
     /// Prints `HASH  SIZE  PATH` of the archive on standard error; with --json, what `hash` prints. When it fails, nothing is
     /// left behind.
     Unpack(UnpackArgs),
-    /// List what an archive contains.
+    /// List what an archive contains, or a path of a cache.
+    ///
+    /// Of a cache, its listing (`.ls`) is shown if it has one; otherwise the NAR is read. Signatures are not checked.
     ///
     /// Control characters in names are escaped, as `\n`. With --json, the listing of all that is below PATH, as in the `.ls`
     /// files of a binary cache.
     Ls(LsArgs),
-    /// Print the contents of a file in an archive.
+    /// Print the contents of a file in an archive, or in a path of a cache.
+    ///
+    /// Of a NAR in a cache that is not compressed, or is zstd with a seek table, only the part is fetched that holds the file; of others, all
+    /// that precedes it. Neither signatures nor hashes are checked: only whole NARs have them.
     Cat(CatArgs),
     /// Print `HASH  SIZE  PATH` of the archives of trees.
     ///
@@ -179,6 +185,17 @@ pub(crate) enum Command {
     /// STRING}, ...], "heldBack": [STRING, ...], "undeclaredReferences": [{"path": STRING, "hashParts": [STRING, ...]}, ...],
     /// "seconds": NUMBER}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
     Push(PushArgs),
+    /// Fetch the closures of store paths from caches, verified.
+    ///
+    /// Each path comes from the first cache that has it under a narinfo whose signature --trusted accepts, or whose content address makes
+    /// the path. Size and hash of each file and of each NAR are checked before a path gets its name, which it gets after all
+    /// that it refers to. What is there under its name already is not fetched again.
+    ///
+    /// With --json: `{"paths": [{"path": STRING, "cache": STRING, "narSize": NUMBER, "fetched": BOOLEAN}, ...], "fetched": NUMBER,
+    /// "narSize": NUMBER, "present": NUMBER, "failed": [{"path": STRING, "error": STRING}, ...], "heldBack": [STRING, ...], "seconds":
+    /// NUMBER}`, where the sum of NAR sizes is that of what was fetched, and paths are held back if something that they refer to
+    /// failed; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
+    Pull(PullArgs),
     /// Look a whole cache over: what in it could not be served, and what would make it good.
     ///
     /// Every narinfo is read, and every listing; that NARs are there, and as large as is said; that references are. NARs are read
@@ -247,9 +264,10 @@ pub(crate) struct UnpackArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct LsArgs {
-    /// The archive.
+    /// The archive; or a cache: a directory, or a URL.
+    #[arg(value_name = "NAR or CACHE")]
     pub(crate) nar: PathBuf,
-    /// What in it to list [default: its root].
+    /// What in the archive to list [default: its root]; in a cache a store path, its base name or hash part, and what in it.
     pub(crate) path: Option<PathBuf>,
     /// List everything below, too.
     #[arg(long, short = 'R')]
@@ -259,16 +277,21 @@ pub(crate) struct LsArgs {
     pub(crate) long: bool,
     #[command(flatten)]
     pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct CatArgs {
-    /// The archive.
+    /// The archive; or a cache: a directory, or a URL.
+    #[arg(value_name = "NAR or CACHE")]
     pub(crate) nar: PathBuf,
-    /// The file in it.
+    /// The file in the archive; in a cache a store path, its base name or hash part, and the file in it.
     pub(crate) path: PathBuf,
     #[command(flatten)]
     pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
-use nixcache_client::{cache, source, store_database};
+use nixcache_client::{archive, cache, source, store_database};
 
 use crate::output::shown;
 
@@ -130,6 +130,19 @@ impl Failure {
             _ => Status::Failed,
         };
         Self::new(status, error)
+    }
+
+    /// What went wrong with a path of a cache.
+    pub(crate) fn archive(input: &Path, error: &archive::Error) -> Self {
+        match error {
+            archive::Error::Cache(error) => Self::cache(error),
+            archive::Error::Write(error) => Self::writing(Path::new("-"), error),
+            archive::Error::NoEntry { .. } | archive::Error::Directory { .. } | archive::Error::Symlink { .. } => {
+                Self::bad(input, error)
+            }
+            error if error.is_about_content() => Self::new(Status::Bad, error),
+            error => Self::new(Status::Failed, error),
+        }
     }
 
     /// Prints the message, and says how the command ends.

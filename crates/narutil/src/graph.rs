@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nixcache::closure::{Graph, GraphBuilder, Node};
@@ -68,16 +69,35 @@ pub(crate) fn find_all(common: &Common, graph: &Graph, arguments: &[OsString]) -
 /// The path that an argument names: a store path or something in it, a base name, a hash part, or a link to such.
 pub(crate) fn find(common: &Common, graph: &Graph, argument: &OsStr) -> Result<Node> {
     let path = Path::new(argument);
-    let store_dir = common.store_dir()?;
-    let (part, name) = match argument.to_str().and_then(|text| named(&store_dir, text)) {
-        Some((part, name)) => (part, name.map(str::to_owned)),
-        None => behind_links(&store_dir, path)
-            .ok_or_else(|| Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path))))?,
-    };
+    let (part, name) = path_named(&common.store_dir()?, argument)?;
     match graph.find(part).filter(|&node| graph.is_present(node)) {
         Some(node) if name.is_none_or(|name| name == graph.name(node)) => Ok(node),
         Some(node) => Err(Failure::bad(path, format_args!("not in the source, but {} is", graph.path(node)))),
         None => Err(Failure::bad(path, "not in the source")),
+    }
+}
+
+/// The hash part that an argument means, and the name if it says one.
+pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(HashPart, Option<String>)> {
+    let path = Path::new(argument);
+    match argument.to_str().and_then(|text| named(store_dir, text)) {
+        Some((part, name)) => Ok((part, name.map(str::to_owned))),
+        None => behind_links(store_dir, path)
+            .ok_or_else(|| Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path)))),
+    }
+}
+
+/// The path that the beginning of an argument means, as a whole, as base name or hash part, and what follows it.
+pub(crate) fn path_and_rest<'a>(store_dir: &StoreDir, argument: &'a Path) -> Result<(HashPart, &'a [u8])> {
+    let bytes = argument.as_os_str().as_bytes();
+    let inside = bytes.strip_prefix(store_dir.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
+    let bytes = inside.unwrap_or(bytes);
+    let end = bytes.iter().position(|byte| *byte == b'/').unwrap_or(bytes.len());
+    let (first, rest) = bytes.split_at(end);
+    let part = std::str::from_utf8(first).ok().and_then(|text| named(store_dir, text));
+    match part {
+        Some((part, _)) => Ok((part, rest)),
+        None => Err(Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(argument)))),
     }
 }
 

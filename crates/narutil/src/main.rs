@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Why(args) => command::why::run(&cli.common, args),
         Command::Convert(args) => command::convert::run(&cli.common, args),
         Command::Push(args) => command::push::run(&cli.common, args),
+        Command::Pull(args) => command::pull::run(&cli.common, args),
         Command::Audit(args) => command::audit::run(&cli.common, args),
         Command::Info(args) => command::info::run(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -84,6 +85,75 @@ impl Progress {
 
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// How far it is with many paths that are published or fetched at the same time, for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Transfer {
+    bar: Progress,
+    state: Arc<Mutex<TransferState>>,
+}
+
+#[derive(Debug, Default)]
+struct TransferState {
+    paths: usize,
+    done: usize,
+    /// The NARs that are worked on, by size.
+    nars: Vec<(u64, String)>,
+}
+
+impl Transfer {
+    /// Shows that `what` is done.
+    pub(crate) fn new(common: &Common, what: &str) -> Self {
+        Self { bar: Progress::new(common, Path::new(what), Some(0)), state: Arc::default() }
+    }
+
+    /// Says how much there is.
+    pub(crate) fn plan(&self, paths: usize, bytes: u64) {
+        self.bar.set_total(bytes);
+        self.change(|state| state.paths = paths);
+    }
+
+    /// Says that work on the NAR of a path begins.
+    pub(crate) fn start(&self, name: String, bytes: u64) {
+        self.change(|state| {
+            state.nars.push((bytes, name));
+            state.nars.sort_unstable_by(|a, b| b.cmp(a));
+        });
+    }
+
+    /// Counts bytes of NARs.
+    pub(crate) fn advance(&self, bytes: u64) {
+        self.bar.advance_bytes(bytes);
+    }
+
+    /// Says that a NAR is complete.
+    pub(crate) fn end(&self, name: &str) {
+        self.change(|state| {
+            if let Some(place) = state.nars.iter().position(|(_, other)| other == name) {
+                state.nars.remove(place);
+            }
+        });
+    }
+
+    /// Says that a path is complete.
+    pub(crate) fn done(&self) {
+        self.change(|state| state.done += 1);
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish();
+    }
+
+    fn change(&self, change: impl FnOnce(&mut TransferState)) {
+        if !self.bar.is_shown() {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let large: Vec<&str> = state.nars.iter().take(2).map(|(_, name)| name.as_str()).collect();
+        self.bar.set_message(format!("{} / {} paths  {}", state.done, state.paths, large.join(", ")));
     }
 }
 

@@ -2,20 +2,24 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`archive`] | one path of a cache: what it contains, and single files by byte ranges |
 //! | [`cache`] | a binary cache in a directory, a bucket or on a web server |
 //! | [`store_database`] | the SQLite database of a Nix store, read without disturbing Nix |
 //! | [`audit`] | what of a cache could not be served, and what would make it good |
 //! | [`nar_file`] | the file of a NAR, held against what narinfos say of it |
+//! | [`pull`] | fetching closures from caches, verified |
 //! | [`push`] | publishing store paths in a cache |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
 //! | [`convert`](mod@convert) | from any source to a registration or JSON, saying what was lost |
 //!
 //! The formats themselves are in the crate [`nixcache`]; this one knows files and directories.
 
+pub mod archive;
 pub mod audit;
 pub mod cache;
 pub mod convert;
 pub mod nar_file;
+pub mod pull;
 pub mod push;
 pub mod source;
 pub mod store_database;

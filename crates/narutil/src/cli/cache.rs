@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use nixcache::compression::EncodeOptions;
 
 use super::closure::From;
@@ -109,6 +109,50 @@ fn age(text: &str) -> Result<Duration, &'static str> {
 pub(crate) struct InfoArgs {
     /// The cache: a directory, or a URL.
     pub(crate) cache: OsString,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("target").required(true))]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct PullArgs {
+    /// Store paths, their base names or hash parts.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<OsString>,
+    /// The caches: directories, or URLs. They are asked in the order of their priorities, and among equals in this one.
+    #[arg(long, value_name = "CACHE", required = true, num_args = 1..)]
+    pub(crate) from: Vec<OsString>,
+    /// Unpack the paths into the store below DIR, as DIR/nix/store/..., with the modes and times of a store.
+    #[arg(long, value_name = "DIR", group = "target")]
+    pub(crate) into: Option<PathBuf>,
+    /// Copy the paths to this cache, NARs and narinfos as they are. A directory or bucket that is none yet becomes one.
+    #[arg(long, value_name = "CACHE", group = "target")]
+    pub(crate) to: Option<OsString>,
+    /// Put the NARs of the paths into this directory, decompressed, as DIR/<base name>.nar.
+    #[arg(long, value_name = "DIR", group = "target")]
+    pub(crate) nar: Option<PathBuf>,
+    /// A public key, `name:base64`, or a file of them: whose signatures count.
+    #[arg(long, value_name = "KEY", num_args = 1.., required_unless_present = "no_check_sigs")]
+    pub(crate) trusted: Vec<OsString>,
+    /// Believe every narinfo, signed or not.
+    #[arg(long, conflicts_with = "trusted")]
+    pub(crate) no_check_sigs: bool,
+    /// Also write what `nix-store --load-db` reads, of the whole closure.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registration: Option<PathBuf>,
+    /// Fetch the paths only, and not what they refer to. A cache that is written to has to have that.
+    #[arg(long)]
+    pub(crate) no_closure: bool,
+    /// Hash what is there already, instead of relying on its name.
+    #[arg(long, conflicts_with = "to")]
+    pub(crate) check: bool,
+    /// Only print what would be fetched, a path a line.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Write no listings (`.ls`) to the cache.
+    #[arg(long, requires = "to")]
+    pub(crate) no_listing: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }

@@ -7,9 +7,11 @@ use std::path::Path;
 
 use nixcache::nar::{Event, NodeKind, ReadError, Reader};
 
-use super::ls::{find, listing_by_seeking};
+use super::ls::{archive, find, listing_by_seeking};
+use crate::cache::{explain_requests, is_cache, run as block_on};
 use crate::cli::{CatArgs, Common};
 use crate::failure::{Failure, Result, Status};
+use crate::graph::path_and_rest;
 use crate::input::{BUFFER, Input};
 use crate::output::{Output, shown};
 
@@ -17,6 +19,9 @@ use crate::output::{Output, shown};
 const SPOOL: usize = 16 << 20;
 
 pub(crate) fn run(common: &Common, args: &CatArgs) -> Result {
+    if is_cache(&args.nar) {
+        return in_cache(common, args);
+    }
     let input = Input::open(&args.nar)?;
     let mut output = Output::create("-".as_ref())?;
     if let Some(file) = input.seekable(&args.source)? {
@@ -24,6 +29,20 @@ pub(crate) fn run(common: &Common, args: &CatArgs) -> Result {
     } else {
         copy(&mut stream(common, args, input)?, &mut output, args)?;
     }
+    output.commit()?;
+    Ok(Status::Ok)
+}
+
+/// Prints a file in a path of a cache.
+fn in_cache(common: &Common, args: &CatArgs) -> Result {
+    let (part, inside) = path_and_rest(&common.store_dir()?, &args.path)?;
+    let mut output = Output::create("-".as_ref())?;
+    block_on(common, async {
+        let cache = args.reach.open_briefly(common, args.nar.as_os_str()).await?;
+        let copied = archive(common, &cache, part, &args.path).await?.copy_file(inside, &mut output).await;
+        explain_requests(&cache);
+        copied.map_err(|error| Failure::archive(&args.path, &error))
+    })?;
     output.commit()?;
     Ok(Status::Ok)
 }

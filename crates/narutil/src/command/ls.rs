@@ -1,24 +1,59 @@
 //! `narutil ls`
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nixcache::nar::{FileSource, Listing, Node, NodeKind, Observer, Reader};
+use nixcache::store_path::HashPart;
+use nixcache_client::archive::Archive;
+use nixcache_client::cache::Cache;
 
 use super::observe;
+use crate::cache::{explain_requests, is_cache, run as block_on};
 use crate::cli::{Common, LsArgs, Source};
 use crate::failure::{Failure, Result, Status};
+use crate::graph::path_and_rest;
 use crate::input::Input;
 use crate::output::{print, printable, shown};
 
 pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
+    if is_cache(&args.nar) {
+        return in_cache(common, args);
+    }
     let listing = listing(common, &args.source, &args.nar)?;
     let path = args.path.as_deref().unwrap_or(Path::new(""));
-    let node = find(&listing, &args.nar, path)?;
+    show(common, args, &args.nar, find(&listing, &args.nar, path)?)
+}
+
+/// Lists a path of a cache.
+fn in_cache(common: &Common, args: &LsArgs) -> Result {
+    let Some(path) = &args.path else {
+        return Err(Failure::usage(format_args!("{}: which path of this cache?", shown(&args.nar))));
+    };
+    let (part, inside) = path_and_rest(&common.store_dir()?, path)?;
+    let listing = block_on(common, async {
+        let cache = args.reach.open_briefly(common, args.nar.as_os_str()).await?;
+        let listing = archive(common, &cache, part, path).await?.listing().await;
+        explain_requests(&cache);
+        listing.map_err(|error| Failure::archive(path, &error))
+    })?;
+    show(common, args, path, find(&listing, path, Path::new(OsStr::from_bytes(inside)))?)
+}
+
+/// A path of a cache, which has to be there.
+pub(super) async fn archive(common: &Common, cache: &Cache, part: HashPart, path: &Path) -> Result<Archive> {
+    let found = Archive::find(cache, part).await.map_err(|error| Failure::archive(path, &error))?;
+    let found = found.ok_or_else(|| Failure::bad(path, format_args!("not in {}", cache.url())))?;
+    Ok(found.limits(common.limits()))
+}
+
+/// Prints what is at a node of `input`.
+fn show(common: &Common, args: &LsArgs, input: &Path, node: Node<'_>) -> Result {
     let mut out = Vec::new();
     if common.json {
-        node.write_document(&mut out).map_err(|error| Failure::bad(&args.nar, error))?;
+        node.write_document(&mut out).map_err(|error| Failure::bad(input, error))?;
     } else if node.kind() == NodeKind::Directory {
         let mut walk = node.walk();
         let _ = walk.next(); // the directory itself

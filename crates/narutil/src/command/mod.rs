@@ -13,6 +13,7 @@ pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod narinfo;
 pub(crate) mod pack;
+pub(crate) mod pull;
 pub(crate) mod push;
 mod repair;
 pub(crate) mod scan;

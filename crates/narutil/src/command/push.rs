@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::HumanBytes;
@@ -14,7 +14,7 @@ use nixcache::path_info::PathInfo;
 use nixcache::signature::{Policy, SecretKey, Verifier};
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::cache::{Cache, CacheUrl, layout};
-use nixcache_client::push::{Event, Push, Pushed, Subject, Upload};
+use nixcache_client::push::{Event, Push, Pushed, Subject, Upload, Watch};
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ use crate::cli::{Common, PushArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{find_all, full, load, open, visit};
 use crate::output::{print, shown};
-use crate::progress::Progress;
+use crate::progress::Transfer;
 
 pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
     let started = Instant::now();
@@ -62,12 +62,12 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         if args.dry_run {
             return dry_run(common, &cache, &known, &trees);
         }
-        let display = Display::new(common);
-        let push = push.watch(display.watch());
+        let transfer = Transfer::new(common, "publishing");
+        let push = push.watch(watch(&transfer));
         known.extend(trees);
         total += args.add.len();
         let pushed = push.run(&cache, known).await;
-        display.finish();
+        transfer.finish();
         let pushed = pushed.map_err(|error| failure(&args.to, &error))?;
         explain_requests(&cache);
         report(common, &cache, &pushed, total, started)
@@ -378,58 +378,15 @@ pub(super) fn count(paths: usize) -> String {
     format!("{paths} {}", if paths == 1 { "path" } else { "paths" })
 }
 
-/// How far a push is, for people.
-#[derive(Clone)]
-pub(super) struct Display {
-    bar: Arc<Progress>,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    paths: usize,
-    published: usize,
-    /// What is being packed, by size.
-    packing: Vec<(u64, String)>,
-}
-
-impl Display {
-    pub(super) fn new(common: &Common) -> Self {
-        let progress = Progress::new(common, Path::new("publishing"), Some(0));
-        Self { bar: Arc::new(progress), state: Arc::default() }
-    }
-
-    pub(super) fn watch(&self) -> Arc<dyn Fn(Event) + Send + Sync> {
-        let display = self.clone();
-        Arc::new(move |event| display.show(event))
-    }
-
-    fn show(&self, event: Event) {
-        if !self.bar.is_shown() {
-            return;
-        }
-        if let Event::Packed { bytes } = event {
-            return self.bar.advance_bytes(bytes);
-        }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Planned { paths, nar_size } => {
-                state.paths = paths;
-                self.bar.set_total(nar_size);
-            }
-            Event::Started { name, nar_size } => {
-                state.packing.push((nar_size, name));
-                state.packing.sort_unstable_by(|a, b| b.cmp(a));
-            }
-            Event::Uploaded { name, .. } => state.packing.retain(|(_, other)| *other != name),
-            Event::Published { .. } => state.published += 1,
-            _ => {}
-        }
-        let large: Vec<&str> = state.packing.iter().take(2).map(|(_, name)| name.as_str()).collect();
-        self.bar.set_message(format!("{} / {} paths  {}", state.published, state.paths, large.join(", ")));
-    }
-
-    pub(super) fn finish(&self) {
-        self.bar.finish();
-    }
+/// Shows what happens.
+pub(super) fn watch(transfer: &Transfer) -> Watch {
+    let transfer = transfer.clone();
+    Arc::new(move |event| match event {
+        Event::Planned { paths, nar_size } => transfer.plan(paths, nar_size),
+        Event::Started { name, nar_size } => transfer.start(name, nar_size),
+        Event::Packed { bytes } => transfer.advance(bytes),
+        Event::Uploaded { name, .. } => transfer.end(&name),
+        Event::Published { .. } => transfer.done(),
+        _ => {}
+    })
 }

@@ -8,10 +8,11 @@ use nixcache_client::audit::{Done, Mend, Plan, Withdrawal};
 use nixcache_client::cache::{Cache, layout};
 use nixcache_client::push::{Push, missing};
 
-use super::push::{Display, compression, count, failure, keys, report_failed, sources, uploads};
+use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
 use crate::cli::{AuditArgs, Common};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::load;
+use crate::progress::Transfer;
 
 /// Shows the plan, then does it: all on stderr, since findings are the results.
 pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan) -> Result {
@@ -86,15 +87,15 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan, 
     }
     let wanted: Vec<_> = difference.missing().iter().map(|missing| missing.node).collect();
     let uploads = uploads(common, args.root.as_deref(), &sources(&args.sources, &args.cache)?, graph, &wanted)?;
-    let display = Display::new(common);
+    let transfer = Transfer::new(common, "publishing again");
     let push = Push::new()
         .compression(compression(None, cache.url())?)
         .keys(keys(&args.keys, cache.url())?)
         .threads(common.threads())
         .limits(common.limits())
-        .watch(display.watch());
+        .watch(watch(&transfer));
     let pushed = push.run(cache, uploads).await;
-    display.finish();
+    transfer.finish();
     let pushed = pushed.map_err(|error| failure(&args.cache, &error))?;
     let failed = report_failed(cache.store_dir(), &pushed);
     if !common.quiet {

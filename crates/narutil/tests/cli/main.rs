@@ -20,6 +20,7 @@ mod narutil;
 mod nix;
 mod order;
 mod output;
+mod pull;
 mod push;
 mod references;
 mod remote;

@@ -267,7 +267,7 @@ fn debug_information_and_logs_are_where_nix_puts_them() {
                 for entry in fs::read_dir(folder).unwrap() {
                     let path = entry.unwrap().path();
                     if path.is_dir() {
-                        folders.push(path)
+                        folders.push(path);
                     } else {
                         files.insert(path.strip_prefix(cache).unwrap().to_owned(), fs::read(&path).unwrap());
                     }

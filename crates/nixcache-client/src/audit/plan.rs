@@ -8,7 +8,7 @@ use nixcache::narinfo::{NarInfo, NarInfoBuf, NarUrl};
 use nixcache::store_path::{HashPart, StorePath};
 
 use super::{Audit, Audited, Finding, Index, Kind, Remedy, Text};
-use crate::cache::{Cache, Error, Object, layout};
+use crate::cache::{Cache, Error, Meta, Object, layout};
 use crate::nar_file::Fault;
 
 /// What can safely be done about the findings of an audit, in the order in which it is done.
@@ -30,6 +30,10 @@ pub struct Plan {
     pub remove: Vec<String>,
     /// How many leftovers are too new to be removed.
     pub too_new: usize,
+    /// How old leftovers have to be.
+    age: Duration,
+    /// NARs that are bad themselves, and go whatever their age.
+    spoilt: HashSet<Box<str>>,
 }
 
 /// An object that is written anew.
@@ -99,6 +103,11 @@ impl Plan {
         self.withdraw.iter().flatten()
     }
 
+    fn is_young(&self, meta: Option<Meta>) -> bool {
+        let modified = meta.and_then(|meta| meta.modified);
+        modified.is_some_and(|modified| modified.elapsed().unwrap_or_default() < self.age)
+    }
+
     /// Does it, and tells each thing that was done. What others have changed meanwhile is left alone.
     pub async fn run(&self, cache: &Cache, mut done: impl FnMut(Done<'_>)) -> Result<(), Error> {
         for mend in &self.mend {
@@ -119,12 +128,21 @@ impl Plan {
                 done(Done::Withdrawn(withdrawal));
             }
         }
-        let remove = async |object: &String| cache.delete(object).await;
+        let remove = async |object: &String| {
+            // Who publishes what needs an old NAR writes it again.
+            let is_checked = Object::of(object) == Object::Nar && !self.spoilt.contains(object.as_str());
+            if is_checked && self.is_young(cache.meta(object).await?) {
+                return Ok::<_, Error>(false);
+            }
+            cache.delete(object).await.map(|()| true)
+        };
         let mut removed = futures_util::stream::iter(&self.remove)
-            .map(async |object| remove(object).await.map(|()| object))
+            .map(async |object| remove(object).await.map(|done| (object, done)))
             .buffer_unordered(concurrency);
-        while let Some(object) = removed.try_next().await? {
-            done(Done::Removed(object));
+        while let Some((object, is_removed)) = removed.try_next().await? {
+            if is_removed {
+                done(Done::Removed(object));
+            }
         }
         Ok(())
     }
@@ -169,9 +187,8 @@ impl Audit {
     ///
     /// If something is to be withdrawn, the cache is read once more, for what refers to it now.
     pub async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<Plan, Error> {
-        let mut plan = Plan::default();
+        let mut plan = Plan { age, ..Plan::default() };
         let mut broken = HashSet::new();
-        let mut spoilt = HashSet::new();
         let now = SystemTime::now();
         let is_old = |modified: Option<SystemTime>| {
             modified.and_then(|modified| now.duration_since(modified).ok()).is_some_and(|passed| passed >= age)
@@ -187,7 +204,7 @@ impl Audit {
                     if let Kind::CorruptNar { nar, .. } | Kind::WrongNar { nar, .. } | Kind::WrongFileSize { nar, .. } =
                         &finding.kind
                     {
-                        spoilt.insert(nar.clone());
+                        plan.spoilt.insert(nar.as_str().into());
                     }
                 }
                 Remedy::Remove => match &finding.kind {
@@ -220,7 +237,7 @@ impl Audit {
             references.uses.iter().map(|(place, _)| *place).filter(|place| !still.contains(place)).collect();
         for file in freed.into_iter().map(|place| &index.files[place]) {
             // What is bad itself would be taken for good by whoever publishes it again.
-            if spoilt.contains(&*file.name) || is_old(file.meta.modified) {
+            if plan.spoilt.contains(&*file.name) || is_old(file.meta.modified) {
                 plan.remove.push(file.name.to_string());
             } else {
                 plan.too_new += 1;

@@ -249,7 +249,7 @@ fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// Renames what no other process has to what may exist already.
-fn rename_exclusively(from: &Path, to: &Path) -> Result<(), Errno> {
+pub(crate) fn rename_exclusively(from: &Path, to: &Path) -> Result<(), Errno> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     match rustix::fs::renameat_with(CWD, from, CWD, to, rustix::fs::RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}

@@ -62,6 +62,14 @@ pub enum Error {
         /// The path that it is of.
         path: String,
     },
+    /// The `URL` of a narinfo leads to no NAR within the cache.
+    #[error("{object}: URL: {reason}")]
+    NarUrl {
+        /// The narinfo.
+        object: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An object is larger than anything of its kind may be.
     #[error("{object}: larger than {limit} bytes")]
     TooLarge {
@@ -141,6 +149,7 @@ impl Error {
             Self::CacheInfo { .. }
                 | Self::NarInfo { .. }
                 | Self::Misplaced { .. }
+                | Self::NarUrl { .. }
                 | Self::TooLarge { .. }
                 | Self::StoreDir { .. }
         )

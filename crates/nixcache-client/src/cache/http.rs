@@ -87,8 +87,14 @@ impl WebServer {
 
     /// The URL of an object, whose name may carry a query.
     pub(super) fn url(&self, name: &str) -> Result<Url> {
-        let joined = Url::parse(&format!("{}{name}", self.base));
-        joined.map_err(|error| Error::Http { object: name.to_owned(), reason: error.to_string() })
+        let failed = |reason: String| Error::Http { object: name.to_owned(), reason };
+        let joined = Url::parse(&format!("{}{name}", self.base)).map_err(|error| failed(error.to_string()))?;
+        // `%2e%2e` and a backslash are as good as `..` and a slash in a URL.
+        if joined.as_str().starts_with(self.base.as_str()) {
+            Ok(joined)
+        } else {
+            Err(failed("leads out of the cache".to_owned()))
+        }
     }
 
     /// Sends a request until there is an answer, or no hope for one. What is not there is `None`.

@@ -16,6 +16,7 @@ mod directory;
 mod error;
 mod http;
 pub mod layout;
+mod nar;
 mod present;
 mod staged;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use staged::Staging;
 pub use traffic::Requests;
 pub use url::{CacheUrl, UrlError};
 
+pub(crate) use directory::rename_exclusively;
 use error::Result;
 
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
@@ -60,6 +62,9 @@ const MOST: u64 = 256 << 20;
 
 /// Fewer bytes than this are as soon uploaded as asked about.
 const SMALL: u64 = 256 << 10;
+
+/// What was written since then may belong to somebody who publishes just now.
+const NEW: Duration = Duration::from_secs(60 * 60);
 
 /// How a cache is reached.
 #[derive(Clone, Debug)]
@@ -164,7 +169,8 @@ impl Cache {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Opens a cache that is taken to say this of itself, whatever it does say: where that cannot be read, to look at the rest and mend it.
+    /// Opens a cache that is taken to say this of itself, whatever it does say: to save a question, or to look at the rest where that cannot be
+    /// read, and mend it.
     pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: Options) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
         inner.info = info;
@@ -472,16 +478,28 @@ impl Cache {
     }
 
     /// Gives what was staged its name, below `nar/`, if there is nothing of that name and size. Returns whether there was not.
+    ///
+    /// What is there, but not new, is written again: nobody may have referred to it for long, and an audit may be about to remove it.
     pub async fn publish(&self, staging: Staging, name: &str) -> Result<bool> {
         let staged = staging.finish();
         let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
-        // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
-        let asks = size >= SMALL || !matches!(self.0.place, Place::Bucket(_));
-        if asks && self.meta(name).await?.is_some_and(|meta| meta.size == Some(size)) {
-            return Ok(false);
-        }
+        let is_new = |meta: Meta| {
+            let age = meta.modified.map(|modified| modified.elapsed().unwrap_or_default());
+            meta.size == Some(size) && age.is_some_and(|age| age < NEW)
+        };
         match (&self.0.place, staged) {
-            (Place::Bucket(bucket), staged) => bucket.write(name, &staged, bucket::Condition::Absent).await,
+            // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
+            (Place::Bucket(bucket), staged) => {
+                let known = if size < SMALL { None } else { self.meta(name).await? };
+                if known.is_none() && bucket.write(name, &staged, bucket::Condition::Absent).await? {
+                    return Ok(true);
+                }
+                if self.meta(name).await?.is_some_and(is_new) {
+                    return Ok(false);
+                }
+                bucket.write(name, &staged, bucket::Condition::None).await
+            }
+            _ if self.meta(name).await?.is_some_and(is_new) => Ok(false),
             (Place::Web(server), staged) => server.write(name, &staged, http::Condition::None).await.map(|_| true),
             (Place::Directory(_), Staged::File(file)) => {
                 self.on_disk(name, move |directory, name| {
@@ -668,6 +686,12 @@ pub enum ObjectReader {
 }
 
 impl ObjectReader {
+    /// What has been read already. To be called within the runtime.
+    pub(crate) fn of_bytes(chunk: Bytes) -> Self {
+        let stream = futures_util::stream::empty().boxed();
+        Self::Stream { stream, chunk, runtime: tokio::runtime::Handle::current(), failed: None }
+    }
+
     /// Why reading failed, if it was not for a file system.
     pub fn failure(&mut self) -> Option<Error> {
         match self {

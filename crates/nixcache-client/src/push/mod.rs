@@ -560,7 +560,7 @@ fn shuffled(graph: &Graph, nars: &[Node]) -> Vec<Node> {
 }
 
 /// What is published, with our signatures; none if it has them already, or is about other contents.
-fn merged(theirs: &[u8], ours: &NarInfoBuf, store_dir: &StoreDir) -> Option<Vec<u8>> {
+pub(crate) fn merged(theirs: &[u8], ours: &NarInfoBuf, store_dir: &StoreDir) -> Option<Vec<u8>> {
     let theirs = NarInfo::parse(theirs, store_dir).ok()?;
     let ours = ours.as_ref();
     let is_same = |other: &NarInfo<'_>| {

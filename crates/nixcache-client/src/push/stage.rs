@@ -1,7 +1,7 @@
 //! One path: from its tree to what is uploaded, in one pass.
 
 use std::io::{self, Write};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +21,6 @@ use crate::cache::{Staging, layout};
 
 /// From this many bytes on, a NAR is worth several threads for itself.
 const LARGE: u64 = 32 << 20;
-
-/// Bytes of a frame of zstd: the least that costs no more than 1 % in ratio (see `nixcache::compression`).
-const FRAME: NonZeroU32 = NonZeroU32::new(2 << 20).unwrap();
 
 /// What is the same for all paths of a push.
 #[derive(Clone)]
@@ -69,7 +66,7 @@ impl Stager {
         let is_large = expected.is_some_and(|info| info.nar_size >= LARGE);
         let threads = if is_large { self.threads } else { NonZeroUsize::MIN };
         let codec_threads = u32::try_from(threads.get()).unwrap_or(u32::MAX);
-        let options = self.compression.with_threads(codec_threads).with_frame_size(FRAME);
+        let options = self.compression.with_threads(codec_threads).with_frame_size(EncodeOptions::FRAME_SIZE);
         // Stored as it is, a NAR and its file are the same, and hashed once.
         let is_stored = options.compression() == Compression::None;
         let file = Hashed { inner: staging, hasher: (!is_stored).then(Hasher::sha256), size: 0 };

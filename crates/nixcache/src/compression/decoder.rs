@@ -22,10 +22,12 @@ pub struct DecodeOptions {
     /// 128 MiB by default, which is zstd's own limit and enough for every level of every codec. Nix has no limit for
     /// xz, so a stream made with a larger dictionary by hand needs this raised.
     pub max_window: u64,
-    /// How many threads may decompress xz and zstd; 0 and 1 (the default) mean the calling thread. Only an xz stream of several
-    /// blocks gains, as multi-threaded encoders write them, and zstd in several frames that say their sizes, each at most 16 MiB
-    /// ([`EncodeOptions::with_frame_size`](super::EncodeOptions::with_frame_size)). Each thread may take a further `max_window` of
-    /// memory.
+    /// How many threads may decompress zstd or xz; 0 and 1 (the default) mean the calling thread.
+    ///
+    /// Zstd gains if it is in frames that each say how much they hold, at most 16 MiB, as in
+    /// [seekable](super::seekable) files; two frames more than there are threads are in memory, compressed and
+    /// decompressed. Other frames are decompressed by the calling thread. Xz gains if it is in several blocks, as
+    /// multi-threaded encoders write them, and each thread may take a further `max_window` of memory.
     pub threads: u32,
 }
 
@@ -236,7 +238,7 @@ enum Codec {
     #[cfg(feature = "zstd")]
     Zstd(zstd::zstd_safe::DCtx<'static>),
     #[cfg(feature = "zstd")]
-    ZstdFrames(Box<super::frames::FrameDecoder>),
+    ZstdFrames(Box<super::parallel::ParallelDecoder>),
     #[cfg(feature = "bzip2")]
     Bzip2(bzip2::Decompress),
     #[cfg(feature = "gzip")]
@@ -266,7 +268,7 @@ impl Codec {
             ),
             #[cfg(feature = "zstd")]
             Compression::Zstd if options.threads > 1 => {
-                Self::ZstdFrames(Box::new(super::frames::FrameDecoder::new(options)))
+                Self::ZstdFrames(Box::new(super::parallel::ParallelDecoder::new(options).map_err(setup)?))
             }
             #[cfg(feature = "zstd")]
             Compression::Zstd => Self::Zstd(zstd(options).map_err(setup)?),
@@ -396,11 +398,16 @@ fn step_lzma(
 }
 
 #[cfg(feature = "zstd")]
+pub(super) fn zstd_window_log(options: &DecodeOptions) -> u32 {
+    // zstd knows windows from 1 KiB to 2 GiB.
+    options.max_window.max(1).ilog2().clamp(10, 31)
+}
+
+#[cfg(feature = "zstd")]
 pub(super) fn zstd(options: &DecodeOptions) -> Result<zstd::zstd_safe::DCtx<'static>, String> {
     use zstd::zstd_safe::{DCtx, DParameter, get_error_name};
     let mut context = DCtx::try_create().ok_or("out of memory")?;
-    // zstd knows windows from 1 KiB to 2 GiB.
-    let log = options.max_window.max(1).ilog2().clamp(10, 31);
+    let log = zstd_window_log(options);
     context.set_parameter(DParameter::WindowLogMax(log)).map_err(|code| get_error_name(code).to_owned())?;
     Ok(context)
 }

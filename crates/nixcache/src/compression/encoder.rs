@@ -1,10 +1,11 @@
 use std::{
     fmt,
     io::{self, Write},
-    num::NonZeroU32,
     str::FromStr,
 };
 
+#[cfg(feature = "zstd")]
+use super::seekable::FrameEncoder;
 use super::{Compression, Error};
 
 /// How to compress: what with, how hard, and on how many threads.
@@ -24,13 +25,20 @@ pub struct EncodeOptions {
     /// `None` only where there are no levels; else in the compression's range.
     level: Option<u32>,
     threads: u32,
-    frame_size: Option<NonZeroU32>,
+    /// 0 for one frame.
+    frame_size: u32,
 }
 
 impl EncodeOptions {
-    /// `compression` at the level that Nix gives it, on the calling thread.
+    /// A good [frame size](Self::with_frame_size), in bytes; [`seekable`](super::seekable) has the figures.
+    pub const FRAME_SIZE: u32 = 2 << 20;
+
+    /// The largest frame size, in bytes: 1 GiB, as in zstd's own implementation of seekable files.
+    pub const MAX_FRAME_SIZE: u32 = 1 << 30;
+
+    /// `compression` at the level that Nix gives it, on the calling thread, zstd in one frame.
     pub fn new(compression: Compression) -> Self {
-        Self { compression, level: compression.default_level(), threads: 1, frame_size: None }
+        Self { compression, level: compression.default_level(), threads: 1, frame_size: 0 }
     }
 
     /// Sets the level, which must be one of [`Compression::levels`].
@@ -51,13 +59,14 @@ impl EncodeOptions {
         Self { threads, ..self }
     }
 
-    /// Makes zstd begin anew after so many bytes, and end with a [seek table](super::SeekTable), so that parts can be read without what comes
-    /// before them, and several at the same time. Other codecs have no use for it.
+    /// Sets how many bytes a frame of zstd holds, so that a part of the content can be read without all before it (see
+    /// [`seekable`](super::seekable)); other codecs have no use for it. 0, the default, means one frame for everything, and
+    /// more than [`MAX_FRAME_SIZE`](Self::MAX_FRAME_SIZE) means that.
     ///
-    /// At most 64 MiB. The result does not depend on the number of threads. What is no longer than one frame becomes one, without a table.
+    /// The encoder keeps the content of a frame in memory. Threads do not change the bytes that come out, each taking a frame.
     #[must_use]
-    pub fn with_frame_size(self, bytes: NonZeroU32) -> Self {
-        Self { frame_size: Some(bytes), ..self }
+    pub fn with_frame_size(self, bytes: u32) -> Self {
+        Self { frame_size: bytes.min(Self::MAX_FRAME_SIZE), ..self }
     }
 
     /// The compression.
@@ -139,6 +148,10 @@ impl<W: Write> Write for Encoder<W> {
         }
         self.drain()?;
         let len = buf.len().min(CHUNK);
+        #[cfg(feature = "zstd")]
+        if let Codec::Frames(frames) = &mut self.codec {
+            return frames.write(&buf[..len]);
+        }
         self.codec.writer().write_all(&buf[..len])?;
         Ok(len)
     }
@@ -165,7 +178,7 @@ enum Codec {
     #[cfg(feature = "zstd")]
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     #[cfg(feature = "zstd")]
-    ZstdFrames(super::frames::FrameEncoder),
+    Frames(Box<FrameEncoder>),
     #[cfg(feature = "bzip2")]
     Bzip2(bzip2::write::BzEncoder<Vec<u8>>),
     #[cfg(feature = "gzip")]
@@ -192,13 +205,11 @@ impl Codec {
                 Self::Lzma(liblzma::write::XzEncoder::new_stream(Vec::new(), stream))
             }
             #[cfg(feature = "zstd")]
-            Compression::Zstd => match options.frame_size {
-                None => Self::Zstd(zstd(level, options.threads).map_err(|error| setup(error.to_string()))?),
-                Some(frame_size) => {
-                    let frames = super::frames::FrameEncoder::new(level, frame_size, options.threads);
-                    Self::ZstdFrames(frames.map_err(|error| setup(error.to_string()))?)
-                }
-            },
+            Compression::Zstd if options.frame_size > 0 => {
+                Self::Frames(Box::new(FrameEncoder::new(level, options.frame_size, options.threads)))
+            }
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => Self::Zstd(zstd(level, options.threads).map_err(|error| setup(error.to_string()))?),
             #[cfg(feature = "bzip2")]
             Compression::Bzip2 => Self::Bzip2(bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::new(level))),
             #[cfg(feature = "gzip")]
@@ -228,7 +239,7 @@ impl Codec {
             #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder,
             #[cfg(feature = "zstd")]
-            Self::ZstdFrames(encoder) => encoder,
+            Self::Frames(encoder) => encoder,
             #[cfg(feature = "bzip2")]
             Self::Bzip2(encoder) => encoder,
             #[cfg(feature = "gzip")]
@@ -248,7 +259,7 @@ impl Codec {
             #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder.get_mut(),
             #[cfg(feature = "zstd")]
-            Self::ZstdFrames(encoder) => encoder.ready(),
+            Self::Frames(encoder) => encoder.ready(),
             #[cfg(feature = "bzip2")]
             Self::Bzip2(encoder) => encoder.get_mut(),
             #[cfg(feature = "gzip")]
@@ -268,7 +279,7 @@ impl Codec {
             #[cfg(feature = "zstd")]
             Self::Zstd(encoder) => encoder.finish(),
             #[cfg(feature = "zstd")]
-            Self::ZstdFrames(encoder) => encoder.finish(),
+            Self::Frames(encoder) => encoder.finish(),
             #[cfg(feature = "bzip2")]
             Self::Bzip2(encoder) => encoder.finish(),
             #[cfg(feature = "gzip")]

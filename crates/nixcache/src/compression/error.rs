@@ -80,6 +80,20 @@ pub enum Error {
         /// What the codec said.
         reason: String,
     },
+    /// A seek table is broken, or its file or a frame is not as it says.
+    #[error("bad seek table, at byte {at}: {reason}")]
+    SeekTable {
+        /// Where in the file the fault is, in bytes from its beginning.
+        at: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The content has more frames than a seek table can list, which are 2²⁷.
+    #[error("more than 2^27 frames of {frame_size} bytes; choose larger frames")]
+    TooManyFrames {
+        /// The size that was chosen, in bytes.
+        frame_size: u64,
+    },
     /// The input could not be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -124,8 +138,10 @@ impl From<Error> for io::Error {
             Error::TooLarge { .. } => io::ErrorKind::FileTooLarge,
             Error::WindowTooLarge { .. } => io::ErrorKind::OutOfMemory,
             Error::NotCompiledIn { .. } | Error::ReadOnly { .. } => io::ErrorKind::Unsupported,
-            Error::UnknownName { .. } | Error::Level { .. } => io::ErrorKind::InvalidInput,
-            Error::Corrupt { .. } => io::ErrorKind::InvalidData,
+            Error::UnknownName { .. } | Error::Level { .. } | Error::TooManyFrames { .. } => {
+                io::ErrorKind::InvalidInput
+            }
+            Error::Corrupt { .. } | Error::SeekTable { .. } => io::ErrorKind::InvalidData,
             Error::FailedBefore | Error::Setup { .. } => io::ErrorKind::Other,
         };
         Self::new(kind, error)

@@ -21,6 +21,8 @@
 //! Hostile input can claim neither memory ([`DecodeOptions::max_window`]) nor, if the caller knows the size to
 //! expect, disk ([`DecodeOptions::max_size`]).
 //!
+//! Of a zstd file written in [frames](EncodeOptions::with_frame_size) a part can be read: see [`seekable`].
+//!
 //! ```
 //! # #[cfg(feature = "zstd")] {
 //! use std::io::{Read, Write};
@@ -59,15 +61,16 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-#[cfg(feature = "zstd")]
-mod ahead;
 mod decoder;
 mod encoder;
 mod error;
 #[cfg(feature = "zstd")]
-mod frames;
+mod in_order;
 #[cfg(feature = "lz4")]
 mod lz4;
+#[cfg(feature = "zstd")]
+mod parallel;
+pub mod seekable;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
@@ -75,8 +78,6 @@ mod tests;
 pub use decoder::{DecodeOptions, Decoder};
 pub use encoder::{EncodeOptions, Encoder};
 pub use error::Error;
-#[cfg(feature = "zstd")]
-pub use frames::{Found, SeekTable};
 
 /// A compression of NARs, by the name that a narinfo gives it.
 ///

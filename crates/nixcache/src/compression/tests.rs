@@ -39,7 +39,7 @@ fn decompress(input: impl BufRead, compression: Compression) -> io::Result<Vec<u
 }
 
 /// Neither all alike nor all different.
-fn sample(len: usize) -> Vec<u8> {
+pub(super) fn sample(len: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -473,7 +473,7 @@ fn xz_streams_may_be_padded_and_their_blocks_decoded_in_parallel() {
 }
 
 /// Runs a tool over some bytes; `None`, said aloud, if it is not installed.
-fn run(command: &str, input: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn run(command: &str, input: &[u8]) -> Option<Vec<u8>> {
     let mut words = command.split(' ');
     let mut tool = Command::new(words.next().unwrap());
     let spawned = tool.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();

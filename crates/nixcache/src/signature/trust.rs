@@ -99,6 +99,11 @@ impl Policy {
     pub fn keys(&self) -> &TrustedKeys {
         &self.keys
     }
+
+    /// How many different ones must have signed.
+    pub const fn required(&self) -> usize {
+        self.required
+    }
 }
 
 /// What became of one signature of a narinfo.

@@ -1,0 +1,220 @@
+//! `narutil pull`
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use indicatif::HumanBytes;
+use nixcache::path_info::registration::Writer;
+use nixcache::path_info::{Lost, PathInfo};
+use nixcache::signature::Policy;
+use nixcache::store_path::{StoreDir, StorePath};
+use nixcache_client::cache::Cache;
+use nixcache_client::pull::{Error, Event, Found, Located, Pull, Pulled, Target, Trust, Wanted, Watch};
+use serde_json::{Value, json};
+
+use super::push::count;
+use super::verify::trusted_keys;
+use crate::cache::{explain_requests, run as block_on};
+use crate::cli::{Common, PullArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::graph::path_named;
+use crate::output::{Output, print};
+use crate::progress::Transfer;
+
+pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
+    let started = Instant::now();
+    let store_dir = common.store_dir()?;
+    let trust = if args.no_check_sigs {
+        eprintln!("narutil: signatures are not checked: whoever can write to the caches decides what is fetched");
+        Trust::Anything
+    } else {
+        Trust::Signed(Policy::new(trusted_keys(&args.trusted)?))
+    };
+    let roots = args.paths.iter().map(|argument| wanted(&store_dir, argument)).collect::<Result<Vec<_>>>()?;
+    // Before anything is fetched: it may be somewhere that cannot be written to.
+    let registration = args.registration.as_deref().filter(|_| !args.dry_run).map(Output::create).transpose()?;
+    block_on(common, async {
+        let transfer = Transfer::new(common, "fetching");
+        let pull = Pull::new(store_dir.clone(), caches(args).await?, trust)
+            .threads(common.threads())
+            .limits(common.limits())
+            .closure(!args.no_closure)
+            .check(args.check)
+            .listings(!args.no_listing)
+            .watch(watch(&transfer));
+        let target = target(common, args).await?;
+        let found = pull.find(roots).await.map_err(|error| failure(&error))?;
+        let done = if args.dry_run {
+            let missing = pull.missing(&found, &target).await.map_err(|error| failure(&error))?;
+            dry_run(common, &store_dir, &missing)
+        } else {
+            let pulled = pull.run(&found, &target).await;
+            transfer.finish();
+            let pulled = pulled.map_err(|error| failure(&error))?;
+            let status = report(common, &store_dir, &pull, &found, &pulled, started)?;
+            if let Some(output) = registration.filter(|_| status == Status::Ok) {
+                register(&store_dir, &found, output)?;
+            }
+            Ok(status)
+        };
+        pull.caches().iter().for_each(explain_requests);
+        done
+    })
+}
+
+/// The path that an argument asks for.
+fn wanted(store_dir: &StoreDir, argument: &OsStr) -> Result<Wanted> {
+    let (part, name) = path_named(store_dir, argument)?;
+    match name {
+        Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
+        None => Ok(part.into()),
+    }
+}
+
+/// The caches, without those that cannot be reached, unless that is all.
+async fn caches(args: &PullArgs) -> Result<Vec<Cache>> {
+    let mut caches = Vec::with_capacity(args.from.len());
+    let mut unreachable = None;
+    for argument in &args.from {
+        match args.reach.open(argument).await {
+            Ok(cache) => caches.push(cache),
+            Err(failure) if failure.status == Status::Failed && args.from.len() > 1 => {
+                unreachable = Some(failure);
+                if let Some(Failure { message: Some(message), .. }) = &unreachable {
+                    eprintln!("narutil: {message}; trying without");
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    match unreachable.filter(|_| caches.is_empty()) {
+        Some(failure) => Err(failure),
+        None => Ok(caches),
+    }
+}
+
+async fn target(common: &Common, args: &PullArgs) -> Result<Target> {
+    Ok(match (&args.into, &args.nar, &args.to) {
+        (Some(root), _, _) => Target::Store(root.clone()),
+        (_, Some(directory), _) => Target::Archives(directory.clone()),
+        (_, _, Some(cache)) if args.dry_run => Target::Cache(args.reach.open_or_empty(common, cache).await?),
+        (_, _, Some(cache)) => Target::Cache(args.reach.create(common, cache).await?),
+        // One of them is there.
+        _ => return Err(Failure::usage("--into, --to or --nar says where to")),
+    })
+}
+
+fn failure(error: &Error) -> Failure {
+    if let Error::Cache(error) = error {
+        return Failure::cache(error);
+    }
+    let status = if error.is_about_content() { Status::Bad } else { Status::Failed };
+    Failure { status, message: Some(error.to_string().replace('\n', "\nnarutil: ")) }
+}
+
+/// Shows what happens.
+fn watch(transfer: &Transfer) -> Watch {
+    let transfer = transfer.clone();
+    Arc::new(move |event| match event {
+        Event::Planned { paths, nar_size } => transfer.plan(paths, nar_size),
+        Event::Started { name, nar_size } => transfer.start(name, nar_size),
+        Event::Received { bytes } => transfer.advance(bytes),
+        Event::Fetched { name } => transfer.end(&name),
+        Event::Published { .. } => transfer.done(),
+        _ => {}
+    })
+}
+
+fn dry_run(common: &Common, store_dir: &StoreDir, missing: &[&Located]) -> Result {
+    let full = |located: &&Located| store_dir.display(located.info.as_ref().store_path()).to_string();
+    let lines: Vec<String> = missing.iter().map(full).collect();
+    let nar_size: u64 = missing.iter().map(|located| located.info.as_ref().nar_size()).sum();
+    if common.json {
+        print(json!({ "missing": lines, "narSize": nar_size }).to_string().as_bytes())?;
+    } else if !lines.is_empty() {
+        print(lines.join("\n").as_bytes())?;
+    }
+    if !common.quiet {
+        eprintln!("would fetch {} ({} as NARs)", count(lines.len()), HumanBytes(nar_size));
+    }
+    Ok(Status::Ok)
+}
+
+/// Writes what `nix-store --load-db` reads.
+fn register(store_dir: &StoreDir, found: &Found, mut output: Output) -> Result<()> {
+    let mut writer = Writer::new(&mut output, store_dir);
+    let mut lost = Lost::default();
+    for located in found.paths() {
+        let info = PathInfo::from(&located.info.as_ref());
+        lost += writer.write(&info).map_err(|error| Failure::failed(Path::new("registration"), error))?;
+    }
+    tracing::info!("in the registration there was no place for {lost}");
+    output.commit()
+}
+
+fn report(
+    common: &Common,
+    store_dir: &StoreDir,
+    pull: &Pull,
+    found: &Found,
+    pulled: &Pulled,
+    started: Instant,
+) -> Result {
+    let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
+    let mut status = Status::Ok;
+    for (path, error) in &pulled.failed {
+        eprintln!("narutil: {}: {error}", full(path));
+        status = status.max(if error.is_about_content() { Status::Bad } else { Status::Failed });
+    }
+    for path in &pulled.held_back {
+        eprintln!("narutil: {}: not put there, since something that it refers to could not be fetched", full(path));
+    }
+    if common.json {
+        print(to_json(store_dir, pull, found, pulled, started).to_string().as_bytes())?;
+    }
+    if !common.quiet {
+        let fetched = pulled.fetched.len();
+        let nar_size: u64 = pulled.fetched.iter().map(|path| path.nar_size).sum();
+        let file_size: u64 = pulled.fetched.iter().map(|path| path.file_size).sum();
+        let amount = if fetched == 0 {
+            String::new()
+        } else {
+            format!(" ({}, as files {})", HumanBytes(nar_size), HumanBytes(file_size))
+        };
+        let there = pulled.present.len();
+        let failed = match pulled.failed.len() + pulled.held_back.len() {
+            0 => String::new(),
+            failed => format!(", {failed} could not be"),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        eprintln!("fetched {}{amount}, {there} were there{failed}, in {seconds:.1} s", count(fetched));
+    }
+    Ok(status)
+}
+
+fn to_json(store_dir: &StoreDir, pull: &Pull, found: &Found, pulled: &Pulled, started: Instant) -> Value {
+    let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
+    let fetched: HashSet<&str> = pulled.fetched.iter().map(|fetched| fetched.path.as_str()).collect();
+    let paths = found.paths().map(|located| {
+        let info = located.info.as_ref();
+        json!({
+            "path": store_dir.display(info.store_path()).to_string(),
+            "cache": pull.caches()[located.cache].url().to_string(),
+            "narSize": info.nar_size(),
+            "fetched": fetched.contains(info.store_path().as_str()),
+        })
+    });
+    let failed = pulled.failed.iter().map(|(path, error)| json!({ "path": full(path), "error": error.to_string() }));
+    json!({
+        "paths": paths.collect::<Value>(),
+        "fetched": fetched.len(),
+        "narSize": pulled.fetched.iter().map(|path| path.nar_size).sum::<u64>(),
+        "present": pulled.present.len(),
+        "failed": failed.collect::<Value>(),
+        "heldBack": pulled.held_back.iter().map(full).collect::<Value>(),
+        "seconds": started.elapsed().as_secs_f64(),
+    })
+}

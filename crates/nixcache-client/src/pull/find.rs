@@ -1,0 +1,266 @@
+//! The closure, as the caches tell it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::StreamExt;
+use nixcache::closure::{Graph, GraphBuilder, Node};
+use nixcache::narinfo::{NarInfo, NarInfoBuf, hash_part_of_file_name};
+use nixcache::signature::Verdict;
+use nixcache::store_path::{HashPart, Method, StorePath};
+
+use super::{Error, Missing, Pull, Refusal, Trust};
+use crate::cache::{self, Cache, blocking, layout};
+
+/// A path that is asked for, by its hash part or as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    hash_part: HashPart,
+    path: Option<StorePath>,
+}
+
+impl From<HashPart> for Wanted {
+    fn from(hash_part: HashPart) -> Self {
+        Self { hash_part, path: None }
+    }
+}
+
+impl From<StorePath> for Wanted {
+    fn from(path: StorePath) -> Self {
+        Self { hash_part: path.hash_part(), path: Some(path) }
+    }
+}
+
+/// A path, and the cache that it is to be fetched from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Located {
+    /// What that cache says of it. Its signatures satisfy the policy.
+    pub info: NarInfoBuf,
+    /// The place of the cache among [`Pull::caches`].
+    pub cache: usize,
+    /// The object that is its NAR.
+    pub nar: String,
+}
+
+/// The paths of a closure, and where they are.
+#[derive(Debug)]
+pub struct Found {
+    pub(super) graph: Graph,
+    /// For each node of the graph; none for those that are only referred to.
+    located: Vec<Option<Located>>,
+    /// Those that were asked for.
+    roots: Vec<Node>,
+}
+
+impl Found {
+    /// All paths, references first.
+    pub fn paths(&self) -> impl Iterator<Item = &Located> {
+        let closure = self.graph.closure(self.roots.iter().copied());
+        let nodes = closure.nodes().to_vec();
+        nodes.into_iter().filter_map(|node| self.located(node))
+    }
+
+    /// What refers to what.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The paths that were asked for.
+    pub fn roots(&self) -> &[Node] {
+        &self.roots
+    }
+
+    pub(super) fn located(&self, node: Node) -> Option<&Located> {
+        self.located[node.index()].as_ref()
+    }
+}
+
+/// A path that is looked for, and what was found out so far.
+struct Question {
+    wanted: Wanted,
+    referrer: Option<StorePath>,
+    refused: Vec<(String, Refusal)>,
+}
+
+impl Pull {
+    /// Finds the closure of these paths: each in the first cache that has it under a narinfo that can be accepted.
+    ///
+    /// Narinfos are read level by level, those of one level at the same time. A cache that cannot be reached is not asked again; whether that
+    /// matters depends on what others have.
+    pub async fn find(&self, roots: Vec<Wanted>) -> Result<Found, Error> {
+        for cache in self.caches.iter() {
+            if *cache.store_dir() != self.store_dir {
+                let (theirs, ours) = (cache.store_dir().clone(), self.store_dir.clone());
+                return Err(cache::Error::StoreDir { cache: cache.url().to_string(), theirs, ours }.into());
+            }
+        }
+        let root_parts: HashSet<HashPart> = roots.iter().map(|root| root.hash_part).collect();
+        let mut seen = HashSet::with_capacity(roots.len());
+        let question = |wanted, referrer| Question { wanted, referrer, refused: Vec::new() };
+        let mut level: Vec<Question> = Vec::new();
+        for root in roots {
+            if seen.insert(root.hash_part) {
+                level.push(question(root, None));
+            }
+        }
+        let mut builder = GraphBuilder::new();
+        let mut all: HashMap<HashPart, Located> = HashMap::new();
+        let mut unreachable: Vec<Option<Arc<cache::Error>>> = vec![None; self.caches.len()];
+        let mut missing = Vec::new();
+        while !level.is_empty() {
+            let (located, rest) = self.look(std::mem::take(&mut level), &mut unreachable).await;
+            missing.extend(rest.into_iter().map(|question| self.missing_path(question)));
+            for found in located {
+                let info = found.info.as_ref();
+                builder.insert_narinfo(&info)?;
+                for reference in info.references().iter().filter(|_| self.closure) {
+                    if seen.insert(reference.hash_part()) {
+                        level.push(question(reference.to_owned().into(), Some(info.store_path().to_owned())));
+                    }
+                }
+                all.insert(info.store_path().hash_part(), found);
+            }
+        }
+        if !missing.is_empty() {
+            return Err(Error::Missing(missing));
+        }
+        let graph = builder.finish();
+        let located = graph.nodes().map(|node| all.remove(&graph.hash_part(node))).collect();
+        let roots = root_parts.iter().filter_map(|part| graph.find(*part)).collect();
+        Ok(Found { graph, located, roots })
+    }
+
+    /// Asks the caches in turn, each about what those before it cannot give. Returns also what none can.
+    async fn look(
+        &self,
+        mut questions: Vec<Question>,
+        unreachable: &mut [Option<Arc<cache::Error>>],
+    ) -> (Vec<Located>, Vec<Question>) {
+        let mut located = Vec::with_capacity(questions.len());
+        for (index, (cache, unreachable)) in self.caches.iter().zip(unreachable).enumerate() {
+            if questions.is_empty() {
+                break;
+            }
+            let mut answers = HashMap::new();
+            if unreachable.is_none() {
+                *unreachable = read(cache, &questions, &mut answers).await;
+            }
+            let mut answered = Vec::new();
+            for mut question in std::mem::take(&mut questions) {
+                let refusal = match answers.remove(&question.wanted.hash_part) {
+                    Some(Ok(Some(text))) => {
+                        answered.push((question, text));
+                        continue;
+                    }
+                    Some(Ok(None)) => None,
+                    Some(Err(error)) => Some(Arc::new(error)),
+                    None => unreachable.clone(),
+                };
+                let refusal = refusal.map(|error| (cache.url().to_string(), Refusal::Cache(error)));
+                question.refused.extend(refusal);
+                questions.push(question);
+            }
+            let (pull, cache) = (self.clone(), cache.clone());
+            for (question, found) in blocking(move || pull.judge(index, &cache, answered)).await {
+                match found {
+                    Some(found) => located.push(found),
+                    None => questions.push(question),
+                }
+            }
+        }
+        (located, questions)
+    }
+
+    /// Which narinfos will do, and where their NARs are; questions are told why others will not.
+    fn judge(&self, index: usize, cache: &Cache, answered: Vec<(Question, Bytes)>) -> Vec<(Question, Option<Located>)> {
+        let mut judged = Vec::with_capacity(answered.len());
+        let mut parsed = Vec::with_capacity(answered.len());
+        let place = cache.url().to_string();
+        for (mut question, text) in answered {
+            match self.parse(cache, &question.wanted, &text) {
+                Ok((info, nar)) => parsed.push((question, Located { info, cache: index, nar })),
+                Err(refusal) => {
+                    question.refused.push((place.clone(), refusal));
+                    judged.push((question, None));
+                }
+            }
+        }
+        let Trust::Signed(policy) = &self.trust else {
+            judged.extend(parsed.into_iter().map(|(question, found)| (question, Some(found))));
+            return judged;
+        };
+        let infos: Vec<NarInfo<'_>> = parsed.iter().map(|(_, found)| found.info.as_ref()).collect();
+        let refusals: Vec<Option<Refusal>> = {
+            let verdicts = policy.verify_many(&infos, self.threads);
+            infos.iter().zip(&verdicts).map(|(info, verdict)| refusal(info, verdict, policy.required())).collect()
+        };
+        for ((mut question, found), refusal) in parsed.into_iter().zip(refusals) {
+            let found = refusal.is_none().then_some(found);
+            question.refused.extend(refusal.map(|refusal| (place.clone(), refusal)));
+            judged.push((question, found));
+        }
+        judged
+    }
+
+    /// Reads a narinfo, and looks where its NAR is.
+    fn parse(&self, cache: &Cache, wanted: &Wanted, text: &[u8]) -> Result<(NarInfoBuf, String), Refusal> {
+        let refused = |error| Refusal::Cache(Arc::new(error));
+        let info = cache.parse_narinfo(wanted.hash_part, text).map_err(refused)?;
+        let borrowed = info.as_ref();
+        if let Some(path) = wanted.path.as_ref().filter(|path| path.as_ref() != borrowed.store_path()) {
+            let found = self.store_dir.display(borrowed.store_path()).to_string();
+            tracing::debug!("{path}: {found} is there");
+            return Err(Refusal::OtherName { found });
+        }
+        borrowed.compression().map_err(Refusal::Compression)?;
+        let nar = cache.nar(&borrowed).map_err(refused)?;
+        Ok((info, nar))
+    }
+
+    fn missing_path(&self, question: Question) -> Missing {
+        let full = |path: &StorePath| self.store_dir.display(path.as_ref()).to_string();
+        let Question { wanted, referrer, refused } = question;
+        let path = wanted.path.as_ref().map_or_else(|| wanted.hash_part.to_string(), full);
+        Missing { path, referrer: referrer.as_ref().map(full), refused }
+    }
+}
+
+/// What came of asking for a narinfo.
+type Answer = Result<Option<Bytes>, cache::Error>;
+
+/// Asks for the narinfos. If the cache fails, for a reason that lies not in one of them, that is returned, and the rest has no answer.
+async fn read(
+    cache: &Cache,
+    questions: &[Question],
+    answers: &mut HashMap<HashPart, Answer>,
+) -> Option<Arc<cache::Error>> {
+    let names = questions.iter().map(|question| layout::narinfo(question.wanted.hash_part)).collect();
+    let mut read = cache.read_many(names);
+    while let Some((name, answer)) = read.next().await {
+        let Some(part) = hash_part_of_file_name(&name) else { continue };
+        match answer {
+            Err(error) if !error.is_about_content() => {
+                tracing::warn!("{error}");
+                return Some(Arc::new(error));
+            }
+            answer => drop(answers.insert(part, answer)),
+        }
+    }
+    None
+}
+
+/// Why a narinfo does not satisfy the policy, if it does not.
+fn refusal(info: &NarInfo<'_>, verdict: &Verdict<'_>, required: usize) -> Option<Refusal> {
+    if !verdict.is_valid() {
+        let names = verdict.signatures().iter().take(NAMES).map(|(name, _)| name.escape_debug().take(NAME).collect());
+        return Some(Refusal::Signature { signed_by: names.collect() });
+    }
+    let address = info.content_address().filter(|address| address.method() == Method::Git)?;
+    (verdict.keys().count() < required).then_some(Refusal::Address { address })
+}
+
+/// Signatures that a message names, and characters of the names of their keys: a narinfo may have thousands.
+const NAMES: usize = 8;
+const NAME: usize = 72;

@@ -1,0 +1,466 @@
+//! Fetching closures from caches: into a directory store, another cache, or NAR files.
+//!
+//! [`Pull::find`] walks the closure over narinfos. Each path comes from the first cache that has it under a narinfo that can be accepted: one
+//! that is about this path, whose signatures satisfy the policy (or whose content address makes the path), and whose NAR is in the
+//! cache. [`Pull::run`] fetches what the target lacks, the largest NARs first, several at the same time. On its way each is
+//! compared with all that its narinfo says: size and hash of the file, size and hash of the NAR, and the content address. No more is
+//! decompressed than the NAR may have.
+//!
+//! **A path gets its name in the target only when it is whole, has turned out to be the right one, and all that it refers to has its name.** So
+//! in a target that is written to in no other way, whatever has its name is whole, wherever a pull was killed, and is not fetched again.
+//! (A loss of power may undo that for trees, which are not flushed to the disk: [`Pull::check`] hashes them again.)
+//!
+//! ```
+//! use nixcache::signature::{Policy, PublicKey, TrustedKeys};
+//! use nixcache::store_path::{StoreDir, StorePath};
+//! use nixcache_client::cache::Cache;
+//! use nixcache_client::pull::{Error, Pull, Target, Trust};
+//!
+//! # #[allow(dead_code)]
+//! async fn fetch(cache: Cache, key: PublicKey, path: StorePath) -> Result<(), Error> {
+//!     let policy = Policy::new(TrustedKeys::from_iter([key]));
+//!     let pull = Pull::new(StoreDir::default(), vec![cache], Trust::Signed(policy));
+//!     let found = pull.find(vec![path.into()]).await?;
+//!     let pulled = pull.run(&found, &Target::Store("root".into())).await?;
+//!     println!("{} paths fetched, {} were there", pulled.fetched.len(), pulled.present.len());
+//!     Ok(())
+//! }
+//! ```
+
+mod error;
+mod find;
+mod proof;
+mod receive;
+mod target;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+mod workspace;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use nixcache::closure::{Difference, DifferenceBuilder, Node, Plan};
+use nixcache::nar::Limits;
+use nixcache::signature::Policy;
+use nixcache::store_path::{StoreDir, StorePath};
+use tokio::sync::Semaphore;
+
+use self::receive::{Failure, Received, Receiver};
+use self::target::{Placed, Site};
+use crate::cache::{Cache, ObjectReader, blocking};
+
+pub use error::{Error, Fault, Missing, PathError, Refusal};
+pub use find::{Found, Located, Wanted};
+pub use target::Target;
+
+/// Attempts that a NAR is worth, beside what the cache itself repeats.
+const ATTEMPTS: u32 = 3;
+
+/// A file up to this many bytes is fetched whole before anything is done with it, so that many are under way at the same time.
+const SMALL: u64 = 256 << 10;
+
+/// How many of them.
+const SMALL_AT_ONCE: usize = 64;
+
+/// Larger ones from servers that are under way beside those that the processors are busy with.
+const WAITING: u32 = 6;
+
+/// More threads than this are not worth it.
+const MOST_THREADS: u32 = 256;
+
+/// Which narinfos are believed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Trust {
+    /// Those that satisfy a policy.
+    Signed(Policy),
+    /// All. What is fetched is what the cache says that it is, but anybody may have put it there.
+    Anything,
+}
+
+/// What happens during a pull, for whoever shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// So many paths are to be fetched, of so many bytes as NARs.
+    Planned {
+        /// The number of paths.
+        paths: usize,
+        /// Bytes of their NARs.
+        nar_size: u64,
+    },
+    /// A path is being fetched.
+    Started {
+        /// Its name: without the hash part.
+        name: String,
+        /// Bytes of its NAR.
+        nar_size: u64,
+    },
+    /// So many more bytes of NARs have come, decompressed.
+    Received {
+        /// The number of bytes.
+        bytes: u64,
+    },
+    /// A NAR is complete and right.
+    Fetched {
+        /// The name of the path.
+        name: String,
+    },
+    /// A path has its name in the target.
+    Published {
+        /// The path.
+        path: StorePath,
+    },
+}
+
+/// Who is told what happens. Is called from several threads.
+pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// How to fetch.
+#[derive(Clone)]
+pub struct Pull {
+    store_dir: StoreDir,
+    caches: Arc<[Cache]>,
+    trust: Trust,
+    threads: NonZeroUsize,
+    limits: Limits,
+    closure: bool,
+    check: bool,
+    listings: bool,
+    watch: Watch,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Pulled {
+    /// What was fetched, in the order in which it got its name.
+    pub fetched: Vec<Fetched>,
+    /// What the target had.
+    pub present: Vec<StorePath>,
+    /// What could not be fetched, and why. Not what refers to it.
+    pub failed: Vec<(StorePath, PathError)>,
+    /// What was not given its name because something that it refers to could not be fetched.
+    pub held_back: Vec<StorePath>,
+}
+
+/// A path that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fetched {
+    /// The path.
+    pub path: StorePath,
+    /// The place of the cache that it came from among [`Pull::caches`].
+    pub cache: usize,
+    /// Bytes of its NAR.
+    pub nar_size: u64,
+    /// Bytes of the file in the cache.
+    pub file_size: u64,
+}
+
+impl Pull {
+    /// Fetches paths of this store from these caches: those of the lowest priority number first, and among equals in the order given.
+    pub fn new(store_dir: StoreDir, mut caches: Vec<Cache>, trust: Trust) -> Self {
+        caches.sort_by_key(|cache| cache.info().priority.unwrap_or(0));
+        Self {
+            store_dir,
+            caches: caches.into(),
+            trust,
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            limits: Limits::default(),
+            closure: true,
+            check: false,
+            listings: true,
+            watch: Arc::new(|_| {}),
+        }
+    }
+
+    /// Unpacks so many paths at the same time.
+    #[must_use]
+    pub fn threads(self, threads: NonZeroUsize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// Allows archives beyond Nix's limits.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Whether to fetch what the paths refer to, too; unless told otherwise, yes. If not, a cache that is written to has to have it.
+    #[must_use]
+    pub fn closure(self, closure: bool) -> Self {
+        Self { closure, ..self }
+    }
+
+    /// Whether to hash again what is in the target already, if that is a directory.
+    #[must_use]
+    pub fn check(self, check: bool) -> Self {
+        Self { check, ..self }
+    }
+
+    /// Whether a cache that is written to gets listings (`.ls`); unless told otherwise, yes.
+    #[must_use]
+    pub fn listings(self, listings: bool) -> Self {
+        Self { listings, ..self }
+    }
+
+    /// Tells `watch` what happens.
+    #[must_use]
+    pub fn watch(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// The caches, in the order in which they are asked.
+    pub fn caches(&self) -> &[Cache] {
+        &self.caches
+    }
+
+    /// What of the closure the target lacks, references first.
+    pub async fn missing<'a>(&self, found: &'a Found, target: &Target) -> Result<Vec<&'a Located>, Error> {
+        let difference = self.difference(found, target).await?.0;
+        Ok(difference.missing().iter().filter_map(|missing| found.located(missing.node)).collect())
+    }
+
+    /// Fetches what the target lacks.
+    ///
+    /// What goes wrong with a path is in [`Pulled::failed`], and others go on; an error means that the target cannot be written to.
+    pub async fn run(&self, found: &Found, target: &Target) -> Result<Pulled, Error> {
+        let (difference, damaged) = self.difference(found, target).await?;
+        let mut pulled = Pulled::default();
+        let missing: HashSet<Node> = difference.missing().iter().map(|missing| missing.node).collect();
+        let present = found.graph.nodes().filter(|node| !missing.contains(node) && found.located(*node).is_some());
+        pulled.present = present.map(|node| found.graph.path(node)).collect();
+        let damaged_nodes: HashSet<Node> = damaged.iter().map(|(node, _)| *node).collect();
+        pulled.failed = damaged.into_iter().map(|(node, error)| (found.graph.path(node), error)).collect();
+        if missing.is_empty() {
+            return Ok(pulled);
+        }
+        let total = difference.missing_total();
+        (self.watch)(Event::Planned { paths: total.paths, nar_size: total.nar_size });
+        let plan = Plan::new(&found.graph, &difference)?;
+        let site = Site::open(target, &self.store_dir, self.listings).await?;
+        let run = Run::new(self, found, site);
+        let done = run.run(plan, &damaged_nodes, &mut pulled).await;
+        if done.is_err() {
+            run.stop().await;
+        }
+        done.map(|()| pulled)
+    }
+
+    /// What the target lacks, and what in it is not what it has to be, which counts as lacking.
+    async fn difference(&self, found: &Found, target: &Target) -> Result<(Difference, Vec<(Node, PathError)>), Error> {
+        let graph = &found.graph;
+        // What is only referred to was not asked for; a cache has to have it.
+        let known: Vec<&Located> = found.paths().collect();
+        let unknown: Vec<StorePath> =
+            graph.nodes().filter(|node| found.located(*node).is_none()).map(|node| graph.path(node)).collect();
+        let paths = known.iter().map(|located| located.info.as_ref().store_path());
+        let mut present = target.present(&self.store_dir, paths.chain(unknown.iter().map(StorePath::as_ref))).await?;
+        if let Target::Cache(cache) = target
+            && let Some(path) = unknown.iter().find(|path| !present.contains(&path.hash_part()))
+        {
+            return Err(Error::Hole { path: path.clone(), cache: cache.url().to_string() });
+        }
+        let mut damaged = Vec::new();
+        if self.check {
+            let nodes = graph.nodes().filter(|node| present.contains(&graph.hash_part(*node)));
+            let there = nodes.filter_map(|node| Some((node, found.located(node)?))).collect();
+            for (node, place, fault) in target.damaged(&self.store_dir, there, self.threads, self.limits).await? {
+                present.remove(&graph.hash_part(node));
+                damaged.push((node, PathError { object: place.display().to_string(), fault }));
+            }
+        }
+        present.extend(unknown.iter().map(StorePath::hash_part));
+        let closure = graph.closure(found.roots().iter().copied());
+        let mut difference = DifferenceBuilder::new(graph, &closure);
+        difference.subtract(present);
+        Ok((difference.finish(), damaged))
+    }
+}
+
+/// A pull under way.
+struct Run<'a> {
+    pull: &'a Pull,
+    found: &'a Found,
+    site: Site,
+    receiver: Receiver,
+    /// How many NARs are decompressed at the same time: so many at most.
+    processors: Arc<Semaphore>,
+    most: u32,
+    is_remote: bool,
+}
+
+struct Ready {
+    placed: Placed,
+    fetched: Fetched,
+}
+
+impl<'a> Run<'a> {
+    fn new(pull: &'a Pull, found: &'a Found, site: Site) -> Self {
+        let receiver = Receiver {
+            store_dir: pull.store_dir.clone(),
+            threads: pull.threads,
+            limits: pull.limits,
+            watch: Arc::clone(&pull.watch),
+            stopped: Arc::new(AtomicBool::new(false)),
+        };
+        let is_remote = pull.caches.iter().any(|cache| cache.directory().is_none());
+        let most = u32::try_from(pull.threads.get()).unwrap_or(MOST_THREADS).min(MOST_THREADS);
+        let most = most + if is_remote { WAITING } else { 0 };
+        let processors = Arc::new(Semaphore::new(most as usize));
+        Self { pull, found, site, receiver, processors, most, is_remote }
+    }
+
+    /// Waits until whoever is still receiving has ended, so that nothing is left behind.
+    async fn stop(&self) {
+        self.receiver.stopped.store(true, Ordering::Relaxed);
+        // Fails only if the semaphore is closed, which nobody does.
+        let _ = self.processors.acquire_many(self.most).await;
+    }
+
+    async fn run(&self, mut plan: Plan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
+        let nodes: Vec<Node> = plan.nars().iter().copied().filter(|node| !damaged.contains(node)).collect();
+        let jobs = if self.is_remote { SMALL_AT_ONCE } else { 2 * self.pull.threads.get() };
+        let mut nars = futures_util::stream::iter(nodes)
+            .filter_map(|node| std::future::ready(self.found.located(node).map(|located| (node, located))))
+            .map(|(node, located)| async move { (node, self.fetch(located).await) })
+            .buffer_unordered(jobs)
+            .fuse();
+        let mut waiting: HashMap<Node, Ready> = HashMap::new();
+        let mut ready: VecDeque<Node> = VecDeque::new();
+        let mut publishing = FuturesUnordered::new();
+        let (batches, batch) = self.site.batches();
+        loop {
+            while publishing.len() < batches && !ready.is_empty() {
+                let nodes = ready.drain(..batch.min(ready.len()));
+                let batch = nodes.filter_map(|node| waiting.remove(&node).map(|ready| (node, ready))).collect();
+                publishing.push(self.publish(batch));
+            }
+            tokio::select! {
+                Some((node, outcome)) = nars.next() => match outcome? {
+                    Ok(fetched) => {
+                        waiting.insert(node, fetched);
+                        ready.extend(plan.nar_done(node));
+                    }
+                    Err(error) => pulled.failed.push((self.found.graph.path(node), error)),
+                },
+                Some(done) = publishing.next() => {
+                    for (node, fetched) in done? {
+                        ready.extend(plan.narinfo_done(node));
+                        (self.pull.watch)(Event::Published { path: fetched.path.clone() });
+                        pulled.fetched.push(fetched);
+                    }
+                }
+                else => break,
+            }
+        }
+        pulled.held_back = waiting.into_keys().map(|node| self.found.graph.path(node)).collect();
+        pulled.held_back.sort_unstable();
+        Ok(())
+    }
+
+    /// Fetches a NAR, up to the name of its path. The inner error is of this path alone.
+    async fn fetch(&self, located: &Located) -> Result<Result<Ready, PathError>, Error> {
+        let info = located.info.as_ref();
+        let path = info.store_path();
+        let mut attempt = 1;
+        loop {
+            match self.attempt(located).await? {
+                Ok(received) => {
+                    (self.pull.watch)(Event::Fetched { name: path.name().to_owned() });
+                    let fetched = Fetched {
+                        path: path.to_owned(),
+                        cache: located.cache,
+                        nar_size: info.nar_size(),
+                        file_size: received.file_size,
+                    };
+                    return Ok(Ok(Ready { placed: self.site.place(located, received).await?, fetched }));
+                }
+                Err(fault) => {
+                    self.site.discard(path)?;
+                    let object = self.pull.caches[located.cache].locate(&located.nar);
+                    let error = PathError { object, fault };
+                    if error.is_about_content() || attempt == ATTEMPTS {
+                        return Ok(Err(error));
+                    }
+                    tracing::info!("{error}: fetched again");
+                    tokio::time::sleep(Duration::from_millis(500) * attempt).await;
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, located: &Located) -> Result<Result<Received, Fault>, Error> {
+        let info = located.info.as_ref();
+        let cache = &self.pull.caches[located.cache];
+        let small = info.file_size().filter(|size| *size <= SMALL && cache.directory().is_none());
+        let mut whole = None;
+        if let Some(size) = small {
+            match read_small(cache, &located.nar, size).await {
+                Ok(object) => whole = Some(object),
+                Err(fault) => return Ok(Err(fault)),
+            }
+        }
+        // Until the blocking thread has ended, whatever becomes of this future.
+        let permit = Arc::clone(&self.processors).acquire_owned().await;
+        (self.pull.watch)(Event::Started { name: info.store_path().name().to_owned(), nar_size: info.nar_size() });
+        let object = match whole {
+            Some(object) => object,
+            None => match cache.open_object(&located.nar).await {
+                Ok(Some(object)) => object,
+                Ok(None) => return Ok(Err(Fault::Absent)),
+                Err(error) => return Ok(Err(Fault::Cache(error))),
+            },
+        };
+        let (job, info, site) = (self.receiver.clone(), located.info.clone(), self.site.clone());
+        let outcome = blocking(move || {
+            let _permit = permit;
+            let (sink, copy) = site.sink(info.as_ref().store_path())?;
+            Ok::<_, Error>(job.receive(&info, object, copy, &sink))
+        });
+        match outcome.await? {
+            Ok(received) => Ok(Ok(received)),
+            Err(Failure::Nar(fault)) => Ok(Err(fault)),
+            Err(Failure::Tree(error)) => Err(Error::Unpack(error)),
+            Err(Failure::Sink(error)) => Err(Error::target(self.site.shown())(error)),
+        }
+    }
+
+    async fn publish(&self, batch: Vec<(Node, Ready)>) -> Result<Vec<(Node, Fetched)>, Error> {
+        let (placed, done) = batch.into_iter().map(|(node, ready)| (ready.placed, (node, ready.fetched))).unzip();
+        self.site.publish(placed).await?;
+        Ok(done)
+    }
+}
+
+/// An object that is expected to have so few bytes; of one that has more, enough to notice.
+async fn read_small(cache: &Cache, name: &str, size: u64) -> Result<ObjectReader, Fault> {
+    let mut stream = cache.download(name).await.map_err(Fault::Cache)?.ok_or(Fault::Absent)?;
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk.map_err(Fault::Cache)?);
+        if bytes.len() as u64 > size {
+            break;
+        }
+    }
+    Ok(ObjectReader::of_bytes(bytes.freeze()))
+}
+
+impl fmt::Debug for Pull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pull")
+            .field("caches", &self.caches)
+            .field("trust", &self.trust)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,311 @@
+//! One NAR: from the bytes of its file to what becomes of it, checked on the way.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+use nixcache::hash::{Algorithm, Hash, Hasher};
+use nixcache::nar::{Limits, Listing, Observation, Observer, ReadError, UnpackError, Unpacker};
+use nixcache::narinfo::{NarInfo, NarInfoBuf};
+use nixcache::store_path::StoreDir;
+
+use super::proof::Proof;
+use super::{Event, Fault, Watch};
+use crate::cache::{ObjectReader, Staging};
+
+/// From this many bytes on, a NAR is worth several threads for itself.
+const LARGE: u64 = 32 << 20;
+
+const BUFFER: usize = 256 << 10;
+
+/// What is the same for all NARs of a pull.
+#[derive(Clone)]
+pub(super) struct Receiver {
+    pub(super) store_dir: StoreDir,
+    pub(super) threads: NonZeroUsize,
+    pub(super) limits: Limits,
+    pub(super) watch: Watch,
+    pub(super) stopped: Arc<AtomicBool>,
+}
+
+/// What becomes of a NAR.
+#[derive(Clone, Debug)]
+pub(super) enum Sink {
+    /// A tree, as in a store.
+    Tree(PathBuf),
+    /// A file with the NAR, decompressed.
+    Archive(PathBuf),
+    /// Nothing: its file is copied as it is.
+    Nothing {
+        /// Whether to list what is in the NAR.
+        listing: bool,
+    },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) file_size: u64,
+    /// The copy, and the sha256 of the file.
+    pub(super) copy: Option<(Staging, Hash)>,
+    pub(super) listing: Option<Listing>,
+}
+
+/// Why nothing did.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The NAR is at fault, or the way to it.
+    Nar(Fault),
+    /// Where it is put.
+    Sink(io::Error),
+    /// The same, of a tree.
+    Tree(UnpackError),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Nar(fault)
+    }
+}
+
+impl Receiver {
+    /// Reads a NAR to its end. What is in the sink, or the copy, is worth something only if this succeeds.
+    pub(super) fn receive(
+        &self,
+        info: &NarInfoBuf,
+        object: ObjectReader,
+        copy: Option<Staging>,
+        sink: &Sink,
+    ) -> Result<Received, Failure> {
+        let info = info.as_ref();
+        let compression = info.compression().map_err(Fault::Compression)?;
+        let proof = Proof::of(&info, &self.store_dir)?;
+        let source = Source::new(&info, compression, object, copy, &self.stopped)?;
+        let threads = if info.nar_size() >= LARGE { self.threads } else { NonZeroUsize::MIN };
+        let options = DecodeOptions {
+            max_size: info.nar_size(),
+            threads: u32::try_from(threads.get()).unwrap_or(u32::MAX),
+            ..DecodeOptions::default()
+        };
+        let decoder = Decoder::new(source, compression, &options).map_err(Fault::Compression)?;
+        let mut archive = Archive { decoder, proof, watch: &self.watch };
+        let observer = Observer::new().hash(Algorithm::Sha256).map_err(Fault::Hash)?;
+        let seen = match sink {
+            Sink::Tree(path) => {
+                let unpacker = Unpacker::new().limits(self.limits).threads(threads).canonical(true);
+                unpacker.unpack(&mut archive, path, observer).map_err(Broken::from)
+            }
+            Sink::Archive(path) => write(&mut archive, observer.check(self.limits), path),
+            Sink::Nothing { listing } => {
+                let observer = observer.check(self.limits);
+                let observer = if *listing { observer.listing() } else { observer };
+                observer.read(&mut archive).map_err(Broken::from)
+            }
+        };
+        let Archive { decoder, proof, .. } = archive;
+        let mut source = decoder.into_inner();
+        let seen = seen.map_err(|broken| source.failure(broken))?;
+        source.check(&info, &seen)?;
+        proof.check()?;
+        let Source { hashers, size: file_size, copy, .. } = source;
+        let file_hash = hash_of(hashers, Algorithm::Sha256).unwrap_or(seen.hashes[0]);
+        Ok(Received { file_size, copy: copy.map(|staging| (staging, file_hash)), listing: seen.listing })
+    }
+}
+
+/// Where in between it broke.
+enum Broken {
+    Archive(nixcache::nar::Error),
+    Read(io::Error),
+    Sink(io::Error),
+    Tree(UnpackError),
+}
+
+impl From<ReadError> for Broken {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Nar(error) => Self::Archive(error),
+            ReadError::Io { source, .. } => Self::Read(source),
+            // There are no others yet.
+            error => Self::Read(io::Error::other(error)),
+        }
+    }
+}
+
+impl From<UnpackError> for Broken {
+    fn from(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Nar(error) => Self::Archive(error),
+            UnpackError::Read { source, .. } => Self::Read(source),
+            error => Self::Tree(error),
+        }
+    }
+}
+
+/// Writes a NAR to a file, and to the disk.
+fn write(archive: &mut impl Read, mut observer: Observer, path: &Path) -> Result<Observation, Broken> {
+    let mut file = File::options().write(true).create_new(true).open(path).map_err(Broken::Sink)?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let len = match archive.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Broken::Read(error)),
+        };
+        observer.update(&buffer[..len]).map_err(Broken::Archive)?;
+        file.write_all(&buffer[..len]).map_err(Broken::Sink)?;
+    }
+    file.sync_all().map_err(Broken::Sink)?;
+    observer.finish().map_err(Broken::Archive)
+}
+
+/// A NAR, decompressed.
+struct Archive<'a> {
+    decoder: Decoder<Source<'a>>,
+    proof: Proof,
+    watch: &'a Watch,
+}
+
+impl Read for Archive<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.decoder.read(buffer)?;
+        self.proof.update(&buffer[..len]);
+        (self.watch)(Event::Received { bytes: len as u64 });
+        Ok(len)
+    }
+}
+
+/// The file of a NAR: counted, hashed and copied as it is read.
+struct Source<'a> {
+    object: BufReader<ObjectReader>,
+    size: u64,
+    /// More bytes than this are too many.
+    limit: u64,
+    is_too_large: bool,
+    hashers: Vec<Hasher>,
+    copy: Option<Staging>,
+    /// Why the copy could not be written.
+    failed: Option<io::Error>,
+    stopped: &'a AtomicBool,
+}
+
+impl<'a> Source<'a> {
+    fn new(
+        info: &NarInfo<'_>,
+        compression: Compression,
+        object: ObjectReader,
+        copy: Option<Staging>,
+        stopped: &'a AtomicBool,
+    ) -> Result<Self, Fault> {
+        let mut algorithms: Vec<Algorithm> = info.file_hash().map(|hash| hash.algorithm()).into_iter().collect();
+        if copy.is_some() && !algorithms.contains(&Algorithm::Sha256) {
+            algorithms.push(Algorithm::Sha256);
+        }
+        // The NAR itself, which is hashed already.
+        algorithms.retain(|algorithm| compression != Compression::None || *algorithm != Algorithm::Sha256);
+        let hashers = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>().map_err(Fault::Hash)?;
+        // No compression makes a NAR so much larger, nor does a seek table.
+        let most = info.nar_size().saturating_mul(2).saturating_add(1 << 20);
+        Ok(Self {
+            object: BufReader::with_capacity(BUFFER, object),
+            size: 0,
+            limit: info.file_size().unwrap_or(most),
+            is_too_large: false,
+            hashers,
+            copy,
+            failed: None,
+            stopped,
+        })
+    }
+
+    /// Whose fault it is that something broke.
+    fn failure(&mut self, broken: Broken) -> Failure {
+        match broken {
+            Broken::Archive(error) => Fault::Nar(error).into(),
+            Broken::Sink(error) => Failure::Sink(error),
+            Broken::Tree(error @ UnpackError::CaseHack { .. }) => Fault::Unpack(Box::new(error)).into(),
+            Broken::Tree(error) => Failure::Tree(error),
+            Broken::Read(_) if self.is_too_large => Fault::TooLong { limit: self.limit }.into(),
+            Broken::Read(error) => {
+                if let Some(error) = self.failed.take() {
+                    return Failure::Sink(error);
+                }
+                if let Some(error) = self.object.get_mut().failure() {
+                    return Fault::Cache(error).into();
+                }
+                match error.downcast::<compression::Error>() {
+                    Ok(compression::Error::Io(error)) | Err(error) => Fault::Read(error).into(),
+                    Ok(error) => Fault::Compression(error).into(),
+                }
+            }
+        }
+    }
+
+    /// Compares what was read with what the narinfo says.
+    fn check(&mut self, info: &NarInfo<'_>, seen: &Observation) -> Result<(), Failure> {
+        if let Some(error) = self.failed.take() {
+            return Err(Failure::Sink(error));
+        }
+        if let Some(expected) = info.file_size().filter(|expected| *expected != self.size) {
+            return Err(Fault::FileSize { expected, found: self.size }.into());
+        }
+        if seen.size != info.nar_size() {
+            return Err(Fault::NarSize { expected: info.nar_size(), found: seen.size }.into());
+        }
+        let nar_hash = seen.hashes[0];
+        if nar_hash != info.nar_hash() {
+            return Err(Fault::NarHash { expected: info.nar_hash().into(), found: nar_hash.into() }.into());
+        }
+        if let Some(expected) = info.file_hash() {
+            let of_file = |hasher: &&Hasher| hasher.algorithm() == expected.algorithm();
+            let found = self.hashers.iter().find(of_file).map_or(nar_hash, |hasher| hasher.clone().finish());
+            if found != expected {
+                return Err(Fault::FileHash { expected: expected.into(), found: found.into() }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hash_of(hashers: Vec<Hasher>, algorithm: Algorithm) -> Option<Hash> {
+    hashers.into_iter().find(|hasher| hasher.algorithm() == algorithm).map(Hasher::finish)
+}
+
+impl BufRead for Source<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.failed.is_some() || self.stopped.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Other.into());
+        }
+        let buffer = self.object.fill_buf()?;
+        if self.limit - self.size < buffer.len() as u64 {
+            self.is_too_large = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(buffer)
+    }
+
+    fn consume(&mut self, len: usize) {
+        let bytes = &self.object.buffer()[..len];
+        self.hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
+        if let Some(copy) = &mut self.copy
+            && let Err(error) = copy.write_all(bytes)
+        {
+            self.failed = Some(error);
+        }
+        self.size += len as u64;
+        self.object.consume(len);
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.fill_buf()?.read(buffer)?;
+        self.consume(len);
+        Ok(len)
+    }
+}

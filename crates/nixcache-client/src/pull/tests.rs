@@ -1,0 +1,446 @@
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::hash::Hash;
+use nixcache::nar::Writer;
+use nixcache::narinfo::NarInfo;
+use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys};
+use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
+
+use super::{Error, Found, Pull, Pulled, Target, Trust};
+use crate::cache::{Cache, CacheUrl, Options, layout};
+
+/// A cache, and the key that signs what is in it.
+struct Origin {
+    cache: Cache,
+    key: SecretKey,
+}
+
+/// What is said of a path, by fields that a test may change before it is signed.
+struct Entry {
+    path: StorePath,
+    url: String,
+    compression: &'static str,
+    file: Vec<u8>,
+    file_hash: Option<Hash>,
+    file_size: Option<u64>,
+    nar_hash: Hash,
+    nar_size: u64,
+    references: Vec<StorePath>,
+    address: Option<ContentAddress>,
+}
+
+fn path(number: usize) -> StorePath {
+    StorePath::parse(&format!("{number:032}-path-{number}")).unwrap()
+}
+
+/// A directory with one executable file.
+fn archive(contents: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    writer.directory(b"").unwrap();
+    writer.file(b"run", true, contents).unwrap();
+    writer.end().unwrap();
+    writer.finish().unwrap()
+}
+
+fn compressed(bytes: &[u8], compression: Compression) -> Vec<u8> {
+    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+impl Entry {
+    fn new(path: StorePath, nar: &[u8], compression: Compression, references: &[StorePath]) -> Self {
+        let mut entry = Self {
+            path,
+            url: String::new(),
+            compression: compression.name(),
+            file: Vec::new(),
+            file_hash: None,
+            file_size: None,
+            nar_hash: Hash::sha256(nar),
+            nar_size: nar.len() as u64,
+            references: references.to_vec(),
+            address: None,
+        };
+        entry.set_file(compressed(nar, compression));
+        entry
+    }
+
+    fn set_file(&mut self, file: Vec<u8>) {
+        let hash = Hash::sha256(&file);
+        self.url = layout::nar(hash, self.compression.parse().unwrap());
+        (self.file_hash, self.file_size) = (Some(hash), Some(file.len() as u64));
+        self.file = file;
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("StorePath: /nix/store/{}\nURL: {}\n", self.path, self.url);
+        writeln!(text, "Compression: {}", self.compression).unwrap();
+        if let Some(hash) = self.file_hash {
+            writeln!(text, "FileHash: {hash}").unwrap();
+        }
+        if let Some(size) = self.file_size {
+            writeln!(text, "FileSize: {size}").unwrap();
+        }
+        let references: Vec<&str> = self.references.iter().map(StorePath::as_str).collect();
+        write!(text, "NarHash: {}\nNarSize: {}\n", self.nar_hash, self.nar_size).unwrap();
+        writeln!(text, "References: {}", references.join(" ")).unwrap();
+        if let Some(address) = self.address {
+            writeln!(text, "CA: {address}").unwrap();
+        }
+        text
+    }
+}
+
+impl Origin {
+    async fn new(priority: i32) -> Self {
+        let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await.unwrap();
+        let key = SecretKey::generate(KeyName::new(format!("key-{priority}")).unwrap()).unwrap();
+        Self { cache, key }
+    }
+
+    async fn add(&self, entry: &Entry) {
+        self.cache.write(&entry.url, entry.file.clone()).await.unwrap();
+        self.describe(entry).await;
+    }
+
+    /// Adds the narinfo only.
+    async fn describe(&self, entry: &Entry) {
+        let text = entry.text();
+        let info = NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap();
+        let signature = self.key.sign(&info.fingerprint().to_vec());
+        self.write(entry, format!("{text}Sig: {signature}\n")).await;
+    }
+
+    async fn write(&self, entry: &Entry, text: String) {
+        self.cache.write(&layout::narinfo(entry.path.hash_part()), text).await.unwrap();
+    }
+
+    /// Three paths, of which each refers to the one before it.
+    async fn add_chain(&self) {
+        for number in 1..=3 {
+            let references: Vec<StorePath> = (1..number).map(path).collect();
+            let nar = archive(format!("number {number}").as_bytes());
+            let compression = [Compression::Xz, Compression::Zstd, Compression::None][number - 1];
+            self.add(&Entry::new(path(number), &nar, compression, &references)).await;
+        }
+    }
+}
+
+fn pull(origins: &[&Origin]) -> Pull {
+    let keys: TrustedKeys = origins.iter().map(|origin| origin.key.public_key().clone()).collect();
+    let caches = origins.iter().map(|origin| origin.cache.clone()).collect();
+    Pull::new(StoreDir::default(), caches, Trust::Signed(Policy::new(keys)))
+}
+
+async fn find(origin: &Origin, number: usize) -> Result<Found, Error> {
+    pull(&[origin]).find(vec![path(number).into()]).await
+}
+
+async fn run(origin: &Origin, number: usize, target: &Target) -> Pulled {
+    let pull = pull(&[origin]);
+    let found = pull.find(vec![path(number).into()]).await.unwrap();
+    pull.run(&found, target).await.unwrap()
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closure_becomes_a_store_and_is_not_fetched_again() {
+    let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
+    origin.add_chain().await;
+    let target = Target::Store(root.path().to_owned());
+    let pulled = run(&origin, 3, &target).await;
+    let paths: Vec<_> = pulled.fetched.iter().map(|fetched| fetched.path.clone()).collect();
+    assert_eq!(paths, [1, 2, 3].map(path));
+    let store = root.path().join("nix/store");
+    assert_eq!(entries(&store), [1, 2, 3].map(|number| path(number).to_string()));
+    for number in 1..=3 {
+        let tree = store.join(path(number).to_string());
+        assert_eq!(fs::read_to_string(tree.join("run")).unwrap(), format!("number {number}"));
+        assert_eq!(tree.metadata().unwrap().permissions().mode() & 0o7777, 0o555);
+    }
+    let again = run(&origin, 3, &target).await;
+    assert_eq!((again.fetched.len(), again.present.len()), (0, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_is_hashed_again_when_that_is_asked_for() {
+    let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
+    origin.add_chain().await;
+    let target = Target::Store(root.path().to_owned());
+    let pull = pull(&[&origin]).check(true);
+    let found = pull.find(vec![path(3).into()]).await.unwrap();
+    pull.run(&found, &target).await.unwrap();
+    let clean = pull.run(&found, &target).await.unwrap();
+    assert!(clean.failed.is_empty());
+    let file = root.path().join("nix/store").join(path(2).to_string()).join("run");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&file, "changed").unwrap();
+    let damaged = pull.run(&found, &target).await.unwrap();
+    assert_eq!(damaged.failed.len(), 1);
+    assert!(damaged.failed[0].1.to_string().contains("remove it to have it fetched again"), "{}", damaged.failed[0].1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_are_the_nars() {
+    let (origin, directory) = (Origin::new(1).await, tempfile::tempdir().unwrap());
+    origin.add_chain().await;
+    run(&origin, 3, &Target::Archives(directory.path().to_owned())).await;
+    assert_eq!(entries(directory.path()), [1, 2, 3].map(|number| format!("{}.nar", path(number))));
+    let nar = fs::read(directory.path().join(format!("{}.nar", path(2)))).unwrap();
+    assert!(nar == archive(b"number 2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_has_the_same_narinfos_and_files() {
+    let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
+    origin.add_chain().await;
+    let pulled = run(&origin, 3, &Target::Cache(copy.cache.clone())).await;
+    assert_eq!(pulled.fetched.len(), 3);
+    for number in 1..=3 {
+        let name = layout::narinfo(path(number).hash_part());
+        let [theirs, ours] = [&origin, &copy].map(|origin| origin.cache.read(&name));
+        let theirs = theirs.await.unwrap().unwrap();
+        assert_eq!(theirs, ours.await.unwrap().unwrap());
+        let info = NarInfo::parse(&theirs, &StoreDir::default()).unwrap();
+        let [theirs, ours] = [&origin, &copy].map(|origin| origin.cache.read(info.url()));
+        assert_eq!(theirs.await.unwrap().unwrap(), ours.await.unwrap().unwrap());
+        assert!(copy.cache.read(&layout::listing(path(number).hash_part())).await.unwrap().is_some());
+    }
+    let again = run(&origin, 3, &Target::Cache(copy.cache.clone())).await;
+    assert_eq!((again.fetched.len(), again.present.len()), (0, 3));
+}
+
+/// A cache may call its files as it likes; in the copy, two of different origins must not have one name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_named_after_its_hash() {
+    let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
+    let mut entry = Entry::new(path(1), &archive(b"contents"), Compression::Xz, &[]);
+    let url = std::mem::replace(&mut entry.url, "nar/mine.nar.xz".to_owned());
+    origin.add(&entry).await;
+    run(&origin, 1, &Target::Cache(copy.cache.clone())).await;
+    assert!(copy.cache.read("nar/mine.nar.xz").await.unwrap().is_none());
+    assert!(copy.cache.read(&url).await.unwrap().is_some());
+    let info = copy.cache.narinfo(path(1).hash_part()).await.unwrap().unwrap();
+    assert_eq!(info.as_ref().url(), url);
+    let pull = Pull::new(
+        StoreDir::default(),
+        vec![copy.cache.clone()],
+        Trust::Signed(Policy::new(TrustedKeys::from_iter([origin.key.public_key().clone()]))),
+    );
+    pull.find(vec![path(1).into()]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_cache_is_asked_where_a_narinfo_will_not_do() {
+    let (first, second) = (Origin::new(1).await, Origin::new(2).await);
+    second.add_chain().await;
+    let mut forged = Entry::new(path(1), &archive(b"number 1"), Compression::None, &[]);
+    first.add(&forged).await;
+    forged.references.push(path(9));
+    let signed = first.cache.read(&layout::narinfo(path(1).hash_part())).await.unwrap().unwrap();
+    let signature = String::from_utf8(signed.to_vec()).unwrap().lines().last().unwrap().to_owned();
+    first.write(&forged, format!("{}{signature}\n", forged.text())).await;
+    let found = pull(&[&first, &second]).find(vec![path(3).into()]).await.unwrap();
+    assert!(found.paths().all(|located| located.cache == 1));
+
+    let error = find(&first, 1).await.unwrap_err();
+    assert!(error.is_about_content());
+    let expected = format!("/nix/store/{}: memory: no valid signature by a trusted key (signed by key-1)", path(1));
+    assert_eq!(error.to_string(), expected);
+    let pull = Pull::new(StoreDir::default(), vec![first.cache.clone()], Trust::Anything).closure(false);
+    pull.find(vec![path(1).into()]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_said_with_who_refers_to_it() {
+    let origin = Origin::new(1).await;
+    origin.add_chain().await;
+    origin.cache.delete(&layout::narinfo(path(1).hash_part())).await.unwrap();
+    let error = find(&origin, 3).await.unwrap_err().to_string();
+    assert_eq!(error, format!("/nix/store/{}, which /nix/store/{} refers to, is in no cache", path(1), path(3)));
+    let other_name = StorePath::parse(&format!("{:032}-other", 2)).unwrap();
+    let error = pull(&[&origin]).find(vec![other_name.into()]).await.unwrap_err().to_string();
+    assert!(error.contains("path-2 under this hash part"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outside_the_cache_is_fetched() {
+    for (url, reason) in [
+        ("../outside.nar", "no path within a cache"),
+        ("nar/../../outside.nar", "no path within a cache"),
+        ("/etc/outside.nar", "no path within a cache"),
+        ("nar/%2e%2e/%2E./outside.nar", "no path within a cache"),
+        ("nar/..%2foutside.nar", "no path within a cache"),
+        ("nar/..\\..\\outside.nar", "no path within a cache"),
+        ("https://elsewhere.example.org/outside.nar", "is not in this cache"),
+        ("file:///etc/outside.nar", "is not in this cache"),
+        ("nix-cache-info", "is no NAR"),
+    ] {
+        let origin = Origin::new(1).await;
+        let mut entry = Entry::new(path(1), &archive(b"contents"), Compression::None, &[]);
+        entry.url = url.to_owned();
+        origin.describe(&entry).await;
+        let error = find(&origin, 1).await.unwrap_err().to_string();
+        assert!(error.contains("URL") && error.contains(reason), "{url}: {error}");
+    }
+}
+
+/// Whatever a cache offers under a good signature, what is wrong is refused with its reason, and nothing stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nar_that_is_not_what_its_narinfo_says_leaves_nothing_behind() {
+    let nar = archive(b"contents");
+    let new = |compression| Entry::new(path(1), &nar, compression, &[]);
+    let mut hostile: Vec<(Entry, &str)> = Vec::new();
+    let mut add = |mut entry: Entry, change: &dyn Fn(&mut Entry), reason| {
+        change(&mut entry);
+        hostile.push((entry, reason));
+    };
+    let other = compressed(&archive(b"CONTENTS"), Compression::Zstd);
+    add(new(Compression::Zstd), &|entry| entry.set_file(other.clone()), "not the NarHash");
+    add(new(Compression::Zstd), &|entry| entry.nar_size += 1, "not the NarSize");
+    add(new(Compression::Zstd), &|entry| entry.nar_size -= 1, "more than the");
+    add(new(Compression::Zstd), &|entry| entry.file_size = Some(entry.file.len() as u64 + 1), "not the FileSize");
+    add(new(Compression::Zstd), &|entry| entry.file_size = Some(entry.file.len() as u64 - 1), "has more than");
+    add(new(Compression::Zstd), &|entry| entry.file_hash = Some(entry.nar_hash), "not the FileHash");
+    add(new(Compression::None), &|entry| entry.file_hash = Some(Hash::sha256(b"")), "not the FileHash");
+    add(new(Compression::Xz), &|entry| entry.compression = "zstd", "bad zstd data");
+    let bomb = compressed(&vec![0; 64 << 20], Compression::Zstd);
+    add(new(Compression::Zstd), &|entry| entry.set_file(bomb.clone()), "expected \"nix-archive-1\"|more than the");
+    let mut fat = archive(&vec![0; 64 << 20]);
+    add(new(Compression::Zstd), &|entry| entry.set_file(compressed(&fat, Compression::Zstd)), "more than the");
+    fat.truncate(1 << 20);
+    add(new(Compression::None), &|entry| entry.set_file(fat.clone()), "more than the");
+    // Frames that hold nothing, without end.
+    let empty = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0].repeat(1 << 19);
+    let endless = move |entry: &mut Entry| {
+        entry.set_file(empty.clone());
+        entry.file_size = None;
+    };
+    add(new(Compression::Zstd), &endless, "has more than");
+    for name in [&b".."[..], b".", b"a/b", b"\0"] {
+        let escaping = |entry: &mut Entry| {
+            let mut nar = nar.clone();
+            let place = nar.windows(3).position(|window| window == b"run").unwrap();
+            nar[place - 8] = u8::try_from(name.len()).unwrap();
+            nar[place..place + 3].fill(0);
+            nar[place..place + name.len()].copy_from_slice(name);
+            entry.nar_hash = Hash::sha256(&nar);
+            entry.set_file(nar);
+        };
+        add(new(Compression::None), &escaping, "name");
+    }
+    let cut = |entry: &mut Entry| entry.set_file(nar[..nar.len() - 8].to_vec());
+    add(new(Compression::None), &cut, "ends");
+
+    let mut surprising = Vec::new();
+    for (entry, reason) in &hostile {
+        let origin = Origin::new(1).await;
+        origin.add(entry).await;
+        let directory = tempfile::tempdir().unwrap();
+        let copy = Origin::new(2).await;
+        let store = directory.path().join("root");
+        let archives = directory.path().join("archives");
+        for target in
+            [Target::Store(store.clone()), Target::Archives(archives.clone()), Target::Cache(copy.cache.clone())]
+        {
+            let pulled = run(&origin, 1, &target).await;
+            assert!(pulled.fetched.is_empty());
+            let [(failed, error)] = &pulled.failed[..] else { panic!("{pulled:?}") };
+            assert_eq!(*failed, path(1));
+            assert!(error.is_about_content(), "{error}");
+            let is_expected = reason.split('|').any(|reason| error.to_string().contains(reason));
+            if !is_expected {
+                surprising.push(format!("{error}, expected {reason}"));
+            }
+        }
+        assert_eq!(entries(&store.join("nix/store")), [""; 0]);
+        assert_eq!(entries(&archives), [""; 0]);
+        assert!(copy.cache.read(&layout::narinfo(path(1).hash_part())).await.unwrap().is_none());
+    }
+    assert!(surprising.is_empty(), "{surprising:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refers_to_what_failed_gets_no_name() {
+    let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
+    origin.add_chain().await;
+    let info = origin.cache.narinfo(path(2).hash_part()).await.unwrap().unwrap();
+    origin.cache.delete(info.as_ref().url()).await.unwrap();
+    let target = Target::Store(root.path().to_owned());
+    let pulled = run(&origin, 3, &target).await;
+    assert_eq!(pulled.failed.len(), 1);
+    assert!(pulled.failed[0].1.to_string().ends_with("there is no such object"));
+    assert_eq!(pulled.held_back, [path(3)]);
+    assert_eq!(entries(&root.path().join("nix/store")), [path(1).to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_content_address_vouches_only_for_its_contents() {
+    let store_dir = StoreDir::default();
+    let nar = archive(b"contents");
+    let file = {
+        let mut writer = Writer::new(Vec::new());
+        writer.file(b"", false, b"contents").unwrap();
+        writer.finish().unwrap()
+    };
+    for (method, nar, hash) in [
+        (Method::Nar, &nar, Hash::sha256(&nar)),
+        (Method::Flat, &file, Hash::sha256(b"contents")),
+        (Method::Text, &file, Hash::sha256(b"contents")),
+    ] {
+        let origin = Origin::new(1).await;
+        let address = ContentAddress::new(method, hash).unwrap();
+        let path = store_dir.make_path("name", &address, &[], false).unwrap();
+        for (nar, is_right) in [(nar, true), (&archive(b"other"), false)] {
+            let mut entry = Entry::new(path.clone(), nar, Compression::Xz, &[]);
+            entry.address = Some(address);
+            origin.cache.write(&entry.url, entry.file.clone()).await.unwrap();
+            origin.write(&entry, entry.text()).await;
+            let root = tempfile::tempdir().unwrap();
+            let pull = pull(&[&origin]);
+            let found = pull.find(vec![path.clone().into()]).await.unwrap();
+            let pulled = pull.run(&found, &Target::Store(root.path().to_owned())).await.unwrap();
+            assert_eq!(pulled.failed.is_empty(), is_right, "{method}: {pulled:?}");
+            assert_eq!(entries(&root.path().join("nix/store")).len(), usize::from(is_right));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_without_their_closure_need_it_in_a_cache() {
+    let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
+    origin.add_chain().await;
+    let pull = pull(&[&origin]).closure(false);
+    let found = pull.find(vec![path(2).into()]).await.unwrap();
+    let target = Target::Cache(copy.cache.clone());
+    let error = pull.run(&found, &target).await.unwrap_err();
+    assert!(matches!(&error, Error::Hole { path: hole, .. } if *hole == path(1)), "{error}");
+    run(&origin, 1, &target).await;
+    assert_eq!(pull.run(&found, &target).await.unwrap().fetched.len(), 1);
+}
+
+#[test]
+fn a_workspace_of_the_dead_is_removed_and_one_of_the_living_is_not() {
+    use super::workspace::Workspace;
+    let directory = tempfile::tempdir().unwrap();
+    let living = Workspace::new(directory.path()).unwrap();
+    let dead = directory.path().join(".nixcache-pull-dead");
+    fs::create_dir_all(dead.join("tree/inside")).unwrap();
+    fs::set_permissions(dead.join("tree"), fs::Permissions::from_mode(0o555)).unwrap();
+    let other = Workspace::new(directory.path()).unwrap();
+    assert_eq!(entries(directory.path()).len(), 2);
+    drop((living, other));
+    assert_eq!(entries(directory.path()), [""; 0]);
+}
