@@ -3,7 +3,6 @@
 //! This is the one place that knows where narinfos come from.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -25,6 +24,9 @@ use crate::failure::{Failure, Result, Status};
 use crate::output::{directory, is_standard};
 use crate::progress::Progress;
 
+/// Bytes of narinfos that are in memory together, about: only hostile ones are so long that these are fewer than a chunk.
+const TOGETHER: usize = 16 << 20;
+
 /// narinfos of one directory or cache, or the one on standard input.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -42,6 +44,8 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) cache: Cache,
+    /// How many requests each thread has under way at most, so that all together have no more than they may.
+    pub(crate) at_once: usize,
     runtime: Runtime,
 }
 
@@ -49,7 +53,8 @@ impl Remote {
     fn open(common: &Common, reach: &Reach, argument: &Path) -> Result<Self> {
         let runtime = runtime(common)?;
         let cache = runtime.block_on(reach.open(argument.as_os_str()))?;
-        Ok(Self { cache, runtime })
+        let at_once = (cache.options().concurrency / common.threads()).max(1);
+        Ok(Self { cache, at_once, runtime })
     }
 
     /// Waits for the cache, on a thread that has nothing else to do.
@@ -71,23 +76,30 @@ impl Remote {
         Ok(parts)
     }
 
-    /// The texts of narinfos, in the order in which they are named.
+    /// What [`Group::read`] reads.
     fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
-        let names: Vec<String> = files.iter().filter_map(|file| Some(name_of(file)?.to_owned())).collect();
-        let read: Vec<_> = self.wait(self.cache.read_many(names).collect());
-        let mut read: HashMap<String, _> = read.into_iter().collect();
-        let text = |file: &PathBuf| match name_of(file).and_then(|name| read.remove(name)) {
-            Some(Ok(Some(text))) => Ok(text.to_vec()),
-            Some(Err(error)) => Err(Failure::cache(&error)),
-            _ => Err(Failure::failed(file, "not in the cache")),
+        let text = async |file: &PathBuf| {
+            let read = self.cache.read(name_of(file)).await.map_err(|error| Failure::cache(&error))?;
+            read.map(Vec::from).ok_or_else(|| absent(file))
         };
-        files.iter().map(text).collect()
+        let mut size = 0;
+        let few = futures_util::stream::iter(files).map(text).buffered(self.at_once).take_while(|text| {
+            let is_wanted = size < TOGETHER;
+            size += text.as_ref().map_or(0, Vec::len);
+            std::future::ready(is_wanted)
+        });
+        self.wait(few.collect())
     }
 }
 
-/// The name of a narinfo within its cache.
-pub(crate) fn name_of(file: &Path) -> Option<&str> {
-    file.file_name()?.to_str()
+/// That a cache on another machine has no such narinfo.
+pub(crate) fn absent(file: &Path) -> Failure {
+    Failure::failed(file, "not in the cache")
+}
+
+/// The name of a narinfo within its cache, of which its URL was made.
+pub(crate) fn name_of(file: &Path) -> &str {
+    file.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
 impl Group {
@@ -158,24 +170,21 @@ impl Group {
     pub(crate) fn hash_parts(&self) -> Result<Vec<HashPart>> {
         if let Some(remote) = &self.remote {
             let Some(selected) = &self.selected else { return remote.hash_parts() };
-            return Ok(selected.iter().filter_map(|file| hash_part_of_file_name(name_of(file)?)).collect());
+            return Ok(selected.iter().filter_map(|file| hash_part_of_file_name(name_of(file))).collect());
         }
         let Some(directory) = &self.directory else { return Ok(Vec::new()) };
         let names = names(directory)?;
         Ok(names.iter().filter_map(|name| hash_part_of_file_name(name.to_str()?)).collect())
     }
-}
 
-impl Group {
-    /// The texts of some of the files, at least of the first: files as long as they have fewer than `most` bytes together, and those of a
-    /// cache on another machine all at once, since asking takes the time there.
-    pub(crate) fn read(&self, files: &[PathBuf], most: usize) -> Vec<Result<Vec<u8>>> {
+    /// The texts of the first of these files, at least of one, as long as they have fewer than [`TOGETHER`] bytes together.
+    pub(crate) fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
         if let Some(remote) = &self.remote {
             return remote.read(files);
         }
         let mut size = 0;
         let few = files.iter().map_while(|file| {
-            let text = (size < most).then(|| read(file))?;
+            let text = (size < TOGETHER).then(|| read(file))?;
             size += text.as_ref().map_or(0, Vec::len);
             Some(text.map_err(|error| Failure::failed(file, error)))
         });

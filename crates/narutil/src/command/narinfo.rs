@@ -78,7 +78,7 @@ fn on_each(
     let report = |group: &Group, mut files: &[PathBuf]| {
         let mut report = Report::new();
         while !files.is_empty() {
-            let texts = group.read(files, 1);
+            let texts = group.read(files);
             let (read, rest) = files.split_at(texts.len());
             for (file, text) in read.iter().zip(texts) {
                 match text {

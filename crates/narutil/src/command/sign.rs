@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::StreamExt;
 use nixcache::narinfo::{self, NarInfo, NarInfoBuf};
@@ -20,7 +20,7 @@ use super::key::read_secret;
 use crate::cli::{Common, SignArgs};
 use crate::failure::{Failure, Result, Status, for_each};
 use crate::output::{self, Output, behind_links, is_standard, shown};
-use crate::target::{self, Group, Report, name_of, report_on};
+use crate::target::{self, Group, Remote, Report, absent, name_of, report_on};
 
 /// narinfos that a thread takes at once: few, since each waits for the disk.
 const CHUNK: usize = 16;
@@ -44,9 +44,9 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
     let status = for_each(&Group::all(common, &args.reach, &args.targets)?, |group| {
         let Some(directory) = &group.directory else { return signing.filter() };
         let files = group.files()?;
-        if group.remote.is_some() {
+        if let Some(remote) = &group.remote {
             return report_on(common, "signing", &files, TOGETHER, || {
-                |files: &[PathBuf]| signing.sign_remote(group, files)
+                |files: &[PathBuf]| signing.sign_remote(remote, files)
             });
         }
         let directories = if args.dry_run { Vec::new() } else { written(directory, &files)? };
@@ -109,8 +109,11 @@ struct Changed {
     removed: Vec<String>,
 }
 
+type ChangeResult = std::result::Result<(Changed, bool), narinfo::Error>;
+
 impl Change {
-    fn of(&self, text: &[u8]) -> std::result::Result<Changed, narinfo::Error> {
+    /// What a narinfo becomes, and whether that is something else.
+    fn of(&self, text: &[u8]) -> ChangeResult {
         let info = NarInfo::parse(text, &self.store_dir)?;
         let is_by = |signature: &str, name: &str| signature.split_once(':').is_some_and(|(by, _)| by == name);
         let mut edit = info.edit();
@@ -131,13 +134,9 @@ impl Change {
             }
             edit = edit.sign(signature.as_ref());
         }
-        Ok(Changed { info: edit.finish()?, added, removed })
-    }
-
-    /// The text that is written in the place of another, if it is a narinfo and the change is one.
-    fn text(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let changed = self.of(text).ok()?.info.as_str().as_bytes().to_vec();
-        (changed != text).then_some(changed)
+        let info = edit.finish()?;
+        let differs = info.as_str().as_bytes() != text;
+        Ok((Changed { info, added, removed }, differs))
     }
 }
 
@@ -156,51 +155,59 @@ impl Signing {
 
     fn sign_file(&self, file: &Path) -> Result<Changed> {
         let text = target::read(file).map_err(|error| Failure::failed(file, error))?;
-        let (changed, differs) = self.change(file, &text)?;
+        let (changed, differs) = self.change.of(&text).map_err(|error| Failure::bad(file, error))?;
         if differs && !self.dry_run {
             let mut output = Output::create(file)?;
             let written = output.write_all(changed.info.as_str().as_bytes());
             written.map_err(|error| Failure::writing(file, &error))?;
             output.commit_durably()?;
         }
+        self.count(differs);
         Ok(changed)
     }
 
     /// Changes narinfos in a cache on another machine, several at the same time, and reports.
-    fn sign_remote(&self, group: &Group, files: &[PathBuf]) -> Report {
+    fn sign_remote(&self, remote: &Remote, files: &[PathBuf]) -> Report {
         let mut report = Report::new();
-        let Some(remote) = &group.remote else { return report };
-        let read = files.iter().zip(group.read(files, usize::MAX));
-        let changed: Vec<_> =
-            read.map(|(file, text)| Ok((file, self.change(file, &text?)?))).collect::<Vec<Result<_>>>();
-        let wanted = changed.iter().flatten().filter(|(_, (_, differs))| *differs && !self.dry_run);
-        let edit = async |file: &PathBuf| {
-            let change = self.change.clone();
-            let edited = remote.cache.edit(name_of(file).unwrap_or_default(), move |text| change.text(text?)).await;
-            edited.map_err(|error| Failure::cache(&error))
-        };
-        let edits = futures_util::stream::iter(wanted.map(|(file, _)| *file)).map(edit);
-        let edits = edits.buffer_unordered(remote.cache.options().concurrency);
-        let edited: Vec<Result<bool>> = remote.wait(edits.collect());
-        for failure in edited.into_iter().filter_map(Result::err) {
-            report.failure(failure);
-        }
-        for changed in changed {
+        let sign = async |file: &PathBuf| self.sign_object(remote, file).await;
+        let signed = futures_util::stream::iter(files).map(sign).buffered(remote.at_once);
+        for (file, changed) in files.iter().zip(remote.wait(signed.collect::<Vec<_>>())) {
             match changed {
-                Ok((file, (changed, _))) => self.report(&mut report, file, &changed),
+                Ok(changed) => self.report(&mut report, file, &changed),
                 Err(failure) => report.failure(failure),
             }
         }
         report
     }
 
-    /// What a narinfo becomes, and whether that is something else.
-    fn change(&self, file: &Path, text: &[u8]) -> Result<(Changed, bool)> {
-        let changed = self.change.of(text).map_err(|error| Failure::bad(file, error))?;
+    /// Changes a narinfo in a cache on another machine. What is said of it is what was written, not what was there before somebody else
+    /// changed it.
+    async fn sign_object(&self, remote: &Remote, file: &Path) -> Result<Changed> {
+        let last = Arc::new(Mutex::new(None));
+        let edit = {
+            let (change, dry_run, last) = (self.change.clone(), self.dry_run, Arc::clone(&last));
+            move |text: Option<&[u8]>| {
+                let changed = text.map(|text| change.of(text));
+                let written = match &changed {
+                    Some(Ok((changed, true))) if !dry_run => Some(changed.info.as_str().as_bytes().to_vec()),
+                    _ => None,
+                };
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = changed;
+                written
+            }
+        };
+        remote.cache.edit(name_of(file), edit).await.map_err(|error| Failure::cache(&error))?;
+        let changed = last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let changed = changed.ok_or_else(|| absent(file))?;
+        let (changed, differs) = changed.map_err(|error| Failure::bad(file, error))?;
+        self.count(differs);
+        Ok(changed)
+    }
+
+    /// Counts a narinfo after what is to be done to it was done.
+    fn count(&self, differs: bool) {
         self.seen.fetch_add(1, Ordering::Relaxed);
-        let differs = changed.info.as_str().as_bytes() != text;
         self.changed.fetch_add(usize::from(differs), Ordering::Relaxed);
-        Ok((changed, differs))
     }
 
     fn report(&self, report: &mut Report, file: &Path, changed: &Changed) {
@@ -222,7 +229,7 @@ impl Signing {
     fn filter(&self) -> Result {
         let standard = Path::new("-");
         let text = target::read(standard).map_err(|error| Failure::failed(standard, error))?;
-        let (changed, _) = self.change(standard, &text)?;
+        let (changed, _) = self.change.of(&text).map_err(|error| Failure::bad(standard, error))?;
         if self.dry_run {
             let mut report = Report::new();
             self.report(&mut report, standard, &changed);

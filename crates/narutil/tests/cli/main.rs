@@ -23,6 +23,7 @@ mod output;
 mod pull;
 mod push;
 mod references;
+mod remote;
 mod scan;
 mod sign;
 mod substitution;

@@ -67,6 +67,13 @@ impl<'a> Contents<'a> {
         let inspection = inspection.limits(self.limits).references(self.candidates.clone());
         let read = if let Some(remote) = self.remote {
             let unreachable = |error| Fault::Failed(Failure::cache(&error));
+            let meta = remote.wait(remote.cache.meta(url.path)).map_err(unreachable)?.ok_or_else(absent)?;
+            // What has another size need not be read.
+            if let (Some(expected), Some(found)) = (info.file_size(), meta.size)
+                && expected != found
+            {
+                return Err(bad(&nar_file::Fault::FileSize { expected, found }));
+            }
             let reader = remote.wait(remote.cache.open_object(url.path)).map_err(unreachable)?;
             let mut reader = reader.ok_or_else(absent)?;
             let read = inspection.read(&mut reader);

@@ -20,9 +20,6 @@ use crate::target::{Group, Report, report_on};
 /// narinfos that a thread takes at once: as many as are verified together, or one if its NAR is read, too.
 const CHUNK: usize = 4096;
 
-/// Bytes of narinfos that are verified together, about: only hostile ones are so long that these are fewer than a chunk.
-const TOGETHER: usize = 16 << 20;
-
 /// Signatures that a reason goes into, and characters of their key names: a narinfo may have thousands.
 const FAULTS: usize = 8;
 const NAME_LEN: usize = 72;
@@ -96,7 +93,7 @@ impl Verification<'_> {
     fn verify(&mut self, mut files: &[PathBuf]) -> Report {
         let mut report = Report::new();
         while !files.is_empty() {
-            let texts = self.group.read(files, TOGETHER);
+            let texts = self.group.read(files);
             let (read, rest) = files.split_at(texts.len());
             self.verify_texts(&mut report, read, &texts);
             files = rest;
