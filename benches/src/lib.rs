@@ -15,6 +15,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use conformance::Random;
 use nix_archive::nar::{CaseHack, encode_path};
 
 /// To be raised whenever different trees come out of this file: the earlier ones are made again.
@@ -138,32 +139,6 @@ pub fn scaled(full: usize) -> usize {
     (full * scale()).div_ceil(100)
 }
 
-/// Pseudorandom numbers (xorshift64), the same in each run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// One of `0..end`.
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(((self.next() >> 32) * end as u64) >> 32).unwrap()
-    }
-
-    /// True once in `n` times.
-    fn once_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
-    }
-}
-
 const WORDS: [&str; 40] = [
     "archive", "binary", "cache", "cargo", "char", "client", "codec", "config", "const", "core", "derive", "else",
     "error", "event", "field", "format", "hash", "header", "impl", "index", "key", "lib", "list", "match", "mod",
@@ -184,7 +159,7 @@ struct Prose {
 
 impl Prose {
     fn new() -> Self {
-        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        let mut random = Random::new(0x9E37_79B9_7F4A_7C15);
         let mut pool = Vec::new();
         while pool.len() < 16 * PIECE {
             let end = if random.once_in(8) { ";\n    " } else { " " };
@@ -222,7 +197,7 @@ impl Grower {
     fn new(root: &Path) -> Self {
         fs::create_dir(root).unwrap();
         let root = Branch { path: root.to_owned(), depth: 0, directories: 0 };
-        Self { branches: vec![root], random: Random(0x2545_F491_4F6C_DD1D), prose: Prose::new() }
+        Self { branches: vec![root], random: Random::new(0x2545_F491_4F6C_DD1D), prose: Prose::new() }
     }
 
     fn grow(mut self, files: usize) {

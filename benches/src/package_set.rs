@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::Random;
+use conformance::Random;
 
 /// Narinfos of paths that refer to one another as packages do.
 ///
@@ -27,7 +27,7 @@ impl PackageSet {
     /// As many paths, in generations of `generation` each. Their narinfos are in the order of hash parts, which says nothing of
     /// references, as in the listing of a cache.
     pub fn new(paths: usize, generation: usize) -> Self {
-        let mut random = Random(0x2545_F491_4F6C_DD1D);
+        let mut random = Random::new(0x2545_F491_4F6C_DD1D);
         let mut names: Vec<(u64, usize)> = (0..paths).map(|path| (random.next(), path)).collect();
         let base_names: Vec<String> = names.iter().map(|&(hash, path)| base_name(hash, path % generation)).collect();
         names.sort_by(|(_, a), (_, b)| base_names[*a].cmp(&base_names[*b]));
@@ -90,7 +90,7 @@ impl PackageSet {
     /// The hash parts of the paths and of others, `count` altogether, in ascending order on lines: a listing of a larger cache that has a
     /// path but for one in `missing_each`.
     pub fn sorted_hash_parts(&self, count: usize, missing_each: usize) -> String {
-        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        let mut random = Random::new(0x9E37_79B9_7F4A_7C15);
         let ours = self.narinfos().map(|info| info.split_once("/nix/store/").unwrap().1[..32].to_owned());
         let mut hash_parts: Vec<String> = ours.filter(|_| !random.once_in(missing_each)).collect();
         while hash_parts.len() < count {
@@ -134,7 +134,7 @@ fn exponential(random: &mut Random) -> usize {
 /// A base name of a hash part made of a number, and a name of a position.
 fn base_name(number: u64, position: usize) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
-    let mut random = Random(number | 1);
+    let mut random = Random::new(number | 1);
     let mut name: String = (0..32).map(|_| char::from(DIGITS[random.below(32)])).collect();
     let words = [random.pick(&crate::WORDS), random.pick(&crate::WORDS)];
     write!(name, "-{}-{}-{}.{}.{}", words[0], words[1], position % 40, position / 40 % 30, position % 7).unwrap();

@@ -9,7 +9,7 @@ use nixcache::hash::{Algorithm, Format, Hash};
 use nixcache::nar::{Observer, Packer};
 use nixcache::store_path::{HashPart, StorePath};
 
-use crate::Nix;
+use crate::{Nix, Random};
 
 const WORDS: [&str; 24] = [
     "archive", "binary", "cache", "client", "codec", "config", "const", "derive", "error", "event", "field", "format",
@@ -23,7 +23,7 @@ impl Nix {
     /// Sizes are mixed: most paths are small, few large. Each has several files, a link and an executable, names what it refers to
     /// (one to six earlier paths, and sometimes itself), and compresses about as programs do. The same `seed` makes the same paths.
     pub fn add_closure(&self, count: usize, bytes: usize, seed: u64) -> Vec<String> {
-        let mut random = Random(seed.wrapping_mul(2).wrapping_add(1));
+        let mut random = Random::new(seed.wrapping_mul(2).wrapping_add(1));
         let weights: Vec<usize> = (0..count).map(|_| 1 << random.below(13)).collect();
         let total: usize = weights.iter().sum();
         let store = self.physical_store();
@@ -88,26 +88,5 @@ fn grow(path: &Path, random: &mut Random, bytes: usize, references: &[&str]) {
             }
         }
         fs::write(path.join(format!("{}-{file}", random.pick(&WORDS))), text).unwrap();
-    }
-}
-
-/// Pseudorandom numbers (xorshift64), the same in each run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// One of `0..end`.
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(((self.next() >> 32) * end as u64) >> 32).unwrap()
-    }
-
-    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
     }
 }

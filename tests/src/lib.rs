@@ -17,6 +17,7 @@ mod closure;
 mod nix;
 mod program;
 mod proxy;
+mod random;
 mod server;
 mod tree;
 
@@ -24,6 +25,7 @@ pub use browser::{Browser, key};
 pub use nix::{Failure, Nix, nixes};
 pub use program::programs;
 pub use proxy::{Fault, Proxy};
+pub use random::Random;
 pub use server::{ACCESS_KEY, SECRET_KEY, Server};
 pub use tree::{TreeNode, any_forest, any_tree, read_tree, write_tree};
 

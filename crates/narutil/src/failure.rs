@@ -111,7 +111,8 @@ impl Failure {
     pub(crate) fn source(error: &source::Error) -> Self {
         use store_database::Error as Database;
         let status = match error {
-            source::Error::Remote { .. } | source::Error::NoDirectory { .. } => Status::Usage,
+            source::Error::Remote(error) => return Self::cache(error),
+            source::Error::Url(_) | source::Error::NoDirectory { .. } => Status::Usage,
             source::Error::Io { .. }
             | source::Error::Database(Database::Io { .. } | Database::Busy { .. } | Database::Changed { .. }) => {
                 Status::Failed

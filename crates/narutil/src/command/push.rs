@@ -136,7 +136,7 @@ pub(super) fn sources(arguments: &[OsString], to: &OsStr) -> Result<Vec<Source>>
     let parse = |argument: &OsString| {
         let source = Source::parse(argument).map_err(|error| Failure::source(&error))?;
         match &source {
-            Source::Cache(_) => Err(Failure::usage(format_args!(
+            Source::Cache(_) | Source::Remote { .. } => Err(Failure::usage(format_args!(
                 "{source}: a cache has no trees to push; `pull PATH... --from {source} --to {}` copies between caches",
                 shown(Path::new(to))
             ))),

@@ -258,8 +258,8 @@ fn a_failure_says_by_its_status_whose_fault_it_is() {
     let broken = store.scratch.file("broken", registration().replacen("\n100\n", "\nmany\n", 1).as_bytes());
     let error = run(narutil!["closure", "--from", format!("registration:{}", broken.display()), path("top")]).error(1);
     assert!(error.starts_with(&format!("narutil: {}: line 3: ", broken.display())), "{error}");
-    let error = run(narutil!["closure", "--from", "https://cache.example", path("top")]).error(2);
-    assert!(error.contains("https://cache.example"), "{error}");
+    let error = run(narutil!["closure", "--from", "ftp://cache.example", path("top")]).error(2);
+    assert!(error.contains("ftp://cache.example"), "{error}");
 }
 
 #[test]

@@ -139,3 +139,17 @@ fn a_nar_on_a_server_that_is_not_what_its_narinfo_says_is_bad() {
     fs::remove_file(&nar).unwrap();
     bad("there is no nar/");
 }
+
+#[test]
+fn facts_about_paths_come_from_a_server_as_from_a_directory() {
+    let Some((_server, url, root)) = served(20) else { return };
+    let facts = |from: &str| {
+        let all = run(narutil!["convert", "--from", from, "--to", "json:-"]).text();
+        (all, run(narutil!["closure", "--from", from, full_path(9)]))
+    };
+    let (ours, closure) = facts(&url);
+    let (theirs, expected) = facts(root.to_str().unwrap());
+    assert_eq!((ours, closure.status, closure.stdout), (theirs, expected.status, expected.stdout));
+    let missing = run(narutil!["convert", "--from", format!("{url}/nothing"), "--to", "json:-"]);
+    assert_ne!(missing.status, Some(0));
+}

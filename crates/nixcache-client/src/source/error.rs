@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use nixcache::path_info::{export, registration};
 use nixcache::{json, narinfo};
 
-use crate::store_database;
+use crate::{cache, store_database};
 
 /// Why a source could not be read. Every message begins with the file.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +28,12 @@ pub enum Error {
         /// What was said.
         file: PathBuf,
     },
-    /// Not a directory on this machine.
-    #[error("{input}: not a source of path infos here: expected a directory, or db:, registration:, json: or export:")]
-    Remote {
-        /// What was said.
-        input: String,
-    },
+    /// What was said is the URL of no cache.
+    #[error(transparent)]
+    Url(#[from] cache::UrlError),
+    /// A cache on another machine.
+    #[error(transparent)]
+    Remote(#[from] cache::Error),
     /// The database of a store.
     #[error(transparent)]
     Database(#[from] store_database::Error),

@@ -9,6 +9,7 @@
 //! | `json:FILE` | what `nix path-info --json` printed, in any version |
 //! | `export:FILE` | what `nix-store --export` printed; its contents are hashed on the way |
 //! | `DIRECTORY`, `file:///DIRECTORY` | a binary cache, or any directory of narinfos |
+//! | `s3://…`, `https://…` and other [`CacheUrl`]s | a binary cache on another machine, which has to be able to list what it has |
 //!
 //! `-` instead of a file is standard input. Where nothing is said, it is [`Source::local`].
 //!
@@ -40,6 +41,7 @@ use nixcache::store_path::StoreDir;
 pub use error::Error;
 pub use stream::Stream;
 
+use crate::cache::CacheUrl;
 use crate::store_database::StoreDatabase;
 #[cfg(doc)]
 use nixcache::path_info::PathInfo;
@@ -58,6 +60,13 @@ pub enum Source {
     Export(PathBuf),
     /// A directory of narinfos.
     Cache(PathBuf),
+    /// A cache on another machine. All its narinfos are read, several at a time.
+    Remote {
+        /// Where it is.
+        url: CacheUrl,
+        /// What errors call it: the URL without parameters, and without what may be secret.
+        name: PathBuf,
+    },
 }
 
 impl Source {
@@ -79,7 +88,9 @@ impl Source {
             return Ok(Self::Cache(OsStr::from_bytes(&directory[..end]).into()));
         }
         if bytes.windows(3).any(|window| window == b"://") {
-            return Err(Error::Remote { input: text.to_string_lossy().into_owned() });
+            let url = CacheUrl::parse(text)?;
+            let name = url.to_string().into();
+            return Ok(Self::Remote { url, name });
         }
         Ok(Self::Cache(text.into()))
     }
@@ -89,24 +100,26 @@ impl Source {
         Self::Database(StoreDatabase::default_file())
     }
 
-    /// The file or directory.
+    /// The file or directory, or the URL.
     pub fn path(&self) -> &Path {
         match self {
             Self::Database(path)
             | Self::Registration(path)
             | Self::Json(path)
             | Self::Export(path)
-            | Self::Cache(path) => path,
+            | Self::Cache(path)
+            | Self::Remote { name: path, .. } => path,
         }
     }
 
-    /// Opens it, for paths in `store_dir`. JSON is read as a whole already; of the others only the beginning was looked at.
+    /// Opens it, for paths in `store_dir`. JSON is read as a whole already; of the others only the beginning was looked at, and a cache
+    /// on another machine is reached when the stream is read.
     pub fn open(&self, store_dir: &StoreDir) -> Result<Stream, Error> {
         Stream::open(self, store_dir)
     }
 }
 
-/// The file or directory, as errors name it.
+/// The file or directory, or the URL, as errors name it.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path().display())

@@ -3,12 +3,16 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
+use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
 use nixcache::path_info::{Agreement, Heard, PathInfo, PathInfos, export, registration};
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Error, Source};
+use crate::cache::{Cache, CacheUrl, Object, Options};
 use crate::store_database::StoreDatabase;
 
 /// Bytes that are read at once, the size that measured best for NAR files.
@@ -28,6 +32,7 @@ enum Input {
     Json(PathInfos),
     Export(export::Reader<Box<dyn BufRead>>),
     Cache(fs::ReadDir),
+    Remote(Receiver<Result<PathInfo, Error>>),
 }
 
 impl Stream {
@@ -52,6 +57,7 @@ impl Stream {
                 }
                 Input::Cache(fs::read_dir(directory).map_err(failed)?)
             }
+            Source::Remote { url, .. } => Input::Remote(remote(url, store_dir).map_err(failed)?),
         };
         Ok(Self { path, store_dir: store_dir.clone(), input })
     }
@@ -108,6 +114,7 @@ impl Stream {
                 }
                 Ok(ControlFlow::Continue(()))
             }
+            Input::Remote(infos) => try_visit(infos.into_iter(), each),
         }
     }
 }
@@ -139,12 +146,54 @@ fn narinfo(file: &Path, hash_part: HashPart, text: &mut Vec<u8>, store_dir: &Sto
     File::open(file)
         .and_then(|opened| opened.take(MOST).read_to_end(text))
         .map_err(|error| Error::Io { file: file.to_owned(), error })?;
+    parse(file, hash_part, text, store_dir)
+}
+
+fn parse(file: &Path, hash_part: HashPart, text: &[u8], store_dir: &StoreDir) -> Result<PathInfo, Error> {
     let info = NarInfo::parse(text, store_dir).map_err(|error| Error::NarInfo { file: file.to_owned(), error })?;
     if info.store_path().hash_part() != hash_part {
         let path = store_dir.display(info.store_path()).to_string();
         return Err(Error::Misplaced { file: file.to_owned(), path });
     }
     Ok(PathInfo::from(&info))
+}
+
+/// Has a cache on another machine read by a thread of its own: who reads the stream may be on one of a runtime's, where nobody may wait for
+/// another.
+fn remote(url: &CacheUrl, store_dir: &StoreDir) -> io::Result<Receiver<Result<PathInfo, Error>>> {
+    /// Infos that wait for who reads the stream.
+    const WAITING: usize = 256;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (sender, receiver) = sync_channel(WAITING);
+    let (url, store_dir) = (url.clone(), store_dir.clone());
+    thread::Builder::new().name("source".to_owned()).spawn(move || {
+        if let Err(error) = runtime.block_on(send_all(&url, &store_dir, &sender)) {
+            // Nobody reads any more, perhaps.
+            let _ = sender.send(Err(error));
+        }
+    })?;
+    Ok(receiver)
+}
+
+async fn send_all(
+    url: &CacheUrl,
+    store_dir: &StoreDir,
+    sender: &SyncSender<Result<PathInfo, Error>>,
+) -> Result<(), Error> {
+    let cache = Cache::open(url, Options::default()).await?;
+    let narinfos = cache
+        .list()
+        .try_filter_map(async |(name, _)| Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name)));
+    let mut read = cache.read_many(narinfos.try_collect().await?);
+    while let Some((name, text)) = read.next().await {
+        // What was withdrawn since is none.
+        let (Some(text), Some(hash_part)) = (text?, hash_part_of_file_name(&name)) else { continue };
+        let info = parse(Path::new(&cache.locate(&name)), hash_part, &text, store_dir)?;
+        if sender.send(Ok(info)).is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Input {
@@ -155,6 +204,7 @@ impl fmt::Debug for Input {
             Self::Json(_) => "Json",
             Self::Export(_) => "Export",
             Self::Cache(_) => "Cache",
+            Self::Remote(_) => "Remote",
         })
     }
 }

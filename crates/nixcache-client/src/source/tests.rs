@@ -71,7 +71,9 @@ fn words_name_sources() {
     assert_eq!(parse("export:a:b").unwrap(), Source::Export("a:b".into()));
     assert_eq!(parse("some/cache").unwrap(), Source::Cache("some/cache".into()));
     assert_eq!(parse("file:///c?compression=xz").unwrap(), Source::Cache("/c".into()));
-    assert!(matches!(parse("s3://bucket"), Err(Error::Remote { .. })));
+    let bucket = parse("s3://bucket/a?region=eu-west-1").unwrap();
+    assert_eq!((matches!(bucket, Source::Remote { .. }), bucket.to_string()), (true, "s3://bucket/a".to_owned()));
+    assert!(matches!(parse("ftp://host/"), Err(Error::Url(_))));
 }
 
 #[test]
