@@ -241,6 +241,9 @@ impl Pull {
         let damaged_nodes: HashSet<Node> = damaged.iter().map(|(node, _)| *node).collect();
         pulled.failed = damaged.into_iter().map(|(node, error)| (found.graph.path(node), error)).collect();
         if missing.is_empty() {
+            // A pull that was killed at its very end may have left its workspace, which opening another one removes. Where that is
+            // impossible, there is nothing of ours.
+            drop(Site::open(target, &self.store_dir, self.listings).await);
             return Ok(pulled);
         }
         let total = difference.missing_total();

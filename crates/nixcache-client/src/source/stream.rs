@@ -12,7 +12,7 @@ use nixcache::path_info::{Agreement, Heard, PathInfo, PathInfos, export, registr
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Error, Source};
-use crate::cache::{Cache, CacheUrl, Object, Options};
+use crate::cache::{self, Cache, CacheUrl, Object, Options, layout};
 use crate::store_database::StoreDatabase;
 
 /// Bytes that are read at once, the size that measured best for NAR files.
@@ -184,7 +184,11 @@ async fn send_all(
     let narinfos = cache
         .list()
         .try_filter_map(async |(name, _)| Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name)));
-    let mut read = cache.read_many(narinfos.try_collect().await?);
+    let narinfos: Vec<String> = narinfos.try_collect().await?;
+    if narinfos.is_empty() && cache.meta(layout::CACHE_INFO).await?.is_none() {
+        return Err(cache::Error::NoCache { cache: url.to_string() }.into());
+    }
+    let mut read = cache.read_many(narinfos);
     while let Some((name, text)) = read.next().await {
         // What was withdrawn since is none.
         let (Some(text), Some(hash_part)) = (text?, hash_part_of_file_name(&name)) else { continue };
