@@ -491,11 +491,14 @@ impl Cache {
         match (&self.0.place, staged) {
             // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
             (Place::Bucket(bucket), staged) => {
-                let known = if size < SMALL { None } else { self.meta(name).await? };
-                if known.is_none() && bucket.write(name, &staged, bucket::Condition::Absent).await? {
-                    return Ok(true);
+                let mut known = if size < SMALL { None } else { self.meta(name).await? };
+                if known.is_none() {
+                    if bucket.write(name, &staged, bucket::Condition::Absent).await? {
+                        return Ok(true);
+                    }
+                    known = self.meta(name).await?;
                 }
-                if self.meta(name).await?.is_some_and(is_new) {
+                if known.is_some_and(is_new) {
                     return Ok(false);
                 }
                 bucket.write(name, &staged, bucket::Condition::None).await

@@ -20,7 +20,7 @@ use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
 use crate::cache::{Cache, Prepared, Staging, blocking, layout};
-use crate::push::merged;
+use crate::push::merge;
 
 /// Where fetched paths go.
 #[derive(Clone, Debug)]
@@ -242,12 +242,7 @@ impl Site {
                 let published = cache.publish_narinfos(prepared).await;
                 for ((part, ours), is_new) in infos.into_iter().zip(published) {
                     if !is_new? {
-                        let store_dir = cache.store_dir().clone();
-                        let change = move |theirs: Option<&[u8]>| match theirs {
-                            None => Some(ours.as_str().as_bytes().to_vec()),
-                            Some(theirs) => merged(theirs, &ours, &store_dir),
-                        };
-                        cache.edit(&layout::narinfo(part), change).await?;
+                        merge(cache, part, *ours).await?;
                     }
                 }
                 Ok(())

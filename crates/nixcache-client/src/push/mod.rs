@@ -494,22 +494,11 @@ impl<'a> Run<'a> {
             // One error stands for all that follow it.
             let Some(is_new) = results.next().transpose()? else { break };
             if !is_new {
-                self.merge(published.path.hash_part(), narinfo).await?;
+                merge(self.cache, published.path.hash_part(), narinfo).await?;
             }
             done.push((node, published, is_new, undeclared));
         }
         Ok(done)
-    }
-
-    /// Adds our signatures to what somebody else has published meanwhile, if it is the same.
-    async fn merge(&self, part: HashPart, ours: NarInfoBuf) -> Result<(), Error> {
-        let store_dir = self.stager.store_dir.clone();
-        let change = move |theirs: Option<&[u8]>| match theirs {
-            None => Some(ours.as_str().as_bytes().to_vec()),
-            Some(theirs) => merged(theirs, &ours, &store_dir),
-        };
-        self.cache.edit(&layout::narinfo(part), change).await?;
-        Ok(())
     }
 
     /// Trees, which refer to nothing, so that each is published as soon as it is uploaded.
@@ -529,7 +518,7 @@ impl<'a> Run<'a> {
                     if is_new {
                         pushed.published.push(published);
                     } else {
-                        self.merge(published.path.hash_part(), narinfo).await?;
+                        merge(self.cache, published.path.hash_part(), narinfo).await?;
                         pushed.present.push(published.path);
                     }
                 }
@@ -559,8 +548,18 @@ fn shuffled(graph: &Graph, nars: &[Node]) -> Vec<Node> {
     order
 }
 
+/// Adds our signatures to what somebody else has published meanwhile, if it is the same.
+pub(crate) async fn merge(cache: &Cache, part: HashPart, ours: NarInfoBuf) -> Result<(), cache::Error> {
+    let store_dir = cache.store_dir().clone();
+    let change = move |theirs: Option<&[u8]>| match theirs {
+        None => Some(ours.as_str().as_bytes().to_vec()),
+        Some(theirs) => merged(theirs, &ours, &store_dir),
+    };
+    cache.edit(&layout::narinfo(part), change).await.map(drop)
+}
+
 /// What is published, with our signatures; none if it has them already, or is about other contents.
-pub(crate) fn merged(theirs: &[u8], ours: &NarInfoBuf, store_dir: &StoreDir) -> Option<Vec<u8>> {
+fn merged(theirs: &[u8], ours: &NarInfoBuf, store_dir: &StoreDir) -> Option<Vec<u8>> {
     let theirs = NarInfo::parse(theirs, store_dir).ok()?;
     let ours = ours.as_ref();
     let is_same = |other: &NarInfo<'_>| {
