@@ -45,7 +45,7 @@ async fn behaves(cache: &Cache, knows_conditions: bool) {
     for (contents, is_new) in [(&b"whole"[..], true), (b"whole", false)] {
         let mut staging = cache.stage().unwrap();
         staging.write_all(contents).unwrap();
-        assert_eq!(cache.publish(staging, "nar/x.nar").await.unwrap(), is_new);
+        assert_eq!(cache.upload(staging, "nar/x.nar").await.unwrap(), is_new);
     }
     let pieces: Vec<_> = cache.download("nar/x.nar").await.unwrap().unwrap().try_collect().await.unwrap();
     assert_eq!(pieces.concat(), b"whole");

@@ -28,7 +28,7 @@ mod url;
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -138,10 +138,46 @@ pub struct Meta {
     pub modified: Option<SystemTime>,
 }
 
+impl Meta {
+    /// Whether it has this size, and was written so lately that whoever did may not be done.
+    fn is_new(self, size: u64) -> bool {
+        let age = self.modified.map(|modified| modified.elapsed().unwrap_or_default());
+        self.size == Some(size) && age.is_some_and(|age| age < NEW)
+    }
+}
+
 impl From<directory::Meta> for Meta {
     fn from(meta: directory::Meta) -> Self {
         Self { size: Some(meta.size), modified: Some(meta.modified) }
     }
+}
+
+/// All that a cache has of a path.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Objects {
+    /// The narinfo.
+    pub narinfo: NarInfoBuf,
+    /// The file of the NAR, if it is not there; its name is in the narinfo.
+    pub nar: Option<Staging>,
+    /// What else there is, by name: a listing, debug information, a log.
+    pub beside: Vec<(String, Bytes)>,
+}
+
+impl Objects {
+    /// Those of a path whose NAR is there, with nothing beside it.
+    pub fn new(narinfo: NarInfoBuf) -> Self {
+        Self { narinfo, nar: None, beside: Vec::new() }
+    }
+}
+
+/// Objects of a directory that are written up to their names, which they get by [`Cache::publish`].
+///
+/// Elsewhere objects are there as soon as they are written, and nothing is pending.
+#[derive(Debug, Default)]
+pub struct Pending {
+    named: Vec<Complete>,
+    narinfo: Option<PathBuf>,
 }
 
 /// A narinfo that is written up to its name, and waits until those that it refers to have theirs.
@@ -150,6 +186,14 @@ pub struct Prepared {
     name: String,
     text: Bytes,
     complete: Option<Complete>,
+    uploaded: bool,
+}
+
+impl Prepared {
+    /// Whether the NAR was uploaded, rather than there already.
+    pub fn is_uploaded(&self) -> bool {
+        self.uploaded
+    }
 }
 
 impl Cache {
@@ -306,8 +350,7 @@ impl Cache {
         match &self.0.place {
             Place::Directory(_) => {
                 self.on_disk(name, move |directory, name| {
-                    directory.prepare(name, &contents)?.replace()?;
-                    directory.flush(name)
+                    directory.replace_all(vec![directory.prepare(name, &contents)?])
                 })
                 .await
             }
@@ -324,7 +367,9 @@ impl Cache {
         match &self.0.place {
             Place::Directory(_) => {
                 self.on_disk(name, move |directory, name| {
-                    let created = directory.prepare(name, &contents)?.create()?;
+                    let complete = directory.prepare(name, &contents)?;
+                    directory::flush_all([complete.temporary()].into_iter())?;
+                    let created = complete.create()?;
                     directory.flush(name).map(|()| created)
                 })
                 .await
@@ -478,19 +523,57 @@ impl Cache {
         }
     }
 
-    /// Gives what was staged its name, below `nar/`, if there is nothing of that name and size. Returns whether there was not.
+    /// Writes all that the cache is to have of a path, the narinfo only up to its name: [`publish`](Self::publish) gives it that.
     ///
-    /// What is there, but not new, is written again: nobody may have referred to it for long, and an audit may be about to remove it.
-    pub async fn publish(&self, staging: Staging, name: &str) -> Result<bool> {
-        let staged = staging.finish();
-        let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
-        let is_new = |meta: Meta| {
-            let age = meta.modified.map(|modified| modified.elapsed().unwrap_or_default());
-            meta.size == Some(size) && age.is_some_and(|age| age < NEW)
-        };
-        match (&self.0.place, staged) {
+    /// A NAR that is there with the same size is not uploaded, unless it is old: nobody may have referred to it for long, and an audit
+    /// may be about to remove it.
+    pub async fn prepare(&self, objects: Objects) -> Result<(Prepared, Pending)> {
+        let narinfo = objects.narinfo.as_ref();
+        let name = layout::narinfo(narinfo.store_path().hash_part());
+        let (text, url) = (Bytes::copy_from_slice(objects.narinfo.as_str().as_bytes()), narinfo.url().to_owned());
+        let Objects { nar, beside, .. } = objects;
+        let mut prepared = Prepared { name, text, complete: None, uploaded: false };
+        if !matches!(self.0.place, Place::Directory(_)) {
+            if let Some(staging) = nar {
+                prepared.uploaded = self.upload(staging, &url).await?;
+            }
+            for (name, contents) in beside {
+                self.write(&name, contents).await?;
+            }
+            return Ok((prepared, Pending::default()));
+        }
+        let shown = prepared.name.clone();
+        self.on_disk(&shown, move |directory, _| {
+            let mut pending = Pending::default();
+            if let Some(staging) = nar {
+                pending.named.extend(complete(directory, staging, &url)?);
+                prepared.uploaded = !pending.named.is_empty();
+            }
+            for (name, contents) in beside {
+                pending.named.push(directory.prepare(&name, &contents)?);
+            }
+            let complete = directory.prepare(&prepared.name, &prepared.text)?;
+            pending.narinfo = Some(complete.temporary().to_owned());
+            prepared.complete = Some(complete);
+            Ok((prepared, pending))
+        })
+        .await
+    }
+
+    /// Gives a staged NAR its name, if there is none of that name and size, or an old one. Returns whether there was not.
+    pub async fn upload(&self, staging: Staging, name: &str) -> Result<bool> {
+        match &self.0.place {
+            Place::Directory(_) => {
+                self.on_disk(name, move |directory, name| {
+                    let complete = complete(directory, staging, name)?;
+                    let uploaded = complete.is_some();
+                    directory.replace_all(complete.into_iter().collect()).map(|()| uploaded)
+                })
+                .await
+            }
             // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
-            (Place::Bucket(bucket), staged) => {
+            Place::Bucket(bucket) => {
+                let (staged, size) = self.staged(staging, name)?;
                 let mut known = if size < SMALL { None } else { self.meta(name).await? };
                 if known.is_none() {
                     if bucket.write(name, &staged, bucket::Condition::Absent).await? {
@@ -498,72 +581,52 @@ impl Cache {
                     }
                     known = self.meta(name).await?;
                 }
-                if known.is_some_and(is_new) {
+                if known.is_some_and(|meta| meta.is_new(size)) {
                     return Ok(false);
                 }
                 bucket.write(name, &staged, bucket::Condition::None).await
             }
-            _ if self.meta(name).await?.is_some_and(is_new) => Ok(false),
-            (Place::Web(server), staged) => server.write(name, &staged, http::Condition::None).await.map(|_| true),
-            (Place::Directory(_), Staged::File(file)) => {
-                self.on_disk(name, move |directory, name| {
-                    let complete = directory.complete(file, name)?;
-                    // What has this name, but another size, is broken.
-                    complete.replace().map(|()| true)
-                })
-                .await
+            Place::Web(server) => {
+                let (staged, size) = self.staged(staging, name)?;
+                if self.meta(name).await?.is_some_and(|meta| meta.is_new(size)) {
+                    return Ok(false);
+                }
+                server.write(name, &staged, http::Condition::None).await.map(|_| true)
             }
-            (Place::Directory(_), Staged::Memory(bytes)) => self.write(name, bytes).await.map(|()| true),
         }
     }
 
-    /// Writes a narinfo up to its name.
-    pub async fn prepare(&self, hash_part: HashPart, info: &NarInfoBuf) -> Result<Prepared> {
-        let name = layout::narinfo(hash_part);
-        let text = Bytes::copy_from_slice(info.as_str().as_bytes());
-        let complete = match &self.0.place {
-            Place::Directory(_) => {
-                let text = text.clone();
-                Some(self.on_disk(&name, move |directory, name| directory.prepare(name, &text)).await?)
-            }
-            Place::Bucket(_) | Place::Web(_) => None,
-        };
-        Ok(Prepared { name, text, complete })
+    fn staged(&self, staging: Staging, name: &str) -> Result<(Staged, u64)> {
+        let staged = staging.finish();
+        let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
+        Ok((staged, size))
     }
 
     /// Publishes narinfos of which none refers to another one, and that only refer to what is published. Returns for each
     /// whether there was none.
     ///
-    /// In a directory, their NARs are safe from a loss of power before, and they themselves after.
-    pub async fn publish_narinfos(&self, prepared: Vec<Prepared>) -> Vec<Result<bool>> {
-        match &self.0.place {
-            Place::Directory(directory) => {
-                let (directory, cache) = (directory.clone(), self.clone());
-                blocking(move || {
-                    let failed = |name: &str| {
-                        let object = cache.locate(name);
-                        move |error| Error::io(object, error)
-                    };
-                    if let Err(error) = directory.flush("nar/staged") {
-                        return vec![Err(failed("nar")(error))];
-                    }
-                    let mut done: Vec<Result<bool>> = Vec::with_capacity(prepared.len());
-                    for Prepared { name, complete, .. } in prepared {
-                        let created = complete.map_or(Ok(false), Complete::create);
-                        done.push(created.map_err(failed(&name)));
-                    }
-                    match directory.flush(layout::CACHE_INFO) {
-                        Ok(()) => done,
-                        Err(error) => vec![Err(failed("")(error))],
-                    }
-                })
-                .await
-            }
-            Place::Bucket(_) | Place::Web(_) => {
-                let create = async |prepared: Prepared| self.create_object(&prepared.name, prepared.text).await;
-                futures_util::stream::iter(prepared).map(create).buffered(self.0.options.concurrency).collect().await
-            }
+    /// What came with each of them from [`prepare`](Self::prepare) has to be among what is `pending`, now or before: it gets its name first.
+    /// In a directory all is flushed together. Everything outlasts a loss of power before what depends on it has its name.
+    pub async fn publish(&self, pending: Vec<Pending>, prepared: Vec<Prepared>) -> Result<Vec<bool>> {
+        if !matches!(self.0.place, Place::Directory(_)) {
+            let create = async |prepared: Prepared| self.create_object(&prepared.name, prepared.text).await;
+            let created = futures_util::stream::iter(prepared).map(create).buffered(self.0.options.concurrency);
+            return created.try_collect().await;
         }
+        self.on_disk("", move |directory, _| {
+            let files = pending
+                .iter()
+                .flat_map(|pending| pending.named.iter().map(Complete::temporary).chain(pending.narinfo.as_deref()));
+            directory::flush_all(files)?;
+            directory.name_all(pending.into_iter().flat_map(|pending| pending.named))?;
+            let narinfos = prepared.into_iter().filter_map(|prepared| prepared.complete);
+            let created = narinfos.map(Complete::create).collect::<io::Result<Vec<bool>>>()?;
+            if !created.is_empty() {
+                directory.flush(layout::CACHE_INFO)?;
+            }
+            Ok(created)
+        })
+        .await
     }
 
     /// Removes what writers to a directory left behind that died at least `age` ago, and says how many files that were.
@@ -649,6 +712,19 @@ impl Inner {
         };
         text.map(parse).transpose()
     }
+}
+
+/// A staged NAR up to its name; none if there is a new one of that name and size. (One of another size is broken.)
+fn complete(directory: &Directory, staging: Staging, name: &str) -> io::Result<Option<Complete>> {
+    let staged = staging.finish();
+    let size = staged.len()?;
+    if directory.meta(name)?.is_some_and(|meta| Meta::from(meta).is_new(size)) {
+        return Ok(None);
+    }
+    Ok(Some(match staged {
+        Staged::File(file) => directory.complete(file, name),
+        Staged::Memory(bytes) => directory.prepare(name, &bytes)?,
+    }))
 }
 
 /// Which of several writings of an object was read.

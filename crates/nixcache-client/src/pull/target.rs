@@ -19,7 +19,7 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
-use crate::cache::{Cache, Prepared, Staging, blocking, layout};
+use crate::cache::{Cache, Objects, Pending, Prepared, Staging, blocking, layout};
 use crate::push::merge;
 
 /// Where fetched paths go.
@@ -138,7 +138,7 @@ pub(super) enum Site {
 #[derive(Debug)]
 pub(super) enum Placed {
     Directory { from: PathBuf, to: PathBuf },
-    NarInfo { part: HashPart, info: Box<NarInfoBuf>, prepared: Prepared },
+    NarInfo { part: HashPart, info: Box<NarInfoBuf>, prepared: Prepared, pending: Pending },
 }
 
 impl Site {
@@ -189,27 +189,28 @@ impl Site {
             }
             Self::Cache { cache, .. } => {
                 let part = info.store_path().hash_part();
-                let mut copied = located.info.clone();
+                let mut objects = Objects::new(located.info.clone());
                 if let Some((staging, file_hash)) = received.copy {
                     let url = layout::nar(file_hash, info.compression().unwrap_or(Compression::None));
                     // A name that is not the hash of the file may be that of another one.
                     if url != info.url() {
                         let size = Some(received.file_size);
                         let edit = info.edit().url(&url).file_hash(Some(file_hash)).file_size(size);
-                        copied = edit.finish().map_err(|error| {
+                        objects.narinfo = edit.finish().map_err(|error| {
                             let object = cache.locate(&layout::narinfo(part));
                             crate::cache::Error::NarInfo { object, error }
                         })?;
                     }
-                    cache.publish(staging, &url).await?;
+                    objects.nar = Some(staging);
                 }
                 let mut text = Vec::new();
                 // A name that is not UTF-8 has no place in a listing.
                 if received.listing.is_some_and(|listing| listing.root().write_document(&mut text).is_ok()) {
-                    cache.write(&layout::listing(part), text).await?;
+                    objects.beside.push((layout::listing(part), text.into()));
                 }
-                let prepared = cache.prepare(part, &copied).await?;
-                Ok(Placed::NarInfo { part, info: Box::new(copied), prepared })
+                let info = Box::new(objects.narinfo.clone());
+                let (prepared, pending) = cache.prepare(objects).await?;
+                Ok(Placed::NarInfo { part, info, prepared, pending })
             }
         }
     }
@@ -233,15 +234,17 @@ impl Site {
             Self::Cache { cache, .. } => {
                 let mut prepared = Vec::with_capacity(batch.len());
                 let mut infos = Vec::with_capacity(batch.len());
+                let mut all_pending = Vec::with_capacity(batch.len());
                 for placed in batch {
-                    if let Placed::NarInfo { part, info, prepared: waiting } = placed {
+                    if let Placed::NarInfo { part, info, prepared: waiting, pending } = placed {
                         prepared.push(waiting);
+                        all_pending.push(pending);
                         infos.push((part, info));
                     }
                 }
-                let published = cache.publish_narinfos(prepared).await;
+                let published = cache.publish(all_pending, prepared).await?;
                 for ((part, ours), is_new) in infos.into_iter().zip(published) {
-                    if !is_new? {
+                    if !is_new {
                         merge(cache, part, *ours).await?;
                     }
                 }

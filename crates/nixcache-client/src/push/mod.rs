@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{FusedStream, FuturesUnordered, StreamExt};
 use nixcache::closure::{Closure, Difference, DifferenceBuilder, Graph, GraphBuilder, Node, Plan};
 use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::nar::Limits;
@@ -37,12 +37,15 @@ use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
 use self::stage::{Staged, Stager};
-use crate::cache::{self, Cache, Prepared, Question, blocking, layout};
+use crate::cache::{self, Cache, Objects, Pending, Prepared, Question, blocking, layout};
 
 pub use error::{Error, Mismatch, PathError};
 
 /// Leftovers of writers are removed from directories when they are older than this: no upload takes so long.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// For so long what is ready in a directory waits for others, to be flushed together with them: each time takes about as long.
+const GATHERING: Duration = Duration::from_millis(50);
 
 /// Uploads to servers that go on beside those that are packed.
 const UPLOADS: usize = 8;
@@ -298,6 +301,8 @@ enum Outcome {
 struct Ready {
     published: Published,
     narinfo: NarInfoBuf,
+    /// The NAR, and what is beside it, where they have no names yet.
+    pending: Option<Pending>,
     prepared: Prepared,
     undeclared: Vec<String>,
 }
@@ -353,22 +358,29 @@ impl<'a> Run<'a> {
             .buffer_unordered(jobs)
             .fuse();
         let mut prepared: HashMap<Node, Box<Ready>> = HashMap::new();
+        let mut pending: Vec<Pending> = Vec::new();
         let mut ready: VecDeque<Node> = VecDeque::new();
         let mut publishing = FuturesUnordered::new();
         // In a directory one batch at a time, which is flushed once; elsewhere each by itself, many at the same time.
-        let (batches, batch) = match self.cache.directory() {
-            Some(_) => (1, usize::MAX),
-            None => (self.cache.options().concurrency, 1),
+        let (batches, batch, gathering) = match self.cache.directory() {
+            Some(_) => (1, usize::MAX, GATHERING),
+            None => (self.cache.options().concurrency, 1, Duration::ZERO),
         };
+        let mut next_batch = Instant::now();
         loop {
-            while publishing.len() < batches && !ready.is_empty() {
+            let is_due = nars.is_terminated() || Instant::now() >= next_batch;
+            while is_due && publishing.len() < batches && !(ready.is_empty() && pending.is_empty()) {
                 let nodes = ready.drain(..batch.min(ready.len()));
                 let batch = nodes.filter_map(|node| prepared.remove(&node).map(|ready| (node, ready))).collect();
-                publishing.push(self.publish(batch));
+                publishing.push(self.publish(std::mem::take(&mut pending), batch));
+                next_batch = Instant::now() + gathering;
             }
+            let can_publish = publishing.len() < batches && !(ready.is_empty() && pending.is_empty());
             tokio::select! {
                 Some((node, outcome)) = nars.next() => match outcome? {
-                    Outcome::Ready(done) => {
+                    Outcome::Ready(mut done) => {
+                        // What is published next gets its name after these.
+                        pending.extend(done.pending.take());
                         prepared.insert(node, done);
                         ready.extend(plan.nar_done(node));
                     }
@@ -393,6 +405,7 @@ impl<'a> Run<'a> {
                         if is_new { pushed.published.push(published) } else { pushed.present.push(published.path) }
                     }
                 }
+                () = tokio::time::sleep_until(next_batch.into()), if can_publish => {}
                 else => break,
             }
         }
@@ -442,7 +455,6 @@ impl<'a> Run<'a> {
         let Staged { staging, info, narinfo, listing, listing_text, undeclared } = staged;
         let part = info.path.hash_part();
         let (url, file_size) = (narinfo.as_ref().url().to_owned(), narinfo.as_ref().file_size().unwrap_or(0));
-        let uploaded = self.cache.publish(staging, &url).await?;
         let mut beside = Vec::new();
         if self.push.listings {
             if let Some(text) = listing_text {
@@ -468,18 +480,20 @@ impl<'a> Run<'a> {
                 beside.push((name, log.into()));
             }
         }
-        for (name, contents) in beside {
-            self.cache.write(&name, contents).await?;
-        }
+        let mut objects = Objects::new(narinfo.clone());
+        (objects.nar, objects.beside) = (Some(staging), beside);
+        let (prepared, pending) = self.cache.prepare(objects).await?;
         (self.push.watch)(Event::Uploaded { name: info.path.name().to_owned(), file_size });
-        let prepared = self.cache.prepare(part, &narinfo).await?;
+        let uploaded = prepared.is_uploaded();
         let published = Published { nar_size: info.nar_size, path: info.path, file_size, uploaded };
-        Ok(Outcome::Ready(Box::new(Ready { published, narinfo, prepared, undeclared })))
+        let pending = self.cache.directory().map(|_| pending);
+        Ok(Outcome::Ready(Box::new(Ready { published, narinfo, prepared, pending, undeclared })))
     }
 
-    /// Publishes narinfos for which everything is there. Returns for each whether it is new.
+    /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is new.
     async fn publish(
         &self,
+        pending: Vec<Pending>,
         batch: Vec<(Node, Box<Ready>)>,
     ) -> Result<Vec<(Node, Published, bool, Vec<String>)>, Error> {
         let mut prepared = Vec::with_capacity(batch.len());
@@ -489,10 +503,8 @@ impl<'a> Run<'a> {
             rest.push((node, ready.published, ready.narinfo, ready.undeclared));
         }
         let mut done = Vec::with_capacity(rest.len());
-        let mut results = self.cache.publish_narinfos(prepared).await.into_iter();
-        for (node, published, narinfo, undeclared) in rest {
-            // One error stands for all that follow it.
-            let Some(is_new) = results.next().transpose()? else { break };
+        let created = self.cache.publish(pending, prepared).await?;
+        for ((node, published, narinfo, undeclared), is_new) in rest.into_iter().zip(created) {
             if !is_new {
                 merge(self.cache, published.path.hash_part(), narinfo).await?;
             }
@@ -512,10 +524,11 @@ impl<'a> Run<'a> {
                 Outcome::Present(path) => pushed.added.push(path),
                 Outcome::Ready(ready) => {
                     pushed.added.push(ready.published.path.clone());
-                    let Ready { published, narinfo, prepared, .. } = *ready;
-                    let is_new = self.cache.publish_narinfos(vec![prepared]).await.pop().transpose()?.unwrap_or(false);
+                    let Ready { published, narinfo, pending, prepared, .. } = *ready;
+                    let pending = pending.into_iter().collect();
+                    let created = self.cache.publish(pending, vec![prepared]).await?;
                     (self.push.watch)(Event::Published { path: published.path.clone() });
-                    if is_new {
+                    if created == [true] {
                         pushed.published.push(published);
                     } else {
                         merge(self.cache, published.path.hash_part(), narinfo).await?;

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Mode};
 use thiserror::Error;
 
-use self::read::{BatchReader, Gone, Pool, Stop};
+use self::read::{BatchReader, Pool, Stop};
 use self::walk::{Item, Walk};
 use super::encoder::{EncodeError, Encoder};
 use super::error::{Error as NarError, shown};
@@ -182,7 +182,8 @@ type Filter = Arc<dyn Fn(&Entry<'_>) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct Packer {
     limits: Limits,
-    threads: NonZeroUsize,
+    /// `None` for as many as there are processors, which is only asked when needed: it takes reading several files.
+    threads: Option<NonZeroUsize>,
     case_hack: bool,
     filter: Option<Filter>,
 }
@@ -207,8 +208,7 @@ impl Packer {
     /// Packs as Nix does, reading with as many threads as there are processors.
     #[must_use]
     pub fn new() -> Self {
-        let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { limits: Limits::default(), threads, case_hack: false, filter: None }
+        Self { limits: Limits::default(), threads: None, case_hack: false, filter: None }
     }
 
     /// Other limits than Nix's.
@@ -218,10 +218,11 @@ impl Packer {
         self
     }
 
-    /// How many threads read files, the one that hashes or otherwise observes included; more than 8 read no faster.
+    /// How many threads read files, the one that hashes or otherwise observes included; more than 8 read no faster. With one, the
+    /// calling thread does all by itself, which is best for a small tree, or where others are packed at the same time.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
-        self.threads = threads;
+        self.threads = Some(threads);
         self
     }
 
@@ -239,8 +240,17 @@ impl Packer {
         self
     }
 
-    /// Packs the tree at `path` into `sink`, in one pass that `observer` sees too. Reading, observing and writing overlap.
-    pub fn pack(&self, path: &Path, mut sink: impl Write, observer: Observer) -> Result<Observation, PackError> {
+    /// Packs the tree at `path` into `sink`, in one pass that `observer` sees too. Reading, observing and writing overlap, unless
+    /// there is one thread only.
+    pub fn pack(&self, path: &Path, mut sink: impl Write, mut observer: Observer) -> Result<Observation, PackError> {
+        if self.is_alone() {
+            self.each_chunk(path, |chunk| {
+                sink.write_all(&chunk).map_err(PackError::Write)?;
+                Ok(observer.update(&chunk)?)
+            })?;
+            sink.flush().map_err(PackError::Write)?;
+            return Ok(observer.finish()?);
+        }
         thread::scope(|scope| {
             let observing = Beside::start(scope, observer, SLOT_CHUNKS);
             let mut observing = observing.map_err(|error| PackError::io(path, "cannot start a thread", error))?;
@@ -263,10 +273,35 @@ impl Packer {
 
     /// Shows the archive of the tree at `path` to `observer`, and writes it nowhere.
     pub fn observe(&self, path: &Path, mut observer: Observer) -> Result<Observation, PackError> {
-        for chunk in Chunks::start(self, path, 1)? {
-            observer.update(&chunk?)?;
+        let mut observe = |chunk: Bytes| Ok(observer.update(&chunk)?);
+        if self.is_alone() {
+            self.each_chunk(path, observe)?;
+        } else {
+            Chunks::start(self, path, 1)?.try_for_each(|chunk| observe(chunk?))?;
         }
         Ok(observer.finish()?)
+    }
+
+    /// Whether the calling thread does all by itself. Small trees take less time than starting threads for them would.
+    fn is_alone(&self) -> bool {
+        self.thread_count() == NonZeroUsize::MIN
+    }
+
+    fn thread_count(&self) -> NonZeroUsize {
+        self.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Shows the archive's chunks as this thread reads them.
+    fn each_chunk(&self, path: &Path, mut show: impl FnMut(Bytes) -> Result<(), PackError>) -> Result<(), PackError> {
+        let (pool, mut size) = (Pool::default(), 0);
+        let emit = |chunk: Bytes| {
+            count(&mut size, &chunk, &self.limits).map_err(PackError::Nar)?;
+            Ok(show(chunk)?)
+        };
+        match BatchReader::new(&pool, &self.limits, emit).read(Walk::new(self.clone(), path)) {
+            Err(Stop::Error(error)) => Err(error),
+            Ok(()) | Err(Stop::Gone) => Ok(()), // nobody goes away here
+        }
     }
 
     /// The archive of the tree at `path`, in chunks, for whoever sends it on. They are read ahead by other threads, which
@@ -359,21 +394,21 @@ pub struct Chunks {
     current: Option<Slot>,
     threads: VecDeque<JoinHandle<()>>,
     size: u64,
-    limit: u64,
+    limits: Limits,
 }
 
 impl Chunks {
     /// Starts reading, with so many threads less as are `busy` with the chunks: where as many read as there are processors,
     /// they keep those from their work, and hashing measured 6 % slower.
     fn start(packer: &Packer, path: &Path, busy: usize) -> Result<Self, PackError> {
-        let readers = packer.threads.get().saturating_sub(busy).clamp(1, MAX_READERS);
+        let readers = packer.thread_count().get().saturating_sub(busy).clamp(1, MAX_READERS);
         let ahead = 4 * readers + 4;
         let (slot_sender, slots) = sync_channel(ahead);
         let (job_sender, jobs) = sync_channel::<Job>(ahead);
         let jobs = Arc::new(Mutex::new(jobs));
         let pool = Pool::default();
         let mut chunks =
-            Self { slots: Some(slots), current: None, threads: VecDeque::new(), size: 0, limit: packer.limits.size };
+            Self { slots: Some(slots), current: None, threads: VecDeque::new(), size: 0, limits: packer.limits };
         let walk = Walk::new(packer.clone(), path);
         let changes = (OPEN_DIRECTORIES / ahead).max(1);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -419,10 +454,7 @@ impl Iterator for Chunks {
     fn next(&mut self) -> Option<Self::Item> {
         let mut next = self.next_chunk();
         if let Some(Ok(chunk)) = &next {
-            self.size += chunk.len() as u64;
-            if self.size > self.limit {
-                let (value, limit) = (self.size, self.limit);
-                let error = NarError::Limit { offset: value, what: "the size of the archive", value, limit };
+            if let Err(error) = count(&mut self.size, chunk, &self.limits) {
                 next = Some(Err(error.into()));
             }
         }
@@ -439,6 +471,16 @@ impl Drop for Chunks {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Adds a chunk to the archive's size, which has a limit.
+fn count(size: &mut u64, chunk: &[u8], limits: &Limits) -> Result<(), NarError> {
+    *size += chunk.len() as u64;
+    let (value, limit) = (*size, limits.size);
+    if value > limit {
+        return Err(NarError::Limit { offset: value, what: "the size of the archive", value, limit });
+    }
+    Ok(())
 }
 
 /// Cuts the walk into batches, in which it changes between directories at most `changes` times. Their slots go out in the
@@ -474,8 +516,8 @@ fn read_jobs(jobs: &Mutex<Receiver<Job>>, pool: &Pool, limits: &Limits) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { items, chunks }) = job else { return };
-        let emit = |chunk| chunks.send(Ok(chunk)).map_err(|_| Gone);
-        match BatchReader::new(pool, limits, emit).read(&items) {
+        let emit = |chunk| chunks.send(Ok(chunk)).map_err(|_| Stop::Gone);
+        match BatchReader::new(pool, limits, emit).read(items.into_iter().map(Ok)) {
             Ok(()) => {}
             Err(Stop::Gone) => return,
             Err(Stop::Error(error)) => {

@@ -54,19 +54,11 @@ impl Pool {
     }
 }
 
-/// Whoever takes the chunks has gone away.
-pub(super) struct Gone;
-
 /// Why a batch was not read to its end.
 pub(super) enum Stop {
+    /// Whoever takes the chunks has gone away.
     Gone,
     Error(PackError),
-}
-
-impl From<Gone> for Stop {
-    fn from(Gone: Gone) -> Self {
-        Self::Gone
-    }
 }
 
 impl From<PackError> for Stop {
@@ -83,29 +75,29 @@ pub(super) struct BatchReader<'a, E> {
     emit: E,
 }
 
-impl<'a, E: FnMut(Bytes) -> Result<(), Gone>> BatchReader<'a, E> {
+impl<'a, E: FnMut(Bytes) -> Result<(), Stop>> BatchReader<'a, E> {
     pub(super) fn new(pool: &'a Pool, limits: &'a Limits, emit: E) -> Self {
         Self { pool, limits, buffer: pool.take(), emit }
     }
 
-    pub(super) fn read(mut self, items: &[Item]) -> Result<(), Stop> {
+    pub(super) fn read(mut self, items: impl IntoIterator<Item = Result<Item, PackError>>) -> Result<(), Stop> {
         for item in items {
             self.make_room(FRAMING)?;
-            match item {
+            match item? {
                 Item::Directory { name } => {
                     wire::put_open(&mut self.buffer, name.as_ref().map(Name::in_archive));
                     self.buffer.extend_from_slice(wire::DIRECTORY.bytes);
                 }
-                Item::End { nested } => self.buffer.extend_from_slice(wire::close(*nested).bytes),
+                Item::End { nested } => self.buffer.extend_from_slice(wire::close(nested).bytes),
                 Item::Leaf { directory, name, nested } => {
                     match name.kind {
-                        EntryKind::File => self.file(directory, name, *nested)?,
-                        EntryKind::Symlink => self.symlink(directory, name, *nested)?,
+                        EntryKind::File => self.file(&directory, &name, nested)?,
+                        EntryKind::Symlink => self.symlink(&directory, &name, nested)?,
                         kind => {
                             return Err(PackError::Unsupported { path: directory.path_of(&name.on_disk), kind }.into());
                         }
                     }
-                    self.buffer.extend_from_slice(wire::close(*nested).bytes);
+                    self.buffer.extend_from_slice(wire::close(nested).bytes);
                 }
             }
         }
@@ -119,11 +111,11 @@ impl<'a, E: FnMut(Bytes) -> Result<(), Gone>> BatchReader<'a, E> {
         self.buffer.capacity() - self.buffer.len()
     }
 
-    fn make_room(&mut self, len: usize) -> Result<(), Gone> {
+    fn make_room(&mut self, len: usize) -> Result<(), Stop> {
         if self.room() < len { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), Gone> {
+    fn flush(&mut self) -> Result<(), Stop> {
         let full = std::mem::replace(&mut self.buffer, self.pool.take());
         (self.emit)(self.pool.share(full))
     }

@@ -128,7 +128,8 @@ impl UnpackError {
 #[derive(Clone, Debug)]
 pub struct Unpacker {
     limits: Limits,
-    threads: NonZeroUsize,
+    /// `None` for as many as there are processors, which is only asked when needed: it takes reading several files.
+    threads: Option<NonZeroUsize>,
     case_hack: bool,
     finish: Finish,
 }
@@ -143,8 +144,7 @@ impl Unpacker {
     /// Unpacks as Nix does, writing with as many threads as there are processors.
     #[must_use]
     pub fn new() -> Self {
-        let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { limits: Limits::default(), threads, case_hack: false, finish: Finish::default() }
+        Self { limits: Limits::default(), threads: None, case_hack: false, finish: Finish::default() }
     }
 
     /// Other limits than Nix's. Each directory around a node takes a descriptor, so a much greater depth also needs a
@@ -155,10 +155,11 @@ impl Unpacker {
         self
     }
 
-    /// How many threads write files. With one, that is the calling thread.
+    /// How many threads write files. With one, the calling thread does all by itself, which is best for a small archive, or
+    /// where others are unpacked at the same time.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
-        self.threads = threads;
+        self.threads = Some(threads);
         self
     }
 
@@ -187,7 +188,7 @@ impl Unpacker {
     }
 
     /// Unpacks an archive, with which `source` must end, to `dest`, in one pass that `observer` sees too. Reading,
-    /// observing and writing overlap.
+    /// observing and writing overlap, unless there is one thread only.
     ///
     /// `dest` must not exist, its parent must. An archive inside a longer stream comes through
     /// [`Delimited`](super::Delimited). The source needs no buffer of its own.
@@ -207,10 +208,14 @@ impl Unpacker {
     ) -> Result<Observation, UnpackError> {
         let cannot_start = |error| UnpackError::io(staging.dest().to_owned(), "cannot start a thread", error);
         // Enough that every thread has a batch to work on and one to go on with.
-        let buffers = (4 * self.threads.get() + 4).min(MAX_CHUNKS);
+        let threads = self.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        let buffers = (4 * threads.get() + 4).min(MAX_CHUNKS);
         thread::scope(|scope| {
-            let mut observing = Beside::start(scope, observer, buffers).map_err(cannot_start)?;
-            let crew = Crew::start(scope, self.threads, self.finish).map_err(cannot_start)?;
+            let mut observing = match threads {
+                NonZeroUsize::MIN => Beside::Here(Box::new(observer)),
+                _ => Beside::start(scope, observer, buffers).map_err(cannot_start)?,
+            };
+            let crew = Crew::start(scope, threads, self.finish).map_err(cannot_start)?;
             let mut tree = Tree::new(staging.parent(), crew, self.finish, self.case_hack);
             let written = self.read(Chunks::new(source, Pool::new(buffers)), &mut observing, &mut tree);
             let seen = observing.finish();
