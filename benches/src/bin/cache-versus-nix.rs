@@ -5,22 +5,25 @@
 //! ```
 //!
 //! Five rounds unless told otherwise, and only the works whose names contain one of the words, if there are any. The closure has
-//! 301 paths of mixed sizes, 164 MB in all; `NIXCACHE_BENCH_SCALE` changes the bytes. In each round every program does the work once, so that
+//! 301 paths of mixed sizes, 164 MB in all; `NIXCACHE_BENCH_PATHS` changes the one, and `NIXCACHE_BENCH_SCALE` the other. In each round every program does the work once, so that
 //! whatever else the machine does meets all of them; caches are on the disk, and a round before those warms the page cache. The ratios are
 //! those of the medians.
 //!
 //! Every version of Nix has the same closure in a store of its own, from which `narutil` reads it, too. The Nix to beat is found as
 //! by `versus-nix`, and so is `narutil`.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use benches::{narutil, scaled, target_directory};
-use conformance::{Nix, nixes};
+use conformance::{Nix, Proxy, Server, nixes};
 use tempfile::TempDir;
 
 const PATHS: usize = 301;
+/// How much later answers of the slow server come.
+const DELAY: Duration = Duration::from_millis(20);
 const BYTES: usize = 164_000_000;
 
 /// A closure in the store of a Nix, and where things are made of it.
@@ -29,6 +32,8 @@ struct Place {
     root: String,
     keys: PathBuf,
     scratch: TempDir,
+    /// A web server, and what makes it slow. None where there is no nginx.
+    web: Option<(Server, Proxy)>,
 }
 
 /// Something that both can do.
@@ -40,7 +45,18 @@ struct Work {
     theirs: fn(&Place, &mut Command, &Path),
 }
 
+impl Place {
+    /// The slow server, or the cache where there is none.
+    fn slow(&self, cache: &Path) -> OsString {
+        self.web.as_ref().map_or(cache.into(), |(_, proxy)| format!("http://{}", proxy.address()).into())
+    }
+}
+
 fn push(place: &Place, command: &mut Command, cache: &Path, compression: &str) {
+    push_to(place, command, cache.as_os_str(), compression);
+}
+
+fn push_to(place: &Place, command: &mut Command, cache: &OsStr, compression: &str) {
     command.args(["-q", "push", &place.root, "--compression", compression, "--key"]).arg(place.keys.join("secret"));
     command.arg("--from").arg(format!("db:{}", place.nix.database().display())).arg("--to").arg(cache);
 }
@@ -78,6 +94,20 @@ fn works() -> Vec<Work> {
             before: filled,
             ours: |place, command, cache| push(place, command, cache, "zstd"),
             theirs: |place, command, cache| copy_to(place, command, cache, "zstd"),
+        },
+        Work {
+            name: "the same, 20 ms a request",
+            before: |place, _| {
+                if let Some((server, _)) = &place.web
+                    && !server.root().join("nix-cache-info").exists()
+                {
+                    filled(place, &server.root());
+                }
+            },
+            ours: |place, command, cache| push_to(place, command, &place.slow(cache), "zstd"),
+            theirs: |place, command, cache| {
+                command.args(["copy", "--refresh", "--to"]).arg(place.slow(cache)).arg(&place.root);
+            },
         },
         Work {
             name: "verify all signatures",
@@ -140,6 +170,9 @@ fn main() {
     let names = &arguments[usize::from(rounds.is_some())..];
     let rounds: usize = rounds.unwrap_or(5).max(1);
 
+    let paths = std::env::var("NIXCACHE_BENCH_PATHS").ok().filter(|paths| !paths.is_empty());
+    let paths = paths.map_or(PATHS, |paths| paths.parse().expect("NIXCACHE_BENCH_PATHS is a number"));
+
     let narutil = narutil();
     let places: Vec<Place> = nixes()
         .into_iter()
@@ -150,8 +183,12 @@ fn main() {
             let mut generate = Command::new(&narutil);
             generate.args(["key", "generate", "bench-1", "-o"]).arg(keys.join("secret"));
             run(generate.arg("--public").arg(keys.join("public")));
-            let root = nix.add_closure(PATHS, scaled(BYTES), 1).pop().unwrap();
-            Place { nix, root, keys, scratch }
+            let root = nix.add_closure(paths, scaled(BYTES), 1).pop().unwrap();
+            let web = Server::nginx().map(|server| {
+                let proxy = Proxy::slow(server.address(), DELAY);
+                (server, proxy)
+            });
+            Place { nix, root, keys, scratch, web }
         })
         .collect();
     let versions: Vec<String> = places.iter().map(|place| format!("Nix {}", place.nix.version())).collect();

@@ -8,6 +8,7 @@ use clap::Args;
 use nixcache::narinfo::CacheInfo;
 use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::SignalKind;
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
@@ -105,12 +106,46 @@ pub(crate) fn runtime(common: &Common) -> Result<Runtime> {
 }
 
 /// Runs what waits for caches. The commands themselves are plain functions.
+///
+/// A signal to end drops the work, which removes its temporary files, and ends the program.
 pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Who is in the middle of something notices at once that it is for nothing, unless a disk or a server does not answer.
+    const LAST_WAIT: Duration = Duration::from_secs(5);
     let runtime = runtime(common)?;
-    let done = runtime.block_on(work);
-    // Somebody may still be reading a file for nothing.
-    runtime.shutdown_background();
-    done
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            done = work => Ok(done),
+            signal = signal() => Err(signal),
+        }
+    });
+    match ended {
+        Ok(done) => {
+            // Somebody may still be reading a file for nothing.
+            runtime.shutdown_background();
+            done
+        }
+        Err(signal) => {
+            runtime.shutdown_timeout(LAST_WAIT);
+            // As shells show those whom a signal has ended.
+            std::process::exit(128 + signal.as_raw_value());
+        }
+    }
+}
+
+/// Waits for a signal to end.
+async fn signal() -> SignalKind {
+    let wait = async |kind| match tokio::signal::unix::signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
+            kind
+        }
+        // It ends the program as it does others.
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        kind = wait(SignalKind::interrupt()) => kind,
+        kind = wait(SignalKind::terminate()) => kind,
+    }
 }
 
 /// Says how much was asked of a cache, for `-v`.

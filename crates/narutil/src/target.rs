@@ -224,7 +224,8 @@ fn names(directory: &Path) -> Result<Vec<OsString>> {
 /// The text of a narinfo, or of what claims to be one: a byte more than may be is read at most.
 pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
     const MOST: u64 = NarInfo::MAX_LEN as u64 + 1;
-    let mut text = Vec::new();
+    // Room for most: reading one of them takes two calls of the system, where growing from nothing takes six.
+    let mut text = Vec::with_capacity(1 << 10);
     if is_standard(file) {
         io::stdin().lock().take(MOST).read_to_end(&mut text)?;
     } else {

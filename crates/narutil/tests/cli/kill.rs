@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,41 @@ fn sign() {
     };
     assert!(killed(40, command, check) > 0);
     assert!(half_way.get() > 0);
+}
+
+/// Whoever is told to end removes what it has begun, as it would be in the way for a day otherwise.
+#[test]
+fn interrupted_push_and_pull() {
+    let scratch = Scratch::new();
+    let tree = scratch.path("large");
+    fs::create_dir(&tree).unwrap();
+    fs::File::create(tree.join("sparse")).unwrap().set_len(8 << 30).unwrap();
+    let cache = scratch.path("cache");
+    let files = |folder: &Path| {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let interrupt = |mut command: Command, has_begun: &dyn Fn() -> bool| {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until(has_begun);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+    };
+    let nars = cache.join("nar");
+    interrupt(narutil!["push", "--to", &cache, "--add", &tree], &|| !files(&nars).is_empty());
+    assert_eq!(files(&cache), ["nar", "nix-cache-info"]);
+    assert!(files(&nars).is_empty(), "{:?}", files(&nars));
+
+    fs::File::options().write(true).open(tree.join("sparse")).unwrap().set_len(1 << 30).unwrap();
+    let pushed = run(narutil!["push", "-q", "--to", &cache, "--add", &tree]);
+    let (path, into) = (pushed.text().trim().to_owned(), scratch.path("into"));
+    let store = into.join("nix/store");
+    let pull = narutil!["pull", &path, "--no-check-sigs", "--from", &cache, "--into", &into];
+    interrupt(pull, &|| !files(&store).is_empty());
+    assert!(files(&store).is_empty(), "{:?}", files(&store));
 }
 
 fn wait_until(condition: impl Fn() -> bool) {

@@ -67,6 +67,9 @@ const SMALL: u64 = 256 << 10;
 /// What was written since then may belong to somebody who publishes just now.
 const NEW: Duration = Duration::from_secs(60 * 60);
 
+/// Leftovers of writers are removed from directories when they are older than this: no upload takes so long.
+const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How a cache is reached.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -635,6 +638,15 @@ impl Cache {
             Place::Directory(_) => self.on_disk("", move |directory, _| directory.clean(age)).await,
             Place::Bucket(_) | Place::Web(_) => Ok(0),
         }
+    }
+
+    /// The same of those that no writer can still be busy with.
+    pub(crate) async fn clean_old(&self) -> Result<()> {
+        let cleaned = self.clean(OLD).await?;
+        if cleaned > 0 {
+            tracing::info!("{}: removed {cleaned} files that writers who died have left", self.url());
+        }
+        Ok(())
     }
 
     async fn read_versioned(&self, name: &str) -> Result<Option<(Bytes, Version)>> {

@@ -110,7 +110,7 @@ impl Pull {
         let mut unreachable: Vec<Option<Arc<cache::Error>>> = vec![None; self.caches.len()];
         let mut missing = Vec::new();
         while !level.is_empty() {
-            let (located, rest) = self.look(std::mem::take(&mut level), &mut unreachable).await;
+            let (located, rest) = self.look(std::mem::take(&mut level), 0, &mut unreachable).await;
             missing.extend(rest.into_iter().map(|question| self.missing_path(question)));
             for found in located {
                 let info = found.info.as_ref();
@@ -132,14 +132,33 @@ impl Pull {
         Ok(Found { graph, located, roots })
     }
 
-    /// Asks the caches in turn, each about what those before it cannot give. Returns also what none can.
+    /// Where else a path is, with the same contents and references: in a cache that comes later.
+    pub(super) async fn elsewhere(&self, located: &Located) -> Option<Located> {
+        let info = located.info.as_ref();
+        let mut next = located.cache + 1;
+        while next < self.caches.len() {
+            let wanted = info.store_path().to_owned().into();
+            let question = Question { wanted, referrer: None, refused: Vec::new() };
+            let mut unreachable = vec![None; self.caches.len()];
+            let found = self.look(vec![question], next, &mut unreachable).await.0.pop()?;
+            let other = found.info.as_ref();
+            if other.nar_hash() == info.nar_hash() && other.references().iter().eq(info.references().iter()) {
+                return Some(found);
+            }
+            next = found.cache + 1;
+        }
+        None
+    }
+
+    /// Asks the caches from the given one on, in turn, each about what those before it cannot give. Returns also what none can.
     async fn look(
         &self,
         mut questions: Vec<Question>,
+        from: usize,
         unreachable: &mut [Option<Arc<cache::Error>>],
     ) -> (Vec<Located>, Vec<Question>) {
         let mut located = Vec::with_capacity(questions.len());
-        for (index, (cache, unreachable)) in self.caches.iter().zip(unreachable).enumerate() {
+        for (index, (cache, unreachable)) in self.caches.iter().zip(unreachable).enumerate().skip(from) {
             if questions.is_empty() {
                 break;
             }

@@ -4,7 +4,7 @@
 //! that is about this path, whose signatures satisfy the policy (or whose content address makes the path), and whose NAR is in the
 //! cache. [`Pull::run`] fetches what the target lacks, the largest NARs first, several at the same time. On its way each is
 //! compared with all that its narinfo says: size and hash of the file, size and hash of the NAR, and the content address. No more is
-//! decompressed than the NAR may have.
+//! decompressed than the NAR may have. In the place of a NAR that is broken or gone, a later cache's is fetched, if that has the same path.
 //!
 //! **A path gets its name in the target only when it is whole, has turned out to be the right one, and all that it refers to has its name.** So
 //! in a target that is written to in no other way, whatever has its name is whole, wherever a pull was killed, and is not fetched again.
@@ -255,7 +255,11 @@ impl Pull {
         if done.is_err() {
             run.stop().await;
         }
-        done.map(|()| pulled)
+        done?;
+        if let Target::Cache(cache) = target {
+            cache.clean_old().await?;
+        }
+        Ok(pulled)
     }
 
     /// What the target lacks, and what in it is not what it has to be, which counts as lacking.
@@ -304,6 +308,13 @@ struct Run<'a> {
 struct Ready {
     placed: Placed,
     fetched: Fetched,
+}
+
+impl Drop for Run<'_> {
+    /// Whoever is receiving still ends soon.
+    fn drop(&mut self) {
+        self.receiver.stopped.store(true, Ordering::Relaxed);
+    }
 }
 
 impl<'a> Run<'a> {
@@ -370,8 +381,27 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Fetches a NAR, up to the name of its path. The inner error is of this path alone.
+    /// Fetches a NAR, up to the name of its path, from the first cache that has a good one. The inner error is of this path alone.
     async fn fetch(&self, located: &Located) -> Result<Result<Ready, PathError>, Error> {
+        let mut other: Option<Located> = None;
+        let mut first = None;
+        loop {
+            let from = other.as_ref().unwrap_or(located);
+            let error = match self.fetch_from(from).await? {
+                Ok(ready) => return Ok(Ok(ready)),
+                Err(error) => error,
+            };
+            let Some(next) = self.pull.elsewhere(from).await else {
+                // What the best cache did wrong is what matters; of the others, the log tells.
+                return Ok(Err(first.unwrap_or(error)));
+            };
+            tracing::warn!("{error}: fetched from {} instead", self.pull.caches[next.cache].url());
+            first.get_or_insert(error);
+            other = Some(next);
+        }
+    }
+
+    async fn fetch_from(&self, located: &Located) -> Result<Result<Ready, PathError>, Error> {
         let info = located.info.as_ref();
         let path = info.store_path();
         let mut attempt = 1;

@@ -264,6 +264,30 @@ async fn the_next_cache_is_asked_where_a_narinfo_will_not_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_next_cache_gives_the_nar_where_one_is_broken_or_gone() {
+    let (first, second) = (Origin::new(1).await, Origin::new(2).await);
+    first.add_chain().await;
+    second.add_chain().await;
+    let nar = async |number| {
+        let info = first.cache.narinfo(path(number).hash_part()).await.unwrap().unwrap();
+        info.as_ref().url().to_owned()
+    };
+    first.cache.write(&nar(1).await, &b"broken"[..]).await.unwrap();
+    let pull = pull(&[&first, &second]);
+    let found = pull.find(vec![path(3).into()]).await.unwrap();
+    // After it was found.
+    first.cache.delete(&nar(2).await).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pulled = pull.run(&found, &Target::Store(folder.path().into())).await.unwrap();
+    assert!(pulled.failed.is_empty() && pulled.held_back.is_empty(), "{pulled:?}");
+    let mut from: Vec<_> = pulled.fetched.iter().map(|fetched| (fetched.path.clone(), fetched.cache)).collect();
+    from.sort_unstable();
+    let mut expected = [(path(1), 1), (path(2), 1), (path(3), 0)];
+    expected.sort_unstable();
+    assert_eq!(from, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_said_with_who_refers_to_it() {
     let origin = Origin::new(1).await;
     origin.add_chain().await;

@@ -41,9 +41,6 @@ use crate::cache::{self, Cache, Objects, Pending, Prepared, Question, blocking, 
 
 pub use error::{Error, Mismatch, PathError};
 
-/// Leftovers of writers are removed from directories when they are older than this: no upload takes so long.
-const OLD: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// For so long what is ready in a directory waits for others, to be flushed together with them: each time takes about as long.
 const GATHERING: Duration = Duration::from_millis(50);
 
@@ -237,17 +234,9 @@ impl Push {
         (self.watch)(Event::Planned { paths: known.len() + new.len(), nar_size });
         let run = Run::new(self, cache, &known);
         let mut pushed = Pushed::default();
-        let done = run.run(known, new, &mut pushed).await;
-        if done.is_err() {
-            // Whoever is packing still ends soon.
-            run.stager.stopped.store(true, Ordering::Relaxed);
-        }
-        done?;
+        run.run(known, new, &mut pushed).await?;
         if pushed.published.iter().any(|published| published.uploaded) {
-            let cleaned = cache.clean(OLD).await?;
-            if cleaned > 0 {
-                tracing::info!("{}: removed {cleaned} files that writers who died have left", cache.url());
-            }
+            cache.clean_old().await?;
         }
         Ok(pushed)
     }
@@ -305,6 +294,13 @@ struct Ready {
     pending: Option<Pending>,
     prepared: Prepared,
     undeclared: Vec<String>,
+}
+
+impl Drop for Run<'_> {
+    /// Whoever is packing still ends soon.
+    fn drop(&mut self) {
+        self.stager.stopped.store(true, Ordering::Relaxed);
+    }
 }
 
 impl<'a> Run<'a> {
@@ -487,15 +483,15 @@ impl<'a> Run<'a> {
         let uploaded = prepared.is_uploaded();
         let published = Published { nar_size: info.nar_size, path: info.path, file_size, uploaded };
         let pending = self.cache.directory().map(|_| pending);
-        Ok(Outcome::Ready(Box::new(Ready { published, narinfo, prepared, pending, undeclared })))
+        Ok(Outcome::Ready(Box::new(Ready { published, narinfo, pending, prepared, undeclared })))
     }
 
     /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is new.
-    async fn publish(
+    async fn publish<T>(
         &self,
         pending: Vec<Pending>,
-        batch: Vec<(Node, Box<Ready>)>,
-    ) -> Result<Vec<(Node, Published, bool, Vec<String>)>, Error> {
+        batch: Vec<(T, Box<Ready>)>,
+    ) -> Result<Vec<(T, Published, bool, Vec<String>)>, Error> {
         let mut prepared = Vec::with_capacity(batch.len());
         let mut rest = Vec::with_capacity(batch.len());
         for (node, ready) in batch {
@@ -513,28 +509,37 @@ impl<'a> Run<'a> {
         Ok(done)
     }
 
-    /// Trees, which refer to nothing, so that each is published as soon as it is uploaded.
+    /// Trees, which refer to nothing, so that they are published as they are uploaded.
     async fn publish_new(&self, new: Vec<Upload>, pushed: &mut Pushed) -> Result<(), Error> {
-        let trees: Vec<PathBuf> = new.iter().map(|upload| upload.tree.clone()).collect();
-        let nars = futures_util::stream::iter(new).map(|upload| self.nar(upload)).buffered(self.jobs());
-        let outcomes: Vec<_> = nars.collect().await;
-        for (tree, outcome) in trees.iter().zip(outcomes) {
-            match outcome? {
-                Outcome::Failed(error) => pushed.failed.push((tree.display().to_string(), error)),
-                Outcome::Present(path) => pushed.added.push(path),
-                Outcome::Ready(ready) => {
-                    pushed.added.push(ready.published.path.clone());
-                    let Ready { published, narinfo, pending, prepared, .. } = *ready;
-                    let pending = pending.into_iter().collect();
-                    let created = self.cache.publish(pending, vec![prepared]).await?;
-                    (self.push.watch)(Event::Published { path: published.path.clone() });
-                    if created == [true] {
-                        pushed.published.push(published);
-                    } else {
-                        merge(self.cache, published.path.hash_part(), narinfo).await?;
-                        pushed.present.push(published.path);
+        /// How many are published together.
+        const TOGETHER: usize = 64;
+        let nar = async |upload: Upload| {
+            let tree = upload.tree.clone();
+            (tree, self.nar(upload).await)
+        };
+        let nars = futures_util::stream::iter(new).map(nar).buffered(self.jobs()).chunks(TOGETHER);
+        let mut nars = std::pin::pin!(nars);
+        // Trees with the same contents and name are one path.
+        let mut seen = HashSet::new();
+        while let Some(outcomes) = nars.next().await {
+            let (mut pending, mut batch) = (Vec::new(), Vec::new());
+            for (tree, outcome) in outcomes {
+                match outcome? {
+                    Outcome::Failed(error) => pushed.failed.push((tree.display().to_string(), error)),
+                    Outcome::Present(path) => pushed.added.push(path),
+                    Outcome::Ready(mut ready) => {
+                        let path = ready.published.path.clone();
+                        pushed.added.push(path.clone());
+                        if seen.insert(path) {
+                            pending.extend(ready.pending.take());
+                            batch.push(((), ready));
+                        }
                     }
                 }
+            }
+            for ((), published, is_new, _) in self.publish(pending, batch).await? {
+                (self.push.watch)(Event::Published { path: published.path.clone() });
+                if is_new { pushed.published.push(published) } else { pushed.present.push(published.path) }
             }
         }
         Ok(())

@@ -453,10 +453,10 @@ impl Iterator for Chunks {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut next = self.next_chunk();
-        if let Some(Ok(chunk)) = &next {
-            if let Err(error) = count(&mut self.size, chunk, &self.limits) {
-                next = Some(Err(error.into()));
-            }
+        if let Some(Ok(chunk)) = &next
+            && let Err(error) = count(&mut self.size, chunk, &self.limits)
+        {
+            next = Some(Err(error.into()));
         }
         if !matches!(next, Some(Ok(_))) {
             self.stop();
