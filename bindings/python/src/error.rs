@@ -90,6 +90,12 @@ impl Failure {
         }
     }
 
+    /// A path without which the closure of what is to be published would have a hole.
+    pub(crate) fn hole(path: &StorePath, cache: &str) -> Self {
+        let failure = Self::new("GraphError", format_args!("{path} is referred to and not in {cache}"));
+        failure.with("paths", Some(Value::Paths(vec![path.clone()])))
+    }
+
     /// A path that a graph does not have.
     pub(crate) fn not_in_graph(path: &str) -> Self {
         Self::new("GraphError", format_args!("{path}: not in the graph"))

@@ -13,7 +13,7 @@ use nixcache::path_info::registration;
 use nixcache::store_path::StoreDir;
 use nixcache_client::source::Source as InfoSource;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::error::{Failure, Result};
 use crate::narinfo::NarInfo;
@@ -190,9 +190,13 @@ impl Graph {
     }
 
     /// The closure sizes of all paths, far faster than one by one.
-    fn closure_sizes(&self, py: Python<'_>) -> Vec<(StorePath, u64)> {
+    fn closure_sizes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let sizes = py.detach(|| self.0.closure_sizes());
-        self.0.graph.nodes().map(|node| (StorePath(self.0.graph.path(node)), sizes[node.index()])).collect()
+        let all = PyDict::new(py);
+        for node in self.0.graph.nodes() {
+            all.set_item(StorePath(self.0.graph.path(node)), sizes[node.index()])?;
+        }
+        Ok(all)
     }
 
     /// A shortest chain of references from one path to another, both included; None if there is none.

@@ -5,11 +5,13 @@
 //! The package around it, in `python/nixcache`, adds the exceptions, file objects and the types.
 
 mod buffer;
+mod cache;
 mod error;
 mod graph;
 mod hash;
 mod nar;
 mod narinfo;
+mod runtime;
 mod signature;
 mod store_path;
 mod stream;
@@ -20,11 +22,15 @@ mod _nixcache {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::cache::{Audited, Cache, Finding, NarInfos, Pulled, Pushed};
+    #[pymodule_export]
     use crate::graph::{Closure, Difference, Graph};
     #[pymodule_export]
     use crate::hash::Hash;
     #[pymodule_export]
     use crate::narinfo::{Deviation, NarInfo};
+    #[pymodule_export]
+    use crate::runtime::Progress;
     #[pymodule_export]
     use crate::signature::{PublicKey, SecretKey, Signature, TrustedKeys, Verdict};
     #[pymodule_export]

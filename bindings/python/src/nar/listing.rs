@@ -81,6 +81,13 @@ impl Node {
     }
 }
 
+impl Listing {
+    fn find(&self, path: &[u8]) -> Option<Node> {
+        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        self.0.root().get(path).map(|node| Node::of(&names.join(&b'/'), node))
+    }
+}
+
 #[pymethods]
 impl Listing {
     /// Reads the `.ls` document of a cache.
@@ -122,14 +129,22 @@ impl Listing {
     }
 
     fn __getitem__(&self, path: std::ffi::OsString) -> PyResult<Node> {
-        self.get(path.clone()).ok_or_else(|| missing(&path.into_encoded_bytes()))
+        let path = path.into_encoded_bytes();
+        self.find(&path).ok_or_else(|| missing(&path))
     }
 
-    /// The node at a path, or None.
-    #[pyo3(signature = (path, /))]
-    fn get(&self, path: std::ffi::OsString) -> Option<Node> {
-        let path = path.into_encoded_bytes();
-        self.0.root().get(&path).map(|node| Node::of(&path, node))
+    /// The node at a path, or the default.
+    #[pyo3(signature = (path, default=None, /))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        path: std::ffi::OsString,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.find(&path.into_encoded_bytes()) {
+            Some(node) => Ok(Some(Bound::new(py, node)?.into_any())),
+            None => Ok(default),
+        }
     }
 
     fn __contains__(&self, path: std::ffi::OsString) -> bool {
