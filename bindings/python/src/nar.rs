@@ -208,10 +208,10 @@ pub(crate) mod nar {
     fn extract<'py>(
         py: Python<'py>,
         source: &Bound<'py, PyAny>,
-        member: std::ffi::OsString,
+        member: PathBuf,
     ) -> Result<(Node, Bound<'py, PyBytes>)> {
         let source = Source::of(source)?;
-        let member = member.into_encoded_bytes();
+        let member = member.into_os_string().into_encoded_bytes();
         let (node, contents) = run(py, |visits| super::listing::extract(source, &member, visits))?;
         Ok((node, PyBytes::new(py, &contents)))
     }

@@ -70,7 +70,7 @@ class Member(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             if self._owned:
-                self._archive.close()
+                _close(self._archive)
             self._archive = None
         super().close()
 

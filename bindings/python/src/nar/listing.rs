@@ -1,6 +1,7 @@
 //! `nixcache.nar.Listing`: what an archive contains, without the contents.
 
 use std::io::{BufReader, Read};
+use std::path::PathBuf;
 
 use nixcache::compression::Compression;
 use nixcache::nar::{self, Event, FileSource, Limits, NodeKind, ReadError, Reader};
@@ -109,9 +110,9 @@ impl Listing {
     }
 
     /// The entries of a directory.
-    #[pyo3(signature = (path=std::ffi::OsString::new(), /))]
-    fn children(&self, path: std::ffi::OsString) -> PyResult<Vec<Node>> {
-        let path = path.into_encoded_bytes();
+    #[pyo3(signature = (path=PathBuf::new(), /))]
+    fn children(&self, path: PathBuf) -> PyResult<Vec<Node>> {
+        let path = path.into_os_string().into_encoded_bytes();
         let Some(node) = self.0.root().get(&path) else { return Err(missing(&path)) };
         if node.kind() != NodeKind::Directory {
             return Err(PyNotADirectoryError::new_err(name(&path).to_owned()));
@@ -128,8 +129,8 @@ impl Listing {
         Ok(node.children().map(|child| Node::of(&path(child), child)).collect())
     }
 
-    fn __getitem__(&self, path: std::ffi::OsString) -> PyResult<Node> {
-        let path = path.into_encoded_bytes();
+    fn __getitem__(&self, path: PathBuf) -> PyResult<Node> {
+        let path = path.into_os_string().into_encoded_bytes();
         self.find(&path).ok_or_else(|| missing(&path))
     }
 
@@ -138,17 +139,17 @@ impl Listing {
     fn get<'py>(
         &self,
         py: Python<'py>,
-        path: std::ffi::OsString,
+        path: PathBuf,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.find(&path.into_encoded_bytes()) {
+        match self.find(&path.into_os_string().into_encoded_bytes()) {
             Some(node) => Ok(Some(Bound::new(py, node)?.into_any())),
             None => Ok(default),
         }
     }
 
-    fn __contains__(&self, path: std::ffi::OsString) -> bool {
-        self.0.root().get(path.as_encoded_bytes()).is_some()
+    fn __contains__(&self, path: PathBuf) -> bool {
+        self.0.root().get(path.as_os_str().as_encoded_bytes()).is_some()
     }
 
     fn __len__(&self) -> usize {
