@@ -1,7 +1,6 @@
 //! `Cache`: a binary cache, wherever it is.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +46,7 @@ impl Cache {
     #[pyo3(signature = (url, /, *, create=false, store_dir="/nix/store", concurrency=64, retries=8, timeout=60.0))]
     fn new(
         py: Python<'_>,
-        url: OsString,
+        url: PathBuf,
         create: bool,
         store_dir: &str,
         concurrency: usize,
@@ -60,7 +59,7 @@ impl Cache {
         options.timeout =
             Duration::try_from_secs_f64(timeout).map_err(|error| PyValueError::new_err(format!("timeout: {error}")))?;
         let store_dir = crate::store_path::store_dir(store_dir)?;
-        let url = CacheUrl::parse(&url)?;
+        let url = CacheUrl::parse(url.as_os_str())?;
         let opened = wait(py, None, |_| async {
             Ok(if create {
                 cache::Cache::create(&url, &store_dir, options).await?
@@ -156,7 +155,7 @@ impl Cache {
         py: Python<'_>,
         paths: Option<&Bound<'_, PyAny>>,
         add: Option<BTreeMap<String, PathBuf>>,
-        source: Option<OsString>,
+        source: Option<PathBuf>,
         root: Option<PathBuf>,
         keys: Vec<Bound<'_, SecretKey>>,
         compression: &str,
@@ -180,7 +179,7 @@ impl Cache {
         if let Some(paths) = paths {
             let wanted = self.parts(&one_or_many(paths)?)?;
             let source = match source {
-                Some(words) => Source::parse(&words)?,
+                Some(words) => Source::parse(words.as_os_str())?,
                 None => Source::local(),
             };
             uploads = self.uploads(py, &wanted, &source, root, closure)?;

@@ -139,8 +139,8 @@ impl Graph {
     /// Of sources in words, those of `narutil`: `db:FILE`, `registration:FILE`, `json:FILE`, `export:FILE`, or a cache.
     #[staticmethod]
     #[pyo3(signature = (*sources, store_dir="/nix/store"))]
-    fn load(py: Python<'_>, sources: Vec<std::ffi::OsString>, store_dir: &str) -> Result<Self> {
-        let sources = sources.iter().map(|text| Ok(InfoSource::parse(text)?)).collect::<Result<Vec<_>>>()?;
+    fn load(py: Python<'_>, sources: Vec<std::path::PathBuf>, store_dir: &str) -> Result<Self> {
+        let sources = sources.iter().map(|text| Ok(InfoSource::parse(text.as_os_str())?)).collect::<Result<Vec<_>>>()?;
         load(py, &sources, crate::store_path::store_dir(store_dir)?)
     }
 

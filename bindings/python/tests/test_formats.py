@@ -142,7 +142,7 @@ def test_what_is_built_reads_back(path: StorePath, references: list[StorePath], 
         compression=compression,
         file_size=size,
         references=references,
-        deriver=path,
+        deriver=StorePath(f"{path}.drv"),
     )
     again = NarInfo.parse(bytes(built))
     assert again == built and again.is_canonical

@@ -1,5 +1,7 @@
 //! `nixcache.nar.events`: the statements of an archive in memory.
 
+use std::path::PathBuf;
+
 use nixcache::nar::{Decoder, Error, Event};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -66,8 +68,8 @@ impl Directory {
     const MATCH_ARGS: (&'static str,) = ("name",);
 
     #[new]
-    fn new(name: std::ffi::OsString) -> Self {
-        Self { name: name.into_encoded_bytes() }
+    fn new(name: PathBuf) -> Self {
+        Self { name: name.into_os_string().into_encoded_bytes() }
     }
 
     /// The entry's name; empty for the root.
@@ -114,8 +116,8 @@ impl File {
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("name", "executable", "size");
 
     #[new]
-    fn new(name: std::ffi::OsString, executable: bool, size: u64) -> Self {
-        Self { name: name.into_encoded_bytes(), executable, size }
+    fn new(name: PathBuf, executable: bool, size: u64) -> Self {
+        Self { name: name.into_os_string().into_encoded_bytes(), executable, size }
     }
 
     /// The entry's name; empty for the root.
@@ -142,8 +144,8 @@ impl Symlink {
     const MATCH_ARGS: (&'static str, &'static str) = ("name", "target");
 
     #[new]
-    fn new(name: std::ffi::OsString, target: std::ffi::OsString) -> Self {
-        Self { name: name.into_encoded_bytes(), target: target.into_encoded_bytes() }
+    fn new(name: PathBuf, target: PathBuf) -> Self {
+        Self { name: name.into_os_string().into_encoded_bytes(), target: target.into_os_string().into_encoded_bytes() }
     }
 
     /// The entry's name; empty for the root.
