@@ -148,7 +148,7 @@ impl Cache {
     ///
     /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
     /// the words of `Graph.load`. The paths are in the store below `root`.
-    #[pyo3(signature = (paths=None, /, *, add=None, source=None, root=None, keys=Vec::new(), compression="zstd",
+    #[pyo3(signature = (paths=None, /, *, add=None, source=None, root=None, keys=None, compression="zstd",
         closure=true, listings=true, debug_info=false, logs=None, threads=None, progress=None))]
     fn push(
         &self,
@@ -157,7 +157,7 @@ impl Cache {
         add: Option<BTreeMap<String, PathBuf>>,
         source: Option<PathBuf>,
         root: Option<PathBuf>,
-        keys: Vec<Bound<'_, SecretKey>>,
+        keys: Option<Vec<Bound<'_, SecretKey>>>,
         compression: &str,
         closure: bool,
         listings: bool,
@@ -168,7 +168,7 @@ impl Cache {
     ) -> Result<Pushed> {
         let mut push = Push::new()
             .compression(compression.parse::<EncodeOptions>()?)
-            .keys(keys.iter().map(|key| key.get().0.clone()))
+            .keys(keys.iter().flatten().map(|key| key.get().0.clone()))
             .listings(listings)
             .debug_info(debug_info)
             .threads(thread_count(threads)?);
@@ -198,7 +198,7 @@ impl Cache {
     ///
     /// `trusted` says whose signatures are believed; None believes whatever the cache says. With `archives`, `into` is a directory that gets
     /// NARs. `others` are caches that may have the paths, too.
-    #[pyo3(signature = (paths, into, /, *, trusted, others=Vec::new(), archives=false, closure=true, check=false,
+    #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
         listings=true, threads=None, progress=None))]
     fn pull(
         &self,
@@ -206,7 +206,7 @@ impl Cache {
         paths: &Bound<'_, PyAny>,
         into: &Bound<'_, PyAny>,
         trusted: Option<&Bound<'_, TrustedKeys>>,
-        others: Vec<Bound<'_, Cache>>,
+        others: Option<Vec<Bound<'_, Cache>>>,
         archives: bool,
         closure: bool,
         check: bool,
@@ -226,7 +226,7 @@ impl Cache {
         });
         let wanted: Vec<Wanted> = wanted.collect();
         let mut caches = vec![self.0.clone()];
-        caches.extend(others.iter().map(|cache| cache.get().0.clone()));
+        caches.extend(others.iter().flatten().map(|cache| cache.get().0.clone()));
         let store_dir = self.0.store_dir().clone();
         let pull = Pull::new(store_dir.clone(), caches, trust)
             .closure(closure)

@@ -140,7 +140,8 @@ impl Graph {
     #[staticmethod]
     #[pyo3(signature = (*sources, store_dir="/nix/store"))]
     fn load(py: Python<'_>, sources: Vec<std::path::PathBuf>, store_dir: &str) -> Result<Self> {
-        let sources = sources.iter().map(|text| Ok(InfoSource::parse(text.as_os_str())?)).collect::<Result<Vec<_>>>()?;
+        let sources =
+            sources.iter().map(|text| Ok(InfoSource::parse(text.as_os_str())?)).collect::<Result<Vec<_>>>()?;
         load(py, &sources, crate::store_path::store_dir(store_dir)?)
     }
 

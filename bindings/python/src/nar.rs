@@ -60,7 +60,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(algorithm: &str, listing: bool, candidates: Vec<StorePath>) -> Result<Self> {
+    fn new(algorithm: &str, listing: bool, candidates: Option<Vec<StorePath>>) -> Result<Self> {
+        let candidates = candidates.unwrap_or_default();
         let mut observer = Observer::new().hash(algorithm.parse()?)?;
         if listing {
             observer = observer.listing();
@@ -113,7 +114,7 @@ pub(crate) mod nar {
     /// of the result.
     #[pyfunction]
     #[pyo3(signature = (path, file=None, /, *, algorithm="sha256", compression="none", listing=false,
-        candidates=Vec::new(), threads=None))]
+        candidates=None, threads=None))]
     fn pack(
         py: Python<'_>,
         path: PathBuf,
@@ -121,7 +122,7 @@ pub(crate) mod nar {
         algorithm: &str,
         compression: &str,
         listing: bool,
-        candidates: Vec<StorePath>,
+        candidates: Option<Vec<StorePath>>,
         threads: Option<usize>,
     ) -> Result<Observation> {
         let Watched { observer, candidates } = Watched::new(algorithm, listing, candidates)?;
@@ -158,7 +159,7 @@ pub(crate) mod nar {
     /// With `canonical`, everything gets the modes and times that it has in a store. With `sync`, it is on the disk afterwards.
     #[pyfunction]
     #[pyo3(signature = (source, path, /, *, algorithm="sha256", canonical=false, sync=false, listing=false,
-        candidates=Vec::new(), threads=None))]
+        candidates=None, threads=None))]
     fn unpack(
         py: Python<'_>,
         source: &Bound<'_, PyAny>,
@@ -167,7 +168,7 @@ pub(crate) mod nar {
         canonical: bool,
         sync: bool,
         listing: bool,
-        candidates: Vec<StorePath>,
+        candidates: Option<Vec<StorePath>>,
         threads: Option<usize>,
     ) -> Result<Observation> {
         let Watched { observer, candidates } = Watched::new(algorithm, listing, candidates)?;
@@ -179,13 +180,13 @@ pub(crate) mod nar {
 
     /// Reads a NAR, compressed or not, to its end: checks it, and hashes it.
     #[pyfunction]
-    #[pyo3(signature = (source, /, *, algorithm="sha256", listing=false, candidates=Vec::new()))]
+    #[pyo3(signature = (source, /, *, algorithm="sha256", listing=false, candidates=None))]
     fn check(
         py: Python<'_>,
         source: &Bound<'_, PyAny>,
         algorithm: &str,
         listing: bool,
-        candidates: Vec<StorePath>,
+        candidates: Option<Vec<StorePath>>,
     ) -> Result<Observation> {
         let Watched { observer, candidates } = Watched::new(algorithm, listing, candidates)?;
         let observer = observer.check(Limits::default());

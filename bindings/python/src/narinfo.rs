@@ -51,7 +51,7 @@ impl NarInfo {
     /// Makes a narinfo of its parts, in the bytes of Nix.
     #[staticmethod]
     #[pyo3(signature = (store_path, *, url, nar_hash, nar_size, compression="none", file_hash=None, file_size=None,
-        references=Vec::new(), deriver=None, signatures=Vec::new(), content_address=None, store_dir="/nix/store"))]
+        references=None, deriver=None, signatures=None, content_address=None, store_dir="/nix/store"))]
     fn build(
         store_path: StorePath,
         url: &str,
@@ -60,14 +60,14 @@ impl NarInfo {
         compression: &str,
         file_hash: Option<HashLike>,
         file_size: Option<u64>,
-        references: Vec<StorePath>,
+        references: Option<Vec<StorePath>>,
         deriver: Option<StorePath>,
-        signatures: Vec<SignatureLike>,
+        signatures: Option<Vec<SignatureLike>>,
         content_address: Option<AddressLike>,
         store_dir: &str,
     ) -> Result<Self> {
         let store_dir = crate::store_path::store_dir(store_dir)?;
-        let references: Vec<StorePathRef<'_>> = references.iter().map(|path| path.0.as_ref()).collect();
+        let references: Vec<StorePathRef<'_>> = references.iter().flatten().map(|path| path.0.as_ref()).collect();
         let mut builder = Builder::new(&store_dir, store_path.0.as_ref(), url, nar_hash.into_inner()?, nar_size)
             .compression(compression.parse()?)
             .references(references)
@@ -78,7 +78,7 @@ impl NarInfo {
         if let Some(deriver) = &deriver {
             builder = builder.deriver(deriver.0.as_ref());
         }
-        for signature in signatures {
+        for signature in signatures.into_iter().flatten() {
             builder = builder.signature(signature.into_inner()?.as_ref());
         }
         if let Some(address) = content_address {

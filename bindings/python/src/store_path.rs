@@ -66,15 +66,15 @@ impl StorePath {
     ///
     /// `references` are those to other paths; `to_itself` is whether the contents refer to the path that is made.
     #[staticmethod]
-    #[pyo3(signature = (name, address, references=Vec::new(), *, to_itself=false, store_dir="/nix/store"))]
+    #[pyo3(signature = (name, address, references=None, *, to_itself=false, store_dir="/nix/store"))]
     fn from_content_address(
         name: &str,
         address: AddressLike,
-        references: Vec<StorePath>,
+        references: Option<Vec<StorePath>>,
         to_itself: bool,
         store_dir: &str,
     ) -> Result<Self> {
-        let references: Vec<StorePathRef<'_>> = references.iter().map(|path| path.0.as_ref()).collect();
+        let references: Vec<StorePathRef<'_>> = references.iter().flatten().map(|path| path.0.as_ref()).collect();
         let store_dir = crate::store_path::store_dir(store_dir)?;
         Ok(Self(store_dir.make_path(name, &address.into_inner()?, &references, to_itself)?))
     }

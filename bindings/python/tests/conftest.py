@@ -72,7 +72,7 @@ def _bins() -> list[Path]:
     return list(dict.fromkeys(listed or on_path[:1]))
 
 
-@pytest.fixture(params=_bins() or [None], ids=lambda bin: str(bin) if bin else "none")
+@pytest.fixture(params=[*_bins(), None][: max(1, len(_bins()))], ids=lambda bin: str(bin) if bin else "none")
 def nix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Nix:
     if request.param is None:
         skip("no real Nix to compare with: install one, or name its bin directory in NIXCACHE_NIX")

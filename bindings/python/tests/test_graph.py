@@ -127,7 +127,7 @@ def test_contradictions_are_refused() -> None:
     assert raised.value.paths == (first.store_path,)
     for call in (Graph.closure, Graph.references, Graph.closure_size):
         with pytest.raises(GraphError, match="not in the graph"):
-            call(Graph.from_narinfos([first]), path(7))  # type: ignore[operator]
+            call(Graph.from_narinfos([first]), path(7))
 
 
 def test_notebooks_show_a_table_and_a_treemap() -> None:

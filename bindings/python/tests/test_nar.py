@@ -271,7 +271,7 @@ def test_file_objects_that_fail_are_heard(tree: Path, tmp_path: Path) -> None:
             return min(1000, len(data))
 
     class Broken:
-        def read(self, size: int) -> Any:
+        def read(self, size: int = 0, /) -> bytes:
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="full"):
@@ -282,7 +282,7 @@ def test_file_objects_that_fail_are_heard(tree: Path, tmp_path: Path) -> None:
     nar.pack(tree, Slow())
     assert Slow.taken == packed(tree)
     with pytest.raises(TypeError, match="binary"):
-        nar.check(io.StringIO("text"))
+        nar.check(io.StringIO("text"))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         nar.check(3)  # type: ignore[arg-type]
     with pytest.raises(SourceError):

@@ -31,8 +31,7 @@ def test_hashes_are_those_of_nix(nix: Nix, tree: Path, algorithm: str) -> None:
 
 def test_listings_are_those_of_nix(nix: Nix, tree: Path, tmp_path: Path) -> None:
     (tree / "large").unlink()
-    [odd] = [path for path in tree.iterdir() if not path.name.isprintable()] or [None]
-    if odd:
+    for odd in [path for path in tree.iterdir() if not path.name.isprintable()]:
         odd.rmdir()
     nar.pack(tree, tmp_path / "nar")
     theirs = nix.run("nix", "nar", "ls", "--json", "--recursive", tmp_path / "nar", "/").strip()

@@ -67,9 +67,11 @@ def test_a_million_parses_do_not_grow_memory() -> None:
             except ValueError:
                 pass
 
-    parse(1000), use(1000)
+    parse(1000)
+    use(1000)
     before = resident()
-    parse(1_000_000), use(50_000)
+    parse(1_000_000)
+    use(50_000)
     assert resident() - before < 1 << 20
 
 

@@ -19,7 +19,8 @@ class Member(io.RawIOBase):
     """
 
     def __init__(self, archive: Any, node: Any, owned: bool) -> None:
-        self._archive = archive
+        self._archive: Any = archive
+        self._in_memory = isinstance(archive, memoryview)
         self._owned = owned
         self._start = node.offset
         self._size = node.size
@@ -52,16 +53,17 @@ class Member(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         self._check()
         with memoryview(buffer).cast("B") as target:
-            length = max(0, min(len(target), self._size - self._at))
+            length: int = max(0, min(len(target), self._size - self._at))
             if length == 0:
                 return 0
             start = self._start + self._at
-            if isinstance(self._archive, memoryview):
-                target[:length] = self._archive[start : start + length]
+            archive: Any = self._archive
+            if self._in_memory:
+                target[:length] = archive[start : start + length]
             else:
-                self._archive.seek(start)
+                archive.seek(start)
                 with target[:length] as wanted:
-                    length = self._archive.readinto(wanted)
+                    length = archive.readinto(wanted)
                 if not length:
                     raise EOFError("the archive ends inside the file")
         self._at += length
@@ -93,6 +95,7 @@ def open(nar: Any, member: Any, /, *, listing: Any = None) -> Member:
     compressed is decompressed up to the file, which is then in memory.
     """
     archive: Any
+    owned: bool
     if isinstance(nar, (str, os.PathLike)):
         archive, owned = io.FileIO(os.fspath(nar)), True
     elif hasattr(nar, "readinto") and hasattr(nar, "seek"):
@@ -101,7 +104,7 @@ def open(nar: Any, member: Any, /, *, listing: Any = None) -> Member:
         archive, owned = memoryview(nar).cast("B"), True
     try:
         if isinstance(archive, memoryview):
-            head = bytes(archive[: len(_MAGIC)])
+            head = bytes(memoryview(nar).cast("B")[: len(_MAGIC)])
         else:
             archive.seek(0)
             head = archive.read(len(_MAGIC))

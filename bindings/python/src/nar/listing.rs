@@ -110,9 +110,9 @@ impl Listing {
     }
 
     /// The entries of a directory.
-    #[pyo3(signature = (path=PathBuf::new(), /))]
-    fn children(&self, path: PathBuf) -> PyResult<Vec<Node>> {
-        let path = path.into_os_string().into_encoded_bytes();
+    #[pyo3(signature = (path=None, /))]
+    fn children(&self, path: Option<PathBuf>) -> PyResult<Vec<Node>> {
+        let path = path.unwrap_or_default().into_os_string().into_encoded_bytes();
         let Some(node) = self.0.root().get(&path) else { return Err(missing(&path)) };
         if node.kind() != NodeKind::Directory {
             return Err(PyNotADirectoryError::new_err(name(&path).to_owned()));
