@@ -22,7 +22,8 @@ def main() -> int:
     if not chains:
         print(f"nothing in the closure is named {arguments.name}", file=sys.stderr)
         return 1
-    for depth, path in enumerate(min(chains, key=len)):
+    shortest = min(chains, key=lambda chain: len(chain))
+    for depth, path in enumerate(shortest):
         print("  " * depth + path.name)
     return 0
 

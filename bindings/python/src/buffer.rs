@@ -1,7 +1,7 @@
 //! Bytes that a Python object owns: the one place with `unsafe`.
 //!
-//! PyO3 has the buffer protocol for Python 3.11 and later only, because it is part of the *limited* API only since then. The functions,
-//! and the layout of `Py_buffer`, are the same in every CPython from 3.9 on; what 3.11 added is the promise that they stay so. Without
+//! `PyO3` has the buffer protocol for Python 3.11 and later only, because it is part of the *limited* API only since then. The functions,
+//! and the layout of `Py_buffer`, are the same in every `CPython` from 3.9 on; what 3.11 added is the promise that they stay so. Without
 //! them, 3.9 and 3.10 would have to copy whatever is not `bytes`. So they are declared here.
 //!
 //! Rust must never see bytes change behind a `&[u8]`. Therefore:
@@ -10,7 +10,8 @@
 //! - All other buffers may change whenever Python code runs, read-only views included: what is below may be writable. They are lent
 //!   only to code that keeps the interpreter and runs no Python, and otherwise copied out, a piece at a time.
 //!
-//! Builds of CPython without a global lock do not load modules of this ABI, so holding the interpreter does keep other Python code out.
+//! Builds of `CPython` without a global lock do not load modules of this ABI, so holding the interpreter does keep other Python
+//! code out.
 
 #![expect(unsafe_code, reason = "PyO3 has no buffers for the limited API of Python 3.9")]
 

@@ -150,7 +150,7 @@ impl Graph {
     fn closure(&self, paths: &Bound<'_, PyAny>) -> Result<Closure> {
         let roots = self.0.nodes(paths)?;
         let closure = self.0.graph.closure(roots.iter().copied());
-        Ok(Closure { shared: Arc::clone(&self.0), roots, closure })
+        Ok(Closure { shared: Arc::clone(&self.0), roots, inner: closure })
     }
 
     /// Some paths and all that refer to them, directly or not.
@@ -158,7 +158,7 @@ impl Graph {
     fn referrers_closure(&self, paths: &Bound<'_, PyAny>) -> Result<Closure> {
         let roots = self.0.nodes(paths)?;
         let closure = self.0.graph.referrers_closure(roots.iter().copied());
-        Ok(Closure { shared: Arc::clone(&self.0), roots, closure })
+        Ok(Closure { shared: Arc::clone(&self.0), roots, inner: closure })
     }
 
     /// What a path refers to, in ascending order; itself, if it does.
@@ -216,7 +216,7 @@ impl Graph {
     #[pyo3(signature = (paths, /, *caches))]
     fn difference(&self, paths: &Bound<'_, PyAny>, caches: &Bound<'_, PyTuple>) -> Result<Difference> {
         let closure = self.closure(paths)?;
-        let mut builder = DifferenceBuilder::new(&self.0.graph, &closure.closure);
+        let mut builder = DifferenceBuilder::new(&self.0.graph, &closure.inner);
         for cache in caches {
             let part = |path: PyResult<Bound<'_, PyAny>>| Ok(PathLike::of(&path?, &self.0.store_dir)?.hash_part);
             builder.subtract(cache.try_iter()?.map(part).collect::<Result<Vec<_>>>()?);
@@ -284,7 +284,7 @@ fn load(py: Python<'_>, sources: &[InfoSource], store_dir: StoreDir) -> Result<G
 pub(crate) struct Closure {
     shared: Arc<Shared>,
     roots: Vec<Node>,
-    closure: closure::Closure,
+    inner: closure::Closure,
 }
 
 #[pymethods]
@@ -298,46 +298,46 @@ impl Closure {
     /// The sum of the NAR sizes that are known, in bytes.
     #[getter]
     fn nar_size(&self) -> u64 {
-        self.closure.nar_size()
+        self.inner.nar_size()
     }
 
     /// The largest sets of two and more paths that all refer to one another, directly or not.
     #[getter]
     fn cycles<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyList>>> {
-        self.closure.cycles().map(|members| self.shared.paths(py, members)).collect()
+        self.inner.cycles().map(|members| self.shared.paths(py, members)).collect()
     }
 
     fn __len__(&self) -> usize {
-        self.closure.len()
+        self.inner.len()
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.shared.paths(py, self.closure.nodes())?.into_any().get_item(index)
+        self.shared.paths(py, self.inner.nodes())?.into_any().get_item(index)
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.shared.paths(py, self.closure.nodes())?.into_any().call_method0("__iter__")
+        self.shared.paths(py, self.inner.nodes())?.into_any().call_method0("__iter__")
     }
 
     fn __contains__(&self, path: &Bound<'_, PyAny>) -> Result<bool> {
-        Ok(self.shared.find(path)?.is_some_and(|node| self.closure.nodes().contains(&node)))
+        Ok(self.shared.find(path)?.is_some_and(|node| self.inner.nodes().contains(&node)))
     }
 
     fn __repr__(&self) -> String {
         let names: Vec<&str> = self.roots.iter().map(|&root| self.shared.graph.name(root)).take(3).collect();
         let more = if self.roots.len() > 3 { ", …" } else { "" };
-        let (paths, size) = (self.closure.len(), self.closure.nar_size());
+        let (paths, size) = (self.inner.len(), self.inner.nar_size());
         format!("<Closure of {}{more}: {paths} paths, {size} bytes>", names.join(", "))
     }
 
     fn _repr_html_(&self, py: Python<'_>) -> String {
         let caption = title(&self.shared, &self.roots);
-        py.detach(|| table(&self.shared, &caption, self.closure.nodes().to_vec()))
+        py.detach(|| table(&self.shared, &caption, self.inner.nodes().to_vec()))
     }
 
     /// The page that `narutil closure --html` writes: a treemap and a table, in one document that needs nothing else.
     fn treemap(&self, py: Python<'_>) -> Result<String> {
-        py.detach(|| page(&self.shared, &self.roots, self.closure.nodes()))
+        py.detach(|| page(&self.shared, &self.roots, self.inner.nodes()))
     }
 }
 

@@ -42,7 +42,7 @@ impl NarInfo {
             return Ok(Self(NarInfoBuf::parse(bytes.as_bytes(), &store_dir)?));
         }
         if let Ok(text) = data.cast::<PyString>() {
-            return Ok(Self(NarInfoBuf::parse(&text.encode_utf8()?.as_bytes().to_vec(), &store_dir)?));
+            return Ok(Self(NarInfoBuf::parse(text.encode_utf8()?.as_bytes(), &store_dir)?));
         }
         let parsed = Buffer::of(data)?.show(data.py(), |bytes| NarInfoBuf::parse(bytes, &store_dir));
         Ok(Self(parsed?))

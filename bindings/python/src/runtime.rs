@@ -65,13 +65,13 @@ impl Progress {
     fn __repr__(&self, py: Python<'_>) -> String {
         let mut text = format!("<Progress {}", self.kind);
         if let Some(name) = &self.name {
-            text += &format!(" {}", crate::signature::quoted(py, name));
+            text.extend([" ", &crate::signature::quoted(py, name)]);
         }
         if let Some(count) = self.count {
-            text += &format!(", {count}");
+            text.extend([", ", &count.to_string()]);
         }
         if let Some(size) = self.size {
-            text += &format!(", {size} bytes");
+            text.extend([", ", &size.to_string(), " bytes"]);
         }
         text + ">"
     }
@@ -118,9 +118,15 @@ pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
                         return done;
                     }
                     Some(event) = events.recv() => call(event)?,
-                    _ = tick.tick() => Python::attach(|py| py.check_signals())?,
+                    _ = tick.tick() => look_at_signals()?,
                 }
             }
         })
     })
+}
+
+/// Lets Python's handlers of signals run, which may raise.
+pub(crate) fn look_at_signals() -> PyResult<()> {
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+    Python::attach(|py| py.check_signals())
 }

@@ -43,6 +43,10 @@ impl Visits {
             }
             *last = Instant::now();
         }
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method is not general enough in its lifetime"
+        )]
         self.call(|py| py.check_signals())
     }
 
@@ -117,7 +121,7 @@ impl Source {
     }
 
     /// Reads it from its beginning, decompressed, whatever it is compressed with that can be told from its beginning.
-    pub(crate) fn decompressed<'a>(self, visits: &'a Visits) -> Result<Decoder<BufReader<Reading<'a>>>> {
+    pub(crate) fn decompressed(self, visits: &Visits) -> Result<Decoder<BufReader<Reading<'_>>>> {
         let input = BufReader::with_capacity(READ, Reading { source: self, visits });
         Ok(Decoder::detect(input, &DecodeOptions::default())?)
     }
@@ -223,7 +227,7 @@ impl Sink {
         Err(PyTypeError::new_err(format!("expected a path or a binary file object, not {kind}")).into())
     }
 
-    pub(crate) fn writing<'a>(self, visits: &'a Visits) -> Writing<'a> {
+    pub(crate) fn writing(self, visits: &Visits) -> Writing<'_> {
         Writing { sink: self, visits }
     }
 }

@@ -94,28 +94,29 @@ def open(nar: Any, member: Any, /, *, listing: Any = None) -> Member:
     With a `listing` that is known already, as from the `.ls` of a cache, nothing but the file is read. A NAR that is
     compressed is decompressed up to the file, which is then in memory.
     """
+    source: Any = nar
     archive: Any
-    owned: bool
-    if isinstance(nar, (str, os.PathLike)):
-        archive, owned = io.FileIO(os.fspath(nar)), True
+    in_memory, owned = False, True
+    if isinstance(source, str) or hasattr(source, "__fspath__"):
+        archive = io.FileIO(os.fsdecode(source))
     elif hasattr(nar, "readinto") and hasattr(nar, "seek"):
         archive, owned = nar, False
     else:
-        archive, owned = memoryview(nar).cast("B"), True
+        archive, in_memory = memoryview(source).cast("B"), True
     try:
-        if isinstance(archive, memoryview):
-            head = bytes(memoryview(nar).cast("B")[: len(_MAGIC)])
+        if in_memory:
+            head = bytes(archive[: len(_MAGIC)])
         else:
             archive.seek(0)
             head = archive.read(len(_MAGIC))
             archive.seek(0)
         if head != _MAGIC:
-            node, contents = _nar.extract(nar if owned else archive, member)
+            node, contents = _nar.extract(source if owned else archive, member)
             if owned:
                 _close(archive)
             return Member(memoryview(contents), _Whole(node), True)
         if listing is None:
-            listing = _nar.listing(nar if owned else archive)
+            listing = _nar.listing(source if owned else archive)
         node = listing[member]
         if node.type != "regular":
             kind = errno.EISDIR if node.type == "directory" else errno.ELOOP

@@ -131,6 +131,7 @@ impl File {
         format!("File({}, {executable}, {})", repr(py, &self.name), self.size)
     }
 
+    #[expect(clippy::type_complexity, reason = "Python's own: a class and the arguments of its constructor")]
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, (Bound<'py, PyString>, bool, u64))> {
         let file = slf.get();
         Ok((slf.get_type(), (file.name(slf.py())?, file.executable, file.size)))

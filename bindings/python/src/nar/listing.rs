@@ -237,8 +237,7 @@ pub(super) fn extract(source: Source, member: &[u8], visits: &Visits) -> Result<
                 on_the_way = on_the_way.min(open);
                 continue;
             }
-            Event::Directory { name } => (name, None),
-            Event::Symlink { name, .. } => (name, None),
+            Event::Directory { name } | Event::Symlink { name, .. } => (name, None),
             Event::File { name, executable, size } => (name, Some((executable, size))),
         };
         let is_directory = matches!(event, Event::Directory { .. });
