@@ -6,9 +6,11 @@ Attributes say where, and are None where that has no place.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
+# Importing `typing` would take longer than all else.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from . import StorePath
 
 

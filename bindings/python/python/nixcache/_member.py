@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
-from typing import Any
-
 from ._nixcache import nar as _nar
+
+# Importing `typing` would take longer than all else.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAGIC = b"\r\0\0\0\0\0\0\0nix-archive-1"
 
