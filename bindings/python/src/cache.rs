@@ -1,6 +1,6 @@
 //! `Cache`: a binary cache, wherever it is.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use nixcache_client::push::{self, Push, Subject, Upload};
 use nixcache_client::source::Source;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyMapping, PyMappingMethods, PyTuple};
 
 use crate::error::{Failure, Result};
 use crate::narinfo::NarInfo;
@@ -154,7 +154,7 @@ impl Cache {
         &self,
         py: Python<'_>,
         paths: Option<&Bound<'_, PyAny>>,
-        add: Option<BTreeMap<String, PathBuf>>,
+        add: Option<&Bound<'_, PyMapping>>,
         source: Option<PathBuf>,
         root: Option<PathBuf>,
         keys: Option<Vec<Bound<'_, SecretKey>>>,
@@ -184,7 +184,8 @@ impl Cache {
             };
             uploads = self.uploads(py, &wanted, &source, root, closure)?;
         }
-        for (name, tree) in add.into_iter().flatten() {
+        for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
+            let (name, tree): (String, PathBuf) = item.extract()?;
             uploads.push(Upload { subject: Subject::New { name }, tree });
         }
         let pushed = wait(py, progress, |told| {

@@ -16,7 +16,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::error::{Failure, Result};
-use crate::narinfo::NarInfo;
 use crate::store_path::{PathLike, StorePath};
 use crate::stream::{Source, run};
 
@@ -88,11 +87,15 @@ impl Graph {
     #[pyo3(signature = (infos, /, *, store_dir="/nix/store"))]
     fn from_narinfos(infos: &Bound<'_, PyAny>, store_dir: &str) -> Result<Self> {
         let mut builder = GraphBuilder::new();
-        for info in infos.try_iter()? {
-            let info = info?.cast_into::<NarInfo>().map_err(PyErr::from)?;
-            builder.insert_narinfo(&info.get().0.as_ref())?;
-        }
-        Ok(Self::new(builder.finish(), crate::store_path::store_dir(store_dir)?))
+        let (py, store_dir) = (infos.py(), crate::store_path::store_dir(store_dir)?);
+        let infos = crate::signature::collect(infos)?;
+        run(py, |visits| {
+            for info in &infos {
+                visits.check().map_err(|error| Failure::reading(&error))?;
+                builder.insert_narinfo(&info.get().0.as_ref())?;
+            }
+            Ok(Self::new(builder.finish(), store_dir))
+        })
     }
 
     /// Of what `nix path-info --json` printed, in any version: a file, a file object or a buffer.

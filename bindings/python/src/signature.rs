@@ -396,9 +396,12 @@ fn word(standing: Standing) -> &'static str {
 }
 
 /// The narinfos of an iterable.
-fn collect(infos: &Bound<'_, PyAny>) -> Result<Vec<Py<NarInfo>>> {
+pub(crate) fn collect(infos: &Bound<'_, PyAny>) -> Result<Vec<Py<NarInfo>>> {
     let mut collected = Vec::with_capacity(infos.len().unwrap_or(0));
-    for info in infos.try_iter()? {
+    for (index, info) in infos.try_iter()?.enumerate() {
+        if index % 4096 == 0 {
+            infos.py().check_signals()?;
+        }
         collected.push(info?.cast_into::<NarInfo>().map_err(PyErr::from)?.unbind());
     }
     Ok(collected)
