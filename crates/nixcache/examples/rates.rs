@@ -43,7 +43,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         best(|| assert!(policy.verify_many(&infos, threads).iter().all(nixcache::signature::Verdict::is_valid)));
     let mut size = 0;
     let hashed = best(|| {
-        let seen = Observer::new().hash(Algorithm::Sha256).map(|observer| Packer::new().observe(Path::new(tree), observer));
+        let seen =
+            Observer::new().hash(Algorithm::Sha256).map(|observer| Packer::new().observe(Path::new(tree), observer));
         size = seen.ok().and_then(Result::ok).map_or(0, |seen| seen.size);
     });
     let count = infos.len() as f64;
