@@ -1,0 +1,27 @@
+# The compiled module. Its public parts are described where they are exported.
+
+from typing import Any
+
+from . import Audited as Audited
+from . import Cache as Cache
+from . import Closure as Closure
+from . import ContentAddress as ContentAddress
+from . import Deviation as Deviation
+from . import Difference as Difference
+from . import Finding as Finding
+from . import Graph as Graph
+from . import Hash as Hash
+from . import NarInfo as NarInfo
+from . import Progress as Progress
+from . import PublicKey as PublicKey
+from . import Pulled as Pulled
+from . import Pushed as Pushed
+from . import SecretKey as SecretKey
+from . import Signature as Signature
+from . import StorePath as StorePath
+from . import TrustedKeys as TrustedKeys
+from . import Verdict as Verdict
+from . import __version__ as __version__
+
+nar: Any
+nixbase32: Any

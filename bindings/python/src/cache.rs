@@ -1,0 +1,717 @@
+//! `Cache`: a binary cache, wherever it is.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::closure::{DifferenceBuilder, GraphBuilder, Node, Reason};
+use nixcache::compression::EncodeOptions;
+use nixcache::path_info::{PathInfo, registration};
+use nixcache::store_path::{HashPart, StoreDir};
+use nixcache_client::audit::{self, Audit, Remedy};
+use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
+use nixcache_client::pull::{self, Found, Pull, Target, Trust, Wanted};
+use nixcache_client::push::{self, Push, Subject, Upload};
+use nixcache_client::source::Source;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyMapping, PyMappingMethods, PyTuple};
+
+use crate::error::{Failure, Result};
+use crate::narinfo::NarInfo;
+use crate::runtime::{Progress, wait};
+use crate::signature::{SecretKey, TrustedKeys, threads as thread_count};
+use crate::store_path::{PathLike, StorePath};
+use crate::stream::{path_of, run};
+
+/// A binary cache: a directory, a bucket (`s3://`, `gs://`, `az://`) or a web server (`http://`, `https://`).
+///
+/// Opening it reads what it says of itself. With `create`, it is made where there is nothing, for the paths of `store_dir`.
+/// Going through a cache gives the narinfos of all its paths, in no order.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Cache(cache::Cache);
+
+impl Cache {
+    fn parts(&self, paths: &Bound<'_, PyAny>) -> Result<Vec<PathLike>> {
+        paths.try_iter()?.map(|path| PathLike::of(&path?, self.0.store_dir())).collect()
+    }
+}
+
+#[pymethods]
+impl Cache {
+    #[new]
+    #[pyo3(signature = (url, /, *, create=false, store_dir="/nix/store", concurrency=64, retries=8, timeout=60.0))]
+    fn new(
+        py: Python<'_>,
+        url: PathBuf,
+        create: bool,
+        store_dir: &str,
+        concurrency: usize,
+        retries: usize,
+        timeout: f64,
+    ) -> Result<Self> {
+        let mut options = Options::default();
+        options.concurrency = concurrency.max(1);
+        options.retries = retries;
+        options.timeout =
+            Duration::try_from_secs_f64(timeout).map_err(|error| PyValueError::new_err(format!("timeout: {error}")))?;
+        let store_dir = crate::store_path::store_dir(store_dir)?;
+        let url = CacheUrl::parse(url.as_os_str())?;
+        let opened = wait(py, None, |_| async {
+            Ok(if create {
+                cache::Cache::create(&url, &store_dir, options).await?
+            } else {
+                cache::Cache::open(&url, options).await?
+            })
+        });
+        Ok(Self(opened?))
+    }
+
+    /// Where it is, without what may be secret.
+    #[getter]
+    fn url(&self) -> String {
+        self.0.url().to_string()
+    }
+
+    /// The store directory of its paths.
+    #[getter]
+    fn store_dir(&self) -> &str {
+        self.0.store_dir().as_str()
+    }
+
+    /// Caches are asked in ascending order of this; None if it does not say.
+    #[getter]
+    fn priority(&self) -> Option<i32> {
+        self.0.info().priority
+    }
+
+    /// The narinfo of a path; None if the cache has none.
+    #[pyo3(signature = (path, /))]
+    fn narinfo(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> Result<Option<NarInfo>> {
+        let part = PathLike::of(path, self.0.store_dir())?.hash_part;
+        wait(py, None, |_| async { Ok(self.0.narinfo(part).await?.map(NarInfo)) })
+    }
+
+    /// Those of these paths that the cache has not, as they were given.
+    #[pyo3(signature = (paths, /))]
+    fn missing<'py>(&self, py: Python<'py>, paths: &Bound<'py, PyAny>) -> Result<Bound<'py, PyList>> {
+        let paths = paths.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let part = |path: &Bound<'py, PyAny>| Ok(PathLike::of(path, self.0.store_dir())?.hash_part);
+        let parts = paths.iter().map(part).collect::<Result<Vec<HashPart>>>()?;
+        let present = wait(py, None, |_| async { Ok(self.0.present(&parts).await?.0) })?;
+        let missing = paths.into_iter().zip(parts).filter(|(_, part)| !present.contains(part));
+        Ok(PyList::new(py, missing.map(|(path, _)| path).collect::<Vec<_>>())?)
+    }
+
+    /// An object of the cache as a whole, by its name in the cache; None if there is none.
+    #[pyo3(signature = (name, /))]
+    fn read<'py>(&self, py: Python<'py>, name: &str) -> Result<Option<Bound<'py, PyBytes>>> {
+        let read = wait(py, None, |_| async { Ok(self.0.read(name).await?) })?;
+        Ok(read.map(|bytes| PyBytes::new(py, &bytes)))
+    }
+
+    /// Changes the narinfo of a path: `change` is given it, and returns what it becomes, or None to leave it as it is. It may be called
+    /// several times, until no other writer interferes. Returns whether the narinfo was changed.
+    #[pyo3(signature = (path, change, /))]
+    fn edit(&self, py: Python<'_>, path: &Bound<'_, PyAny>, change: &Bound<'_, PyAny>) -> Result<bool> {
+        let part = PathLike::of(path, self.0.store_dir())?.hash_part;
+        let failed: Arc<Mutex<Option<Failure>>> = Arc::default();
+        let edit = {
+            let (cache, change, failed) = (self.0.clone(), change.clone().unbind(), Arc::clone(&failed));
+            move |text: Option<&[u8]>| {
+                let text = text?;
+                let changed = cache.parse_narinfo(part, text).map_err(Failure::from).and_then(|info| {
+                    Python::attach(|py| {
+                        let changed = change.call1(py, (NarInfo(info),))?;
+                        let changed: Option<Bound<'_, NarInfo>> = changed.extract(py).map_err(PyErr::from)?;
+                        Ok(changed.map(|info| info.get().0.as_str().as_bytes().to_vec()))
+                    })
+                });
+                let changed = changed.unwrap_or_else(|failure| {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    None
+                });
+                changed.filter(|changed| changed != text)
+            }
+        };
+        let edited = wait(py, None, |_| async { Ok(self.0.edit(&layout::narinfo(part), edit).await?) })?;
+        match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(failure) => Err(failure),
+            None => Ok(edited),
+        }
+    }
+
+    /// Publishes paths with all that they refer to, as far as the cache lacks them; and trees, under names, as `nix store add` does.
+    ///
+    /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
+    /// the words of `Graph.load`. The paths are in the store below `root`.
+    #[pyo3(signature = (paths=None, /, *, add=None, source=None, root=None, keys=None, compression="zstd",
+        closure=true, listings=true, debug_info=false, logs=None, threads=None, progress=None))]
+    fn push(
+        &self,
+        py: Python<'_>,
+        paths: Option<&Bound<'_, PyAny>>,
+        add: Option<&Bound<'_, PyMapping>>,
+        source: Option<PathBuf>,
+        root: Option<PathBuf>,
+        keys: Option<Vec<Bound<'_, SecretKey>>>,
+        compression: &str,
+        closure: bool,
+        listings: bool,
+        debug_info: bool,
+        logs: Option<PathBuf>,
+        threads: Option<usize>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> Result<Pushed> {
+        let mut push = Push::new()
+            .compression(compression.parse::<EncodeOptions>()?)
+            .keys(keys.iter().flatten().map(|key| key.get().0.clone()))
+            .listings(listings)
+            .debug_info(debug_info)
+            .threads(thread_count(threads)?);
+        if let Some(logs) = logs {
+            push = push.logs(logs);
+        }
+        let mut uploads = Vec::new();
+        if let Some(paths) = paths {
+            let wanted = self.parts(&one_or_many(paths)?)?;
+            let source = match source {
+                Some(words) => Source::parse(words.as_os_str())?,
+                None => Source::local(),
+            };
+            uploads = self.uploads(py, &wanted, &source, root, closure)?;
+        }
+        for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
+            let (name, tree): (String, PathBuf) = item.extract()?;
+            uploads.push(Upload { subject: Subject::New { name }, tree });
+        }
+        let pushed = wait(py, progress, |told| {
+            let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
+            async move { Ok(push.run(&self.0, uploads).await?) }
+        })?;
+        Ok(Pushed::of(pushed))
+    }
+
+    /// Fetches paths with all that they refer to: into the store below a directory, or into another cache.
+    ///
+    /// `trusted` says whose signatures are believed; None believes whatever the cache says. With `archives`, `into` is a directory that gets
+    /// NARs. `others` are caches that may have the paths, too.
+    #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
+        listings=true, threads=None, progress=None))]
+    fn pull(
+        &self,
+        py: Python<'_>,
+        paths: &Bound<'_, PyAny>,
+        into: &Bound<'_, PyAny>,
+        trusted: Option<&Bound<'_, TrustedKeys>>,
+        others: Option<Vec<Bound<'_, Cache>>>,
+        archives: bool,
+        closure: bool,
+        check: bool,
+        listings: bool,
+        threads: Option<usize>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> Result<Pulled> {
+        let target = match into.cast::<Cache>() {
+            Ok(cache) => Target::Cache(cache.get().0.clone()),
+            Err(_) if archives => Target::Archives(into.extract()?),
+            Err(_) => Target::Store(into.extract()?),
+        };
+        let trust = trusted.map_or(Trust::Anything, |trusted| Trust::Signed(trusted.get().policy.clone()));
+        let wanted = self.parts(&one_or_many(paths)?)?.into_iter().map(|path| match path.path {
+            Some(path) => Wanted::from(path),
+            None => path.hash_part.into(),
+        });
+        let wanted: Vec<Wanted> = wanted.collect();
+        let mut caches = vec![self.0.clone()];
+        caches.extend(others.iter().flatten().map(|cache| cache.get().0.clone()));
+        let store_dir = self.0.store_dir().clone();
+        let pull = Pull::new(store_dir.clone(), caches, trust)
+            .closure(closure)
+            .check(check)
+            .listings(listings)
+            .threads(thread_count(threads)?);
+        let (pulled, found) = wait(py, progress, |told| {
+            let pull = pull.watch(Arc::new(move |event| told.tell(of_pull(event))));
+            async move {
+                let found = pull.find(wanted).await?;
+                Ok((pull.run(&found, &target).await?, found))
+            }
+        })?;
+        Ok(Pulled::of(pulled, found, store_dir))
+    }
+
+    /// Looks the whole cache over. With `trusted`, signatures are verified; with `contents`, all NARs are read; with `notes`, what is
+    /// only odd is told, too.
+    #[pyo3(signature = (*, trusted=None, contents=false, notes=true, threads=None, progress=None))]
+    fn audit(
+        &self,
+        py: Python<'_>,
+        trusted: Option<&Bound<'_, TrustedKeys>>,
+        contents: bool,
+        notes: bool,
+        threads: Option<usize>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> Result<Audited> {
+        let mut audit = Audit::new().contents(contents).notes(notes).threads(thread_count(threads)?);
+        if let Some(trusted) = trusted {
+            audit = audit.policy(trusted.get().policy.clone());
+        }
+        let audited = wait(py, progress, |told| {
+            let audit = audit.watch(Arc::new(move |event| told.tell(of_audit(&event))));
+            async move { Ok(audit.run(&self.0).await?) }
+        })?;
+        let audit::Audited { narinfos, nars, file_size, .. } = audited;
+        let findings = audited.findings.into_iter().map(Finding::of).collect();
+        Ok(Audited { findings, narinfos, nars, file_size })
+    }
+
+    fn __iter__(&self, py: Python<'_>) -> Result<NarInfos> {
+        let names = wait(py, None, |_| async {
+            let is_narinfo =
+                async |(name, _): (String, _)| Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name));
+            Ok(self.0.list().try_filter_map(is_narinfo).try_collect::<Vec<String>>().await?)
+        })?;
+        Ok(NarInfos { cache: self.0.clone(), names, read: VecDeque::new() })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Cache {}>", self.0.url())
+    }
+}
+
+impl Cache {
+    /// What the source says of those paths that the cache lacks, and where their trees are.
+    fn uploads(
+        &self,
+        py: Python<'_>,
+        wanted: &[PathLike],
+        source: &Source,
+        root: Option<PathBuf>,
+        closure: bool,
+    ) -> Result<Vec<Upload>> {
+        let store_dir = self.0.store_dir();
+        let graph =
+            visit(py, source, store_dir, GraphBuilder::new(), |builder, info| Ok(builder.insert_path_info(&info)?))?;
+        let graph = graph.finish();
+        let node = |path: &PathLike| {
+            let node = graph.find(path.hash_part).filter(|&node| graph.is_present(node));
+            let fits = |node: &Node| path.path.as_ref().is_none_or(|path| path.name() == graph.name(*node));
+            let text = || path.path.as_ref().map_or_else(|| path.hash_part.to_string(), ToString::to_string);
+            node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
+        };
+        let roots = wanted.iter().map(node).collect::<Result<Vec<Node>>>()?;
+        let all = graph.closure(roots.iter().copied());
+        let parts: Vec<HashPart> = all.nodes().iter().map(|&node| graph.hash_part(node)).collect();
+        let present = wait(py, None, |_| async { Ok(self.0.present(&parts).await?.0) })?;
+        let mut difference = DifferenceBuilder::new(&graph, &all);
+        difference.subtract(present);
+        let difference = difference.finish();
+        if !closure {
+            let lacking =
+                difference.missing().iter().map(|missing| missing.node).find(|node| {
+                    !roots.contains(node) && roots.iter().any(|&root| graph.references(root).contains(node))
+                });
+            if let Some(lacking) = lacking {
+                return Err(Failure::hole(&graph.path(lacking), &self.0.url().to_string()));
+            }
+        }
+        let missing = difference.missing().iter().filter(|missing| closure || roots.contains(&missing.node));
+        let missing: Vec<_> = missing.collect();
+        if let Some(unknown) = missing.iter().find(|missing| missing.reason == Reason::Unknown) {
+            return Err(nixcache::closure::Error::Unknown { path: graph.path(unknown.node) }.into());
+        }
+        let missing: HashSet<Node> = missing.iter().map(|missing| missing.node).collect();
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let root = root.unwrap_or_else(|| root_of(source));
+        let folder = root.join(store_dir.as_str().trim_start_matches('/'));
+        visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
+            if graph.find_path(info.path.as_ref()).is_some_and(|node| missing.contains(&node)) {
+                let tree = folder.join(info.path.to_string());
+                uploads.push(Upload { subject: Subject::Known(Box::new(info)), tree });
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Shows all path infos of a source.
+fn visit<T: Send>(
+    py: Python<'_>,
+    source: &Source,
+    store_dir: &StoreDir,
+    mut state: T,
+    mut each: impl FnMut(&mut T, PathInfo) -> Result<()> + Send,
+) -> Result<T> {
+    run(py, |visits| {
+        let flow = source.open(store_dir)?.visit(|info| {
+            let done = visits.check().map_err(|error| Failure::reading(&error)).and_then(|()| each(&mut state, info));
+            done.map_or_else(ControlFlow::Break, ControlFlow::Continue)
+        })?;
+        match flow {
+            ControlFlow::Continue(()) => Ok(state),
+            ControlFlow::Break(failure) => Err(failure),
+        }
+    })
+}
+
+/// The root of the file system that a store is in: `DIR` of the database `DIR/nix/var/nix/db/db.sqlite`, as with `--store DIR`.
+fn root_of(source: &Source) -> PathBuf {
+    let Source::Database(file) = source else { return PathBuf::from("/") };
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+    let root = file.to_str().and_then(|file| file.strip_suffix("/nix/var/nix/db/db.sqlite"));
+    root.filter(|root| !root.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
+}
+
+/// Paths, of which there may be one that is not in a list.
+fn one_or_many<'py>(paths: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if paths.is_instance_of::<StorePath>() || path_of(paths)?.is_some() {
+        return Ok(PyTuple::new(paths.py(), [paths])?.into_any());
+    }
+    Ok(paths.clone())
+}
+
+fn of_push(event: push::Event) -> Option<Progress> {
+    use push::Event;
+    Some(match event {
+        Event::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
+        Event::Started { name, nar_size } => {
+            Progress::new("started", Some(&name), None, Some(nar_size).filter(|size| *size > 0))
+        }
+        Event::Packed { bytes } => Progress::new("packed", None, None, Some(bytes)),
+        Event::Uploaded { name, file_size } => Progress::new("uploaded", Some(&name), None, Some(file_size)),
+        Event::Published { path } => Progress::new("published", Some(path.name()), None, None),
+        _ => return None,
+    })
+}
+
+fn of_pull(event: pull::Event) -> Option<Progress> {
+    use pull::Event;
+    Some(match event {
+        Event::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
+        Event::Started { name, nar_size } => Progress::new("started", Some(&name), None, Some(nar_size)),
+        Event::Received { bytes } => Progress::new("received", None, None, Some(bytes)),
+        Event::Fetched { name } => Progress::new("fetched", Some(&name), None, None),
+        Event::Published { path } => Progress::new("published", Some(path.name()), None, None),
+        _ => return None,
+    })
+}
+
+fn of_audit(event: &audit::Event) -> Option<Progress> {
+    use audit::Event;
+    Some(match *event {
+        Event::Listed { objects } => Progress::new("listed", None, Some(objects), None),
+        Event::Read { objects } => Progress::new("read", None, Some(objects), None),
+        Event::Contents { files, bytes } => Progress::new("contents", None, Some(files), Some(bytes)),
+        Event::ContentsRead { bytes } => Progress::new("contents-read", None, None, Some(bytes)),
+        _ => return None,
+    })
+}
+
+/// The narinfos of a cache.
+#[pyclass(module = "nixcache")]
+pub(crate) struct NarInfos {
+    cache: cache::Cache,
+    /// Those that were not read yet.
+    names: Vec<String>,
+    read: VecDeque<Result<NarInfo>>,
+}
+
+#[pymethods]
+impl NarInfos {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> Result<Option<NarInfo>> {
+        /// So many are in memory at the same time.
+        const TOGETHER: usize = 1024;
+        while self.read.is_empty() && !self.names.is_empty() {
+            let names = self.names.split_off(self.names.len().saturating_sub(TOGETHER));
+            let cache = &self.cache;
+            self.read = wait(py, None, |_| async {
+                let mut read = cache.read_many(names);
+                let mut infos = VecDeque::new();
+                while let Some((name, text)) = read.next().await {
+                    let Object::NarInfo(part) = Object::of(&name) else { continue };
+                    match text {
+                        // Removed since it was listed.
+                        Ok(None) => {}
+                        Ok(Some(text)) => {
+                            let info = cache.parse_narinfo(part, &text).map(NarInfo);
+                            infos.push_back(info.map_err(Failure::from));
+                        }
+                        Err(error) => infos.push_back(Err(error.into())),
+                    }
+                }
+                Ok(infos)
+            })?;
+        }
+        self.read.pop_front().transpose()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<NarInfos of {}>", self.cache.url())
+    }
+}
+
+/// What was published.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Pushed {
+    published: Vec<StorePath>,
+    present: Vec<StorePath>,
+    added: Vec<StorePath>,
+    held_back: Vec<StorePath>,
+    failed: Vec<(String, String)>,
+    /// Bytes of the NARs that were published.
+    #[pyo3(get)]
+    nar_size: u64,
+    /// Bytes of their files in the cache.
+    #[pyo3(get)]
+    file_size: u64,
+}
+
+fn convert(paths: Vec<nixcache::store_path::StorePath>) -> Vec<StorePath> {
+    paths.into_iter().map(StorePath).collect()
+}
+
+impl Pushed {
+    fn of(pushed: push::Pushed) -> Self {
+        Self {
+            nar_size: pushed.published.iter().map(|published| published.nar_size).sum(),
+            file_size: pushed.published.iter().map(|published| published.file_size).sum(),
+            published: pushed.published.into_iter().map(|published| StorePath(published.path)).collect(),
+            present: convert(pushed.present),
+            added: convert(pushed.added),
+            held_back: convert(pushed.held_back),
+            failed: pushed.failed.into_iter().map(|(path, error)| (path, error.to_string())).collect(),
+        }
+    }
+}
+
+#[pymethods]
+impl Pushed {
+    /// The paths that were published, in the order in which they were.
+    #[getter]
+    fn published(&self) -> Vec<StorePath> {
+        self.published.clone()
+    }
+
+    /// The paths that somebody else has published meanwhile.
+    #[getter]
+    fn present(&self) -> Vec<StorePath> {
+        self.present.clone()
+    }
+
+    /// The paths that added trees became, in the order of their names.
+    #[getter]
+    fn added(&self) -> Vec<StorePath> {
+        self.added.clone()
+    }
+
+    /// The paths that were not published because something that they refer to was not.
+    #[getter]
+    fn held_back(&self) -> Vec<StorePath> {
+        self.held_back.clone()
+    }
+
+    /// What could not be published, and why.
+    #[getter]
+    fn failed(&self) -> Vec<(String, String)> {
+        self.failed.clone()
+    }
+
+    fn __bool__(&self) -> bool {
+        self.failed.is_empty() && self.held_back.is_empty()
+    }
+
+    fn __repr__(&self) -> String {
+        let (published, failed) = (self.published.len(), self.failed.len() + self.held_back.len());
+        format!("<Pushed: {published} paths, {} bytes, as files {}; {failed} failed>", self.nar_size, self.file_size)
+    }
+}
+
+/// What was fetched.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Pulled {
+    fetched: Vec<StorePath>,
+    present: Vec<StorePath>,
+    held_back: Vec<StorePath>,
+    failed: Vec<(StorePath, String)>,
+    found: Found,
+    store_dir: StoreDir,
+    /// Bytes of the NARs that were fetched.
+    #[pyo3(get)]
+    nar_size: u64,
+    /// Bytes of their files in the caches.
+    #[pyo3(get)]
+    file_size: u64,
+}
+
+impl Pulled {
+    fn of(pulled: pull::Pulled, found: Found, store_dir: StoreDir) -> Self {
+        Self {
+            nar_size: pulled.fetched.iter().map(|fetched| fetched.nar_size).sum(),
+            file_size: pulled.fetched.iter().map(|fetched| fetched.file_size).sum(),
+            fetched: pulled.fetched.into_iter().map(|fetched| StorePath(fetched.path)).collect(),
+            present: convert(pulled.present),
+            held_back: convert(pulled.held_back),
+            failed: pulled.failed.into_iter().map(|(path, error)| (StorePath(path), error.to_string())).collect(),
+            found,
+            store_dir,
+        }
+    }
+}
+
+#[pymethods]
+impl Pulled {
+    /// The paths that were fetched, in the order in which they got their names.
+    #[getter]
+    fn fetched(&self) -> Vec<StorePath> {
+        self.fetched.clone()
+    }
+
+    /// The paths that were there.
+    #[getter]
+    fn present(&self) -> Vec<StorePath> {
+        self.present.clone()
+    }
+
+    /// The paths that did not get their names because something that they refer to could not be fetched.
+    #[getter]
+    fn held_back(&self) -> Vec<StorePath> {
+        self.held_back.clone()
+    }
+
+    /// What could not be fetched, and why.
+    #[getter]
+    fn failed(&self) -> Vec<(StorePath, String)> {
+        self.failed.clone()
+    }
+
+    /// What `nix-store --load-db` reads, of all paths of the closure.
+    fn registration<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut writer = registration::Writer::new(Vec::new(), &self.store_dir);
+        for located in self.found.paths() {
+            // Signatures, for which there is no place, are the loss.
+            let written = writer.write(&PathInfo::from(&located.info.as_ref()));
+            let _lost = written.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        }
+        Ok(PyBytes::new(py, &writer.into_inner()))
+    }
+
+    fn __bool__(&self) -> bool {
+        self.failed.is_empty() && self.held_back.is_empty()
+    }
+
+    fn __repr__(&self) -> String {
+        let (fetched, failed) = (self.fetched.len(), self.failed.len() + self.held_back.len());
+        let present = self.present.len();
+        format!("<Pulled: {fetched} paths, {} bytes; {present} were there, {failed} failed>", self.nar_size)
+    }
+}
+
+/// Something about a cache that is not as it should be.
+#[pyclass(frozen, eq, hash, module = "nixcache")]
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Finding {
+    /// The object, by its name in the cache.
+    #[pyo3(get)]
+    object: String,
+    /// A name for scripts, in lower case with dashes. It does not change.
+    #[pyo3(get)]
+    kind: &'static str,
+    /// What is the matter.
+    #[pyo3(get)]
+    message: String,
+    /// What would make it good; None of what harms nobody.
+    #[pyo3(get)]
+    remedy: Option<String>,
+    path: Option<StorePath>,
+    text: String,
+}
+
+impl Finding {
+    fn of(finding: audit::Finding) -> Self {
+        let text = finding.to_string();
+        let remedy = Some(finding.remedy()).filter(|remedy| *remedy != Remedy::None);
+        Self {
+            kind: finding.kind.name(),
+            message: finding.kind.to_string(),
+            remedy: remedy.map(|remedy| remedy.to_string()),
+            object: finding.object,
+            path: finding.path.map(StorePath),
+            text,
+        }
+    }
+}
+
+#[pymethods]
+impl Finding {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("kind", "object", "path");
+
+    /// The path that it is about, if that is known.
+    #[getter]
+    fn path(&self) -> Option<StorePath> {
+        self.path.clone()
+    }
+
+    /// Whether it only says what is odd, and harms nobody.
+    #[getter]
+    fn is_note(&self) -> bool {
+        self.remedy.is_none()
+    }
+
+    fn __str__(&self) -> &str {
+        &self.text
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<Finding {} in {}>", self.kind, crate::signature::quoted(py, &self.object))
+    }
+}
+
+/// What an audit found.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Audited {
+    findings: Vec<Finding>,
+    /// How many narinfos there are.
+    #[pyo3(get)]
+    narinfos: usize,
+    /// How many files of NARs.
+    #[pyo3(get)]
+    nars: usize,
+    /// Bytes of these.
+    #[pyo3(get)]
+    file_size: u64,
+}
+
+#[pymethods]
+impl Audited {
+    /// All that was found, in the order of objects.
+    #[getter]
+    fn findings(&self) -> Vec<Finding> {
+        self.findings.clone()
+    }
+
+    /// What is not only a note.
+    #[getter]
+    fn faults(&self) -> Vec<Finding> {
+        self.findings.iter().filter(|finding| finding.remedy.is_some()).cloned().collect()
+    }
+
+    fn __repr__(&self) -> String {
+        let faults = self.findings.iter().filter(|finding| finding.remedy.is_some()).count();
+        format!(
+            "<Audited: {} narinfos, {} NARs of {} bytes; {faults} faults>",
+            self.narinfos, self.nars, self.file_size
+        )
+    }
+}

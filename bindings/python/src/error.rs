@@ -1,0 +1,391 @@
+//! What goes wrong, as the exceptions of `nixcache._exceptions`.
+//!
+//! A [`Failure`] is made where nobody holds the interpreter, and becomes an exception when it is handed to Python. The class tells the
+//! kind, attributes tell where.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nixcache::store_path::StorePath;
+use nixcache::{closure, compression, hash, json, nar, narinfo, path_info, signature, store_path};
+use nixcache_client::{cache, pull, push, source, store_database};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+/// Why something failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Python's own: of a callback, of a file object, of an argument, or that somebody pressed Ctrl-C.
+    Python(PyErr),
+    /// One of the package's.
+    Ours(Box<Ours>),
+}
+
+/// An exception of the package that is to be made.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    class: &'static str,
+    message: String,
+    attributes: Vec<(&'static str, Value)>,
+}
+
+#[derive(Debug)]
+enum Value {
+    Number(u64),
+    Code(i32),
+    Text(String),
+    Path(PathBuf),
+    Paths(Vec<StorePath>),
+}
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    fn new(class: &'static str, message: impl ToString) -> Self {
+        Self::Ours(Box::new(Ours { class, message: message.to_string(), attributes: Vec::new() }))
+    }
+
+    fn with(mut self, name: &'static str, value: Option<Value>) -> Self {
+        if let (Self::Ours(ours), Some(value)) = (&mut self, value) {
+            ours.attributes.push((name, value));
+        }
+        self
+    }
+
+    fn number(self, name: &'static str, value: impl TryInto<u64>) -> Self {
+        self.with(name, value.try_into().ok().map(Value::Number))
+    }
+
+    fn text(self, name: &'static str, value: impl ToString) -> Self {
+        self.with(name, Some(Value::Text(value.to_string())))
+    }
+
+    fn path(self, path: &Path) -> Self {
+        self.with("path", Some(Value::Path(path.to_owned())))
+    }
+
+    /// The number of the error that the system gave, wherever it is below this one.
+    fn system(self, error: &(dyn StdError + 'static)) -> Self {
+        let mut below = Some(error);
+        while let Some(error) = below {
+            if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+                return self.with("errno", Some(Value::Code(code)));
+            }
+            below = error.source();
+        }
+        self
+    }
+
+    /// A file that cannot be opened, read or written.
+    pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
+        Self::new("SourceError", format_args!("{}: {error}", path.display())).path(path).system(error)
+    }
+
+    /// Something that could not be read as it came.
+    pub(crate) fn reading(error: &io::Error) -> Self {
+        match compression::Error::of(error) {
+            Some(inner) => Self::new("CompressionError", inner),
+            None => Self::new("SourceError", error).system(error),
+        }
+    }
+
+    /// A path without which the closure of what is to be published would have a hole.
+    pub(crate) fn hole(path: &StorePath, cache: &str) -> Self {
+        let failure = Self::new("GraphError", format_args!("{path} is referred to and not in {cache}"));
+        failure.with("paths", Some(Value::Paths(vec![path.clone()])))
+    }
+
+    /// A path that a graph does not have.
+    pub(crate) fn not_in_graph(path: &str) -> Self {
+        Self::new("GraphError", format_args!("{path}: not in the graph"))
+    }
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
+
+impl From<hash::Error> for Failure {
+    fn from(error: hash::Error) -> Self {
+        let failure = Self::new("HashError", &error);
+        match error {
+            hash::Error::Symbol { position, .. } | hash::Error::UnusedBits { position, .. } => {
+                failure.number("offset", position)
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<hash::nixbase32::Error> for Failure {
+    fn from(error: hash::nixbase32::Error) -> Self {
+        let failure = Self::new("HashError", error);
+        match error {
+            hash::nixbase32::Error::Symbol { position, .. } => failure.number("offset", position),
+            _ => failure,
+        }
+    }
+}
+
+impl From<store_path::Error> for Failure {
+    fn from(error: store_path::Error) -> Self {
+        let failure = Self::new("StorePathError", &error);
+        match error {
+            store_path::Error::NameByte { position, .. }
+            | store_path::Error::HashPart { source: hash::nixbase32::Error::Symbol { position, .. }, .. } => {
+                failure.number("offset", position)
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<narinfo::Error> for Failure {
+    fn from(error: narinfo::Error) -> Self {
+        of_narinfo(Self::new("NarInfoError", &error), &error)
+    }
+}
+
+fn of_narinfo(mut failure: Failure, error: &narinfo::Error) -> Failure {
+    if let Some(line) = error.line {
+        failure = failure.number("line", line);
+    }
+    match error.field {
+        Some(field) => failure.text("field", field),
+        None => failure,
+    }
+}
+
+impl From<narinfo::CacheInfoError> for Failure {
+    fn from(error: narinfo::CacheInfoError) -> Self {
+        Self::new("NarInfoError", error)
+    }
+}
+
+impl From<signature::Error> for Failure {
+    fn from(error: signature::Error) -> Self {
+        let failure = Self::new("SignatureError", &error);
+        match error {
+            signature::Error::NameCharacter { position, .. } | signature::Error::Symbol { position, .. } => {
+                failure.number("offset", position)
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<compression::Error> for Failure {
+    fn from(error: compression::Error) -> Self {
+        Self::new("CompressionError", error)
+    }
+}
+
+impl From<nar::Error> for Failure {
+    fn from(error: nar::Error) -> Self {
+        Self::new("NarError", &error).number("offset", error.offset())
+    }
+}
+
+impl From<nar::ReadError> for Failure {
+    fn from(error: nar::ReadError) -> Self {
+        match error {
+            nar::ReadError::Nar(error) => error.into(),
+            nar::ReadError::Io { source, .. } => Self::reading(&source),
+            error => Self::new("NarError", error),
+        }
+    }
+}
+
+impl From<nar::ListingError> for Failure {
+    fn from(error: nar::ListingError) -> Self {
+        Self::new("ListingError", error)
+    }
+}
+
+impl From<nar::ListingWriteError> for Failure {
+    fn from(error: nar::ListingWriteError) -> Self {
+        Self::new("ListingError", error)
+    }
+}
+
+impl From<nar::scan::CandidateError> for Failure {
+    fn from(error: nar::scan::CandidateError) -> Self {
+        Self::new("StorePathError", error)
+    }
+}
+
+impl From<nar::PackError> for Failure {
+    fn from(error: nar::PackError) -> Self {
+        use nar::PackError;
+        let failure = Self::new("PackError", &error).system(&error);
+        match &error {
+            PackError::Io { path, .. }
+            | PackError::Unsupported { path, .. }
+            | PackError::Changed { path, .. }
+            | PackError::Name { path, .. }
+            | PackError::CaseHack { path, .. }
+            | PackError::Limit { path, .. } => failure.path(path),
+            _ => failure,
+        }
+    }
+}
+
+impl From<nar::UnpackError> for Failure {
+    fn from(error: nar::UnpackError) -> Self {
+        use nar::UnpackError;
+        let failure = || Self::new("UnpackError", &error).system(&error);
+        match &error {
+            UnpackError::Nar(error) => error.clone().into(),
+            UnpackError::Read { source, .. } => Self::reading(source),
+            UnpackError::Destination { path, .. }
+            | UnpackError::Io { path, .. }
+            | UnpackError::CaseHack { path, .. }
+            | UnpackError::NotRemoved { left: path, .. } => failure().path(path),
+            UnpackError::Exists { path } => failure().path(path).with("errno", Some(Value::Code(EEXIST))),
+            _ => failure(),
+        }
+    }
+}
+
+/// File exists: the same number on all systems that Nix runs on.
+const EEXIST: i32 = 17;
+
+impl From<closure::Error> for Failure {
+    fn from(error: closure::Error) -> Self {
+        use closure::Error;
+        let failure = Self::new("GraphError", &error);
+        let paths = match error {
+            Error::Disagreement { path, .. } | Error::Unknown { path } => vec![path],
+            Error::SameHashPart { first, second } => vec![first, second],
+            Error::Cycle { members, .. } => members,
+            _ => return failure,
+        };
+        failure.with("paths", Some(Value::Paths(paths)))
+    }
+}
+
+impl From<json::Error> for Failure {
+    fn from(error: json::Error) -> Self {
+        let failure = Self::new("PathInfoError", &error);
+        match error {
+            json::Error::Syntax { line, column, .. } => failure.number("line", line).number("column", column),
+            _ => failure,
+        }
+    }
+}
+
+impl From<path_info::registration::Error> for Failure {
+    fn from(error: path_info::registration::Error) -> Self {
+        Self::new("PathInfoError", &error).system(&error)
+    }
+}
+
+impl From<store_database::Error> for Failure {
+    fn from(error: store_database::Error) -> Self {
+        Self::new("SourceError", &error).system(&error)
+    }
+}
+
+impl From<source::Error> for Failure {
+    fn from(error: source::Error) -> Self {
+        use source::Error;
+        match &error {
+            Error::Remote(_) | Error::Url(_) => Self::new("CacheError", &error).system(&error),
+            Error::Database(_) => Self::new("SourceError", &error).system(&error),
+            Error::Io { file, .. } | Error::NoDirectory { file } => {
+                Self::new("SourceError", &error).path(file).system(&error)
+            }
+            Error::Registration { file, .. }
+            | Error::Json { file, .. }
+            | Error::Export { file, .. }
+            | Error::Disagreement { file, .. }
+            | Error::Misplaced { file, .. } => Self::new("PathInfoError", &error).path(file),
+            Error::NarInfo { file, error: inner } => of_narinfo(Self::new("NarInfoError", &error), inner).path(file),
+            _ => Self::new("SourceError", error),
+        }
+    }
+}
+
+impl From<cache::UrlError> for Failure {
+    fn from(error: cache::UrlError) -> Self {
+        Self::new("CacheUrlError", error)
+    }
+}
+
+impl From<cache::Error> for Failure {
+    fn from(error: cache::Error) -> Self {
+        use cache::Error;
+        let class = if error.is_about_content() { "CacheContentError" } else { "CacheError" };
+        let failure = Self::new(class, &error).system(&error);
+        match error {
+            Error::Url(error) => error.into(),
+            Error::NarInfo { object, error } => of_narinfo(failure.text("path", object), &error),
+            Error::CacheInfo { object, .. }
+            | Error::Misplaced { object, .. }
+            | Error::NarUrl { object, .. }
+            | Error::TooLarge { object, .. }
+            | Error::Denied { object, .. }
+            | Error::Io { object, .. }
+            | Error::Bucket { object, .. }
+            | Error::Http { object, .. } => failure.text("path", object),
+            Error::Configuration { cache, .. }
+            | Error::NoCache { cache }
+            | Error::StoreDir { cache, .. }
+            | Error::Unsupported { cache, .. } => failure.text("path", cache),
+            _ => failure,
+        }
+    }
+}
+
+impl From<push::Error> for Failure {
+    fn from(error: push::Error) -> Self {
+        match error {
+            push::Error::Cache(error) => error.into(),
+            push::Error::Graph(error) => error.into(),
+            error => Self::new("PushError", &error).system(&error),
+        }
+    }
+}
+
+impl From<pull::Error> for Failure {
+    fn from(error: pull::Error) -> Self {
+        match error {
+            pull::Error::Cache(error) => error.into(),
+            pull::Error::Graph(error) => error.into(),
+            pull::Error::Target { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
+            error => Self::new("PullError", &error).system(&error),
+        }
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Python(error) => error,
+            Failure::Ours(ours) => Python::attach(|py| make(py, *ours).unwrap_or_else(|error| error)),
+        }
+    }
+}
+
+fn make(py: Python<'_>, ours: Ours) -> PyResult<PyErr> {
+    let attributes = PyDict::new(py);
+    for (name, value) in ours.attributes {
+        match value {
+            Value::Number(value) => attributes.set_item(name, value)?,
+            Value::Code(value) => attributes.set_item(name, value)?,
+            Value::Text(value) => attributes.set_item(name, value)?,
+            Value::Path(value) => attributes.set_item(name, value.as_os_str())?,
+            Value::Paths(values) => {
+                let paths = values.into_iter().map(crate::store_path::StorePath::from);
+                let paths = paths.map(|path| Bound::new(py, path)).collect::<PyResult<Vec<_>>>()?;
+                attributes.set_item(name, PyTuple::new(py, paths)?)?;
+            }
+        }
+    }
+    let class = py.import("nixcache._exceptions")?.getattr(ours.class)?;
+    let exception = class.call((ours.message,), Some(&attributes))?;
+    Ok(PyErr::from_value(exception))
+}

@@ -1,0 +1,48 @@
+//! The Python package `nixcache`: the crates `nixcache` and `nixcache-client`, spelled as Python spells things.
+//!
+//! There is no logic here. A module of this crate holds the classes of one topic, with what they say to Python: conversions, comparisons,
+//! texts. What all need is in [`buffer`] (bytes that Python owns), [`stream`] (sources and sinks, Ctrl-C) and [`error`] (exceptions).
+//! The package around it, in `python/nixcache`, adds the exceptions, file objects and the types.
+
+mod buffer;
+mod cache;
+mod error;
+mod graph;
+mod hash;
+mod nar;
+mod narinfo;
+mod runtime;
+mod signature;
+mod store_path;
+mod stream;
+
+/// The compiled part of the package. What is public of it is in `nixcache`.
+#[pyo3::pymodule]
+mod _nixcache {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::cache::{Audited, Cache, Finding, NarInfos, Pulled, Pushed};
+    #[pymodule_export]
+    use crate::graph::{Closure, Difference, Graph};
+    #[pymodule_export]
+    use crate::hash::Hash;
+    #[pymodule_export]
+    use crate::narinfo::{Deviation, NarInfo};
+    #[pymodule_export]
+    use crate::runtime::Progress;
+    #[pymodule_export]
+    use crate::signature::{PublicKey, SecretKey, Signature, TrustedKeys, Verdict};
+    #[pymodule_export]
+    use crate::store_path::{ContentAddress, StorePath};
+
+    #[pymodule_export]
+    use crate::hash::nixbase32;
+    #[pymodule_export]
+    use crate::nar::nar;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

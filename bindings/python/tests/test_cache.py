@@ -1,0 +1,165 @@
+"""Caches: published to, fetched from, looked over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nixcache import (
+    Cache,
+    CacheContentError,
+    CacheError,
+    GraphError,
+    NarInfo,
+    Progress,
+    PullError,
+    SecretKey,
+    StorePath,
+    TrustedKeys,
+    nar,
+)
+
+KEY = SecretKey.generate("test-1")
+TRUSTED = TrustedKeys(KEY.public_key)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, tree: Path) -> Cache:
+    cache = Cache(tmp_path / "cache", create=True)
+    assert cache.push(add={"tree": tree, "other": tree / "bin"}, keys=[KEY])
+    return cache
+
+
+def test_trees_are_published_and_found(cache: Cache, tree: Path, tmp_path: Path) -> None:
+    infos = {info.store_path.name: info for info in cache}
+    assert sorted(infos) == ["other", "tree"]
+    path = infos["tree"].store_path
+    assert cache.narinfo(path) == infos["tree"] == cache.narinfo(path.display()) == cache.narinfo(path.hash_part)
+    assert all(TRUSTED.verify_many(cache))
+    absent = StorePath(f"{'0' * 32}-absent")
+    assert cache.missing([absent, path]) == [absent] and cache.missing([str(path)]) == []
+    assert cache.narinfo(absent) is None and cache.read("absent") is None
+    listing = cache.read(f"{infos['other'].store_path.hash_part}.ls")
+    assert listing is not None and nar.Listing.parse(listing) == nar.pack(tree / "bin", listing=True).listing
+    assert cache.url == str(tmp_path / "cache") or cache.url.endswith("cache")
+    assert (cache.store_dir, cache.priority) == ("/nix/store", 50)
+    again = Cache(f"file://{tmp_path / 'cache'}").push(add={"tree": tree})
+    assert again and again.published == [] and again.present == [path]
+
+
+@pytest.mark.parametrize("kind", ["store", "cache", "archives"])
+def test_paths_are_fetched(cache: Cache, tree: Path, tmp_path: Path, kind: str) -> None:
+    path = next(info.store_path for info in cache if info.store_path.name == "tree")
+    into: Any = Cache(tmp_path / "into", create=True) if kind == "cache" else tmp_path / "into"
+    pulled = cache.pull(path, into, trusted=TRUSTED, archives=kind == "archives")
+    assert pulled and pulled.fetched == [path] and pulled.present == []
+    if kind == "store":
+        assert nar.hash(tmp_path / f"into/nix/store/{path}") == nar.hash(tree)
+    elif kind == "archives":
+        assert nar.check(tmp_path / f"into/{path}.nar").hash == nar.hash(tree)
+    else:
+        assert into.narinfo(path) == cache.narinfo(path)
+    assert cache.pull([path.hash_part], into, trusted=None, archives=kind == "archives").present == [path]
+
+
+def test_what_nobody_vouches_for_is_not_fetched(cache: Cache, tmp_path: Path) -> None:
+    info = next(iter(cache))
+    forged = NarInfo.parse(str(info).replace("CA:", "Unknown:")).unsign("test-1")
+    (tmp_path / f"cache/{info.store_path.hash_part}.narinfo").write_text(str(forged))
+    with pytest.raises(PullError, match="no valid signature"):
+        cache.pull(info.store_path, tmp_path / "into", trusted=TRUSTED)
+    assert cache.pull(info.store_path, tmp_path / "into", trusted=None)
+    with pytest.raises(PullError, match="in no cache"):
+        cache.pull(f"{'0' * 32}-absent", tmp_path / "into", trusted=TRUSTED)
+
+
+def test_an_audit_tells_what_is_wrong(cache: Cache, tmp_path: Path) -> None:
+    sound = cache.audit(trusted=TRUSTED, contents=True)
+    assert (sound.narinfos, sound.nars, sound.faults) == (2, 2, [])
+    info = next(iter(cache))
+    (tmp_path / f"cache/{info.url}").unlink()
+    [finding] = cache.audit().faults
+    assert (finding.kind, finding.path, finding.is_note) == ("missing-nar", info.store_path, False)
+    assert finding.object == f"{info.store_path.hash_part}.narinfo" and finding.remedy and finding.message
+    assert str(finding).startswith(f"{finding.object}: missing-nar: ")
+    (tmp_path / f"cache/{finding.object}").write_text("no narinfo")
+    assert {finding.kind for finding in cache.audit().faults} == {"unparsable-narinfo"}
+    with pytest.raises(CacheContentError) as raised:
+        list(cache)
+    assert raised.value.line == 1 and raised.value.path is not None and raised.value.path.endswith(finding.object)
+
+
+def test_narinfos_are_edited_in_place(cache: Cache) -> None:
+    new = SecretKey.generate("new-1")
+    for info in cache:
+        assert cache.edit(info.store_path, lambda info: info.sign(new).unsign("test-1"))
+        assert not cache.edit(info.store_path, lambda info: info)
+        assert not cache.edit(info.store_path, lambda info: None)
+    assert all(verdict.keys == ("new-1",) for verdict in TrustedKeys(new.public_key).verify_many(cache))
+
+    def fail(info: NarInfo) -> NarInfo:
+        raise RuntimeError("not today")
+
+    with pytest.raises(RuntimeError, match="not today"):
+        cache.edit(next(iter(cache)).store_path, fail)
+    with pytest.raises(TypeError):
+        cache.edit(next(iter(cache)).store_path, lambda info: "text")  # type: ignore[arg-type, return-value]
+    assert not cache.edit(f"{'0' * 32}-absent", lambda info: info)
+
+
+def test_progress_is_told_on_the_calling_thread(cache: Cache, tree: Path, tmp_path: Path) -> None:
+    import threading
+
+    seen: list[Progress] = []
+
+    def progress(event: Progress) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        seen.append(event)
+
+    cache.push(add={"more": tree / "README"}, progress=progress)
+    assert [event.count for event in seen if event.kind == "planned"] == [1]
+    assert {event.kind for event in seen} >= {"planned", "started", "packed", "uploaded", "published"}
+    assert repr(seen[0]).startswith("<Progress planned")
+    seen.clear()
+    cache.pull([info.store_path for info in cache], tmp_path / "into", trusted=None, progress=progress)
+    assert {event.kind for event in seen} >= {"planned", "started", "received", "fetched", "published"}
+    seen.clear()
+    cache.audit(contents=True, progress=progress)
+    assert {event.kind for event in seen} >= {"listed", "read", "contents", "contents-read"}
+
+
+def test_an_exception_in_a_callback_ends_the_work(cache: Cache, tmp_path: Path) -> None:
+    def progress(event: Progress) -> None:
+        raise RuntimeError(event.kind)
+
+    with pytest.raises(RuntimeError, match="planned"):
+        cache.pull([info.store_path for info in cache], tmp_path / "into", trusted=None, progress=progress)
+    with pytest.raises(RuntimeError):
+        cache.audit(progress=progress)
+
+
+def test_what_is_no_cache_is_told(tmp_path: Path, cache: Cache) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CacheError, match="is it a cache"):
+        Cache(tmp_path / "empty")
+    with pytest.raises(CacheContentError, match="is for the store"):
+        Cache(tmp_path / "cache", create=True, store_dir="/other/store")
+    with pytest.raises(GraphError, match="not in the graph"):
+        (tmp_path / "none.json").write_text("[]")
+        cache.push(f"{'0' * 32}-absent", source=f"json:{tmp_path / 'none.json'}")
+
+
+def test_a_forked_process_reaches_caches_too(cache: Cache) -> None:
+    import multiprocessing
+
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("no fork here")
+    context = multiprocessing.get_context("fork")
+    with context.Pool(1) as pool:
+        assert pool.apply_async(count, (cache.url,)).get(30) == 2
+
+
+def count(url: str) -> int:
+    return len(list(Cache(url)))
