@@ -13,7 +13,9 @@ use nixcache::hash::{Algorithm, Format};
 use nixcache::nar::Limits;
 use nixcache::store_path::StoreDir;
 
-pub(crate) use self::cache::{AuditArgs, InfoArgs, PullArgs, PushArgs};
+pub(crate) use self::cache::{
+    AuditArgs, GcArgs, InfoArgs, LabelArgs, PullArgs, PushArgs, RootArgs, RootCommand, RootsArgs,
+};
 pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
 pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
@@ -180,10 +182,13 @@ pub(crate) enum Command {
     /// --compression, --key and --debug-info may also be parameters of the URL, spelt as for Nix: compression, compression-level,
     /// secret-key, secret-keys, index-debug-info. A cache that is made gets its priority and want-mass-query, too.
     ///
+    /// The closure is kept under the name --root, see `roots` and `gc`. What the last root of that name lists is taken for present, so that
+    /// pushing the same again takes a handful of requests.
+    ///
     /// The store paths of what is added are printed, a line each. With --json: `{"paths": NUMBER, "published": [{"path": STRING,
     /// "narSize": NUMBER, "fileSize": NUMBER, "uploaded": BOOLEAN}, ...], "added": [STRING, ...], "failed": [{"path": STRING, "error":
     /// STRING}, ...], "heldBack": [STRING, ...], "undeclaredReferences": [{"path": STRING, "hashParts": [STRING, ...]}, ...],
-    /// "seconds": NUMBER}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
+    /// "root": STRING or null, "seconds": NUMBER}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
     Push(PushArgs),
     /// Fetch the closures of store paths from caches, verified.
     ///
@@ -220,6 +225,26 @@ pub(crate) enum Command {
     /// "narSize": NUMBER, "files": NUMBER, "fileSize": NUMBER, "compressions": {NAME: NUMBER, ...}, "keys": {NAME: NUMBER, ...},
     /// "unsigned": NUMBER, "unreadable": NUMBER}`, where sizes are in bytes and other numbers but the priority count paths.
     Info(InfoArgs),
+    /// List the roots of a cache: which closures it is to keep. Those used last come first.
+    ///
+    /// With --json: `{"name": STRING, "generation": STRING, "targets": [STRING, ...], "paths": NUMBER, "fileSize": NUMBER, "used": NUMBER
+    /// or null, "created": NUMBER, "pinned": BOOLEAN, "labels": {NAME: STRING, ...}}` a line, where times are seconds since 1970.
+    Roots(RootsArgs),
+    /// Change a root: pin, unpin, remove, label.
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// Remove what no root keeps.
+    ///
+    /// What the roots list that --keep-last, --keep-within and --max-size keep is alive, and so is what pushes under way have
+    /// claimed, what is pinned, what --root-path names, and what is younger than --grace, with all that it refers to. If
+    /// --keep-last and --keep-within are both given, a root stays that either wants. Without any of the three, all roots stay.
+    ///
+    /// What refers to others goes before these, so that every closure is whole at every instant. NARs go one run after their narinfos.
+    /// Pushes may go on meanwhile; they wait where a collection touches what they need. Two collections do not run at once.
+    ///
+    /// With --dry-run `WHY  OBJECT` a line, in order; with --json, also while it removes, `{"object": STRING, "size": NUMBER, "why":
+    /// STRING}`. Why is `root`, `path`, `listing`, `nar`, `snapshot`, `log`, `debug-info`, `realisation` or `temporary`.
+    Gc(GcArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages to a directory.

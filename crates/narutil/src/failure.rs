@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
-use nixcache_client::{archive, cache, source, store_database};
+use nixcache_client::{archive, cache, roots, source, store_database};
 
 use crate::output::shown;
 
@@ -119,6 +119,17 @@ impl Failure {
             }
             error if is_input_output(error) => Status::Failed,
             _ => Status::Bad,
+        };
+        Self::new(status, error)
+    }
+
+    /// What went wrong with the roots of a cache.
+    pub(crate) fn roots(error: &roots::Error) -> Self {
+        use roots::Error;
+        let status = match error {
+            Error::Cache(error) => return Self::cache(error),
+            Error::Broken { .. } | Error::Version { .. } | Error::NoRoot { .. } => Status::Bad,
+            _ => Status::Failed,
         };
         Self::new(status, error)
     }

@@ -45,6 +45,9 @@ fn main() -> ExitCode {
         Command::Pull(args) => command::pull::run(&cli.common, args),
         Command::Audit(args) => command::audit::run(&cli.common, args),
         Command::Info(args) => command::info::run(&cli.common, args),
+        Command::Roots(args) => command::roots::list(&cli.common, args),
+        Command::Root(command) => command::roots::run(&cli.common, command),
+        Command::Gc(args) => command::gc::run(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),
         Command::Man(args) => command::generate::man(args),
     };

@@ -9,6 +9,8 @@
 //! | [`nar_file`] | the file of a NAR, held against what narinfos say of it |
 //! | [`pull`] | fetching closures from caches, verified |
 //! | [`push`] | publishing store paths in a cache |
+//! | [`roots`] | which closures a cache is to keep, said in the cache itself |
+//! | [`gc`] | removing what no root keeps |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
 //! | [`convert`](mod@convert) | from any source to a registration or JSON, saying what was lost |
 //!
@@ -18,8 +20,10 @@ pub mod archive;
 pub mod audit;
 pub mod cache;
 pub mod convert;
+pub mod gc;
 pub mod nar_file;
 pub mod pull;
 pub mod push;
+pub mod roots;
 pub mod source;
 pub mod store_database;

@@ -1,11 +1,13 @@
 //! Arguments of the commands on caches.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, Subcommand};
 use nixcache::compression::EncodeOptions;
+use nixcache_client::roots::Name;
 
 use super::closure::From;
 use crate::cache::Reach;
@@ -23,7 +25,19 @@ pub(crate) struct PushArgs {
     pub(crate) from: From,
     /// Where the store is whose paths these are: below DIR, as DIR/nix/store [default: where the database is; else /].
     #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    pub(crate) store: Option<PathBuf>,
+    /// Keep the closure in the cache under this name, until `gc` finds that it is not wanted any more.
+    #[arg(long, value_name = "NAME", env = "NARUTIL_ROOT", default_value = "default")]
+    pub(crate) root: Name,
+    /// Keep nothing: what is published is safe from `gc` only while it is young, or another root lists it.
+    #[arg(long)]
+    pub(crate) no_root: bool,
+    /// Say something beside the root: a commit, a pipeline; may be given again.
+    #[arg(long = "label", value_name = "NAME=TEXT", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Ask the cache about all paths, also about those that its last root of this name lists.
+    #[arg(long)]
+    pub(crate) verify_present: bool,
     /// Publish plain trees: each becomes the path that `nix store add` makes of it, under the name that it has or is given.
     #[arg(long, value_name = "[NAME=]PATH", num_args = 1..)]
     pub(crate) add: Vec<OsString>,
@@ -82,10 +96,109 @@ pub(crate) struct AuditArgs {
     pub(crate) sources: Vec<OsString>,
     /// Where the store is whose paths are published again: below DIR, as DIR/nix/store [default: where the database is; else /].
     #[arg(long, value_name = "DIR", requires = "sources")]
-    pub(crate) root: Option<PathBuf>,
+    pub(crate) store: Option<PathBuf>,
     /// Sign what is published again with the secret key in this file; may be given again.
     #[arg(long = "key", value_name = "FILE", requires = "sources")]
     pub(crate) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (name, label) = text.split_once('=').ok_or("expected NAME=TEXT")?;
+    if name.is_empty() { Err("expected a name before =") } else { Ok((name.to_owned(), label.to_owned())) }
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn size(text: &str) -> Result<u64, &'static str> {
+    const WRONG: &str = "expected a number of bytes, or one and K, M, G or T, as in 50G";
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| WRONG)?;
+    let power = match text[digits.len()..].trim_end_matches("iB") {
+        "" | "B" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        _ => return Err(WRONG),
+    };
+    number.checked_mul(1 << (10 * power)).ok_or("that is too much")
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootsArgs {
+    /// The cache: a directory, or a URL.
+    pub(crate) cache: OsString,
+    /// Only the generations of this name.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<Name>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum RootCommand {
+    /// Never collect a root, whatever the policy of `gc`.
+    Pin(RootArgs),
+    /// Leave it to the policy of `gc` again.
+    Unpin(RootArgs),
+    /// Remove a root. What it alone keeps goes with the next `gc`.
+    Remove(RootArgs),
+    /// Say something beside it: a commit, a pipeline.
+    Label(LabelArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RootArgs {
+    /// The cache: a directory, or a URL.
+    pub(crate) cache: OsString,
+    /// The root: its name, and which generation, as `roots` prints it [default: the one used last].
+    #[arg(value_name = "NAME[/GENERATION]")]
+    pub(crate) root: String,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LabelArgs {
+    #[command(flatten)]
+    pub(crate) root: RootArgs,
+    /// What to say. A label without text is taken away.
+    #[arg(value_name = "NAME=TEXT", required = true, value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GcArgs {
+    /// The cache: a directory, or the URL of what can be listed.
+    pub(crate) cache: OsString,
+    /// Keep so many roots of each name, those used last.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_last: Option<usize>,
+    /// Keep roots that were used within this time: 30d, 12h.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) keep_within: Option<Duration>,
+    /// Let the roots go that were used least recently, until what the others list has no more bytes than this: 50G.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_size: Option<u64>,
+    /// Keep these paths with their closures, or those in these files, one a line: for what was published without roots.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) root_path: Vec<OsString>,
+    /// Keep what is younger, with all that it refers to.
+    #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
+    pub(crate) grace: Duration,
+    /// Remove NARs together with their narinfos, rather than one run later: whoever has just read a narinfo will not find its NAR.
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// How long to wait for pushes that are under way before NARs are removed; then those stay until the next run.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
+    pub(crate) patience: Duration,
+    /// Remove so many objects a second at most.
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<NonZeroUsize>,
+    /// Only print what would go, and why.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
@@ -118,8 +231,11 @@ pub(crate) struct InfoArgs {
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
     /// Store paths, their base names or hash parts.
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required_unless_present = "root")]
     pub(crate) paths: Vec<OsString>,
+    /// Fetch what this root of the first cache that has it keeps, in the place of PATH; all narinfos come at once.
+    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
+    pub(crate) root: Option<Name>,
     /// The caches: directories, or URLs. They are asked in the order of their priorities, and among equals in this one.
     #[arg(long, value_name = "CACHE", required = true, num_args = 1..)]
     pub(crate) from: Vec<OsString>,

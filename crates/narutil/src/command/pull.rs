@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::HumanBytes;
+use nixcache::narinfo::NarInfoBuf;
 use nixcache::path_info::registration::Writer;
 use nixcache::path_info::{Lost, PathInfo};
 use nixcache::signature::Policy;
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache_client::cache::Cache;
 use nixcache_client::pull::{Error, Event, Found, Located, Pull, Pulled, Target, Trust, Wanted, Watch};
+use nixcache_client::roots::{self, Name, Root};
 use serde_json::{Value, json};
 
 use super::push::count;
@@ -38,13 +40,19 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
     let registration = args.registration.as_deref().filter(|_| !args.dry_run).map(Output::create).transpose()?;
     block_on(common, async {
         let transfer = Transfer::new(common, "fetching");
-        let pull = Pull::new(store_dir.clone(), caches(args).await?, trust)
+        let mut roots = roots;
+        let mut pull = Pull::new(store_dir.clone(), caches(args).await?, trust)
             .threads(common.threads())
             .limits(common.limits())
             .closure(!args.no_closure)
             .check(args.check)
             .listings(!args.no_listing)
             .watch(watch(&transfer));
+        if let Some(name) = &args.root {
+            let (cache, root, narinfos) = root_named(&pull, name).await?;
+            pull = pull.known(cache, narinfos);
+            roots = root.record.targets.into_iter().map(Wanted::from).collect();
+        }
         let target = target(common, args).await?;
         let found = pull.find(roots).await.map_err(|error| failure(&error))?;
         let done = if args.dry_run {
@@ -72,6 +80,24 @@ fn wanted(store_dir: &StoreDir, argument: &OsStr) -> Result<Wanted> {
         Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
         None => Ok(part.into()),
     }
+}
+
+/// The root of this name that was used last, in the first cache that has one, and what it lists.
+async fn root_named(pull: &Pull, name: &Name) -> Result<(usize, Root, Vec<NarInfoBuf>)> {
+    let fail = |error| Failure::roots(&error);
+    for (number, cache) in pull.caches().iter().enumerate() {
+        match roots::latest(cache, name).await {
+            Ok(Some(root)) => {
+                let narinfos = roots::snapshot::read(cache, &root.record.closure).await.map_err(fail)?;
+                return Ok((number, root, narinfos.unwrap_or_default()));
+            }
+            Ok(None) => {}
+            Err(error) if pull.caches().len() > 1 => tracing::warn!("{error}"),
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    let caches: Vec<String> = pull.caches().iter().map(|cache| cache.url().to_string()).collect();
+    Err(fail(roots::Error::NoRoot { cache: caches.join(", "), name: name.to_string() }))
 }
 
 /// The caches, without those that cannot be reached, unless that is all.

@@ -1,6 +1,6 @@
 //! `narutil push`
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,9 @@ use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::path_info::PathInfo;
 use nixcache::signature::{Policy, SecretKey, Verifier};
 use nixcache::store_path::{HashPart, StoreDir};
-use nixcache_client::cache::{Cache, CacheUrl, layout};
+use nixcache_client::cache::{self, Cache, CacheUrl, layout};
 use nixcache_client::push::{Event, Push, Pushed, Subject, Upload, Watch};
+use nixcache_client::roots::{self, Begun, Root, Session, Wish};
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
@@ -50,14 +51,33 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
             args.reach.create(common, &args.to).await?
         };
         let graph = if args.paths.is_empty() { None } else { Some(load(common, &args.from.sources)?) };
+        let roots = graph.as_ref().map(|graph| find_all(common, graph, &args.paths)).transpose()?.unwrap_or_default();
+        let closure = graph.as_ref().map(|graph| graph.closure(roots.iter().copied()));
+        let total = match &closure {
+            _ if args.no_closure => roots.len(),
+            Some(closure) => closure.nodes().len(),
+            None => 0,
+        };
+        let mut session = None;
+        if !args.dry_run {
+            let path = |node: &Node| graph.as_ref().map(|graph| graph.path(*node));
+            let nodes = closure.as_ref().map_or(&[][..], Closure::nodes);
+            let mut wish = wish(args);
+            wish.targets = roots.iter().filter_map(path).collect();
+            wish.closure = nodes.iter().filter_map(path).collect();
+            match begin(&cache, wish).await? {
+                Some(Begun::Present(root)) if trees.is_empty() => {
+                    explain_requests(&cache);
+                    return report(common, &cache, &Pushed::default(), Some(&root), total, started);
+                }
+                Some(Begun::Open(open)) => session = Some(*open),
+                _ => {}
+            }
+        }
         let mut known = Vec::new();
-        let mut total = 0;
-        if let Some(graph) = &graph {
-            let roots = find_all(common, graph, &args.paths)?;
-            let closure = graph.closure(roots.iter().copied());
-            let wanted = missing(common, args, &cache, graph, &closure, &roots).await?;
-            total = if args.no_closure { roots.len() } else { closure.nodes().len() };
-            known = uploads(common, args.root.as_deref(), &sources, graph, &wanted)?;
+        if let (Some(graph), Some(closure)) = (&graph, &closure) {
+            let wanted = missing(common, args, &cache, graph, closure, &roots, session.as_mut()).await?;
+            known = uploads(common, args.store.as_deref(), &sources, graph, &wanted)?;
         }
         if args.dry_run {
             return dry_run(common, &cache, &known, &trees);
@@ -65,13 +85,54 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         let transfer = Transfer::new(common, "publishing");
         let push = push.watch(watch(&transfer));
         known.extend(trees);
-        total += args.add.len();
-        let pushed = push.run(&cache, known).await;
+        let pushed = match &session {
+            Some(session) => push.run_in(session, known).await,
+            None => push.run(&cache, known).await,
+        };
         transfer.finish();
         let pushed = pushed.map_err(|error| failure(&args.to, &error))?;
+        let root = match session {
+            Some(session) => end(session, &pushed).await?,
+            None => None,
+        };
         explain_requests(&cache);
-        report(common, &cache, &pushed, total, started)
+        report(common, &cache, &pushed, root.as_ref(), total + args.add.len(), started)
     })
+}
+
+fn wish(args: &PushArgs) -> Wish {
+    let mut wish = Wish::default();
+    wish.name = (!args.no_root).then(|| args.root.clone());
+    wish.labels = args.labels.iter().cloned().collect();
+    wish.verify_present = args.verify_present;
+    wish
+}
+
+/// Begins a push under a root, where the cache lets that be.
+async fn begin(cache: &Cache, wish: Wish) -> Result<Option<Begun>> {
+    match Session::begin(cache, wish).await {
+        Ok(begun) => Ok(Some(begun)),
+        // Without a listing there are no roots, and nobody can collect either.
+        Err(roots::Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. }))) => {
+            tracing::info!("no root is kept: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(Failure::roots(&error)),
+    }
+}
+
+/// Keeps what was published, if all was.
+async fn end(mut session: Session, pushed: &Pushed) -> Result<Option<Root>> {
+    let fail = |error| Failure::roots(&error);
+    if !pushed.failed.is_empty() || !pushed.held_back.is_empty() {
+        session.give_up().await.map_err(fail)?;
+        return Ok(None);
+    }
+    if !pushed.added.is_empty() {
+        session.cover(pushed.added.clone()).await.map_err(fail)?;
+    }
+    let published = pushed.published.iter().map(|published| published.narinfo.clone()).collect();
+    session.finish(published).await.map_err(fail)
 }
 
 /// What the command line says, else what the URL does, as to Nix.
@@ -160,8 +221,10 @@ async fn missing(
     graph: &Graph,
     closure: &Closure,
     roots: &[Node],
+    mut session: Option<&mut Session>,
 ) -> Result<Vec<Node>> {
     let fail = |error| Failure::cache(&error);
+    let kept: HashSet<HashPart> = session.iter().flat_map(|session| session.known()).collect();
     // Where only the paths are published, what they refer to has to be there.
     let asked = if args.no_closure {
         let references = roots.iter().flat_map(|root| graph.references(*root)).copied();
@@ -172,13 +235,16 @@ async fn missing(
     } else {
         closure.nodes().to_vec()
     };
-    let parts: Vec<HashPart> = asked.iter().map(|&node| graph.hash_part(node)).collect();
-    let (present, question) = cache.present(&parts).await.map_err(fail)?;
+    let parts = asked.iter().map(|&node| graph.hash_part(node)).filter(|part| !kept.contains(part));
+    let parts: Vec<HashPart> = parts.collect();
+    let (mut present, question) = cache.present(&parts).await.map_err(fail)?;
     tracing::info!(
-        "{}: {question}; {} are there",
+        "{}: {question}; {} are there, and {} that the root lists",
         cache.url(),
-        parts.iter().filter(|part| present.contains(part)).count()
+        parts.iter().filter(|part| present.contains(part)).count(),
+        kept.len()
     );
+    present.extend(kept);
     if args.no_closure {
         let is_missing = |node: &Node| !present.contains(&graph.hash_part(*node));
         let lacking = asked.iter().find(|node| is_missing(node) && !roots.contains(node));
@@ -206,6 +272,9 @@ async fn missing(
         let other = args.reach.open(other).await?;
         let vouched = vouched(&other, &wanted, &policy).await?;
         tracing::info!("{}: leaves out {} paths", other.url(), vouched.len());
+        if let Some(session) = &mut session {
+            session.leave_out(&vouched.iter().copied().collect());
+        }
         difference.subtract(vouched);
     }
     let difference = difference.finish();
@@ -307,6 +376,7 @@ pub(super) fn failure(cache: &OsStr, error: &nixcache_client::push::Error) -> Fa
     match error {
         Error::Cache(error) => Failure::cache(error),
         Error::Graph(error) => Failure::bad(Path::new(cache), error),
+        Error::Session(error) => Failure::roots(error),
         error => Failure::failed(Path::new(cache), error),
     }
 }
@@ -323,7 +393,14 @@ pub(super) fn report_failed(store_dir: &StoreDir, pushed: &Pushed) -> usize {
     pushed.failed.len() + pushed.held_back.len()
 }
 
-fn report(common: &Common, cache: &Cache, pushed: &Pushed, total: usize, started: Instant) -> Result {
+fn report(
+    common: &Common,
+    cache: &Cache,
+    pushed: &Pushed,
+    root: Option<&Root>,
+    total: usize,
+    started: Instant,
+) -> Result {
     let store_dir = cache.store_dir();
     let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
     let failed = report_failed(store_dir, pushed);
@@ -332,7 +409,7 @@ fn report(common: &Common, cache: &Cache, pushed: &Pushed, total: usize, started
     }
     let published = pushed.published.len();
     if common.json {
-        print(to_json(store_dir, pushed, total, started).to_string().as_bytes())?;
+        print(to_json(store_dir, pushed, root, total, started).to_string().as_bytes())?;
     } else {
         for path in &pushed.added {
             print(full(path).as_bytes())?;
@@ -354,7 +431,7 @@ fn report(common: &Common, cache: &Cache, pushed: &Pushed, total: usize, started
     Ok(if failed == 0 { Status::Ok } else { Status::Bad })
 }
 
-fn to_json(store_dir: &StoreDir, pushed: &Pushed, total: usize, started: Instant) -> Value {
+fn to_json(store_dir: &StoreDir, pushed: &Pushed, root: Option<&Root>, total: usize, started: Instant) -> Value {
     let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
     let published = pushed.published.iter().map(|done| {
         json!({
@@ -370,6 +447,7 @@ fn to_json(store_dir: &StoreDir, pushed: &Pushed, total: usize, started: Instant
         "failed": failed.collect::<Value>(),
         "heldBack": pushed.held_back.iter().map(full).collect::<Value>(),
         "undeclaredReferences": undeclared.collect::<Value>(),
+        "root": root.map(super::roots::shown),
         "seconds": started.elapsed().as_secs_f64(),
     })
 }

@@ -86,7 +86,7 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan, 
         return Err(Failure::bad(Path::new(&args.cache), message));
     }
     let wanted: Vec<_> = difference.missing().iter().map(|missing| missing.node).collect();
-    let uploads = uploads(common, args.root.as_deref(), &sources(&args.sources, &args.cache)?, graph, &wanted)?;
+    let uploads = uploads(common, args.store.as_deref(), &sources(&args.sources, &args.cache)?, graph, &wanted)?;
     let transfer = Transfer::new(common, "publishing again");
     let push = Push::new()
         .compression(compression(None, cache.url())?)

@@ -73,7 +73,7 @@ impl Index {
                 self.files.push(File { name: name.into(), meta, used: AtomicBool::new(false) });
             }
             Object::Temporary => self.temporaries.push((name, meta)),
-            Object::Log | Object::DebugInfo | Object::Realisation => {}
+            Object::Log | Object::DebugInfo | Object::Realisation | Object::Root => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! A cache in a bucket: S3 and what speaks its protocol, Google's and Azure's, and memory.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ const PARTS_IN_FLIGHT: usize = 2;
 #[derive(Debug)]
 pub(super) struct Bucket {
     store: Arc<dyn ObjectStore>,
+    /// The same, which removes many objects with one request, where there is such a request.
+    in_bulk: Option<Arc<dyn ObjectStore>>,
     pages: Option<Pages>,
     /// Without a slash at the end; empty for none.
     prefix: String,
@@ -86,6 +89,7 @@ impl Bucket {
     pub(super) fn in_memory() -> Self {
         Self {
             store: Arc::new(InMemory::new()),
+            in_bulk: None,
             pages: None,
             prefix: String::new(),
             part: PART,
@@ -110,6 +114,7 @@ impl Bucket {
             let scheme = url.parameter("scheme").unwrap_or("https");
             if endpoint.contains("://") { endpoint.to_owned() } else { format!("{scheme}://{endpoint}") }
         });
+        let mut in_bulk: Option<Arc<dyn ObjectStore>> = None;
         let (store, pages): (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>) = match kind {
             BucketKind::S3 => {
                 let found = credentials::find(url).await;
@@ -141,6 +146,7 @@ impl Bucket {
                         endpoint.split_once("://").map(|(scheme, host)| format!("{scheme}://{name}.{host}"));
                     builder = builder.with_endpoint(of_bucket.filter(|_| virtual_hosted).unwrap_or(endpoint));
                 }
+                in_bulk = Some(Arc::new(builder.clone().with_disable_bulk_delete(false).build().map_err(failed)?));
                 let store = Arc::new(builder.build().map_err(failed)?);
                 (store.clone(), store)
             }
@@ -174,7 +180,7 @@ impl Bucket {
         };
         let storage_class = url.parameter("storage-class").map(str::to_owned);
         let (prefix, retries) = (prefix.to_owned(), options.retries);
-        Ok(Self { store, pages: Some(Pages(pages)), prefix, part, storage_class, retries })
+        Ok(Self { store, in_bulk, pages: Some(Pages(pages)), prefix, part, storage_class, retries })
     }
 
     /// Does something again that was interrupted. `object_store` repeats what was refused, but not what may have been done without an
@@ -346,17 +352,45 @@ impl Bucket {
         }
     }
 
-    pub(super) fn list(&self) -> BoxStream<'_, Result<(String, Meta)>> {
+    /// Removes many objects, a thousand with a request where the store has that. That some are not there is no error.
+    pub(super) async fn delete_many(&self, names: Vec<String>, concurrency: usize) -> Result<()> {
+        let mut rest = names;
+        if let Some(store) = &self.in_bulk {
+            let paths = rest.iter().map(|name| self.path(name)).collect::<Result<Vec<_>>>()?;
+            let deleted = store.delete_stream(futures_util::stream::iter(paths.into_iter().map(Ok)).boxed());
+            let gone = async |deleted| match deleted {
+                Ok(path) | Err(object_store::Error::NotFound { path, .. }) => Some(path),
+                // Not all that speak S3 have this. What else is wrong shows when each is removed by itself.
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    None
+                }
+            };
+            let gone: HashSet<String> =
+                deleted.map(|deleted| deleted.map(|path| path.to_string())).filter_map(gone).collect().await;
+            rest.retain(|name| !self.path(name).is_ok_and(|path| gone.contains(path.as_ref())));
+        }
+        let delete = async |name: String| self.delete(&name).await;
+        futures_util::stream::iter(rest).map(delete).buffer_unordered(concurrency).try_collect().await
+    }
+
+    /// Those in a folder and below, or all.
+    pub(super) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+        let start = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         if self.has_pages() {
-            let pages = futures_util::stream::try_unfold(Some(None), async |next| {
-                let Some(next) = next else { return Ok(None) };
-                let page = self.page("", true, next).await?;
-                let objects = futures_util::stream::iter(page.objects.into_iter().map(Ok));
-                Ok::<_, Error>(Some((objects, page.next.map(Some))))
+            let pages = futures_util::stream::try_unfold(Some(None), move |next| {
+                let start = start.clone();
+                async move {
+                    let Some(next) = next else { return Ok(None) };
+                    let page = self.page(&start, true, next).await?;
+                    let objects = futures_util::stream::iter(page.objects.into_iter().map(Ok));
+                    Ok::<_, Error>(Some((objects, page.next.map(Some))))
+                }
             });
             return pages.try_flatten().boxed();
         }
-        let listed = self.store.list(None).map_err(|error| Error::bucket(&self.prefix, error));
+        let folder = object_store::path::Path::from(folder);
+        let listed = self.store.list(Some(&folder)).map_err(|error| Error::bucket(&self.prefix, error));
         listed.map_ok(|meta| (meta.location.to_string(), Meta::from(&meta))).boxed()
     }
 

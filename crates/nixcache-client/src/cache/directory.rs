@@ -127,9 +127,9 @@ impl Directory {
         Ok(absent(fs::metadata(self.path(name)))?.map(|metadata| Meta::of(&metadata)))
     }
 
-    /// All files, by name relative to the root, in no order.
-    pub(super) fn list(&self, each: &mut dyn FnMut(String, Meta) -> bool) -> io::Result<()> {
-        let mut folders = vec![String::new()];
+    /// All files in a folder and below, by name relative to the root, in no order. The folder `""` is the root.
+    pub(super) fn list(&self, folder: &str, each: &mut dyn FnMut(String, Meta) -> bool) -> io::Result<()> {
+        let mut folders = vec![folder.to_owned()];
         while let Some(folder) = folders.pop() {
             let entries = match fs::read_dir(self.root.join(&folder)) {
                 // Somebody has removed it meanwhile.
@@ -227,7 +227,8 @@ impl Directory {
     /// Removes what writers left behind that died at least `age` ago, and says how many files that were.
     pub(super) fn clean(&self, age: Duration) -> io::Result<usize> {
         let mut removed = 0;
-        for folder in ["", "nar", "log", "debuginfo"] {
+        let roots = ["closures", "roots", "leases", "plans"].map(|folder| format!("nixcache/v1/{folder}"));
+        for folder in ["", "nar", "log", "debuginfo"].into_iter().chain(roots.iter().map(String::as_str)) {
             let Some(entries) = absent(fs::read_dir(self.root.join(folder)))? else { continue };
             for entry in entries {
                 let entry = entry?;

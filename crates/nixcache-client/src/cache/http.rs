@@ -292,11 +292,18 @@ impl WebServer {
         path.prefix_match(&base).map_or_else(|| path.clone(), Path::from_iter)
     }
 
-    /// All files. Folder by folder: many servers refuse to list all below one at once.
-    pub(super) fn list(&self) -> BoxStream<'_, object_store::Result<ObjectMeta>> {
-        let folders = futures_util::stream::try_unfold(vec![None::<Path>], async |mut folders| {
+    /// All files in a folder and below, `""` being the root. Folder by folder: many servers refuse to list all below one at once.
+    pub(super) fn list(&self, folder: &str) -> BoxStream<'_, object_store::Result<ObjectMeta>> {
+        let first = (!folder.is_empty()).then(|| Path::from(folder));
+        let folders = futures_util::stream::try_unfold(vec![first], async |mut folders| {
             let Some(folder) = folders.pop() else { return Ok(None) };
-            let listed = self.dav.list_with_delimiter(folder.as_ref()).await?;
+            let listed = match self.dav.list_with_delimiter(folder.as_ref()).await {
+                // Nobody has made it yet, or it is gone again.
+                Err(object_store::Error::NotFound { .. }) if folder.is_some() => {
+                    return Ok(Some((futures_util::stream::iter(Vec::new()), folders)));
+                }
+                listed => listed?,
+            };
             // The folder itself is among them.
             let below =
                 listed.common_prefixes.iter().map(|below| self.relative(below)).filter(|below| !below.is_root());

@@ -36,6 +36,8 @@ pub enum Object {
     DebugInfo,
     /// Something below `realisations/` or `build-trace-v2/`.
     Realisation,
+    /// Something below `nixcache/`: roots, and what keeps collectors and writers apart ([`roots`](crate::roots)).
+    Root,
     /// What somebody was writing when this was listed, or when he died.
     Temporary,
     /// Nothing that is known.
@@ -61,6 +63,7 @@ impl Object {
             "log" => Self::Log,
             "debuginfo" => Self::DebugInfo,
             "realisations" | "build-trace-v2" => Self::Realisation,
+            "nixcache" => Self::Root,
             _ => Self::Other,
         }
     }
@@ -97,6 +100,7 @@ pub(super) fn content_type(name: &str) -> &'static str {
         Object::Nar => "application/x-nix-nar",
         Object::Listing(_) | Object::DebugInfo | Object::Realisation => "application/json",
         Object::Log => "text/plain; charset=utf-8",
-        Object::Temporary | Object::Other => "application/octet-stream",
+        Object::Root if name.strip_suffix(".json").is_some() => "application/json",
+        Object::Root | Object::Temporary | Object::Other => "application/octet-stream",
     }
 }

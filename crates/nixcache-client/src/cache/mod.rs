@@ -435,15 +435,37 @@ impl Cache {
         }
     }
 
+    /// Removes many objects, in no order. That some are not there is no error.
+    pub async fn delete_many(&self, names: Vec<String>) -> Result<()> {
+        match &self.0.place {
+            Place::Directory(_) => {
+                let delete =
+                    move |directory: &Directory, _: &str| names.iter().try_for_each(|name| directory.delete(name));
+                self.on_disk("", delete).await
+            }
+            Place::Bucket(bucket) => bucket.delete_many(names, self.0.options.concurrency).await,
+            Place::Web(server) => {
+                let delete = async |name: String| server.delete(&name).await;
+                let deleted = futures_util::stream::iter(names).map(delete);
+                deleted.buffer_unordered(self.0.options.concurrency).try_collect().await
+            }
+        }
+    }
+
     /// All objects, in no order.
     pub fn list(&self) -> BoxStream<'_, Result<(String, Meta)>> {
+        self.list_below("")
+    }
+
+    /// The objects in a folder and below it, in no order. `""` stands for the whole cache; no folder is as good as an empty one.
+    pub fn list_below(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
         match &self.0.place {
             Place::Directory(directory) => {
                 let (sender, receiver) = tokio::sync::mpsc::channel(1024);
-                let (directory, shown) = (directory.clone(), self.0.url.to_string());
+                let (directory, shown, folder) = (directory.clone(), self.0.url.to_string(), folder.to_owned());
                 tokio::task::spawn_blocking(move || {
                     let mut send = |name, meta| sender.blocking_send(Ok((name, Meta::from(meta)))).is_ok();
-                    if let Err(error) = directory.list(&mut send) {
+                    if let Err(error) = directory.list(&folder, &mut send) {
                         // Nobody listens any more, perhaps.
                         let _ = sender.blocking_send(Err(Error::io(shown, error)));
                     }
@@ -451,10 +473,10 @@ impl Cache {
                 futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)))
                     .boxed()
             }
-            Place::Bucket(bucket) => bucket.list(),
+            Place::Bucket(bucket) => bucket.list(folder),
             Place::Web(server) => {
                 server
-                    .list()
+                    .list(folder)
                     .map_err(|error| match error {
                         object_store::Error::Generic { .. } => Error::Unsupported {
                             cache: self.0.url.to_string(),

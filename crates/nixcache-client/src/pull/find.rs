@@ -162,9 +162,17 @@ impl Pull {
             if questions.is_empty() {
                 break;
             }
-            let mut answers = HashMap::new();
-            if unreachable.is_none() {
-                *unreachable = read(cache, &questions, &mut answers).await;
+            let known = |part: HashPart| self.known.get(&(index, part)).cloned();
+            let mut answers: HashMap<HashPart, Answer> = HashMap::new();
+            let mut unknown = Vec::new();
+            for part in questions.iter().map(|question| question.wanted.hash_part) {
+                match known(part) {
+                    Some(text) => drop(answers.insert(part, Ok(Some(text)))),
+                    None => unknown.push(part),
+                }
+            }
+            if unreachable.is_none() && !unknown.is_empty() {
+                *unreachable = read(cache, unknown, &mut answers).await;
             }
             let mut answered = Vec::new();
             for mut question in std::mem::take(&mut questions) {
@@ -252,10 +260,10 @@ type Answer = Result<Option<Bytes>, cache::Error>;
 /// Asks for the narinfos. If the cache fails, for a reason that lies not in one of them, that is returned, and the rest has no answer.
 async fn read(
     cache: &Cache,
-    questions: &[Question],
+    parts: Vec<HashPart>,
     answers: &mut HashMap<HashPart, Answer>,
 ) -> Option<Arc<cache::Error>> {
-    let names = questions.iter().map(|question| layout::narinfo(question.wanted.hash_part)).collect();
+    let names = parts.into_iter().map(layout::narinfo).collect();
     let mut read = cache.read_many(names);
     while let Some((name, answer)) = read.next().await {
         let Some(part) = hash_part_of_file_name(&name) else { continue };

@@ -44,12 +44,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use nixcache::closure::{Difference, DifferenceBuilder, Node, Plan};
 use nixcache::nar::Limits;
+use nixcache::narinfo::NarInfoBuf;
 use nixcache::signature::Policy;
-use nixcache::store_path::{StoreDir, StorePath};
+use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
 use self::receive::{Failure, Received, Receiver};
@@ -134,6 +135,7 @@ pub struct Pull {
     closure: bool,
     check: bool,
     listings: bool,
+    known: Arc<HashMap<(usize, HashPart), Bytes>>,
     watch: Watch,
 }
 
@@ -178,6 +180,7 @@ impl Pull {
             closure: true,
             check: false,
             listings: true,
+            known: Arc::default(),
             watch: Arc::new(|_| {}),
         }
     }
@@ -210,6 +213,16 @@ impl Pull {
     #[must_use]
     pub fn listings(self, listings: bool) -> Self {
         Self { listings, ..self }
+    }
+
+    /// Takes these for what the cache of this place among [`caches`](Self::caches) has, and does not ask it about them: the narinfos of a
+    /// root ([`snapshot::read`](crate::roots::snapshot::read)). They have to satisfy the policy like all others.
+    #[must_use]
+    pub fn known(self, cache: usize, narinfos: impl IntoIterator<Item = NarInfoBuf>) -> Self {
+        let text = |info: &NarInfoBuf| Bytes::copy_from_slice(info.as_str().as_bytes());
+        let mut known = (*self.known).clone();
+        known.extend(narinfos.into_iter().map(|info| ((cache, info.as_ref().store_path().hash_part()), text(&info))));
+        Self { known: Arc::new(known), ..self }
     }
 
     /// Tells `watch` what happens.

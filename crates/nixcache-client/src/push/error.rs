@@ -4,12 +4,15 @@ use nixcache::hash::{Format, Hash};
 use nixcache::nar::PackError;
 use nixcache::{closure, compression, hash, narinfo, store_path};
 
-use crate::cache;
+use crate::{cache, roots};
 
 /// Why a push ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The push was stopped for so long that what it relies upon may be gone, or something else is wrong with its session.
+    #[error(transparent)]
+    Session(#[from] roots::Error),
     /// The cache could not be read or written.
     #[error(transparent)]
     Cache(#[from] cache::Error),

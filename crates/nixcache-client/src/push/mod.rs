@@ -38,6 +38,7 @@ use tokio::sync::Semaphore;
 
 use self::stage::{Staged, Stager};
 use crate::cache::{self, Cache, Objects, Pending, Prepared, Question, blocking, layout};
+use crate::roots::Session;
 
 pub use error::{Error, Mismatch, PathError};
 
@@ -141,7 +142,7 @@ pub struct Pushed {
 }
 
 /// A path that was published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Published {
     /// The path.
@@ -152,6 +153,8 @@ pub struct Published {
     pub file_size: u64,
     /// Whether the file was uploaded, rather than there already.
     pub uploaded: bool,
+    /// Its narinfo.
+    pub narinfo: NarInfoBuf,
 }
 
 impl Default for Push {
@@ -228,11 +231,20 @@ impl Push {
     ///
     /// What goes wrong with a path is in [`Pushed::failed`], and others go on; an error means that the cache could not be written to.
     pub async fn run(&self, cache: &Cache, uploads: Vec<Upload>) -> Result<Pushed, Error> {
+        self.run_under(None, cache, uploads).await
+    }
+
+    /// The same, as a part of a [`Session`], which keeps collectors away from what this relies upon.
+    pub async fn run_in(&self, session: &Session, uploads: Vec<Upload>) -> Result<Pushed, Error> {
+        self.run_under(Some(session), session.cache(), uploads).await
+    }
+
+    async fn run_under(&self, session: Option<&Session>, cache: &Cache, uploads: Vec<Upload>) -> Result<Pushed, Error> {
         let (known, new): (Vec<_>, Vec<_>) =
             uploads.into_iter().partition(|upload| matches!(upload.subject, Subject::Known(_)));
         let nar_size = known.iter().map(Upload::nar_size).sum();
         (self.watch)(Event::Planned { paths: known.len() + new.len(), nar_size });
-        let run = Run::new(self, cache, &known);
+        let run = Run::new(self, session, cache, &known);
         let mut pushed = Pushed::default();
         run.run(known, new, &mut pushed).await?;
         if pushed.published.iter().any(|published| published.uploaded) {
@@ -270,6 +282,7 @@ pub async fn missing(cache: &Cache, graph: &Graph, closure: &Closure) -> Result<
 /// A push under way.
 struct Run<'a> {
     push: &'a Push,
+    session: Option<&'a Session>,
     cache: &'a Cache,
     stager: Stager,
     /// How many trees are packed at the same time.
@@ -289,7 +302,6 @@ enum Outcome {
 
 struct Ready {
     published: Published,
-    narinfo: NarInfoBuf,
     /// The NAR, and what is beside it, where they have no names yet.
     pending: Option<Pending>,
     prepared: Prepared,
@@ -304,7 +316,7 @@ impl Drop for Run<'_> {
 }
 
 impl<'a> Run<'a> {
-    fn new(push: &'a Push, cache: &'a Cache, known: &[Upload]) -> Self {
+    fn new(push: &'a Push, session: Option<&'a Session>, cache: &'a Cache, known: &[Upload]) -> Self {
         let infos = known.iter().filter_map(|upload| match &upload.subject {
             Subject::Known(info) => Some(info),
             Subject::New { .. } => None,
@@ -325,7 +337,7 @@ impl<'a> Run<'a> {
             stopped: Arc::new(AtomicBool::new(false)),
         };
         let processors = Arc::new(Semaphore::new(push.threads.get()));
-        Self { push, cache, stager, processors, started: Instant::now() }
+        Self { push, session, cache, stager, processors, started: Instant::now() }
     }
 
     async fn run(&self, known: Vec<Upload>, new: Vec<Upload>, pushed: &mut Pushed) -> Result<(), Error> {
@@ -481,9 +493,9 @@ impl<'a> Run<'a> {
         let (prepared, pending) = self.cache.prepare(objects).await?;
         (self.push.watch)(Event::Uploaded { name: info.path.name().to_owned(), file_size });
         let uploaded = prepared.is_uploaded();
-        let published = Published { nar_size: info.nar_size, path: info.path, file_size, uploaded };
+        let published = Published { nar_size: info.nar_size, path: info.path, file_size, uploaded, narinfo };
         let pending = self.cache.directory().map(|_| pending);
-        Ok(Outcome::Ready(Box::new(Ready { published, narinfo, pending, prepared, undeclared })))
+        Ok(Outcome::Ready(Box::new(Ready { published, pending, prepared, undeclared })))
     }
 
     /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is new.
@@ -496,13 +508,16 @@ impl<'a> Run<'a> {
         let mut rest = Vec::with_capacity(batch.len());
         for (node, ready) in batch {
             prepared.push(ready.prepared);
-            rest.push((node, ready.published, ready.narinfo, ready.undeclared));
+            rest.push((node, ready.published, ready.undeclared));
         }
         let mut done = Vec::with_capacity(rest.len());
+        if let Some(session) = self.session {
+            session.check()?;
+        }
         let created = self.cache.publish(pending, prepared).await?;
-        for ((node, published, narinfo, undeclared), is_new) in rest.into_iter().zip(created) {
+        for ((node, published, undeclared), is_new) in rest.into_iter().zip(created) {
             if !is_new {
-                merge(self.cache, published.path.hash_part(), narinfo).await?;
+                merge(self.cache, published.path.hash_part(), published.narinfo.clone()).await?;
             }
             done.push((node, published, is_new, undeclared));
         }

@@ -1,0 +1,111 @@
+//! `narutil roots` and `narutil root`
+
+use std::time::SystemTime;
+
+use indicatif::{HumanBytes, HumanDuration};
+use nixcache_client::cache::Cache;
+use nixcache_client::roots::{self, Error, Name, Root};
+use serde_json::json;
+
+use crate::cache::{explain_requests, run as block_on};
+use crate::cli::{Common, LabelArgs, RootArgs, RootCommand, RootsArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::output::print;
+
+/// Which root, for whoever wants to name it.
+pub(super) fn shown(root: &Root) -> String {
+    format!("{}/{}", root.name, root.generation)
+}
+
+pub(crate) fn list(common: &Common, args: &RootsArgs) -> Result {
+    block_on(common, async {
+        let cache = args.reach.open(&args.cache).await?;
+        let found = match &args.name {
+            Some(name) => roots::generations(&cache, name).await,
+            None => roots::list(&cache).await,
+        };
+        let found = found.map_err(|error| Failure::roots(&error))?;
+        explain_requests(&cache);
+        for root in &found {
+            print(if common.json { to_json(&cache, root) } else { line(root) }.as_bytes())?;
+        }
+        Ok(if found.is_empty() && args.name.is_some() { Status::Bad } else { Status::Ok })
+    })
+}
+
+fn line(root: &Root) -> String {
+    let age = root.used.map(|used| SystemTime::now().duration_since(used).unwrap_or_default());
+    let age = age.map_or_else(|| "some time".to_owned(), |age| HumanDuration(age).to_string());
+    let record = &root.record;
+    let mut line = format!("{}  {} paths, {}, used {age} ago", shown(root), record.paths, HumanBytes(record.file_size));
+    if record.pinned {
+        line += ", pinned";
+    }
+    for (name, label) in &record.labels {
+        line += &format!("  {}={}", name.escape_debug(), label.escape_debug());
+    }
+    line
+}
+
+fn to_json(cache: &Cache, root: &Root) -> String {
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let record = &root.record;
+    let targets = record.targets.iter().map(|path| cache.store_dir().display(path.as_ref()).to_string());
+    json!({
+        "name": root.name.as_str(), "generation": root.generation, "targets": targets.collect::<Vec<_>>(),
+        "paths": record.paths, "fileSize": record.file_size, "used": root.used.map(seconds),
+        "created": seconds(record.created), "pinned": record.pinned, "labels": record.labels,
+    })
+    .to_string()
+}
+
+pub(crate) fn run(common: &Common, command: &RootCommand) -> Result {
+    match command {
+        RootCommand::Pin(args) => change(common, args, |root| root.record.pinned = true),
+        RootCommand::Unpin(args) => change(common, args, |root| root.record.pinned = false),
+        RootCommand::Label(LabelArgs { root: args, labels }) => change(common, args, |root| {
+            for (name, label) in labels {
+                if label.is_empty() {
+                    root.record.labels.remove(name);
+                } else {
+                    root.record.labels.insert(name.clone(), label.clone());
+                }
+            }
+        }),
+        RootCommand::Remove(args) => block_on(common, async {
+            let (cache, root) = find(args).await?;
+            roots::remove(&cache, &root).await.map_err(|error| Failure::roots(&error))?;
+            Ok(Status::Ok)
+        }),
+    }
+}
+
+fn change(common: &Common, args: &RootArgs, change: impl FnOnce(&mut Root)) -> Result {
+    block_on(common, async {
+        let (cache, mut root) = find(args).await?;
+        change(&mut root);
+        roots::write(&cache, &root).await.map_err(|error| Failure::roots(&error))?;
+        Ok(Status::Ok)
+    })
+}
+
+/// The root that is named.
+async fn find(args: &RootArgs) -> Result<(Cache, Root)> {
+    let cache = args.reach.open(&args.cache).await?;
+    let (name, generation) = match args.root.split_once('/') {
+        Some((name, generation)) => (name, Some(generation)),
+        None => (args.root.as_str(), None),
+    };
+    let name: Name = name.parse().map_err(Failure::usage)?;
+    let fail = |error| Failure::roots(&error);
+    let found = match generation {
+        None => roots::latest(&cache, &name).await.map_err(fail)?,
+        Some(generation) => {
+            let all = roots::generations(&cache, &name).await.map_err(fail)?;
+            all.into_iter().find(|root| root.generation == generation)
+        }
+    };
+    let missing = || Error::NoRoot { cache: cache.url().to_string(), name: args.root.clone() };
+    let root = found.ok_or_else(|| fail(missing()))?;
+    Ok((cache, root))
+}

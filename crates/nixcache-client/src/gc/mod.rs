@@ -1,0 +1,388 @@
+//! Collection: what no root keeps is removed, so that a cache stays at size.
+//!
+//! Alive is what the roots that the [`Policy`] keeps list, what pushes under way have claimed, what pinned roots and named paths refer to, and
+//! what is younger than the grace period, with all that this refers to. [`Collection::find`] learns that from one listing and the roots; of the living
+//! it reads no narinfo, unless they are young or named by path.
+//!
+//! [`Collection::run`] removes the rest: first the roots that go; then narinfos, those that refer to others before these, so that every closure
+//! is whole at every instant; then listings, logs, debug information and realisations. A NAR goes one run later, since somebody may have read its narinfo just
+//! before; until then it is *condemned*. That run also has to find it without a narinfo.
+//!
+//! Pushes and collectors keep out of each other's way by claims ([`roots`](crate::roots)): before anything is removed, a plan is written, and
+//! then leases and roots are read once more.
+
+mod mark;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::time::{Duration, SystemTime};
+
+use nixcache::store_path::{HashPart, StorePath};
+use serde_json::{Value, json};
+
+use self::mark::{Inventory, Living};
+use crate::cache::Cache;
+use crate::roots::{self, Claim, Error, Guard, Root};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The NARs and snapshots that were found without a use by the last run.
+const CONDEMNED: &str = "nixcache/v1/condemned.json";
+
+/// How often one looks whether the pushes under way have ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Objects that are removed between two looks at whether this is still in time.
+const TOGETHER: usize = 1000;
+
+/// What is kept.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Policy {
+    /// So many generations of each name, those used last; all if nothing else is said either.
+    pub keep_last: Option<usize>,
+    /// Roots that were used within this time.
+    pub keep_within: Option<Duration>,
+    /// Roots, those used last first, as long as the files of all that they list have no more than so many bytes.
+    pub max_size: Option<u64>,
+    /// Whatever is younger, with all that it refers to: writers that claim nothing, such as Nix, need that long at most. A day unless told
+    /// otherwise.
+    pub grace: Duration,
+    /// Paths that are kept with their closures, as if they were roots.
+    pub root_paths: Vec<StorePath>,
+    /// Whether NARs go in the run that removes their narinfos, and not one later.
+    pub now: bool,
+    /// How long to wait for pushes under way before NARs are removed; if they take longer, NARs stay until the next run. Ten
+    /// minutes unless told otherwise.
+    pub patience: Duration,
+    /// The most objects that are removed in a second, if there is to be a limit.
+    pub rate: Option<NonZeroUsize>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            keep_last: None,
+            keep_within: None,
+            max_size: None,
+            grace: Duration::from_secs(24 * 60 * 60),
+            root_paths: Vec::new(),
+            now: false,
+            patience: Duration::from_secs(10 * 60),
+            rate: None,
+        }
+    }
+}
+
+impl Policy {
+    /// Which of these roots stay and which go. `roots` are those used last first, as [`roots::list`] gives them; `now` is the time of the store.
+    ///
+    /// Without a limit, all stay. With several, a root goes as soon as one of `keep_last` and `keep_within` speaks for it and no other
+    /// against: it stays if **either** wants it. `max_size` is for [`Collection::find`], which knows what roots list.
+    pub fn judge(&self, roots: Vec<Root>, now: Option<SystemTime>) -> (Vec<Root>, Vec<Root>) {
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        roots.into_iter().partition(|root| {
+            let count = counts.entry(root.name.to_string()).or_default();
+            *count += 1;
+            if root.record.pinned || (self.keep_last.is_none() && self.keep_within.is_none()) {
+                return true;
+            }
+            let age = now.zip(root.used).map(|(now, used)| now.duration_since(used).unwrap_or_default());
+            self.keep_last.is_some_and(|most| *count <= most)
+                // Whose age nobody knows is not old.
+                || self.keep_within.is_some_and(|longest| age.is_none_or(|age| age <= longest))
+        })
+    }
+}
+
+/// Why an object goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Why {
+    /// A root that the policy does not keep.
+    Root,
+    /// The narinfo of a path that nothing keeps.
+    Path,
+    /// A listing without a narinfo.
+    Listing,
+    /// A NAR that no narinfo names, found so by the run before.
+    Nar,
+    /// A list of narinfos that no root names.
+    Snapshot,
+    /// A log of a derivation that made nothing that is kept.
+    Log,
+    /// Debug information of a NAR that goes.
+    DebugInfo,
+    /// A realisation of a path that goes.
+    Realisation,
+    /// What a writer left behind that died.
+    Temporary,
+}
+
+impl Why {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Path => "path",
+            Self::Listing => "listing",
+            Self::Nar => "nar",
+            Self::Snapshot => "snapshot",
+            Self::Log => "log",
+            Self::DebugInfo => "debug-info",
+            Self::Realisation => "realisation",
+            Self::Temporary => "temporary",
+        }
+    }
+}
+
+/// An object that goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Doomed {
+    /// Its name.
+    pub object: String,
+    /// Bytes that it has.
+    pub size: u64,
+    /// Why it goes.
+    pub why: Why,
+}
+
+/// What happens during a run, for whoever shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Pushes under way have to end first.
+    Waiting,
+    /// An object is gone.
+    Removed(Doomed),
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Collected {
+    /// Objects that were removed.
+    pub objects: usize,
+    /// Bytes that they had.
+    pub bytes: u64,
+    /// Paths that were to go, and stay since somebody has claimed them meanwhile.
+    pub spared: usize,
+    /// NARs without a use that the next run will remove, unless they get one.
+    pub condemned: usize,
+    /// Bytes of these.
+    pub condemned_bytes: u64,
+}
+
+/// What of a cache goes, and why.
+#[derive(Debug)]
+pub struct Collection {
+    cache: Cache,
+    policy: Policy,
+    guard: Guard,
+    /// Roots that stay, those used last first.
+    kept: Vec<Root>,
+    dropped: Vec<Root>,
+    living: Living,
+    /// Paths that go, referrers first: each with what else goes with it.
+    levels: Vec<Vec<HashPart>>,
+    paths: HashMap<HashPart, Path>,
+    /// What goes besides, after them.
+    rest: Vec<Doomed>,
+    /// NARs and snapshots without a use.
+    unused: Vec<Doomed>,
+    /// Those of them that the last run found, too.
+    condemned: HashSet<String>,
+}
+
+/// A path that goes.
+#[derive(Debug)]
+struct Path {
+    narinfo: Doomed,
+    listing: Option<Doomed>,
+}
+
+impl Collection {
+    /// Looks what is to go. This is the only collector from now on: [`Error::Busy`] if there is another one.
+    pub async fn find(cache: &Cache, policy: Policy) -> Result<Self> {
+        // Claims nothing yet: it only keeps others away, and tells the time.
+        let guard = Guard::take(cache, &roots::plans(), &Claim::default()).await?;
+        if !guard.others(&roots::plans()).await?.is_empty() {
+            guard.end().await?;
+            return Err(Error::Busy { cache: cache.url().to_string() });
+        }
+        let now = guard.now().await?;
+        let inventory = Inventory::of(cache, now, policy.grace).await?;
+        let roots = inventory.roots(cache).await?;
+        let (kept, dropped) = policy.judge(roots, now);
+        let found = mark::Marking::new(cache, &inventory).run(&policy, &guard, kept, dropped).await?;
+        let levels = found.order().await?;
+        let condemned = read_condemned(cache).await?;
+        let paths = inventory.doomed_paths(&found.living);
+        let (rest, unused) = inventory.rest(cache, &found.living, &found.kept).await?;
+        let (kept, dropped, living) = (found.kept, found.dropped, found.living);
+        Ok(Self { cache: cache.clone(), policy, guard, kept, dropped, living, levels, paths, rest, unused, condemned })
+    }
+
+    /// The roots that stay.
+    pub fn kept(&self) -> &[Root] {
+        &self.kept
+    }
+
+    /// The roots that go.
+    pub fn dropped(&self) -> &[Root] {
+        &self.dropped
+    }
+
+    /// How many paths stay.
+    pub fn living(&self) -> usize {
+        self.living.paths.len()
+    }
+
+    /// All that would go now, in the order in which it would.
+    pub fn doomed(&self) -> Vec<Doomed> {
+        let roots = self.dropped.iter().map(doomed_root);
+        let parts = self.levels.iter().flatten().filter_map(|part| self.paths.get(part));
+        let paths = parts.flat_map(|path| path.listing.iter().chain([&path.narinfo]).cloned());
+        let files = self.unused.iter().filter(|file| self.is_due(file)).cloned();
+        roots.chain(paths).chain(self.rest.iter().cloned()).chain(files).collect()
+    }
+
+    /// Whether a NAR without a use goes in this run.
+    fn is_due(&self, file: &Doomed) -> bool {
+        self.policy.now || self.condemned.contains(&file.object)
+    }
+
+    /// Ends without removing anything.
+    pub async fn give_up(self) -> Result<()> {
+        self.guard.end().await
+    }
+
+    /// Removes what is to go, and tells `watch` of it.
+    pub async fn run(mut self, mut watch: impl FnMut(Event)) -> Result<Collected> {
+        let mut done = Collected::default();
+        self.spare(&mut done).await?;
+
+        let roots: Vec<Doomed> = self.dropped.iter().map(doomed_root).collect();
+        self.remove(roots, &mut done, &mut watch).await?;
+        for level in std::mem::take(&mut self.levels) {
+            let paths: Vec<Path> = level.into_iter().filter_map(|part| self.paths.remove(&part)).collect();
+            let (narinfos, listings): (Vec<_>, Vec<_>) =
+                paths.into_iter().map(|path| (path.narinfo, path.listing)).unzip();
+            self.remove(narinfos, &mut done, &mut watch).await?;
+            self.remove(listings.into_iter().flatten().collect(), &mut done, &mut watch).await?;
+        }
+        let rest = std::mem::take(&mut self.rest);
+        self.remove(rest, &mut done, &mut watch).await?;
+
+        let unused = std::mem::take(&mut self.unused);
+        let (due, mut waiting): (Vec<_>, Vec<_>) = unused.into_iter().partition(|file| self.is_due(file));
+        if !due.is_empty() {
+            if self.is_alone(&mut watch).await? {
+                let due = self.still_unused(due).await?;
+                self.remove(due, &mut done, &mut watch).await?;
+            } else {
+                waiting.extend(due);
+            }
+        }
+        done.condemned = waiting.len();
+        done.condemned_bytes = waiting.iter().map(|file| file.size).sum();
+        write_condemned(&self.cache, &waiting).await?;
+        self.guard.end().await?;
+        Ok(done)
+    }
+
+    /// Writes the plan, and then leaves alone what others have claimed or made roots of meanwhile.
+    async fn spare(&mut self, done: &mut Collected) -> Result<()> {
+        let plan = Claim { paths: self.paths.keys().copied().collect(), files: false };
+        self.guard.change(&plan).await?;
+        // Leases before roots: whoever ends his lease in between has left a root.
+        let mut claims = self.guard.others(&roots::leases()).await?;
+        let before: BTreeMap<String, Option<SystemTime>> =
+            self.kept.iter().chain(&self.dropped).map(|root| (root.object(), root.used)).collect();
+        for root in roots::list(&self.cache).await? {
+            if before.get(&root.object()) == Some(&root.used) {
+                continue;
+            }
+            self.dropped.retain(|dropped| dropped.object() != root.object());
+            let infos = roots::snapshot::read(&self.cache, &root.record.closure).await?.unwrap_or_default();
+            let paths = infos.iter().map(|info| info.as_ref().store_path().hash_part()).collect();
+            claims.push(Claim { paths, files: false });
+        }
+        let left = plan.clone().without(&claims);
+        // What is spared keeps what it refers to: leases and roots name whole closures.
+        done.spared = plan.paths.len() - left.paths.len();
+        self.paths.retain(|part, _| left.paths.contains(part));
+        Ok(())
+    }
+
+    /// Waits until no push is under way, and keeps new ones waiting. False if that takes too long.
+    async fn is_alone(&self, watch: &mut impl FnMut(Event)) -> Result<bool> {
+        let plan = Claim { paths: HashSet::new(), files: true };
+        self.guard.change(&plan).await?;
+        let started = std::time::Instant::now();
+        let mut has_told = false;
+        while !self.guard.others(&roots::leases()).await?.is_empty() {
+            if started.elapsed() >= self.policy.patience {
+                self.guard.change(&Claim::default()).await?;
+                return Ok(false);
+            }
+            if !has_told {
+                watch(Event::Waiting);
+                has_told = true;
+            }
+            tokio::time::sleep(PATIENCE).await;
+        }
+        Ok(true)
+    }
+
+    /// Those files that nothing has come to use since they were found: pushes may have ended meanwhile, and writers that claim nothing
+    /// may have published.
+    async fn still_unused(&self, files: Vec<Doomed>) -> Result<Vec<Doomed>> {
+        let used = mark::used_since(&self.cache, &self.living).await?;
+        Ok(files.into_iter().filter(|file| !used.contains(&file.object)).collect())
+    }
+
+    async fn remove(&self, objects: Vec<Doomed>, done: &mut Collected, watch: &mut impl FnMut(Event)) -> Result<()> {
+        let mut objects = objects;
+        while !objects.is_empty() {
+            self.guard.check()?;
+            let most = self.policy.rate.map_or(TOGETHER, |rate| rate.get().min(TOGETHER));
+            let started = std::time::Instant::now();
+            let batch: Vec<Doomed> = objects.drain(..most.min(objects.len())).collect();
+            let names = batch.iter().map(|doomed| doomed.object.clone()).collect();
+            self.cache.delete_many(names).await?;
+            for doomed in batch {
+                done.objects += 1;
+                done.bytes += doomed.size;
+                watch(Event::Removed(doomed));
+            }
+            if self.policy.rate.is_some() {
+                tokio::time::sleep(Duration::from_secs(1).saturating_sub(started.elapsed())).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn doomed_root(root: &Root) -> Doomed {
+    Doomed { object: root.object(), size: 0, why: Why::Root }
+}
+
+async fn read_condemned(cache: &Cache) -> Result<HashSet<String>> {
+    let Some(text) = cache.read(CONDEMNED).await? else { return Ok(HashSet::new()) };
+    let value = roots::parse_version(&cache.locate(CONDEMNED), &text)?;
+    let names = value["files"].as_array().into_iter().flatten();
+    Ok(names.filter_map(|name| name.as_str().map(str::to_owned)).collect())
+}
+
+async fn write_condemned(cache: &Cache, files: &[Doomed]) -> Result<()> {
+    if files.is_empty() {
+        return Ok(cache.delete(CONDEMNED).await?);
+    }
+    let names: Value = files.iter().map(|file| file.object.as_str()).collect();
+    Ok(cache.write(CONDEMNED, format!("{}\n", json!({ "version": roots::VERSION, "files": names }))).await?)
+}

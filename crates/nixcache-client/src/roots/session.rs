@@ -1,0 +1,235 @@
+//! A push under a root.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream::StreamExt;
+use nixcache::hash::Hash;
+use nixcache::narinfo::{NarInfoBuf, hash_part_of_file_name};
+use nixcache::store_path::{HashPart, StorePath};
+
+use super::guard::is_planned;
+use super::{
+    Claim, Error, Guard, Name, Record, Result, Root, latest, leases, path_set, plans, snapshot, unique, write,
+};
+use crate::cache::{Cache, layout};
+
+/// How often one looks whether a plan has ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a push is to leave behind.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Wish {
+    /// Under which name; none to leave no root.
+    pub name: Option<Name>,
+    /// The paths that were asked for.
+    pub targets: Vec<StorePath>,
+    /// All paths of their closure.
+    pub closure: Vec<StorePath>,
+    /// What to say beside.
+    pub labels: BTreeMap<String, String>,
+    /// Whether the last root of that name says nothing about what is there.
+    pub verify_present: bool,
+}
+
+/// What came of beginning a push.
+#[derive(Debug)]
+pub enum Begun {
+    /// Exactly this closure is the last one of its name, and is kept from now on. Nothing is left to be done.
+    Present(Box<Root>),
+    /// There may be something to do.
+    Open(Box<Session>),
+}
+
+/// A push, during which no collector removes what it relies upon.
+///
+/// ```
+/// use nixcache::store_path::StoreDir;
+/// use nixcache_client::cache::{Cache, CacheUrl, Options};
+/// use nixcache_client::roots::{Begun, Session, Wish};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+/// let mut wish = Wish::default();
+/// wish.name = Some("main".parse()?);
+/// let Begun::Open(session) = Session::begin(&cache, wish).await? else { panic!("nothing is there yet") };
+/// // Here paths are published, of which `session.known()` need not be asked about.
+/// let root = session.finish(Vec::new()).await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    cache: Cache,
+    wish: Wish,
+    set: Hash,
+    lease: Guard,
+    claim: Claim,
+    last: Option<Root>,
+    /// What the last root says of the paths of this closure.
+    known: HashMap<HashPart, NarInfoBuf>,
+}
+
+fn set_of(paths: &[StorePath]) -> Hash {
+    let names: BTreeSet<String> = paths.iter().map(StorePath::to_string).collect();
+    path_set(names.iter().map(String::as_str))
+}
+
+impl Session {
+    /// Begins a push. May wait for a collector.
+    pub async fn begin(cache: &Cache, wish: Wish) -> Result<Begun> {
+        let set = set_of(&wish.closure);
+        let mut last = match &wish.name {
+            Some(name) => latest(cache, name).await?,
+            None => None,
+        };
+        if let Some(root) = &mut last
+            && root.record.path_set == set
+            && !wish.closure.is_empty()
+            && !wish.verify_present
+        {
+            // As good as a lease: it is written before plans are read, and collectors read it after they have written theirs.
+            root.record.targets.clone_from(&wish.targets);
+            root.record.labels.extend(wish.labels.clone());
+            write(cache, root).await?;
+            if !is_planned(cache).await? {
+                return Ok(Begun::Present(Box::new(root.clone())));
+            }
+        }
+        let claim = Claim { paths: wish.closure.iter().map(StorePath::hash_part).collect(), files: false };
+        let lease = Guard::take(cache, &leases(), &claim).await?;
+        let mut session = Self { cache: cache.clone(), wish, set, lease, claim, last, known: HashMap::new() };
+        let has_waited = session.wait().await?;
+        if let Some(name) = session.wish.name.clone().filter(|_| has_waited) {
+            // It may be gone.
+            session.last = latest(cache, &name).await?;
+        }
+        session.remember().await?;
+        Ok(Begun::Open(Box::new(session)))
+    }
+
+    /// Waits for the plans that touch the claim to end, and says whether there were any.
+    async fn wait(&self) -> Result<bool> {
+        let mut has_waited = false;
+        loop {
+            let plans = self.lease.others(&plans()).await?;
+            if !plans.iter().any(|plan| plan.touches(&self.claim)) {
+                return Ok(has_waited);
+            }
+            if !has_waited {
+                tracing::warn!("{}: waits for a collector to end", self.cache.url());
+            }
+            has_waited = true;
+            self.lease.check()?;
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
+
+    /// Reads what the last root knows.
+    async fn remember(&mut self) -> Result<()> {
+        let Some(root) = self.last.as_ref().filter(|_| !self.wish.verify_present) else { return Ok(()) };
+        match snapshot::read(&self.cache, &root.record.closure).await {
+            Ok(infos) => {
+                let infos = infos.into_iter().flatten();
+                let named = infos.map(|info| (info.as_ref().store_path().hash_part(), info));
+                self.known = named.filter(|(part, _)| self.claim.paths.contains(part)).collect();
+                Ok(())
+            }
+            // Then all are asked about.
+            Err(error @ (Error::Broken { .. } | Error::Version { .. })) => {
+                tracing::warn!("{error}");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The paths that are in the cache, as far as the last root says it.
+    pub fn known(&self) -> impl Iterator<Item = HashPart> {
+        self.known.keys().copied()
+    }
+
+    /// An error if this was stopped for so long that what it relies upon may be gone. To be asked before anything is published.
+    pub fn check(&self) -> Result<()> {
+        self.lease.check()
+    }
+
+    /// Leaves out paths of the closure that are not to be in this cache, since another one has them.
+    pub fn leave_out(&mut self, parts: &HashSet<HashPart>) {
+        self.wish.closure.retain(|path| !parts.contains(&path.hash_part()));
+        self.claim.paths.retain(|part| !parts.contains(part));
+        self.set = set_of(&self.wish.closure);
+    }
+
+    /// Adds paths that have turned out to belong to it: trees that got their names. They are targets, and refer to nothing.
+    pub async fn cover(&mut self, paths: Vec<StorePath>) -> Result<()> {
+        self.claim.paths.extend(paths.iter().map(StorePath::hash_part));
+        self.lease.change(&self.claim).await?;
+        self.wait().await?;
+        self.wish.closure.extend(paths.iter().cloned());
+        self.wish.targets.extend(paths);
+        self.set = set_of(&self.wish.closure);
+        Ok(())
+    }
+
+    /// Writes the root, if there is to be one, and ends. `published` are narinfos that need not be read.
+    ///
+    /// An error if a path of the closure is not in the cache.
+    pub async fn finish(self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
+        self.check()?;
+        let root = match self.wish.name.clone() {
+            Some(name) => Some(self.record(name, published).await?),
+            None => None,
+        };
+        self.lease.end().await?;
+        Ok(root)
+    }
+
+    /// Ends without a root.
+    pub async fn give_up(self) -> Result<()> {
+        self.lease.end().await
+    }
+
+    async fn record(&self, name: Name, published: Vec<NarInfoBuf>) -> Result<Root> {
+        let mut infos = self.known.clone();
+        infos.extend(published.into_iter().map(|info| (info.as_ref().store_path().hash_part(), info)));
+        infos.retain(|part, _| self.claim.paths.contains(part));
+        let rest: HashSet<HashPart> =
+            self.claim.paths.iter().copied().filter(|part| !infos.contains_key(part)).collect();
+        let mut read = self.cache.read_many(rest.iter().map(|part| layout::narinfo(*part)).collect());
+        while let Some((object, text)) = read.next().await {
+            let broken = |reason: &str| Error::Broken { object: self.cache.locate(&object), reason: reason.to_owned() };
+            let text = text?.ok_or_else(|| broken("it is not there, and the closure would have a hole"))?;
+            let Some(part) = hash_part_of_file_name(&object) else { continue };
+            infos.insert(part, self.cache.parse_narinfo(part, &text)?);
+        }
+        drop(read);
+        let (paths, sizes) = (infos.len() as u64, infos.values().filter_map(|info| info.as_ref().file_size()));
+        let file_size = sizes.sum();
+        let at = || self.cache.locate(&snapshot::object(&self.set));
+        let failed = |reason: String| Error::Broken { object: at(), reason };
+        let infos = snapshot::in_order(infos.into_values().collect()).map_err(|error| failed(error.to_string()))?;
+        let (closure, object) = snapshot::encode(&infos).map_err(|error| failed(error.to_string()))?;
+        // Also where it is there already: a collector may be about to find it old.
+        self.cache.write(&snapshot::object(&closure), object).await?;
+        let same = self.last.clone().filter(|root| root.record.closure == closure);
+        let (generation, created, pinned, mut labels) = match same {
+            Some(root) => (root.generation, root.record.created, root.record.pinned, root.record.labels),
+            None => (unique(), SystemTime::now(), false, BTreeMap::new()),
+        };
+        labels.extend(self.wish.labels.clone());
+        let targets = self.wish.targets.clone();
+        let record = Record { targets, closure, path_set: self.set, paths, file_size, created, pinned, labels };
+        let root = Root { name, generation, used: None, record };
+        self.lease.check()?;
+        write(&self.cache, &root).await?;
+        Ok(root)
+    }
+}

@@ -1,0 +1,113 @@
+//! The narinfos of a closure, in one object.
+//!
+//! The text is the narinfos as they are in the cache, references before what refers to them, one behind the other. Each begins with its
+//! `StorePath`, so that is where they are cut. The object is the text, compressed with zstd, and named by the sha256 of the text: equal closures share
+//! it, and whoever reads it sees whether it is whole.
+
+use std::borrow::Cow;
+use std::io::{Read, Write};
+
+use nixcache::closure::{Graph, GraphBuilder};
+use nixcache::compression::{Compression, DecodeOptions, Decoder, EncodeOptions, Encoder};
+use nixcache::hash::{Hash, Hasher};
+use nixcache::narinfo::NarInfoBuf;
+use nixcache::store_path::StoreDir;
+
+use super::{Error, FOLDER, Result, digest};
+use crate::cache::{Cache, blocking};
+
+/// The beginning of a narinfo.
+const FIRST: &str = "StorePath:";
+
+/// More bytes of text than this are no snapshot: a million narinfos.
+const MOST: u64 = 1 << 30;
+
+/// The name of the object of the snapshot with this hash.
+pub fn object(hash: &Hash) -> String {
+    format!("{FOLDER}/closures/{}.narinfos.zst", digest(hash))
+}
+
+/// Narinfos in the order of a snapshot.
+pub(super) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInfoBuf>, nixcache::closure::Error> {
+    let mut builder = GraphBuilder::new();
+    for info in &infos {
+        builder.insert_narinfo(&info.as_ref())?;
+    }
+    let graph: Graph = builder.finish();
+    let place = |info: &NarInfoBuf| graph.find(info.as_ref().store_path().hash_part());
+    let mut places = vec![usize::MAX; graph.len()];
+    for (number, node) in graph.closure(graph.nodes()).nodes().iter().enumerate() {
+        places[node.index()] = number;
+    }
+    let mut infos = infos;
+    infos.sort_by_cached_key(|info| place(info).map_or(usize::MAX, |node| places[node.index()]));
+    Ok(infos)
+}
+
+/// The hash of the text, and the object.
+pub(super) fn encode(infos: &[NarInfoBuf]) -> std::io::Result<(Hash, Vec<u8>)> {
+    let mut hasher = Hasher::sha256();
+    let mut encoder =
+        Encoder::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).map_err(std::io::Error::other)?;
+    for info in infos {
+        let text = path_first(info.as_str());
+        hasher.update(text.as_bytes());
+        encoder.write_all(text.as_bytes())?;
+    }
+    Ok((hasher.finish(), encoder.finish()?))
+}
+
+/// The text with its `StorePath` as the first line, where every Nix writes it, and a newline at its end.
+fn path_first(text: &str) -> Cow<'_, str> {
+    if text.starts_with(FIRST) && text.ends_with('\n') {
+        return text.into();
+    }
+    let (first, others): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with(FIRST));
+    first.into_iter().chain(others).flat_map(|line| [line, "\n"]).collect::<String>().into()
+}
+
+/// The narinfos of a snapshot that was read, which has to have this hash.
+fn decode(object: &str, hash: &Hash, bytes: &[u8], store_dir: &StoreDir) -> Result<Vec<NarInfoBuf>> {
+    let broken = |reason: String| Error::Broken { object: object.to_owned(), reason };
+    let options = DecodeOptions { max_size: MOST, ..DecodeOptions::default() };
+    let decoder = Decoder::new(bytes, Compression::Zstd, &options);
+    let mut text = Vec::new();
+    let mut decoder = decoder.map_err(|error| broken(error.to_string()))?;
+    decoder.read_to_end(&mut text).map_err(|error| broken(error.to_string()))?;
+    let mut hasher = Hasher::sha256();
+    hasher.update(&text);
+    if hasher.finish() != *hash {
+        return Err(broken("its text has another hash than its name".to_owned()));
+    }
+    let parse = |text: &[u8]| NarInfoBuf::parse(text, store_dir).map_err(|error| broken(error.to_string()));
+    split(&text).map(parse).collect()
+}
+
+/// The text cut before each `StorePath` at the beginning of a line.
+fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut from = 0;
+        let end = loop {
+            match rest[from..].iter().position(|byte| *byte == b'\n') {
+                None => break rest.len(),
+                Some(end) if rest[from + end + 1..].starts_with(FIRST.as_bytes()) => break from + end + 1,
+                Some(end) => from += end + 1,
+            }
+        };
+        let (first, others) = rest.split_at(end);
+        rest = others;
+        Some(first)
+    })
+}
+
+/// Reads a snapshot. `None` if it is not there.
+pub async fn read(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
+    let name = object(hash);
+    let Some(bytes) = cache.read(&name).await? else { return Ok(None) };
+    let (object, hash, store_dir) = (cache.locate(&name), *hash, cache.store_dir().clone());
+    blocking(move || decode(&object, &hash, &bytes, &store_dir)).await.map(Some)
+}
