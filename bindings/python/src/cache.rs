@@ -1,10 +1,10 @@
 //! `Cache`: a binary cache, wherever it is.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::closure::{DifferenceBuilder, GraphBuilder, Node, Reason};
@@ -13,8 +13,10 @@ use nixcache::path_info::{PathInfo, registration};
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::audit::{self, Audit, Remedy};
 use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
+use nixcache_client::gc;
 use nixcache_client::pull::{self, Found, Pull, Target, Trust, Wanted};
 use nixcache_client::push::{self, Push, Subject, Upload};
+use nixcache_client::roots::{self, Begun, Name, NameError, Session, Wish};
 use nixcache_client::source::Source;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -147,22 +149,27 @@ impl Cache {
     /// Publishes paths with all that they refer to, as far as the cache lacks them; and trees, under names, as `nix store add` does.
     ///
     /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
-    /// the words of `Graph.load`. The paths are in the store below `root`.
-    #[pyo3(signature = (paths=None, /, *, add=None, source=None, root=None, keys=None, compression="zstd",
-        closure=true, listings=true, debug_info=false, logs=None, threads=None, progress=None))]
+    /// the words of `Graph.load`. The paths are in the store below `store`. All is kept under the name `root`, or, if that is None, only as long as
+    /// it is young or another root lists it.
+    #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=Some("default"), labels=None, keys=None,
+        compression="zstd", closure=true, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
+        progress=None))]
     fn push(
         &self,
         py: Python<'_>,
         paths: Option<&Bound<'_, PyAny>>,
         add: Option<&Bound<'_, PyMapping>>,
         source: Option<PathBuf>,
-        root: Option<PathBuf>,
+        store: Option<PathBuf>,
+        root: Option<&str>,
+        labels: Option<BTreeMap<String, String>>,
         keys: Option<Vec<Bound<'_, SecretKey>>>,
         compression: &str,
         closure: bool,
         listings: bool,
         debug_info: bool,
         logs: Option<PathBuf>,
+        verify_present: bool,
         threads: Option<usize>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> Result<Pushed> {
@@ -175,22 +182,36 @@ impl Cache {
         if let Some(logs) = logs {
             push = push.logs(logs);
         }
-        let mut uploads = Vec::new();
-        if let Some(paths) = paths {
-            let wanted = self.parts(&one_or_many(paths)?)?;
-            let source = match source {
-                Some(words) => Source::parse(words.as_os_str())?,
-                None => Source::local(),
-            };
-            uploads = self.uploads(py, &wanted, &source, root, closure)?;
-        }
+        let mut wish = Wish::default();
+        wish.name = root.map(root_name).transpose()?;
+        wish.labels = labels.unwrap_or_default();
+        wish.verify_present = verify_present;
+        let mut trees = Vec::new();
         for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
             let (name, tree): (String, PathBuf) = item.extract()?;
-            uploads.push(Upload { subject: Subject::New { name }, tree });
+            trees.push(Upload { subject: Subject::New { name }, tree });
         }
+        wish.adds = !trees.is_empty();
+        let (mut uploads, session) = match paths {
+            Some(paths) => {
+                let wanted = self.parts(&one_or_many(paths)?)?;
+                let source = match source {
+                    Some(words) => Source::parse(words.as_os_str())?,
+                    None => Source::local(),
+                };
+                self.uploads(py, &wanted, &source, store, closure, wish)?
+            }
+            None => (Vec::new(), self.begin(py, wish)?.0),
+        };
+        uploads.extend(trees);
         let pushed = wait(py, progress, |told| {
             let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
-            async move { Ok(push.run(&self.0, uploads).await?) }
+            async move {
+                let Some(session) = session else { return Ok(push.run(&self.0, uploads).await?) };
+                let pushed = push.run_in(&session, uploads).await?;
+                session.conclude(&pushed).await?;
+                Ok(pushed)
+            }
         })?;
         Ok(Pushed::of(pushed))
     }
@@ -269,6 +290,75 @@ impl Cache {
         Ok(Audited { findings, narinfos, nars, file_size })
     }
 
+    /// The roots of the cache, or of one name: which closures it is to keep. Those used last come first.
+    #[pyo3(signature = (name=None, /))]
+    fn roots(&self, py: Python<'_>, name: Option<&str>) -> Result<Vec<Root>> {
+        let name = name.map(root_name).transpose()?;
+        let found = wait(py, None, |_| async {
+            Ok(match &name {
+                Some(name) => roots::generations(&self.0, name).await?,
+                None => roots::list(&self.0).await?,
+            })
+        })?;
+        Ok(found.into_iter().map(Root).collect())
+    }
+
+    /// Writes a root that was changed by its `replace`.
+    #[pyo3(signature = (root, /))]
+    fn write_root(&self, py: Python<'_>, root: &Bound<'_, Root>) -> Result<()> {
+        let root = &root.get().0;
+        wait(py, None, |_| async { Ok(roots::write(&self.0, root).await?) })
+    }
+
+    /// Removes a root. What it alone keeps goes with the next `gc`.
+    #[pyo3(signature = (root, /))]
+    fn remove_root(&self, py: Python<'_>, root: &Bound<'_, Root>) -> Result<()> {
+        let root = &root.get().0;
+        wait(py, None, |_| async { Ok(roots::remove(&self.0, root).await?) })
+    }
+
+    /// Removes what no root keeps. Ages are timedeltas. With `dry_run`, only says what would go.
+    #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, grace=None, root_paths=None, now=false,
+        dry_run=false))]
+    fn gc(
+        &self,
+        py: Python<'_>,
+        keep_last: Option<usize>,
+        keep_within: Option<Duration>,
+        max_size: Option<u64>,
+        grace: Option<Duration>,
+        root_paths: Option<&Bound<'_, PyAny>>,
+        now: bool,
+        dry_run: bool,
+    ) -> Result<Collected> {
+        let mut policy = gc::Policy::default();
+        (policy.keep_last, policy.keep_within, policy.max_size, policy.now) = (keep_last, keep_within, max_size, now);
+        policy.grace = grace.unwrap_or(policy.grace);
+        if let Some(paths) = root_paths {
+            let paths = self.parts(&one_or_many(paths)?)?.into_iter();
+            let whole = paths.map(|path| path.path.ok_or_else(|| PyValueError::new_err("root_paths are whole paths")));
+            policy.root_paths = whole.collect::<PyResult<_>>()?;
+        }
+        wait(py, None, |_| async {
+            let collection = gc::Collection::find(&self.0, policy).await?;
+            let mut doomed = Vec::new();
+            if dry_run {
+                doomed = collection.doomed();
+                collection.give_up().await?;
+            } else {
+                let removed = |event| {
+                    if let gc::Event::Removed(object) = event {
+                        doomed.push(object);
+                    }
+                };
+                collection.run(removed).await?;
+            }
+            let size = doomed.iter().map(|doomed| doomed.size).sum();
+            let objects = doomed.into_iter().map(|doomed| (doomed.why.as_str(), doomed.object)).collect();
+            Ok(Collected { objects, size })
+        })
+    }
+
     fn __iter__(&self, py: Python<'_>) -> Result<NarInfos> {
         let names = wait(py, None, |_| async {
             let is_narinfo =
@@ -284,15 +374,25 @@ impl Cache {
 }
 
 impl Cache {
-    /// What the source says of those paths that the cache lacks, and where their trees are.
+    /// Begins a push under a root; says also whether there is nothing to do.
+    fn begin(&self, py: Python<'_>, wish: Wish) -> Result<(Option<Session>, bool)> {
+        Ok(match wait(py, None, |_| async { Ok(Session::begin(&self.0, wish).await?) })? {
+            Begun::Open(session) => (Some(*session), false),
+            Begun::Present(_) => (None, true),
+            Begun::Unlisted(_) => (None, false),
+        })
+    }
+
+    /// What the source says of those paths that the cache lacks, and where their trees are; and the session in which they are published.
     fn uploads(
         &self,
         py: Python<'_>,
         wanted: &[PathLike],
         source: &Source,
-        root: Option<PathBuf>,
+        store: Option<PathBuf>,
         closure: bool,
-    ) -> Result<Vec<Upload>> {
+        mut wish: Wish,
+    ) -> Result<(Vec<Upload>, Option<Session>)> {
         let store_dir = self.0.store_dir();
         let graph =
             visit(py, source, store_dir, GraphBuilder::new(), |builder, info| Ok(builder.insert_path_info(&info)?))?;
@@ -305,8 +405,17 @@ impl Cache {
         };
         let roots = wanted.iter().map(node).collect::<Result<Vec<Node>>>()?;
         let all = graph.closure(roots.iter().copied());
-        let parts: Vec<HashPart> = all.nodes().iter().map(|&node| graph.hash_part(node)).collect();
-        let present = wait(py, None, |_| async { Ok(self.0.present(&parts).await?.0) })?;
+        wish.targets = roots.iter().map(|&node| graph.path(node)).collect();
+        wish.closure = all.nodes().iter().map(|&node| graph.path(node)).collect();
+        let (session, is_done) = self.begin(py, wish)?;
+        if is_done {
+            return Ok((Vec::new(), None));
+        }
+        let known: HashSet<HashPart> = session.iter().flat_map(Session::known).collect();
+        let parts = all.nodes().iter().map(|&node| graph.hash_part(node)).filter(|part| !known.contains(part));
+        let parts: Vec<HashPart> = parts.collect();
+        let mut present = wait(py, None, |_| async { Ok(self.0.present(&parts).await?.0) })?;
+        present.extend(known);
         let mut difference = DifferenceBuilder::new(&graph, &all);
         difference.subtract(present);
         let difference = difference.finish();
@@ -326,18 +435,22 @@ impl Cache {
         }
         let missing: HashSet<Node> = missing.iter().map(|missing| missing.node).collect();
         if missing.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), session));
         }
-        let root = root.unwrap_or_else(|| root_of(source));
-        let folder = root.join(store_dir.as_str().trim_start_matches('/'));
-        visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
+        let folder = store.unwrap_or_else(|| root_of(source)).join(store_dir.as_str().trim_start_matches('/'));
+        let uploads = visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
             if graph.find_path(info.path.as_ref()).is_some_and(|node| missing.contains(&node)) {
                 let tree = folder.join(info.path.to_string());
                 uploads.push(Upload { subject: Subject::Known(Box::new(info)), tree });
             }
             Ok(())
-        })
+        })?;
+        Ok((uploads, session))
     }
+}
+
+fn root_name(text: &str) -> PyResult<Name> {
+    text.parse().map_err(|error: NameError| PyValueError::new_err(error.to_string()))
 }
 
 /// Shows all path infos of a source.
@@ -713,5 +826,105 @@ impl Audited {
             "<Audited: {} narinfos, {} NARs of {} bytes; {faults} faults>",
             self.narinfos, self.nars, self.file_size
         )
+    }
+}
+
+/// A closure that a cache is to keep, under a name.
+#[pyclass(frozen, eq, module = "nixcache")]
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Root(roots::Root);
+
+#[pymethods]
+impl Root {
+    /// Its name.
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name.as_str()
+    }
+
+    /// Which of several of this name.
+    #[getter]
+    fn generation(&self) -> &str {
+        &self.0.generation
+    }
+
+    /// The paths whose closure it is.
+    #[getter]
+    fn targets(&self) -> Vec<StorePath> {
+        convert(self.0.record.targets.clone())
+    }
+
+    /// How many paths the closure has.
+    #[getter]
+    fn paths(&self) -> u64 {
+        self.0.record.paths
+    }
+
+    /// Bytes of their files in the cache.
+    #[getter]
+    fn file_size(&self) -> u64 {
+        self.0.record.file_size
+    }
+
+    /// When it was used last, by the clock of the store, in seconds since 1970. None if that says no times.
+    #[getter]
+    fn used(&self) -> Option<f64> {
+        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
+        self.0.used.and_then(since).map(|since| since.as_secs_f64())
+    }
+
+    /// Whether it is never collected.
+    #[getter]
+    fn pinned(&self) -> bool {
+        self.0.record.pinned
+    }
+
+    /// What its makers say beside.
+    #[getter]
+    fn labels(&self) -> BTreeMap<String, String> {
+        self.0.record.labels.clone()
+    }
+
+    /// The same, pinned or not, or with other labels.
+    #[pyo3(signature = (*, pinned=None, labels=None))]
+    fn replace(&self, pinned: Option<bool>, labels: Option<BTreeMap<String, String>>) -> Self {
+        let mut root = self.0.clone();
+        root.record.pinned = pinned.unwrap_or(root.record.pinned);
+        root.record.labels = labels.unwrap_or(root.record.labels);
+        Self(root)
+    }
+
+    fn __repr__(&self) -> String {
+        let Root(root) = self;
+        format!(
+            "<Root {}/{}: {} paths, {} bytes>",
+            root.name, root.generation, root.record.paths, root.record.file_size
+        )
+    }
+}
+
+/// What was collected, or would be.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Collected {
+    objects: Vec<(&'static str, String)>,
+    /// Bytes of what goes.
+    #[pyo3(get)]
+    size: u64,
+}
+
+#[pymethods]
+impl Collected {
+    /// The objects that go, in order, each with why.
+    #[getter]
+    fn objects(&self) -> Vec<(&'static str, String)> {
+        self.objects.clone()
+    }
+
+    fn __len__(&self) -> usize {
+        self.objects.len()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Collected: {} objects, {} bytes>", self.objects.len(), self.size)
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nixcache::store_path::StorePath;
 use nixcache::{closure, compression, hash, json, nar, narinfo, path_info, signature, store_path};
-use nixcache_client::{cache, pull, push, source, store_database};
+use nixcache_client::{cache, pull, push, roots, source, store_database};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -340,9 +340,24 @@ impl From<cache::Error> for Failure {
     }
 }
 
+impl From<roots::Error> for Failure {
+    fn from(error: roots::Error) -> Self {
+        use roots::Error;
+        match error {
+            Error::Cache(error) => error.into(),
+            Error::Broken { ref object, .. } | Error::Version { ref object, .. } => {
+                let object = object.clone();
+                Self::new("CacheContentError", &error).text("path", object)
+            }
+            error => Self::new("CacheError", &error).system(&error),
+        }
+    }
+}
+
 impl From<push::Error> for Failure {
     fn from(error: push::Error) -> Self {
         match error {
+            push::Error::Session(error) => error.into(),
             push::Error::Cache(error) => error.into(),
             push::Error::Graph(error) => error.into(),
             error => Self::new("PushError", &error).system(&error),

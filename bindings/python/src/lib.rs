@@ -22,7 +22,7 @@ mod _nixcache {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::cache::{Audited, Cache, Finding, NarInfos, Pulled, Pushed};
+    use crate::cache::{Audited, Cache, Collected, Finding, NarInfos, Pulled, Pushed, Root};
     #[pymodule_export]
     use crate::graph::{Closure, Difference, Graph};
     #[pymodule_export]

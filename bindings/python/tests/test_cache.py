@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,28 @@ def test_a_forked_process_reaches_caches_too(cache: Cache) -> None:
 
 def count(url: str) -> int:
     return len(list(Cache(url)))
+
+
+def test_what_a_root_keeps_stays_and_the_rest_goes(tmp_path: Path, tree: Path) -> None:
+    cache = Cache(tmp_path / "cache", create=True)
+    kept = cache.push(add={"tree": tree}, root="main", labels={"commit": "abc"}).added
+    cache.push(add={"other": tree / "bin"}, root="feature")
+    main, feature = cache.roots("main")[0], cache.roots("feature")[0]
+    assert (main.targets, main.paths, main.pinned, main.labels) == (kept, 1, False, {"commit": "abc"})
+    assert main.used is not None and main.file_size > 0 and {root.name for root in cache.roots()} == {"main", "feature"}
+    none = timedelta()
+    assert len(cache.gc(grace=none)) == 0
+    cache.remove_root(feature)
+    cache.write_root(main.replace(pinned=True, labels={}))
+    would = cache.gc(grace=none, keep_last=0, dry_run=True)
+    assert {why for why, _ in would.objects} == {"listing", "path"} and len(list(cache)) == 2
+    cache.gc(grace=none, keep_last=0)
+    gone = cache.gc(grace=none, keep_last=0)
+    assert {why for why, _ in gone.objects} == {"nar", "snapshot"} and gone.size > 0
+    assert [info.store_path for info in cache] == kept
+    assert [(root.pinned, root.labels) for root in cache.roots()] == [(True, {})]
+    assert not cache.audit(contents=True).faults
+    with pytest.raises(ValueError, match="no name for a root"):
+        cache.roots("a/b")
+    cache.push(add={"third": tree / "bin"}, root=None)
+    assert len(cache.roots()) == 1

@@ -2,6 +2,7 @@
 
 from _typeshed import ReadableBuffer, StrPath, SupportsRead
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from os import PathLike
 from typing import Any, ClassVar, Literal, SupportsIndex, TypeVar, final, overload
 from typing_extensions import Self, TypeAlias
@@ -34,6 +35,7 @@ __all__ = [
     "CacheError",
     "CacheUrlError",
     "Closure",
+    "Collected",
     "CompressionError",
     "ContentAddress",
     "Deviation",
@@ -56,6 +58,7 @@ __all__ = [
     "Pulled",
     "PushError",
     "Pushed",
+    "Root",
     "SecretKey",
     "Signature",
     "SignatureError",
@@ -424,13 +427,16 @@ class Cache:
         *,
         add: Mapping[str, StrPath] | None = None,
         source: StrPath | None = None,
-        root: StrPath | None = None,
+        store: StrPath | None = None,
+        root: str | None = "default",
+        labels: Mapping[str, str] | None = None,
         keys: Sequence[SecretKey] | None = None,
         compression: str = "zstd",
         closure: bool = True,
         listings: bool = True,
         debug_info: bool = False,
         logs: StrPath | None = None,
+        verify_present: bool = False,
         threads: int | None = None,
         progress: Callable[[Progress], object] | None = None,
     ) -> Pushed: ...
@@ -458,6 +464,20 @@ class Cache:
         threads: int | None = None,
         progress: Callable[[Progress], object] | None = None,
     ) -> Audited: ...
+    def roots(self, name: str | None = None, /) -> list[Root]: ...
+    def write_root(self, root: Root, /) -> None: ...
+    def remove_root(self, root: Root, /) -> None: ...
+    def gc(
+        self,
+        *,
+        keep_last: int | None = None,
+        keep_within: timedelta | None = None,
+        max_size: int | None = None,
+        grace: timedelta | None = None,
+        root_paths: _Paths | None = None,
+        now: bool = False,
+        dry_run: bool = False,
+    ) -> Collected: ...
     def __iter__(self) -> Iterator[NarInfo]: ...
 
 @final
@@ -489,6 +509,39 @@ class Progress:
     def size(self) -> int | None: ...
     def __hash__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class Root:
+    """A closure that a cache is to keep, under a name."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def generation(self) -> str: ...
+    @property
+    def targets(self) -> list[StorePath]: ...
+    @property
+    def paths(self) -> int: ...
+    @property
+    def file_size(self) -> int: ...
+    @property
+    def used(self) -> float | None: ...
+    @property
+    def pinned(self) -> bool: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+    def replace(self, *, pinned: bool | None = None, labels: Mapping[str, str] | None = None) -> Root: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class Collected:
+    """What was collected, or would be."""
+
+    @property
+    def objects(self) -> list[tuple[str, str]]: ...
+    @property
+    def size(self) -> int: ...
+    def __len__(self) -> int: ...
 
 @final
 class Pushed:

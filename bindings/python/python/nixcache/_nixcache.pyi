@@ -5,6 +5,7 @@ from typing import Any
 from . import Audited as Audited
 from . import Cache as Cache
 from . import Closure as Closure
+from . import Collected as Collected
 from . import ContentAddress as ContentAddress
 from . import Deviation as Deviation
 from . import Difference as Difference
@@ -16,6 +17,7 @@ from . import Progress as Progress
 from . import PublicKey as PublicKey
 from . import Pulled as Pulled
 from . import Pushed as Pushed
+from . import Root as Root
 from . import SecretKey as SecretKey
 from . import Signature as Signature
 from . import StorePath as StorePath

@@ -13,9 +13,9 @@ use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::path_info::PathInfo;
 use nixcache::signature::{Policy, SecretKey, Verifier};
 use nixcache::store_path::{HashPart, StoreDir};
-use nixcache_client::cache::{self, Cache, CacheUrl, layout};
+use nixcache_client::cache::{Cache, CacheUrl, layout};
 use nixcache_client::push::{Event, Push, Pushed, Subject, Upload, Watch};
-use nixcache_client::roots::{self, Begun, Root, Session, Wish};
+use nixcache_client::roots::{Begun, Root, Session, Wish};
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
@@ -65,13 +65,13 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
             let mut wish = wish(args);
             wish.targets = roots.iter().filter_map(path).collect();
             wish.closure = nodes.iter().filter_map(path).collect();
-            match begin(&cache, wish).await? {
-                Some(Begun::Present(root)) if trees.is_empty() => {
+            match Session::begin(&cache, wish).await.map_err(|error| Failure::roots(&error))? {
+                Begun::Present(root) => {
                     explain_requests(&cache);
                     return report(common, &cache, &Pushed::default(), Some(&root), total, started);
                 }
-                Some(Begun::Open(open)) => session = Some(*open),
-                _ => {}
+                Begun::Open(open) => session = Some(*open),
+                Begun::Unlisted(error) => tracing::info!("no root is kept: {error}"),
             }
         }
         let mut known = Vec::new();
@@ -92,7 +92,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         transfer.finish();
         let pushed = pushed.map_err(|error| failure(&args.to, &error))?;
         let root = match session {
-            Some(session) => end(session, &pushed).await?,
+            Some(session) => session.conclude(&pushed).await.map_err(|error| Failure::roots(&error))?,
             None => None,
         };
         explain_requests(&cache);
@@ -104,35 +104,8 @@ fn wish(args: &PushArgs) -> Wish {
     let mut wish = Wish::default();
     wish.name = (!args.no_root).then(|| args.root.clone());
     wish.labels = args.labels.iter().cloned().collect();
-    wish.verify_present = args.verify_present;
+    (wish.adds, wish.verify_present) = (!args.add.is_empty(), args.verify_present);
     wish
-}
-
-/// Begins a push under a root, where the cache lets that be.
-async fn begin(cache: &Cache, wish: Wish) -> Result<Option<Begun>> {
-    match Session::begin(cache, wish).await {
-        Ok(begun) => Ok(Some(begun)),
-        // Without a listing there are no roots, and nobody can collect either.
-        Err(roots::Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. }))) => {
-            tracing::info!("no root is kept: {error}");
-            Ok(None)
-        }
-        Err(error) => Err(Failure::roots(&error)),
-    }
-}
-
-/// Keeps what was published, if all was.
-async fn end(mut session: Session, pushed: &Pushed) -> Result<Option<Root>> {
-    let fail = |error| Failure::roots(&error);
-    if !pushed.failed.is_empty() || !pushed.held_back.is_empty() {
-        session.give_up().await.map_err(fail)?;
-        return Ok(None);
-    }
-    if !pushed.added.is_empty() {
-        session.cover(pushed.added.clone()).await.map_err(fail)?;
-    }
-    let published = pushed.published.iter().map(|published| published.narinfo.clone()).collect();
-    session.finish(published).await.map_err(fail)
 }
 
 /// What the command line says, else what the URL does, as to Nix.

@@ -37,14 +37,12 @@ fn line(root: &Root) -> String {
     let age = root.used.map(|used| SystemTime::now().duration_since(used).unwrap_or_default());
     let age = age.map_or_else(|| "some time".to_owned(), |age| HumanDuration(age).to_string());
     let record = &root.record;
-    let mut line = format!("{}  {} paths, {}, used {age} ago", shown(root), record.paths, HumanBytes(record.file_size));
-    if record.pinned {
-        line += ", pinned";
-    }
-    for (name, label) in &record.labels {
-        line += &format!("  {}={}", name.escape_debug(), label.escape_debug());
-    }
-    line
+    let pinned = if record.pinned { ", pinned" } else { "" };
+    let labels =
+        record.labels.iter().map(|(name, label)| format!("  {}={}", name.escape_debug(), label.escape_debug()));
+    let labels: String = labels.collect();
+    let size = HumanBytes(record.file_size);
+    format!("{}  {} paths, {size}, used {age} ago{pinned}{labels}", shown(root), record.paths)
 }
 
 fn to_json(cache: &Cache, root: &Root) -> String {

@@ -151,7 +151,8 @@ fn interrupted_push_and_pull() {
     };
     let nars = cache.join("nar");
     interrupt(narutil!["push", "--to", &cache, "--add", &tree], &|| !files(&nars).is_empty());
-    assert_eq!(files(&cache), ["nar", "nix-cache-info"]);
+    assert_eq!(files(&cache), ["nar", "nix-cache-info", "nixcache"]);
+    assert!(files(&cache.join("nixcache/v1/leases")).is_empty(), "{:?}", files(&cache.join("nixcache/v1/leases")));
     assert!(files(&nars).is_empty(), "{:?}", files(&nars));
 
     fs::File::options().write(true).open(tree.join("sparse")).unwrap().set_len(1 << 30).unwrap();

@@ -11,6 +11,7 @@ mod closure;
 mod compression;
 mod concurrency;
 mod contents;
+mod gc;
 mod key;
 mod kill;
 mod memory;

@@ -75,7 +75,7 @@ pub(crate) fn plans() -> String {
     format!("{FOLDER}/plans")
 }
 
-/// A claim of this process, renewed until it is dropped. If it is not ended, it counts until it is dead.
+/// A claim of this process, renewed until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Guard {
     cache: Cache,
@@ -173,8 +173,13 @@ impl Guard {
 }
 
 impl Drop for Guard {
+    /// In a directory the claim ends with it. Elsewhere it is dead after a while: nobody waits here for a server.
     fn drop(&mut self) {
         self.beat.abort();
+        if let Some(directory) = self.cache.directory() {
+            // Whoever has ended it has removed it.
+            let _ = std::fs::remove_file(directory.join(&self.object));
+        }
     }
 }
 

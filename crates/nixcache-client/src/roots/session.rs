@@ -12,7 +12,8 @@ use super::guard::is_planned;
 use super::{
     Claim, Error, Guard, Name, Record, Result, Root, latest, leases, path_set, plans, snapshot, unique, write,
 };
-use crate::cache::{Cache, layout};
+use crate::cache::{self, Cache, layout};
+use crate::push::Pushed;
 
 /// How often one looks whether a plan has ended.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,6 +30,8 @@ pub struct Wish {
     pub closure: Vec<StorePath>,
     /// What to say beside.
     pub labels: BTreeMap<String, String>,
+    /// Whether trees will be added, so that there is something to do in any case.
+    pub adds: bool,
     /// Whether the last root of that name says nothing about what is there.
     pub verify_present: bool,
 }
@@ -40,6 +43,8 @@ pub enum Begun {
     Present(Box<Root>),
     /// There may be something to do.
     Open(Box<Session>),
+    /// The cache cannot be listed, for the reason given. So it has no roots, and nobody can collect there.
+    Unlisted(cache::Error),
 }
 
 /// A push, during which no collector removes what it relies upon.
@@ -80,6 +85,15 @@ fn set_of(paths: &[StorePath]) -> Hash {
 impl Session {
     /// Begins a push. May wait for a collector.
     pub async fn begin(cache: &Cache, wish: Wish) -> Result<Begun> {
+        match Self::try_begin(cache, wish).await {
+            Err(Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. }))) => {
+                Ok(Begun::Unlisted(error))
+            }
+            begun => begun,
+        }
+    }
+
+    async fn try_begin(cache: &Cache, wish: Wish) -> Result<Begun> {
         let set = set_of(&wish.closure);
         let mut last = match &wish.name {
             Some(name) => latest(cache, name).await?,
@@ -87,7 +101,7 @@ impl Session {
         };
         if let Some(root) = &mut last
             && root.record.path_set == set
-            && !wish.closure.is_empty()
+            && !wish.adds
             && !wish.verify_present
         {
             // As good as a lease: it is written before plans are read, and collectors read it after they have written theirs.
@@ -190,6 +204,17 @@ impl Session {
         };
         self.lease.end().await?;
         Ok(root)
+    }
+
+    /// Ends after a push: with the root, also over the trees that were added, if all could be published.
+    pub async fn conclude(mut self, pushed: &Pushed) -> Result<Option<Root>> {
+        if !pushed.failed.is_empty() || !pushed.held_back.is_empty() {
+            return self.give_up().await.map(|()| None);
+        }
+        if !pushed.added.is_empty() {
+            self.cover(pushed.added.clone()).await?;
+        }
+        self.finish(pushed.published.iter().map(|published| published.narinfo.clone()).collect()).await
     }
 
     /// Ends without a root.
