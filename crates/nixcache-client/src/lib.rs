@@ -9,6 +9,7 @@
 //! | [`nar_file`] | the file of a NAR, held against what narinfos say of it |
 //! | [`pull`] | fetching closures from caches, verified |
 //! | [`push`] | publishing store paths in a cache |
+//! | [`queue`] | store paths that wait to be published, in a directory |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
 //! | [`convert`](mod@convert) | from any source to a registration or JSON, saying what was lost |
 //!
@@ -21,5 +22,6 @@ pub mod convert;
 pub mod nar_file;
 pub mod pull;
 pub mod push;
+pub mod queue;
 pub mod source;
 pub mod store_database;

@@ -15,6 +15,7 @@ pub(crate) mod narinfo;
 pub(crate) mod pack;
 pub(crate) mod pull;
 pub(crate) mod push;
+mod queue;
 mod repair;
 pub(crate) mod scan;
 pub(crate) mod sign;

@@ -28,19 +28,11 @@ use crate::output::{print, shown};
 use crate::progress::Transfer;
 
 pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
+    if let Some(directory) = &args.queue {
+        return super::queue::run(common, args, directory);
+    }
     let started = Instant::now();
-    let url = url(&args.to)?;
-    let push = Push::new()
-        .compression(compression(args.compression, &url)?)
-        .keys(keys(&args.keys, &url)?)
-        .threads(common.threads())
-        .limits(common.limits())
-        .listings(!args.no_listing)
-        .debug_info(args.debug_info || is_set(&url, "index-debug-info"));
-    let push = match &args.logs {
-        Some(directory) => push.logs(directory.clone()),
-        None => push,
-    };
+    let push = settings(common, args)?;
     let trees = args.add.iter().map(|argument| tree(argument)).collect::<Result<Vec<_>>>()?;
     let sources = if args.paths.is_empty() { Vec::new() } else { sources(&args.from.sources, &args.to)? };
     block_on(common, async {
@@ -54,10 +46,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         let mut total = 0;
         if let Some(graph) = &graph {
             let roots = find_all(common, graph, &args.paths)?;
-            let closure = graph.closure(roots.iter().copied());
-            let wanted = missing(common, args, &cache, graph, &closure, &roots).await?;
-            total = if args.no_closure { roots.len() } else { closure.nodes().len() };
-            known = uploads(common, args.root.as_deref(), &sources, graph, &wanted)?;
+            (total, known) = of_store(common, args, &cache, graph, &roots, &sources).await?;
         }
         if args.dry_run {
             return dry_run(common, &cache, &known, &trees);
@@ -72,6 +61,37 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         explain_requests(&cache);
         report(common, &cache, &pushed, total, started)
     })
+}
+
+/// How to publish.
+pub(super) fn settings(common: &Common, args: &PushArgs) -> Result<Push> {
+    let url = url(&args.to)?;
+    let push = Push::new()
+        .compression(compression(args.compression, &url)?)
+        .keys(keys(&args.keys, &url)?)
+        .threads(common.threads())
+        .limits(common.limits())
+        .listings(!args.no_listing)
+        .debug_info(args.debug_info || is_set(&url, "index-debug-info"));
+    Ok(match &args.logs {
+        Some(directory) => push.logs(directory.clone()),
+        None => push,
+    })
+}
+
+/// What of some paths is to be published, and how many paths that is about.
+pub(super) async fn of_store(
+    common: &Common,
+    args: &PushArgs,
+    cache: &Cache,
+    graph: &Graph,
+    roots: &[Node],
+    sources: &[Source],
+) -> Result<(usize, Vec<Upload>)> {
+    let closure = graph.closure(roots.iter().copied());
+    let wanted = missing(common, args, cache, graph, &closure, roots).await?;
+    let total = if args.no_closure { roots.len() } else { closure.nodes().len() };
+    Ok((total, uploads(common, args.root.as_deref(), sources, graph, &wanted)?))
 }
 
 /// What the command line says, else what the URL does, as to Nix.
@@ -354,7 +374,7 @@ fn report(common: &Common, cache: &Cache, pushed: &Pushed, total: usize, started
     Ok(if failed == 0 { Status::Ok } else { Status::Bad })
 }
 
-fn to_json(store_dir: &StoreDir, pushed: &Pushed, total: usize, started: Instant) -> Value {
+pub(super) fn to_json(store_dir: &StoreDir, pushed: &Pushed, total: usize, started: Instant) -> Value {
     let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
     let published = pushed.published.iter().map(|done| {
         json!({
