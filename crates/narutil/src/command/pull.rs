@@ -34,6 +34,10 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
         Trust::Signed(Policy::new(trusted_keys(&args.trusted)?))
     };
     let roots = args.paths.iter().map(|argument| wanted(&store_dir, argument)).collect::<Result<Vec<_>>>()?;
+    // The registration may be to lie in it.
+    if let Some(into) = args.into.as_deref().filter(|_| !args.dry_run) {
+        std::fs::create_dir_all(into).map_err(|error| Failure::failed(into, error))?;
+    }
     // Before anything is fetched: it may be somewhere that cannot be written to.
     let registration = args.registration.as_deref().filter(|_| !args.dry_run).map(Output::create).transpose()?;
     block_on(common, async {

@@ -57,7 +57,8 @@ pub(super) fn run(common: &Common, args: &PushArgs, directory: &Path) -> Result 
     block_on(common, async {
         let mut drained = Drained::default();
         let ended = drain.run(&queue, &mut drained).await;
-        let status = report(&drain, &drained, started)?;
+        // What was done until it failed is told all the same.
+        let status = if ended.is_ok() || drained.total > 0 { report(&drain, &drained, started)? } else { Status::Ok };
         ended.map(|()| status)
     })
 }

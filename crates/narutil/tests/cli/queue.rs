@@ -178,5 +178,14 @@ fn many_add_and_drains_are_killed_and_nothing_is_lost() {
     // One of them may have ended while the other had the rest in hand.
     assert_eq!(names(&queue), [""; 0]);
     assert!(paths.iter().all(|path| is_published(&cache, path)));
-    run(narutil!["audit", "--contents", &cache]).ok();
+    assert_good(narutil!["audit", "--json", "--contents", &cache]);
+}
+
+/// An audit finds nothing but what the dead have left behind.
+pub(crate) fn assert_good(audit: Command) {
+    for line in String::from_utf8(run(audit).stdout).unwrap().lines() {
+        let finding: Value = serde_json::from_str(line).unwrap();
+        let kind = finding["kind"].as_str().unwrap();
+        assert!(["temporary", "orphan-nar", "orphan-listing"].contains(&kind), "{line}");
+    }
 }

@@ -12,6 +12,7 @@ use conformance::{ACCESS_KEY, Nix, SECRET_KEY, Server, nixes, programs, read_tre
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::narutil::{Scratch, narutil, run};
+use crate::queue::assert_good;
 
 /// A document, as the blocks of code in it: what stands behind the fence, and the lines.
 struct Recipe(Vec<(String, String)>);
@@ -242,14 +243,16 @@ fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
         assert_eq!(built.len(), 48);
         place.run(publish);
         assert!(names(&queue).iter().all(|name| name.starts_with('.')), "{:?}", names(&queue));
-        run(narutil!["audit", "--contents", "--trusted", scratch.path("public"), &cache]).ok();
+        assert_good(narutil!["audit", "--json", "--contents", "--trusted", scratch.path("public"), &cache]);
         place.fetch(&format!("file://{}", cache.display()), &built);
 
         // The same from systemd, which puts the variables into the command by itself.
         fs::write(place.folder.join("default.nix"), expression("later", 1)).unwrap();
         let later = place.run("nix-build --no-out-link 2>log");
-        assert_eq!(names(&queue).len(), 1, "one entry of a library and a program: {:?}", names(&queue));
-        place.run(&format!("{publish}{service}"));
+        // One of the library, one of the program.
+        assert_eq!(names(&queue).len(), 2, "{:?}", names(&queue));
+        place.run(service);
+        assert_eq!(names(&queue).len(), 0, "{:?}", names(&queue));
         place.fetch(&format!("file://{}", cache.display()), &[later.trim().to_owned()]);
 
         // Nothing that befalls the queue or the cache reaches a build.
@@ -298,7 +301,7 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
         let job = |name: &str, nix| {
             let place = Place::new(&scratch, name, nix).with_keys();
             let public = fs::read_to_string(scratch.path("public")).unwrap();
-            fs::write(place.folder.join("default.nix"), expression("app", 3)).unwrap();
+            fs::write(place.folder.join("default.nix"), expression("app", 1)).unwrap();
             let key = scratch.path("secret");
             place.with("CACHE", moto.s3()).with("PUBLIC_KEY", public.trim()).with("SIGNING_KEY", key)
         };
@@ -307,7 +310,8 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
         let after = recipe.job("build", "after_script");
         let first = job("first", Some(&nix));
         assert!(first.run(&build).contains("building '/nix/store/"));
-        first.run(&after);
+        let said = first.run(&after);
+        assert!(said.contains("published 2 paths"), "{said}");
         let second = job("second", Some(&other));
         let said = second.run(&build);
         assert!(!said.contains("building '/nix/store/") && said.contains("copying path"), "{said}");
