@@ -12,7 +12,7 @@ use nixcache_client::queue::{self, Entry, Outcome, Queue};
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
-use super::push::{count, failure, of_store, settings, sources, to_json, watch};
+use super::push::{count, of_store, settings, sources, to_json, watch};
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Failure, Result, Status};
@@ -111,7 +111,7 @@ impl Drain<'_> {
                     match error {
                         push::Error::Graph(_) => {
                             let outcome = entry.set_aside(&error).map_err(|error| unusable(&error))?;
-                            drained.note(name, outcome);
+                            drained.note(&name, outcome);
                         }
                         _ => drained.kept.push((name, error.to_string())),
                     }
@@ -121,7 +121,7 @@ impl Drain<'_> {
         }
     }
 
-    /// The inner error is about what was to be published, the outer one about the cache.
+    /// The inner error is about what was to be published, or what the cache has of it; the outer one is about the way to the cache.
     async fn push(
         &self,
         cache: &Cache,
@@ -142,29 +142,29 @@ impl Drain<'_> {
                 drained.pushed.undeclared.append(&mut pushed.undeclared);
                 Ok(Ok(pushed))
             }
-            Err(error @ (push::Error::Graph(_) | push::Error::Log { .. })) => Ok(Err(error)),
-            Err(error) => Err(failure(&self.args.to, &error)),
+            Err(push::Error::Cache(error)) if !error.is_about_content() => Err(Failure::cache(&error)),
+            Err(error) => Ok(Err(error)),
         }
     }
 
     fn settle(&self, graph: &Graph, entry: Entry, pushed: &Pushed, drained: &mut Drained) -> Result<()> {
         let name = entry.name().to_string_lossy().into_owned();
         let outcome = entry.settle(&self.store_dir, graph, pushed).map_err(|error| unusable(&error))?;
-        drained.note(name, outcome);
+        drained.note(&name, outcome);
         Ok(())
     }
 }
 
 impl Drained {
-    fn note(&mut self, name: String, outcome: Outcome) {
+    fn note(&mut self, name: &str, outcome: Outcome) {
         match outcome {
             Outcome::SetAside { to, reasons } => {
                 for reason in reasons {
                     eprintln!("narutil: {}: {reason}", shown(&to));
-                    self.failed.push((name.clone(), reason));
+                    self.failed.push((name.to_owned(), reason));
                 }
             }
-            Outcome::Kept { reasons } => self.kept.extend(reasons.into_iter().map(|reason| (name.clone(), reason))),
+            Outcome::Kept { reasons } => self.kept.extend(reasons.into_iter().map(|reason| (name.to_owned(), reason))),
             _ => self.published += 1,
         }
     }

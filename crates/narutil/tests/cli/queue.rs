@@ -159,7 +159,9 @@ fn many_add_and_drains_are_killed_and_nothing_is_lost() {
                 })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         is_done.store(true, Ordering::Relaxed);
     });
     assert!(killed.load(Ordering::Relaxed) > 2);
@@ -173,7 +175,9 @@ fn many_add_and_drains_are_killed_and_nothing_is_lost() {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     });
     let started = Instant::now();
-    both.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
+    for child in &mut both {
+        assert!(child.wait().unwrap().success());
+    }
     assert!(started.elapsed() < Duration::from_secs(120));
     // One of them may have ended while the other had the rest in hand.
     assert_eq!(names(&queue), [""; 0]);

@@ -350,13 +350,16 @@ fn a_container_gets_a_store_that_its_nix_takes_over() {
         let container = place(Some(&inner))
             .with("REGISTRATION", unpacked.join("registration"))
             .with("NIX_REMOTE", format!("local?root={}", unpacked.display()))
+            .with("GCROOT", unpacked.join("nix/var/nix/gcroots/app"))
             .with("UNPACKED", &unpacked);
         container.run("tar -C \"$UNPACKED\" -xpf layer.tar");
         let said = container.run(&recipe.block("sh load"));
         assert!(!said.contains("modified") && !said.contains("disappeared"), "{said}");
         let valid = container.run("nix-store --query --requisites \"$APP\"");
         assert!(valid.lines().count() > 1 && valid.contains(&app), "{valid}");
-        container.run("nix-store --check-validity $(nix-store --query --requisites \"$APP\")");
+        container.run(&recipe.block("sh root"));
+        container.run("nix-store --gc && nix-store --check-validity $(nix-store --query --requisites \"$APP\")");
+        container.run("nix-store --verify --check-contents");
         let _ = Command::new("chmod").args(["-R", "u+w"]).arg(&unpacked).arg(&root).status();
     }
 }
@@ -370,8 +373,9 @@ fn jobs_build_above_a_lower_store_that_nobody_changes() {
         let cache = scratch.path("cache");
         let paths = nix.add_closure(20, 1_000_000, 4);
         let top = paths.last().unwrap();
+        let more = nix.add_closure(10, 500_000, 5).pop().unwrap();
         let publisher = Place::new(&scratch, "publisher", Some(&nix)).with("CACHE", &cache).with_keys();
-        publisher.run(&format!("narutil push {top} --to \"$CACHE\" --key \"$KEY\""));
+        publisher.run(&format!("narutil push {top} {more} --to \"$CACHE\" --key \"$KEY\""));
 
         let base = scratch.path("").canonicalize().unwrap();
         let (lower, job) = (base.join("lower"), base.join("job"));
@@ -380,6 +384,8 @@ fn jobs_build_above_a_lower_store_that_nobody_changes() {
             .with("LOWER", &lower)
             .with("PATHS", top)
             .with("JOB", &job)
+            .with("NEXT", base.join("next"))
+            .with("MORE_PATHS", &more)
             .with_keys();
         place.run(&recipe.block("sh lower"));
         if other.version().starts_with("2.8.") {
@@ -424,8 +430,16 @@ fn jobs_build_above_a_lower_store_that_nobody_changes() {
         assert!(said.contains(uses), "{said}");
         assert!(said.contains("published 1 path"), "{said}");
         assert!(!job.exists());
+        place.run(&recipe.block("sh next"));
+        let next = place.run(
+            "export NIX_REMOTE=\"local?root=$NEXT\"
+            nix-store --verify --check-contents
+            nix-store --query --requisites $PATHS $MORE_PATHS",
+        );
+        assert!(next.contains(top.as_str()) && next.contains(&more), "{next}");
+        assert!(!next.contains("modified") && !next.contains("disappeared"), "{next}");
         assert!(before == read_tree(&lower).unwrap(), "the lower store has changed");
-        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(&lower).status();
+        let _ = Command::new("chmod").args(["-R", "u+w"]).args([&lower, &base.join("next")]).status();
     }
 }
 

@@ -145,10 +145,9 @@ impl Queue {
             Err(error) => return Err(fail(error.into())),
         };
         match lock(&opened) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
             // Over NFS, only what is open for writing can be locked, and elsewhere nothing.
-            Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
+            Ok(()) | Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(fail(error.into())),
         }
         let metadata = opened.metadata().map_err(fail)?;
