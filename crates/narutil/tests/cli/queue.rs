@@ -108,6 +108,28 @@ fn broken_entries_are_set_aside_and_do_not_stand_in_the_way() {
     assert!(is_published(&cache, &changed));
 }
 
+/// What cannot be put in an order ends a push as a whole.
+#[test]
+fn an_entry_that_would_end_the_push_does_not_end_that_of_others() {
+    let scratch = Scratch::new();
+    let Some(nix) = nixes().pop() else { return };
+    let (queue, cache) = (new_queue(&scratch, "queue"), scratch.path("cache"));
+    let good = nix.add_closure(4, 100_000, 1).pop().unwrap();
+    let [one, other] = [1, 2].map(crate::cache::full_path);
+    let record = |path: &str, reference: &str| format!("{path}\n{:064}\n120\n\n1\n{reference}\n", 0);
+    let text = format!("{}{}", record(&one, &other), record(&other, &one));
+    let circle = scratch.file("circle", text.as_bytes());
+    add(&queue, "0-circle", &one);
+    add(&queue, "1-good", &good);
+    let mut command = drain(&nix, &queue, &cache);
+    command.arg("--from").arg(format!("registration:{}", circle.display()));
+    let drained = run(command);
+    assert_eq!(drained.status, Some(1), "{}", drained.stderr);
+    assert!(is_published(&cache, &good), "{}", drained.stderr);
+    assert_eq!(names(&queue), ["failed"]);
+    assert_eq!(names(&queue.join("failed")), ["0-circle", "0-circle.reason"]);
+}
+
 #[test]
 fn a_cache_that_cannot_be_reached_leaves_everything_in_the_queue() {
     let scratch = Scratch::new();
