@@ -23,7 +23,7 @@ mod tree;
 
 pub use browser::{Browser, key};
 pub use nix::{Failure, Nix, nixes};
-pub use program::programs;
+pub use program::{programs, skip};
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
 pub use server::{ACCESS_KEY, SECRET_KEY, Server};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// # Panics
 ///
 /// When `CI` is `true`: what was not tested must not look as if it had passed.
-pub(crate) fn skip(note: &str) {
+pub fn skip(note: &str) {
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{note}");
     // Not `eprintln!`, whose output the test runner hides when the test passes.
     let _ = writeln!(io::stderr(), "SKIPPED: {note}");

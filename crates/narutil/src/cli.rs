@@ -185,10 +185,15 @@ pub(crate) enum Command {
     /// The closure is kept under the name --root, see `roots` and `gc`. What the last root of that name lists is taken for present, so that
     /// pushing the same again takes a handful of requests.
     ///
+    /// With --queue, DIR holds files with store paths, as a hook of Nix's writes them under another name (that begins with a dot, or ends with
+    /// `.tmp`) and renames. A file whose paths cannot be published is moved to DIR/failed, with the reason beside, and the exit
+    /// status is 1; if the cache cannot be reached, all stay for the next time, and it is 3. What another push has in hand is left to it.
+    ///
     /// The store paths of what is added are printed, a line each. With --json: `{"paths": NUMBER, "published": [{"path": STRING,
     /// "narSize": NUMBER, "fileSize": NUMBER, "uploaded": BOOLEAN}, ...], "added": [STRING, ...], "failed": [{"path": STRING, "error":
     /// STRING}, ...], "heldBack": [STRING, ...], "undeclaredReferences": [{"path": STRING, "hashParts": [STRING, ...]}, ...],
-    /// "root": STRING or null, "seconds": NUMBER}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
+    /// "root": STRING or null, "seconds": NUMBER}`; with --queue also `"queue": {"published": NUMBER, "failed": [{"entry": STRING, "error": STRING}, ...], "kept":
+    /// [{"entry": STRING, "error": STRING}, ...]}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
     Push(PushArgs),
     /// Fetch the closures of store paths from caches, verified.
     ///

@@ -9,6 +9,7 @@
 //! | [`nar_file`] | the file of a NAR, held against what narinfos say of it |
 //! | [`pull`] | fetching closures from caches, verified |
 //! | [`push`] | publishing store paths in a cache |
+//! | [`queue`] | store paths that wait to be published, in a directory |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
 //! | [`gc`] | removing what no root keeps |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
@@ -24,6 +25,7 @@ pub mod gc;
 pub mod nar_file;
 pub mod pull;
 pub mod push;
+pub mod queue;
 pub mod roots;
 pub mod source;
 pub mod store_database;

@@ -16,7 +16,7 @@ use crate::cache::Reach;
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PushArgs {
     /// Store paths, their base names or hash parts, or links into the store.
-    #[arg(value_name = "PATH", required_unless_present = "add")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["add", "queue"])]
     pub(crate) paths: Vec<OsString>,
     /// The cache: a directory, or a URL. A directory or bucket that is none yet becomes one.
     #[arg(long, value_name = "CACHE")]
@@ -26,9 +26,10 @@ pub(crate) struct PushArgs {
     /// Where the store is whose paths these are: below DIR, as DIR/nix/store [default: where the database is; else /].
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
-    /// Keep the closure in the cache under this name, until `gc` finds that it is not wanted any more.
-    #[arg(long, value_name = "NAME", env = "NARUTIL_ROOT", default_value = "default")]
-    pub(crate) root: Name,
+    /// Keep the closure in the cache under this name, until `gc` finds that it is not wanted any more [default: `default`, and none with
+    /// --queue].
+    #[arg(long, value_name = "NAME", env = "NARUTIL_ROOT")]
+    pub(crate) root: Option<Name>,
     /// Keep nothing: what is published is safe from `gc` only while it is young, or another root lists it.
     #[arg(long)]
     pub(crate) no_root: bool,
@@ -41,6 +42,9 @@ pub(crate) struct PushArgs {
     /// Publish plain trees: each becomes the path that `nix store add` makes of it, under the name that it has or is given.
     #[arg(long, value_name = "[NAME=]PATH", num_args = 1..)]
     pub(crate) add: Vec<OsString>,
+    /// Publish the paths whose names lie in the files of this directory, and remove each file once its paths are published.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "add", "no_closure", "dry_run"])]
+    pub(crate) queue: Option<PathBuf>,
     /// Sign with the secret key in this file; may be given again.
     #[arg(long = "key", value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,

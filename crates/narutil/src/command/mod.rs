@@ -16,6 +16,7 @@ pub(crate) mod narinfo;
 pub(crate) mod pack;
 pub(crate) mod pull;
 pub(crate) mod push;
+mod queue;
 mod repair;
 pub(crate) mod roots;
 pub(crate) mod scan;

@@ -36,6 +36,12 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
         Trust::Signed(Policy::new(trusted_keys(&args.trusted)?))
     };
     let roots = args.paths.iter().map(|argument| wanted(&store_dir, argument)).collect::<Result<Vec<_>>>()?;
+    if let (Some(into), Some(file), false) = (&args.into, &args.registration, args.dry_run) {
+        // It is often to lie beside the store, of which there is nothing yet.
+        if file.starts_with(into) {
+            std::fs::create_dir_all(into).map_err(|error| Failure::failed(into, error))?;
+        }
+    }
     // Before anything is fetched: it may be somewhere that cannot be written to.
     let registration = args.registration.as_deref().filter(|_| !args.dry_run).map(Output::create).transpose()?;
     block_on(common, async {

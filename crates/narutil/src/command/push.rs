@@ -28,20 +28,15 @@ use crate::graph::{find_all, full, load, open, visit};
 use crate::output::{print, shown};
 use crate::progress::Transfer;
 
+/// The name of a root that nobody has named.
+const DEFAULT_ROOT: &str = "default";
+
 pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
+    if let Some(directory) = &args.queue {
+        return super::queue::run(common, args, directory);
+    }
     let started = Instant::now();
-    let url = url(&args.to)?;
-    let push = Push::new()
-        .compression(compression(args.compression, &url)?)
-        .keys(keys(&args.keys, &url)?)
-        .threads(common.threads())
-        .limits(common.limits())
-        .listings(!args.no_listing)
-        .debug_info(args.debug_info || is_set(&url, "index-debug-info"));
-    let push = match &args.logs {
-        Some(directory) => push.logs(directory.clone()),
-        None => push,
-    };
+    let push = settings(common, args)?;
     let trees = args.add.iter().map(|argument| tree(argument)).collect::<Result<Vec<_>>>()?;
     let sources = if args.paths.is_empty() { Vec::new() } else { sources(&args.from.sources, &args.to)? };
     block_on(common, async {
@@ -51,34 +46,23 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
             args.reach.create(common, &args.to).await?
         };
         let graph = if args.paths.is_empty() { None } else { Some(load(common, &args.from.sources)?) };
-        let roots = graph.as_ref().map(|graph| find_all(common, graph, &args.paths)).transpose()?.unwrap_or_default();
-        let closure = graph.as_ref().map(|graph| graph.closure(roots.iter().copied()));
-        let total = match &closure {
-            _ if args.no_closure => roots.len(),
-            Some(closure) => closure.nodes().len(),
-            None => 0,
-        };
-        let mut session = None;
-        if !args.dry_run {
-            let path = |node: &Node| graph.as_ref().map(|graph| graph.path(*node));
-            let nodes = closure.as_ref().map_or(&[][..], Closure::nodes);
-            let mut wish = wish(args);
-            wish.targets = roots.iter().filter_map(path).collect();
-            wish.closure = nodes.iter().filter_map(path).collect();
-            match Session::begin(&cache, wish).await.map_err(|error| Failure::roots(&error))? {
-                Begun::Present(root) => {
-                    explain_requests(&cache);
-                    return report(common, &cache, &Pushed::default(), Some(&root), total, started);
-                }
-                Begun::Open(open) => session = Some(*open),
-                Begun::Unlisted(error) => tracing::info!("no root is kept: {error}"),
+        let wish = (!args.dry_run).then(|| wish(args));
+        let work = match &graph {
+            Some(graph) => {
+                let roots = find_all(common, graph, &args.paths)?;
+                of_store(common, args, &cache, graph, &roots, &sources, wish).await?
             }
-        }
-        let mut known = Vec::new();
-        if let (Some(graph), Some(closure)) = (&graph, &closure) {
-            let wanted = missing(common, args, &cache, graph, closure, &roots, session.as_mut()).await?;
-            known = uploads(common, args.store.as_deref(), &sources, graph, &wanted)?;
-        }
+            None => Work { begun: begin(&cache, wish).await?, ..Work::default() },
+        };
+        let Work { total, uploads: mut known, begun } = work;
+        let session = match begun {
+            Some(Begun::Present(root)) => {
+                explain_requests(&cache);
+                return report(common, &cache, &Pushed::default(), Some(&root), total, started);
+            }
+            Some(Begun::Open(session)) => Some(*session),
+            _ => None,
+        };
         if args.dry_run {
             return dry_run(common, &cache, &known, &trees);
         }
@@ -100,12 +84,77 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
     })
 }
 
-fn wish(args: &PushArgs) -> Wish {
+/// What is to be left behind.
+pub(super) fn wish(args: &PushArgs) -> Wish {
     let mut wish = Wish::default();
-    wish.name = (!args.no_root).then(|| args.root.clone());
+    // What is queued comes in pieces that nobody asks for by name.
+    let unnamed = || args.queue.is_none().then(|| DEFAULT_ROOT.parse().ok()).flatten();
+    wish.name = args.root.clone().or_else(unnamed).filter(|_| !args.no_root);
     wish.labels = args.labels.iter().cloned().collect();
     (wish.adds, wish.verify_present) = (!args.add.is_empty(), args.verify_present);
     wish
+}
+
+async fn begin(cache: &Cache, wish: Option<Wish>) -> Result<Option<Begun>> {
+    let Some(wish) = wish else { return Ok(None) };
+    let begun = Session::begin(cache, wish).await.map_err(|error| Failure::roots(&error))?;
+    if let Begun::Unlisted(error) = &begun {
+        tracing::info!("no root is kept: {error}");
+    }
+    Ok(Some(begun))
+}
+
+/// How to publish.
+pub(super) fn settings(common: &Common, args: &PushArgs) -> Result<Push> {
+    let url = url(&args.to)?;
+    let push = Push::new()
+        .compression(compression(args.compression, &url)?)
+        .keys(keys(&args.keys, &url)?)
+        .threads(common.threads())
+        .limits(common.limits())
+        .listings(!args.no_listing)
+        .debug_info(args.debug_info || is_set(&url, "index-debug-info"));
+    Ok(match &args.logs {
+        Some(directory) => push.logs(directory.clone()),
+        None => push,
+    })
+}
+
+/// What is to be done about some paths.
+#[derive(Default)]
+pub(super) struct Work {
+    /// How many paths it is about.
+    pub(super) total: usize,
+    pub(super) uploads: Vec<Upload>,
+    /// In what it is to be done; none in a dry run.
+    pub(super) begun: Option<Begun>,
+}
+
+/// What of some paths is to be published.
+pub(super) async fn of_store(
+    common: &Common,
+    args: &PushArgs,
+    cache: &Cache,
+    graph: &Graph,
+    roots: &[Node],
+    sources: &[Source],
+    wish: Option<Wish>,
+) -> Result<Work> {
+    let closure = graph.closure(roots.iter().copied());
+    let total = if args.no_closure { roots.len() } else { closure.nodes().len() };
+    let wish = wish.map(|mut wish| {
+        wish.targets = roots.iter().map(|node| graph.path(*node)).collect();
+        wish.closure = closure.nodes().iter().map(|node| graph.path(*node)).collect();
+        wish
+    });
+    let mut begun = begin(cache, wish).await?;
+    let session = match &mut begun {
+        Some(Begun::Present(_)) => return Ok(Work { total, uploads: Vec::new(), begun }),
+        Some(Begun::Open(session)) => Some(&mut **session),
+        _ => None,
+    };
+    let wanted = missing(common, args, cache, graph, &closure, roots, session).await?;
+    Ok(Work { total, uploads: uploads(common, args.store.as_deref(), sources, graph, &wanted)?, begun })
 }
 
 /// What the command line says, else what the URL does, as to Nix.
@@ -404,7 +453,13 @@ fn report(
     Ok(if failed == 0 { Status::Ok } else { Status::Bad })
 }
 
-fn to_json(store_dir: &StoreDir, pushed: &Pushed, root: Option<&Root>, total: usize, started: Instant) -> Value {
+pub(super) fn to_json(
+    store_dir: &StoreDir,
+    pushed: &Pushed,
+    root: Option<&Root>,
+    total: usize,
+    started: Instant,
+) -> Value {
     let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
     let published = pushed.published.iter().map(|done| {
         json!({

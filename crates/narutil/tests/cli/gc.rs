@@ -218,7 +218,7 @@ fn collide(nix: &Nix, key: &Key, place: &str, tops: &[&String], round: usize) {
     let mut running = Vec::new();
     for (number, top) in tops.iter().enumerate() {
         // Not all in every round, so that some of it is collected.
-        if (round + number) % 4 != 0 {
+        if !(round + number).is_multiple_of(4) {
             let name = format!("runner-{}", number % 2);
             let more = ["-q", "--key", key.file.to_str().unwrap(), "--root", &name];
             running.push(spawn(push(nix, top, place, &more)));

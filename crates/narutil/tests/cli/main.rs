@@ -23,6 +23,8 @@ mod order;
 mod output;
 mod pull;
 mod push;
+mod queue;
+mod recipes;
 mod references;
 mod remote;
 mod scan;

@@ -1,0 +1,318 @@
+//! A queue of store paths that are to be published, in a directory.
+//!
+//! Whoever builds adds an entry and goes on; whoever publishes takes entries, and removes each once the closures of its paths are in the cache.
+//! So a build never waits for a cache, and nothing is forgotten because a cache could not be reached, or a publisher was killed.
+//!
+//! **An entry** is a regular file with store paths, separated by white space. It is written under a name that begins with a dot, or ends
+//! with `.tmp`, and then renamed within the directory, to a name that nobody has used before; any shell script can do that. What has such a name is
+//! being written, and not looked at. Directories are not, either.
+//!
+//! **Any number of processes** may add and take. While an entry is taken it is locked (`flock`), which ends with the process that
+//! has it, so others leave it alone. Where files cannot be locked two may publish the same entry, which harms nothing.
+//!
+//! **What cannot be published** does not stand in the way of others: such an entry is moved to the directory `failed` in the queue, under
+//! its name, with the reason in a file beside (`NAME.reason`). To try it again, move it back.
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nixcache::closure::{Graph, Node};
+use nixcache::store_path::{StoreDir, StorePath};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::cache::rename_exclusively;
+use crate::push::{PathError, Pushed};
+
+/// The directory in a queue to which entries go that cannot be published.
+const FAILED: &str = "failed";
+
+/// A derivation has few outputs; an entry beyond this is none.
+const MAX_LEN: u64 = 1 << 20;
+
+/// A directory with entries.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    directory: PathBuf,
+}
+
+/// A failure of the file system, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+pub struct Error {
+    /// The directory or file.
+    pub path: PathBuf,
+    /// The failure.
+    #[source]
+    pub error: io::Error,
+}
+
+/// An entry that this process has taken. Dropping it leaves it in the queue, for whoever comes next.
+#[derive(Debug)]
+pub struct Entry {
+    queue: PathBuf,
+    name: OsString,
+    /// Which file it is, as device and inode. Nothing where it could not be opened.
+    file: Option<(u64, u64)>,
+    /// The lock.
+    _held: Option<File>,
+    paths: Vec<StorePath>,
+    nodes: Vec<Node>,
+    wrong: Vec<String>,
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The closures of all its paths are in the cache; it is removed.
+    Published,
+    /// Something of it cannot be published, now or later; it is moved.
+    SetAside {
+        /// Where it is now.
+        to: PathBuf,
+        /// What is wrong with it, one at least.
+        reasons: Vec<String>,
+    },
+    /// It could not be published this time; it is left in the queue.
+    Kept {
+        /// Why, one at least.
+        reasons: Vec<String>,
+    },
+}
+
+impl Queue {
+    /// The queue in a directory, which has to be there once it is used.
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Takes entries that nobody else has, the oldest first, at most `limit`: each holds an open file.
+    pub fn take(&self, store_dir: &StoreDir, limit: usize) -> Result<Vec<Entry>, Error> {
+        let mut taken = Vec::new();
+        for name in self.names()? {
+            if taken.len() == limit {
+                break;
+            }
+            taken.extend(self.take_one(store_dir, name)?);
+        }
+        Ok(taken)
+    }
+
+    /// The names of what may be entries, the oldest first.
+    fn names(&self) -> Result<Vec<OsString>, Error> {
+        let fail = |error| Error { path: self.directory.clone(), error };
+        let mut found: Vec<(SystemTime, OsString)> = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name();
+            if name.as_bytes().starts_with(b".") || name.as_bytes().ends_with(b".tmp") {
+                continue;
+            }
+            // What is gone again was another's.
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_file() {
+                found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name));
+            }
+        }
+        found.sort_unstable();
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    fn take_one(&self, store_dir: &StoreDir, name: OsString) -> Result<Option<Entry>, Error> {
+        let path = self.directory.join(&name);
+        let fail = |error: io::Error| Error { path: path.clone(), error };
+        // It was a regular file a moment ago; should it be a link or a pipe now, opening must neither follow nor wait.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+            Err(error @ (Errno::ACCESS | Errno::PERM)) => {
+                let wrong = vec![format!("cannot be read: {}", io::Error::from(error))];
+                return Ok(Some(self.entry(name, None, None, Vec::new(), wrong)));
+            }
+            Err(error) => return Err(fail(error.into())),
+        };
+        match lock(&opened) {
+            // Over NFS, only what is open for writing can be locked, and elsewhere nothing.
+            Ok(()) | Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(fail(error.into())),
+        }
+        let metadata = opened.metadata().map_err(fail)?;
+        let file = (metadata.dev(), metadata.ino());
+        // Who had it until now has removed it.
+        if identity(&path) != Some(file) {
+            return Ok(None);
+        }
+        let mut text = Vec::new();
+        (&opened).take(MAX_LEN + 1).read_to_end(&mut text).map_err(fail)?;
+        let (paths, wrong) = parse(store_dir, &text);
+        Ok(Some(self.entry(name, Some(file), Some(opened), paths, wrong)))
+    }
+
+    fn entry(
+        &self,
+        name: OsString,
+        file: Option<(u64, u64)>,
+        held: Option<File>,
+        paths: Vec<StorePath>,
+        wrong: Vec<String>,
+    ) -> Entry {
+        Entry { queue: self.directory.clone(), name, file, _held: held, paths, nodes: Vec::new(), wrong }
+    }
+}
+
+impl Entry {
+    /// Its name, which is that of the file.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The paths that it lists.
+    pub fn paths(&self) -> &[StorePath] {
+        &self.paths
+    }
+
+    /// Looks its paths up, and gives those whose closures are known. That others are not makes the entry one that cannot be published.
+    pub fn look_up(&mut self, store_dir: &StoreDir, graph: &Graph) -> &[Node] {
+        let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
+        self.nodes.clear();
+        for path in &self.paths {
+            let Some(node) = graph.find_path(path.as_ref()).filter(|&node| graph.is_present(node)) else {
+                self.wrong.push(format!("{}: not in the store", full(path)));
+                continue;
+            };
+            let closure = graph.closure([node]);
+            match closure.nodes().iter().find(|&&node| !graph.is_present(node)) {
+                Some(&hole) => {
+                    let hole = full(&graph.path(hole));
+                    self.wrong.push(format!("{}: refers to {hole}, which is not in the store", full(path)));
+                }
+                None => self.nodes.push(node),
+            }
+        }
+        &self.nodes
+    }
+
+    /// Does with the entry what follows from a push of all that [`Self::look_up`] gave: removes it if everything is published.
+    pub fn settle(mut self, store_dir: &StoreDir, graph: &Graph, pushed: &Pushed) -> Result<Outcome, Error> {
+        let mut kept = Vec::new();
+        if !pushed.failed.is_empty() {
+            let failed: HashMap<&str, &PathError> =
+                pushed.failed.iter().map(|(path, error)| (path.as_str(), error)).collect();
+            let closure = graph.closure(self.nodes.iter().copied());
+            for &node in closure.nodes() {
+                let path = graph.path(node);
+                let path = store_dir.display(path.as_ref()).to_string();
+                match failed.get(path.as_str()) {
+                    // The place where files grow is full, or the like.
+                    Some(error @ PathError::Stage(_)) => kept.push(format!("{path}: {error}")),
+                    Some(error) => self.wrong.push(format!("{path}: {error}")),
+                    None => {}
+                }
+            }
+        }
+        if !kept.is_empty() {
+            return Ok(Outcome::Kept { reasons: kept });
+        }
+        if !self.wrong.is_empty() {
+            return self.move_aside();
+        }
+        let path = self.queue.join(&self.name);
+        // Names are not to be used twice. Should one be, what has it now is another entry.
+        if identity(&path) == self.file {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error { path, error }),
+                _ => {}
+            }
+        }
+        Ok(Outcome::Published)
+    }
+
+    /// Moves it aside, because it cannot be published.
+    pub fn set_aside(mut self, reason: impl fmt::Display) -> Result<Outcome, Error> {
+        self.wrong.push(reason.to_string());
+        self.move_aside()
+    }
+
+    fn move_aside(self) -> Result<Outcome, Error> {
+        let failed = self.queue.join(FAILED);
+        match fs::create_dir(&failed) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error { path: failed, error }),
+            _ => {}
+        }
+        let from = self.queue.join(&self.name);
+        let to = free_place(&from, &failed, &self.name)?;
+        let mut text = self.wrong.join("\n");
+        text.push('\n');
+        let reason = with_suffix(&to, ".reason");
+        fs::write(&reason, text).map_err(|error| Error { path: reason, error })?;
+        Ok(Outcome::SetAside { to, reasons: self.wrong })
+    }
+}
+
+/// Moves a file to where nothing is yet. That another process has moved it is as good.
+fn free_place(from: &Path, folder: &Path, name: &OsStr) -> Result<PathBuf, Error> {
+    let first = folder.join(name);
+    let places =
+        std::iter::once(first.clone()).chain((1_u64..).map(|number| with_suffix(&first, &format!(".{number}"))));
+    for place in places {
+        match rename_exclusively(from, &place) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(place),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(Error { path: from.to_owned(), error: error.into() }),
+        }
+    }
+    Ok(first)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned().into_vec();
+    path.extend_from_slice(suffix.as_bytes());
+    OsString::from_vec(path).into()
+}
+
+/// Which file has this name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn lock(file: &File) -> Result<(), Errno> {
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
+
+/// The store paths of an entry, and what is wrong with it.
+fn parse(store_dir: &StoreDir, text: &[u8]) -> (Vec<StorePath>, Vec<String>) {
+    if text.len() as u64 > MAX_LEN {
+        return (Vec::new(), vec![format!("larger than {MAX_LEN} bytes")]);
+    }
+    let (mut paths, mut wrong) = (Vec::new(), Vec::new());
+    let text = String::from_utf8_lossy(text);
+    for word in text.split_ascii_whitespace() {
+        match store_dir.parse(word) {
+            Ok(path) => paths.push(path.to_owned()),
+            Err(error) => wrong.push(error.to_string()),
+        }
+    }
+    if paths.is_empty() && wrong.is_empty() {
+        wrong.push("lists no path".to_owned());
+    }
+    (paths, wrong)
+}

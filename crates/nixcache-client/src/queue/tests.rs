@@ -1,0 +1,77 @@
+use super::*;
+
+const PATH: &str = "/nix/store/00000000000000000000000000000000-a";
+
+fn queue() -> (tempfile::TempDir, Queue) {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Queue::new(directory.path().to_owned());
+    (directory, queue)
+}
+
+fn take(queue: &Queue) -> Vec<Entry> {
+    queue.take(&StoreDir::default(), usize::MAX).unwrap()
+}
+
+#[test]
+fn an_entry_is_taken_by_one_at_a_time() {
+    let (directory, queue) = queue();
+    fs::write(directory.path().join("1"), PATH).unwrap();
+    let taken = take(&queue);
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].paths().len(), 1);
+    assert!(take(&queue).is_empty());
+    // Who ends without settling it leaves it to others.
+    drop(taken);
+    assert_eq!(take(&queue).len(), 1);
+}
+
+#[test]
+fn the_oldest_come_first_and_not_more_than_wanted() {
+    let (directory, queue) = queue();
+    let start = SystemTime::now();
+    for (age, name) in [(1, "c"), (3, "a"), (2, "b")] {
+        let file = File::create(directory.path().join(name)).unwrap();
+        file.set_modified(start - std::time::Duration::from_secs(age)).unwrap();
+    }
+    let taken = queue.take(&StoreDir::default(), 2).unwrap();
+    assert_eq!(taken.iter().map(Entry::name).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn what_is_being_written_and_what_is_no_file_is_left_alone() {
+    let (directory, queue) = queue();
+    for name in [".1", "1.tmp"] {
+        fs::write(directory.path().join(name), PATH).unwrap();
+    }
+    fs::create_dir(directory.path().join("failed")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", directory.path().join("link")).unwrap();
+    assert!(take(&queue).is_empty());
+}
+
+#[test]
+fn an_entry_is_not_removed_in_the_place_of_another() {
+    let (directory, queue) = queue();
+    let place = directory.path().join("1");
+    fs::write(&place, PATH).unwrap();
+    let entry = take(&queue).pop().unwrap();
+    // The same name was used again.
+    fs::write(directory.path().join(".1"), "other").unwrap();
+    fs::rename(directory.path().join(".1"), &place).unwrap();
+    let graph = nixcache::closure::GraphBuilder::new().finish();
+    assert_eq!(entry.settle(&StoreDir::default(), &graph, &Pushed::default()).unwrap(), Outcome::Published);
+    assert_eq!(fs::read(&place).unwrap(), b"other");
+}
+
+#[test]
+fn paths_that_are_not_known_set_an_entry_aside_with_the_reason() {
+    let (directory, queue) = queue();
+    fs::write(directory.path().join("1"), PATH).unwrap();
+    let mut entry = take(&queue).pop().unwrap();
+    let (store_dir, graph) = (StoreDir::default(), nixcache::closure::GraphBuilder::new().finish());
+    assert!(entry.look_up(&store_dir, &graph).is_empty());
+    let outcome = entry.settle(&store_dir, &graph, &Pushed::default()).unwrap();
+    let to = directory.path().join("failed/1");
+    assert_eq!(outcome, Outcome::SetAside { to: to.clone(), reasons: vec![format!("{PATH}: not in the store")] });
+    assert_eq!(fs::read(&to).unwrap(), PATH.as_bytes());
+    assert_eq!(fs::read_to_string(with_suffix(&to, ".reason")).unwrap(), format!("{PATH}: not in the store\n"));
+}
