@@ -23,9 +23,9 @@ thread_local! {
     static CHANCE: RefCell<Option<Random>> = const { RefCell::new(None) };
 }
 
-/// From now on requests from this thread hesitate; with no numbers, not any more.
-pub(crate) fn hesitate(chance: Option<Random>) {
-    CHANCE.set(chance);
+/// From now on requests from this thread hesitate; with no numbers, not any more. Returns the numbers until now.
+pub(crate) fn hesitate(chance: Option<Random>) -> Option<Random> {
+    CHANCE.replace(chance)
 }
 
 async fn pass() {
@@ -127,7 +127,8 @@ impl ObjectStore for Hesitant {
         let (store, prefix) = (self.clone(), prefix.cloned());
         let listed = async move {
             pass().await;
-            let listed = store.store.list(prefix.as_ref()).map_ok(|meta| store.dated(meta)).try_collect::<Vec<_>>().await;
+            let listed =
+                store.store.list(prefix.as_ref()).map_ok(|meta| store.dated(meta)).try_collect::<Vec<_>>().await;
             pass().await;
             listed.map(|listed| futures_util::stream::iter(listed.into_iter().map(Ok)))
         };

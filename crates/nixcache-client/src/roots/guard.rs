@@ -28,6 +28,9 @@ pub const DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// How often a claim is renewed.
 const BEAT: Duration = Duration::from_secs(60);
 
+/// How often one looks whether a plan has ended.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a lease or a plan names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claim {
@@ -176,6 +179,27 @@ impl Guard {
             claims.push(object);
         }
         read(&self.cache, claims).await
+    }
+
+    /// Waits for the plans that touch this lease to end. Nothing is relied upon yet, so nothing is claimed meanwhile: a collector
+    /// waits for pushes before it removes NARs, and the two would wait for each other.
+    pub(super) async fn wait(&self, claim: &Claim) -> Result<()> {
+        let is_free = async || Ok::<_, Error>(!self.others(&plans()).await?.iter().any(|plan| plan.touches(claim)));
+        if is_free().await? {
+            return Ok(());
+        }
+        tracing::warn!("{}: waits for a collector to end", self.cache.url());
+        loop {
+            self.change(&Claim::default()).await?;
+            while !is_free().await? {
+                self.check()?;
+                tokio::time::sleep(PATIENCE).await;
+            }
+            self.change(claim).await?;
+            if is_free().await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Ends the claim.

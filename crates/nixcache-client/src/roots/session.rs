@@ -1,20 +1,18 @@
 //! A push under a root.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::stream::StreamExt;
 use nixcache::hash::Hash;
 use nixcache::narinfo::{NarInfoBuf, hash_part_of_file_name};
 use nixcache::store_path::{HashPart, StorePath};
 
+use super::guard::PATIENCE;
 use super::{
     Claim, Error, Guard, Name, Record, Result, Root, latest, leases, path_set, plans, snapshot, unique, write,
 };
 use crate::cache::{Cache, layout};
-
-/// How often one looks whether a plan has ended.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a push is to leave behind.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +82,7 @@ impl Session {
         let claim = Claim { paths, sets: wish.name.iter().map(|_| set).collect(), files: false };
         let lease = Guard::take(cache, &leases(), &claim).await?;
         let mut session = Self { cache: cache.clone(), wish, set, lease, claim, last: None, known: HashMap::new() };
-        session.wait().await?;
+        session.lease.wait(&session.claim).await?;
         // Not before: a collector may have come and gone, and what the root listed with it.
         session.last = session.latest().await?;
         if let Some(root) = session.refresh().await? {
@@ -114,30 +112,6 @@ impl Session {
         self.check()?;
         write(&self.cache, &root).await?;
         Ok(Some(root))
-    }
-
-    /// Waits for the plans that touch the claim to end. Nothing is relied upon yet, so nothing is claimed meanwhile: a collector
-    /// waits for pushes before it removes NARs, and the two would wait for each other.
-    async fn wait(&self) -> Result<()> {
-        let is_free = async || {
-            let plans = self.lease.others(&plans()).await?;
-            Ok::<_, Error>(!plans.iter().any(|plan| plan.touches(&self.claim)))
-        };
-        if is_free().await? {
-            return Ok(());
-        }
-        tracing::warn!("{}: waits for a collector to end", self.cache.url());
-        loop {
-            self.lease.change(&Claim::default()).await?;
-            while !is_free().await? {
-                self.check()?;
-                tokio::time::sleep(PATIENCE).await;
-            }
-            self.lease.change(&self.claim).await?;
-            if is_free().await? {
-                return Ok(());
-            }
-        }
     }
 
     /// Waits for the plans that touch what the claim has got in addition. A collector that wants NARs waits for this push, not the

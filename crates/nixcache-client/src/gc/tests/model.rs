@@ -9,7 +9,7 @@
 //!
 //! Each [`Flaw`] is a protocol that has been thought of, or that was there, and does not work. The checker has to see that.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use nixcache::hash::Hash;
@@ -647,20 +647,20 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         let collected = |_: &Self, world: &World| world.narinfos == 0 && world.files == 0;
         vec![
-            Property::always(ROOTS, |_, world| {
+            Property::always(ROOTS, |_, world: &World| {
                 world.roots.iter().zip(GENERATIONS).all(|(root, (_, closure))| {
                     let files = closure | snapshot_of(closure);
                     root.is_none() || (world.narinfos & closure == closure && world.files & files == files)
                 })
             }),
-            Property::always(FINISHED, |model: &Self, world| {
+            Property::always(FINISHED, |model: &Self, world: &World| {
                 (0..2).all(|me| world.pushes[me].at != PushAt::Done || world.roots[model.wishes[me]].is_some())
             }),
             Property::always(CLOSURES, |_, world: &World| {
                 let has_references = world.narinfos & APP == 0 || world.narinfos & BASE != 0;
                 has_references && world.narinfos & !world.files == 0
             }),
-            Property::always(ENDS, |model, world| {
+            Property::always(ENDS, |model: &Self, world: &World| {
                 let is_over = |push: &Push| matches!(push.at, PushAt::Done | PushAt::Dead);
                 let has_ended = |run: &Collector| matches!(run.at, CollectorAt::Done | CollectorAt::Dead);
                 model.steps(world).next().is_some()
@@ -709,7 +709,7 @@ fn what_is_wrong_is_found() {
     ];
     for (flaw, broken) in flaws {
         let find = |wishes, now| {
-            let discovered = HashSet::from([broken]);
+            let discovered = BTreeSet::from([broken]);
             let finish = stateright::HasDiscoveries::AnyOf(discovered);
             let checker = Protocol::new(wishes, now, Some(flaw)).checker().threads(2).finish_when(finish).spawn_bfs();
             let checker = checker.join();
