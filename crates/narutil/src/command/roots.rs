@@ -80,9 +80,8 @@ pub(crate) fn run(common: &Common, command: &RootCommand) -> Result {
 
 fn change(common: &Common, args: &RootArgs, change: impl FnOnce(&mut Root)) -> Result {
     block_on(common, async {
-        let (cache, mut root) = find(args).await?;
-        change(&mut root);
-        roots::write(&cache, &root).await.map_err(|error| Failure::roots(&error))?;
+        let (cache, root) = find(args).await?;
+        roots::amend(&cache, &root, change).await.map_err(|error| Failure::roots(&error))?;
         Ok(Status::Ok)
     })
 }

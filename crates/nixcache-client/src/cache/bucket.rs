@@ -12,7 +12,6 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
@@ -88,7 +87,10 @@ pub(super) fn retry(options: &Options) -> RetryConfig {
 impl Bucket {
     pub(super) fn in_memory() -> Self {
         Self {
-            store: Arc::new(InMemory::new()),
+            #[cfg(not(test))]
+            store: Arc::new(object_store::memory::InMemory::new()),
+            #[cfg(test)]
+            store: Arc::new(super::hesitant::Hesitant::default()),
             in_bulk: None,
             pages: None,
             prefix: String::new(),

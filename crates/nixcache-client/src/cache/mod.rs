@@ -14,6 +14,8 @@ mod bucket;
 mod credentials;
 mod directory;
 mod error;
+#[cfg(test)]
+pub(crate) mod hesitant;
 mod http;
 pub mod layout;
 mod nar;

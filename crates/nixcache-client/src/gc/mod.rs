@@ -297,20 +297,24 @@ impl Collection {
 
     /// Writes the plan, and then leaves alone what others have claimed or made roots of meanwhile.
     async fn spare(&mut self, done: &mut Collected) -> Result<()> {
-        let plan = Claim { paths: self.paths.keys().copied().collect(), files: false };
+        let sets = self.dropped.iter().map(|root| root.record.path_set).collect();
+        let plan = Claim { paths: self.paths.keys().copied().collect(), sets, files: false };
         self.guard.change(&plan).await?;
         // Leases before roots: whoever ends his lease in between has left a root.
         let mut claims = self.guard.others(&roots::leases()).await?;
+        let left = plan.clone().without(&claims);
         let before: BTreeMap<String, Option<SystemTime>> =
             self.kept.iter().chain(&self.dropped).map(|root| (root.object(), root.used)).collect();
         for root in roots::list(&self.cache).await? {
-            if before.get(&root.object()) == Some(&root.used) {
+            let is_dropped = self.dropped.iter().any(|dropped| dropped.object() == root.object());
+            let is_claimed = is_dropped && !left.sets.contains(&root.record.path_set);
+            if before.get(&root.object()) == Some(&root.used) && !is_claimed {
                 continue;
             }
             self.dropped.retain(|dropped| dropped.object() != root.object());
             let infos = roots::snapshot::read(&self.cache, &root.record.closure).await?.unwrap_or_default();
             let paths = infos.iter().map(|info| info.as_ref().store_path().hash_part()).collect();
-            claims.push(Claim { paths, files: false });
+            claims.push(Claim { paths, ..Claim::default() });
         }
         let left = plan.clone().without(&claims);
         // What is spared keeps what it refers to: leases and roots name whole closures.
@@ -321,11 +325,11 @@ impl Collection {
 
     /// Waits until no push is under way, and keeps new ones waiting. False if that takes too long.
     async fn is_alone(&self, watch: &mut impl FnMut(Event)) -> Result<bool> {
-        let plan = Claim { paths: HashSet::new(), files: true };
+        let plan = Claim { files: true, ..Claim::default() };
         self.guard.change(&plan).await?;
         let started = std::time::Instant::now();
         let mut has_told = false;
-        while !self.guard.others(&roots::leases()).await?.is_empty() {
+        while !plan.clone().without(&self.guard.others(&roots::leases()).await?).files {
             if started.elapsed() >= self.policy.patience {
                 self.guard.change(&Claim::default()).await?;
                 return Ok(false);

@@ -2,7 +2,8 @@
 //!
 //! A push writes a *lease*, a claim on the paths that it relies upon, and then reads the *plans*. A collector writes a plan, a claim on
 //! what it is about to remove, and then reads the leases. So at least one of two sees the other: a push waits for plans that touch its
-//! paths to end, and only then looks what is there; a collector leaves alone what leases name.
+//! paths to end, and only then looks what is there, the last root included; a collector leaves alone what leases name. While a push
+//! waits, its lease names nothing: the collector may be waiting for leases.
 //!
 //! Claims have a heartbeat. Whether one is dead is told by two times of the store: that of the claim, and that of something just
 //! written. Whoever finds that his own heart has stopped for half the deadline gives up for good: nobody has taken him for dead by then.
@@ -14,10 +15,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::hash::Hash;
 use nixcache::store_path::HashPart;
 use serde_json::{Value, json};
 
-use super::{Error, FOLDER, Result, VERSION, parse_version, unique};
+use super::{Error, FOLDER, Result, VERSION, digest, parse_version, unique};
 use crate::cache::Cache;
 
 /// A claim that was not renewed for so long is one of the dead.
@@ -26,11 +28,16 @@ pub const DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// How often a claim is renewed.
 const BEAT: Duration = Duration::from_secs(60);
 
+/// How often one looks whether a plan has ended.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a lease or a plan names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// Paths, by their hash parts.
     pub(crate) paths: HashSet<HashPart>,
+    /// Roots, by the sets of their paths: of a push the one that it may refresh, of a plan those that go.
+    pub(crate) sets: HashSet<Hash>,
     /// Whether NARs and snapshots are claimed, too, whichever they are: no writer knows beforehand which ones it will need.
     pub(crate) files: bool,
 }
@@ -38,30 +45,38 @@ pub(crate) struct Claim {
 impl Claim {
     /// Whether a push that relies on the paths of `lease` has to wait until this plan has ended.
     pub(crate) fn touches(&self, lease: &Self) -> bool {
-        self.files || self.paths.iter().any(|path| lease.paths.contains(path))
+        self.files || !self.paths.is_disjoint(&lease.paths) || !self.sets.is_disjoint(&lease.sets)
     }
 
     /// What is left of a plan that knows of these leases.
     pub(crate) fn without<'a>(mut self, leases: impl IntoIterator<Item = &'a Self>) -> Self {
         for lease in leases {
-            self.files = false;
-            for path in &lease.paths {
-                self.paths.remove(path);
-            }
+            self.files &= lease.is_empty();
+            self.paths.retain(|path| !lease.paths.contains(path));
+            self.sets.retain(|set| !lease.sets.contains(set));
         }
         self
+    }
+
+    /// Whether it claims nothing: the lease of a push that waits for a plan, or a plan that only keeps others away.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     fn to_json(&self) -> String {
         let mut paths: Vec<String> = self.paths.iter().map(HashPart::to_string).collect();
         paths.sort_unstable();
-        format!("{}\n", json!({ "version": VERSION, "paths": paths, "files": self.files }))
+        let mut sets: Vec<String> = self.sets.iter().map(digest).collect();
+        sets.sort_unstable();
+        format!("{}\n", json!({ "version": VERSION, "paths": paths, "pathSets": sets, "files": self.files }))
     }
 
     fn from_json(value: &Value) -> Option<Self> {
         let part = |text: &Value| HashPart::parse(text.as_str()?).ok();
         let paths = value["paths"].as_array()?.iter().map(part).collect::<Option<_>>()?;
-        Some(Self { paths, files: value["files"].as_bool().unwrap_or(false) })
+        let set = |text: &Value| Hash::parse(&format!("sha256:{}", text.as_str()?)).ok();
+        let sets = value["pathSets"].as_array()?.iter().map(set).collect::<Option<_>>()?;
+        Some(Self { paths, sets, files: value["files"].as_bool().unwrap_or(false) })
     }
 }
 
@@ -147,13 +162,14 @@ impl Guard {
 
     /// Those claims in a folder that are alive, but for this one. The dead are removed.
     pub(crate) async fn others(&self, folder: &str) -> Result<Vec<Claim>> {
+        let mut listed: Vec<_> = self.cache.list_below(folder).try_collect().await?;
+        listed.retain(|(object, _)| *object != self.object && is_claim(object));
+        if listed.is_empty() {
+            return Ok(Vec::new());
+        }
         let now = self.now().await?;
-        let listed: Vec<_> = self.cache.list_below(folder).try_collect().await?;
         let mut claims = Vec::new();
         for (object, meta) in listed {
-            if object == self.object || !is_claim(&object) {
-                continue;
-            }
             let silent = now.zip(meta.modified).and_then(|(now, then)| now.duration_since(then).ok());
             if silent.is_some_and(|silent| silent > DEADLINE) {
                 tracing::info!("{}: left by somebody who died; removed", self.cache.locate(&object));
@@ -163,6 +179,27 @@ impl Guard {
             claims.push(object);
         }
         read(&self.cache, claims).await
+    }
+
+    /// Waits for the plans that touch this lease to end. Nothing is relied upon yet, so nothing is claimed meanwhile: a collector
+    /// waits for pushes before it removes NARs, and the two would wait for each other.
+    pub(super) async fn wait(&self, claim: &Claim) -> Result<()> {
+        let is_free = async || Ok::<_, Error>(!self.others(&plans()).await?.iter().any(|plan| plan.touches(claim)));
+        if is_free().await? {
+            return Ok(());
+        }
+        tracing::warn!("{}: waits for a collector to end", self.cache.url());
+        loop {
+            self.change(&Claim::default()).await?;
+            while !is_free().await? {
+                self.check()?;
+                tokio::time::sleep(PATIENCE).await;
+            }
+            self.change(claim).await?;
+            if is_free().await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Ends the claim.
@@ -197,12 +234,6 @@ async fn read(cache: &Cache, objects: Vec<String>) -> Result<Vec<Claim>> {
     };
     let read = futures_util::stream::iter(objects).map(read).buffer_unordered(cache.options().concurrency);
     read.try_filter_map(async |claim| Ok::<_, Error>(claim)).try_collect().await
-}
-
-/// Whether there is any plan, alive or not.
-pub(crate) async fn is_planned(cache: &Cache) -> Result<bool> {
-    let listed: Vec<_> = cache.list_below(&plans()).try_collect().await?;
-    Ok(listed.iter().any(|(object, _)| is_claim(object)))
 }
 
 async fn beat(cache: Cache, object: String, state: Arc<State>) {

@@ -307,6 +307,26 @@ pub async fn write(cache: &Cache, root: &Root) -> Result<()> {
     Ok(cache.write(&root.object(), root.record.to_json(cache.store_dir())).await?)
 }
 
+/// Changes what a root says, as [`write`] does, but not if a collector has removed it or is about to: [`Error::NoRoot`]. Without
+/// that, a root might come back whose paths are gone.
+pub async fn amend(cache: &Cache, root: &Root, change: impl FnOnce(&mut Root)) -> Result<Root> {
+    let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
+    let lease = Guard::take(cache, &leases(), &claim).await?;
+    lease.wait(&claim).await?;
+    let amended = match read_roots(cache, std::iter::once((root.object(), root.used))).await?.pop() {
+        Some(mut root) => {
+            change(&mut root);
+            lease.check()?;
+            write(cache, &root).await.map(|()| root)
+        }
+        None => {
+            Err(Error::NoRoot { cache: cache.url().to_string(), name: format!("{}/{}", root.name, root.generation) })
+        }
+    };
+    lease.end().await?;
+    amended
+}
+
 /// Removes a root. What it alone keeps is left to be collected.
 pub async fn remove(cache: &Cache, root: &Root) -> Result<()> {
     Ok(cache.delete(&root.object()).await?)

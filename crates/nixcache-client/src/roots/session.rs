@@ -1,22 +1,19 @@
 //! A push under a root.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::stream::StreamExt;
 use nixcache::hash::Hash;
 use nixcache::narinfo::{NarInfoBuf, hash_part_of_file_name};
 use nixcache::store_path::{HashPart, StorePath};
 
-use super::guard::is_planned;
+use super::guard::PATIENCE;
 use super::{
     Claim, Error, Guard, Name, Record, Result, Root, latest, leases, path_set, plans, snapshot, unique, write,
 };
 use crate::cache::{self, Cache, layout};
 use crate::push::Pushed;
-
-/// How often one looks whether a plan has ended.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a push is to leave behind.
 #[derive(Clone, Debug, Default)]
@@ -95,48 +92,55 @@ impl Session {
 
     async fn try_begin(cache: &Cache, wish: Wish) -> Result<Begun> {
         let set = set_of(&wish.closure);
-        let mut last = match &wish.name {
-            Some(name) => latest(cache, name).await?,
-            None => None,
-        };
-        if let Some(root) = &mut last
-            && root.record.path_set == set
-            && !wish.adds
-            && !wish.verify_present
-        {
-            // As good as a lease: it is written before plans are read, and collectors read it after they have written theirs.
-            root.record.targets.clone_from(&wish.targets);
-            root.record.labels.extend(wish.labels.clone());
-            write(cache, root).await?;
-            if !is_planned(cache).await? {
-                return Ok(Begun::Present(Box::new(root.clone())));
-            }
-        }
-        let claim = Claim { paths: wish.closure.iter().map(StorePath::hash_part).collect(), files: false };
+        let paths = wish.closure.iter().map(StorePath::hash_part).collect();
+        let claim = Claim { paths, sets: wish.name.iter().map(|_| set).collect(), files: false };
         let lease = Guard::take(cache, &leases(), &claim).await?;
-        let mut session = Self { cache: cache.clone(), wish, set, lease, claim, last, known: HashMap::new() };
-        let has_waited = session.wait().await?;
-        if let Some(name) = session.wish.name.clone().filter(|_| has_waited) {
-            // It may be gone.
-            session.last = latest(cache, &name).await?;
+        let mut session = Self { cache: cache.clone(), wish, set, lease, claim, last: None, known: HashMap::new() };
+        if let Err(error) = session.lease.wait(&session.claim).await {
+            // Where nothing can be listed, nobody would ever remove it.
+            let _ = session.lease.end().await;
+            return Err(error);
+        }
+        // Not before: a collector may have come and gone, and what the root listed with it.
+        session.last = session.latest().await?;
+        if let Some(root) = session.refresh().await? {
+            session.lease.end().await?;
+            return Ok(Begun::Present(Box::new(root)));
         }
         session.remember().await?;
         Ok(Begun::Open(Box::new(session)))
     }
 
-    /// Waits for the plans that touch the claim to end, and says whether there were any.
-    async fn wait(&self) -> Result<bool> {
-        let mut has_waited = false;
+    async fn latest(&self) -> Result<Option<Root>> {
+        match &self.wish.name {
+            Some(name) => latest(&self.cache, name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Uses the last root once more if it has exactly this closure. Its generation is claimed: no collector is about to remove it.
+    async fn refresh(&self) -> Result<Option<Root>> {
+        let is_same = |root: &Root| root.record.path_set == self.set;
+        let last = self.last.clone().filter(is_same);
+        let Some(mut root) = last.filter(|_| !self.wish.adds && !self.wish.verify_present) else {
+            return Ok(None);
+        };
+        root.record.targets.clone_from(&self.wish.targets);
+        root.record.labels.extend(self.wish.labels.clone());
+        self.check()?;
+        write(&self.cache, &root).await?;
+        Ok(Some(root))
+    }
+
+    /// Waits for the plans that touch what the claim has got in addition. A collector that wants NARs waits for this push, not the
+    /// other way round.
+    async fn wait_for_more(&self) -> Result<()> {
         loop {
             let plans = self.lease.others(&plans()).await?;
-            if !plans.iter().any(|plan| plan.touches(&self.claim)) {
-                return Ok(has_waited);
+            if !plans.into_iter().any(|plan| Claim { files: false, ..plan }.touches(&self.claim)) {
+                return Ok(());
             }
-            if !has_waited {
-                tracing::warn!("{}: waits for a collector to end", self.cache.url());
-            }
-            has_waited = true;
-            self.lease.check()?;
+            self.check()?;
             tokio::time::sleep(PATIENCE).await;
         }
     }
@@ -186,7 +190,7 @@ impl Session {
     pub async fn cover(&mut self, paths: Vec<StorePath>) -> Result<()> {
         self.claim.paths.extend(paths.iter().map(StorePath::hash_part));
         self.lease.change(&self.claim).await?;
-        self.wait().await?;
+        self.wait_for_more().await?;
         self.wish.closure.extend(paths.iter().cloned());
         self.wish.targets.extend(paths);
         self.set = set_of(&self.wish.closure);
@@ -196,10 +200,13 @@ impl Session {
     /// Writes the root, if there is to be one, and ends. `published` are narinfos that need not be read.
     ///
     /// An error if a path of the closure is not in the cache.
-    pub async fn finish(self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
+    pub async fn finish(mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
         self.check()?;
         let root = match self.wish.name.clone() {
-            Some(name) => Some(self.record(name, published).await?),
+            Some(name) => {
+                self.claim_set().await?;
+                Some(self.record(name, published).await?)
+            }
             None => None,
         };
         self.lease.end().await?;
@@ -220,6 +227,16 @@ impl Session {
     /// Ends without a root.
     pub async fn give_up(self) -> Result<()> {
         self.lease.end().await
+    }
+
+    /// Claims the root that may be refreshed, if the closure has changed since the beginning.
+    async fn claim_set(&mut self) -> Result<()> {
+        if self.claim.sets.insert(self.set) {
+            self.lease.change(&self.claim).await?;
+            self.wait_for_more().await?;
+            self.last = self.latest().await?;
+        }
+        Ok(())
     }
 
     async fn record(&self, name: Name, published: Vec<NarInfoBuf>) -> Result<Root> {

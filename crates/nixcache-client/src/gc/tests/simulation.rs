@@ -1,0 +1,276 @@
+//! Pushes, collectors and writers that know nothing of them, at work on one cache, in orders that chance chooses; some of them die at it.
+//!
+//! The store [hesitates](crate::cache::hesitant) and the time is paused, so that a number makes an order, and a day takes no time. What has to
+//! hold at every instant is looked at between the requests of the others.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use conformance::Random;
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::stream::TryStreamExt;
+use nixcache::store_path::HashPart;
+
+use super::*;
+use crate::cache::Objects;
+use crate::cache::hesitant::hesitate;
+
+/// Paths in the world, each of which refers to some before it.
+const PATHS: u8 = 9;
+const NAMES: [&str; 2] = ["main", "other"];
+/// Longer than everybody needs who does not wait for a claim of the dead.
+const EVENING: Duration = Duration::from_secs(4 * 3600);
+
+struct World {
+    cache: Cache,
+    references: Vec<Vec<u8>>,
+    policy: Policy,
+    /// Names under which a push has come to its end.
+    finished: RefCell<BTreeSet<&'static str>>,
+    counts: RefCell<BTreeMap<&'static str, usize>>,
+}
+
+impl World {
+    async fn new(chance: &mut Random) -> Self {
+        let references = (0..PATHS).map(|number| (0..number).filter(|_| chance.once_in(3)).collect()).collect();
+        let now = chance.once_in(2);
+        // Writers that claim nothing need that long.
+        let grace = if chance.once_in(2) { Duration::ZERO } else { HOUR };
+        let policy = Policy { keep_last: Some(1), grace, now, ..Policy::default() };
+        let (finished, counts) = Default::default();
+        Self { cache: memory().await, references, policy, finished, counts }
+    }
+
+    fn closure(&self, number: u8) -> BTreeSet<u8> {
+        let below = self.references[usize::from(number)].iter().flat_map(|reference| self.closure(*reference));
+        below.chain([number]).collect()
+    }
+
+    fn count(&self, what: &'static str) {
+        *self.counts.borrow_mut().entry(what).or_default() += 1;
+    }
+
+    fn info(&self, number: u8) -> NarInfoBuf {
+        // Two paths share a NAR.
+        info(number, &self.references[usize::from(number)], number / 2)
+    }
+
+    /// What the command does: what is not known is asked for, what is not there is uploaded, references first.
+    async fn push(&self, name: &'static str, target: u8) -> Result<(), Error> {
+        let closure = self.closure(target);
+        let mut wish = wish(name, &closure.iter().copied().rev().collect::<Vec<_>>());
+        wish.targets = vec![path(target)];
+        let session = match Session::begin(&self.cache, wish).await? {
+            Begun::Present(_) => {
+                self.count("refreshed");
+                self.finished.borrow_mut().insert(name);
+                return Ok(());
+            }
+            Begun::Open(session) => session,
+            begun => panic!("{begun:?}"),
+        };
+        let known: BTreeSet<HashPart> = session.known().collect();
+        let mut missing = Vec::new();
+        for number in closure {
+            let is_known = known.contains(&path(number).hash_part());
+            if !is_known && self.cache.narinfo(path(number).hash_part()).await?.is_none() {
+                missing.push(number);
+            }
+        }
+        let mut published = Vec::new();
+        for number in missing {
+            session.check()?;
+            let mut staging = self.cache.stage()?;
+            std::io::Write::write_all(&mut staging, &[number / 2]).unwrap();
+            let mut objects = Objects::new(self.info(number));
+            objects.nar = Some(staging);
+            let (prepared, pending) = self.cache.prepare(objects).await?;
+            session.check()?;
+            self.cache.publish(vec![pending], vec![prepared]).await?;
+            published.push(self.info(number));
+        }
+        session.finish(published).await?;
+        self.count("pushed");
+        self.finished.borrow_mut().insert(name);
+        Ok(())
+    }
+
+    async fn collect(&self) -> Result<(), Error> {
+        match Collection::find(&self.cache, self.policy.clone()).await {
+            Err(Error::Busy { .. }) => self.count("busy"),
+            found => {
+                let collected = found?.run(drop).await?;
+                self.count("collected");
+                (0..collected.objects).for_each(|_| self.count("objects removed"));
+                (0..collected.spared).for_each(|_| self.count("paths spared"));
+            }
+        }
+        Ok(())
+    }
+
+    /// As `nix copy`: what is not there is uploaded, references first. It takes what is there for granted.
+    async fn copy(&self, target: u8) -> Result<(), Error> {
+        for number in self.closure(target) {
+            if self.cache.narinfo(path(number).hash_part()).await?.is_none() {
+                self.cache.write(&nar(number / 2), vec![number / 2]).await?;
+                self.cache.write(&narinfo(number), self.info(number).as_str().to_owned()).await?;
+            }
+        }
+        self.count("copied");
+        Ok(())
+    }
+
+    /// All narinfos of a root, and then the NARs.
+    async fn pull(&self, name: &str) -> Result<(), Error> {
+        let Some(root) = roots::latest(&self.cache, &name.parse().unwrap()).await? else { return Ok(()) };
+        let Some(infos) = roots::snapshot::read(&self.cache, &root.record.closure).await? else { return Ok(()) };
+        for info in infos {
+            if self.cache.read(info.as_ref().url()).await?.is_none() {
+                // A newer root has taken its place, and collectors the NARs.
+                self.count("pulled too late");
+                return Ok(());
+            }
+        }
+        self.count("pulled");
+        Ok(())
+    }
+
+    /// What has to hold at every instant.
+    fn look(&self) {
+        let names: BTreeSet<String> = names(&self.cache).now_or_never().unwrap();
+        let is_whole = |number: u8| names.contains(&narinfo(number)) && names.contains(&nar(number / 2));
+        for number in (0..PATHS).filter(|number| names.contains(&narinfo(*number))) {
+            assert!(names.contains(&nar(number / 2)), "{number} has no NAR");
+            // Writers that claim nothing may take for granted what is about to go.
+            for reference in self.references[usize::from(number)].iter().filter(|_| self.policy.grace.is_zero()) {
+                assert!(names.contains(&narinfo(*reference)), "{number} refers to {reference}, which is not there");
+            }
+        }
+        let roots = roots::list(&self.cache).now_or_never().unwrap().unwrap();
+        for root in &roots {
+            assert!(names.contains(&roots::snapshot::object(&root.record.closure)), "a root has no snapshot");
+            let target = (0..PATHS).find(|number| root.record.targets == [path(*number)]).unwrap();
+            assert!(self.closure(target).into_iter().all(is_whole), "what a root lists is not there");
+        }
+        for name in self.finished.borrow().iter() {
+            assert!(roots.iter().any(|root| root.name.as_str() == *name), "the root of {name} is gone");
+        }
+    }
+
+    /// Whether nothing is there that nobody keeps.
+    async fn tidy(&self) {
+        for _ in 0..2 {
+            tokio::time::sleep(DAY).await;
+            self.collect().await.unwrap();
+        }
+        let roots = roots::list(&self.cache).await.unwrap();
+        assert!(roots.len() <= NAMES.len());
+        let kept: BTreeSet<u8> = (0..PATHS)
+            .filter(|number| roots.iter().any(|root| root.record.targets == [path(*number)]))
+            .flat_map(|number| self.closure(number))
+            .collect();
+        let narinfos: BTreeSet<u8> = paths(&self.cache).await.into_iter().collect();
+        let files: BTreeSet<u8> = nars(&self.cache).await.into_iter().collect();
+        assert_eq!((narinfos, files), (kept.clone(), kept.into_iter().map(|number| number / 2).collect()));
+        let left: Vec<String> = self.cache.list_below("nixcache").map_ok(|(name, _)| name).try_collect().await.unwrap();
+        assert!(left.len() <= 2 * NAMES.len(), "{left:?}");
+    }
+}
+
+/// What one of them does, some time after the beginning.
+fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
+    let delay = Duration::from_millis(chance.below(3000) as u64);
+    let (what, name, target) = (chance.below(8), NAMES[chance.below(2)], u8::try_from(chance.below(4)).unwrap());
+    let target = PATHS - 1 - target;
+    async move {
+        tokio::time::sleep(delay).await;
+        let done = match what {
+            0..=2 => world.push(name, target).await,
+            3..=5 => world.collect().await,
+            6 if world.policy.grace > Duration::ZERO => world.copy(target).await,
+            _ => world.pull(name).await,
+        };
+        done.unwrap();
+    }
+    .boxed_local()
+}
+
+async fn round(world: &Rc<World>, chance: &mut Random) {
+    let mut tasks = Vec::new();
+    for _ in 0..3 + chance.below(4) {
+        let task = tokio::task::spawn_local(actor(Rc::clone(world), chance));
+        if chance.once_in(4) {
+            let (killer, life) = (task.abort_handle(), chance.below(6000) as u64);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(Duration::from_millis(life)).await;
+                killer.abort();
+            });
+        }
+        tasks.push(task);
+    }
+    let started = tokio::time::Instant::now();
+    while tasks.iter().any(|task| !task.is_finished()) {
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        if started.elapsed() > Duration::from_secs(60) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(started.elapsed() < EVENING, "somebody waits for ever");
+        unhesitating(|| world.look());
+    }
+    for task in tasks {
+        match task.await {
+            Ok(()) => world.count("done"),
+            Err(error) if error.is_cancelled() => world.count("killed"),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    // What the dead claim ends.
+    if chance.once_in(2) {
+        tokio::time::sleep(roots::DEADLINE + Duration::from_secs(chance.below(2) as u64 * 24 * 3600)).await;
+    }
+}
+
+fn unhesitating(look: impl FnOnce()) {
+    let chance = hesitate(None);
+    look();
+    hesitate(chance);
+}
+
+/// Rounds in a world of its own.
+fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let mut chance = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        hesitate(Some(Random::new(chance.next())));
+        let world = Rc::new(World::new(&mut chance).await);
+        for _ in 0..4 {
+            round(&world, &mut chance).await;
+        }
+        world.tidy().await;
+        for (what, count) in world.counts.borrow().iter() {
+            *counts.entry(what).or_default() += count;
+        }
+    });
+    hesitate(None);
+}
+
+/// Panics say which world it was: `SEED=17 cargo test …` makes it again.
+#[test]
+fn whatever_the_order_nothing_is_lost_and_nothing_is_left() {
+    let (started, mut counts) = (std::time::Instant::now(), BTreeMap::new());
+    let seeds = match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (1..=WORLDS).collect::<Vec<u64>>(),
+    };
+    for seed in &seeds {
+        let simulated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(*seed, &mut counts)));
+        simulated.unwrap_or_else(|_| panic!("SEED={seed}"));
+    }
+    println!("{} worlds, {:.1?}: {counts:?}", seeds.len(), started.elapsed());
+    assert!(seeds.len() == 1 || counts.values().all(|count| *count > 10), "{counts:?}");
+}
+
+const WORLDS: u64 = 300;
