@@ -19,6 +19,9 @@ use stateright::{Checker, Model, Property};
 use super::super::Policy;
 use crate::roots::{Claim, Record, Root, path_set};
 
+/// The generations that pushes want.
+type Wishes = [Option<usize>; 2];
+
 /// A set of paths, of files, of generations, or what a claim claims: bits, so that there is room for millions of states.
 type Bits = u8;
 
@@ -68,6 +71,8 @@ enum Flaw {
     LeasesReadOnce,
     /// A collector does not read roots after it has written its plan.
     RootsReadOnce,
+    /// A collector does not look what was published since it has listed.
+    NarInfosListedOnce,
     /// A collector removes references before what refers to them.
     ReferencesFirst,
     /// A collector removes narinfos before roots.
@@ -144,6 +149,7 @@ enum CollectorAt {
     Plan,
     LeasesAgain(u8),
     RootsAgain,
+    Published,
     RemoveRoots,
     RemovePaths,
     PlanFiles,
@@ -183,8 +189,8 @@ enum Step {
 }
 
 struct Protocol {
-    /// Which generations the pushes make or use.
-    wishes: [usize; 2],
+    /// Which generations the pushes make or use; none to publish both paths and leave no root.
+    wishes: Wishes,
     /// Whether collectors remove NARs in the run that removes their narinfos.
     now: bool,
     flaw: Option<Flaw>,
@@ -250,7 +256,7 @@ fn generations(wanted: impl Fn(usize) -> bool) -> Bits {
 }
 
 impl Protocol {
-    fn new(wishes: [usize; 2], now: bool, flaw: Option<Flaw>) -> Self {
+    fn new(wishes: Wishes, now: bool, flaw: Option<Flaw>) -> Self {
         let mut touches = [[false; CLAIMS]; CLAIMS];
         let mut without = [[0; CLAIMS]; CLAIMS];
         for (a, b) in (0..CLAIMS).flat_map(|a| (0..CLAIMS).map(move |b| (a, b))) {
@@ -270,12 +276,13 @@ impl Protocol {
     }
 
     fn closure(&self, push: usize) -> Bits {
-        GENERATIONS[self.wishes[push]].1
+        self.wishes[push].map_or(ALL, |generation| GENERATIONS[generation].1)
     }
 
     fn claim(&self, push: usize) -> Bits {
         let closure = self.closure(push);
-        if self.has(Flaw::RootNotClaimed) { closure } else { closure | set_of(closure) }
+        let claims_root = self.wishes[push].is_some() && !self.has(Flaw::RootNotClaimed);
+        if claims_root { closure | set_of(closure) } else { closure }
     }
 
     fn first(&self) -> PushAt {
@@ -294,7 +301,7 @@ impl Protocol {
 
     /// The generation of the name that was used last.
     fn latest(&self, world: &World, push: usize) -> Option<u8> {
-        let name = GENERATIONS[self.wishes[push]].0;
+        let name = GENERATIONS[self.wishes[push]?].0;
         let named = (0..GENERATIONS.len()).filter(|generation| GENERATIONS[*generation].0 == name);
         let present = named.filter(|generation| world.roots[*generation].is_some());
         present.max_by_key(|generation| world.roots[*generation]).map(|generation| u8::try_from(generation).unwrap())
@@ -306,16 +313,17 @@ impl Protocol {
         let mut next = world.clone();
         let push = &mut next.pushes[me];
         let closure = self.closure(me);
-        let wish = u8::try_from(self.wishes[me]).unwrap();
+        let wish = self.wishes[me];
         let used = Some(u8::try_from(me + 1).unwrap());
+        let is_wish = |last: Option<u8>| last.is_some() && last.map(usize::from) == wish;
         push.at = match push.at {
             Early => {
                 push.last = self.latest(world, me);
-                let is_same = push.last == Some(wish) && self.has(Flaw::RefreshWithoutLease);
+                let is_same = is_wish(push.last) && self.has(Flaw::RefreshWithoutLease);
                 if is_same { EarlyRefresh } else { Lease }
             }
             EarlyRefresh => {
-                next.roots[self.wishes[me]] = used;
+                next.roots[wish.unwrap()] = used;
                 EarlyLook
             }
             EarlyLook if world.plans == [None; 2] => Done,
@@ -349,10 +357,10 @@ impl Protocol {
 
             LastRoot => {
                 push.last = self.latest(world, me);
-                if push.last == Some(wish) { Refresh } else { LastSnapshot }
+                if is_wish(push.last) { Refresh } else { LastSnapshot }
             }
             Refresh => {
-                next.roots[self.wishes[me]] = used;
+                next.roots[wish.unwrap()] = used;
                 End
             }
             LastSnapshot => {
@@ -375,6 +383,7 @@ impl Protocol {
                 push.missing &= !path;
                 Self::publish_next(push)
             }
+            Snapshot if wish.is_none() => End,
             Snapshot => {
                 next.files |= snapshot_of(closure);
                 if self.has(Flaw::RootAfterLease) { EarlyEnd } else { Root }
@@ -384,7 +393,7 @@ impl Protocol {
                 Root
             }
             Root => {
-                next.roots[self.wishes[me]] = used;
+                next.roots[wish.unwrap()] = used;
                 End
             }
             End => {
@@ -411,6 +420,8 @@ impl Protocol {
             listed.fold(0, |all, generation| all | GENERATIONS[generation].1)
         };
         run.at = match run.at {
+            // They do the same: nothing is lost if the first one begins first.
+            Begin if me == 1 && world.collectors[0].at == Begin => return None,
             Begin => {
                 next.plans[me] = Some(0);
                 Others(0)
@@ -453,7 +464,7 @@ impl Protocol {
                     LeasesAgain(1)
                 } else if self.has(Flaw::RootsReadOnce) {
                     self.spare(run, 0);
-                    self.first_removal()
+                    Published
                 } else {
                     RootsAgain
                 }
@@ -462,6 +473,13 @@ impl Protocol {
                 let seen = run.roots;
                 let changed = generations(|it| world.roots[it].is_some() && world.roots[it] != seen[it]);
                 self.spare(run, changed);
+                Published
+            }
+            Published => {
+                let new = world.narinfos & !run.narinfos & !run.living;
+                if new & APP != 0 && !self.has(Flaw::NarInfosListedOnce) {
+                    run.doomed = self.without[usize::from(run.doomed)][usize::from(BASE)];
+                }
                 self.first_removal()
             }
             RemoveRoots => {
@@ -654,7 +672,10 @@ impl Model for Protocol {
                 })
             }),
             Property::always(FINISHED, |model: &Self, world: &World| {
-                (0..2).all(|me| world.pushes[me].at != PushAt::Done || world.roots[model.wishes[me]].is_some())
+                (0..2).all(|me| {
+                    let root = model.wishes[me].map(|generation| world.roots[generation]);
+                    world.pushes[me].at != PushAt::Done || root != Some(None)
+                })
             }),
             Property::always(CLOSURES, |_, world: &World| {
                 let has_references = world.narinfos & APP == 0 || world.narinfos & BASE != 0;
@@ -677,12 +698,14 @@ const CLOSURES: &str = "a narinfo is there only with its NAR and its references"
 const ENDS: &str = "everybody who is not dead comes to an end";
 const COLLECTED: &str = "everything may be removed, down to the last NAR";
 
-/// Pushes beside each other: one uses the old root once more, one wants a part of what that lists; and both under the name of the root or not.
-const WISHES: [[usize; 2]; 3] = [[0, 2], [0, 1], [0, 0]];
+/// Pushes beside each other, and whether collectors remove NARs at once. One uses the old root once more; one wants a part of what that lists,
+/// under the same name or another; one wants all of it, and leaves no root.
+const WORLDS: [(Wishes, bool); 4] =
+    [([Some(0), Some(2)], true), ([Some(0), Some(2)], false), ([Some(0), Some(1)], true), ([Some(2), None], true)];
 
 #[test]
 fn no_interleaving_loses_what_a_push_relies_upon() {
-    for (wishes, now) in WISHES.into_iter().flat_map(|wishes| [(wishes, false), (wishes, true)]) {
+    for (wishes, now) in WORLDS {
         let started = std::time::Instant::now();
         let checker = Protocol::new(wishes, now, None).checker().threads(2).spawn_bfs().join();
         println!("{wishes:?}, now: {now}: {} states, {:.1?}", checker.unique_state_count(), started.elapsed());
@@ -702,6 +725,7 @@ fn what_is_wrong_is_found() {
         (LeaseWhileWaiting, ENDS),
         (LeasesReadOnce, ROOTS),
         (RootsReadOnce, ROOTS),
+        (NarInfosListedOnce, CLOSURES),
         (ReferencesFirst, CLOSURES),
         (PathsBeforeRoots, ROOTS),
         (NotAlone, CLOSURES),
@@ -715,8 +739,7 @@ fn what_is_wrong_is_found() {
             let checker = checker.join();
             checker.discovery(broken).map(|path| path.into_actions())
         };
-        let all = WISHES.into_iter().flat_map(|wishes| [(wishes, true), (wishes, false)]);
-        let steps = all.into_iter().find_map(|(wishes, now)| find(wishes, now));
+        let steps = WORLDS.into_iter().find_map(|(wishes, now)| find(wishes, now));
         let steps = steps.unwrap_or_else(|| panic!("{flaw:?} is not found"));
         println!("{flaw:?}: {broken}: not after {steps:?}");
     }
