@@ -255,6 +255,12 @@ fn generations(wanted: impl Fn(usize) -> bool) -> Bits {
     (0..GENERATIONS.len()).filter(|generation| wanted(*generation)).map(|generation| 1 << generation).sum()
 }
 
+/// What these generations have, by their closures.
+fn of_all(generations: Bits, what: impl Fn(Bits) -> Bits) -> Bits {
+    let closures = GENERATIONS.iter().enumerate().filter(|(generation, _)| generations & 1 << generation != 0);
+    closures.fold(0, |all, (_, (_, closure))| all | what(*closure))
+}
+
 impl Protocol {
     fn new(wishes: Wishes, now: bool, flaw: Option<Flaw>) -> Self {
         let mut touches = [[false; CLAIMS]; CLAIMS];
@@ -327,10 +333,9 @@ impl Protocol {
                 EarlyLook
             }
             EarlyLook if world.plans == [None; 2] => Done,
-            EarlyLook => Lease,
             EarlyPlans(collector) if self.is_touched(world, me, collector) => return None,
             EarlyPlans(0) => EarlyPlans(1),
-            EarlyPlans(_) => Lease,
+            EarlyLook | EarlyPlans(_) => Lease,
 
             Lease => {
                 next.leases[me] = Some(self.claim(me));
@@ -359,10 +364,6 @@ impl Protocol {
                 push.last = self.latest(world, me);
                 if is_wish(push.last) { Refresh } else { LastSnapshot }
             }
-            Refresh => {
-                next.roots[wish.unwrap()] = used;
-                End
-            }
             LastSnapshot => {
                 let listed = push.last.map_or(0, |last| GENERATIONS[usize::from(last)].1);
                 let is_there = world.files & snapshot_of(listed) != 0;
@@ -371,7 +372,7 @@ impl Protocol {
             }
             Ask => {
                 push.missing &= !world.narinfos;
-                Self::publish_next(push)
+                Self::publish_next(push.missing)
             }
             Nar(path) => {
                 // If it is there, it is not uploaded.
@@ -381,7 +382,7 @@ impl Protocol {
             NarInfo(path) => {
                 next.narinfos |= path;
                 push.missing &= !path;
-                Self::publish_next(push)
+                Self::publish_next(push.missing)
             }
             Snapshot if wish.is_none() => End,
             Snapshot => {
@@ -392,7 +393,7 @@ impl Protocol {
                 next.leases[me] = None;
                 Root
             }
-            Root => {
+            Refresh | Root => {
                 next.roots[wish.unwrap()] = used;
                 End
             }
@@ -405,20 +406,17 @@ impl Protocol {
         Some(next)
     }
 
-    fn publish_next(push: &Push) -> PushAt {
-        let references_first = REFERRERS_FIRST.into_iter().rev();
-        references_first.into_iter().find(|path| push.missing & path != 0).map_or(PushAt::Snapshot, PushAt::Nar)
+    fn publish_next(missing: Bits) -> PushAt {
+        let mut references_first = REFERRERS_FIRST.into_iter().rev();
+        references_first.find(|path| missing & path != 0).map_or(PushAt::Snapshot, PushAt::Nar)
     }
 
     /// A step of a collector. `None` if it can do nothing but wait.
+    #[expect(clippy::too_many_lines, clippy::match_same_arms, reason = "the steps, in their order")]
     fn collector(&self, world: &World, me: usize) -> Option<World> {
         use CollectorAt::*;
         let mut next = world.clone();
         let run = &mut next.collectors[me];
-        let listed = |generations_of: Bits| {
-            let listed = (0..GENERATIONS.len()).filter(move |generation| generations_of & 1 << generation != 0);
-            listed.fold(0, |all, generation| all | GENERATIONS[generation].1)
-        };
         run.at = match run.at {
             // They do the same: nothing is lost if the first one begins first.
             Begin if me == 1 && world.collectors[0].at == Begin => return None,
@@ -451,9 +449,7 @@ impl Protocol {
                 }
             }
             Plan => {
-                let sets = generations(|generation| run.dropped & 1 << generation != 0);
-                let sets = (0..GENERATIONS.len()).filter(|generation| sets & 1 << generation != 0);
-                let sets = sets.fold(0, |sets, generation| sets | set_of(GENERATIONS[generation].1));
+                let sets = of_all(run.dropped, set_of);
                 next.plans[me] = Some(run.doomed | sets);
                 run.leased = 0;
                 if self.has(Flaw::LeasesReadOnce) { RootsAgain } else { LeasesAgain(0) }
@@ -536,9 +532,7 @@ impl Protocol {
             }
             UsedRoots => {
                 let present = generations(|generation| world.roots[generation].is_some());
-                let snapshots = (0..GENERATIONS.len()).filter(|generation| present & 1 << generation != 0);
-                let snapshots = snapshots.fold(0, |all, generation| all | snapshot_of(GENERATIONS[generation].1));
-                run.due &= !(listed(present) | snapshots);
+                run.due &= !of_all(present, |closure| closure | snapshot_of(closure));
                 RemoveFiles
             }
             RemoveFiles if run.due == 0 => Condemn,
@@ -571,14 +565,9 @@ impl Protocol {
         let present = generations(|generation| run.roots[generation].is_some());
         let recent = generations(|generation| run.roots[generation].is_some_and(|used| used > 0));
         run.dropped = self.dropped[&(present, recent)];
-        let mut snapshots = 0;
-        run.living = run.leased;
-        for (generation, (_, closure)) in GENERATIONS.iter().enumerate() {
-            if present & !run.dropped & 1 << generation != 0 {
-                run.living |= closure;
-                snapshots |= snapshot_of(*closure);
-            }
-        }
+        let kept = present & !run.dropped;
+        run.living = run.leased | of_all(kept, |closure| closure);
+        let snapshots = of_all(kept, snapshot_of);
         run.doomed = run.narinfos & !run.living;
         let unused = run.files & !run.living & !snapshots;
         run.due = if self.now { unused } else { unused & world.condemned };
@@ -596,8 +585,7 @@ impl Protocol {
                 kept |= 1 << generation;
             }
         }
-        let paths = (0..GENERATIONS.len()).filter(|generation| kept & 1 << generation != 0);
-        let paths = paths.fold(0, |all, generation| all | GENERATIONS[generation].1);
+        let paths = of_all(kept, |closure| closure);
         run.doomed = left(left(run.doomed, run.leased), paths);
     }
 
@@ -737,7 +725,7 @@ fn what_is_wrong_is_found() {
             let finish = stateright::HasDiscoveries::AnyOf(discovered);
             let checker = Protocol::new(wishes, now, Some(flaw)).checker().threads(2).finish_when(finish).spawn_bfs();
             let checker = checker.join();
-            checker.discovery(broken).map(|path| path.into_actions())
+            checker.discovery(broken).map(stateright::Path::into_actions)
         };
         let steps = WORLDS.into_iter().find_map(|(wishes, now)| find(wishes, now));
         let steps = steps.unwrap_or_else(|| panic!("{flaw:?} is not found"));
