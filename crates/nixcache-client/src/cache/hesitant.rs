@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,17 +16,36 @@ use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+/// Is called after each change.
+type Watch = Rc<dyn Fn()>;
+
 thread_local! {
+    static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
     static CHANCE: RefCell<Option<Random>> = const { RefCell::new(None) };
 }
 
 /// From now on requests from this thread hesitate; with no numbers, not any more. Returns the numbers until now.
 pub(crate) fn hesitate(chance: Option<Random>) -> Option<Random> {
     CHANCE.replace(chance)
+}
+
+/// From now on, this is called after each change that this thread makes, and then requests do not hesitate.
+pub(crate) fn watch(watch: Option<Watch>) {
+    WATCH.set(watch);
+}
+
+fn changed() {
+    let watch = WATCH.take();
+    if let Some(look) = &watch {
+        let chance = hesitate(None);
+        look();
+        hesitate(chance);
+    }
+    WATCH.set(watch);
 }
 
 async fn pass() {
@@ -93,6 +113,7 @@ impl ObjectStore for Hesitant {
         let put = self.store.put_opts(location, payload, options).await;
         if put.is_ok() && is_hesitating() {
             self.clock().write(location);
+            changed();
         }
         pass().await;
         put
@@ -115,11 +136,19 @@ impl ObjectStore for Hesitant {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let hesitating = locations.then(async |location| {
-            pass().await;
-            location
-        });
-        self.store.delete_stream(hesitating.boxed())
+        let store = self.store.clone();
+        let delete = move |location: Result<Path>| {
+            let store = store.clone();
+            async move {
+                let location = location?;
+                pass().await;
+                store.delete(&location).await?;
+                changed();
+                pass().await;
+                Ok(location)
+            }
+        };
+        locations.then(delete).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -348,18 +348,37 @@ fn levels(parts: &[HashPart], references: &HashMap<HashPart, Vec<HashPart>>) -> 
     levels
 }
 
+/// The paths that are there and were not known to live.
+async fn list_others(cache: &Cache, living: &Living) -> Result<Vec<HashPart>> {
+    let listed = cache.list().try_filter_map(async |(name, _)| match Object::of(&name) {
+        Object::NarInfo(part) if !living.paths.contains(&part) => Ok(Some(part)),
+        _ => Ok(None),
+    });
+    Ok(listed.try_collect().await?)
+}
+
+/// Those of the dead that others refer to, at once or by way of others, which were published since the listing.
+pub(super) async fn referred_since(
+    cache: &Cache,
+    living: &Living,
+    dead: &HashMap<HashPart, Path>,
+) -> Result<HashSet<HashPart>> {
+    let mut referred = HashSet::new();
+    let mut level = list_others(cache, living).await?;
+    level.retain(|part| !dead.contains_key(part));
+    while !level.is_empty() {
+        for info in read(cache, std::mem::take(&mut level)).await? {
+            let references = info.as_ref().references().iter().map(|reference| reference.hash_part());
+            level.extend(references.filter(|part| dead.contains_key(part) && referred.insert(*part)));
+        }
+    }
+    Ok(referred)
+}
+
 /// The NARs and snapshots that are in use by what was published since the listing.
 pub(super) async fn used_since(cache: &Cache, living: &Living) -> Result<HashSet<String>> {
     let mut used = HashSet::new();
-    let mut new = Vec::new();
-    let mut listed = cache.list();
-    while let Some((name, _)) = listed.try_next().await? {
-        if let Object::NarInfo(part) = Object::of(&name)
-            && !living.paths.contains(&part)
-        {
-            new.push(part);
-        }
-    }
+    let new = list_others(cache, living).await?;
     for info in read(cache, new).await? {
         used.extend(cache.nar(&info.as_ref()).ok());
     }

@@ -9,7 +9,7 @@
 //! before; until then it is *condemned*. That run also has to find it without a narinfo.
 //!
 //! Pushes and collectors keep out of each other's way by claims ([`roots`](crate::roots)): before anything is removed, a plan is written, and
-//! then leases and roots are read once more.
+//! then leases, roots and what was published meanwhile are read once more.
 
 mod mark;
 #[cfg(test)]
@@ -295,7 +295,7 @@ impl Collection {
         Ok(done)
     }
 
-    /// Writes the plan, and then leaves alone what others have claimed or made roots of meanwhile.
+    /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred to meanwhile.
     async fn spare(&mut self, done: &mut Collected) -> Result<()> {
         let sets = self.dropped.iter().map(|root| root.record.path_set).collect();
         let plan = Claim { paths: self.paths.keys().copied().collect(), sets, files: false };
@@ -316,8 +316,13 @@ impl Collection {
             let paths = infos.iter().map(|info| info.as_ref().store_path().hash_part()).collect();
             claims.push(Claim { paths, ..Claim::default() });
         }
+        if !plan.paths.is_empty() {
+            // Last: a push that leaves no root may have ended since the listing, or died.
+            let paths = mark::referred_since(&self.cache, &self.living, &self.paths).await?;
+            claims.push(Claim { paths, ..Claim::default() });
+        }
         let left = plan.clone().without(&claims);
-        // What is spared keeps what it refers to: leases and roots name whole closures.
+        // What is spared keeps what it refers to: all of these name whole closures.
         done.spared = plan.paths.len() - left.paths.len();
         self.paths.retain(|part, _| left.paths.contains(part));
         Ok(())

@@ -19,6 +19,9 @@ use stateright::{Checker, Model, Property};
 use super::super::Policy;
 use crate::roots::{Claim, Record, Root, path_set};
 
+/// The generations that pushes want.
+type Wishes = [Option<usize>; 2];
+
 /// A set of paths, of files, of generations, or what a claim claims: bits, so that there is room for millions of states.
 type Bits = u8;
 
@@ -68,6 +71,8 @@ enum Flaw {
     LeasesReadOnce,
     /// A collector does not read roots after it has written its plan.
     RootsReadOnce,
+    /// A collector does not look what was published since it has listed.
+    NarInfosListedOnce,
     /// A collector removes references before what refers to them.
     ReferencesFirst,
     /// A collector removes narinfos before roots.
@@ -144,6 +149,7 @@ enum CollectorAt {
     Plan,
     LeasesAgain(u8),
     RootsAgain,
+    Published,
     RemoveRoots,
     RemovePaths,
     PlanFiles,
@@ -183,8 +189,8 @@ enum Step {
 }
 
 struct Protocol {
-    /// Which generations the pushes make or use.
-    wishes: [usize; 2],
+    /// Which generations the pushes make or use; none to publish both paths and leave no root.
+    wishes: Wishes,
     /// Whether collectors remove NARs in the run that removes their narinfos.
     now: bool,
     flaw: Option<Flaw>,
@@ -249,8 +255,14 @@ fn generations(wanted: impl Fn(usize) -> bool) -> Bits {
     (0..GENERATIONS.len()).filter(|generation| wanted(*generation)).map(|generation| 1 << generation).sum()
 }
 
+/// What these generations have, by their closures.
+fn of_all(generations: Bits, what: impl Fn(Bits) -> Bits) -> Bits {
+    let closures = GENERATIONS.iter().enumerate().filter(|(generation, _)| generations & 1 << generation != 0);
+    closures.fold(0, |all, (_, (_, closure))| all | what(*closure))
+}
+
 impl Protocol {
-    fn new(wishes: [usize; 2], now: bool, flaw: Option<Flaw>) -> Self {
+    fn new(wishes: Wishes, now: bool, flaw: Option<Flaw>) -> Self {
         let mut touches = [[false; CLAIMS]; CLAIMS];
         let mut without = [[0; CLAIMS]; CLAIMS];
         for (a, b) in (0..CLAIMS).flat_map(|a| (0..CLAIMS).map(move |b| (a, b))) {
@@ -270,12 +282,13 @@ impl Protocol {
     }
 
     fn closure(&self, push: usize) -> Bits {
-        GENERATIONS[self.wishes[push]].1
+        self.wishes[push].map_or(ALL, |generation| GENERATIONS[generation].1)
     }
 
     fn claim(&self, push: usize) -> Bits {
         let closure = self.closure(push);
-        if self.has(Flaw::RootNotClaimed) { closure } else { closure | set_of(closure) }
+        let claims_root = self.wishes[push].is_some() && !self.has(Flaw::RootNotClaimed);
+        if claims_root { closure | set_of(closure) } else { closure }
     }
 
     fn first(&self) -> PushAt {
@@ -294,7 +307,7 @@ impl Protocol {
 
     /// The generation of the name that was used last.
     fn latest(&self, world: &World, push: usize) -> Option<u8> {
-        let name = GENERATIONS[self.wishes[push]].0;
+        let name = GENERATIONS[self.wishes[push]?].0;
         let named = (0..GENERATIONS.len()).filter(|generation| GENERATIONS[*generation].0 == name);
         let present = named.filter(|generation| world.roots[*generation].is_some());
         present.max_by_key(|generation| world.roots[*generation]).map(|generation| u8::try_from(generation).unwrap())
@@ -306,23 +319,23 @@ impl Protocol {
         let mut next = world.clone();
         let push = &mut next.pushes[me];
         let closure = self.closure(me);
-        let wish = u8::try_from(self.wishes[me]).unwrap();
+        let wish = self.wishes[me];
         let used = Some(u8::try_from(me + 1).unwrap());
+        let is_wish = |last: Option<u8>| last.is_some() && last.map(usize::from) == wish;
         push.at = match push.at {
             Early => {
                 push.last = self.latest(world, me);
-                let is_same = push.last == Some(wish) && self.has(Flaw::RefreshWithoutLease);
+                let is_same = is_wish(push.last) && self.has(Flaw::RefreshWithoutLease);
                 if is_same { EarlyRefresh } else { Lease }
             }
             EarlyRefresh => {
-                next.roots[self.wishes[me]] = used;
+                next.roots[wish.unwrap()] = used;
                 EarlyLook
             }
             EarlyLook if world.plans == [None; 2] => Done,
-            EarlyLook => Lease,
             EarlyPlans(collector) if self.is_touched(world, me, collector) => return None,
             EarlyPlans(0) => EarlyPlans(1),
-            EarlyPlans(_) => Lease,
+            EarlyLook | EarlyPlans(_) => Lease,
 
             Lease => {
                 next.leases[me] = Some(self.claim(me));
@@ -349,11 +362,7 @@ impl Protocol {
 
             LastRoot => {
                 push.last = self.latest(world, me);
-                if push.last == Some(wish) { Refresh } else { LastSnapshot }
-            }
-            Refresh => {
-                next.roots[self.wishes[me]] = used;
-                End
+                if is_wish(push.last) { Refresh } else { LastSnapshot }
             }
             LastSnapshot => {
                 let listed = push.last.map_or(0, |last| GENERATIONS[usize::from(last)].1);
@@ -363,7 +372,7 @@ impl Protocol {
             }
             Ask => {
                 push.missing &= !world.narinfos;
-                Self::publish_next(push)
+                Self::publish_next(push.missing)
             }
             Nar(path) => {
                 // If it is there, it is not uploaded.
@@ -373,8 +382,9 @@ impl Protocol {
             NarInfo(path) => {
                 next.narinfos |= path;
                 push.missing &= !path;
-                Self::publish_next(push)
+                Self::publish_next(push.missing)
             }
+            Snapshot if wish.is_none() => End,
             Snapshot => {
                 next.files |= snapshot_of(closure);
                 if self.has(Flaw::RootAfterLease) { EarlyEnd } else { Root }
@@ -383,8 +393,8 @@ impl Protocol {
                 next.leases[me] = None;
                 Root
             }
-            Root => {
-                next.roots[self.wishes[me]] = used;
+            Refresh | Root => {
+                next.roots[wish.unwrap()] = used;
                 End
             }
             End => {
@@ -396,21 +406,20 @@ impl Protocol {
         Some(next)
     }
 
-    fn publish_next(push: &Push) -> PushAt {
-        let references_first = REFERRERS_FIRST.into_iter().rev();
-        references_first.into_iter().find(|path| push.missing & path != 0).map_or(PushAt::Snapshot, PushAt::Nar)
+    fn publish_next(missing: Bits) -> PushAt {
+        let mut references_first = REFERRERS_FIRST.into_iter().rev();
+        references_first.find(|path| missing & path != 0).map_or(PushAt::Snapshot, PushAt::Nar)
     }
 
     /// A step of a collector. `None` if it can do nothing but wait.
+    #[expect(clippy::too_many_lines, clippy::match_same_arms, reason = "the steps, in their order")]
     fn collector(&self, world: &World, me: usize) -> Option<World> {
         use CollectorAt::*;
         let mut next = world.clone();
         let run = &mut next.collectors[me];
-        let listed = |generations_of: Bits| {
-            let listed = (0..GENERATIONS.len()).filter(move |generation| generations_of & 1 << generation != 0);
-            listed.fold(0, |all, generation| all | GENERATIONS[generation].1)
-        };
         run.at = match run.at {
+            // They do the same: nothing is lost if the first one begins first.
+            Begin if me == 1 && world.collectors[0].at == Begin => return None,
             Begin => {
                 next.plans[me] = Some(0);
                 Others(0)
@@ -440,9 +449,7 @@ impl Protocol {
                 }
             }
             Plan => {
-                let sets = generations(|generation| run.dropped & 1 << generation != 0);
-                let sets = (0..GENERATIONS.len()).filter(|generation| sets & 1 << generation != 0);
-                let sets = sets.fold(0, |sets, generation| sets | set_of(GENERATIONS[generation].1));
+                let sets = of_all(run.dropped, set_of);
                 next.plans[me] = Some(run.doomed | sets);
                 run.leased = 0;
                 if self.has(Flaw::LeasesReadOnce) { RootsAgain } else { LeasesAgain(0) }
@@ -453,7 +460,7 @@ impl Protocol {
                     LeasesAgain(1)
                 } else if self.has(Flaw::RootsReadOnce) {
                     self.spare(run, 0);
-                    self.first_removal()
+                    Published
                 } else {
                     RootsAgain
                 }
@@ -462,6 +469,13 @@ impl Protocol {
                 let seen = run.roots;
                 let changed = generations(|it| world.roots[it].is_some() && world.roots[it] != seen[it]);
                 self.spare(run, changed);
+                Published
+            }
+            Published => {
+                let new = world.narinfos & !run.narinfos & !run.living;
+                if new & APP != 0 && !self.has(Flaw::NarInfosListedOnce) {
+                    run.doomed = self.without[usize::from(run.doomed)][usize::from(BASE)];
+                }
                 self.first_removal()
             }
             RemoveRoots => {
@@ -518,9 +532,7 @@ impl Protocol {
             }
             UsedRoots => {
                 let present = generations(|generation| world.roots[generation].is_some());
-                let snapshots = (0..GENERATIONS.len()).filter(|generation| present & 1 << generation != 0);
-                let snapshots = snapshots.fold(0, |all, generation| all | snapshot_of(GENERATIONS[generation].1));
-                run.due &= !(listed(present) | snapshots);
+                run.due &= !of_all(present, |closure| closure | snapshot_of(closure));
                 RemoveFiles
             }
             RemoveFiles if run.due == 0 => Condemn,
@@ -553,14 +565,9 @@ impl Protocol {
         let present = generations(|generation| run.roots[generation].is_some());
         let recent = generations(|generation| run.roots[generation].is_some_and(|used| used > 0));
         run.dropped = self.dropped[&(present, recent)];
-        let mut snapshots = 0;
-        run.living = run.leased;
-        for (generation, (_, closure)) in GENERATIONS.iter().enumerate() {
-            if present & !run.dropped & 1 << generation != 0 {
-                run.living |= closure;
-                snapshots |= snapshot_of(*closure);
-            }
-        }
+        let kept = present & !run.dropped;
+        run.living = run.leased | of_all(kept, |closure| closure);
+        let snapshots = of_all(kept, snapshot_of);
         run.doomed = run.narinfos & !run.living;
         let unused = run.files & !run.living & !snapshots;
         run.due = if self.now { unused } else { unused & world.condemned };
@@ -578,8 +585,7 @@ impl Protocol {
                 kept |= 1 << generation;
             }
         }
-        let paths = (0..GENERATIONS.len()).filter(|generation| kept & 1 << generation != 0);
-        let paths = paths.fold(0, |all, generation| all | GENERATIONS[generation].1);
+        let paths = of_all(kept, |closure| closure);
         run.doomed = left(left(run.doomed, run.leased), paths);
     }
 
@@ -654,7 +660,10 @@ impl Model for Protocol {
                 })
             }),
             Property::always(FINISHED, |model: &Self, world: &World| {
-                (0..2).all(|me| world.pushes[me].at != PushAt::Done || world.roots[model.wishes[me]].is_some())
+                (0..2).all(|me| {
+                    let root = model.wishes[me].map(|generation| world.roots[generation]);
+                    world.pushes[me].at != PushAt::Done || root != Some(None)
+                })
             }),
             Property::always(CLOSURES, |_, world: &World| {
                 let has_references = world.narinfos & APP == 0 || world.narinfos & BASE != 0;
@@ -677,12 +686,14 @@ const CLOSURES: &str = "a narinfo is there only with its NAR and its references"
 const ENDS: &str = "everybody who is not dead comes to an end";
 const COLLECTED: &str = "everything may be removed, down to the last NAR";
 
-/// Pushes beside each other: one uses the old root once more, one wants a part of what that lists; and both under the name of the root or not.
-const WISHES: [[usize; 2]; 3] = [[0, 2], [0, 1], [0, 0]];
+/// Pushes beside each other, and whether collectors remove NARs at once. One uses the old root once more; one wants a part of what that lists,
+/// under the same name or another; one wants all of it, and leaves no root.
+const WORLDS: [(Wishes, bool); 4] =
+    [([Some(0), Some(2)], true), ([Some(0), Some(2)], false), ([Some(0), Some(1)], true), ([Some(2), None], true)];
 
 #[test]
 fn no_interleaving_loses_what_a_push_relies_upon() {
-    for (wishes, now) in WISHES.into_iter().flat_map(|wishes| [(wishes, false), (wishes, true)]) {
+    for (wishes, now) in WORLDS {
         let started = std::time::Instant::now();
         let checker = Protocol::new(wishes, now, None).checker().threads(2).spawn_bfs().join();
         println!("{wishes:?}, now: {now}: {} states, {:.1?}", checker.unique_state_count(), started.elapsed());
@@ -702,6 +713,7 @@ fn what_is_wrong_is_found() {
         (LeaseWhileWaiting, ENDS),
         (LeasesReadOnce, ROOTS),
         (RootsReadOnce, ROOTS),
+        (NarInfosListedOnce, CLOSURES),
         (ReferencesFirst, CLOSURES),
         (PathsBeforeRoots, ROOTS),
         (NotAlone, CLOSURES),
@@ -713,10 +725,9 @@ fn what_is_wrong_is_found() {
             let finish = stateright::HasDiscoveries::AnyOf(discovered);
             let checker = Protocol::new(wishes, now, Some(flaw)).checker().threads(2).finish_when(finish).spawn_bfs();
             let checker = checker.join();
-            checker.discovery(broken).map(|path| path.into_actions())
+            checker.discovery(broken).map(stateright::Path::into_actions)
         };
-        let all = WISHES.into_iter().flat_map(|wishes| [(wishes, true), (wishes, false)]);
-        let steps = all.into_iter().find_map(|(wishes, now)| find(wishes, now));
+        let steps = WORLDS.into_iter().find_map(|(wishes, now)| find(wishes, now));
         let steps = steps.unwrap_or_else(|| panic!("{flaw:?} is not found"));
         println!("{flaw:?}: {broken}: not after {steps:?}");
     }
