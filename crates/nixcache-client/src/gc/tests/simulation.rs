@@ -20,7 +20,7 @@ use crate::cache::hesitant::{hesitate, watch};
 /// Paths in the world, each of which refers to some before it.
 const PATHS: u8 = 9;
 const NAMES: [&str; 2] = ["main", "other"];
-const WORLDS: u64 = 500;
+const WORLDS: u64 = 2000;
 /// Longer than everybody needs who does not wait for a claim of the dead.
 const EVENING: Duration = Duration::from_secs(4 * 3600);
 
