@@ -303,11 +303,23 @@ impl Cache {
         Ok(found.into_iter().map(Root).collect())
     }
 
-    /// Writes a root that was changed by its `replace`.
-    #[pyo3(signature = (root, /))]
-    fn write_root(&self, py: Python<'_>, root: &Bound<'_, Root>) -> Result<()> {
+    /// Pins a root or not, or says something else beside it; returns it as it is then. That it is used now goes with it.
+    #[pyo3(signature = (root, /, *, pinned=None, labels=None))]
+    fn amend_root(
+        &self,
+        py: Python<'_>,
+        root: &Bound<'_, Root>,
+        pinned: Option<bool>,
+        labels: Option<BTreeMap<String, String>>,
+    ) -> Result<Root> {
         let root = &root.get().0;
-        wait(py, None, |_| async { Ok(roots::write(&self.0, root).await?) })
+        let change = |root: &mut roots::Root| {
+            root.record.pinned = pinned.unwrap_or(root.record.pinned);
+            if let Some(labels) = labels {
+                root.record.labels = labels;
+            }
+        };
+        wait(py, None, |_| async { Ok(Root(roots::amend(&self.0, root, change).await?)) })
     }
 
     /// Removes a root. What it alone keeps goes with the next `gc`.
@@ -883,15 +895,6 @@ impl Root {
     #[getter]
     fn labels(&self) -> BTreeMap<String, String> {
         self.0.record.labels.clone()
-    }
-
-    /// The same, pinned or not, or with other labels.
-    #[pyo3(signature = (*, pinned=None, labels=None))]
-    fn replace(&self, pinned: Option<bool>, labels: Option<BTreeMap<String, String>>) -> Self {
-        let mut root = self.0.clone();
-        root.record.pinned = pinned.unwrap_or(root.record.pinned);
-        root.record.labels = labels.unwrap_or(root.record.labels);
-        Self(root)
     }
 
     fn __repr__(&self) -> String {

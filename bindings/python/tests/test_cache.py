@@ -176,7 +176,7 @@ def test_what_a_root_keeps_stays_and_the_rest_goes(tmp_path: Path, tree: Path) -
     none = timedelta()
     assert len(cache.gc(grace=none)) == 0
     cache.remove_root(feature)
-    cache.write_root(main.replace(pinned=True, labels={}))
+    assert cache.amend_root(main, pinned=True, labels={}).pinned
     would = cache.gc(grace=none, keep_last=0, dry_run=True)
     assert {why for why, _ in would.objects} == {"listing", "path"} and len(list(cache)) == 2
     cache.gc(grace=none, keep_last=0)

@@ -8,7 +8,7 @@
 //! is whole at every instant; then listings, logs, debug information and realisations. A NAR goes one run later, since somebody may have read its narinfo just
 //! before; until then it is *condemned*. That run also has to find it without a narinfo.
 //!
-//! Pushes and collectors keep out of each other's way by claims ([`roots`](crate::roots)): before anything is removed, a plan is written, and
+//! Pushes and collectors keep out of each other's way by claims ([`roots`]): before anything is removed, a plan is written, and
 //! then leases, roots and what was published meanwhile are read once more.
 
 mod mark;

@@ -302,13 +302,13 @@ pub async fn latest(cache: &Cache, name: &Name) -> Result<Option<Root>> {
     Ok(read_roots(cache, last.into_iter()).await?.pop())
 }
 
-/// Writes what a root says, which also makes it used now. Changes that others make at the same time to the same generation may be lost.
-pub async fn write(cache: &Cache, root: &Root) -> Result<()> {
+/// Writes what a root says, which also makes it used now.
+pub(crate) async fn write(cache: &Cache, root: &Root) -> Result<()> {
     Ok(cache.write(&root.object(), root.record.to_json(cache.store_dir())).await?)
 }
 
-/// Changes what a root says, as [`write`] does, but not if a collector has removed it or is about to: [`Error::NoRoot`]. Without
-/// that, a root might come back whose paths are gone.
+/// Changes what a root says, which also makes it used now; but not if a collector has removed it or is about to: [`Error::NoRoot`].
+/// Without that, a root might come back whose paths are gone. Of changes that others make to it at the same time, one may be lost.
 pub async fn amend(cache: &Cache, root: &Root, change: impl FnOnce(&mut Root)) -> Result<Root> {
     let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
     let lease = Guard::take(cache, &leases(), &claim).await?;
