@@ -71,7 +71,7 @@ impl World {
                 return Ok(());
             }
             Begun::Open(session) => session,
-            begun => panic!("{begun:?}"),
+            begun @ Begun::Unlisted(_) => panic!("{begun:?}"),
         };
         let known: BTreeSet<HashPart> = session.known().collect();
         let mut missing = Vec::new();
