@@ -376,9 +376,18 @@ pub(super) async fn referred_since(
 }
 
 /// The NARs and snapshots that are in use by what was published since the listing.
-pub(super) async fn used_since(cache: &Cache, living: &Living) -> Result<HashSet<String>> {
-    let mut used = HashSet::new();
-    let new = list_others(cache, living).await?;
+///
+/// Those that were uploaded once more, and are young again, are also in use: their narinfos are on the way.
+pub(super) async fn used_since(
+    cache: &Cache,
+    living: &Living,
+    now: Option<SystemTime>,
+    grace: Duration,
+) -> Result<HashSet<String>> {
+    let again = Inventory::of(cache, now, grace).await?;
+    let files = again.nars.iter().chain(&again.snapshots);
+    let mut used: HashSet<String> = files.filter(|(_, file)| file.is_young).map(|(name, _)| name.clone()).collect();
+    let new = again.narinfos.keys().copied().filter(|part| !living.paths.contains(part)).collect();
     for info in read(cache, new).await? {
         used.extend(cache.nar(&info.as_ref()).ok());
     }

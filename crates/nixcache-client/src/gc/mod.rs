@@ -351,7 +351,8 @@ impl Collection {
     /// Those files that nothing has come to use since they were found: pushes may have ended meanwhile, and writers that claim nothing
     /// may have published.
     async fn still_unused(&self, files: Vec<Doomed>) -> Result<Vec<Doomed>> {
-        let used = mark::used_since(&self.cache, &self.living).await?;
+        let now = self.guard.now().await?;
+        let used = mark::used_since(&self.cache, &self.living, now, self.policy.grace).await?;
         Ok(files.into_iter().filter(|file| !used.contains(&file.object)).collect())
     }
 
