@@ -449,7 +449,7 @@ impl Cache {
         if missing.is_empty() {
             return Ok((Vec::new(), session));
         }
-        let folder = store.unwrap_or_else(|| root_of(source)).join(store_dir.as_str().trim_start_matches('/'));
+        let folder = store.unwrap_or_else(|| source.store_root()).join(store_dir.as_str().trim_start_matches('/'));
         let uploads = visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
             if graph.find_path(info.path.as_ref()).is_some_and(|node| missing.contains(&node)) {
                 let tree = folder.join(info.path.to_string());
@@ -483,14 +483,6 @@ fn visit<T: Send>(
             ControlFlow::Break(failure) => Err(failure),
         }
     })
-}
-
-/// The root of the file system that a store is in: `DIR` of the database `DIR/nix/var/nix/db/db.sqlite`, as with `--store DIR`.
-fn root_of(source: &Source) -> PathBuf {
-    let Source::Database(file) = source else { return PathBuf::from("/") };
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-    let root = file.to_str().and_then(|file| file.strip_suffix("/nix/var/nix/db/db.sqlite"));
-    root.filter(|root| !root.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }
 
 /// Paths, of which there may be one that is not in a list.

@@ -346,7 +346,7 @@ pub(super) fn uploads(
     let mut found: HashMap<Node, Upload> = HashMap::with_capacity(wanted.len());
     let wanted: std::collections::HashSet<Node> = wanted.iter().copied().collect();
     for source in sources {
-        let root = root.map_or_else(|| root_of(source), Path::to_owned);
+        let root = root.map_or_else(|| source.store_root(), Path::to_owned);
         let folder = root.join(store_dir.as_str().trim_start_matches('/'));
         let stream = open(common, source, &store_dir)?;
         let take = |info: &PathInfo| {
@@ -360,14 +360,6 @@ pub(super) fn uploads(
         let Ok(()) = visit(common, source, stream, take)?;
     }
     Ok(found.into_values().collect())
-}
-
-/// The root of the file system that a store is in: `DIR` of the database `DIR/nix/var/nix/db/db.sqlite`, as with `--store DIR`.
-fn root_of(source: &Source) -> PathBuf {
-    let Source::Database(file) = source else { return PathBuf::from("/") };
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-    let root = file.to_str().and_then(|file| file.strip_suffix("/nix/var/nix/db/db.sqlite"));
-    root.filter(|root| !root.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }
 
 fn dry_run(common: &Common, cache: &Cache, known: &[Upload], trees: &[Upload]) -> Result {

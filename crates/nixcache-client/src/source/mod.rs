@@ -112,6 +112,14 @@ impl Source {
         }
     }
 
+    /// The root of the file system that its store is in: `DIR` of the database `DIR/nix/var/nix/db/db.sqlite`, as with Nix's `--store DIR`; else `/`.
+    pub fn store_root(&self) -> PathBuf {
+        let Self::Database(file) = self else { return PathBuf::from("/") };
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        let root = file.to_str().and_then(|file| file.strip_suffix("/nix/var/nix/db/db.sqlite"));
+        root.filter(|root| !root.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
+    }
+
     /// Opens it, for paths in `store_dir`. JSON is read as a whole already; of the others only the beginning was looked at, and a cache
     /// on another machine is reached when the stream is read.
     pub fn open(&self, store_dir: &StoreDir) -> Result<Stream, Error> {
