@@ -69,8 +69,8 @@ const SMALL: u64 = 256 << 10;
 /// What was written since then may belong to somebody who publishes just now.
 const NEW: Duration = Duration::from_secs(60 * 60);
 
-/// Leftovers of writers are removed from directories when they are older than this: no upload takes so long.
-const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+/// Leftovers of writers are removed when they are older than this: no upload takes so long.
+pub(crate) const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How a cache is reached.
 #[derive(Clone, Debug)]

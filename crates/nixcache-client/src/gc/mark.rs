@@ -9,7 +9,7 @@ use nixcache::store_path::{HashPart, StorePath};
 use serde_json::Value;
 
 use super::{Doomed, Path, Policy, Result, Why};
-use crate::cache::{Cache, Meta, Object, layout};
+use crate::cache::{Cache, Meta, OLD, Object, layout};
 use crate::roots::{self, Guard, Root, snapshot};
 
 /// A file of a cache.
@@ -74,7 +74,11 @@ impl Inventory {
             Object::Log => self.others.push((name, file, Why::Log)),
             Object::DebugInfo => self.others.push((name, file, Why::DebugInfo)),
             Object::Realisation => self.others.push((name, file, Why::Realisation)),
-            Object::Temporary => self.others.push((name, file, Why::Temporary)),
+            // Whatever the grace: writers with a lease have them, too.
+            Object::Temporary => {
+                let is_young = age.is_none_or(|age| age < grace.max(OLD));
+                self.others.push((name, File { is_young, ..file }, Why::Temporary));
+            }
             Object::Root if name.starts_with("nixcache/v1/closures/") => self.snapshots.push((name, file)),
             Object::Root => self.roots.push((name, meta.modified)),
             // Nobody here has made it.

@@ -214,17 +214,29 @@ impl Collection {
             guard.end().await?;
             return Err(Error::Busy { cache: cache.url().to_string() });
         }
-        let now = guard.now().await?;
-        let inventory = Inventory::of(cache, now, policy.grace).await?;
-        let roots = inventory.roots(cache).await?;
-        let (kept, dropped) = policy.judge(roots, now);
-        let found = mark::Marking::new(cache, &inventory).run(&policy, &guard, kept, dropped).await?;
-        let levels = found.order().await?;
-        let condemned = read_condemned(cache).await?;
-        let paths = inventory.doomed_paths(&found.living);
-        let (rest, unused) = inventory.rest(cache, &found.living, &found.kept).await?;
-        let (kept, dropped, living) = (found.kept, found.dropped, found.living);
-        Ok(Self { cache: cache.clone(), policy, guard, kept, dropped, living, levels, paths, rest, unused, condemned })
+        let look = async {
+            let now = guard.now().await?;
+            let inventory = Inventory::of(cache, now, policy.grace).await?;
+            let roots = inventory.roots(cache).await?;
+            let (kept, dropped) = policy.judge(roots, now);
+            let found = mark::Marking::new(cache, &inventory).run(&policy, &guard, kept, dropped).await?;
+            let levels = found.order().await?;
+            let condemned = read_condemned(cache).await?;
+            let paths = inventory.doomed_paths(&found.living);
+            let (rest, unused) = inventory.rest(cache, &found.living, &found.kept).await?;
+            Ok((found.kept, found.dropped, found.living, levels, paths, rest, unused, condemned))
+        };
+        match look.await {
+            Ok((kept, dropped, living, levels, paths, rest, unused, condemned)) => {
+                let cache = cache.clone();
+                Ok(Self { cache, policy, guard, kept, dropped, living, levels, paths, rest, unused, condemned })
+            }
+            Err(error) => {
+                // Pushes would wait for it until it is dead.
+                let _ = guard.end().await;
+                Err(error)
+            }
+        }
     }
 
     /// The roots that stay.
@@ -263,27 +275,34 @@ impl Collection {
 
     /// Removes what is to go, and tells `watch` of it.
     pub async fn run(mut self, mut watch: impl FnMut(Event)) -> Result<Collected> {
+        let done = self.sweep(&mut watch).await;
+        // Also if it failed: pushes would wait for it until it is dead.
+        let ended = self.guard.end().await;
+        done.and_then(|done| ended.map(|()| done))
+    }
+
+    async fn sweep(&mut self, watch: &mut impl FnMut(Event)) -> Result<Collected> {
         let mut done = Collected::default();
         self.spare(&mut done).await?;
 
         let roots: Vec<Doomed> = self.dropped.iter().map(doomed_root).collect();
-        self.remove(roots, &mut done, &mut watch).await?;
+        self.remove(roots, &mut done, watch).await?;
         for level in std::mem::take(&mut self.levels) {
             let paths: Vec<Path> = level.into_iter().filter_map(|part| self.paths.remove(&part)).collect();
             let (narinfos, listings): (Vec<_>, Vec<_>) =
                 paths.into_iter().map(|path| (path.narinfo, path.listing)).unzip();
-            self.remove(narinfos, &mut done, &mut watch).await?;
-            self.remove(listings.into_iter().flatten().collect(), &mut done, &mut watch).await?;
+            self.remove(narinfos, &mut done, watch).await?;
+            self.remove(listings.into_iter().flatten().collect(), &mut done, watch).await?;
         }
         let rest = std::mem::take(&mut self.rest);
-        self.remove(rest, &mut done, &mut watch).await?;
+        self.remove(rest, &mut done, watch).await?;
 
         let unused = std::mem::take(&mut self.unused);
         let (due, mut waiting): (Vec<_>, Vec<_>) = unused.into_iter().partition(|file| self.is_due(file));
         if !due.is_empty() {
-            if self.is_alone(&mut watch).await? {
+            if self.is_alone(watch).await? {
                 let due = self.still_unused(due).await?;
-                self.remove(due, &mut done, &mut watch).await?;
+                self.remove(due, &mut done, watch).await?;
             } else {
                 waiting.extend(due);
             }
@@ -291,7 +310,6 @@ impl Collection {
         done.condemned = waiting.len();
         done.condemned_bytes = waiting.iter().map(|file| file.size).sum();
         write_condemned(&self.cache, &waiting).await?;
-        self.guard.end().await?;
         Ok(done)
     }
 
