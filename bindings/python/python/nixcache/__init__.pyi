@@ -428,7 +428,7 @@ class Cache:
         add: Mapping[str, StrPath] | None = None,
         source: StrPath | None = None,
         store: StrPath | None = None,
-        root: str | None = "default",
+        root: str | None = ...,  # "default"
         labels: Mapping[str, str] | None = None,
         keys: Sequence[SecretKey] | None = None,
         compression: str = "zstd",
