@@ -13,7 +13,7 @@ use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::path_info::PathInfo;
 use nixcache::signature::{Policy, SecretKey, Verifier};
 use nixcache::store_path::{HashPart, StoreDir};
-use nixcache_client::cache::{Cache, CacheUrl, layout};
+use nixcache_client::cache::{self, Cache, CacheUrl};
 use nixcache_client::push::{Event, Push, Pushed, Subject, Upload, Watch};
 use nixcache_client::roots::{Begun, Root, Session, Wish};
 use nixcache_client::source::Source;
@@ -313,16 +313,14 @@ async fn missing(
 /// What a cache has of these paths under a signature that verifies.
 async fn vouched(cache: &Cache, parts: &[HashPart], policy: &Policy) -> Result<Vec<HashPart>> {
     use futures_util::StreamExt;
-    let names = parts.iter().map(|part| layout::narinfo(*part)).collect();
-    let mut read = cache.read_many(names);
+    let mut read = cache.narinfos(parts.to_vec());
     let mut infos = Vec::new();
-    while let Some((name, text)) = read.next().await {
-        let Some(text) = text.map_err(|error| Failure::cache(&error))? else { continue };
-        let Some(part) = nixcache::narinfo::hash_part_of_file_name(&name) else { continue };
-        match cache.parse_narinfo(part, &text) {
-            Ok(info) => infos.push(info),
+    while let Some((_, info)) = read.next().await {
+        match info {
+            Ok(info) => infos.extend(info),
             // What cannot be read vouches for nothing.
-            Err(error) => tracing::info!("{error}"),
+            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => tracing::info!("{error}"),
+            Err(error) => return Err(Failure::cache(&error)),
         }
     }
     let infos: Vec<_> = infos.iter().map(nixcache::narinfo::NarInfoBuf::as_ref).collect();

@@ -539,6 +539,17 @@ impl Cache {
         read.flat_map(futures_util::stream::iter).boxed()
     }
 
+    /// The narinfos of many paths, each with the hash part that it was asked for by, in the order in which they come.
+    pub fn narinfos(&self, hash_parts: Vec<HashPart>) -> BoxStream<'_, (HashPart, Result<Option<NarInfoBuf>>)> {
+        let parse = async |(name, text): (String, Result<Option<Bytes>>)| {
+            // These are the names that were made of hash parts.
+            let Object::NarInfo(part) = Object::of(&name) else { return None };
+            let parsed = text.and_then(|text| text.map(|text| self.parse_narinfo(part, &text)).transpose());
+            Some((part, parsed))
+        };
+        self.read_many(hash_parts.into_iter().map(layout::narinfo).collect()).filter_map(parse).boxed()
+    }
+
     /// An object that is to be named once it is complete.
     pub fn stage(&self) -> Result<Staging> {
         match &self.0.place {

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache::narinfo::{NarInfo, NarInfoBuf, hash_part_of_file_name};
+use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StorePath};
 use serde_json::Value;
 
 use super::{Doomed, Path, Policy, Result, Why};
-use crate::cache::{Cache, Meta, OLD, Object, layout};
+use crate::cache::{self, Cache, Meta, OLD, Object, layout};
 use crate::roots::{self, Guard, Root, snapshot};
 
 /// A file of a cache.
@@ -157,13 +157,7 @@ async fn is_useless(cache: &Cache, living: &Living, name: &str, why: Why) -> Res
     Ok(part.is_some_and(|part| !living.paths.contains(&part)))
 }
 
-/// The search for what lives.
-pub(super) struct Marking<'a> {
-    cache: &'a Cache,
-    inventory: &'a Inventory,
-}
-
-/// What it has found.
+/// What lives, and for which roots.
 pub(super) struct Found<'a> {
     cache: &'a Cache,
     inventory: &'a Inventory,
@@ -172,19 +166,16 @@ pub(super) struct Found<'a> {
     pub(super) living: Living,
 }
 
-impl<'a> Marking<'a> {
-    pub(super) fn new(cache: &'a Cache, inventory: &'a Inventory) -> Self {
-        Self { cache, inventory }
-    }
-
-    pub(super) async fn run(
-        self,
+impl<'a> Found<'a> {
+    /// Searches for what lives, beginning with the roots that are kept.
+    pub(super) async fn search(
+        cache: &'a Cache,
+        inventory: &'a Inventory,
         policy: &Policy,
         guard: &Guard,
         kept: Vec<Root>,
         mut dropped: Vec<Root>,
-    ) -> Result<Found<'a>> {
-        let Self { cache, inventory } = self;
+    ) -> Result<Self> {
         let mut living = Living::default();
         // What lives without a root, and has to be read.
         let leases = guard.others(&roots::leases()).await?;
@@ -228,7 +219,24 @@ impl<'a> Marking<'a> {
         wanted.extend(young.map(|(part, _)| *part));
         walk(cache, inventory, &mut living, wanted).await?;
         fitting.sort_by_key(|root| std::cmp::Reverse(root.used));
-        Ok(Found { cache, inventory, kept: fitting, dropped, living })
+        Ok(Self { cache, inventory, kept: fitting, dropped, living })
+    }
+
+    /// The paths that go, in groups: what refers to others is in an earlier one than these. Reads the narinfos of the dead.
+    pub(super) async fn order(&self) -> Result<Vec<Vec<HashPart>>> {
+        let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
+        let dead: Vec<HashPart> = dead.copied().collect();
+        let mut references: HashMap<HashPart, Vec<HashPart>> = HashMap::with_capacity(dead.len());
+        for root in &self.dropped {
+            for info in snapshot::read(self.cache, &root.record.closure).await?.unwrap_or_default() {
+                add_references(&mut references, &info);
+            }
+        }
+        let unknown = dead.iter().copied().filter(|part| !references.contains_key(part)).collect();
+        for info in read(self.cache, unknown).await? {
+            add_references(&mut references, &info);
+        }
+        Ok(levels(&dead, &references))
     }
 }
 
@@ -281,34 +289,15 @@ async fn walk(cache: &Cache, inventory: &Inventory, living: &mut Living, wanted:
 /// Those narinfos that can be read.
 async fn read(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<NarInfoBuf>> {
     let mut infos = Vec::with_capacity(parts.len());
-    let mut read = cache.read_many(parts.into_iter().map(layout::narinfo).collect());
-    while let Some((name, text)) = read.next().await {
-        let (Some(part), Some(text)) = (hash_part_of_file_name(&name), text?) else { continue };
-        match cache.parse_narinfo(part, &text) {
-            Ok(info) => infos.push(info),
-            Err(error) => tracing::warn!("{error}"),
+    let mut read = cache.narinfos(parts);
+    while let Some((_, info)) = read.next().await {
+        match info {
+            Ok(info) => infos.extend(info),
+            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => tracing::warn!("{error}"),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(infos)
-}
-
-impl Found<'_> {
-    /// The paths that go, in groups: what refers to others is in an earlier one than these. Reads the narinfos of the dead.
-    pub(super) async fn order(&self) -> Result<Vec<Vec<HashPart>>> {
-        let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
-        let dead: Vec<HashPart> = dead.copied().collect();
-        let mut references: HashMap<HashPart, Vec<HashPart>> = HashMap::with_capacity(dead.len());
-        for root in &self.dropped {
-            for info in snapshot::read(self.cache, &root.record.closure).await?.unwrap_or_default() {
-                add_references(&mut references, &info);
-            }
-        }
-        let unknown = dead.iter().copied().filter(|part| !references.contains_key(part)).collect();
-        for info in read(self.cache, unknown).await? {
-            add_references(&mut references, &info);
-        }
-        Ok(levels(&dead, &references))
-    }
 }
 
 fn add_references(references: &mut HashMap<HashPart, Vec<HashPart>>, info: &NarInfoBuf) {

@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use nixcache::store_path::{HashPart, StorePath};
 use serde_json::{Value, json};
 
-use self::mark::{Inventory, Living};
+use self::mark::{Found, Inventory, Living};
 use crate::cache::Cache;
 use crate::roots::{self, Claim, Error, Guard, Root};
 
@@ -219,7 +219,7 @@ impl Collection {
             let inventory = Inventory::of(cache, now, policy.grace).await?;
             let roots = inventory.roots(cache).await?;
             let (kept, dropped) = policy.judge(roots, now);
-            let found = mark::Marking::new(cache, &inventory).run(&policy, &guard, kept, dropped).await?;
+            let found = Found::search(cache, &inventory, &policy, &guard, kept, dropped).await?;
             let levels = found.order().await?;
             let condemned = read_condemned(cache).await?;
             let paths = inventory.doomed_paths(&found.living);

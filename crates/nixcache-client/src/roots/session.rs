@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use futures_util::stream::StreamExt;
 use nixcache::hash::Hash;
-use nixcache::narinfo::{NarInfoBuf, hash_part_of_file_name};
+use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::{HashPart, StorePath};
 
 use super::guard::PATIENCE;
@@ -243,14 +243,14 @@ impl Session {
         let mut infos = self.known.clone();
         infos.extend(published.into_iter().map(|info| (info.as_ref().store_path().hash_part(), info)));
         infos.retain(|part, _| self.claim.paths.contains(part));
-        let rest: HashSet<HashPart> =
-            self.claim.paths.iter().copied().filter(|part| !infos.contains_key(part)).collect();
-        let mut read = self.cache.read_many(rest.iter().map(|part| layout::narinfo(*part)).collect());
-        while let Some((object, text)) = read.next().await {
-            let broken = |reason: &str| Error::Broken { object: self.cache.locate(&object), reason: reason.to_owned() };
-            let text = text?.ok_or_else(|| broken("it is not there, and the closure would have a hole"))?;
-            let Some(part) = hash_part_of_file_name(&object) else { continue };
-            infos.insert(part, self.cache.parse_narinfo(part, &text)?);
+        let rest = self.claim.paths.iter().copied().filter(|part| !infos.contains_key(part)).collect();
+        let mut read = self.cache.narinfos(rest);
+        while let Some((part, info)) = read.next().await {
+            let hole = || Error::Broken {
+                object: self.cache.locate(&layout::narinfo(part)),
+                reason: "it is not there, and the closure would have a hole".to_owned(),
+            };
+            infos.insert(part, info?.ok_or_else(hole)?);
         }
         drop(read);
         let (paths, sizes) = (infos.len() as u64, infos.values().filter_map(|info| info.as_ref().file_size()));
