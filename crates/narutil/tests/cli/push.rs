@@ -290,7 +290,7 @@ fn a_push_that_is_killed_leaves_a_whole_cache_and_can_be_repeated() {
     const RUNS: u32 = 200;
     let scratch = Scratch::in_memory();
     let Some(nix) = nixes().pop() else { return };
-    let root = nix.add_closure(40, 4_000_000, 19).pop().unwrap();
+    let root = nix.add_closure(40, 40_000_000, 19).pop().unwrap();
     let cache = scratch.path("cache");
     let command = || push(&nix, &root, cache.to_str().unwrap(), &["-q"]);
     let started = Instant::now();
