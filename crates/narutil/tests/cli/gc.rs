@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use conformance::{Nix, Server, nixes};
+use conformance::{Nix, Proxy, Server, nixes};
 use serde_json::Value;
 
 use crate::cache::Key;
@@ -105,6 +105,25 @@ fn a_pull_of_a_root_needs_no_narinfo() {
     let refused = run(distrusting);
     assert_eq!(refused.status, Some(1));
     assert!(refused.stderr.contains("no valid signature"), "{}", refused.stderr);
+}
+
+/// What the cache is, the roots of the name, the last of them, and what it lists: whatever the size.
+#[test]
+fn the_first_nar_of_a_root_is_asked_for_after_four_requests() {
+    let (Some(server), Some(nix)) = (Server::moto(), nixes().pop()) else { return };
+    let scratch = Scratch::new();
+    let key = Key::new(&scratch, "gc-1");
+    let root = nix.add_closure(200, 200_000, 47).pop().unwrap();
+    run(push(&nix, &root, &server.s3(), &["-q", "--key", key.file.to_str().unwrap(), "--root", "main"])).ok();
+    let proxy = Proxy::slow(server.address(), Duration::from_millis(20));
+    let (from, into) = (server.s3_through(proxy.address()), scratch.path("into"));
+    let mut pull = narutil!["pull", "--root", "main", "--from", &from, "--into", &into, "--trusted", &key.public()];
+    with_keys(&mut pull);
+    run(pull).ok();
+    let lines = proxy.lines();
+    let first = lines.iter().position(|line| line.contains("/nar/")).unwrap();
+    assert_eq!(first, 4, "{:?}", &lines[..=first]);
+    assert_eq!(lines.len(), 4 + 200, "and nothing but NARs after that");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! With the time of a test paused, that is an order in which the requests of many tasks come. The same numbers make the same order. The clock
 //! of the store is that of the test, too: days pass at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
@@ -26,6 +26,12 @@ type Watch = Rc<dyn Fn()>;
 thread_local! {
     static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
     static CHANCE: RefCell<Option<Random>> = const { RefCell::new(None) };
+    static KEEPS_CONDITIONS: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Whether requests of this thread to replace an object are refused if it was changed meanwhile. Some servers write in any case.
+pub(crate) fn keep_conditions(keep: bool) {
+    KEEPS_CONDITIONS.set(keep);
 }
 
 /// From now on requests from this thread hesitate; with no numbers, not any more. Returns the numbers until now.
@@ -110,6 +116,8 @@ impl fmt::Display for Hesitant {
 impl ObjectStore for Hesitant {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         pass().await;
+        let ignores = matches!(options.mode, PutMode::Update(_)) && !KEEPS_CONDITIONS.get();
+        let options = if ignores { PutOptions { mode: PutMode::Overwrite, ..options } } else { options };
         let put = self.store.put_opts(location, payload, options).await;
         if put.is_ok() && is_hesitating() {
             self.clock().write(location);

@@ -242,7 +242,9 @@ fn judge(present: Bits, recent: Bits) -> Bits {
             labels: BTreeMap::new(),
         };
         let used = if recent & 1 << generation == 0 { SystemTime::UNIX_EPOCH } else { now };
-        Root { name: name.parse().unwrap(), generation: generation.to_string(), used: Some(used), record }
+        let mut root = Root::new(name.parse().unwrap(), generation.to_string(), record);
+        root.used = Some(used);
+        root
     };
     let mut roots: Vec<Root> =
         (0..GENERATIONS.len()).filter(|generation| present & 1 << generation != 0).map(root).collect();
