@@ -290,7 +290,8 @@ impl Bucket {
         };
         match self.persist(put).await {
             Ok(_) => Ok(Some(true)),
-            Err(object_store::Error::Precondition { .. }) => Ok(Some(false)),
+            // What is not there is not this version either.
+            Err(object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. }) => Ok(Some(false)),
             Err(error) if is_not_implemented(&error) => Ok(None),
             Err(error) => Err(Error::bucket(name, error)),
         }

@@ -32,7 +32,8 @@ impl Cache {
         }
     }
 
-    /// Whether [`Cache::replace`] can be relied upon. A bucket is asked, once: it has to refuse to replace what is not there.
+    /// Whether [`Cache::replace`] can be relied upon. A bucket is asked, once: it has to refuse to replace what is not there. If it does not
+    /// answer, that is an error: pushes and collectors have to be of one opinion.
     pub(crate) async fn keeps_conditions(&self) -> Result<bool> {
         let Place::Bucket(bucket) = &self.0.place else { return Ok(false) };
         let none = UpdateVersion { e_tag: Some("\"none\"".to_owned()), version: Some("1".to_owned()) };
