@@ -366,7 +366,7 @@ impl Dead {
     fn levels(&self) -> Vec<Vec<HashPart>> {
         let below = |place: u32| self.references[place as usize].iter().flatten().copied();
         let mut referrers = vec![0_u32; self.parts.len()];
-        for reference in self.places.values().copied().flat_map(below) {
+        for reference in (0..).zip(&self.parts).flat_map(|(place, _)| below(place)) {
             referrers[reference as usize] += 1;
         }
         let named = |places: &[u32]| places.iter().map(|place| self.parts[*place as usize]).collect();

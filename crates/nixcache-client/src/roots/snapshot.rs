@@ -19,6 +19,9 @@ use crate::cache::{Cache, blocking};
 /// The beginning of a narinfo.
 const FIRST: &str = "StorePath:";
 
+/// The end of a narinfo, and the beginning of the next one.
+const NEXT: &str = "\nStorePath:";
+
 /// More bytes of text than this are no snapshot: a million narinfos.
 const MOST: u64 = 1 << 30;
 
@@ -70,7 +73,7 @@ fn path_first(text: &str) -> Cow<'_, str> {
 }
 
 /// The text of a snapshot that was read, which has to have this hash.
-fn decode(hash: &Hash, bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
+fn decode(hash: &Hash, bytes: &[u8]) -> std::result::Result<String, String> {
     let options = DecodeOptions { max_size: MOST, ..DecodeOptions::default() };
     let mut text = Vec::new();
     let mut decoder = Decoder::new(bytes, Compression::Zstd, &options).map_err(|error| error.to_string())?;
@@ -80,24 +83,17 @@ fn decode(hash: &Hash, bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
     if hasher.finish() != *hash {
         return Err("its text has another hash than its name".to_owned());
     }
-    Ok(text)
+    String::from_utf8(text).map_err(|error| error.to_string())
 }
 
 /// The text cut before each `StorePath` at the beginning of a line.
-fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let mut from = 0;
-        let end = loop {
-            match rest[from..].iter().position(|byte| *byte == b'\n') {
-                None => break rest.len(),
-                Some(end) if rest[from + end + 1..].starts_with(FIRST.as_bytes()) => break from + end + 1,
-                Some(end) => from += end + 1,
-            }
-        };
+        let end = rest.find(NEXT).map_or(rest.len(), |newline| newline + 1);
         let (first, others) = rest.split_at(end);
         rest = others;
         Some(first)
@@ -130,8 +126,11 @@ async fn extract<T: Send + 'static>(
     let store_dir = cache.store_dir().clone();
     let extracted = blocking(move || {
         let text = decode(&hash, &bytes)?;
-        let parse = |text| NarInfo::parse(text, &store_dir).map(|info| each(&info)).map_err(|error| error.to_string());
-        split(&text).map(parse).collect::<std::result::Result<Vec<T>, String>>()
+        let parse = |text: &str| {
+            let info = NarInfo::parse(text.as_bytes(), &store_dir).map_err(|error| error.to_string())?;
+            Ok(each(&info))
+        };
+        split(&text).map(parse).collect::<Result<Vec<T>, String>>()
     });
     extracted.await.map(Some).map_err(|reason| Error::Broken { object: cache.locate(&name), reason })
 }
