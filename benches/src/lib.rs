@@ -145,7 +145,7 @@ pub fn report_peak() {
         return;
     }
     let status = Command::new(program).args(arguments).stdout(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{program:?}: {status}");
+    assert!(status.success(), "{}: {status}", program.display());
     let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
     // In KiB, but on macOS in bytes.
     eprintln!("{}", if cfg!(target_os = "macos") { peak } else { peak << 10 });

@@ -45,8 +45,8 @@ pub(super) struct Living {
     names: Names,
 }
 
-/// Makes numbers of names: a million of these would be most of what is in memory. That two have the same, which once in ten million
-/// collections keeps something until the next, is seen to by nobody beforehand.
+/// Makes numbers of names, of which a million would take most of the memory. Two with the same number keep something
+/// alive by mistake, once in some ten million collections of that size, and not in the next one: the numbers are others in each.
 type Names = std::hash::RandomState;
 
 /// What a collection has to know of a narinfo that a root lists.
@@ -243,7 +243,9 @@ impl<'a> Found<'a> {
                 dropped.extend(roots);
                 break;
             }
-            listed.iter().for_each(|listed| living.add(listed));
+            for listed in &listed {
+                living.add(listed);
+            }
             fitting.extend(roots);
         }
         // What was used before one that did not fit.
@@ -269,12 +271,14 @@ impl<'a> Found<'a> {
         };
         let mut snapshots = snapshot::read_many(self.cache, closures.collect(), references);
         while let Some(listed) = snapshots.try_next().await? {
-            listed.into_iter().flatten().for_each(|(part, references)| dead.add(part, references));
+            for (part, references) in listed.into_iter().flatten() {
+                dead.add(part, &references);
+            }
         }
         let unknown = dead.unknown();
         read(self.cache, unknown, |info| {
             let (part, references) = references(info);
-            dead.add(part, references);
+            dead.add(part, &references);
         })
         .await?;
         Ok(dead.levels())
@@ -349,7 +353,7 @@ impl Dead {
         Self { parts, places, references }
     }
 
-    fn add(&mut self, part: HashPart, references: Vec<HashPart>) {
+    fn add(&mut self, part: HashPart, references: &[HashPart]) {
         if let Some(place) = self.places.get(&part) {
             let others =
                 references.iter().filter_map(|reference| self.places.get(reference)).filter(|other| *other != place);

@@ -102,16 +102,17 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 
 /// Reads a snapshot. `None` if it is not there.
 pub async fn read(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is of one lifetime")]
     extract(cache, *hash, |info| info.to_owned()).await
 }
 
 /// Reads many snapshots, several at the same time, and gives them in the order in which they were named: of each narinfo what `each` makes of it. No
 /// more than that is held in memory of all but few of them.
-pub(crate) fn read_many<'a, T: Send + 'static>(
-    cache: &'a Cache,
+pub(crate) fn read_many<T: Send + 'static>(
+    cache: &Cache,
     hashes: Vec<Hash>,
     each: impl Fn(&NarInfo<'_>) -> T + Clone + Send + 'static,
-) -> impl Stream<Item = Result<Option<Vec<T>>>> + 'a {
+) -> impl Stream<Item = Result<Option<Vec<T>>>> {
     futures_util::stream::iter(hashes.into_iter().map(move |hash| extract(cache, hash, each.clone())))
         .buffered(TOGETHER)
 }
