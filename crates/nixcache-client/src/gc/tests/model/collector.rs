@@ -19,7 +19,7 @@ pub(super) struct Collector {
     pub(super) doomed: Bits,
     /// Files without a use that go now, and those that the next run may remove.
     pub(super) due: Bits,
-    waiting: Bits,
+    pub(super) waiting: Bits,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,7 +58,7 @@ impl Collector {
 
 impl Protocol {
     /// A step of a collector. `None` if it can do nothing but wait.
-    #[expect(clippy::too_many_lines, clippy::match_same_arms, reason = "the steps, in their order")]
+    #[expect(clippy::too_many_lines, reason = "the steps, in their order")]
     pub(super) fn collector(&self, world: &World, me: usize) -> Option<World> {
         use CollectorAt::*;
         let mut next = world.clone();
@@ -192,7 +192,7 @@ impl Protocol {
                 UsedRoots
             }
             UsedRoots => {
-                let present = World::present(&world.roots);
+                let present = World::present(world.roots);
                 run.due &= !self.of_all(present, |closure| closure | snapshot_of(closure));
                 RemoveFiles
             }
@@ -225,12 +225,13 @@ impl Protocol {
 
     /// What lives and what goes, of what was listed.
     fn mark(&self, world: &World, run: &mut Collector) {
-        let present = World::present(&run.roots);
+        let present = World::present(run.roots);
         let recent =
             (0..ROOTS).filter(|root| run.roots[*root].is_some_and(|used| used > 0)).map(|root| 1 << root).sum();
         run.dropped = self.dropped[&(present, recent)];
         let kept = present & !run.dropped;
-        run.living = run.leased | self.of_all(kept, |closure| closure);
+        // What leases name and is not there yet, nobody can know the NARs of.
+        run.living = run.leased & run.narinfos | self.of_all(kept, |closure| closure);
         let snapshots = self.of_all(kept, snapshot_of);
         run.doomed = run.narinfos & !run.living;
         let unused = run.files & !run.living & !snapshots;

@@ -93,7 +93,7 @@ impl Protocol {
     }
 
     /// The root of the name that was used last.
-    fn latest(&self, world: &World, push: usize) -> Option<u8> {
+    pub(super) fn latest(&self, world: &World, push: usize) -> Option<u8> {
         let name = self.wishes[push].name?;
         let present =
             self.roots.iter().zip(world.roots).zip(0..).filter(|((root, used), _)| root.0 == name && used.is_some());
@@ -111,7 +111,7 @@ impl Protocol {
     }
 
     /// A step of a push. `None` if it can do nothing but wait.
-    #[expect(clippy::too_many_lines, clippy::match_same_arms, reason = "the steps, in their order")]
+    #[expect(clippy::too_many_lines, reason = "the steps, in their order")]
     pub(super) fn push(&self, world: &World, me: usize) -> Option<World> {
         use PushAt::*;
         let mut next = world.clone();
