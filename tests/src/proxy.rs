@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Stands between a client and a server that speak HTTP. Runs until the process ends.
@@ -12,6 +12,7 @@ pub struct Proxy {
     address: SocketAddr,
     requests: Arc<AtomicUsize>,
     faults: Arc<AtomicUsize>,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 /// What may happen to a request.
@@ -53,20 +54,23 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, faults) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let lines = Arc::default();
         let (counted, failed, fault) = (Arc::clone(&requests), Arc::clone(&faults), Arc::new(fault));
+        let seen = Arc::clone(&lines);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (counted, failed, fault) = (Arc::clone(&counted), Arc::clone(&failed), Arc::clone(&fault));
+                let seen = Arc::clone(&seen);
                 std::thread::spawn(move || {
                     let number = counted.fetch_add(1, Ordering::Relaxed);
                     let fault = fault(number);
                     failed.fetch_add(usize::from(fault.is_some()), Ordering::Relaxed);
                     // Whoever has gone away wants no answer.
-                    let _ = pass(client, server, delay, fault);
+                    let _ = pass(client, server, delay, fault, &seen);
                 });
             }
         });
-        Self { address, requests, faults }
+        Self { address, requests, faults, lines }
     }
 
     /// Where to turn to instead of the server.
@@ -79,6 +83,11 @@ impl Proxy {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// What was asked for, in order: `GET /bucket/nix-cache-info`.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
     /// To how many of them something happened.
     pub fn faults(&self) -> usize {
         self.faults.load(Ordering::Relaxed)
@@ -86,8 +95,17 @@ impl Proxy {
 }
 
 /// One request: the connection ends with the answer.
-fn pass(mut client: TcpStream, server: SocketAddr, delay: Duration, fault: Option<Fault>) -> io::Result<()> {
+fn pass(
+    mut client: TcpStream,
+    server: SocketAddr,
+    delay: Duration,
+    fault: Option<Fault>,
+    seen: &Mutex<Vec<String>>,
+) -> io::Result<()> {
     let request = read_request(&mut client)?;
+    let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line).trim_end_matches(" HTTP/1.1").to_owned();
+    seen.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     match fault {
         Some(Fault::Lost) => return Ok(()),
         Some(Fault::Hangs) => {

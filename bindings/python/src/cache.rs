@@ -207,8 +207,8 @@ impl Cache {
         let pushed = wait(py, progress, |told| {
             let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
             async move {
-                let Some(session) = session else { return Ok(push.run(&self.0, uploads).await?) };
-                let pushed = push.run_in(&session, uploads).await?;
+                let Some(mut session) = session else { return Ok(push.run(&self.0, uploads).await?) };
+                let pushed = push.run_in(&mut session, uploads).await?;
                 session.conclude(&pushed).await?;
                 Ok(pushed)
             }
@@ -315,8 +315,8 @@ impl Cache {
         let root = &root.get().0;
         let change = |root: &mut roots::Root| {
             root.record.pinned = pinned.unwrap_or(root.record.pinned);
-            if let Some(labels) = labels {
-                root.record.labels = labels;
+            if let Some(labels) = &labels {
+                root.record.labels.clone_from(labels);
             }
         };
         wait(py, None, |_| async { Ok(Root(roots::amend(&self.0, root, change).await?)) })

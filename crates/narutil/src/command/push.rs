@@ -55,7 +55,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
             None => Work { begun: begin(&cache, wish).await?, ..Work::default() },
         };
         let Work { total, uploads: mut known, begun } = work;
-        let session = match begun {
+        let mut session = match begun {
             Some(Begun::Present(root)) => {
                 explain_requests(&cache);
                 return report(common, &cache, &Pushed::default(), Some(&root), total, started);
@@ -69,7 +69,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         let transfer = Transfer::new(common, "publishing");
         let push = push.watch(watch(&transfer));
         known.extend(trees);
-        let pushed = match &session {
+        let pushed = match &mut session {
             Some(session) => push.run_in(session, known).await,
             None => push.run(&cache, known).await,
         };

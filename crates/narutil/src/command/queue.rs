@@ -139,8 +139,8 @@ impl Drain<'_> {
         let push = self.push.clone().watch(watch(&transfer));
         let pushed = match begun {
             Some(Begun::Present(_)) => Ok(Pushed::default()),
-            Some(Begun::Open(session)) => {
-                let pushed = push.run_in(&session, uploads).await;
+            Some(Begun::Open(mut session)) => {
+                let pushed = push.run_in(&mut session, uploads).await;
                 if let Ok(pushed) = &pushed {
                     // Also if some entries failed, the others are there.
                     session.conclude(pushed).await.map_err(|error| Failure::roots(&error))?;

@@ -78,7 +78,7 @@ pub(crate) fn run(common: &Common, command: &RootCommand) -> Result {
     }
 }
 
-fn change(common: &Common, args: &RootArgs, change: impl FnOnce(&mut Root)) -> Result {
+fn change(common: &Common, args: &RootArgs, change: impl FnMut(&mut Root)) -> Result {
     block_on(common, async {
         let (cache, root) = find(args).await?;
         roots::amend(&cache, &root, change).await.map_err(|error| Failure::roots(&error))?;

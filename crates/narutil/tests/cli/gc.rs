@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use conformance::{Nix, Server, nixes};
+use conformance::{Nix, Proxy, Server, nixes};
 use serde_json::Value;
 
 use crate::cache::Key;
@@ -107,6 +107,25 @@ fn a_pull_of_a_root_needs_no_narinfo() {
     assert!(refused.stderr.contains("no valid signature"), "{}", refused.stderr);
 }
 
+/// What the cache is, the roots of the name, the last of them, and what it lists: whatever the size.
+#[test]
+fn the_first_nar_of_a_root_is_asked_for_after_four_requests() {
+    let (Some(server), Some(nix)) = (Server::moto(), nixes().pop()) else { return };
+    let scratch = Scratch::new();
+    let key = Key::new(&scratch, "gc-1");
+    let root = nix.add_closure(200, 200_000, 47).pop().unwrap();
+    run(push(&nix, &root, &server.s3(), &["-q", "--key", key.file.to_str().unwrap(), "--root", "main"])).ok();
+    let proxy = Proxy::slow(server.address(), Duration::from_millis(20));
+    let (from, into) = (server.s3_through(proxy.address()), scratch.path("into"));
+    let mut pull = narutil!["pull", "--root", "main", "--from", &from, "--into", &into, "--trusted", &key.public()];
+    with_keys(&mut pull);
+    run(pull).ok();
+    let lines = proxy.lines();
+    let first = lines.iter().position(|line| line.contains("/nar/")).unwrap();
+    assert_eq!(first, 4, "{:?}", &lines[..=first]);
+    assert_eq!(lines.len(), 4 + 200, "and nothing but NARs after that");
+}
+
 #[test]
 fn what_nix_published_is_kept_by_path_and_nix_publishes_again_what_has_gone() {
     let scratch = Scratch::new();
@@ -179,29 +198,33 @@ fn a_dry_run_says_what_would_go_and_does_nothing() {
     assert_eq!(run(narutil!["root", "pin", place, ".."]).status, Some(2));
 }
 
-/// Pushers and a collector at the same time, for a while: for ten minutes if `NARUTIL_LONG_TESTS` is set.
+/// Four pushers and a collector at the same time, for a while on each place: for ten minutes if `NARUTIL_LONG_TESTS` is set.
 #[test]
 fn pushes_and_collections_at_the_same_time_lose_nothing() {
-    let time = if std::env::var_os("NARUTIL_LONG_TESTS").is_some() { 600 } else { 10 };
+    let time = if std::env::var_os("NARUTIL_LONG_TESTS").is_some() { 600 } else { 5 };
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "gc-1");
     let Some(nix) = nixes().pop() else { return };
     let moto = Server::moto();
     let mut places = vec![scratch.path("cache").to_str().unwrap().to_owned()];
     places.extend(moto.as_ref().map(Server::s3));
-    // Four closures that share what is below them.
+    // Five closures that share what is below them.
     let paths = nix.add_closure(40, 400_000, 47);
-    let tops: Vec<&String> = paths.iter().rev().take(4).collect();
+    let tops: Vec<&String> = paths.iter().rev().take(5).collect();
     for place in &places {
         // So that there is always something to keep.
         let base = &paths[0];
         run(push(&nix, base, place, &["-q", "--key", key.file.to_str().unwrap(), "--root", "base"])).ok();
-        let ends = Instant::now() + Duration::from_secs(time / places.len() as u64);
+        let mut pin = narutil!["root", "pin", place, "base"];
+        with_keys(&mut pin);
+        run(pin).ok();
+        let ends = Instant::now() + Duration::from_secs(time);
         let mut round = 0;
         while Instant::now() < ends {
             round += 1;
             collide(&nix, &key, place, &tops, round);
         }
+        println!("{place}: {round} rounds");
         assert!(round > 0);
         let mut audit = narutil!["audit", place, "--trusted", key.public()];
         with_keys(&mut audit);
@@ -216,15 +239,18 @@ fn pushes_and_collections_at_the_same_time_lose_nothing() {
 fn collide(nix: &Nix, key: &Key, place: &str, tops: &[&String], round: usize) {
     let spawn = |mut command: Command| command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut running = Vec::new();
+    // By turns, names change what they are about, and stay as they are, so that there is nothing to do but to use them once more.
+    let is_same = round.is_multiple_of(2);
     for (number, top) in tops.iter().enumerate() {
         // Not all in every round, so that some of it is collected.
-        if !(round + number).is_multiple_of(4) {
-            let name = format!("runner-{}", number % 2);
+        if !(round + number).is_multiple_of(tops.len()) {
+            let name = if is_same { format!("same-{number}") } else { format!("runner-{}", number % 2) };
             let more = ["-q", "--key", key.file.to_str().unwrap(), "--root", &name];
             running.push(spawn(push(nix, top, place, &more)));
         }
     }
-    let mut collect = narutil!["gc", place, "--grace", "0s", "--now", "--keep-last", "1", "--patience", "20s"];
+    let mut collect = narutil!["gc", place, "--grace", "0s", "--now", "--patience", "20s"];
+    collect.args(if is_same { ["--keep-within", "0s"] } else { ["--keep-last", "1"] });
     with_keys(&mut collect);
     running.push(spawn(collect));
     for child in running {

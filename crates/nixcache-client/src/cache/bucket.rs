@@ -258,11 +258,7 @@ impl Bucket {
 
     /// Whether it was written; not if it is there and the condition says that it must not be, or be another.
     pub(super) async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
-        let mut attributes = Attributes::new();
-        attributes.insert(Attribute::ContentType, content_type(name).into());
-        if let Some(class) = &self.storage_class {
-            attributes.insert(Attribute::StorageClass, class.clone().into());
-        }
+        let attributes = self.attributes(name);
         match contents {
             Staged::Memory(bytes) => self.put(name, bytes, condition, attributes).await,
             Staged::File(file) => {
@@ -279,6 +275,35 @@ impl Bucket {
                 }
             }
         }
+    }
+
+    /// Writes an object if it is still this version of it, and says whether it was; `None` if the server knows no conditions, and says so.
+    pub(super) async fn replace(&self, name: &str, bytes: &Bytes, version: &UpdateVersion) -> Result<Option<bool>> {
+        let path = self.path(name)?;
+        let put = || {
+            let options = PutOptions {
+                mode: PutMode::Update(version.clone()),
+                attributes: self.attributes(name),
+                ..PutOptions::default()
+            };
+            self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), options)
+        };
+        match self.persist(put).await {
+            Ok(_) => Ok(Some(true)),
+            // What is not there is not this version either.
+            Err(object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. }) => Ok(Some(false)),
+            Err(error) if is_not_implemented(&error) => Ok(None),
+            Err(error) => Err(Error::bucket(name, error)),
+        }
+    }
+
+    fn attributes(&self, name: &str) -> Attributes {
+        let mut attributes = Attributes::new();
+        attributes.insert(Attribute::ContentType, content_type(name).into());
+        if let Some(class) = &self.storage_class {
+            attributes.insert(Attribute::StorageClass, class.clone().into());
+        }
+        attributes
     }
 
     async fn put(&self, name: &str, bytes: &Bytes, condition: Condition, attributes: Attributes) -> Result<bool> {

@@ -7,7 +7,7 @@
 
 pub(crate) mod gate;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
@@ -50,6 +50,12 @@ impl Mood {
 thread_local! {
     static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
     static MOOD: RefCell<Option<Mood>> = const { RefCell::new(None) };
+    static KEEPS_CONDITIONS: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Whether requests of this thread to replace an object are refused if it was changed meanwhile. Some servers write in any case.
+pub(crate) fn keep_conditions(keep: bool) {
+    KEEPS_CONDITIONS.set(keep);
 }
 
 /// From now on requests from this thread hesitate; with no mood, not any more. Returns the mood until now.
@@ -144,6 +150,8 @@ impl ObjectStore for Hesitant {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         gate::enter(Kind::Put, location.as_ref()).await;
         pass().await?;
+        let ignores = matches!(options.mode, PutMode::Update(_)) && !KEEPS_CONDITIONS.get();
+        let options = if ignores { PutOptions { mode: PutMode::Overwrite, ..options } } else { options };
         let put = self.store.put_opts(location, payload, options).await;
         if put.is_ok() && (is_hesitating() || gate::is_closed()) {
             self.clock().write(location);

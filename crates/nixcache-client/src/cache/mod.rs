@@ -26,6 +26,7 @@ mod staged;
 mod tests;
 mod traffic;
 mod url;
+mod version;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -38,7 +39,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use nixcache::narinfo::{CacheInfo, NarInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StoreDir};
-use object_store::UpdateVersion;
+use tokio::sync::OnceCell;
 
 use self::bucket::Bucket;
 use self::directory::{Complete, Directory};
@@ -57,6 +58,7 @@ pub use url::{CacheUrl, UrlError};
 pub(crate) use directory::rename_exclusively;
 use error::Result;
 pub(crate) use url::shown;
+pub(crate) use version::Version;
 
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 
@@ -125,6 +127,8 @@ struct Inner {
     place: Place,
     options: Options,
     traffic: Arc<Traffic>,
+    /// Whether conditions are kept, once that was asked.
+    keeps_conditions: OnceCell<bool>,
 }
 
 enum Place {
@@ -298,7 +302,7 @@ impl Cache {
 
     /// An object as a whole: a narinfo, a listing, a log. [`Error::TooLarge`] beyond 256 MiB, or beyond what a narinfo may have.
     pub async fn read(&self, name: &str) -> Result<Option<Bytes>> {
-        Ok(self.read_versioned(name).await?.map(|(bytes, _)| bytes))
+        Ok(self.read_version(name).await?.map(|(bytes, _)| bytes))
     }
 
     /// A part of an object, which ends early if the object does. The range must not be empty.
@@ -397,7 +401,7 @@ impl Cache {
             return self.on_disk(name, move |directory, name| directory.edit(name, limit(name), &mut change)).await;
         }
         loop {
-            let current = self.read_versioned(name).await?;
+            let current = self.read_version(name).await?;
             let Some(changed) = change(current.as_ref().map(|(bytes, _)| &bytes[..])) else { return Ok(false) };
             let contents = Staged::Memory(changed.into());
             let version = current.map(|(_, version)| version);
@@ -684,7 +688,8 @@ impl Cache {
         Ok(())
     }
 
-    async fn read_versioned(&self, name: &str) -> Result<Option<(Bytes, Version)>> {
+    /// An object as a whole, and which version of it that is.
+    pub(crate) async fn read_version(&self, name: &str) -> Result<Option<(Bytes, Version)>> {
         let limit = limit(name);
         let read = match &self.0.place {
             Place::Directory(_) => {
@@ -741,7 +746,14 @@ impl Inner {
             }
             Location::Memory => Place::Bucket(Bucket::in_memory()),
         };
-        Ok(Self { url: url.clone(), info: CacheInfo::default(), place, options, traffic })
+        Ok(Self {
+            url: url.clone(),
+            info: CacheInfo::default(),
+            place,
+            options,
+            traffic,
+            keeps_conditions: OnceCell::new(),
+        })
     }
 
     async fn read_info(&self) -> Result<Option<CacheInfo>> {
@@ -772,14 +784,6 @@ fn complete(directory: &Directory, staging: Staging, name: &str) -> io::Result<O
         Staged::File(file) => directory.complete(file, name),
         Staged::Memory(bytes) => directory.prepare(name, &bytes)?,
     }))
-}
-
-/// Which of several writings of an object was read.
-#[derive(Debug)]
-enum Version {
-    Unknown,
-    Bucket(UpdateVersion),
-    Web(Option<::http::HeaderValue>),
 }
 
 /// The most bytes that an object of this name is read with.

@@ -91,6 +91,13 @@ impl Inventory {
         roots::read_roots(cache, self.roots.iter().cloned()).await
     }
 
+    /// What a collector has left who died when he had made tombstones of roots.
+    pub(super) fn tombstones(&self, roots: &[Root]) -> Vec<Doomed> {
+        let living: HashSet<String> = roots.iter().map(Root::object).collect();
+        let tombstones = self.roots.iter().filter(|(name, _)| roots::is_root(name) && !living.contains(name));
+        tombstones.map(|(name, _)| Doomed { object: name.clone(), size: 0, why: Why::Root }).collect()
+    }
+
     /// The paths that go.
     pub(super) fn doomed_paths(&self, living: &Living) -> HashMap<HashPart, Path> {
         let dead = self.narinfos.iter().filter(|(part, _)| !living.paths.contains(part));

@@ -16,10 +16,11 @@ mod mark;
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
+use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::{HashPart, StorePath};
 use serde_json::{Value, json};
 
@@ -42,7 +43,8 @@ const TOGETHER: usize = 1000;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Policy {
-    /// So many generations of each name, those used last; all if nothing else is said either.
+    /// So many generations of each name, those used last, and all that were used at the same time as the last of these; all if nothing else
+    /// is said either.
     pub keep_last: Option<usize>,
     /// Roots that were used within this time.
     pub keep_within: Option<Duration>,
@@ -83,15 +85,25 @@ impl Policy {
     /// Without a limit, all stay. With several, a root goes as soon as one of `keep_last` and `keep_within` speaks for it and no other
     /// against: it stays if **either** wants it. `max_size` is for [`Collection::find`], which knows what roots list.
     pub fn judge(&self, roots: Vec<Root>, now: Option<SystemTime>) -> (Vec<Root>, Vec<Root>) {
-        let mut counts: HashMap<String, usize> = HashMap::new();
+        /// Of the roots of a name that were looked at: how many, and how many of them were used after the last one.
+        #[derive(Default)]
+        struct Rank {
+            roots: usize,
+            newer: usize,
+            used: Option<SystemTime>,
+        }
+        let mut ranks: HashMap<String, Rank> = HashMap::new();
         roots.into_iter().partition(|root| {
-            let count = counts.entry(root.name.to_string()).or_default();
-            *count += 1;
+            let rank = ranks.entry(root.name.to_string()).or_default();
+            if root.used != rank.used {
+                (rank.newer, rank.used) = (rank.roots, root.used);
+            }
+            rank.roots += 1;
             if root.record.pinned || (self.keep_last.is_none() && self.keep_within.is_none()) {
                 return true;
             }
             let age = now.zip(root.used).map(|(now, used)| now.duration_since(used).unwrap_or_default());
-            self.keep_last.is_some_and(|most| *count <= most)
+            self.keep_last.is_some_and(|most| rank.newer < most)
                 // Whose age nobody knows is not old.
                 || self.keep_within.is_some_and(|longest| age.is_none_or(|age| age <= longest))
         })
@@ -218,12 +230,14 @@ impl Collection {
             let now = guard.now().await?;
             let inventory = Inventory::of(cache, now, policy.grace).await?;
             let roots = inventory.roots(cache).await?;
+            let tombstones = inventory.tombstones(&roots);
             let (kept, dropped) = policy.judge(roots, now);
             let found = Found::search(cache, &inventory, &policy, &guard, kept, dropped).await?;
             let levels = found.order().await?;
             let condemned = read_condemned(cache).await?;
             let paths = inventory.doomed_paths(&found.living);
-            let (rest, unused) = inventory.rest(cache, &found.living, &found.kept).await?;
+            let (mut rest, unused) = inventory.rest(cache, &found.living, &found.kept).await?;
+            rest.splice(..0, tombstones);
             Ok((found.kept, found.dropped, found.living, levels, paths, rest, unused, condemned))
         };
         match look.await {
@@ -274,43 +288,45 @@ impl Collection {
     }
 
     /// Removes what is to go, and tells `watch` of it.
+    ///
+    /// If it fails when it has begun to, its plan stays until it is one of the dead: a request without an answer may still be done.
     pub async fn run(mut self, mut watch: impl FnMut(Event)) -> Result<Collected> {
-        let done = self.sweep(&mut watch).await;
-        // Also if it failed: pushes would wait for it until it is dead.
-        let ended = self.guard.end().await;
-        done.and_then(|done| ended.map(|()| done))
+        let mut done = Collected::default();
+        if let Err(error) = self.spare(&mut done).await {
+            // Pushes would wait for it.
+            let _ = self.guard.end().await;
+            return Err(error);
+        }
+        self.sweep(&mut done, &mut watch).await?;
+        self.guard.end().await.map(|()| done)
     }
 
-    async fn sweep(&mut self, watch: &mut impl FnMut(Event)) -> Result<Collected> {
-        let mut done = Collected::default();
-        self.spare(&mut done).await?;
-
+    async fn sweep(&mut self, done: &mut Collected, watch: &mut impl FnMut(Event)) -> Result<()> {
         let roots: Vec<Doomed> = self.dropped.iter().map(doomed_root).collect();
-        self.remove(roots, &mut done, watch).await?;
+        self.remove(roots, done, watch).await?;
         for level in std::mem::take(&mut self.levels) {
             let paths: Vec<Path> = level.into_iter().filter_map(|part| self.paths.remove(&part)).collect();
             let (narinfos, listings): (Vec<_>, Vec<_>) =
                 paths.into_iter().map(|path| (path.narinfo, path.listing)).unzip();
-            self.remove(narinfos, &mut done, watch).await?;
-            self.remove(listings.into_iter().flatten().collect(), &mut done, watch).await?;
+            self.remove(narinfos, done, watch).await?;
+            self.remove(listings.into_iter().flatten().collect(), done, watch).await?;
         }
         let rest = std::mem::take(&mut self.rest);
-        self.remove(rest, &mut done, watch).await?;
+        self.remove(rest, done, watch).await?;
 
         let unused = std::mem::take(&mut self.unused);
         let (due, mut waiting): (Vec<_>, Vec<_>) = unused.into_iter().partition(|file| self.is_due(file));
         if !due.is_empty() {
             if self.is_alone(watch).await? {
                 let due = self.still_unused(due).await?;
-                self.remove(due, &mut done, watch).await?;
+                self.remove(due, done, watch).await?;
             } else {
                 waiting.extend(due);
             }
         }
         done.condemned = waiting.len();
         done.condemned_bytes = waiting.iter().map(|file| file.size).sum();
-        write_condemned(&self.cache, &waiting).await?;
-        Ok(done)
+        write_condemned(&self.cache, &waiting).await
     }
 
     /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred to meanwhile.
@@ -321,15 +337,20 @@ impl Collection {
         // Leases before roots: whoever ends his lease in between has left a root.
         let mut claims = self.guard.others(&roots::leases()).await?;
         let left = plan.clone().without(&claims);
-        let before: BTreeMap<String, Option<SystemTime>> =
-            self.kept.iter().chain(&self.dropped).map(|root| (root.object(), root.used)).collect();
+        let before: HashMap<String, &Root> =
+            self.kept.iter().chain(&self.dropped).map(|root| (root.object(), root)).collect();
+        let mut spared = Vec::new();
         for root in roots::list(&self.cache).await? {
+            let is_same = before.get(&root.object()).is_some_and(|before| before.is_as_written(&root));
             let is_dropped = self.dropped.iter().any(|dropped| dropped.object() == root.object());
-            let is_claimed = is_dropped && !left.sets.contains(&root.record.path_set);
-            if before.get(&root.object()) == Some(&root.used) && !is_claimed {
-                continue;
+            if !is_same || (is_dropped && !left.sets.contains(&root.record.path_set)) {
+                spared.push(root);
             }
-            self.dropped.retain(|dropped| dropped.object() != root.object());
+        }
+        let is_spared = |dropped: &Root| spared.iter().any(|root| root.object() == dropped.object());
+        self.dropped.retain(|dropped| !is_spared(dropped));
+        spared.extend(self.bury().await?);
+        for root in spared {
             let infos = roots::snapshot::read(&self.cache, &root.record.closure).await?.unwrap_or_default();
             let paths = infos.iter().map(|info| info.as_ref().store_path().hash_part()).collect();
             claims.push(Claim { paths, ..Claim::default() });
@@ -344,6 +365,22 @@ impl Collection {
         done.spared = plan.paths.len() - left.paths.len();
         self.paths.retain(|part, _| left.paths.contains(part));
         Ok(())
+    }
+
+    /// Makes tombstones of the roots that go, where the store keeps conditions: pushes may refresh a root by a condition alone there. Those that were,
+    /// stay, and are returned.
+    async fn bury(&mut self) -> Result<Vec<Root>> {
+        if self.dropped.is_empty() || !self.cache.keeps_conditions().await? {
+            return Ok(Vec::new());
+        }
+        self.guard.check()?;
+        let cache = &self.cache;
+        let bury = async |root: Root| Ok::<_, Error>((roots::bury(cache, &root).await?, root));
+        let buried = futures_util::stream::iter(std::mem::take(&mut self.dropped)).map(bury);
+        let buried: Vec<_> = buried.buffer_unordered(cache.options().concurrency).try_collect().await?;
+        let (refreshed, dropped): (Vec<_>, Vec<_>) = buried.into_iter().partition(|(refreshed, _)| refreshed.is_some());
+        self.dropped = dropped.into_iter().map(|(_, root)| root).collect();
+        Ok(refreshed.into_iter().filter_map(|(refreshed, _)| refreshed).collect())
     }
 
     /// Waits until no push is under way, and keeps new ones waiting. False if that takes too long.

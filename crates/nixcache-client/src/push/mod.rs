@@ -235,18 +235,26 @@ impl Push {
     }
 
     /// The same, as a part of a [`Session`], which keeps collectors away from what this relies upon.
-    pub async fn run_in(&self, session: &Session, uploads: Vec<Upload>) -> Result<Pushed, Error> {
-        self.run_under(Some(session), session.cache(), uploads).await
+    pub async fn run_in(&self, session: &mut Session, uploads: Vec<Upload>) -> Result<Pushed, Error> {
+        let cache = session.cache().clone();
+        self.run_under(Some(session), &cache, uploads).await
     }
 
-    async fn run_under(&self, session: Option<&Session>, cache: &Cache, uploads: Vec<Upload>) -> Result<Pushed, Error> {
+    async fn run_under(
+        &self,
+        session: Option<&mut Session>,
+        cache: &Cache,
+        uploads: Vec<Upload>,
+    ) -> Result<Pushed, Error> {
         let (known, new): (Vec<_>, Vec<_>) =
             uploads.into_iter().partition(|upload| matches!(upload.subject, Subject::Known(_)));
         let nar_size = known.iter().map(Upload::nar_size).sum();
         (self.watch)(Event::Planned { paths: known.len() + new.len(), nar_size });
-        let run = Run::new(self, session, cache, &known);
+        let run = Run::new(self, cache, &known);
         let mut pushed = Pushed::default();
-        run.run(known, new, &mut pushed).await?;
+        let mut session = session;
+        run.publish_new(session.as_deref_mut(), new, &mut pushed).await?;
+        run.publish_known(session.as_deref(), known, &mut pushed).await?;
         if pushed.published.iter().any(|published| published.uploaded) {
             cache.clean_old().await?;
         }
@@ -282,7 +290,6 @@ pub async fn missing(cache: &Cache, graph: &Graph, closure: &Closure) -> Result<
 /// A push under way.
 struct Run<'a> {
     push: &'a Push,
-    session: Option<&'a Session>,
     cache: &'a Cache,
     stager: Stager,
     /// How many trees are packed at the same time.
@@ -316,7 +323,7 @@ impl Drop for Run<'_> {
 }
 
 impl<'a> Run<'a> {
-    fn new(push: &'a Push, session: Option<&'a Session>, cache: &'a Cache, known: &[Upload]) -> Self {
+    fn new(push: &'a Push, cache: &'a Cache, known: &[Upload]) -> Self {
         let infos = known.iter().filter_map(|upload| match &upload.subject {
             Subject::Known(info) => Some(info),
             Subject::New { .. } => None,
@@ -337,11 +344,16 @@ impl<'a> Run<'a> {
             stopped: Arc::new(AtomicBool::new(false)),
         };
         let processors = Arc::new(Semaphore::new(push.threads.get()));
-        Self { push, session, cache, stager, processors, started: Instant::now() }
+        Self { push, cache, stager, processors, started: Instant::now() }
     }
 
-    async fn run(&self, known: Vec<Upload>, new: Vec<Upload>, pushed: &mut Pushed) -> Result<(), Error> {
-        self.publish_new(new, pushed).await?;
+    /// Paths of a store.
+    async fn publish_known(
+        &self,
+        session: Option<&Session>,
+        known: Vec<Upload>,
+        pushed: &mut Pushed,
+    ) -> Result<(), Error> {
         let graph = graph_of(&known)?;
         let mut uploads: HashMap<Node, Upload> = HashMap::with_capacity(known.len());
         for upload in known {
@@ -380,7 +392,7 @@ impl<'a> Run<'a> {
             while is_due && publishing.len() < batches && !(ready.is_empty() && pending.is_empty()) {
                 let nodes = ready.drain(..batch.min(ready.len()));
                 let batch = nodes.filter_map(|node| prepared.remove(&node).map(|ready| (node, ready))).collect();
-                publishing.push(self.publish(std::mem::take(&mut pending), batch));
+                publishing.push(self.publish(session, std::mem::take(&mut pending), batch));
                 next_batch = Instant::now() + gathering;
             }
             let can_publish = publishing.len() < batches && !(ready.is_empty() && pending.is_empty());
@@ -501,6 +513,7 @@ impl<'a> Run<'a> {
     /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is new.
     async fn publish<T>(
         &self,
+        session: Option<&Session>,
         pending: Vec<Pending>,
         batch: Vec<(T, Box<Ready>)>,
     ) -> Result<Vec<(T, Published, bool, Vec<String>)>, Error> {
@@ -511,7 +524,7 @@ impl<'a> Run<'a> {
             rest.push((node, ready.published, ready.undeclared));
         }
         let mut done = Vec::with_capacity(rest.len());
-        if let Some(session) = self.session {
+        if let Some(session) = session {
             session.check()?;
         }
         let created = self.cache.publish(pending, prepared).await?;
@@ -525,7 +538,12 @@ impl<'a> Run<'a> {
     }
 
     /// Trees, which refer to nothing, so that they are published as they are uploaded.
-    async fn publish_new(&self, new: Vec<Upload>, pushed: &mut Pushed) -> Result<(), Error> {
+    async fn publish_new(
+        &self,
+        session: Option<&mut Session>,
+        new: Vec<Upload>,
+        pushed: &mut Pushed,
+    ) -> Result<(), Error> {
         /// How many are published together.
         const TOGETHER: usize = 64;
         let nar = async |upload: Upload| {
@@ -536,6 +554,7 @@ impl<'a> Run<'a> {
         let mut nars = std::pin::pin!(nars);
         // Trees with the same contents and name are one path.
         let mut seen = HashSet::new();
+        let mut session = session;
         while let Some(outcomes) = nars.next().await {
             let (mut pending, mut batch) = (Vec::new(), Vec::new());
             for (tree, outcome) in outcomes {
@@ -552,7 +571,11 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            for ((), published, is_new, _) in self.publish(pending, batch).await? {
+            if let Some(session) = &mut session {
+                // Collectors leave alone the NARs of whoever has a lease; the paths have their names only now.
+                session.cover(batch.iter().map(|((), ready)| ready.published.path.clone()).collect()).await?;
+            }
+            for ((), published, is_new, _) in self.publish(session.as_deref(), pending, batch).await? {
                 (self.push.watch)(Event::Published { path: published.path.clone() });
                 if is_new { pushed.published.push(published) } else { pushed.present.push(published.path) }
             }

@@ -23,10 +23,10 @@ use super::{Error, FOLDER, Result, VERSION, digest, parse_version, unique};
 use crate::cache::Cache;
 
 /// A claim that was not renewed for so long is one of the dead.
-pub const DEADLINE: Duration = Duration::from_secs(15 * 60);
+pub const DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// How often a claim is renewed.
-const BEAT: Duration = Duration::from_secs(60);
+const BEAT: Duration = Duration::from_secs(30);
 
 /// How often one looks whether a plan has ended.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -210,10 +210,13 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// In a directory the claim ends with it. Elsewhere it is dead after a while: nobody waits here for a server.
+    /// A lease in a directory ends with it. Everything else is dead after a while: nobody waits here for a server, and what a collector wanted
+    /// removed may still be removed when he has gone.
     fn drop(&mut self) {
         self.beat.abort();
-        if let Some(directory) = self.cache.directory() {
+        if let Some(directory) = self.cache.directory()
+            && self.object.starts_with(&leases())
+        {
             // Whoever has ended it has removed it.
             let _ = std::fs::remove_file(directory.join(&self.object));
         }

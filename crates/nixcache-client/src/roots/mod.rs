@@ -27,13 +27,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::hash::{Format, Hash, Hasher};
 use nixcache::store_path::{StoreDir, StorePath};
 use serde_json::{Value, json};
 
-use crate::cache::{self, Cache};
+use crate::cache::{self, Cache, Version};
 
 pub use guard::DEADLINE;
 pub(crate) use guard::{Claim, Guard, leases, plans};
@@ -167,6 +168,15 @@ pub struct Root {
     pub used: Option<SystemTime>,
     /// What it says.
     pub record: Record,
+    /// Which writing of it this is.
+    writing: Writing,
+}
+
+/// Each writing of a root is another one, whatever it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Writing {
+    stamp: String,
+    version: Version,
 }
 
 /// The sha256 of a set of store paths: of their sorted base names, each with a newline.
@@ -191,12 +201,32 @@ impl Root {
         object(&self.name, &self.generation)
     }
 
-    fn parse(cache: &Cache, name: Name, generation: String, text: &[u8], used: Option<SystemTime>) -> Result<Self> {
+    /// One that nobody has written yet.
+    pub(crate) fn new(name: Name, generation: String, record: Record) -> Self {
+        Self { name, generation, used: None, record, writing: Writing::default() }
+    }
+
+    /// What an object says; nothing if it is a tombstone.
+    fn parse(
+        cache: &Cache,
+        (name, generation): (Name, String),
+        (text, version): (Bytes, Version),
+        used: Option<SystemTime>,
+    ) -> Result<Option<Self>> {
         let at = cache.locate(&object(&name, &generation));
-        let value = parse_version(&at, text)?;
+        let value = parse_version(&at, &text)?;
+        if value["removed"] == true {
+            return Ok(None);
+        }
         let record = Record::from_json(&value, cache.store_dir())
             .map_err(|reason| Error::Broken { object: at, reason: reason.to_owned() })?;
-        Ok(Self { name, generation, used, record })
+        let stamp = value["stamp"].as_str().unwrap_or_default().to_owned();
+        Ok(Some(Self { name, generation, used, record, writing: Writing { stamp, version } }))
+    }
+
+    /// Whether this is the same writing of the same root.
+    pub(crate) fn is_as_written(&self, other: &Self) -> bool {
+        self.object() == other.object() && self.used == other.used && self.writing.stamp == other.writing.stamp
     }
 }
 
@@ -232,7 +262,7 @@ impl Record {
         let json = json!({
             "version": VERSION, "targets": targets, "closure": digest(&self.closure), "pathSet": digest(&self.path_set),
             "paths": self.paths, "fileSize": self.file_size, "created": created, "lastUsed": used, "pinned": self.pinned,
-            "labels": self.labels,
+            "labels": self.labels, "stamp": unique(),
         });
         format!("{json:#}\n")
     }
@@ -283,8 +313,8 @@ pub(crate) async fn read_roots(
 ) -> Result<Vec<Root>> {
     let named = objects.filter_map(|(object, used)| Some((name_of(&object)?, object, used)));
     let read = async |((name, generation), object, used): ((Name, String), String, Option<SystemTime>)| {
-        match cache.read(&object).await? {
-            Some(text) => Root::parse(cache, name, generation, &text, used).map(Some),
+        match cache.read_version(&object).await? {
+            Some(read) => Root::parse(cache, (name, generation), read, used),
             None => Ok(None), // removed meanwhile
         }
     };
@@ -296,10 +326,24 @@ pub(crate) async fn read_roots(
 
 /// The generation of a name that was used last. It alone is read.
 pub async fn latest(cache: &Cache, name: &Name) -> Result<Option<Root>> {
-    let objects: Vec<_> = cache.list_below(&format!("{FOLDER}/roots/{name}")).try_collect().await?;
-    let last = objects.into_iter().max_by(|(a, a_meta), (b, b_meta)| (a_meta.modified, a).cmp(&(b_meta.modified, b)));
-    let last = last.map(|(object, meta)| (object, meta.modified));
-    Ok(read_roots(cache, last.into_iter()).await?.pop())
+    let mut objects: Vec<_> = cache.list_below(&format!("{FOLDER}/roots/{name}")).try_collect().await?;
+    objects.sort_unstable_by(|(a, a_meta), (b, b_meta)| (b_meta.modified, b).cmp(&(a_meta.modified, a)));
+    for (object, meta) in objects {
+        // Tombstones are passed over.
+        if let Some(root) = read(cache, object, meta.modified).await? {
+            return Ok(Some(root));
+        }
+    }
+    Ok(None)
+}
+
+async fn read(cache: &Cache, object: String, used: Option<SystemTime>) -> Result<Option<Root>> {
+    Ok(read_roots(cache, std::iter::once((object, used))).await?.pop())
+}
+
+/// Whether an object is a root, or the tombstone of one, by its name.
+pub(crate) fn is_root(object: &str) -> bool {
+    name_of(object).is_some()
 }
 
 /// Writes what a root says, which also makes it used now.
@@ -307,20 +351,44 @@ pub(crate) async fn write(cache: &Cache, root: &Root) -> Result<()> {
     Ok(cache.write(&root.object(), root.record.to_json(cache.store_dir())).await?)
 }
 
+/// The same, but not if somebody has written it since it was read, where the store lets that be seen; and says whether it did.
+async fn rewrite(cache: &Cache, root: &Root) -> Result<bool> {
+    let text = root.record.to_json(cache.store_dir());
+    match cache.replace(&root.object(), text.into(), &root.writing.version).await? {
+        Some(is_written) => Ok(is_written),
+        None => write(cache, root).await.map(|()| true),
+    }
+}
+
+/// Makes a tombstone of a root, if it is as it was read. If it is not, returns what it is now.
+///
+/// Only where the store keeps conditions: a push may refresh a root by a condition alone.
+pub(crate) async fn bury(cache: &Cache, root: &Root) -> Result<Option<Root>> {
+    let tombstone = format!("{}\n", json!({ "version": VERSION, "removed": true }));
+    match cache.replace(&root.object(), tombstone.into(), &root.writing.version).await? {
+        Some(true) => Ok(None),
+        _ => read(cache, root.object(), root.used).await,
+    }
+}
+
 /// Changes what a root says, which also makes it used now; but not if a collector has removed it or is about to: [`Error::NoRoot`].
-/// Without that, a root might come back whose paths are gone. Of changes that others make to it at the same time, one may be lost.
-pub async fn amend(cache: &Cache, root: &Root, change: impl FnOnce(&mut Root)) -> Result<Root> {
+/// Without that, a root might come back whose paths are gone.
+///
+/// `change` is told what is there, perhaps several times. In a directory, and on servers that know no conditions, one of two changes at the same time may
+/// be lost.
+pub async fn amend(cache: &Cache, root: &Root, mut change: impl FnMut(&mut Root)) -> Result<Root> {
     let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
     let lease = Guard::take(cache, &leases(), &claim).await?;
     lease.wait(&claim).await?;
-    let amended = match read_roots(cache, std::iter::once((root.object(), root.used))).await?.pop() {
-        Some(mut root) => {
-            change(&mut root);
-            lease.check()?;
-            write(cache, &root).await.map(|()| root)
-        }
-        None => {
-            Err(Error::NoRoot { cache: cache.url().to_string(), name: format!("{}/{}", root.name, root.generation) })
+    let amended = loop {
+        let Some(mut root) = read(cache, root.object(), root.used).await? else {
+            let name = format!("{}/{}", root.name, root.generation);
+            break Err(Error::NoRoot { cache: cache.url().to_string(), name });
+        };
+        change(&mut root);
+        lease.check()?;
+        if rewrite(cache, &root).await? {
+            break Ok(root);
         }
     };
     lease.end().await?;

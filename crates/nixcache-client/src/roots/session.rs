@@ -10,7 +10,7 @@ use nixcache::store_path::{HashPart, StorePath};
 
 use super::guard::PATIENCE;
 use super::{
-    Claim, Error, Guard, Name, Record, Result, Root, latest, leases, path_set, plans, snapshot, unique, write,
+    Claim, Error, Guard, Name, Record, Result, Root, latest, leases, path_set, plans, rewrite, snapshot, unique, write,
 };
 use crate::cache::{self, Cache, layout};
 use crate::push::Pushed;
@@ -74,6 +74,16 @@ pub struct Session {
     known: HashMap<HashPart, NarInfoBuf>,
 }
 
+impl Wish {
+    /// What the last root of its name is to say from now on, if that is all that there is to do.
+    fn renew(&self, last: Option<&Root>, set: &Hash) -> Option<Root> {
+        let mut root = last.filter(|root| root.record.path_set == *set && !self.adds && !self.verify_present)?.clone();
+        root.record.targets.clone_from(&self.targets);
+        root.record.labels.extend(self.labels.clone());
+        Some(root)
+    }
+}
+
 fn set_of(paths: &[StorePath]) -> Hash {
     let names: BTreeSet<String> = paths.iter().map(StorePath::to_string).collect();
     path_set(names.iter().map(String::as_str))
@@ -92,8 +102,11 @@ impl Session {
 
     async fn try_begin(cache: &Cache, wish: Wish) -> Result<Begun> {
         let set = set_of(&wish.closure);
+        if let Some(root) = Self::refresh_at_once(cache, &wish, &set).await? {
+            return Ok(Begun::Present(Box::new(root)));
+        }
         let paths = wish.closure.iter().map(StorePath::hash_part).collect();
-        let claim = Claim { paths, sets: wish.name.iter().map(|_| set).collect(), files: false };
+        let claim = Claim { paths, sets: wish.name.iter().map(|_| set).collect(), files: wish.adds };
         let lease = Guard::take(cache, &leases(), &claim).await?;
         let mut session = Self { cache: cache.clone(), wish, set, lease, claim, last: None, known: HashMap::new() };
         if let Err(error) = session.lease.wait(&session.claim).await {
@@ -118,15 +131,21 @@ impl Session {
         }
     }
 
-    /// Uses the last root once more if it has exactly this closure. Its generation is claimed: no collector is about to remove it.
+    /// Uses the last root once more, if it has exactly this closure and nobody touches it meanwhile. That takes no lease: collectors
+    /// remove a root only if it is still as they have read it, and what it lists only after it.
+    async fn refresh_at_once(cache: &Cache, wish: &Wish, set: &Hash) -> Result<Option<Root>> {
+        let Some(name) = wish.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
+        let keeps_conditions = async { Ok(cache.keeps_conditions().await?) };
+        let (keeps_conditions, last) = futures_util::try_join!(keeps_conditions, latest(cache, name))?;
+        match wish.renew(last.as_ref(), set).filter(|_| keeps_conditions) {
+            Some(root) => Ok(rewrite(cache, &root).await?.then_some(root)),
+            None => Ok(None),
+        }
+    }
+
+    /// The same under the lease. The root is claimed: no collector is about to remove it.
     async fn refresh(&self) -> Result<Option<Root>> {
-        let is_same = |root: &Root| root.record.path_set == self.set;
-        let last = self.last.clone().filter(is_same);
-        let Some(mut root) = last.filter(|_| !self.wish.adds && !self.wish.verify_present) else {
-            return Ok(None);
-        };
-        root.record.targets.clone_from(&self.wish.targets);
-        root.record.labels.extend(self.wish.labels.clone());
+        let Some(root) = self.wish.renew(self.last.as_ref(), &self.set) else { return Ok(None) };
         self.check()?;
         write(&self.cache, &root).await?;
         Ok(Some(root))
@@ -186,8 +205,12 @@ impl Session {
         self.set = set_of(&self.wish.closure);
     }
 
-    /// Adds paths that have turned out to belong to it: trees that got their names. They are targets, and refer to nothing.
+    /// Adds paths that have turned out to belong to it: trees that got their names, and are not published yet. They are targets, and refer to
+    /// nothing.
     pub async fn cover(&mut self, paths: Vec<StorePath>) -> Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
         self.claim.paths.extend(paths.iter().map(StorePath::hash_part));
         self.lease.change(&self.claim).await?;
         self.wait_for_more().await?;
@@ -214,12 +237,9 @@ impl Session {
     }
 
     /// Ends after a push: with the root, also over the trees that were added, if all could be published.
-    pub async fn conclude(mut self, pushed: &Pushed) -> Result<Option<Root>> {
+    pub async fn conclude(self, pushed: &Pushed) -> Result<Option<Root>> {
         if !pushed.failed.is_empty() || !pushed.held_back.is_empty() {
             return self.give_up().await.map(|()| None);
-        }
-        if !pushed.added.is_empty() {
-            self.cover(pushed.added.clone()).await?;
         }
         self.finish(pushed.published.iter().map(|published| published.narinfo.clone()).collect()).await
     }
@@ -269,7 +289,7 @@ impl Session {
         labels.extend(self.wish.labels.clone());
         let targets = self.wish.targets.clone();
         let record = Record { targets, closure, path_set: self.set, paths, file_size, created, pinned, labels };
-        let root = Root { name, generation, used: None, record };
+        let root = Root::new(name, generation, record);
         self.lease.check()?;
         write(&self.cache, &root).await?;
         Ok(root)

@@ -8,13 +8,16 @@ use super::{
 pub(super) struct Collector {
     pub(super) at: CollectorAt,
     /// Roots as they were listed first: which of them, and when they were used.
-    roots: [Option<u8>; ROOTS],
+    pub(super) roots: [Option<u8>; ROOTS],
     narinfos: Bits,
     files: Bits,
     /// Paths that leases name, as they were read.
     leased: Bits,
-    /// Roots that go.
+    /// Roots that go, and those of them that are tombstones.
     pub(super) dropped: Bits,
+    pub(super) buried: Bits,
+    /// Tombstones that were there before.
+    pub(super) old: Bits,
     living: Bits,
     pub(super) doomed: Bits,
     /// Files without a use that go now, and those that the next run may remove.
@@ -39,6 +42,7 @@ pub(super) enum CollectorAt {
     Published,
     RemoveRoots,
     RemovePaths,
+    RemoveTombstones,
     PlanFiles,
     Wait(u8),
     NarInfosAgain,
@@ -74,7 +78,7 @@ impl Protocol {
             Others(0) => Others(1),
             Others(_) => Roots,
             Roots => {
-                run.roots = world.roots;
+                (run.roots, run.old) = (world.roots, world.tombstones);
                 NarInfos
             }
             NarInfos => {
@@ -122,16 +126,20 @@ impl Protocol {
                 self.after_roots()
             }
             Tombstones => {
-                if let Some(root) = lowest(run.dropped) {
-                    run.dropped &= !root;
-                    let root = numbers(root).next().unwrap();
-                    if world.roots[root] == run.roots[root] {
+                if let Some(bit) = lowest(run.dropped & !run.buried) {
+                    let root = numbers(bit).next().unwrap();
+                    if world.roots[root].is_none() || world.roots[root] == run.roots[root] {
+                        run.buried |= bit;
                         next.roots[root] = None;
-                    } else if !self.has(Flaw::RefreshedNotSpared) {
-                        run.doomed = self.without[usize::from(run.doomed)][usize::from(self.roots[root].1)];
+                        next.tombstones |= bit;
+                    } else {
+                        run.dropped &= !bit;
+                        if !self.has(Flaw::RefreshedNotSpared) {
+                            run.doomed = self.without[usize::from(run.doomed)][usize::from(self.roots[root].1)];
+                        }
                     }
                 }
-                if run.dropped == 0 { Published } else { Tombstones }
+                if run.dropped == run.buried { Published } else { Tombstones }
             }
             Published => {
                 let new = world.narinfos & !run.narinfos & !run.living;
@@ -143,7 +151,9 @@ impl Protocol {
             RemoveRoots => {
                 if let Some(root) = lowest(run.dropped) {
                     next.roots[numbers(root).next().unwrap()] = None;
+                    next.tombstones &= !root;
                     run.dropped &= !root;
+                    run.buried &= !root;
                 }
                 if run.dropped != 0 {
                     RemoveRoots
@@ -167,8 +177,16 @@ impl Protocol {
                 } else if self.has(Flaw::PathsBeforeRoots) {
                     RemoveRoots
                 } else {
-                    PlanFiles
+                    RemoveTombstones
                 }
+            }
+            RemoveTombstones => {
+                if let Some(root) = lowest(run.old) {
+                    next.roots[numbers(root).next().unwrap()] = None;
+                    next.tombstones &= !root;
+                    run.old &= !root;
+                }
+                if run.old == 0 { PlanFiles } else { RemoveTombstones }
             }
             PlanFiles if run.due == 0 => Condemn,
             PlanFiles => {

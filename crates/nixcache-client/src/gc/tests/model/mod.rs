@@ -90,7 +90,7 @@ enum Flaw {
     LeaseWhileWaiting,
     /// A push claims what it adds when that is published.
     AddedBeforeClaimed,
-    /// A push that only adds claims nothing until then.
+    /// A push that adds something does not claim NARs until then.
     NothingClaimed,
     /// A collector does not read leases after it has written its plan.
     LeasesReadOnce,
@@ -140,6 +140,8 @@ struct World {
     files: Bits,
     /// When which root was used last: 0 is long ago, and then each push has a time of its own. It is also the version of the object.
     roots: [Option<u8>; ROOTS],
+    /// Roots in whose place there is a tombstone.
+    tombstones: Bits,
     condemned: Bits,
     leases: [Option<Bits>; 2],
     plans: [Option<Bits>; 2],
@@ -223,7 +225,9 @@ fn judge(roots: &[(&'static str, Bits); ROOTS], present: Bits, recent: Bits) -> 
             labels: BTreeMap::new(),
         };
         let used = if recent & 1 << number == 0 { SystemTime::UNIX_EPOCH } else { now };
-        Root { name: name.parse().unwrap(), generation: number.to_string(), used: Some(used), record }
+        let mut root = Root::new(name.parse().unwrap(), number.to_string(), record);
+        root.used = Some(used);
+        root
     };
     let mut roots: Vec<Root> = numbers(present).map(root).collect();
     roots.sort_by_key(|root| std::cmp::Reverse(root.used));
@@ -279,6 +283,7 @@ impl Model for Protocol {
             narinfos: ALL,
             files: ALL | SNAPSHOT_OF_ALL,
             roots: [Some(0), None, None],
+            tombstones: 0,
             condemned: 0,
             leases: [None; 2],
             plans: [None; 2],
@@ -315,7 +320,7 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let collected = |_: &Self, world: &World| world.narinfos == 0 && world.files == 0;
+        let collected = |_: &Self, world: &World| world.narinfos | world.files | world.tombstones == 0;
         vec![
             Property::always(WHOLE, |model: &Self, world: &World| {
                 numbers(World::present(world.roots)).all(|root| {

@@ -68,11 +68,9 @@ impl Protocol {
     /// What the lease of a push claims, once it knows that its closure is this one.
     fn claim(&self, push: usize, closure: Bits) -> Bits {
         let claims_root = self.wishes[push].name.is_some() && !self.has(Flaw::RootNotClaimed);
-        match if claims_root { closure | set_of(closure) } else { closure } {
-            // Who claims nothing waits, and collectors do not wait for him.
-            0 if !self.has(Flaw::NothingClaimed) => FILES,
-            claim => claim,
-        }
+        // Who claims nothing waits, and collectors do not wait for him.
+        let claims_files = self.wishes[push].added != 0 && !self.has(Flaw::NothingClaimed);
+        closure | if claims_root { set_of(closure) } else { 0 } | if claims_files { FILES } else { 0 }
     }
 
     fn first_claim(&self, push: usize) -> Bits {
@@ -135,10 +133,10 @@ impl Protocol {
             EarlyRefresh => {
                 let root = self.written(me, push.last);
                 if !self.conditional {
-                    next.roots[root] = used;
+                    (next.roots[root], next.tombstones) = (used, world.tombstones & !(1 << root));
                     EarlyLook
                 } else if world.roots[root] == push.seen || self.has(Flaw::RefreshUnconditionally) {
-                    next.roots[root] = used;
+                    (next.roots[root], next.tombstones) = (used, world.tombstones & !(1 << root));
                     *push = Push::new(Done);
                     Done
                 } else {
@@ -237,7 +235,8 @@ impl Protocol {
                 Root
             }
             Refresh | Root => {
-                next.roots[self.written(me, push.last)] = used;
+                let root = self.written(me, push.last);
+                (next.roots[root], next.tombstones) = (used, world.tombstones & !(1 << root));
                 End
             }
             End => {

@@ -1,0 +1,59 @@
+//! Stores that replace an object only if it is still the one that was read, and stores that say so and do not.
+
+use super::*;
+use crate::cache::hesitant::keep_conditions;
+use crate::roots::{Claim, Guard};
+
+/// A push that finds what it wants refreshes the root and is done, with no lease: the collector may be at any point.
+#[tokio::test]
+async fn a_root_that_is_refreshed_without_a_lease_stays() {
+    let cache = sample().await;
+    let root = keep(&cache, "main", &[2, 1]).await;
+    keep(&cache, "other", &[3, 2, 1]).await;
+    let found = find(&cache, Policy { keep_last: Some(0), ..at_once() }).await;
+    let read = roots::latest(&cache, &root.name).await.unwrap().unwrap();
+    let begun = Session::begin(&cache, wish("main", &[2, 1])).await.unwrap();
+    let Begun::Present(refreshed) = begun else { panic!("{begun:?}") };
+    assert_eq!(refreshed.object(), root.object());
+    // Between the collector's last look at it and its removal.
+    assert_eq!(roots::bury(&cache, &read).await.unwrap().unwrap().object(), root.object());
+    let collected = found.run(drop).await.unwrap();
+    assert_eq!((collected.spared, paths(&cache).await), (2, vec![1, 2]));
+    let left: Vec<String> = roots::list(&cache).await.unwrap().iter().map(Root::object).collect();
+    assert_eq!(left, [root.object()]);
+}
+
+#[tokio::test]
+async fn a_root_is_gone_once_its_tombstone_is_written_and_the_next_collector_removes_that() {
+    let cache = sample().await;
+    let old = keep(&cache, "main", &[2, 1]).await;
+    keep(&cache, "main", &[1]).await;
+    let new = roots::latest(&cache, &old.name).await.unwrap().unwrap();
+    assert!(roots::bury(&cache, &new).await.unwrap().is_none());
+    // Its collector has died.
+    assert!(has(&cache, &new.object()).await);
+    let latest = roots::latest(&cache, &new.name).await.unwrap().unwrap();
+    assert_eq!(latest.object(), old.object());
+    assert!(matches!(roots::amend(&cache, &new, |_| ()).await, Err(Error::NoRoot { .. })));
+    let Begun::Open(session) = Session::begin(&cache, wish("main", &[1])).await.unwrap() else { panic!("it is back") };
+    session.give_up().await.unwrap();
+    collect(&cache, at_once()).await;
+    assert!(!has(&cache, &new.object()).await && has(&cache, &old.object()).await);
+    assert_eq!(paths(&cache).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_no_conditions_is_noticed_and_a_push_takes_a_lease() {
+    keep_conditions(false);
+    let cache = sample().await;
+    let root = keep(&cache, "main", &[2, 1]).await;
+    assert!(!cache.keeps_conditions().await.unwrap());
+    // A plan makes it wait: so it has looked.
+    let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
+    let plan = Guard::take(&cache, &roots::plans(), &claim).await.unwrap();
+    let push = Session::begin(&cache, wish("main", &[1, 2]));
+    assert!(tokio::time::timeout(Duration::from_millis(200), push).await.is_err());
+    plan.end().await.unwrap();
+    assert!(matches!(Session::begin(&cache, wish("main", &[1, 2])).await.unwrap(), Begun::Present(_)));
+    keep_conditions(true);
+}
