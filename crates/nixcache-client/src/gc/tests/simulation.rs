@@ -78,13 +78,20 @@ impl World {
         info(number, &self.references[usize::from(number)], number / 2)
     }
 
-    /// What the command does: what is not known is asked for, what is not there is uploaded, references first.
-    async fn push(&self, name: Option<&'static str>, target: u8) -> Result<(), Error> {
-        let closure = self.closure(target);
-        let mut wish = wish(name.unwrap_or("none"), &closure.iter().copied().rev().collect::<Vec<_>>());
-        wish.targets = vec![path(target)];
-        wish.name = wish.name.filter(|_| name.is_some());
-        let session = match Session::begin(&self.cache, wish).await? {
+    fn closure_of(&self, root: &Root) -> BTreeSet<u8> {
+        let is_target = |number: &u8| root.record.targets.contains(&path(*number));
+        (0..PATHS).filter(is_target).flat_map(|number| self.closure(number)).collect()
+    }
+
+    /// What the command does: what is not known is asked for, what is not there is uploaded, references first, and at last what is added.
+    async fn push(&self, name: Option<&'static str>, target: Option<u8>, added: Option<u8>) -> Result<(), Error> {
+        let closure = target.map(|target| self.closure(target)).unwrap_or_default();
+        let added = added.filter(|added| !closure.contains(added));
+        let mut wish = Wish { adds: added.is_some(), ..Wish::default() };
+        wish.closure = closure.iter().map(|number| path(*number)).collect();
+        wish.targets = target.into_iter().map(path).collect();
+        wish.name = name.map(|name| name.parse().unwrap());
+        let mut session = match Session::begin(&self.cache, wish).await? {
             Begun::Present(_) => {
                 self.count("refreshed");
                 self.finish(name);
@@ -102,7 +109,7 @@ impl World {
             }
         }
         let mut published = Vec::new();
-        for number in missing {
+        for number in missing.into_iter().chain(added) {
             session.check()?;
             let mut staging = self.cache.stage()?;
             std::io::Write::write_all(&mut staging, &[number / 2]).unwrap();
@@ -110,6 +117,11 @@ impl World {
             objects.nar = Some(staging);
             let (prepared, pending) = self.cache.prepare(objects).await?;
             session.check()?;
+            if added == Some(number) {
+                // It has its name now.
+                session.cover(vec![path(number)]).await?;
+                self.count("added");
+            }
             self.cache.publish(vec![pending], vec![prepared]).await?;
             published.push(self.info(number));
         }
@@ -195,13 +207,12 @@ impl World {
         let roots = roots::list(&self.cache).now_or_never().unwrap().unwrap();
         for root in &roots {
             assert!(names.contains(&roots::snapshot::object(&root.record.closure)), "a root has no snapshot");
-            let target = (0..PATHS).find(|number| root.record.targets == [path(*number)]).unwrap();
-            let closure = self.closure(target);
+            let closure = self.closure_of(root);
             let lost = closure.iter().find(|number| !touched.contains(number) && !is_whole(**number));
             assert!(lost.is_none(), "a root lists {lost:?}, which is not there, of {closure:?}: {touched:?}");
         }
         for (name, finished) in self.finished.borrow().iter() {
-            let is_kept = self.policy.keep_within.is_none_or(|longest| finished.elapsed() < longest - MOMENT);
+            let is_kept = self.policy.keep_within.is_none_or(|longest| finished.elapsed() + MOMENT < longest);
             let is_there = roots.iter().any(|root| root.name.as_str() == *name);
             assert!(is_there || !is_kept, "the root of {name} is gone");
         }
@@ -216,10 +227,7 @@ impl World {
         }
         let roots = roots::list(&self.cache).await.unwrap();
         assert!(roots.len() <= NAMES.len());
-        let kept: BTreeSet<u8> = (0..PATHS)
-            .filter(|number| roots.iter().any(|root| root.record.targets == [path(*number)]))
-            .flat_map(|number| self.closure(number))
-            .collect();
+        let kept: BTreeSet<u8> = roots.iter().flat_map(|root| self.closure_of(root)).collect();
         let narinfos: BTreeSet<u8> = paths(&self.cache).await.into_iter().collect();
         let files: BTreeSet<u8> = nars(&self.cache).await.into_iter().collect();
         assert_eq!((narinfos, files), (kept.clone(), kept.into_iter().map(|number| number / 2).collect()));
@@ -232,17 +240,20 @@ impl World {
 /// What one of them does, some time after the beginning.
 fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
     let delay = Duration::from_millis(chance.below(3000) as u64);
-    let pause = Duration::from_secs(if chance.once_in(2) { 0 } else { chance.below(120) as u64 });
+    let pause = Duration::from_secs(chance.below(120) as u64);
     let (what, name, target) = (chance.below(9), NAMES[chance.below(2)], u8::try_from(chance.below(4)).unwrap());
     // Mostly the same again.
     let target = if chance.once_in(2) { PATHS - 1 - target } else { PATHS - 1 };
+    // It refers to nothing.
+    let added = chance.once_in(4).then_some(0);
+    let target_beside = Some(target).filter(|_| added.is_none() || chance.once_in(2));
     async move {
         tokio::time::sleep(delay).await;
         // Who has failed tries once more.
         for _ in 0..2 {
             let done = match what {
-                0..=2 => world.push(Some(name), target).await,
-                8 => world.push(None, target).await,
+                0..=2 => world.push(Some(name), target_beside, added).await,
+                8 => world.push(None, target_beside, added).await,
                 3..=5 => world.collect().await,
                 6 if world.policy.grace > Duration::ZERO => world.copy(target).await,
                 _ => world.pull(name, pause).await,
@@ -282,8 +293,10 @@ async fn round(world: &Rc<World>, chance: &mut Random) {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-    // What the dead claim ends.
-    if chance.once_in(2) {
+    // What the dead claim ends, and where only age counts, mostly nobody has used a root for long.
+    if world.policy.keep_within.is_some() && !chance.once_in(4) {
+        tokio::time::sleep(DAY).await;
+    } else if chance.once_in(2) {
         tokio::time::sleep(roots::DEADLINE + Duration::from_secs(chance.below(2) as u64 * 24 * 3600)).await;
     }
 }

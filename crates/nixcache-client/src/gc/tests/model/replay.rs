@@ -4,6 +4,7 @@
 //! They have to be just those, and leave in the store what the model says. Steps that are one look of the code are taken together.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use conformance::Random;
@@ -133,7 +134,7 @@ const fn collector_at(me: usize) -> usize {
 }
 
 struct Replay {
-    model: Protocol,
+    model: Rc<Protocol>,
     world: World,
     cache: Cache,
     tasks: [tokio::task::JoinHandle<Result<(), Error>>; 4],
@@ -148,7 +149,7 @@ struct Replay {
 }
 
 impl Replay {
-    async fn new(setting: Setting) -> Self {
+    async fn new(model: Rc<Protocol>) -> Self {
         let cache = memory().await;
         let mut snapshots = BTreeMap::new();
         for (closure, bit) in [(BASE, SNAPSHOT_OF_BASE), (ALL, SNAPSHOT_OF_ALL)] {
@@ -164,17 +165,16 @@ impl Replay {
             }
         }
         // They are told apart by the first request, which all clones share.
-        assert_eq!(cache.keeps_conditions().await.unwrap(), setting.conditional);
+        assert_eq!(cache.keeps_conditions().await.unwrap(), model.conditional);
         let first = roots::list(&cache).await.unwrap().pop().unwrap().object();
         // Everything is old.
         tokio::time::sleep(100 * super::super::HOUR).await;
-        let model = Protocol::new(setting, None);
         let world = model.init_states().pop().unwrap();
-        let policy = Policy { now: setting.now, patience: Duration::MAX, ..policy() };
+        let policy = Policy { now: model.now, patience: Duration::MAX, ..policy() };
         let tasks = std::array::from_fn(|actor| {
-            let (cache, policy) = (cache.clone(), policy.clone());
+            let (cache, policy, wishes) = (cache.clone(), policy.clone(), model.wishes);
             tokio::task::spawn_local(ACTOR.scope(actor, async move {
-                if actor < 2 { push(cache, setting.wishes[actor]).await } else { collect(cache, policy).await }
+                if actor < 2 { push(cache, wishes[actor]).await } else { collect(cache, policy).await }
             }))
         });
         let (claims, roots) = (Default::default(), [Some(first), None, None]);
@@ -221,7 +221,6 @@ impl Replay {
         let folder = format!("nixcache/v1/roots/{}", wish.name.unwrap_or("none"));
         let lease = || self.claims[push_at(me)].clone().unwrap_or_else(|| format!("{LEASES}/*"));
         match push.at {
-            Early => Requests::of(&[(List, &folder)]).with(Get, &format!("{folder}/*")),
             // Not used where there are no conditions.
             Lease if wish.name.is_some() && self.model.first(me) == Lease => {
                 Requests::of(&[(List, &folder), (Put, &lease())]).with(Get, &format!("{folder}/*"))
@@ -230,9 +229,9 @@ impl Replay {
             Plans(_) | Wait(_) | CoverPlans(_) | SetPlans(_) => {
                 Requests::claims(PLANS, LEASES, self.world.plans != [None; 2])
             }
-            LastRoot if wish.name.is_none() => Requests::default(),
+            LastRoot | Snapshot if wish.name.is_none() => Requests::default(),
             // Tombstones may be read before it.
-            LastRoot | LastAgain => Requests::of(&[(List, &folder)]).with(Get, &format!("{folder}/*")),
+            Early | LastRoot | LastAgain => Requests::of(&[(List, &folder)]).with(Get, &format!("{folder}/*")),
             LastSnapshot => match push.last {
                 Some(last) => {
                     let snapshot = snapshot_of(self.model.roots[usize::from(last)].1);
@@ -249,7 +248,6 @@ impl Replay {
             AddedNar => self.upload(wish.added),
             NarInfo(path) => Requests::of(&[(Put, &narinfo(number(path)))]),
             AddedNarInfo => Requests::of(&[(Put, &narinfo(number(wish.added)))]),
-            Snapshot if wish.name.is_none() => Requests::default(),
             // Of what was neither known nor published, the narinfos are read first.
             Snapshot => Requests::of(&[(Put, &self.snapshots[&snapshot_of(wish.closure)])]).with(Get, NARINFO),
             EarlyRefresh | Refresh | Root => {
@@ -277,7 +275,6 @@ impl Replay {
         let plan = self.claims[collector_at(me)].clone().unwrap_or_else(|| format!("{PLANS}/*"));
         let snapshots = format!("{SNAPSHOTS}/*");
         match run.at {
-            Begin | Plan => Requests::of(&[(Put, &plan)]),
             Others(_) => Requests::claims(PLANS, PLANS, world.plans[1 - me].is_some()),
             Roots => Requests::of(&[(Head, &plan), (List, "")]).with(Get, "nixcache/v1/roots/*"),
             Leases(_) => {
@@ -286,7 +283,7 @@ impl Replay {
                 requests.with(Get, &snapshots).with(Get, NARINFO)
             }
             LeasesAgain(_) | Wait(_) => Requests::claims(LEASES, PLANS, world.leases != [None; 2]),
-            RootsAgain => {
+            RootsAgain | UsedRoots => {
                 let roots = Requests::of(&[(List, "nixcache/v1/roots")]).with(Get, "nixcache/v1/roots/*");
                 roots.with(Get, &snapshots)
             }
@@ -310,12 +307,8 @@ impl Replay {
                 None => Requests::default(),
             },
             PlanFiles if run.due == 0 => Requests::default(),
-            PlanFiles => Requests::of(&[(Put, &plan)]),
+            Begin | Plan | PlanFiles => Requests::of(&[(Put, &plan)]),
             NarInfosAgain => Requests::of(&[(Head, &plan), (List, "")]).with(Get, NARINFO),
-            UsedRoots => {
-                let roots = Requests::of(&[(List, "nixcache/v1/roots")]).with(Get, "nixcache/v1/roots/*");
-                roots.with(Get, &snapshots)
-            }
             RemoveFiles => match lowest(run.due) {
                 Some(file) => {
                     let snapshot = self.snapshots.get(&file).cloned();
@@ -527,28 +520,28 @@ fn claimed(text: &[u8]) -> Bits {
     let names = |member: &str| {
         value[member].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    let (named, sets) = (names("paths"), names("pathSets"));
+    let (parts, sets) = (names("paths"), names("pathSets"));
     let part = |number: u8| path(number).hash_part().to_string();
-    let paths = NUMBERS.into_iter().filter(|(_, number)| named.contains(&part(*number))).map(|(bit, _)| bit);
+    let paths = NUMBERS.into_iter().filter(|(_, number)| parts.contains(&part(*number))).map(|(bit, _)| bit);
     let set = |closure: Bits| {
         let paths: Vec<String> = numbers_of(closure).into_iter().map(|number| path(number).to_string()).collect();
         path_set(paths.iter().map(String::as_str)).display_digest(Format::Nix32).to_string()
     };
     let of_set = [ALL, BASE, 0].into_iter().filter(|closure| sets.contains(&set(*closure))).map(set_of);
     let claimed: Bits = paths.chain(of_set).sum();
-    assert_eq!(claimed.count_ones() as usize, named.len() + sets.len(), "{value}");
+    assert_eq!(claimed.count_ones() as usize, parts.len() + sets.len(), "{value}");
     claimed | if value["files"].as_bool().unwrap() { FILES } else { 0 }
 }
 
 /// Follows these steps through a world of its own, and then chance; returns how many steps it were.
-pub(super) fn replay(setting: Setting, steps: &[Step], seed: u64) -> usize {
+pub(super) fn replay(model: &Rc<Protocol>, steps: &[Step], seed: u64) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let mut taken = Vec::new();
     gate::close(true);
-    keep_conditions(setting.conditional);
+    keep_conditions(model.conditional);
     let replayed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let mut replay = Replay::new(setting).await;
+            let mut replay = Replay::new(Rc::clone(model)).await;
             let mut chance = Random::new(seed);
             let walk = std::panic::AssertUnwindSafe(replay.walk(steps, &mut chance));
             let walked = futures_util::future::FutureExt::catch_unwind(walk).await;
@@ -558,7 +551,7 @@ pub(super) fn replay(setting: Setting, steps: &[Step], seed: u64) -> usize {
     }));
     gate::close(false);
     keep_conditions(true);
-    replayed.unwrap_or_else(|_| panic!("{setting:?}, {seed}: {taken:?}"));
+    replayed.unwrap_or_else(|_| panic!("{:?}, {seed}: {taken:?}", (model.wishes, model.conditional, model.now)));
     taken.len()
 }
 
@@ -567,7 +560,8 @@ fn the_code_does_what_the_model_does() {
     const WALKS: u64 = 400;
     for setting in SETTINGS {
         let started = std::time::Instant::now();
-        let steps: usize = (1..=WALKS).map(|seed| replay(setting, &[], seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))).sum();
+        let model = Rc::new(Protocol::new(setting, None));
+        let steps: usize = (1..=WALKS).map(|seed| replay(&model, &[], seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))).sum();
         println!("{setting:?}: {WALKS} walks, {steps} steps, {:.1?}", started.elapsed());
     }
 }
