@@ -376,23 +376,31 @@ pub(crate) async fn bury(cache: &Cache, root: &Root) -> Result<Option<Root>> {
 ///
 /// `change` is told what is there, perhaps several times. In a directory, and on servers that know no conditions, one of two changes at the same time may
 /// be lost.
-pub async fn amend(cache: &Cache, root: &Root, mut change: impl FnMut(&mut Root)) -> Result<Root> {
+pub async fn amend(cache: &Cache, root: &Root, change: impl FnMut(&mut Root)) -> Result<Root> {
     let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
     let lease = Guard::take(cache, &leases(), &claim).await?;
     lease.wait(&claim).await?;
-    let amended = loop {
-        let Some(mut root) = read(cache, root.object(), root.used).await? else {
-            let name = format!("{}/{}", root.name, root.generation);
-            break Err(Error::NoRoot { cache: cache.url().to_string(), name });
-        };
+    let amended = amend_under(&lease, cache, root, change).await?;
+    lease.end().await?;
+    let gone = || Error::NoRoot { cache: cache.url().to_string(), name: format!("{}/{}", root.name, root.generation) };
+    amended.ok_or_else(gone)
+}
+
+/// The same under a lease that claims the root. `None` if it is gone.
+async fn amend_under(
+    lease: &Guard,
+    cache: &Cache,
+    root: &Root,
+    mut change: impl FnMut(&mut Root),
+) -> Result<Option<Root>> {
+    loop {
+        let Some(mut root) = read(cache, root.object(), root.used).await? else { return Ok(None) };
         change(&mut root);
         lease.check()?;
         if rewrite(cache, &root).await? {
-            break Ok(root);
+            return Ok(Some(root));
         }
-    };
-    lease.end().await?;
-    amended
+    }
 }
 
 /// Removes a root. What it alone keeps is left to be collected.

@@ -10,7 +10,8 @@ use nixcache::store_path::{HashPart, StorePath};
 
 use super::guard::PATIENCE;
 use super::{
-    Claim, Error, Guard, Name, Record, Result, Root, latest, leases, path_set, plans, rewrite, snapshot, unique, write,
+    Claim, Error, Guard, Name, Record, Result, Root, amend_under, latest, leases, path_set, plans, rewrite, snapshot,
+    unique, write,
 };
 use crate::cache::{self, Cache, layout};
 use crate::push::Pushed;
@@ -78,9 +79,14 @@ impl Wish {
     /// What the last root of its name is to say from now on, if that is all that there is to do.
     fn renew(&self, last: Option<&Root>, set: &Hash) -> Option<Root> {
         let mut root = last.filter(|root| root.record.path_set == *set && !self.adds && !self.verify_present)?.clone();
+        self.amend(&mut root);
+        Some(root)
+    }
+
+    /// What a root that is used once more says from now on.
+    fn amend(&self, root: &mut Root) {
         root.record.targets.clone_from(&self.targets);
         root.record.labels.extend(self.labels.clone());
-        Some(root)
     }
 }
 
@@ -281,15 +287,24 @@ impl Session {
         let (closure, object) = snapshot::encode(&infos).map_err(|error| failed(error.to_string()))?;
         // Also where it is there already: a collector may be about to find it old.
         self.cache.write(&snapshot::object(&closure), object).await?;
-        let same = self.last.clone().filter(|root| root.record.closure == closure);
-        let (generation, created, pinned, mut labels) = match same {
-            Some(root) => (root.generation, root.record.created, root.record.pinned, root.record.labels),
-            None => (unique(), SystemTime::now(), false, BTreeMap::new()),
+        let record = Record {
+            targets: self.wish.targets.clone(),
+            closure,
+            path_set: self.set,
+            paths,
+            file_size,
+            created: SystemTime::now(),
+            pinned: false,
+            labels: self.wish.labels.clone(),
         };
-        labels.extend(self.wish.labels.clone());
-        let targets = self.wish.targets.clone();
-        let record = Record { targets, closure, path_set: self.set, paths, file_size, created, pinned, labels };
-        let root = Root::new(name, generation, record);
+        if let Some(same) = self.last.as_ref().filter(|root| root.record.closure == closure) {
+            // Somebody may have pinned it meanwhile.
+            let amend = |root: &mut Root| self.wish.amend(root);
+            if let Some(root) = amend_under(&self.lease, &self.cache, same, amend).await? {
+                return Ok(root);
+            }
+        }
+        let root = Root::new(name, unique(), record);
         self.lease.check()?;
         write(&self.cache, &root).await?;
         Ok(root)
