@@ -243,9 +243,9 @@ fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
     let pause = Duration::from_secs(chance.below(120) as u64);
     let (what, name, target) = (chance.below(9), NAMES[chance.below(2)], u8::try_from(chance.below(4)).unwrap());
     // Mostly the same again.
-    let target = if chance.once_in(2) { PATHS - 1 - target } else { PATHS - 1 };
+    let target = if chance.once_in(4) { PATHS - 1 - target } else { PATHS - 1 };
     // It refers to nothing.
-    let added = chance.once_in(4).then_some(0);
+    let added = chance.once_in(6).then_some(0);
     let target_beside = Some(target).filter(|_| added.is_none() || chance.once_in(2));
     async move {
         tokio::time::sleep(delay).await;

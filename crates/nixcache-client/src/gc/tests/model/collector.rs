@@ -30,9 +30,7 @@ pub(super) enum CollectorAt {
     #[default]
     Begin,
     Others(u8),
-    Roots,
-    NarInfos,
-    Files,
+    Page(u8),
     Leases(u8),
     Plan,
     LeasesAgain(u8),
@@ -53,6 +51,19 @@ pub(super) enum CollectorAt {
     Done,
     Dead,
 }
+
+/// What a page of the listing has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    Roots,
+    NarInfo(Bits),
+    Files,
+}
+
+/// Pages come in the order of names, one after the other, and a narinfo may have any.
+pub(super) const ROOTS_FIRST: [Listed; 4] = [Listed::Roots, Listed::NarInfo(APP), Listed::NarInfo(BASE), Listed::Files];
+pub(super) const APP_FIRST: [Listed; 4] = [Listed::NarInfo(APP), Listed::Files, Listed::Roots, Listed::NarInfo(BASE)];
+pub(super) const BASE_FIRST: [Listed; 4] = [Listed::NarInfo(BASE), Listed::Files, Listed::Roots, Listed::NarInfo(APP)];
 
 impl Collector {
     pub(super) fn new(at: CollectorAt) -> Self {
@@ -76,22 +87,18 @@ impl Protocol {
             }
             Others(other) if usize::from(other) != me && world.plans[usize::from(other)].is_some() => End,
             Others(0) => Others(1),
-            Others(_) => Roots,
-            Roots => {
-                (run.roots, run.old) = (world.roots, world.tombstones);
-                NarInfos
+            Others(_) => Page(0),
+            Page(page) => {
+                match self.pages[usize::from(page)] {
+                    Listed::Roots => (run.roots, run.old) = (world.roots, world.tombstones),
+                    Listed::NarInfo(path) => run.narinfos |= world.narinfos & path,
+                    Listed::Files => run.files = world.files,
+                }
+                if usize::from(page) + 1 == self.pages.len() { Leases(0) } else { Page(page + 1) }
             }
-            NarInfos => {
-                run.narinfos = world.narinfos;
-                Files
-            }
-            Files => {
-                run.files = world.files;
-                Leases(0)
-            }
-            Leases(push) => {
-                run.leased |= world.leases[usize::from(push)].unwrap_or(0) & ALL;
-                if push == 0 {
+            Leases(turn) => {
+                run.leased |= world.leases[self.read(turn)].unwrap_or(0) & ALL;
+                if turn == 0 {
                     Leases(1)
                 } else {
                     self.mark(world, run);
@@ -104,9 +111,9 @@ impl Protocol {
                 run.leased = 0;
                 if self.has(Flaw::LeasesReadOnce) { RootsAgain } else { LeasesAgain(0) }
             }
-            LeasesAgain(push) => {
-                run.leased |= world.leases[usize::from(push)].unwrap_or(0);
-                if push == 0 {
+            LeasesAgain(turn) => {
+                run.leased |= world.leases[self.read(turn)].unwrap_or(0);
+                if turn == 0 {
                     LeasesAgain(1)
                 } else if self.has(Flaw::RootsReadOnce) {
                     self.spare(run, 0);
@@ -193,13 +200,13 @@ impl Protocol {
                 next.plans[me] = Some(FILES);
                 if self.has(Flaw::NotAlone) { NarInfosAgain } else { Wait(0) }
             }
-            Wait(push) => {
-                let lease = world.leases[usize::from(push)];
+            Wait(turn) => {
+                let lease = world.leases[self.read(turn)];
                 if lease.is_some_and(|lease| self.without[usize::from(FILES)][usize::from(lease)] != FILES) {
                     // It begins again when that one has ended.
                     return None;
                 }
-                match push {
+                match turn {
                     0 => Wait(1),
                     _ if self.has(Flaw::FilesListedOnce) => RemoveFiles,
                     _ => NarInfosAgain,

@@ -21,7 +21,7 @@ use nixcache::hash::Hash;
 use nixcache::store_path::HashPart;
 use stateright::{Checker, Model, Property};
 
-use self::collector::{Collector, CollectorAt};
+use self::collector::{APP_FIRST, BASE_FIRST, Collector, CollectorAt, Listed, ROOTS_FIRST};
 use self::push::{Push, PushAt};
 use super::super::Policy;
 use crate::roots::{Claim, Record, Root, path_set};
@@ -172,6 +172,10 @@ struct Protocol {
     roots: [(&'static str, Bits); ROOTS],
     /// Whether a write may have the condition that the object is still that which was read.
     conditional: bool,
+    /// In which order collectors list what there is.
+    pages: [Listed; 4],
+    /// In which order the claims of others are read: some may not have been there when they were listed.
+    claims: [u8; 2],
     /// Whether collectors remove NARs in the run that removes their narinfos.
     now: bool,
     flaw: Option<Flaw>,
@@ -237,7 +241,7 @@ fn judge(roots: &[(&'static str, Bits); ROOTS], present: Bits, recent: Bits) -> 
 }
 
 impl Protocol {
-    fn new(Setting { wishes, conditional, now }: Setting, flaw: Option<Flaw>) -> Self {
+    fn new(Setting { wishes, conditional, pages, claims: order, now }: Setting, flaw: Option<Flaw>) -> Self {
         let mut touches = [[false; CLAIMS]; CLAIMS];
         let mut without = [[0; CLAIMS]; CLAIMS];
         let claims: Vec<Claim> = (0..CLAIMS).map(|bits| claim(Bits::try_from(bits).unwrap())).collect();
@@ -251,11 +255,16 @@ impl Protocol {
         for (present, recent) in (0..8).flat_map(|present| (0..8).map(move |recent| (present, recent))) {
             dropped.insert((present, recent), judge(&roots, present, recent));
         }
-        Self { wishes, roots, conditional, now, flaw, touches, without, dropped }
+        Self { wishes, roots, conditional, pages, claims: order, now, flaw, touches, without, dropped }
     }
 
     fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
+    }
+
+    /// Whose claim is read first, or second.
+    fn read(&self, turn: u8) -> usize {
+        usize::from(self.claims[usize::from(turn)])
     }
 
     /// What these roots have, by their closures.
@@ -356,16 +365,18 @@ const CLOSURES: &str = "a narinfo is there only with its NAR and its references"
 const ENDS: &str = "everybody who is not dead comes to an end";
 const COLLECTED: &str = "everything may be removed, down to the last NAR";
 
-/// Pushes beside each other, what the store can do, and whether collectors remove NARs at once.
+/// Pushes beside each other, what the store can do, and what collectors do.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     wishes: [Wish; 2],
     conditional: bool,
+    pages: [Listed; 4],
+    claims: [u8; 2],
     now: bool,
 }
 
 const fn setting(first: Wish, second: Wish) -> Setting {
-    Setting { wishes: [first, second], conditional: false, now: true }
+    Setting { wishes: [first, second], conditional: false, pages: APP_FIRST, claims: [1, 0], now: true }
 }
 
 /// It uses the root that is there once more.
@@ -379,15 +390,15 @@ const ROOTLESS_ADDING: Wish = Wish::adding(None, BASE);
 
 const SETTINGS: [Setting; 10] = [
     setting(SAME, OTHER),
-    Setting { now: false, ..setting(SAME, OTHER) },
-    setting(SAME, NEXT),
+    Setting { now: false, pages: ROOTS_FIRST, claims: [0, 1], ..setting(SAME, OTHER) },
+    Setting { pages: BASE_FIRST, ..setting(SAME, NEXT) },
     setting(OTHER, ROOTLESS),
     setting(SAME, ADDING),
     setting(ROOTLESS_ADDING, ROOTLESS),
     Setting { conditional: true, ..setting(SAME, OTHER) },
-    Setting { conditional: true, now: false, ..setting(SAME, OTHER) },
-    Setting { conditional: true, ..setting(SAME, NEXT) },
-    Setting { conditional: true, ..setting(SAME, SAME) },
+    Setting { conditional: true, now: false, pages: BASE_FIRST, ..setting(SAME, OTHER) },
+    Setting { conditional: true, pages: ROOTS_FIRST, claims: [0, 1], ..setting(SAME, NEXT) },
+    Setting { conditional: true, claims: [0, 1], ..setting(SAME, SAME) },
 ];
 
 #[test]

@@ -78,15 +78,15 @@ impl Protocol {
     }
 
     /// Whether the plan of a collector makes this push wait.
-    fn is_touched(&self, world: &World, push: usize, collector: u8) -> bool {
-        let plan = world.plans[usize::from(collector)];
+    fn is_touched(&self, world: &World, push: usize, turn: u8) -> bool {
+        let plan = world.plans[self.read(turn)];
         plan.is_some_and(|plan| self.touches[usize::from(plan)][usize::from(self.first_claim(push))])
     }
 
     /// The same for what the lease has got in addition. A collector that wants files waits for this push, not the other way round.
-    fn is_touched_more(&self, world: &World, push: usize, collector: u8) -> bool {
+    fn is_touched_more(&self, world: &World, push: usize, turn: u8) -> bool {
         let lease = world.leases[push].unwrap_or(0);
-        let plan = world.plans[usize::from(collector)];
+        let plan = world.plans[self.read(turn)];
         plan.is_some_and(|plan| self.touches[usize::from(plan & !FILES)][usize::from(lease)])
     }
 
@@ -145,7 +145,7 @@ impl Protocol {
                 }
             }
             EarlyLook if world.plans == [None; 2] => Done,
-            EarlyPlans(collector) if self.is_touched(world, me, collector) => return None,
+            EarlyPlans(turn) if self.is_touched(world, me, turn) => return None,
             EarlyPlans(0) => EarlyPlans(1),
             EarlyLook | EarlyPlans(_) => Lease,
 
@@ -153,7 +153,7 @@ impl Protocol {
                 next.leases[me] = Some(self.first_claim(me));
                 if self.has(Flaw::PlansBeforeLease) { LastRoot } else { Plans(0) }
             }
-            Plans(collector) if self.is_touched(world, me, collector) => {
+            Plans(turn) if self.is_touched(world, me, turn) => {
                 push.has_waited = remembers;
                 if self.has(Flaw::LeaseWhileWaiting) { Wait(0) } else { Yield }
             }
@@ -164,7 +164,7 @@ impl Protocol {
                 next.leases[me] = Some(0);
                 Wait(0)
             }
-            Wait(collector) if self.is_touched(world, me, collector) => return None,
+            Wait(turn) if self.is_touched(world, me, turn) => return None,
             Wait(0) => Wait(1),
             Wait(_) => Reclaim,
             Reclaim => {
@@ -205,7 +205,7 @@ impl Protocol {
                 next.leases[me] = Some(world.leases[me].unwrap_or(0) | wish.added);
                 CoverPlans(0)
             }
-            CoverPlans(collector) if self.is_touched_more(world, me, collector) => return None,
+            CoverPlans(turn) if self.is_touched_more(world, me, turn) => return None,
             CoverPlans(0) => CoverPlans(1),
             CoverPlans(_) if self.has(Flaw::AddedBeforeClaimed) => self.conclude(me),
             CoverPlans(_) => AddedNarInfo,
@@ -217,7 +217,7 @@ impl Protocol {
                 next.leases[me] = Some(world.leases[me].unwrap_or(0) | self.claim(me, closure));
                 SetPlans(0)
             }
-            SetPlans(collector) if self.is_touched_more(world, me, collector) => return None,
+            SetPlans(turn) if self.is_touched_more(world, me, turn) => return None,
             SetPlans(0) => SetPlans(1),
             SetPlans(_) => LastAgain,
             LastAgain => {

@@ -200,9 +200,9 @@ impl Replay {
                     matches!(world.pushes[me].at, Plans(1) | Wait(1) | CoverPlans(1) | SetPlans(1))
                 }
                 Step::Collector(me) => {
-                    use CollectorAt::{Files, Leases, LeasesAgain, NarInfos, Others, Wait};
+                    use CollectorAt::{Leases, LeasesAgain, Others, Page, Wait};
                     let at = world.collectors[me].at;
-                    matches!(at, Others(1) | NarInfos | Files | Leases(1) | LeasesAgain(1) | Wait(1))
+                    matches!(at, Others(1) | Page(1..) | Leases(1) | LeasesAgain(1) | Wait(1))
                 }
                 _ => false,
             };
@@ -276,7 +276,7 @@ impl Replay {
         let snapshots = format!("{SNAPSHOTS}/*");
         match run.at {
             Others(_) => Requests::claims(PLANS, PLANS, world.plans[1 - me].is_some()),
-            Roots => Requests::of(&[(Head, &plan), (List, "")]).with(Get, "nixcache/v1/roots/*"),
+            Page(_) => Requests::of(&[(Head, &plan), (List, "")]).with(Get, "nixcache/v1/roots/*"),
             Leases(_) => {
                 let mut requests = Requests::claims(LEASES, PLANS, world.leases != [None; 2]);
                 requests.made.push((Get, CONDEMNED.to_owned()));
@@ -557,7 +557,7 @@ pub(super) fn replay(model: &Rc<Protocol>, steps: &[Step], seed: u64) -> usize {
 
 #[test]
 fn the_code_does_what_the_model_does() {
-    const WALKS: u64 = 400;
+    const WALKS: u64 = 600;
     for setting in SETTINGS {
         let started = std::time::Instant::now();
         let model = Rc::new(Protocol::new(setting, None));
