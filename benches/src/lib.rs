@@ -13,9 +13,10 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use conformance::Random;
+use nix::sys::resource::{UsageWho, getrusage};
 use nix_archive::nar::{CaseHack, encode_path};
 
 /// To be raised whenever different trees come out of this file: the earlier ones are made again.
@@ -115,6 +116,42 @@ pub fn memory_directory() -> PathBuf {
     if shm.is_dir() { shm } else { std::env::temp_dir() }
 }
 
+/// The argument after which a command follows, whose peak memory in bytes to print.
+const PEAK: &str = "--peak-of";
+
+/// Runs a command, and says how many bytes of memory it takes at most. What it prints is lost.
+///
+/// The system tells the peak of all children so far: a process of its own keeps them apart, which is this program once more. It has to begin with
+/// [`report_peak`].
+pub fn peak(command: &Command, input: Stdio) -> u64 {
+    let mut wrapper = Command::new(std::env::current_exe().unwrap());
+    wrapper.arg(PEAK).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(name, value),
+            None => wrapper.env_remove(name),
+        };
+    }
+    let output = wrapper.stdin(input).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().last().and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{command:?}: {text}"))
+}
+
+/// Does what [`peak`] started this process for, if it did, and ends it.
+pub fn report_peak() {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let [first, program, arguments @ ..] = arguments.as_slice() else { return };
+    if first != PEAK {
+        return;
+    }
+    let status = Command::new(program).args(arguments).stdout(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{}: {status}", program.display());
+    let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
+    // In KiB, but on macOS in bytes.
+    eprintln!("{}", if cfg!(target_os = "macos") { peak } else { peak << 10 });
+    std::process::exit(0);
+}
+
 /// What `make` makes at the path it is given, or an earlier run did.
 fn made(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let data = target_directory().join(format!("bench-data/{EDITION}-{}percent", scale()));
@@ -139,7 +176,8 @@ pub fn scaled(full: usize) -> usize {
     (full * scale()).div_ceil(100)
 }
 
-const WORDS: [&str; 40] = [
+/// Words to make names of.
+pub const WORDS: [&str; 40] = [
     "archive", "binary", "cache", "cargo", "char", "client", "codec", "config", "const", "core", "derive", "else",
     "error", "event", "field", "format", "hash", "header", "impl", "index", "key", "lib", "list", "match", "mod",
     "name", "node", "parse", "path", "pub", "query", "reader", "return", "self", "store", "stream", "struct", "test",

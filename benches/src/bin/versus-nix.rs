@@ -17,9 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use benches::{large, memory_directory, nar, narutil, small};
+use benches::{large, memory_directory, nar, narutil, peak, report_peak, small};
 use conformance::{Nix, nixes};
-use nix::sys::resource::{UsageWho, getrusage};
 
 /// Something that both can do.
 struct Work {
@@ -111,31 +110,8 @@ impl Program<'_> {
     fn peak(&self, work: &Work) -> u64 {
         let scratch = tempfile::tempdir_in(memory_directory()).unwrap();
         let command = self.command(work, &scratch.path().join("tree"));
-        // The system tells the peak of all children so far: a process of its own keeps them apart.
-        let mut wrapper = Command::new(std::env::current_exe().unwrap());
-        wrapper.arg(PEAK).arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => wrapper.env(name, value),
-                None => wrapper.env_remove(name),
-            };
-        }
-        wrapper.stdin(File::open(&work.input).unwrap());
-        let output = wrapper.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        text.lines().last().and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{command:?}: {text}"))
+        peak(&command, File::open(&work.input).unwrap().into())
     }
-}
-
-/// The argument after which a command follows, whose peak memory in bytes to print.
-const PEAK: &str = "--peak-of";
-
-fn print_peak(command: &[String]) {
-    let status = Command::new(&command[0]).args(&command[1..]).stdout(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{command:?}: {status}");
-    let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
-    // In KiB, but on macOS in bytes.
-    eprintln!("{}", if cfg!(target_os = "macos") { peak } else { peak << 10 });
 }
 
 /// What was measured of one program.
@@ -173,12 +149,8 @@ fn measure(work: &Work, programs: &[Program<'_>], rounds: usize) -> Vec<Measurem
 }
 
 fn main() {
+    report_peak();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, command @ ..] = arguments.as_slice()
-        && first == PEAK
-    {
-        return print_peak(command);
-    }
     let rounds = arguments.first().and_then(|first| first.parse().ok());
     let names = &arguments[usize::from(rounds.is_some())..];
     let rounds = rounds.unwrap_or(7).max(1);

@@ -141,8 +141,12 @@ impl Directory {
                 // What is not UTF-8 is no part of a cache.
                 let Ok(file) = entry.file_name().into_string() else { continue };
                 let name = if folder.is_empty() { file } else { format!("{folder}/{file}") };
-                // Links are followed: people keep NARs on other disks.
-                let Some(metadata) = absent(fs::metadata(entry.path()))? else { continue };
+                let Some(mut metadata) = absent(entry.metadata())? else { continue };
+                if metadata.is_symlink() {
+                    // Links are followed: people keep NARs on other disks.
+                    let Some(target) = absent(fs::metadata(entry.path()))? else { continue };
+                    metadata = target;
+                }
                 if metadata.is_dir() {
                     folders.push(name);
                 } else if metadata.is_file() && name != LOCK && !each(name, Meta::of(&metadata)) {

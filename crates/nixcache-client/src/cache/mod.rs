@@ -65,6 +65,9 @@ const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 /// The most bytes of an object that is read as a whole and is no narinfo.
 const MOST: u64 = 256 << 20;
 
+/// Files of a listing that are handed over at once: one by one, that takes as long as asking for their sizes.
+const LISTED: usize = 256;
+
 /// Fewer bytes than this are as soon uploaded as asked about.
 const SMALL: u64 = 256 << 10;
 
@@ -467,16 +470,24 @@ impl Cache {
     pub fn list_below(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
         match &self.0.place {
             Place::Directory(directory) => {
-                let (sender, receiver) = tokio::sync::mpsc::channel(1024);
+                let (sender, receiver) = tokio::sync::mpsc::channel(4);
                 let (directory, shown, folder) = (directory.clone(), self.0.url.to_string(), folder.to_owned());
                 tokio::task::spawn_blocking(move || {
-                    let mut send = |name, meta| sender.blocking_send(Ok((name, Meta::from(meta)))).is_ok();
-                    if let Err(error) = directory.list(&folder, &mut send) {
-                        // Nobody listens any more, perhaps.
+                    let mut listed = Vec::new();
+                    let mut send = |name, meta| {
+                        listed.push((name, Meta::from(meta)));
+                        listed.len() < LISTED || sender.blocking_send(Ok(std::mem::take(&mut listed))).is_ok()
+                    };
+                    let done = directory.list(&folder, &mut send);
+                    // Nobody listens any more, perhaps.
+                    let _ = sender.blocking_send(Ok(listed));
+                    if let Err(error) = done {
                         let _ = sender.blocking_send(Err(Error::io(shown, error)));
                     }
                 });
                 futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)))
+                    .map_ok(|listed| futures_util::stream::iter(listed).map(Ok))
+                    .try_flatten()
                     .boxed()
             }
             Place::Bucket(bucket) => bucket.list(folder),

@@ -23,12 +23,12 @@ impl Cache {
         };
         let url = below(info.url()).unwrap_or_else(|| info.url().to_owned());
         let parsed = NarUrl::parse(&url).map_err(|error| refused(error.to_string()))?;
-        let shown: String = url.escape_debug().take(SHOWN).collect();
+        let shown = || url.escape_debug().take(SHOWN).collect::<String>();
         if parsed.is_absolute {
-            return Err(refused(format!("`{shown}` is not in this cache")));
+            return Err(refused(format!("`{}` is not in this cache", shown())));
         }
         if parsed.path.split('/').any(is_disguised) {
-            return Err(refused(format!("`{shown}` is no path within a cache")));
+            return Err(refused(format!("`{}` is no path within a cache", shown())));
         }
         Ok(if matches!(self.0.place, Place::Web(_)) { url } else { parsed.path.to_owned() })
     }

@@ -1,10 +1,12 @@
 //! What of a cache lives.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache::narinfo::{NarInfo, NarInfoBuf};
+use nixcache::hash::Hash;
+use nixcache::narinfo::NarInfo;
 use nixcache::store_path::{HashPart, StorePath};
 use serde_json::Value;
 
@@ -37,19 +39,47 @@ pub(super) struct Inventory {
 pub(super) struct Living {
     pub(super) paths: HashSet<HashPart>,
     /// The objects that their narinfos name, of those that are known.
-    files: HashSet<String>,
+    files: HashSet<u64>,
     /// The derivations that made them.
-    derivers: HashSet<String>,
+    derivers: HashSet<u64>,
+    names: Names,
+}
+
+/// Makes numbers of names, of which a million would take most of the memory. Two with the same number keep something
+/// alive by mistake, once in some ten million collections of that size, and not in the next one: the numbers are others in each.
+type Names = std::hash::RandomState;
+
+/// What a collection has to know of a narinfo that a root lists.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    part: HashPart,
+    file: u64,
+    size: u64,
+    deriver: Option<u64>,
+}
+
+impl Listed {
+    fn new(cache: &Cache, names: &Names, info: &NarInfo<'_>) -> Self {
+        // What lies elsewhere, nobody removes here.
+        let file = cache.nar(info).map_or_else(|_| names.hash_one(info.url()), |name| names.hash_one(&*name));
+        let deriver = info.deriver().map(|deriver| names.hash_one(deriver.as_str()));
+        Self { part: info.store_path().hash_part(), file, size: info.file_size().unwrap_or(0), deriver }
+    }
 }
 
 impl Living {
-    fn add(&mut self, cache: &Cache, info: &NarInfo<'_>) {
-        // What lies elsewhere, nobody removes here.
-        self.files.extend(cache.nar(info).ok());
-        if let Some(deriver) = info.deriver() {
-            self.derivers.insert(deriver.to_string());
-        }
-        self.paths.insert(info.store_path().hash_part());
+    fn add(&mut self, listed: &Listed) {
+        self.files.insert(listed.file);
+        self.derivers.extend(listed.deriver);
+        self.paths.insert(listed.part);
+    }
+
+    fn has_file(&self, name: &str) -> bool {
+        self.files.contains(&self.names.hash_one(name))
+    }
+
+    fn has_deriver(&self, name: &str) -> bool {
+        self.derivers.contains(&self.names.hash_one(name))
     }
 }
 
@@ -137,7 +167,7 @@ impl Inventory {
         rest.sort_unstable_by(|a, b| (a.why, &a.object).cmp(&(b.why, &b.object)));
 
         let used: HashSet<String> = kept.iter().map(|root| snapshot::object(&root.record.closure)).collect();
-        let nars = self.nars.iter().filter(|(name, file)| !file.is_young && !living.files.contains(name));
+        let nars = self.nars.iter().filter(|(name, file)| !file.is_young && !living.has_file(name));
         let snapshots = self.snapshots.iter().filter(|(name, file)| !file.is_young && !used.contains(name));
         let mut unused: Vec<Doomed> = nars.map(|(name, file)| doomed(name, file, Why::Nar)).collect();
         unused.extend(snapshots.map(|(name, file)| doomed(name, file, Why::Snapshot)));
@@ -150,13 +180,13 @@ impl Inventory {
 async fn is_useless(cache: &Cache, living: &Living, name: &str, why: Why) -> Result<bool> {
     let text = match why {
         Why::Temporary => return Ok(true),
-        Why::Log => return Ok(!living.derivers.contains(name.trim_start_matches("log/"))),
+        Why::Log => return Ok(!living.has_deriver(name.trim_start_matches("log/"))),
         _ => cache.read(name).await?,
     };
     let Some(value) = text.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else { return Ok(false) };
     if why == Why::DebugInfo {
         let archive = value["archive"].as_str();
-        return Ok(archive.is_some_and(|archive| !living.files.contains(archive.trim_start_matches("../"))));
+        return Ok(archive.is_some_and(|archive| !living.has_file(archive.trim_start_matches("../"))));
     }
     // A path, with the store directory or without; older ones have it beside the signatures, newer ones within.
     let path = value["outPath"].as_str().or_else(|| value["value"]["outPath"].as_str());
@@ -188,40 +218,46 @@ impl<'a> Found<'a> {
         let leases = guard.others(&roots::leases()).await?;
         let mut wanted: Vec<HashPart> = policy.root_paths.iter().map(StorePath::hash_part).collect();
         wanted.extend(leases.iter().flat_map(|lease| lease.paths.iter().copied()));
-        let mut sizes = Sizes::default();
-        let mut fitting = Vec::with_capacity(kept.len());
-        let mut is_full = false;
+        // Equal closures stay or go together. The pinned stay, so that they come first.
         let (pinned, others): (Vec<Root>, Vec<Root>) = kept.into_iter().partition(|root| root.record.pinned);
-        let mut seen = HashSet::new();
+        let mut places = HashMap::new();
+        let mut closures: Vec<Vec<Root>> = Vec::new();
         for root in pinned.into_iter().chain(others) {
-            let is_known = !seen.insert(root.record.closure);
-            if is_known {
-                fitting.push(root);
-                continue;
+            let place = *places.entry(root.record.closure).or_insert(closures.len());
+            if place == closures.len() {
+                closures.push(Vec::new());
             }
-            if is_full {
-                dropped.push(root);
-                continue;
-            }
-            let Some(infos) = snapshot::read(cache, &root.record.closure).await? else {
-                // Its targets are what is left of it.
-                tracing::warn!("{}: its list of paths is not there", cache.locate(&root.object()));
-                wanted.extend(root.record.targets.iter().map(StorePath::hash_part));
-                fitting.push(root);
+            closures[place].push(root);
+        }
+        let hashes = closures.iter().map(|roots| roots[0].record.closure).collect();
+        let (names, of) = (living.names.clone(), cache.clone());
+        let mut snapshots = snapshot::read_many(cache, hashes, move |info| Listed::new(&of, &names, info));
+        let mut closures = closures.into_iter();
+        let mut fitting = Vec::new();
+        let mut sizes = Sizes::default();
+        for roots in closures.by_ref() {
+            let Some(listed) = snapshots.try_next().await?.flatten() else {
+                for root in &roots {
+                    // Its targets are what is left of it.
+                    tracing::warn!("{}: its list of paths is not there", cache.locate(&root.object()));
+                    wanted.extend(root.record.targets.iter().map(StorePath::hash_part));
+                }
+                fitting.extend(roots);
                 continue;
             };
-            let added = sizes.with(&infos);
-            if policy.max_size.is_some_and(|most| !root.record.pinned && sizes.bytes + added > most) {
-                is_full = true;
-                dropped.push(root);
-                continue;
+            let bytes = sizes.add(&listed);
+            if policy.max_size.is_some_and(|most| bytes > most) && !roots.iter().any(|root| root.record.pinned) {
+                dropped.extend(roots);
+                break;
             }
-            sizes.add(&infos);
-            for info in &infos {
-                living.add(cache, &info.as_ref());
+            for listed in &listed {
+                living.add(listed);
             }
-            fitting.push(root);
+            fitting.extend(roots);
         }
+        // What was used before one that did not fit.
+        dropped.extend(closures.flatten());
+        drop(snapshots);
         let young = inventory.narinfos.iter().filter(|(part, file)| file.is_young && !living.paths.contains(*part));
         wanted.extend(young.map(|(part, _)| *part));
         walk(cache, inventory, &mut living, wanted).await?;
@@ -229,46 +265,47 @@ impl<'a> Found<'a> {
         Ok(Self { cache, inventory, kept: fitting, dropped, living })
     }
 
-    /// The paths that go, in groups: what refers to others is in an earlier one than these. Reads the narinfos of the dead.
+    /// The paths that go, in groups: what refers to others is in an earlier one than these. Reads the narinfos of those that no
+    /// root that goes has listed.
     pub(super) async fn order(&self) -> Result<Vec<Vec<HashPart>>> {
         let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
-        let dead: Vec<HashPart> = dead.copied().collect();
-        let mut references: HashMap<HashPart, Vec<HashPart>> = HashMap::with_capacity(dead.len());
-        for root in &self.dropped {
-            for info in snapshot::read(self.cache, &root.record.closure).await?.unwrap_or_default() {
-                add_references(&mut references, &info);
+        let mut dead = Dead::new(dead.copied().collect());
+        let mut known: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
+        let closures = self.dropped.iter().map(|root| root.record.closure).filter(|closure| known.insert(*closure));
+        let references = |info: &NarInfo<'_>| {
+            let references = info.references().iter().map(|reference| reference.hash_part());
+            (info.store_path().hash_part(), references.collect::<Vec<_>>())
+        };
+        let mut snapshots = snapshot::read_many(self.cache, closures.collect(), references);
+        while let Some(listed) = snapshots.try_next().await? {
+            for (part, references) in listed.into_iter().flatten() {
+                dead.add(part, &references);
             }
         }
-        let unknown = dead.iter().copied().filter(|part| !references.contains_key(part)).collect();
-        for info in read(self.cache, unknown).await? {
-            add_references(&mut references, &info);
-        }
-        Ok(levels(&dead, &references))
+        let unknown = dead.unknown();
+        read(self.cache, unknown, |info| {
+            let (part, references) = references(info);
+            dead.add(part, &references);
+        })
+        .await?;
+        Ok(dead.levels())
     }
 }
 
-/// Bytes of files that several roots share.
+/// Which files were counted, since roots share them.
 #[derive(Default)]
 struct Sizes {
-    files: HashSet<String>,
+    files: HashSet<u64>,
     bytes: u64,
 }
 
 impl Sizes {
-    fn new_files<'a>(&'a self, infos: &'a [NarInfoBuf]) -> impl Iterator<Item = (&'a str, u64)> {
-        let files = infos.iter().map(|info| (info.as_ref().url(), info.as_ref().file_size().unwrap_or(0)));
-        files.filter(|(url, _)| !self.files.contains(*url))
-    }
-
-    fn with(&self, infos: &[NarInfoBuf]) -> u64 {
-        self.new_files(infos).map(|(_, size)| size).sum()
-    }
-
-    fn add(&mut self, infos: &[NarInfoBuf]) {
-        let new: Vec<(String, u64)> = self.new_files(infos).map(|(url, size)| (url.to_owned(), size)).collect();
-        for (url, size) in new {
-            self.bytes += if self.files.insert(url) { size } else { 0 };
+    /// Adds the files that are new, and says how many bytes it are altogether.
+    fn add(&mut self, listed: &[Listed]) -> u64 {
+        for listed in listed {
+            self.bytes += if self.files.insert(listed.file) { listed.size } else { 0 };
         }
+        self.bytes
     }
 }
 
@@ -281,11 +318,11 @@ async fn walk(cache: &Cache, inventory: &Inventory, living: &mut Living, wanted:
             inventory.narinfos.contains_key(part) && !living.paths.contains(part) && asked.insert(*part)
         });
         let mut next = Vec::new();
-        for info in read(cache, std::mem::take(&mut level)).await? {
-            let info = info.as_ref();
-            living.add(cache, &info);
+        read(cache, level, |info| {
+            living.add(&Listed::new(cache, &living.names, info));
             next.extend(info.references().iter().map(|reference| reference.hash_part()));
-        }
+        })
+        .await?;
         level = next;
     }
     // What cannot be read is kept all the same.
@@ -293,59 +330,80 @@ async fn walk(cache: &Cache, inventory: &Inventory, living: &mut Living, wanted:
     Ok(())
 }
 
-/// Those narinfos that can be read.
-async fn read(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<NarInfoBuf>> {
-    let mut infos = Vec::with_capacity(parts.len());
+/// Looks at those narinfos that can be read.
+async fn read(cache: &Cache, parts: Vec<HashPart>, mut each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
     let mut read = cache.narinfos(parts);
     while let Some((_, info)) = read.next().await {
         match info {
-            Ok(info) => infos.extend(info),
+            Ok(info) => info.iter().for_each(|info| each(&info.as_ref())),
             Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => tracing::warn!("{error}"),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(infos)
+    Ok(())
 }
 
-fn add_references(references: &mut HashMap<HashPart, Vec<HashPart>>, info: &NarInfoBuf) {
-    let info = info.as_ref();
-    let part = info.store_path().hash_part();
-    let others = info.references().iter().map(|reference| reference.hash_part()).filter(|other| *other != part);
-    references.insert(part, others.collect());
+/// Which of the paths that go refer to which others of them. Paths are known by their places.
+struct Dead {
+    /// In ascending order.
+    parts: Vec<HashPart>,
+    places: HashMap<HashPart, u32>,
+    /// Of each path, once they are known.
+    references: Vec<Option<Box<[u32]>>>,
 }
 
-/// Those that nothing refers to, then those that only they refer to, and so on. What refers to itself in a circle comes last.
-fn levels(parts: &[HashPart], references: &HashMap<HashPart, Vec<HashPart>>) -> Vec<Vec<HashPart>> {
-    let mut referrers: HashMap<HashPart, usize> = parts.iter().map(|part| (*part, 0)).collect();
-    let below = |part: &HashPart| references.get(part).into_iter().flatten();
-    for reference in parts.iter().flat_map(below) {
-        if let Some(count) = referrers.get_mut(reference) {
-            *count += 1;
+impl Dead {
+    fn new(mut parts: Vec<HashPart>) -> Self {
+        parts.sort_unstable();
+        let places = parts.iter().copied().zip(0..).collect();
+        let references = vec![None; parts.len()];
+        Self { parts, places, references }
+    }
+
+    fn add(&mut self, part: HashPart, references: &[HashPart]) {
+        if let Some(place) = self.places.get(&part) {
+            let others =
+                references.iter().filter_map(|reference| self.places.get(reference)).filter(|other| *other != place);
+            self.references[*place as usize] = Some(others.copied().collect());
         }
     }
-    let mut levels = Vec::new();
-    let mut level: Vec<HashPart> = parts.iter().copied().filter(|part| referrers[part] == 0).collect();
-    while !level.is_empty() {
-        level.sort_unstable();
-        let mut next = Vec::new();
-        for part in &level {
-            referrers.remove(part);
-            for reference in below(part) {
-                if let Some(count) = referrers.get_mut(reference) {
-                    *count -= 1;
-                    if *count == 0 {
-                        next.push(*reference);
-                    }
+
+    /// Those whose references are not known yet.
+    fn unknown(&self) -> Vec<HashPart> {
+        self.parts.iter().zip(&self.references).filter(|(_, known)| known.is_none()).map(|(part, _)| *part).collect()
+    }
+
+    /// Those that nothing refers to, then those that only they refer to, and so on. What refers to itself in a circle comes last.
+    fn levels(&self) -> Vec<Vec<HashPart>> {
+        let below = |place: u32| self.references[place as usize].iter().flatten().copied();
+        let mut referrers = vec![0_u32; self.parts.len()];
+        for reference in (0..).zip(&self.parts).flat_map(|(place, _)| below(place)) {
+            referrers[reference as usize] += 1;
+        }
+        let named = |places: &[u32]| places.iter().map(|place| self.parts[*place as usize]).collect();
+        let mut levels = Vec::new();
+        let mut level: Vec<u32> =
+            (0..).zip(&referrers).filter(|(_, count)| **count == 0).map(|(place, _)| place).collect();
+        while !level.is_empty() {
+            level.sort_unstable();
+            levels.push(named(&level));
+            let mut next = Vec::new();
+            for reference in level.into_iter().flat_map(below) {
+                let count = &mut referrers[reference as usize];
+                *count -= 1;
+                if *count == 0 {
+                    next.push(reference);
                 }
             }
+            level = next;
         }
-        levels.push(level);
-        level = next;
+        let circles: Vec<u32> =
+            (0..).zip(&referrers).filter(|(_, count)| **count > 0).map(|(place, _)| place).collect();
+        if !circles.is_empty() {
+            levels.push(named(&circles));
+        }
+        levels
     }
-    if !referrers.is_empty() {
-        levels.push(referrers.into_keys().collect());
-    }
-    levels
 }
 
 /// The paths that are there and were not known to live.
@@ -367,10 +425,13 @@ pub(super) async fn referred_since(
     let mut level = list_others(cache, living).await?;
     level.retain(|part| !dead.contains_key(part));
     while !level.is_empty() {
-        for info in read(cache, std::mem::take(&mut level)).await? {
-            let references = info.as_ref().references().iter().map(|reference| reference.hash_part());
-            level.extend(references.filter(|part| dead.contains_key(part) && referred.insert(*part)));
-        }
+        let mut next = Vec::new();
+        read(cache, level, |info| {
+            let references = info.references().iter().map(|reference| reference.hash_part());
+            next.extend(references.filter(|part| dead.contains_key(part) && referred.insert(*part)));
+        })
+        .await?;
+        level = next;
     }
     Ok(referred)
 }
@@ -388,15 +449,15 @@ pub(super) async fn used_since(
     let files = again.nars.iter().chain(&again.snapshots);
     let mut used: HashSet<String> = files.filter(|(_, file)| file.is_young).map(|(name, _)| name.clone()).collect();
     let new = again.narinfos.keys().copied().filter(|part| !living.paths.contains(part)).collect();
-    for info in read(cache, new).await? {
-        used.extend(cache.nar(&info.as_ref()).ok());
+    read(cache, new, |info| used.extend(cache.nar(info).ok())).await?;
+    // What a root that has come meanwhile lists may also have been there before.
+    let closures: HashSet<Hash> = roots::list(cache).await?.into_iter().map(|root| root.record.closure).collect();
+    used.extend(closures.iter().map(snapshot::object));
+    let of = cache.clone();
+    let mut snapshots = snapshot::read_many(cache, closures.into_iter().collect(), move |info| of.nar(info).ok());
+    while let Some(files) = snapshots.try_next().await? {
+        used.extend(files.into_iter().flatten().flatten());
     }
-    for root in roots::list(cache).await? {
-        used.insert(snapshot::object(&root.record.closure));
-        // What a root that has come meanwhile lists may also have been there before.
-        for info in snapshot::read(cache, &root.record.closure).await?.unwrap_or_default() {
-            used.extend(cache.nar(&info.as_ref()).ok());
-        }
-    }
+    drop(snapshots);
     Ok(used)
 }

@@ -7,11 +7,11 @@
 use std::borrow::Cow;
 use std::io::{Read, Write};
 
+use futures_util::stream::{Stream, StreamExt};
 use nixcache::closure::{Graph, GraphBuilder};
 use nixcache::compression::{Compression, DecodeOptions, Decoder, EncodeOptions, Encoder};
 use nixcache::hash::{Hash, Hasher};
-use nixcache::narinfo::NarInfoBuf;
-use nixcache::store_path::StoreDir;
+use nixcache::narinfo::{NarInfo, NarInfoBuf};
 
 use super::{Error, FOLDER, Result, digest};
 use crate::cache::{Cache, blocking};
@@ -19,8 +19,14 @@ use crate::cache::{Cache, blocking};
 /// The beginning of a narinfo.
 const FIRST: &str = "StorePath:";
 
+/// The end of a narinfo, and the beginning of the next one.
+const NEXT: &str = "\nStorePath:";
+
 /// More bytes of text than this are no snapshot: a million narinfos.
 const MOST: u64 = 1 << 30;
+
+/// Snapshots that are read at the same time: so that two threads and a server are busy, and few texts are in memory.
+const TOGETHER: usize = 4;
 
 /// The name of the object of the snapshot with this hash.
 pub fn object(hash: &Hash) -> String {
@@ -66,38 +72,28 @@ fn path_first(text: &str) -> Cow<'_, str> {
     first.into_iter().chain(others).flat_map(|line| [line, "\n"]).collect::<String>().into()
 }
 
-/// The narinfos of a snapshot that was read, which has to have this hash.
-fn decode(object: &str, hash: &Hash, bytes: &[u8], store_dir: &StoreDir) -> Result<Vec<NarInfoBuf>> {
-    let broken = |reason: String| Error::Broken { object: object.to_owned(), reason };
+/// The text of a snapshot that was read, which has to have this hash.
+fn decode(hash: &Hash, bytes: &[u8]) -> std::result::Result<String, String> {
     let options = DecodeOptions { max_size: MOST, ..DecodeOptions::default() };
-    let decoder = Decoder::new(bytes, Compression::Zstd, &options);
     let mut text = Vec::new();
-    let mut decoder = decoder.map_err(|error| broken(error.to_string()))?;
-    decoder.read_to_end(&mut text).map_err(|error| broken(error.to_string()))?;
+    let mut decoder = Decoder::new(bytes, Compression::Zstd, &options).map_err(|error| error.to_string())?;
+    decoder.read_to_end(&mut text).map_err(|error| error.to_string())?;
     let mut hasher = Hasher::sha256();
     hasher.update(&text);
     if hasher.finish() != *hash {
-        return Err(broken("its text has another hash than its name".to_owned()));
+        return Err("its text has another hash than its name".to_owned());
     }
-    let parse = |text: &[u8]| NarInfoBuf::parse(text, store_dir).map_err(|error| broken(error.to_string()));
-    split(&text).map(parse).collect()
+    String::from_utf8(text).map_err(|error| error.to_string())
 }
 
 /// The text cut before each `StorePath` at the beginning of a line.
-fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let mut from = 0;
-        let end = loop {
-            match rest[from..].iter().position(|byte| *byte == b'\n') {
-                None => break rest.len(),
-                Some(end) if rest[from + end + 1..].starts_with(FIRST.as_bytes()) => break from + end + 1,
-                Some(end) => from += end + 1,
-            }
-        };
+        let end = rest.find(NEXT).map_or(rest.len(), |newline| newline + 1);
         let (first, others) = rest.split_at(end);
         rest = others;
         Some(first)
@@ -106,8 +102,36 @@ fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Reads a snapshot. `None` if it is not there.
 pub async fn read(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
-    let name = object(hash);
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is of one lifetime")]
+    extract(cache, *hash, |info| info.to_owned()).await
+}
+
+/// Reads many snapshots, several at the same time, and gives them in the order in which they were named: of each narinfo what `each` makes of it. No
+/// more than that is held in memory of all but few of them.
+pub(crate) fn read_many<T: Send + 'static>(
+    cache: &Cache,
+    hashes: Vec<Hash>,
+    each: impl Fn(&NarInfo<'_>) -> T + Clone + Send + 'static,
+) -> impl Stream<Item = Result<Option<Vec<T>>>> {
+    futures_util::stream::iter(hashes.into_iter().map(move |hash| extract(cache, hash, each.clone())))
+        .buffered(TOGETHER)
+}
+
+async fn extract<T: Send + 'static>(
+    cache: &Cache,
+    hash: Hash,
+    each: impl Fn(&NarInfo<'_>) -> T + Send + 'static,
+) -> Result<Option<Vec<T>>> {
+    let name = object(&hash);
     let Some(bytes) = cache.read(&name).await? else { return Ok(None) };
-    let (object, hash, store_dir) = (cache.locate(&name), *hash, cache.store_dir().clone());
-    blocking(move || decode(&object, &hash, &bytes, &store_dir)).await.map(Some)
+    let store_dir = cache.store_dir().clone();
+    let extracted = blocking(move || {
+        let text = decode(&hash, &bytes)?;
+        let parse = |text: &str| {
+            let info = NarInfo::parse(text.as_bytes(), &store_dir).map_err(|error| error.to_string())?;
+            Ok(each(&info))
+        };
+        split(&text).map(parse).collect::<Result<Vec<T>, String>>()
+    });
+    extracted.await.map(Some).map_err(|reason| Error::Broken { object: cache.locate(&name), reason })
 }
