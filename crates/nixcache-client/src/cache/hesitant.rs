@@ -79,12 +79,18 @@ fn changed() {
 }
 
 async fn pass() -> Result<()> {
+    wait(false).await
+}
+
+async fn wait(is_conditional: bool) -> Result<()> {
     let drawn = MOOD.with_borrow_mut(|mood| {
         let Mood { chance, failures } = mood.as_mut()?;
         // Mostly little, so that many requests of one task may lie between two of another; now and then so much that all of another
         // task's do.
         let most = match chance.below(200) {
             0 => 60_000,
+            // What others do meanwhile is the reason that there is a condition.
+            1..60 if is_conditional => 20_000,
             1..25 => 2000,
             _ => 40,
         };
@@ -149,8 +155,9 @@ impl fmt::Display for Hesitant {
 impl ObjectStore for Hesitant {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         gate::enter(Kind::Put, location.as_ref()).await;
-        pass().await?;
-        let ignores = matches!(options.mode, PutMode::Update(_)) && !KEEPS_CONDITIONS.get();
+        let is_conditional = matches!(options.mode, PutMode::Update(_));
+        wait(is_conditional).await?;
+        let ignores = is_conditional && !KEEPS_CONDITIONS.get();
         let options = if ignores { PutOptions { mode: PutMode::Overwrite, ..options } } else { options };
         let put = self.store.put_opts(location, payload, options).await;
         if put.is_ok() && (is_hesitating() || gate::is_closed()) {
