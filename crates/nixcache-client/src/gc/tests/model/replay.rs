@@ -3,6 +3,8 @@
 //! An actor is a task with a real push or collection; its requests wait at the [gate] until the model has taken the step that they are.
 //! They have to be just those, and leave in the store what the model says. Steps that are one look of the code are taken together.
 
+mod requests;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use nixcache::store_path::HashPart;
 use serde_json::Value;
 use stateright::Model;
 
+use self::requests::is_meant;
 use super::super::super::{CONDEMNED, Collection, PATIENCE};
 use super::super::{info, keep, memory, nar, narinfo, path};
 use super::*;
@@ -24,7 +27,6 @@ use crate::roots::{self, Begun, Error, Session};
 
 const LEASES: &str = "nixcache/v1/leases";
 const PLANS: &str = "nixcache/v1/plans";
-const SNAPSHOTS: &str = "nixcache/v1/closures";
 
 /// The paths as numbers: references before what refers to them.
 const NUMBERS: [(Bits, u8); 2] = [(BASE, 1), (APP, 2)];
@@ -84,46 +86,6 @@ async fn collect(cache: Cache, policy: Policy) -> Result<(), Error> {
         found => found?.run(drop).await.map(drop),
     }
 }
-
-/// Requests that are a step: some that are made, each once and in this order, and reads beside them, as many as it takes.
-#[derive(Default)]
-struct Requests {
-    made: Vec<(Kind, String)>,
-    reads: Vec<(Kind, String)>,
-}
-
-impl Requests {
-    /// Names end with a `*` where the rest is not known.
-    fn of(made: &[(Kind, &str)]) -> Self {
-        Self { made: made.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect(), reads: Vec::new() }
-    }
-
-    fn with(mut self, kind: Kind, name: &str) -> Self {
-        self.reads.push((kind, name.to_owned()));
-        self
-    }
-
-    /// A look at the claims of others, which the own one tells the time for.
-    fn claims(folder: &str, own: &str, has_others: bool) -> Self {
-        let list = (Kind::List, folder);
-        if has_others {
-            Self::of(&[list, (Kind::Head, &format!("{own}/*"))]).with(Kind::Get, &format!("{folder}/*"))
-        } else {
-            Self::of(&[list])
-        }
-    }
-}
-
-fn is_meant((kind, name): &(Kind, String), request: &Request) -> bool {
-    *kind == request.kind
-        && match name.strip_suffix('*') {
-            Some(start) => request.name.starts_with(start),
-            None => request.name == *name,
-        }
-}
-
-/// Narinfos, of which only the hash part is in the name.
-const NARINFO: &str = "*";
 
 const fn push_at(me: usize) -> usize {
     me
@@ -211,121 +173,6 @@ impl Replay {
             }
             (world, count) = (self.model.next_state(&world, step)?, count + 1);
         }
-    }
-
-    fn requests_of_push(&self, me: usize) -> Requests {
-        use Kind::{Delete, Get, List, Put};
-        use PushAt::*;
-        let push = &self.world.pushes[me];
-        let wish = self.model.wishes[me];
-        let folder = format!("nixcache/v1/roots/{}", wish.name.unwrap_or("none"));
-        let lease = || self.claims[push_at(me)].clone().unwrap_or_else(|| format!("{LEASES}/*"));
-        match push.at {
-            // Not used where there are no conditions.
-            Lease if wish.name.is_some() && self.model.first(me) == Lease => {
-                Requests::of(&[(List, &folder), (Put, &lease())]).with(Get, &format!("{folder}/*"))
-            }
-            Lease | Yield | Reclaim | Cover | ClaimSet => Requests::of(&[(Put, &lease())]),
-            Plans(_) | Wait(_) | CoverPlans(_) | SetPlans(_) => {
-                Requests::claims(PLANS, LEASES, self.world.plans != [None; 2])
-            }
-            LastRoot | Snapshot if wish.name.is_none() => Requests::default(),
-            // Tombstones may be read before it.
-            Early | LastRoot | LastAgain => Requests::of(&[(List, &folder)]).with(Get, &format!("{folder}/*")),
-            LastSnapshot => match push.last {
-                Some(last) => {
-                    let snapshot = snapshot_of(self.model.roots[usize::from(last)].1);
-                    Requests::of(&[(Get, &self.snapshots[&snapshot])])
-                }
-                None => Requests::default(),
-            },
-            Ask => {
-                let asked: Vec<String> = numbers_of(push.missing).into_iter().map(narinfo).collect();
-                Requests { made: asked.into_iter().map(|name| (Get, name)).collect(), ..Requests::default() }
-            }
-            // What is there already is old, and uploaded once more.
-            Nar(path) => self.upload(path),
-            AddedNar => self.upload(wish.added),
-            NarInfo(path) => Requests::of(&[(Put, &narinfo(number(path)))]),
-            AddedNarInfo => Requests::of(&[(Put, &narinfo(number(wish.added)))]),
-            // Of what was neither known nor published, the narinfos are read first.
-            Snapshot => Requests::of(&[(Put, &self.snapshots[&snapshot_of(wish.closure)])]).with(Get, NARINFO),
-            EarlyRefresh | Refresh | Root => {
-                let root = self.roots[self.model.written(me, push.last)].clone();
-                Requests::of(&[(Put, &root.unwrap_or_else(|| format!("{folder}/*")))])
-            }
-            End => Requests::of(&[(Delete, &lease())]),
-            at => panic!("{at:?} is not replayed"),
-        }
-    }
-
-    fn upload(&self, path: Bits) -> Requests {
-        let nar = nar(number(path));
-        if self.world.files & path == 0 {
-            return Requests::of(&[(Kind::Put, &nar)]);
-        }
-        // What is there already is old, and uploaded once more.
-        Requests::of(&[(Kind::Put, &nar), (Kind::Head, &nar), (Kind::Put, &nar)])
-    }
-
-    fn requests_of_collector(&self, me: usize) -> Requests {
-        use CollectorAt::*;
-        use Kind::{Delete, Get, Head, List, Put};
-        let (world, run) = (&self.world, &self.world.collectors[me]);
-        let plan = self.claims[collector_at(me)].clone().unwrap_or_else(|| format!("{PLANS}/*"));
-        let snapshots = format!("{SNAPSHOTS}/*");
-        match run.at {
-            Others(_) => Requests::claims(PLANS, PLANS, world.plans[1 - me].is_some()),
-            Page(_) => Requests::of(&[(Head, &plan), (List, "")]).with(Get, "nixcache/v1/roots/*"),
-            Leases(_) => {
-                let mut requests = Requests::claims(LEASES, PLANS, world.leases != [None; 2]);
-                requests.made.push((Get, CONDEMNED.to_owned()));
-                requests.with(Get, &snapshots).with(Get, NARINFO)
-            }
-            LeasesAgain(_) | Wait(_) => Requests::claims(LEASES, PLANS, world.leases != [None; 2]),
-            RootsAgain | UsedRoots => {
-                let roots = Requests::of(&[(List, "nixcache/v1/roots")]).with(Get, "nixcache/v1/roots/*");
-                roots.with(Get, &snapshots)
-            }
-            // Only if paths were to go before it has looked at leases.
-            Published if world.plans[me].unwrap() & ALL == 0 => Requests::default(),
-            Published => Requests::of(&[(List, "")]).with(Get, NARINFO),
-            Tombstones => match numbers(run.dropped & !run.buried).next() {
-                Some(root) => {
-                    let object = self.roots[root].as_ref().unwrap();
-                    let mut requests = Requests::of(&[(Put, object)]);
-                    // What it is now, if it is not what it was.
-                    requests.made.extend((world.roots[root] != run.roots[root]).then(|| (Get, object.clone())));
-                    requests.with(Get, &snapshots)
-                }
-                None => Requests::default(),
-            },
-            RemoveRoots => self.remove_root(run.dropped),
-            RemoveTombstones => self.remove_root(run.old),
-            RemovePaths => match REFERRERS_FIRST.into_iter().find(|path| run.doomed & path != 0) {
-                Some(path) => Requests::of(&[(Delete, &narinfo(number(path)))]),
-                None => Requests::default(),
-            },
-            PlanFiles if run.due == 0 => Requests::default(),
-            Begin | Plan | PlanFiles => Requests::of(&[(Put, &plan)]),
-            NarInfosAgain => Requests::of(&[(Head, &plan), (List, "")]).with(Get, NARINFO),
-            RemoveFiles => match lowest(run.due) {
-                Some(file) => {
-                    let snapshot = self.snapshots.get(&file).cloned();
-                    let name = snapshot.filter(|_| file & ALL == 0).unwrap_or_else(|| nar(number(file)));
-                    Requests::of(&[(Delete, &name)])
-                }
-                None => Requests::default(),
-            },
-            Condemn => Requests::of(&[(if run.waiting == 0 { Delete } else { Put }, CONDEMNED)]),
-            End => Requests::of(&[(Delete, &plan)]),
-            at => panic!("{at:?} is not replayed"),
-        }
-    }
-
-    fn remove_root(&self, roots: Bits) -> Requests {
-        let root = numbers(roots).next().and_then(|root| self.roots[root].as_deref());
-        root.map_or_else(Requests::default, |root| Requests::of(&[(Kind::Delete, root)]))
     }
 
     /// Lets an actor make the requests of its next step.
