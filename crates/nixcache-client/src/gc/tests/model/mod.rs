@@ -7,6 +7,9 @@
 //! There are two paths, [`APP`] and [`BASE`], to which the first refers. At first the cache has both, and a root that was not used for long and lists
 //! both. Collectors do not keep that root, unless somebody uses it.
 //!
+//! Some stores replace an object on condition that it is still what was read. That is one step. Pushes that take no lease,
+//! and tombstones, are only there. That the code does the same as the model is shown by [`replay`].
+//!
 //! Each [`Flaw`] is a protocol that has been thought of, or that was there, and does not work. The checker has to see that.
 
 mod collector;
