@@ -1,7 +1,11 @@
 //! A store in memory that hesitates: before each request, and between that it is done and the answer, some time passes, as chance wants it.
 //!
 //! With the time of a test paused, that is an order in which the requests of many tasks come. The same numbers make the same order. The clock
-//! of the store is that of the test, too: days pass at once.
+//! of the store is that of the test, too: days pass at once. Requests may also fail: before anything is done, or so that only the answer is lost.
+//!
+//! Where the order is not to be left to chance, there is a [`gate`].
+
+pub(crate) mod gate;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,12 +24,32 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use self::gate::Kind;
+
 /// Is called after each change.
 type Watch = Rc<dyn Fn()>;
 
+/// How requests hesitate.
+#[derive(Clone, Debug)]
+pub(crate) struct Mood {
+    chance: Random,
+    /// One of so many requests fails; none if it is not said.
+    failures: Option<usize>,
+}
+
+impl Mood {
+    pub(crate) fn new(chance: Random, failures: Option<usize>) -> Self {
+        Self { chance, failures }
+    }
+
+    pub(crate) fn without_failures(self) -> Self {
+        Self { failures: None, ..self }
+    }
+}
+
 thread_local! {
     static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
-    static CHANCE: RefCell<Option<Random>> = const { RefCell::new(None) };
+    static MOOD: RefCell<Option<Mood>> = const { RefCell::new(None) };
     static KEEPS_CONDITIONS: Cell<bool> = const { Cell::new(true) };
 }
 
@@ -34,9 +58,9 @@ pub(crate) fn keep_conditions(keep: bool) {
     KEEPS_CONDITIONS.set(keep);
 }
 
-/// From now on requests from this thread hesitate; with no numbers, not any more. Returns the numbers until now.
-pub(crate) fn hesitate(chance: Option<Random>) -> Option<Random> {
-    CHANCE.replace(chance)
+/// From now on requests from this thread hesitate; with no mood, not any more. Returns the mood until now.
+pub(crate) fn hesitate(mood: Option<Mood>) -> Option<Mood> {
+    MOOD.replace(mood)
 }
 
 /// From now on, this is called after each change that this thread makes, and then requests do not hesitate.
@@ -47,27 +71,42 @@ pub(crate) fn watch(watch: Option<Watch>) {
 fn changed() {
     let watch = WATCH.take();
     if let Some(look) = &watch {
-        let chance = hesitate(None);
+        let mood = hesitate(None);
         look();
-        hesitate(chance);
+        hesitate(mood);
     }
     WATCH.set(watch);
 }
 
-async fn pass() {
-    // Mostly little, so that many requests of one task may lie between two of another.
-    let millis = CHANCE.with_borrow_mut(|chance| {
-        let chance = chance.as_mut()?;
-        let most = if chance.once_in(8) { 2000 } else { 40 };
-        Some(chance.below(most) as u64)
-    });
-    if let Some(millis) = millis {
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-    }
+async fn pass() -> Result<()> {
+    wait(false).await
 }
 
+async fn wait(is_conditional: bool) -> Result<()> {
+    let drawn = MOOD.with_borrow_mut(|mood| {
+        let Mood { chance, failures } = mood.as_mut()?;
+        // Mostly little, so that many requests of one task may lie between two of another; now and then so much that all of another
+        // task's do.
+        let most = match chance.below(200) {
+            0 => 60_000,
+            // What others do meanwhile is the reason that there is a condition.
+            1..60 if is_conditional => 20_000,
+            1..25 => 2000,
+            _ => 40,
+        };
+        Some((chance.below(most) as u64, failures.is_some_and(|failures| chance.once_in(failures))))
+    });
+    let Some((millis, fails)) = drawn else { return Ok(()) };
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    if fails { Err(object_store::Error::Generic { store: STORE, source: FAILURE.into() }) } else { Ok(()) }
+}
+
+const STORE: &str = "hesitant";
+/// What failures say that were made here.
+pub(crate) const FAILURE: &str = "the connection broke";
+
 fn is_hesitating() -> bool {
-    CHANCE.with_borrow(Option::is_some)
+    MOOD.with_borrow(Option::is_some)
 }
 
 #[derive(Clone, Debug, Default)]
@@ -115,15 +154,17 @@ impl fmt::Display for Hesitant {
 #[async_trait::async_trait]
 impl ObjectStore for Hesitant {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        pass().await;
-        let ignores = matches!(options.mode, PutMode::Update(_)) && !KEEPS_CONDITIONS.get();
+        gate::enter(Kind::Put, location.as_ref()).await;
+        let is_conditional = matches!(options.mode, PutMode::Update(_));
+        wait(is_conditional).await?;
+        let ignores = is_conditional && !KEEPS_CONDITIONS.get();
         let options = if ignores { PutOptions { mode: PutMode::Overwrite, ..options } } else { options };
         let put = self.store.put_opts(location, payload, options).await;
-        if put.is_ok() && is_hesitating() {
+        if put.is_ok() && (is_hesitating() || gate::is_closed()) {
             self.clock().write(location);
             changed();
         }
-        pass().await;
+        pass().await?;
         put
     }
 
@@ -136,10 +177,11 @@ impl ObjectStore for Hesitant {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        pass().await;
+        gate::enter(if options.head { Kind::Head } else { Kind::Get }, location.as_ref()).await;
+        pass().await?;
         let got = self.store.get_opts(location, options).await;
         let got = got.map(|got| GetResult { meta: self.dated(got.meta.clone()), ..got });
-        pass().await;
+        pass().await?;
         got
     }
 
@@ -149,10 +191,11 @@ impl ObjectStore for Hesitant {
             let store = store.clone();
             async move {
                 let location = location?;
-                pass().await;
+                gate::enter(Kind::Delete, location.as_ref()).await;
+                pass().await?;
                 store.delete(&location).await?;
                 changed();
-                pass().await;
+                pass().await?;
                 Ok(location)
             }
         };
@@ -163,17 +206,18 @@ impl ObjectStore for Hesitant {
         // What is listed is what is there at one time, if the time before is not counted.
         let (store, prefix) = (self.clone(), prefix.cloned());
         let listed = async move {
-            pass().await;
+            gate::enter(Kind::List, prefix.as_ref().map_or("", Path::as_ref)).await;
+            pass().await?;
             let listed =
                 store.store.list(prefix.as_ref()).map_ok(|meta| store.dated(meta)).try_collect::<Vec<_>>().await;
-            pass().await;
+            pass().await?;
             listed.map(|listed| futures_util::stream::iter(listed.into_iter().map(Ok)))
         };
         futures_util::stream::once(listed).try_flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        pass().await;
+        pass().await?;
         self.store.list_with_delimiter(prefix).await
     }
 

@@ -1,9 +1,9 @@
 //! Pushes, collectors and writers that know nothing of them, at work on one cache, in orders that chance chooses; some of them die at it.
 //!
-//! The store [hesitates](crate::cache::hesitant) and the time is paused, so that a number makes an order, and a day takes no time. What has to
-//! hold at every instant is looked at after each change.
+//! The store [hesitates](crate::cache::hesitant) and the time is paused, so that a number makes an order, and a day takes no time. In some
+//! worlds requests fail now and then. What has to hold at every instant is looked at after each change.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use nixcache::store_path::HashPart;
 
 use super::*;
 use crate::cache::Objects;
-use crate::cache::hesitant::{hesitate, watch};
+use crate::cache::hesitant::{FAILURE, Mood, hesitate, keep_conditions, watch};
 
 /// Paths in the world, each of which refers to some before it.
 const PATHS: u8 = 9;
@@ -23,14 +23,31 @@ const NAMES: [&str; 2] = ["main", "other"];
 const WORLDS: u64 = 2000;
 /// Longer than everybody needs who does not wait for a claim of the dead.
 const EVENING: Duration = Duration::from_secs(4 * 3600);
+/// Longer than it takes from the write of a root to the end of its push.
+const MOMENT: Duration = Duration::from_secs(30 * 60);
 
 struct World {
     cache: Cache,
     references: Vec<Vec<u8>>,
     policy: Policy,
-    /// Names under which a push has come to its end.
-    finished: RefCell<BTreeSet<&'static str>>,
+    /// One of so many requests fails, if any does.
+    failures: Option<usize>,
+    /// Names under which a push has come to its end, and when the last one did.
+    finished: RefCell<BTreeMap<&'static str, tokio::time::Instant>>,
+    /// Paths that a writer has touched that claims nothing: he may take for granted what is about to go, or upload once more what a
+    /// collector removes just then.
+    touched: RefCell<BTreeSet<u8>>,
+    /// How many such writers there are.
+    strangers: Cell<usize>,
     counts: RefCell<BTreeMap<&'static str, usize>>,
+}
+
+/// Looks at the store at one instant, without hesitation.
+fn at_once<T>(look: impl Future<Output = T>) -> T {
+    let mood = hesitate(None);
+    let seen = look.now_or_never().unwrap();
+    hesitate(mood);
+    seen
 }
 
 impl World {
@@ -39,9 +56,12 @@ impl World {
         let now = chance.once_in(2);
         // Writers that claim nothing need that long.
         let grace = if chance.once_in(2) { Duration::ZERO } else { HOUR };
-        let policy = Policy { keep_last: Some(1), grace, now, ..Policy::default() };
-        let (finished, counts) = Default::default();
-        Self { cache: memory().await, references, policy, finished, counts }
+        // The second one drops also the last root of a name, if it was not used in this round or the one before.
+        let (keep_last, keep_within) = if chance.once_in(2) { (Some(1), None) } else { (None, Some(HOUR)) };
+        let policy = Policy { keep_last, keep_within, grace, now, ..Policy::default() };
+        let failures = chance.once_in(3).then(|| 20 + chance.below(400));
+        let (finished, touched, strangers, counts) = Default::default();
+        Self { cache: memory().await, references, policy, failures, finished, touched, strangers, counts }
     }
 
     fn closure(&self, number: u8) -> BTreeSet<u8> {
@@ -58,16 +78,23 @@ impl World {
         info(number, &self.references[usize::from(number)], number / 2)
     }
 
-    /// What the command does: what is not known is asked for, what is not there is uploaded, references first.
-    async fn push(&self, name: Option<&'static str>, target: u8) -> Result<(), Error> {
-        let closure = self.closure(target);
-        let mut wish = wish(name.unwrap_or("none"), &closure.iter().copied().rev().collect::<Vec<_>>());
-        wish.targets = vec![path(target)];
-        wish.name = wish.name.filter(|_| name.is_some());
-        let session = match Session::begin(&self.cache, wish).await? {
+    fn closure_of(&self, root: &Root) -> BTreeSet<u8> {
+        let is_target = |number: &u8| root.record.targets.contains(&path(*number));
+        (0..PATHS).filter(is_target).flat_map(|number| self.closure(number)).collect()
+    }
+
+    /// What the command does: what is not known is asked for, what is not there is uploaded, references first, and at last what is added.
+    async fn push(&self, name: Option<&'static str>, target: Option<u8>, added: Option<u8>) -> Result<(), Error> {
+        let closure = target.map(|target| self.closure(target)).unwrap_or_default();
+        let added = added.filter(|added| !closure.contains(added));
+        let mut wish = Wish { adds: added.is_some(), ..Wish::default() };
+        wish.closure = closure.iter().map(|number| path(*number)).collect();
+        wish.targets = target.into_iter().map(path).collect();
+        wish.name = name.map(|name| name.parse().unwrap());
+        let mut session = match Session::begin(&self.cache, wish).await? {
             Begun::Present(_) => {
                 self.count("refreshed");
-                self.finished.borrow_mut().extend(name);
+                self.finish(name);
                 return Ok(());
             }
             Begun::Open(session) => session,
@@ -82,7 +109,7 @@ impl World {
             }
         }
         let mut published = Vec::new();
-        for number in missing {
+        for number in missing.into_iter().chain(added) {
             session.check()?;
             let mut staging = self.cache.stage()?;
             std::io::Write::write_all(&mut staging, &[number / 2]).unwrap();
@@ -90,13 +117,22 @@ impl World {
             objects.nar = Some(staging);
             let (prepared, pending) = self.cache.prepare(objects).await?;
             session.check()?;
+            if added == Some(number) {
+                // It has its name now.
+                session.cover(vec![path(number)]).await?;
+                self.count("added");
+            }
             self.cache.publish(vec![pending], vec![prepared]).await?;
             published.push(self.info(number));
         }
         session.finish(published).await?;
         self.count(if name.is_some() { "pushed" } else { "pushed without a root" });
-        self.finished.borrow_mut().extend(name);
+        self.finish(name);
         Ok(())
+    }
+
+    fn finish(&self, name: Option<&'static str>) {
+        self.finished.borrow_mut().extend(name.map(|name| (name, tokio::time::Instant::now())));
     }
 
     async fn collect(&self) -> Result<(), Error> {
@@ -114,7 +150,16 @@ impl World {
 
     /// As `nix copy`: what is not there is uploaded, references first. It takes what is there for granted.
     async fn copy(&self, target: u8) -> Result<(), Error> {
+        struct Leaving<'a>(&'a Cell<usize>);
+        impl Drop for Leaving<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        self.strangers.set(self.strangers.get() + 1);
+        let _leaving = Leaving(&self.strangers);
         for number in self.closure(target) {
+            self.touched.borrow_mut().insert(number);
             if self.cache.narinfo(path(number).hash_part()).await?.is_none() {
                 self.cache.write(&nar(number / 2), vec![number / 2]).await?;
                 self.cache.write(&narinfo(number), self.info(number).as_str().to_owned()).await?;
@@ -125,79 +170,100 @@ impl World {
     }
 
     /// All narinfos of a root, and then the NARs.
-    async fn pull(&self, name: &str) -> Result<(), Error> {
+    async fn pull(&self, name: &str, pause: Duration) -> Result<(), Error> {
         let Some(root) = roots::latest(&self.cache, &name.parse().unwrap()).await? else { return Ok(()) };
-        let Some(infos) = roots::snapshot::read(&self.cache, &root.record.closure).await? else { return Ok(()) };
-        for info in infos {
-            if self.cache.read(info.as_ref().url()).await?.is_none() {
-                // A newer root has taken its place, and collectors the NARs.
-                self.count("pulled too late");
-                return Ok(());
-            }
+        let infos = roots::snapshot::read(&self.cache, &root.record.closure).await?;
+        tokio::time::sleep(pause).await;
+        let mut is_whole = infos.is_some();
+        for info in infos.into_iter().flatten() {
+            is_whole &= self.cache.read(info.as_ref().url()).await?.is_some();
         }
-        self.count("pulled");
+        if is_whole {
+            self.count("pulled");
+        } else {
+            // A newer root has taken its place, and collectors the NARs. What is gone does not come back.
+            let is_gone = !at_once(has(&self.cache, &root.object()));
+            assert!(is_gone || !self.touched.borrow().is_empty(), "what a root lists is not there");
+            self.count("pulled too late");
+        }
         Ok(())
     }
 
     /// What has to hold at every instant.
     fn look(&self) {
         let names: BTreeSet<String> = names(&self.cache).now_or_never().unwrap();
-        let is_whole = |number: u8| names.contains(&narinfo(number)) && names.contains(&nar(number / 2));
-        // Writers that claim nothing, of which there are some where there is grace, may take for granted what is about to go, or upload
-        // once more what a collector removes just then.
-        let has_strangers = !self.policy.grace.is_zero();
-        for number in (0..PATHS).filter(|number| !has_strangers && names.contains(&narinfo(*number))) {
+        let is_there = |number: u8| names.contains(&narinfo(number));
+        let is_whole = |number: u8| is_there(number) && names.contains(&nar(number / 2));
+        let mut touched = self.touched.borrow_mut();
+        if self.strangers.get() == 0 {
+            touched.retain(|number| is_there(*number));
+        }
+        for number in (0..PATHS).filter(|number| is_there(*number) && !touched.contains(number)) {
             assert!(names.contains(&nar(number / 2)), "{number} has no NAR");
             for reference in &self.references[usize::from(number)] {
-                assert!(names.contains(&narinfo(*reference)), "{number} refers to {reference}, which is not there");
+                assert!(is_there(*reference), "{number} refers to {reference}, which is not there");
             }
         }
         let roots = roots::list(&self.cache).now_or_never().unwrap().unwrap();
         for root in &roots {
             assert!(names.contains(&roots::snapshot::object(&root.record.closure)), "a root has no snapshot");
-            let target = (0..PATHS).find(|number| root.record.targets == [path(*number)]).unwrap();
-            assert!(self.closure(target).into_iter().all(is_whole), "what a root lists is not there");
+            let closure = self.closure_of(root);
+            let lost = closure.iter().find(|number| !touched.contains(number) && !is_whole(**number));
+            assert!(lost.is_none(), "a root lists {lost:?}, which is not there, of {closure:?}: {touched:?}");
         }
-        for name in self.finished.borrow().iter() {
-            assert!(roots.iter().any(|root| root.name.as_str() == *name), "the root of {name} is gone");
+        for (name, finished) in self.finished.borrow().iter() {
+            let is_kept = self.policy.keep_within.is_none_or(|longest| finished.elapsed() + MOMENT < longest);
+            let is_there = roots.iter().any(|root| root.name.as_str() == *name);
+            assert!(is_there || !is_kept, "the root of {name} is gone");
         }
     }
 
     /// Whether nothing is there that nobody keeps.
     async fn tidy(&self) {
+        hesitate(hesitate(None).map(Mood::without_failures));
         for _ in 0..2 {
             tokio::time::sleep(DAY).await;
             self.collect().await.unwrap();
         }
         let roots = roots::list(&self.cache).await.unwrap();
         assert!(roots.len() <= NAMES.len());
-        let kept: BTreeSet<u8> = (0..PATHS)
-            .filter(|number| roots.iter().any(|root| root.record.targets == [path(*number)]))
-            .flat_map(|number| self.closure(number))
-            .collect();
+        let kept: BTreeSet<u8> = roots.iter().flat_map(|root| self.closure_of(root)).collect();
         let narinfos: BTreeSet<u8> = paths(&self.cache).await.into_iter().collect();
         let files: BTreeSet<u8> = nars(&self.cache).await.into_iter().collect();
         assert_eq!((narinfos, files), (kept.clone(), kept.into_iter().map(|number| number / 2).collect()));
         let left: Vec<String> = self.cache.list_below("nixcache").map_ok(|(name, _)| name).try_collect().await.unwrap();
-        assert!(left.len() <= 2 * NAMES.len(), "{left:?}");
+        // Roots, their snapshots, and that there are no conditions, if there are none.
+        assert!(left.len() <= 2 * NAMES.len() + 1, "{left:?}");
     }
 }
 
 /// What one of them does, some time after the beginning.
 fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
     let delay = Duration::from_millis(chance.below(3000) as u64);
+    let pause = Duration::from_secs(chance.below(120) as u64);
     let (what, name, target) = (chance.below(9), NAMES[chance.below(2)], u8::try_from(chance.below(4)).unwrap());
-    let target = PATHS - 1 - target;
+    // Mostly the same again.
+    let target = if chance.once_in(4) { PATHS - 1 - target } else { PATHS - 1 };
+    // It refers to nothing.
+    let added = chance.once_in(6).then_some(0);
+    let target_beside = Some(target).filter(|_| added.is_none() || chance.once_in(2));
     async move {
         tokio::time::sleep(delay).await;
-        let done = match what {
-            0..=2 => world.push(Some(name), target).await,
-            8 => world.push(None, target).await,
-            3..=5 => world.collect().await,
-            6 if world.policy.grace > Duration::ZERO => world.copy(target).await,
-            _ => world.pull(name).await,
-        };
-        done.unwrap();
+        // Who has failed tries once more.
+        for _ in 0..2 {
+            let done = match what {
+                0..=2 => world.push(Some(name), target_beside, added).await,
+                8 => world.push(None, target_beside, added).await,
+                3..=5 => world.collect().await,
+                6 if world.policy.grace > Duration::ZERO => world.copy(target).await,
+                _ => world.pull(name, pause).await,
+            };
+            match done {
+                Ok(()) => return,
+                Err(error) if world.failures.is_some() && error.to_string().contains(FAILURE) => world.count("failed"),
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
     .boxed_local()
 }
@@ -227,8 +293,10 @@ async fn round(world: &Rc<World>, chance: &mut Random) {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-    // What the dead claim ends.
-    if chance.once_in(2) {
+    // What the dead claim ends, and where only age counts, mostly nobody has used a root for long.
+    if world.policy.keep_within.is_some() && !chance.once_in(4) {
+        tokio::time::sleep(DAY).await;
+    } else if chance.once_in(2) {
         tokio::time::sleep(roots::DEADLINE + Duration::from_secs(chance.below(2) as u64 * 24 * 3600)).await;
     }
 }
@@ -239,8 +307,9 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let mut chance = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        hesitate(Some(Random::new(chance.next())));
+        keep_conditions(chance.once_in(2));
         let world = Rc::new(World::new(&mut chance).await);
+        hesitate(Some(Mood::new(Random::new(chance.next()), world.failures)));
         let watched = Rc::clone(&world);
         watch(Some(Rc::new(move || watched.look())));
         for _ in 0..4 {
@@ -253,6 +322,7 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     });
     hesitate(None);
     watch(None);
+    keep_conditions(true);
 }
 
 /// Panics say which world it was: `SEED=17 cargo test …` makes it again.

@@ -1,0 +1,463 @@
+//! The protocol between pushes and collectors, checked in every interleaving.
+//!
+//! Each step of an actor is one request to the store, or less: between any two of them the others may do whatever they want, and whoever is at work may
+//! die; what he claimed ends at any time after that. What is decided, the code decides: [`Claim::touches`], [`Claim::without`] and
+//! [`Policy::judge`]. There is no grace, and there is no patience: a collector that waits for pushes waits until they have ended.
+//!
+//! There are two paths, [`APP`] and [`BASE`], to which the first refers. At first the cache has both, and a root that was not used for long and lists
+//! both. Collectors do not keep that root, unless somebody uses it.
+//!
+//! Some stores replace an object on condition that it is still what was read. That is one step. Pushes that take no lease,
+//! and tombstones, are only there. That the code does the same as the model is shown by [`replay`].
+//!
+//! Each [`Flaw`] is a protocol that has been thought of, or that was there, and does not work. The checker has to see that.
+
+mod collector;
+mod push;
+mod replay;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use nixcache::hash::Hash;
+use nixcache::store_path::HashPart;
+use stateright::{Checker, Model, Property};
+
+use self::collector::{APP_FIRST, BASE_FIRST, Collector, CollectorAt, Listed, ROOTS_FIRST};
+use self::push::{Push, PushAt};
+use super::super::Policy;
+use crate::roots::{Claim, Record, Root, path_set};
+
+/// A set of paths, of files, of roots, or what a claim claims: bits, so that there is room for millions of states.
+type Bits = u8;
+
+const APP: Bits = 1;
+const BASE: Bits = 2;
+const ALL: Bits = APP | BASE;
+
+/// What claims have beside paths: the path sets of roots of both, of the base and of nothing, and the files.
+const SET_OF_ALL: Bits = 4;
+const SET_OF_BASE: Bits = 8;
+const SET_OF_NOTHING: Bits = 16;
+const FILES: Bits = 32;
+const CLAIMS: usize = 64;
+
+/// Files that are not the NARs of the paths: the snapshots, which equal closures share.
+const SNAPSHOT_OF_ALL: Bits = 4;
+const SNAPSHOT_OF_BASE: Bits = 8;
+
+/// What refers to others is removed before these, and published after them.
+const REFERRERS_FIRST: [Bits; 2] = [APP, BASE];
+
+/// The root that is there at first, and one that each push may make.
+const ROOTS: usize = 3;
+
+fn set_of(closure: Bits) -> Bits {
+    match closure {
+        ALL => SET_OF_ALL,
+        BASE => SET_OF_BASE,
+        _ => SET_OF_NOTHING,
+    }
+}
+
+fn snapshot_of(closure: Bits) -> Bits {
+    if closure == ALL { SNAPSHOT_OF_ALL } else { SNAPSHOT_OF_BASE }
+}
+
+/// The first one of a set.
+fn lowest(bits: Bits) -> Option<Bits> {
+    (bits != 0).then_some(bits & bits.wrapping_neg())
+}
+
+/// The numbers of the roots of a set.
+fn numbers(roots: Bits) -> impl Iterator<Item = usize> {
+    (0..ROOTS).filter(move |root| roots & 1 << root != 0)
+}
+
+/// What does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    /// A push reads plans, and then writes its lease.
+    PlansBeforeLease,
+    /// A push reads the last root, and then writes its lease.
+    RootBeforeLease,
+    /// A push of what is there uses the root, and then looks whether there is a plan, with no lease.
+    RefreshWithoutLease,
+    /// A push of what is there uses the root with no lease, whatever has become of it.
+    RefreshUnconditionally,
+    /// A push does not claim the root that it may use once more.
+    RootNotClaimed,
+    /// A push ends its lease, and then writes its root.
+    RootAfterLease,
+    /// A push that waits claims what it will rely upon.
+    LeaseWhileWaiting,
+    /// A push claims what it adds when that is published.
+    AddedBeforeClaimed,
+    /// A push that adds something does not claim NARs until then.
+    NothingClaimed,
+    /// A collector does not read leases after it has written its plan.
+    LeasesReadOnce,
+    /// A collector does not read roots after it has written its plan.
+    RootsReadOnce,
+    /// A collector removes roots, whatever has become of them, beside pushes that use them with no lease.
+    RemoveUnconditionally,
+    /// A collector leaves a root alone that was used just before it was to go, but not what it lists.
+    RefreshedNotSpared,
+    /// A collector does not look what was published since it has listed.
+    NarInfosListedOnce,
+    /// A collector removes references before what refers to them.
+    ReferencesFirst,
+    /// A collector removes narinfos before roots.
+    PathsBeforeRoots,
+    /// A collector removes NARs beside pushes.
+    NotAlone,
+    /// A collector does not look once more which NARs are used.
+    FilesListedOnce,
+}
+
+/// What a push is to leave behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wish {
+    /// The name of the root; none to leave none.
+    name: Option<&'static str>,
+    closure: Bits,
+    /// What of the closure is known only when it is packed.
+    added: Bits,
+}
+
+impl Wish {
+    const fn new(name: Option<&'static str>, closure: Bits) -> Self {
+        Self { name, closure, added: 0 }
+    }
+
+    const fn adding(name: Option<&'static str>, added: Bits) -> Self {
+        Self { name, closure: added, added }
+    }
+}
+
+/// The store, and everybody.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct World {
+    narinfos: Bits,
+    /// NARs, by the bits of their paths, and snapshots.
+    files: Bits,
+    /// When which root was used last: 0 is long ago, and then each push has a time of its own. It is also the version of the object.
+    roots: [Option<u8>; ROOTS],
+    /// Roots in whose place there is a tombstone.
+    tombstones: Bits,
+    condemned: Bits,
+    leases: [Option<Bits>; 2],
+    plans: [Option<Bits>; 2],
+    pushes: [Push; 2],
+    collectors: [Collector; 2],
+}
+
+impl World {
+    fn present(roots: [Option<u8>; ROOTS]) -> Bits {
+        (0..ROOTS).filter(|root| roots[*root].is_some()).map(|root| 1 << root).sum()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Push(usize),
+    Collector(usize),
+    PushDies(usize),
+    CollectorDies(usize),
+    LeaseExpires(usize),
+    PlanExpires(usize),
+}
+
+struct Protocol {
+    wishes: [Wish; 2],
+    /// The names of the roots and what they list.
+    roots: [(&'static str, Bits); ROOTS],
+    /// Whether a write may have the condition that the object is still that which was read.
+    conditional: bool,
+    /// In which order collectors list what there is.
+    pages: [Listed; 4],
+    /// In which order the claims of others are read: some may not have been there when they were listed.
+    claims: [u8; 2],
+    /// Whether collectors remove NARs in the run that removes their narinfos.
+    now: bool,
+    flaw: Option<Flaw>,
+    touches: [[bool; CLAIMS]; CLAIMS],
+    without: [[Bits; CLAIMS]; CLAIMS],
+    /// Which of the roots that are there, and which of them were used lately, go.
+    dropped: BTreeMap<(Bits, Bits), Bits>,
+}
+
+fn part(path: Bits) -> HashPart {
+    HashPart::parse(&path.to_string().repeat(HashPart::TEXT_LEN)).unwrap()
+}
+
+fn set(bit: Bits) -> Hash {
+    path_set([bit.to_string().as_str()])
+}
+
+/// A claim, as the code has it.
+fn claim(bits: Bits) -> Claim {
+    let of = |all: &[Bits]| all.iter().copied().filter(|bit| bits & bit != 0).collect::<Vec<_>>();
+    Claim {
+        paths: of(&[APP, BASE]).into_iter().map(part).collect(),
+        sets: of(&[SET_OF_ALL, SET_OF_BASE, SET_OF_NOTHING]).into_iter().map(set).collect(),
+        files: bits & FILES != 0,
+    }
+}
+
+fn bits(claim: &Claim) -> Bits {
+    let paths = [APP, BASE].into_iter().filter(|path| claim.paths.contains(&part(*path)));
+    let sets = [SET_OF_ALL, SET_OF_BASE, SET_OF_NOTHING].into_iter().filter(|bit| claim.sets.contains(&set(*bit)));
+    paths.chain(sets).sum::<Bits>() + if claim.files { FILES } else { 0 }
+}
+
+/// Collectors keep what was used within that time.
+fn policy() -> Policy {
+    Policy { keep_within: Some(super::HOUR), grace: Duration::ZERO, ..Policy::default() }
+}
+
+/// The roots that the policy does not keep.
+fn judge(roots: &[(&'static str, Bits); ROOTS], present: Bits, recent: Bits) -> Bits {
+    let now = SystemTime::UNIX_EPOCH + 100 * super::HOUR;
+    let root = |number: usize| {
+        let (name, closure) = roots[number];
+        let record = Record {
+            targets: Vec::new(),
+            closure: set(set_of(closure)),
+            path_set: set(set_of(closure)),
+            paths: 0,
+            file_size: 0,
+            created: now,
+            pinned: false,
+            labels: BTreeMap::new(),
+        };
+        let used = if recent & 1 << number == 0 { SystemTime::UNIX_EPOCH } else { now };
+        let mut root = Root::new(name.parse().unwrap(), number.to_string(), record);
+        root.used = Some(used);
+        root
+    };
+    let mut roots: Vec<Root> = numbers(present).map(root).collect();
+    roots.sort_by_key(|root| std::cmp::Reverse(root.used));
+    let (_, dropped) = policy().judge(roots, Some(now));
+    dropped.iter().map(|root| 1 << root.generation.parse::<usize>().unwrap()).sum()
+}
+
+impl Protocol {
+    fn new(Setting { wishes, conditional, pages, claims: order, now }: Setting, flaw: Option<Flaw>) -> Self {
+        let mut touches = [[false; CLAIMS]; CLAIMS];
+        let mut without = [[0; CLAIMS]; CLAIMS];
+        let claims: Vec<Claim> = (0..CLAIMS).map(|bits| claim(Bits::try_from(bits).unwrap())).collect();
+        for (a, b) in (0..CLAIMS).flat_map(|a| (0..CLAIMS).map(move |b| (a, b))) {
+            touches[a][b] = claims[a].touches(&claims[b]);
+            without[a][b] = bits(&claims[a].clone().without([&claims[b]]));
+        }
+        let own = wishes.map(|wish| (wish.name.unwrap_or("none"), wish.closure));
+        let roots = [("main", ALL), own[0], own[1]];
+        let mut dropped = BTreeMap::new();
+        for (present, recent) in (0..8).flat_map(|present| (0..8).map(move |recent| (present, recent))) {
+            dropped.insert((present, recent), judge(&roots, present, recent));
+        }
+        Self { wishes, roots, conditional, pages, claims: order, now, flaw, touches, without, dropped }
+    }
+
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+
+    /// Whose claim is read first, or second.
+    fn read(&self, turn: u8) -> usize {
+        usize::from(self.claims[usize::from(turn)])
+    }
+
+    /// What these roots have, by their closures.
+    fn of_all(&self, roots: Bits, what: impl Fn(Bits) -> Bits) -> Bits {
+        numbers(roots).fold(0, |all, root| all | what(self.roots[root].1))
+    }
+
+    /// Steps that nobody's death is needed for.
+    fn steps(&self, world: &World) -> impl Iterator<Item = Step> {
+        let pushes = [0, 1].into_iter().filter(|me| self.push(world, *me).is_some()).map(Step::Push);
+        let runs = [0, 1].into_iter().filter(|me| self.collector(world, *me).is_some()).map(Step::Collector);
+        let is_left = |me: &usize| world.pushes[*me].at == PushAt::Dead && world.leases[*me].is_some();
+        let leases = [0, 1].into_iter().filter(is_left).map(Step::LeaseExpires);
+        let is_left = |me: &usize| world.collectors[*me].at == CollectorAt::Dead && world.plans[*me].is_some();
+        let plans = [0, 1].into_iter().filter(is_left).map(Step::PlanExpires);
+        pushes.chain(runs).chain(leases).chain(plans).collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl Model for Protocol {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            narinfos: ALL,
+            files: ALL | SNAPSHOT_OF_ALL,
+            roots: [Some(0), None, None],
+            tombstones: 0,
+            condemned: 0,
+            leases: [None; 2],
+            plans: [None; 2],
+            pushes: [0, 1].map(|me| Push::new(self.first(me))),
+            collectors: [Collector::default(); 2],
+        }]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        steps.extend(self.steps(world));
+        let is_at_work = |me: &usize| {
+            let at = world.pushes[*me].at;
+            at != self.first(*me) && at != PushAt::Done && at != PushAt::Dead
+        };
+        steps.extend([0, 1].into_iter().filter(is_at_work).map(Step::PushDies));
+        let is_at_work = |me: &usize| {
+            use CollectorAt::{Begin, Dead, Done};
+            !matches!(world.collectors[*me].at, Begin | Done | Dead)
+        };
+        steps.extend([0, 1].into_iter().filter(is_at_work).map(Step::CollectorDies));
+    }
+
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
+        let mut next = world.clone();
+        match step {
+            Step::Push(me) => return self.push(world, me),
+            Step::Collector(me) => return self.collector(world, me),
+            Step::PushDies(me) => next.pushes[me] = Push::new(PushAt::Dead),
+            Step::CollectorDies(me) => next.collectors[me] = Collector::new(CollectorAt::Dead),
+            Step::LeaseExpires(me) => next.leases[me] = None,
+            Step::PlanExpires(me) => next.plans[me] = None,
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let collected = |_: &Self, world: &World| world.narinfos | world.files | world.tombstones == 0;
+        vec![
+            Property::always(WHOLE, |model: &Self, world: &World| {
+                numbers(World::present(world.roots)).all(|root| {
+                    let closure = model.roots[root].1;
+                    let files = closure | snapshot_of(closure);
+                    world.narinfos & closure == closure && world.files & files == files
+                })
+            }),
+            Property::always(FINISHED, |model: &Self, world: &World| {
+                let is_there = |me| numbers(World::present(world.roots)).any(|root| model.is_wish(me, root));
+                let is_done = |me: usize| world.pushes[me].at == PushAt::Done && model.wishes[me].name.is_some();
+                (0..2).all(|me| !is_done(me) || is_there(me))
+            }),
+            Property::always(CLOSURES, |_, world: &World| {
+                let has_references = world.narinfos & APP == 0 || world.narinfos & BASE != 0;
+                has_references && world.narinfos & !world.files == 0
+            }),
+            Property::always(ENDS, |model: &Self, world: &World| {
+                let is_over = |push: &Push| matches!(push.at, PushAt::Done | PushAt::Dead);
+                let has_ended = |run: &Collector| matches!(run.at, CollectorAt::Done | CollectorAt::Dead);
+                model.steps(world).next().is_some()
+                    || (world.pushes.iter().all(is_over) && world.collectors.iter().all(has_ended))
+            }),
+            Property::sometimes(COLLECTED, collected),
+        ]
+    }
+}
+
+const WHOLE: &str = "all that a root lists is there, and its snapshot";
+const FINISHED: &str = "the root of a push that has finished is there";
+const CLOSURES: &str = "a narinfo is there only with its NAR and its references";
+const ENDS: &str = "everybody who is not dead comes to an end";
+const COLLECTED: &str = "everything may be removed, down to the last NAR";
+
+/// Pushes beside each other, what the store can do, and what collectors do.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    wishes: [Wish; 2],
+    conditional: bool,
+    pages: [Listed; 4],
+    claims: [u8; 2],
+    now: bool,
+}
+
+const fn setting(first: Wish, second: Wish) -> Setting {
+    Setting { wishes: [first, second], conditional: false, pages: APP_FIRST, claims: [1, 0], now: true }
+}
+
+/// It uses the root that is there once more.
+const SAME: Wish = Wish::new(Some("main"), ALL);
+/// A part of that, under another name or the same.
+const OTHER: Wish = Wish::new(Some("other"), BASE);
+const NEXT: Wish = Wish::new(Some("main"), BASE);
+const ROOTLESS: Wish = Wish::new(None, ALL);
+const ADDING: Wish = Wish::adding(Some("other"), BASE);
+const ROOTLESS_ADDING: Wish = Wish::adding(None, BASE);
+
+const SETTINGS: [Setting; 10] = [
+    setting(SAME, OTHER),
+    Setting { now: false, pages: ROOTS_FIRST, claims: [0, 1], ..setting(SAME, OTHER) },
+    Setting { pages: BASE_FIRST, ..setting(SAME, NEXT) },
+    setting(OTHER, ROOTLESS),
+    setting(SAME, ADDING),
+    setting(ROOTLESS_ADDING, ROOTLESS),
+    Setting { conditional: true, ..setting(SAME, OTHER) },
+    Setting { conditional: true, now: false, pages: BASE_FIRST, ..setting(SAME, OTHER) },
+    Setting { conditional: true, pages: ROOTS_FIRST, claims: [0, 1], ..setting(SAME, NEXT) },
+    Setting { conditional: true, claims: [0, 1], ..setting(SAME, SAME) },
+];
+
+#[test]
+fn no_interleaving_loses_what_a_push_relies_upon() {
+    for setting in SETTINGS {
+        let started = std::time::Instant::now();
+        let checker = Protocol::new(setting, None).checker().threads(2).spawn_bfs().join();
+        println!("{setting:?}: {} states, {:.1?}", checker.unique_state_count(), started.elapsed());
+        checker.assert_properties();
+    }
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    use Flaw::*;
+    let flaws = [
+        (PlansBeforeLease, WHOLE),
+        (RootBeforeLease, WHOLE),
+        (RefreshWithoutLease, WHOLE),
+        (RefreshUnconditionally, WHOLE),
+        (RootNotClaimed, FINISHED),
+        (RootAfterLease, WHOLE),
+        (LeaseWhileWaiting, ENDS),
+        (AddedBeforeClaimed, WHOLE),
+        (NothingClaimed, CLOSURES),
+        (LeasesReadOnce, WHOLE),
+        (RootsReadOnce, WHOLE),
+        (RemoveUnconditionally, FINISHED),
+        (RefreshedNotSpared, WHOLE),
+        (NarInfosListedOnce, CLOSURES),
+        (ReferencesFirst, CLOSURES),
+        (PathsBeforeRoots, WHOLE),
+        (NotAlone, CLOSURES),
+        (FilesListedOnce, CLOSURES),
+    ];
+    for (flaw, broken) in flaws {
+        let find = |setting| {
+            let discovered = BTreeSet::from([broken]);
+            let finish = stateright::HasDiscoveries::AnyOf(discovered);
+            let checker = Protocol::new(setting, Some(flaw)).checker().threads(2).finish_when(finish).spawn_bfs();
+            let checker = checker.join();
+            checker.discovery(broken).map(stateright::Path::into_actions)
+        };
+        // Those with which it can be found, so that no others are searched through.
+        let is_meant = |setting: &Setting| match flaw {
+            RefreshUnconditionally | RemoveUnconditionally | RefreshedNotSpared => setting.conditional,
+            AddedBeforeClaimed => setting.wishes.contains(&ADDING),
+            NothingClaimed => setting.wishes.contains(&ROOTLESS_ADDING),
+            _ => true,
+        };
+        let found = SETTINGS.into_iter().filter(is_meant).find_map(|setting| Some((setting, find(setting)?)));
+        let (setting, steps) = found.unwrap_or_else(|| panic!("{flaw:?} is not found"));
+        println!("{flaw:?}: {broken}: not after {steps:?}");
+        // Just then the code does not do it.
+        let right = Rc::new(Protocol::new(setting, None));
+        let taken: usize = (1..=20).map(|seed| replay::replay(&right, &steps, seed)).sum();
+        println!("The code takes {taken} others");
+    }
+}
