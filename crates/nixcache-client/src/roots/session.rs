@@ -150,11 +150,16 @@ impl Session {
     }
 
     /// The same under the lease. The root is claimed: no collector is about to remove it.
-    async fn refresh(&self) -> Result<Option<Root>> {
-        let Some(root) = self.wish.renew(self.last.as_ref(), &self.set) else { return Ok(None) };
-        self.check()?;
-        write(&self.cache, &root).await?;
-        Ok(Some(root))
+    async fn refresh(&mut self) -> Result<Option<Root>> {
+        while let Some(root) = self.wish.renew(self.last.as_ref(), &self.set) {
+            self.check()?;
+            if rewrite(&self.cache, &root).await? {
+                return Ok(Some(root));
+            }
+            // Somebody has pinned it, perhaps.
+            self.last = self.latest().await?;
+        }
+        Ok(None)
     }
 
     /// Waits for the plans that touch what the claim has got in addition. A collector that wants NARs waits for this push, not the

@@ -325,7 +325,7 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     keep_conditions(true);
 }
 
-/// Panics say which world it was: `SEED=17 cargo test …` makes it again.
+/// Panics say which world it was: `SEED=17 cargo test …` makes one like it, but for the names and orders that chance has made in the code.
 #[test]
 fn whatever_the_order_nothing_is_lost_and_nothing_is_left() {
     let (started, mut counts) = (std::time::Instant::now(), BTreeMap::new());
