@@ -9,7 +9,7 @@
 //! before; until then it is *condemned*. That run also has to find it without a narinfo.
 //!
 //! Pushes and collectors keep out of each other's way by claims ([`roots`]): before anything is removed, a plan is written, and
-//! then leases, roots and what was published meanwhile are read once more.
+//! then leases, roots and what was published meanwhile are read once more. Where the store keeps conditions, roots that go become tombstones then.
 
 mod mark;
 #[cfg(test)]

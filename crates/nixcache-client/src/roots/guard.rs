@@ -5,6 +5,9 @@
 //! paths to end, and only then looks what is there, the last root included; a collector leaves alone what leases name. While a push
 //! waits, its lease names nothing: the collector may be waiting for leases.
 //!
+//! Where a store keeps conditions, whoever only uses a root once more claims nothing: he writes it on condition that it is what he has read, and
+//! a collector replaces it by a tombstone on the same condition, before it removes what the root lists.
+//!
 //! Claims have a heartbeat. Whether one is dead is told by two times of the store: that of the claim, and that of something just
 //! written. Whoever finds that his own heart has stopped for half the deadline gives up for good: nobody has taken him for dead by then.
 
