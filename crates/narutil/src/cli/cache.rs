@@ -116,9 +116,8 @@ fn label(text: &str) -> Result<(String, String), &'static str> {
 /// A number of bytes, with K, M, G or T for powers of 1024.
 fn size(text: &str) -> Result<u64, &'static str> {
     const WRONG: &str = "expected a number of bytes, or one and K, M, G or T, as in 50G";
-    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| WRONG)?;
-    let power = match text[digits.len()..].trim_end_matches("iB") {
+    let (number, unit) = number_and_unit(text).ok_or(WRONG)?;
+    let power = match unit.trim_end_matches("iB") {
         "" | "B" => 0,
         "K" => 1,
         "M" => 2,
@@ -207,11 +206,15 @@ pub(crate) struct GcArgs {
     pub(crate) reach: Reach,
 }
 
-/// A number and a unit.
-fn age(text: &str) -> Result<Duration, &'static str> {
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "expected a number and d, h, m or s, as in 12h")?;
-    let seconds = match &text[digits.len()..] {
+    Some((digits.parse().ok()?, &text[digits.len()..]))
+}
+
+/// A time, with d, h, m or s.
+fn age(text: &str) -> Result<Duration, &'static str> {
+    let (number, unit) = number_and_unit(text).ok_or("expected a number and d, h, m or s, as in 12h")?;
+    let seconds = match unit {
         "d" => 24 * 60 * 60,
         "h" => 60 * 60,
         "m" => 60,

@@ -15,7 +15,7 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RetryConfig, UpdateVersion, WriteMultipart,
 };
 
 use super::error::{Error, Result};
@@ -258,14 +258,13 @@ impl Bucket {
 
     /// Whether it was written; not if it is there and the condition says that it must not be, or be another.
     pub(super) async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
-        let attributes = self.attributes(name);
         match contents {
-            Staged::Memory(bytes) => self.put(name, bytes, condition, attributes).await,
+            Staged::Memory(bytes) => self.put(name, bytes, condition).await,
             Staged::File(file) => {
                 let mut delays = delays(self.retries);
                 loop {
                     let file = file.reopen().map_err(|error| Error::io(file.path().display(), error))?;
-                    match self.put_parts(name, file, contents, attributes.clone()).await {
+                    match self.put_parts(name, file, contents).await {
                         Err(Error::Bucket { error, object }) if was_interrupted(&error) => {
                             let Some(delay) = delays.next() else { return Err(Error::Bucket { object, error }) };
                             tokio::time::sleep(delay).await;
@@ -279,16 +278,7 @@ impl Bucket {
 
     /// Writes an object if it is still this version of it, and says whether it was; `None` if the server knows no conditions, and says so.
     pub(super) async fn replace(&self, name: &str, bytes: &Bytes, version: &UpdateVersion) -> Result<Option<bool>> {
-        let path = self.path(name)?;
-        let put = || {
-            let options = PutOptions {
-                mode: PutMode::Update(version.clone()),
-                attributes: self.attributes(name),
-                ..PutOptions::default()
-            };
-            self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), options)
-        };
-        match self.persist(put).await {
+        match self.put_as(&self.path(name)?, name, bytes, PutMode::Update(version.clone())).await {
             Ok(_) => Ok(Some(true)),
             // What is not there is not this version either.
             Err(object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. }) => Ok(Some(false)),
@@ -306,7 +296,13 @@ impl Bucket {
         attributes
     }
 
-    async fn put(&self, name: &str, bytes: &Bytes, condition: Condition, attributes: Attributes) -> Result<bool> {
+    /// Writes an object with one request.
+    async fn put_as(&self, path: &Path, name: &str, bytes: &Bytes, mode: PutMode) -> object_store::Result<PutResult> {
+        let options = PutOptions { mode, attributes: self.attributes(name), ..PutOptions::default() };
+        self.persist(|| self.store.put_opts(path, PutPayload::from_bytes(bytes.clone()), options.clone())).await
+    }
+
+    async fn put(&self, name: &str, bytes: &Bytes, condition: Condition) -> Result<bool> {
         let path = self.path(name)?;
         let conditional = !matches!(condition, Condition::None);
         let mode = match condition {
@@ -314,33 +310,24 @@ impl Bucket {
             Condition::Absent => PutMode::Create,
             Condition::Unchanged(version) => PutMode::Update(version),
         };
-        let options = |mode| PutOptions { mode, attributes: attributes.clone(), ..PutOptions::default() };
-        let payload = PutPayload::from_bytes(bytes.clone());
-        let put = || self.store.put_opts(&path, payload.clone(), options(mode.clone()));
-        match self.persist(put).await {
+        match self.put_as(&path, name, bytes, mode).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
             // There are servers that know no conditions.
             Err(error) if conditional && is_not_implemented(&error) => {
-                let put = self.store.put_opts(&path, payload, options(PutMode::Overwrite)).await;
+                let put = self.put_as(&path, name, bytes, PutMode::Overwrite).await;
                 put.map(|_| true).map_err(|error| Error::bucket(name, error))
             }
             Err(error) => Err(Error::bucket(name, error)),
         }
     }
 
-    async fn put_parts(
-        &self,
-        name: &str,
-        file: std::fs::File,
-        contents: &Staged,
-        attributes: Attributes,
-    ) -> Result<()> {
+    async fn put_parts(&self, name: &str, file: std::fs::File, contents: &Staged) -> Result<()> {
         let file = Arc::new(file);
         let len = contents.len().map_err(|error| Error::io(name, error))?;
         let part = usize::try_from(self.part.max(len.div_ceil(MOST_PARTS))).unwrap_or(usize::MAX);
         let path = self.path(name)?;
-        let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+        let options = PutMultipartOptions { attributes: self.attributes(name), ..PutMultipartOptions::default() };
         let failed = |error| Error::bucket(name, error);
         let upload = self.store.put_multipart_opts(&path, options).await.map_err(failed)?;
         let mut writer = WriteMultipart::new_with_chunk_size(upload, part);

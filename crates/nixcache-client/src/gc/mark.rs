@@ -109,7 +109,7 @@ impl Inventory {
                 let is_young = age.is_none_or(|age| age < grace.max(OLD));
                 self.others.push((name, File { is_young, ..file }, Why::Temporary));
             }
-            Object::Root if name.starts_with("nixcache/v1/closures/") => self.snapshots.push((name, file)),
+            Object::Root if snapshot::is_snapshot(&name) => self.snapshots.push((name, file)),
             Object::Root => self.roots.push((name, meta.modified)),
             // Nobody here has made it.
             Object::CacheInfo | Object::Other => {}
@@ -406,15 +406,6 @@ impl Dead {
     }
 }
 
-/// The paths that are there and were not known to live.
-async fn list_others(cache: &Cache, living: &Living) -> Result<Vec<HashPart>> {
-    let listed = cache.list().try_filter_map(async |(name, _)| match Object::of(&name) {
-        Object::NarInfo(part) if !living.paths.contains(&part) => Ok(Some(part)),
-        _ => Ok(None),
-    });
-    Ok(listed.try_collect().await?)
-}
-
 /// Those of the dead that others refer to, at once or by way of others, which were published since the listing.
 pub(super) async fn referred_since(
     cache: &Cache,
@@ -422,8 +413,12 @@ pub(super) async fn referred_since(
     dead: &HashMap<HashPart, Path>,
 ) -> Result<HashSet<HashPart>> {
     let mut referred = HashSet::new();
-    let mut level = list_others(cache, living).await?;
-    level.retain(|part| !dead.contains_key(part));
+    let is_new = |part: &HashPart| !living.paths.contains(part) && !dead.contains_key(part);
+    let new = cache.list().try_filter_map(async |(name, _)| match Object::of(&name) {
+        Object::NarInfo(part) => Ok(Some(part).filter(is_new)),
+        _ => Ok(None),
+    });
+    let mut level: Vec<HashPart> = new.try_collect().await?;
     while !level.is_empty() {
         let mut next = Vec::new();
         read(cache, level, |info| {

@@ -26,15 +26,12 @@ use serde_json::{Value, json};
 
 use self::mark::{Found, Inventory, Living};
 use crate::cache::Cache;
-use crate::roots::{self, Claim, Error, Guard, Root};
+use crate::roots::{self, Claim, Error, Guard, PATIENCE, Root};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The NARs and snapshots that were found without a use by the last run.
 const CONDEMNED: &str = "nixcache/v1/condemned.json";
-
-/// How often one looks whether the pushes under way have ended.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Objects that are removed between two looks at whether this is still in time.
 const TOGETHER: usize = 1000;
@@ -336,33 +333,35 @@ impl Collection {
         self.guard.change(&plan).await?;
         // Leases before roots: whoever ends his lease in between has left a root.
         let mut claims = self.guard.others(&roots::leases()).await?;
-        let left = plan.clone().without(&claims);
-        let before: HashMap<String, &Root> =
-            self.kept.iter().chain(&self.dropped).map(|root| (root.object(), root)).collect();
-        let mut spared = Vec::new();
-        for root in roots::list(&self.cache).await? {
-            let is_same = before.get(&root.object()).is_some_and(|before| before.is_as_written(&root));
-            let is_dropped = self.dropped.iter().any(|dropped| dropped.object() == root.object());
-            if !is_same || (is_dropped && !left.sets.contains(&root.record.path_set)) {
-                spared.push(root);
-            }
-        }
-        let is_spared = |dropped: &Root| spared.iter().any(|root| root.object() == dropped.object());
-        self.dropped.retain(|dropped| !is_spared(dropped));
+        let left = Claim { sets: plan.sets, ..Claim::default() }.without(&claims);
+        let kept = self.kept.iter().map(|root| (root.object(), (root, false)));
+        let before: HashMap<String, (&Root, bool)> =
+            kept.chain(self.dropped.iter().map(|root| (root.object(), (root, true)))).collect();
+        let is_spared = |root: &Root| {
+            before.get(&root.object()).is_none_or(|(before, is_dropped)| {
+                !before.is_as_written(root) || (*is_dropped && !left.sets.contains(&root.record.path_set))
+            })
+        };
+        let mut spared = roots::list(&self.cache).await?;
+        spared.retain(is_spared);
+        let objects: HashSet<String> = spared.iter().map(Root::object).collect();
+        self.dropped.retain(|dropped| !objects.contains(&dropped.object()));
         spared.extend(self.bury().await?);
-        for root in spared {
-            let infos = roots::snapshot::read(&self.cache, &root.record.closure).await?.unwrap_or_default();
-            let paths = infos.iter().map(|info| info.as_ref().store_path().hash_part()).collect();
-            claims.push(Claim { paths, ..Claim::default() });
+        let closures = spared.into_iter().map(|root| root.record.closure).collect();
+        let mut listed = roots::snapshot::read_many(&self.cache, closures, |info| info.store_path().hash_part());
+        while let Some(paths) = listed.try_next().await? {
+            claims.push(Claim { paths: paths.into_iter().flatten().collect(), ..Claim::default() });
         }
+        drop(listed);
         if !plan.paths.is_empty() {
             // Last: a push that leaves no root may have ended since the listing, or died.
             let paths = mark::referred_since(&self.cache, &self.living, &self.paths).await?;
             claims.push(Claim { paths, ..Claim::default() });
         }
-        let left = plan.clone().without(&claims);
+        let wanted = plan.paths.len();
+        let left = Claim { paths: plan.paths, ..Claim::default() }.without(&claims);
         // What is spared keeps what it refers to: all of these name whole closures.
-        done.spared = plan.paths.len() - left.paths.len();
+        done.spared = wanted - left.paths.len();
         self.paths.retain(|part, _| left.paths.contains(part));
         Ok(())
     }

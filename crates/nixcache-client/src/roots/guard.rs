@@ -22,7 +22,7 @@ use nixcache::hash::Hash;
 use nixcache::store_path::HashPart;
 use serde_json::{Value, json};
 
-use super::{Error, FOLDER, Result, VERSION, digest, parse_version, unique};
+use super::{Error, FOLDER, Result, VERSION, digest, parse_digest, parse_version, unique};
 use crate::cache::Cache;
 
 /// A claim that was not renewed for so long is one of the dead.
@@ -31,8 +31,8 @@ pub const DEADLINE: Duration = Duration::from_secs(5 * 60);
 /// How often a claim is renewed.
 const BEAT: Duration = Duration::from_secs(30);
 
-/// How often one looks whether a plan has ended.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// How often one looks whether a plan has ended, or a lease.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a lease or a plan names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,8 +77,7 @@ impl Claim {
     fn from_json(value: &Value) -> Option<Self> {
         let part = |text: &Value| HashPart::parse(text.as_str()?).ok();
         let paths = value["paths"].as_array()?.iter().map(part).collect::<Option<_>>()?;
-        let set = |text: &Value| Hash::parse(&format!("sha256:{}", text.as_str()?)).ok();
-        let sets = value["pathSets"].as_array()?.iter().map(set).collect::<Option<_>>()?;
+        let sets = value["pathSets"].as_array()?.iter().map(parse_digest).collect::<Option<_>>()?;
         Some(Self { paths, sets, files: value["files"].as_bool().unwrap_or(false) })
     }
 }

@@ -37,7 +37,7 @@ use serde_json::{Value, json};
 use crate::cache::{self, Cache, Version};
 
 pub use guard::DEADLINE;
-pub(crate) use guard::{Claim, Guard, leases, plans};
+pub(crate) use guard::{Claim, Guard, PATIENCE, leases, plans};
 pub use session::{Begun, Session, Wish};
 
 /// The folder of everything here.
@@ -195,6 +195,10 @@ fn digest(hash: &Hash) -> String {
     hash.display_digest(Format::Nix32).to_string()
 }
 
+fn parse_digest(value: &Value) -> Option<Hash> {
+    Hash::parse(&format!("sha256:{}", value.as_str()?)).ok()
+}
+
 impl Root {
     /// The name of its object.
     pub fn object(&self) -> String {
@@ -268,7 +272,6 @@ impl Record {
     }
 
     fn from_json(value: &Value, store_dir: &StoreDir) -> std::result::Result<Self, &'static str> {
-        let hash = |name: &str| Hash::parse(&format!("sha256:{}", value[name].as_str()?)).ok();
         let target = |text: &Value| store_dir.parse(text.as_str()?).ok().map(|path| path.to_owned());
         let targets = value["targets"].as_array().and_then(|targets| targets.iter().map(target).collect());
         let created = value["created"].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
@@ -280,8 +283,8 @@ impl Record {
         };
         Ok(Self {
             targets: targets.ok_or("its targets are no list of store paths")?,
-            closure: hash("closure").ok_or("its closure is no sha256")?,
-            path_set: hash("pathSet").ok_or("its pathSet is no sha256")?,
+            closure: parse_digest(&value["closure"]).ok_or("its closure is no sha256")?,
+            path_set: parse_digest(&value["pathSet"]).ok_or("its pathSet is no sha256")?,
             paths: value["paths"].as_u64().ok_or("paths is no number")?,
             file_size: value["fileSize"].as_u64().ok_or("fileSize is no number")?,
             created: created.ok_or("created is no time")?.into(),

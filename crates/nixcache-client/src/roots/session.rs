@@ -8,10 +8,9 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::{HashPart, StorePath};
 
-use super::guard::PATIENCE;
 use super::{
-    Claim, Error, Guard, Name, Record, Result, Root, amend_under, latest, leases, path_set, plans, rewrite, snapshot,
-    unique, write,
+    Claim, Error, Guard, Name, PATIENCE, Record, Result, Root, amend_under, latest, leases, path_set, plans, rewrite,
+    snapshot, unique, write,
 };
 use crate::cache::{self, Cache, layout};
 use crate::push::Pushed;

@@ -33,6 +33,11 @@ pub fn object(hash: &Hash) -> String {
     format!("{FOLDER}/closures/{}.narinfos.zst", digest(hash))
 }
 
+/// Whether an object is a snapshot, by its name.
+pub(crate) fn is_snapshot(object: &str) -> bool {
+    object.strip_prefix(FOLDER).is_some_and(|rest| rest.starts_with("/closures/"))
+}
+
 /// Narinfos in the order of a snapshot.
 pub(super) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInfoBuf>, nixcache::closure::Error> {
     let mut builder = GraphBuilder::new();
