@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache::closure::{DifferenceBuilder, GraphBuilder, Node, Reason};
+use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::compression::EncodeOptions;
 use nixcache::path_info::{PathInfo, registration};
 use nixcache::store_path::{HashPart, StoreDir};
@@ -15,8 +15,8 @@ use nixcache_client::audit::{self, Audit, Remedy};
 use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
 use nixcache_client::gc;
 use nixcache_client::pull::{self, Found, Pull, Target, Trust, Wanted};
-use nixcache_client::push::{self, Push, Subject, Upload};
-use nixcache_client::roots::{self, Begun, Name, NameError, Session, Wish};
+use nixcache_client::push::{self, Push, Selection, Subject, Upload};
+use nixcache_client::roots::{self, Name, NameError, Session, Wish};
 use nixcache_client::source::Source;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -150,9 +150,9 @@ impl Cache {
     ///
     /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
     /// the words of `Graph.load`. The paths are in the store below `store`. All is kept under the name `root`, or, if that is None, only as long as
-    /// it is young or another root lists it.
+    /// it is young or another root lists it. What a cache in `skip` has with a signature that is `trusted` is left out.
     #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=Some("default"), labels=None, keys=None,
-        compression="zstd", closure=true, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
+        compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
         progress=None))]
     fn push(
         &self,
@@ -166,6 +166,8 @@ impl Cache {
         keys: Option<Vec<Bound<'_, SecretKey>>>,
         compression: &str,
         closure: bool,
+        skip: Option<Vec<Bound<'_, Cache>>>,
+        trusted: Option<&Bound<'_, TrustedKeys>>,
         listings: bool,
         debug_info: bool,
         logs: Option<PathBuf>,
@@ -192,26 +194,33 @@ impl Cache {
             trees.push(Upload { subject: Subject::New { name }, tree });
         }
         wish.adds = !trees.is_empty();
-        let (mut uploads, session) = match paths {
-            Some(paths) => {
-                let wanted = self.parts(&one_or_many(paths)?)?;
-                let source = match source {
-                    Some(words) => Source::parse(words.as_os_str())?,
-                    None => Source::local(),
-                };
-                self.uploads(py, &wanted, &source, store, closure, wish)?
-            }
-            None => (Vec::new(), self.begin(py, wish)?.0),
+        let source = match source {
+            Some(words) => Source::parse(words.as_os_str())?,
+            None => Source::local(),
         };
+        let wanted = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?;
+        let graph = match wanted {
+            Some(_) => load(py, &source, self.0.store_dir())?,
+            None => GraphBuilder::new().finish(),
+        };
+        let roots = wanted.iter().flatten().map(|path| find(&graph, path)).collect::<Result<Vec<Node>>>()?;
+        let mut selection = if closure { Selection::closure(&graph, roots) } else { Selection::alone(&graph, roots) };
+        for other in skip.iter().flatten() {
+            let trusted =
+                trusted.ok_or_else(|| PyValueError::new_err("with skip, trusted says whose signatures count"))?;
+            selection = selection.skip(other.get().0.clone(), trusted.get().policy.clone());
+        }
+        let wish = selection.wish(wish);
+        let (begun, missing) = wait(py, None, |_| async {
+            let mut begun = Session::begin(&self.0, wish).await?;
+            let missing = selection.missing(&self.0, Some(&mut begun)).await?;
+            Ok((begun, missing))
+        })?;
+        let mut uploads = self.uploads(py, &source, store, &graph, missing)?;
         uploads.extend(trees);
-        let pushed = wait(py, progress, |told| {
+        let (pushed, _) = wait(py, progress, |told| {
             let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
-            async move {
-                let Some(mut session) = session else { return Ok(push.run(&self.0, uploads).await?) };
-                let pushed = push.run_in(&mut session, uploads).await?;
-                session.conclude(&pushed).await?;
-                Ok(pushed)
-            }
+            async move { Ok(begun.publish(&push, &self.0, uploads).await?) }
         })?;
         Ok(Pushed::of(pushed))
     }
@@ -386,79 +395,41 @@ impl Cache {
 }
 
 impl Cache {
-    /// Begins a push under a root; says also whether there is nothing to do.
-    fn begin(&self, py: Python<'_>, wish: Wish) -> Result<(Option<Session>, bool)> {
-        Ok(match wait(py, None, |_| async { Ok(Session::begin(&self.0, wish).await?) })? {
-            Begun::Open(session) => (Some(*session), false),
-            Begun::Present(_) => (None, true),
-            Begun::Unlisted(_) => (None, false),
-        })
-    }
-
-    /// What the source says of those paths that the cache lacks, and where their trees are; and the session in which they are published.
+    /// What the source says of the missing paths, and where their trees are.
     fn uploads(
         &self,
         py: Python<'_>,
-        wanted: &[PathLike],
         source: &Source,
         store: Option<PathBuf>,
-        closure: bool,
-        mut wish: Wish,
-    ) -> Result<(Vec<Upload>, Option<Session>)> {
-        let store_dir = self.0.store_dir();
-        let graph =
-            visit(py, source, store_dir, GraphBuilder::new(), |builder, info| Ok(builder.insert_path_info(&info)?))?;
-        let graph = graph.finish();
-        let node = |path: &PathLike| {
-            let node = graph.find(path.hash_part).filter(|&node| graph.is_present(node));
-            let fits = |node: &Node| path.path.as_ref().is_none_or(|path| path.name() == graph.name(*node));
-            let text = || path.path.as_ref().map_or_else(|| path.hash_part.to_string(), ToString::to_string);
-            node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
-        };
-        let roots = wanted.iter().map(node).collect::<Result<Vec<Node>>>()?;
-        let all = graph.closure(roots.iter().copied());
-        wish.targets = roots.iter().map(|&node| graph.path(node)).collect();
-        wish.closure = all.nodes().iter().map(|&node| graph.path(node)).collect();
-        let (session, is_done) = self.begin(py, wish)?;
-        if is_done {
-            return Ok((Vec::new(), None));
-        }
-        let known: HashSet<HashPart> = session.iter().flat_map(Session::known).collect();
-        let parts = all.nodes().iter().map(|&node| graph.hash_part(node)).filter(|part| !known.contains(part));
-        let parts: Vec<HashPart> = parts.collect();
-        let mut present = wait(py, None, |_| async { Ok(self.0.present(&parts).await?.0) })?;
-        present.extend(known);
-        let mut difference = DifferenceBuilder::new(&graph, &all);
-        difference.subtract(present);
-        let difference = difference.finish();
-        if !closure {
-            let lacking =
-                difference.missing().iter().map(|missing| missing.node).find(|node| {
-                    !roots.contains(node) && roots.iter().any(|&root| graph.references(root).contains(node))
-                });
-            if let Some(lacking) = lacking {
-                return Err(Failure::hole(&graph.path(lacking), &self.0.url().to_string()));
-            }
-        }
-        let missing = difference.missing().iter().filter(|missing| closure || roots.contains(&missing.node));
-        let missing: Vec<_> = missing.collect();
-        if let Some(unknown) = missing.iter().find(|missing| missing.reason == Reason::Unknown) {
-            return Err(nixcache::closure::Error::Unknown { path: graph.path(unknown.node) }.into());
-        }
-        let missing: HashSet<Node> = missing.iter().map(|missing| missing.node).collect();
+        graph: &Graph,
+        missing: Vec<Node>,
+    ) -> Result<Vec<Upload>> {
         if missing.is_empty() {
-            return Ok((Vec::new(), session));
+            return Ok(Vec::new());
         }
+        let missing: HashSet<Node> = missing.into_iter().collect();
+        let store_dir = self.0.store_dir();
         let folder = store.unwrap_or_else(|| source.store_root()).join(store_dir.as_str().trim_start_matches('/'));
-        let uploads = visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
+        visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
             if graph.find_path(info.path.as_ref()).is_some_and(|node| missing.contains(&node)) {
                 let tree = folder.join(info.path.to_string());
                 uploads.push(Upload { subject: Subject::Known(Box::new(info)), tree });
             }
             Ok(())
-        })?;
-        Ok((uploads, session))
+        })
     }
+}
+
+fn load(py: Python<'_>, source: &Source, store_dir: &StoreDir) -> Result<Graph> {
+    let insert = |builder: &mut GraphBuilder, info: PathInfo| Ok(builder.insert_path_info(&info)?);
+    Ok(visit(py, source, store_dir, GraphBuilder::new(), insert)?.finish())
+}
+
+fn find(graph: &Graph, path: &PathLike) -> Result<Node> {
+    let node = graph.find(path.hash_part).filter(|&node| graph.is_present(node));
+    let fits = |node: &Node| path.path.as_ref().is_none_or(|path| path.name() == graph.name(*node));
+    let text = || path.path.as_ref().map_or_else(|| path.hash_part.to_string(), ToString::to_string);
+    node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
 }
 
 fn root_name(text: &str) -> PyResult<Name> {

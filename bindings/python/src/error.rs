@@ -90,12 +90,6 @@ impl Failure {
         }
     }
 
-    /// A path without which the closure of what is to be published would have a hole.
-    pub(crate) fn hole(path: &StorePath, cache: &str) -> Self {
-        let failure = Self::new("GraphError", format_args!("{path} is referred to and not in {cache}"));
-        failure.with("paths", Some(Value::Paths(vec![path.clone()])))
-    }
-
     /// A path that a graph does not have.
     pub(crate) fn not_in_graph(path: &str) -> Self {
         Self::new("GraphError", format_args!("{path}: not in the graph"))
@@ -360,6 +354,9 @@ impl From<push::Error> for Failure {
             push::Error::Session(error) => error.into(),
             push::Error::Cache(error) => error.into(),
             push::Error::Graph(error) => error.into(),
+            push::Error::Hole { ref path, .. } | push::Error::Unknown { ref path, .. } => {
+                Self::new("GraphError", &error).with("paths", Some(Value::Paths(vec![path.clone()])))
+            }
             error => Self::new("PushError", &error).system(&error),
         }
     }

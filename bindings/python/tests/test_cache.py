@@ -65,6 +65,16 @@ def test_paths_are_fetched(cache: Cache, tree: Path, tmp_path: Path, kind: str) 
     assert cache.pull([path.hash_part], into, trusted=None, archives=kind == "archives").present == [path]
 
 
+def test_what_another_cache_vouches_for_is_not_published(cache: Cache, tmp_path: Path) -> None:
+    path = next(iter(cache)).store_path
+    cache.pull(path, tmp_path / "into", trusted=TRUSTED)
+    to, source, store = Cache(tmp_path / "to", create=True), tmp_path / "cache", tmp_path / "into"
+    with pytest.raises(ValueError, match="trusted"):
+        to.push(path, source=source, store=store, skip=[cache])
+    assert to.push(path, source=source, store=store, skip=[cache], trusted=TRUSTED).published == []
+    assert to.push(path, source=source, store=store, skip=[to], trusted=TRUSTED).published == [path]
+
+
 def test_what_nobody_vouches_for_is_not_fetched(cache: Cache, tmp_path: Path) -> None:
     info = next(iter(cache))
     forged = NarInfo.parse(str(info).replace("CA:", "Unknown:")).unsign("test-1")

@@ -9,6 +9,7 @@
 //! | [`nar_file`] | the file of a NAR, held against what narinfos say of it |
 //! | [`pull`] | fetching closures from caches, verified |
 //! | [`push`] | publishing store paths in a cache |
+//! | [`lock_directory`] | one process at a time changes what is in a directory |
 //! | [`queue`] | store paths that wait to be published, in a directory |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
 //! | [`gc`] | removing what no root keeps |
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod cache;
 pub mod convert;
 pub mod gc;
+mod lock;
 pub mod nar_file;
 pub mod pull;
 pub mod push;
@@ -29,3 +31,5 @@ pub mod queue;
 pub mod roots;
 pub mod source;
 pub mod store_database;
+
+pub use self::lock::lock_directory;

@@ -433,6 +433,8 @@ class Cache:
         keys: Sequence[SecretKey] | None = None,
         compression: str = "zstd",
         closure: bool = True,
+        skip: Sequence[Cache] | None = None,
+        trusted: TrustedKeys | None = None,
         listings: bool = True,
         debug_info: bool = False,
         logs: StrPath | None = None,

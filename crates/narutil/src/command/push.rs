@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::HumanBytes;
-use nixcache::closure::{Closure, DifferenceBuilder, Graph, Node, Reason};
+use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::path_info::PathInfo;
-use nixcache::signature::{Policy, SecretKey, Verifier};
+use nixcache::signature::{Policy, SecretKey};
 use nixcache::store_path::{HashPart, StoreDir};
-use nixcache_client::cache::{self, Cache, CacheUrl};
-use nixcache_client::push::{Event, Push, Pushed, Subject, Upload, Watch};
+use nixcache_client::cache::{Cache, CacheUrl};
+use nixcache_client::push::{Event, Push, Pushed, Selection, Subject, Upload, Watch};
 use nixcache_client::roots::{Begun, Root, Session, Wish};
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use super::verify::trusted_keys;
 use crate::cache::{explain_requests, run as block_on, url};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{find_all, full, load, open, visit};
+use crate::graph::{find_all, load, open, visit};
 use crate::output::{print, shown};
 use crate::progress::Transfer;
 
@@ -45,63 +45,46 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         } else {
             args.reach.create(common, &args.to).await?
         };
-        let graph = if args.paths.is_empty() { None } else { Some(load(common, &args.from.sources)?) };
-        let wish = (!args.dry_run).then(|| wish(args));
-        let work = match &graph {
-            Some(graph) => {
-                let roots = find_all(common, graph, &args.paths)?;
-                of_store(common, args, &cache, graph, &roots, &sources, wish).await?
-            }
-            None => Work { begun: begin(&cache, wish).await?, ..Work::default() },
-        };
-        let Work { total, uploads: mut known, begun } = work;
-        let mut session = match begun {
-            Some(Begun::Present(root)) => {
-                explain_requests(&cache);
-                return report(common, &cache, &Pushed::default(), Some(&root), total, started);
-            }
-            Some(Begun::Open(session)) => Some(*session),
-            _ => None,
-        };
-        if args.dry_run {
-            return dry_run(common, &cache, &known, &trees);
-        }
+        let graph = if sources.is_empty() { GraphBuilder::new().finish() } else { load(common, &args.from.sources)? };
+        let roots = find_all(common, &graph, &args.paths)?;
+        let selection = select(args, &graph, roots).await?;
+        let mut begun = if args.dry_run { None } else { Some(begin(&cache, args, &selection).await?) };
+        let missing = selection.missing(&cache, begun.as_mut()).await.map_err(|error| failure(&args.to, &error))?;
+        let mut uploads = uploads(common, args.store.as_deref(), &sources, &graph, &missing)?;
+        let Some(begun) = begun else { return dry_run(common, &cache, &uploads, &trees) };
+        uploads.extend(trees);
         let transfer = Transfer::new(common, "publishing");
-        let push = push.watch(watch(&transfer));
-        known.extend(trees);
-        let pushed = match &mut session {
-            Some(session) => push.run_in(session, known).await,
-            None => push.run(&cache, known).await,
-        };
+        let published = begun.publish(&push.watch(watch(&transfer)), &cache, uploads).await;
         transfer.finish();
-        let pushed = pushed.map_err(|error| failure(&args.to, &error))?;
-        let root = match session {
-            Some(session) => session.conclude(&pushed).await.map_err(|error| Failure::roots(&error))?,
-            None => None,
-        };
+        let (pushed, root) = published.map_err(|error| failure(&args.to, &error))?;
         explain_requests(&cache);
-        report(common, &cache, &pushed, root.as_ref(), total + args.add.len(), started)
+        report(common, &cache, &pushed, root.as_ref(), selection.count() + args.add.len(), started)
     })
 }
 
-/// What is to be left behind.
-pub(super) fn wish(args: &PushArgs) -> Wish {
+/// The paths that are to be in the cache, without what is to be left out.
+pub(super) async fn select<'a>(args: &PushArgs, graph: &'a Graph, roots: Vec<Node>) -> Result<Selection<'a>> {
+    let mut selection = if args.no_closure { Selection::alone(graph, roots) } else { Selection::closure(graph, roots) };
+    let policy = Policy::new(trusted_keys(&args.trusted)?);
+    for other in &args.skip {
+        selection = selection.skip(args.reach.open(other).await?, policy.clone());
+    }
+    Ok(selection)
+}
+
+/// Begins a push under the root that is asked for.
+pub(super) async fn begin(cache: &Cache, args: &PushArgs, selection: &Selection<'_>) -> Result<Begun> {
     let mut wish = Wish::default();
     // What is queued comes in pieces that nobody asks for by name.
     let unnamed = || args.queue.is_none().then(|| DEFAULT_ROOT.parse().ok()).flatten();
     wish.name = args.root.clone().or_else(unnamed).filter(|_| !args.no_root);
     wish.labels = args.labels.iter().cloned().collect();
     (wish.adds, wish.verify_present) = (!args.add.is_empty(), args.verify_present);
-    wish
-}
-
-async fn begin(cache: &Cache, wish: Option<Wish>) -> Result<Option<Begun>> {
-    let Some(wish) = wish else { return Ok(None) };
-    let begun = Session::begin(cache, wish).await.map_err(|error| Failure::roots(&error))?;
+    let begun = Session::begin(cache, selection.wish(wish)).await.map_err(|error| Failure::roots(&error))?;
     if let Begun::Unlisted(error) = &begun {
         tracing::info!("no root is kept: {error}");
     }
-    Ok(Some(begun))
+    Ok(begun)
 }
 
 /// How to publish.
@@ -118,43 +101,6 @@ pub(super) fn settings(common: &Common, args: &PushArgs) -> Result<Push> {
         Some(directory) => push.logs(directory.clone()),
         None => push,
     })
-}
-
-/// What is to be done about some paths.
-#[derive(Default)]
-pub(super) struct Work {
-    /// How many paths it is about.
-    pub(super) total: usize,
-    pub(super) uploads: Vec<Upload>,
-    /// In what it is to be done; none in a dry run.
-    pub(super) begun: Option<Begun>,
-}
-
-/// What of some paths is to be published.
-pub(super) async fn of_store(
-    common: &Common,
-    args: &PushArgs,
-    cache: &Cache,
-    graph: &Graph,
-    roots: &[Node],
-    sources: &[Source],
-    wish: Option<Wish>,
-) -> Result<Work> {
-    let closure = graph.closure(roots.iter().copied());
-    let total = if args.no_closure { roots.len() } else { closure.nodes().len() };
-    let wish = wish.map(|mut wish| {
-        wish.targets = roots.iter().map(|node| graph.path(*node)).collect();
-        wish.closure = closure.nodes().iter().map(|node| graph.path(*node)).collect();
-        wish
-    });
-    let mut begun = begin(cache, wish).await?;
-    let session = match &mut begun {
-        Some(Begun::Present(_)) => return Ok(Work { total, uploads: Vec::new(), begun }),
-        Some(Begun::Open(session)) => Some(&mut **session),
-        _ => None,
-    };
-    let wanted = missing(common, args, cache, graph, &closure, roots, session).await?;
-    Ok(Work { total, uploads: uploads(common, args.store.as_deref(), sources, graph, &wanted)?, begun })
 }
 
 /// What the command line says, else what the URL does, as to Nix.
@@ -235,100 +181,6 @@ pub(super) fn sources(arguments: &[OsString], to: &OsStr) -> Result<Vec<Source>>
     arguments.iter().map(parse).collect()
 }
 
-/// What is to be published: what the cache lacks, and what other caches have is left out.
-async fn missing(
-    common: &Common,
-    args: &PushArgs,
-    cache: &Cache,
-    graph: &Graph,
-    closure: &Closure,
-    roots: &[Node],
-    mut session: Option<&mut Session>,
-) -> Result<Vec<Node>> {
-    let fail = |error| Failure::cache(&error);
-    let kept: HashSet<HashPart> = session.iter().flat_map(|session| session.known()).collect();
-    // Where only the paths are published, what they refer to has to be there.
-    let asked = if args.no_closure {
-        let references = roots.iter().flat_map(|root| graph.references(*root)).copied();
-        let mut nodes: Vec<Node> = references.chain(roots.iter().copied()).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes
-    } else {
-        closure.nodes().to_vec()
-    };
-    let parts = asked.iter().map(|&node| graph.hash_part(node)).filter(|part| !kept.contains(part));
-    let parts: Vec<HashPart> = parts.collect();
-    let (mut present, question) = cache.present(&parts).await.map_err(fail)?;
-    tracing::info!(
-        "{}: {question}; {} are there, and {} that the root lists",
-        cache.url(),
-        parts.iter().filter(|part| present.contains(part)).count(),
-        kept.len()
-    );
-    present.extend(kept);
-    if args.no_closure {
-        let is_missing = |node: &Node| !present.contains(&graph.hash_part(*node));
-        let lacking = asked.iter().find(|node| is_missing(node) && !roots.contains(node));
-        if let Some(&lacking) = lacking {
-            let path = full(&common.store_dir()?, graph, lacking);
-            let message =
-                format_args!("{path} is referred to and not in the cache: without it, its closure would have a hole");
-            return Err(Failure::bad(Path::new(&args.to), message));
-        }
-        return Ok(asked.into_iter().filter(is_missing).collect());
-    }
-    let mut difference = DifferenceBuilder::new(graph, closure);
-    difference.subtract(present);
-    let policy = Policy::new(trusted_keys(&args.trusted)?);
-    for other in &args.skip {
-        let wanted: Vec<HashPart> = {
-            let mut parts = Vec::new();
-            let all = std::num::NonZeroUsize::MAX;
-            let Ok(()) = difference.ask(all, |wanted, _| {
-                parts.extend_from_slice(wanted);
-                Ok::<(), std::convert::Infallible>(())
-            });
-            parts
-        };
-        let other = args.reach.open(other).await?;
-        let vouched = vouched(&other, &wanted, &policy).await?;
-        tracing::info!("{}: leaves out {} paths", other.url(), vouched.len());
-        if let Some(session) = &mut session {
-            session.leave_out(&vouched.iter().copied().collect());
-        }
-        difference.subtract(vouched);
-    }
-    let difference = difference.finish();
-    if let Some(unknown) = difference.missing().iter().find(|missing| missing.reason == Reason::Unknown) {
-        let path = full(&common.store_dir()?, graph, unknown.node);
-        return Err(Failure::bad(
-            Path::new(&args.to),
-            format_args!("{path} is missing, and the source knows it only as a reference"),
-        ));
-    }
-    Ok(difference.missing().iter().map(|missing| missing.node).collect())
-}
-
-/// What a cache has of these paths under a signature that verifies.
-async fn vouched(cache: &Cache, parts: &[HashPart], policy: &Policy) -> Result<Vec<HashPart>> {
-    use futures_util::StreamExt;
-    let mut read = cache.narinfos(parts.to_vec());
-    let mut infos = Vec::new();
-    while let Some((_, info)) = read.next().await {
-        match info {
-            Ok(info) => infos.extend(info),
-            // What cannot be read vouches for nothing.
-            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => tracing::info!("{error}"),
-            Err(error) => return Err(Failure::cache(&error)),
-        }
-    }
-    let infos: Vec<_> = infos.iter().map(nixcache::narinfo::NarInfoBuf::as_ref).collect();
-    let verdicts = Verifier::new(policy).verify_all(&infos);
-    let valid = infos.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_valid());
-    Ok(valid.map(|(info, _)| info.store_path().hash_part()).collect())
-}
-
 /// What the sources say of the wanted paths, and where their trees are.
 pub(super) fn uploads(
     common: &Common,
@@ -342,7 +194,7 @@ pub(super) fn uploads(
     }
     let store_dir = common.store_dir()?;
     let mut found: HashMap<Node, Upload> = HashMap::with_capacity(wanted.len());
-    let wanted: std::collections::HashSet<Node> = wanted.iter().copied().collect();
+    let wanted: HashSet<Node> = wanted.iter().copied().collect();
     for source in sources {
         let root = root.map_or_else(|| source.store_root(), Path::to_owned);
         let folder = root.join(store_dir.as_str().trim_start_matches('/'));
@@ -387,7 +239,7 @@ pub(super) fn failure(cache: &OsStr, error: &nixcache_client::push::Error) -> Fa
     use nixcache_client::push::Error;
     match error {
         Error::Cache(error) => Failure::cache(error),
-        Error::Graph(error) => Failure::bad(Path::new(cache), error),
+        Error::Graph(_) | Error::Hole { .. } | Error::Unknown { .. } => Failure::bad(Path::new(cache), error),
         Error::Session(error) => Failure::roots(error),
         error => Failure::failed(Path::new(cache), error),
     }

@@ -9,11 +9,11 @@ use nixcache::store_path::StoreDir;
 use nixcache_client::cache::Cache;
 use nixcache_client::push::{self, Push, Pushed};
 use nixcache_client::queue::{self, Entry, Outcome, Queue};
-use nixcache_client::roots::Begun;
+use nixcache_client::roots;
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
-use super::push::{Work, count, of_store, settings, sources, to_json, watch, wish};
+use super::push::{begin, count, select, settings, sources, to_json, uploads, watch};
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Failure, Result, Status};
@@ -110,7 +110,7 @@ impl Drain<'_> {
                 for entry in entries {
                     let name = entry.name().to_string_lossy().into_owned();
                     match error {
-                        push::Error::Graph(_) => {
+                        push::Error::Graph(_) | push::Error::Unknown { .. } => {
                             let outcome = entry.set_aside(&error).map_err(|error| unusable(&error))?;
                             drained.note(&name, outcome);
                         }
@@ -127,39 +127,28 @@ impl Drain<'_> {
         &self,
         cache: &Cache,
         graph: &Graph,
-        mut roots: Vec<Node>,
+        roots: Vec<Node>,
         drained: &mut Drained,
     ) -> Result<std::result::Result<Pushed, push::Error>> {
-        roots.sort_unstable();
-        roots.dedup();
-        let wish = Some(wish(self.args));
-        let work = of_store(self.common, self.args, cache, graph, &roots, &self.sources, wish).await?;
-        let Work { total, uploads, begun } = work;
+        let selection = select(self.args, graph, roots).await?;
+        let mut begun = begin(cache, self.args, &selection).await?;
+        let missing = match selection.missing(cache, Some(&mut begun)).await {
+            Ok(missing) => missing,
+            Err(error) => return of_content(error).map(Err),
+        };
+        let uploads = uploads(self.common, self.args.store.as_deref(), &self.sources, graph, &missing)?;
         let transfer = Transfer::new(self.common, "publishing");
         let push = self.push.clone().watch(watch(&transfer));
-        let pushed = match begun {
-            Some(Begun::Present(_)) => Ok(Pushed::default()),
-            Some(Begun::Open(mut session)) => {
-                let pushed = push.run_in(&mut session, uploads).await;
-                if let Ok(pushed) = &pushed {
-                    // Also if some entries failed, the others are there.
-                    session.conclude(pushed).await.map_err(|error| Failure::roots(&error))?;
-                }
-                pushed
-            }
-            _ => push.run(cache, uploads).await,
-        };
+        let published = begun.publish(&push, cache, uploads).await;
         transfer.finish();
-        match pushed {
-            Ok(mut pushed) => {
-                drained.total += total;
-                drained.pushed.published.append(&mut pushed.published);
-                drained.pushed.undeclared.append(&mut pushed.undeclared);
-                Ok(Ok(pushed))
-            }
-            Err(push::Error::Cache(error)) if !error.is_about_content() => Err(Failure::cache(&error)),
-            Err(error) => Ok(Err(error)),
-        }
+        let (mut pushed, _) = match published {
+            Ok(published) => published,
+            Err(error) => return of_content(error).map(Err),
+        };
+        drained.total += selection.count();
+        drained.pushed.published.append(&mut pushed.published);
+        drained.pushed.undeclared.append(&mut pushed.undeclared);
+        Ok(Ok(pushed))
     }
 
     fn settle(&self, graph: &Graph, entry: Entry, pushed: &Pushed, drained: &mut Drained) -> Result<()> {
@@ -182,6 +171,18 @@ impl Drained {
             Outcome::Kept { reasons } => self.kept.extend(reasons.into_iter().map(|reason| (name.to_owned(), reason))),
             _ => self.published += 1,
         }
+    }
+}
+
+/// What stands in the way of a push, unless that is the way to the cache.
+fn of_content(error: push::Error) -> Result<push::Error> {
+    match &error {
+        push::Error::Cache(of_cache) | push::Error::Session(roots::Error::Cache(of_cache))
+            if !of_cache.is_about_content() =>
+        {
+            Err(Failure::cache(of_cache))
+        }
+        _ => Ok(error),
     }
 }
 

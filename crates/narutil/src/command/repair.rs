@@ -1,12 +1,10 @@
 //! What `narutil audit --repair` does.
 
-use std::path::Path;
-
-use nixcache::closure::{Graph, Reason};
+use nixcache::closure::Graph;
 use nixcache::store_path::StoreDir;
 use nixcache_client::audit::{Done, Mend, Plan, Withdrawal};
 use nixcache_client::cache::{Cache, layout};
-use nixcache_client::push::{Push, missing};
+use nixcache_client::push::{Push, Selection};
 
 use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
 use crate::cli::{AuditArgs, Common};
@@ -78,15 +76,9 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan, 
             status = Status::Bad;
         }
     }
-    let closure = graph.closure(roots);
-    let (difference, _) = missing(cache, graph, &closure).await.map_err(|error| Failure::cache(&error))?;
-    if let Some(unknown) = difference.missing().iter().find(|missing| missing.reason == Reason::Unknown) {
-        let path = cache.store_dir().display(graph.path(unknown.node).as_ref()).to_string();
-        let message = format_args!("{path} is missing, and the source knows it only as a reference");
-        return Err(Failure::bad(Path::new(&args.cache), message));
-    }
-    let wanted: Vec<_> = difference.missing().iter().map(|missing| missing.node).collect();
-    let uploads = uploads(common, args.store.as_deref(), &sources(&args.sources, &args.cache)?, graph, &wanted)?;
+    let missing = Selection::closure(graph, roots).missing(cache, None).await;
+    let missing = missing.map_err(|error| failure(&args.cache, &error))?;
+    let uploads = uploads(common, args.store.as_deref(), &sources(&args.sources, &args.cache)?, graph, &missing)?;
     let transfer = Transfer::new(common, "publishing again");
     let push = Push::new()
         .compression(compression(None, cache.url())?)

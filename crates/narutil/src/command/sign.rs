@@ -12,8 +12,7 @@ use futures_util::stream::StreamExt;
 use nixcache::narinfo::{self, NarInfo, NarInfoBuf};
 use nixcache::signature::SecretKey;
 use nixcache::store_path::StoreDir;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use nixcache_client::lock_directory;
 use serde_json::json;
 
 use super::key::read_secret;
@@ -263,36 +262,13 @@ fn written(directory: &Path, files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(found.into_values().collect())
 }
 
-/// Waits until no other run changes narinfos in a directory, and keeps others waiting until the file is closed, be it
-/// because this process has died.
+/// Waits until no other run changes narinfos in a directory.
 fn lock(common: &Common, directory: &Path) -> Result<File> {
-    let fail = |error: io::Error| Failure::failed(directory, format_args!("cannot be locked: {error}"));
-    let held = File::open(directory).map_err(fail)?;
-    match flock(common, directory, &held) {
-        Ok(()) => return Ok(held),
-        // Over NFS, Linux locks only what is open for writing, which a directory cannot be.
-        Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
-        Err(error) => return Err(fail(error.into())),
-    }
-    let path = directory.join(".narutil.lock");
-    let held = File::options().create(true).append(true).open(path).map_err(fail)?;
-    flock(common, directory, &held).map_err(|error| fail(error.into()))?;
-    Ok(held)
-}
-
-fn flock(common: &Common, directory: &Path, file: &File) -> rustix::io::Result<()> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            if !common.quiet {
-                eprintln!("narutil: {}: waiting for another run to end", shown(directory));
-            }
-            loop {
-                match rustix::fs::flock(file, FlockOperation::LockExclusive) {
-                    Err(Errno::INTR) => {}
-                    done => return done,
-                }
-            }
+    let waiting = || {
+        if !common.quiet {
+            eprintln!("narutil: {}: waiting for another run to end", shown(directory));
         }
-        done => done,
-    }
+    };
+    lock_directory(directory, waiting)
+        .map_err(|error| Failure::failed(directory, format_args!("cannot be locked: {error}")))
 }

@@ -211,18 +211,23 @@ fn what_another_cache_vouches_for_is_left_out() {
     run(push(&nix, some, upstream.to_str().unwrap(), &["--key", secret])).ok();
     run(push(&nix, some, unsigned.to_str().unwrap(), &[])).ok();
     let there = whole(&upstream).len();
-    let root = paths.last().unwrap();
-    let skip = |other: &Path| {
+    let (root, public) = (paths.last().unwrap(), key.public());
+    let skip = |other: &Path, root: &str, more: &[&str]| {
         let _ = fs::remove_dir_all(&cache);
-        let more = ["--skip", other.to_str().unwrap(), "--trusted", &key.public()];
+        let more = [&["--skip", other.to_str().unwrap(), "--trusted", &public], more].concat();
         run(push(&nix, root, cache.to_str().unwrap(), &more)).ok();
         fs::read_dir(&cache)
             .unwrap()
             .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "narinfo"))
             .count()
     };
-    assert_eq!(skip(&upstream), 10 - there);
-    assert_eq!(skip(&unsigned), 10);
+    assert_eq!(skip(&upstream, root, &[]), 10 - there);
+    assert_eq!(skip(&unsigned, root, &[]), 10);
+    // A path by itself, if all the rest of its closure is there.
+    for path in &paths[..9] {
+        run(push(&nix, path, upstream.to_str().unwrap(), &["--key", secret])).ok();
+    }
+    assert_eq!(skip(&upstream, root, &["--no-closure"]), 1);
 }
 
 #[test]

@@ -108,26 +108,30 @@ fn broken_entries_are_set_aside_and_do_not_stand_in_the_way() {
     assert!(is_published(&cache, &changed));
 }
 
-/// What cannot be put in an order ends a push as a whole.
+/// What cannot be put in an order, or has no whole closure, ends a push as a whole.
 #[test]
 fn an_entry_that_would_end_the_push_does_not_end_that_of_others() {
     let scratch = Scratch::new();
     let Some(nix) = nixes().pop() else { return };
     let (queue, cache) = (new_queue(&scratch, "queue"), scratch.path("cache"));
     let good = nix.add_closure(4, 100_000, 1).pop().unwrap();
-    let [one, other] = [1, 2].map(crate::cache::full_path);
+    let [one, other, holed, unknown] = [1, 2, 3, 4].map(crate::cache::full_path);
     let record = |path: &str, reference: &str| format!("{path}\n{:064}\n120\n\n1\n{reference}\n", 0);
-    let text = format!("{}{}", record(&one, &other), record(&other, &one));
-    let circle = scratch.file("circle", text.as_bytes());
+    let text = format!("{}{}{}", record(&one, &other), record(&other, &one), record(&holed, &unknown));
+    let registration = scratch.file("registration", text.as_bytes());
     add(&queue, "0-circle", &one);
+    add(&queue, "0-hole", &holed);
     add(&queue, "1-good", &good);
     let mut command = drain(&nix, &queue, &cache);
-    command.arg("--from").arg(format!("registration:{}", circle.display()));
+    command.arg("--from").arg(format!("registration:{}", registration.display()));
     let drained = run(command);
     assert_eq!(drained.status, Some(1), "{}", drained.stderr);
     assert!(is_published(&cache, &good), "{}", drained.stderr);
     assert_eq!(names(&queue), ["failed"]);
-    assert_eq!(names(&queue.join("failed")), ["0-circle", "0-circle.reason"]);
+    let failed = queue.join("failed");
+    assert_eq!(names(&failed), ["0-circle", "0-circle.reason", "0-hole", "0-hole.reason"]);
+    let reason = fs::read_to_string(failed.join("0-hole.reason")).unwrap();
+    assert_eq!(reason, format!("{holed}: refers to {unknown}, which is not in the store\n"));
 }
 
 #[test]

@@ -14,14 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation};
+use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
 use super::layout::{self, Object};
-
-/// What a file is called that is made only to be locked, where directories themselves cannot be.
-const LOCK: &str = ".narutil.lock";
+use crate::lock::{self, lock_directory};
 
 /// More than most narinfos have. Beginning with it, reading one takes two calls of the system, where growing from nothing takes six.
 const NARINFO_LEN: usize = 1 << 10;
@@ -149,7 +147,7 @@ impl Directory {
                 }
                 if metadata.is_dir() {
                     folders.push(name);
-                } else if metadata.is_file() && name != LOCK && !each(name, Meta::of(&metadata)) {
+                } else if metadata.is_file() && name != lock::FILE && !each(name, Meta::of(&metadata)) {
                     return Ok(());
                 }
             }
@@ -213,7 +211,7 @@ impl Directory {
 
     /// Changes a file while no other writer does. `change` is told the contents, and may leave it at that.
     pub(super) fn edit(&self, name: &str, limit: u64, change: &mut Change<'_>) -> io::Result<bool> {
-        let _lock = self.lock()?;
+        let _lock = lock_directory(&self.root, || {})?;
         let Some(changed) = change(self.read(name, limit)?.as_deref()) else { return Ok(false) };
         self.replace_all(vec![self.prepare(name, &changed)?])?;
         Ok(true)
@@ -231,11 +229,16 @@ impl Directory {
     /// Removes what writers left behind that died at least `age` ago, and says how many files that were.
     pub(super) fn clean(&self, age: Duration) -> io::Result<usize> {
         let mut removed = 0;
-        let roots = ["closures", "roots", "leases", "plans"].map(|folder| format!("nixcache/v1/{folder}"));
-        for folder in ["", "nar", "log", "debuginfo"].into_iter().chain(roots.iter().map(String::as_str)) {
-            let Some(entries) = absent(fs::read_dir(self.root.join(folder)))? else { continue };
+        let below = self.root.join("nixcache");
+        let mut folders: Vec<PathBuf> = ["", "nar", "log", "debuginfo"].map(|folder| self.root.join(folder)).into();
+        folders.push(below.clone());
+        while let Some(folder) = folders.pop() {
+            let Some(entries) = absent(fs::read_dir(&folder))? else { continue };
             for entry in entries {
                 let entry = entry?;
+                if folder.starts_with(&below) && entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                }
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 if Object::of(&name) != Object::Temporary {
                     continue;
@@ -249,35 +252,11 @@ impl Directory {
         }
         Ok(removed)
     }
-
-    /// Waits until nobody else changes what is here, and keeps others waiting until the file is closed, be it because
-    /// this process has died.
-    fn lock(&self) -> io::Result<File> {
-        let held = File::open(&self.root)?;
-        match lock(&held) {
-            Ok(()) => return Ok(held),
-            // Over NFS, Linux locks only what is open for writing, which a directory cannot be.
-            Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let held = File::options().create(true).append(true).open(self.root.join(LOCK))?;
-        lock(&held)?;
-        Ok(held)
-    }
 }
 
 impl Meta {
     fn of(metadata: &fs::Metadata) -> Self {
         Self { size: metadata.len(), modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH) }
-    }
-}
-
-fn lock(file: &File) -> Result<(), Errno> {
-    loop {
-        match rustix::fs::flock(file, FlockOperation::LockExclusive) {
-            Err(Errno::INTR) => {}
-            done => return done,
-        }
     }
 }
 

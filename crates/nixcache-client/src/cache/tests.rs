@@ -45,9 +45,11 @@ async fn leftovers_are_cleaned_once_they_are_old_and_nothing_else_is() {
     leftover("nar/x.nar");
     leftover(".narutil-abc.tmp");
     leftover("nar/x.nar.xz.tmp.123.4");
+    std::fs::create_dir_all(folder.path().join("nixcache/v1/roots/main")).unwrap();
+    leftover("nixcache/v1/roots/main/.nixcache-host-1-abc.tmp");
     assert_eq!(cache.clean(Duration::from_secs(3600)).await.unwrap(), 0);
     drop(staging);
-    assert_eq!(cache.clean(Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(cache.clean(Duration::ZERO).await.unwrap(), 3);
     assert_eq!(names(&cache).await, ["nar/x.nar", "nix-cache-info"]);
 }
 

@@ -192,6 +192,12 @@ pub struct Collection {
     cache: Cache,
     policy: Policy,
     guard: Guard,
+    plan: Plan,
+}
+
+/// What stays, and what goes.
+#[derive(Debug)]
+struct Plan {
     /// Roots that stay, those used last first.
     kept: Vec<Root>,
     dropped: Vec<Root>,
@@ -223,25 +229,8 @@ impl Collection {
             guard.end().await?;
             return Err(Error::Busy { cache: cache.url().to_string() });
         }
-        let look = async {
-            let now = guard.now().await?;
-            let inventory = Inventory::of(cache, now, policy.grace).await?;
-            let roots = inventory.roots(cache).await?;
-            let tombstones = inventory.tombstones(&roots);
-            let (kept, dropped) = policy.judge(roots, now);
-            let found = Found::search(cache, &inventory, &policy, &guard, kept, dropped).await?;
-            let levels = found.order().await?;
-            let condemned = read_condemned(cache).await?;
-            let paths = inventory.doomed_paths(&found.living);
-            let (mut rest, unused) = inventory.rest(cache, &found.living, &found.kept).await?;
-            rest.splice(..0, tombstones);
-            Ok((found.kept, found.dropped, found.living, levels, paths, rest, unused, condemned))
-        };
-        match look.await {
-            Ok((kept, dropped, living, levels, paths, rest, unused, condemned)) => {
-                let cache = cache.clone();
-                Ok(Self { cache, policy, guard, kept, dropped, living, levels, paths, rest, unused, condemned })
-            }
+        match Plan::make(cache, &policy, &guard).await {
+            Ok(plan) => Ok(Self { cache: cache.clone(), policy, guard, plan }),
             Err(error) => {
                 // Pushes would wait for it until it is dead.
                 let _ = guard.end().await;
@@ -252,31 +241,31 @@ impl Collection {
 
     /// The roots that stay.
     pub fn kept(&self) -> &[Root] {
-        &self.kept
+        &self.plan.kept
     }
 
     /// The roots that go.
     pub fn dropped(&self) -> &[Root] {
-        &self.dropped
+        &self.plan.dropped
     }
 
     /// How many paths stay.
     pub fn living(&self) -> usize {
-        self.living.paths.len()
+        self.plan.living.paths.len()
     }
 
     /// All that would go now, in the order in which it would.
     pub fn doomed(&self) -> Vec<Doomed> {
-        let roots = self.dropped.iter().map(doomed_root);
-        let parts = self.levels.iter().flatten().filter_map(|part| self.paths.get(part));
+        let roots = self.plan.dropped.iter().map(doomed_root);
+        let parts = self.plan.levels.iter().flatten().filter_map(|part| self.plan.paths.get(part));
         let paths = parts.flat_map(|path| path.listing.iter().chain([&path.narinfo]).cloned());
-        let files = self.unused.iter().filter(|file| self.is_due(file)).cloned();
-        roots.chain(paths).chain(self.rest.iter().cloned()).chain(files).collect()
+        let files = self.plan.unused.iter().filter(|file| self.is_due(file)).cloned();
+        roots.chain(paths).chain(self.plan.rest.iter().cloned()).chain(files).collect()
     }
 
     /// Whether a NAR without a use goes in this run.
     fn is_due(&self, file: &Doomed) -> bool {
-        self.policy.now || self.condemned.contains(&file.object)
+        self.policy.now || self.plan.condemned.contains(&file.object)
     }
 
     /// Ends without removing anything.
@@ -299,19 +288,19 @@ impl Collection {
     }
 
     async fn sweep(&mut self, done: &mut Collected, watch: &mut impl FnMut(Event)) -> Result<()> {
-        let roots: Vec<Doomed> = self.dropped.iter().map(doomed_root).collect();
+        let roots: Vec<Doomed> = self.plan.dropped.iter().map(doomed_root).collect();
         self.remove(roots, done, watch).await?;
-        for level in std::mem::take(&mut self.levels) {
-            let paths: Vec<Path> = level.into_iter().filter_map(|part| self.paths.remove(&part)).collect();
+        for level in std::mem::take(&mut self.plan.levels) {
+            let paths: Vec<Path> = level.into_iter().filter_map(|part| self.plan.paths.remove(&part)).collect();
             let (narinfos, listings): (Vec<_>, Vec<_>) =
                 paths.into_iter().map(|path| (path.narinfo, path.listing)).unzip();
             self.remove(narinfos, done, watch).await?;
             self.remove(listings.into_iter().flatten().collect(), done, watch).await?;
         }
-        let rest = std::mem::take(&mut self.rest);
+        let rest = std::mem::take(&mut self.plan.rest);
         self.remove(rest, done, watch).await?;
 
-        let unused = std::mem::take(&mut self.unused);
+        let unused = std::mem::take(&mut self.plan.unused);
         let (due, mut waiting): (Vec<_>, Vec<_>) = unused.into_iter().partition(|file| self.is_due(file));
         if !due.is_empty() {
             if self.is_alone(watch).await? {
@@ -328,15 +317,15 @@ impl Collection {
 
     /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred to meanwhile.
     async fn spare(&mut self, done: &mut Collected) -> Result<()> {
-        let sets = self.dropped.iter().map(|root| root.record.path_set).collect();
-        let plan = Claim { paths: self.paths.keys().copied().collect(), sets, files: false };
-        self.guard.change(&plan).await?;
+        let sets = self.plan.dropped.iter().map(|root| root.record.path_set).collect();
+        let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, files: false };
+        self.guard.change(&claim).await?;
         // Leases before roots: whoever ends his lease in between has left a root.
         let mut claims = self.guard.others(&roots::leases()).await?;
-        let left = Claim { sets: plan.sets, ..Claim::default() }.without(&claims);
-        let kept = self.kept.iter().map(|root| (root.object(), (root, false)));
+        let left = Claim { sets: claim.sets, ..Claim::default() }.without(&claims);
+        let kept = self.plan.kept.iter().map(|root| (root.object(), (root, false)));
         let before: HashMap<String, (&Root, bool)> =
-            kept.chain(self.dropped.iter().map(|root| (root.object(), (root, true)))).collect();
+            kept.chain(self.plan.dropped.iter().map(|root| (root.object(), (root, true)))).collect();
         let is_spared = |root: &Root| {
             before.get(&root.object()).is_none_or(|(before, is_dropped)| {
                 !before.is_as_written(root) || (*is_dropped && !left.sets.contains(&root.record.path_set))
@@ -345,7 +334,7 @@ impl Collection {
         let mut spared = roots::list(&self.cache).await?;
         spared.retain(is_spared);
         let objects: HashSet<String> = spared.iter().map(Root::object).collect();
-        self.dropped.retain(|dropped| !objects.contains(&dropped.object()));
+        self.plan.dropped.retain(|dropped| !objects.contains(&dropped.object()));
         spared.extend(self.bury().await?);
         let closures = spared.into_iter().map(|root| root.record.closure).collect();
         let mut listed = roots::snapshot::read_many(&self.cache, closures, |info| info.store_path().hash_part());
@@ -353,42 +342,42 @@ impl Collection {
             claims.push(Claim { paths: paths.into_iter().flatten().collect(), ..Claim::default() });
         }
         drop(listed);
-        if !plan.paths.is_empty() {
+        if !claim.paths.is_empty() {
             // Last: a push that leaves no root may have ended since the listing, or died.
-            let paths = mark::referred_since(&self.cache, &self.living, &self.paths).await?;
+            let paths = mark::referred_since(&self.cache, &self.plan.living, &self.plan.paths).await?;
             claims.push(Claim { paths, ..Claim::default() });
         }
-        let wanted = plan.paths.len();
-        let left = Claim { paths: plan.paths, ..Claim::default() }.without(&claims);
+        let wanted = claim.paths.len();
+        let left = Claim { paths: claim.paths, ..Claim::default() }.without(&claims);
         // What is spared keeps what it refers to: all of these name whole closures.
         done.spared = wanted - left.paths.len();
-        self.paths.retain(|part, _| left.paths.contains(part));
+        self.plan.paths.retain(|part, _| left.paths.contains(part));
         Ok(())
     }
 
     /// Makes tombstones of the roots that go, where the store keeps conditions: pushes may refresh a root by a condition alone there. Those that were,
     /// stay, and are returned.
     async fn bury(&mut self) -> Result<Vec<Root>> {
-        if self.dropped.is_empty() || !self.cache.keeps_conditions().await? {
+        if self.plan.dropped.is_empty() || !self.cache.keeps_conditions().await? {
             return Ok(Vec::new());
         }
         self.guard.check()?;
         let cache = &self.cache;
         let bury = async |root: Root| Ok::<_, Error>((roots::bury(cache, &root).await?, root));
-        let buried = futures_util::stream::iter(std::mem::take(&mut self.dropped)).map(bury);
+        let buried = futures_util::stream::iter(std::mem::take(&mut self.plan.dropped)).map(bury);
         let buried: Vec<_> = buried.buffer_unordered(cache.options().concurrency).try_collect().await?;
         let (refreshed, dropped): (Vec<_>, Vec<_>) = buried.into_iter().partition(|(refreshed, _)| refreshed.is_some());
-        self.dropped = dropped.into_iter().map(|(_, root)| root).collect();
+        self.plan.dropped = dropped.into_iter().map(|(_, root)| root).collect();
         Ok(refreshed.into_iter().filter_map(|(refreshed, _)| refreshed).collect())
     }
 
     /// Waits until no push is under way, and keeps new ones waiting. False if that takes too long.
     async fn is_alone(&self, watch: &mut impl FnMut(Event)) -> Result<bool> {
-        let plan = Claim { files: true, ..Claim::default() };
-        self.guard.change(&plan).await?;
+        let claim = Claim { files: true, ..Claim::default() };
+        self.guard.change(&claim).await?;
         let started = std::time::Instant::now();
         let mut has_told = false;
-        while !plan.clone().without(&self.guard.others(&roots::leases()).await?).files {
+        while !claim.clone().without(&self.guard.others(&roots::leases()).await?).files {
             if started.elapsed() >= self.policy.patience {
                 self.guard.change(&Claim::default()).await?;
                 return Ok(false);
@@ -406,7 +395,7 @@ impl Collection {
     /// may have published.
     async fn still_unused(&self, files: Vec<Doomed>) -> Result<Vec<Doomed>> {
         let now = self.guard.now().await?;
-        let used = mark::used_since(&self.cache, &self.living, now, self.policy.grace).await?;
+        let used = mark::used_since(&self.cache, &self.plan.living, now, self.policy.grace).await?;
         Ok(files.into_iter().filter(|file| !used.contains(&file.object)).collect())
     }
 
@@ -429,6 +418,24 @@ impl Collection {
             }
         }
         Ok(())
+    }
+}
+
+impl Plan {
+    async fn make(cache: &Cache, policy: &Policy, guard: &Guard) -> Result<Self> {
+        let now = guard.now().await?;
+        let inventory = Inventory::of(cache, now, policy.grace).await?;
+        let roots = inventory.roots(cache).await?;
+        let tombstones = inventory.tombstones(&roots);
+        let (kept, dropped) = policy.judge(roots, now);
+        let found = Found::search(cache, &inventory, policy, guard, kept, dropped).await?;
+        let levels = found.order().await?;
+        let condemned = read_condemned(cache).await?;
+        let Found { kept, dropped, living, .. } = found;
+        let paths = inventory.doomed_paths(&living);
+        let (mut rest, unused) = inventory.rest(cache, &living, &kept).await?;
+        rest.splice(..0, tombstones);
+        Ok(Self { kept, dropped, living, levels, paths, rest, unused, condemned })
     }
 }
 

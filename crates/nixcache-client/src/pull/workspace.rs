@@ -6,10 +6,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::cache::rename_exclusively;
+use crate::lock::{Lock, lock_if_free};
 
 /// The beginning of the names of workspaces.
 const PREFIX: &str = ".nixcache-pull-";
@@ -34,7 +34,7 @@ impl Workspace {
             let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
             let lock = File::open(&made)?;
             // Somebody may have taken it for dead before it was locked, and removed it.
-            if lock_if_free(&lock)?.unwrap_or(true) && is_there(&made, &lock) {
+            if lock_if_free(&lock)? != Lock::Taken && is_there(&made, &lock) {
                 return Ok(Self { path: made, _lock: lock });
             }
         }
@@ -112,8 +112,9 @@ fn remove_dead(parent: &Path) -> io::Result<()> {
         // Where nothing tells whether somebody is at work, only time does.
         let is_old = || lock.metadata()?.modified().map(|modified| modified.elapsed().is_ok_and(|age| age >= OLD));
         let is_dead = match lock_if_free(&lock)? {
-            Some(is_free) => is_free,
-            None => is_old()?,
+            Lock::Held => true,
+            Lock::Taken => false,
+            Lock::Impossible => is_old()?,
         };
         if is_dead {
             tracing::info!("{}: left by a pull that was killed; removed", entry.path().display());
@@ -123,17 +124,6 @@ fn remove_dead(parent: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Locks it, and says whether that was possible; nothing where directories cannot be locked.
-fn lock_if_free(file: &File) -> io::Result<Option<bool>> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(true)),
-        Err(Errno::WOULDBLOCK) => Ok(Some(false)),
-        // Over NFS, Linux locks only what is open for writing, which a directory cannot be.
-        Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn is_there(path: &Path, opened: &File) -> bool {

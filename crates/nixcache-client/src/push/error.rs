@@ -2,6 +2,7 @@ use std::io;
 
 use nixcache::hash::{Format, Hash};
 use nixcache::nar::PackError;
+use nixcache::store_path::{StoreDir, StorePath};
 use nixcache::{closure, compression, hash, narinfo, store_path};
 
 use crate::{cache, roots};
@@ -19,6 +20,22 @@ pub enum Error {
     /// The paths refer to one another in a circle, or contradict each other.
     #[error(transparent)]
     Graph(#[from] closure::Error),
+    /// What a path refers to is not in the cache, and is not to be published with it.
+    #[error("{} is referred to and not in the cache: without it, its closure would have a hole", .store_dir.display(.path.as_ref()))]
+    Hole {
+        /// What is referred to.
+        path: StorePath,
+        /// The directory of its store.
+        store_dir: StoreDir,
+    },
+    /// A path is to be published of which nothing is known but that others refer to it.
+    #[error("{} is missing, and the source knows it only as a reference", .store_dir.display(.path.as_ref()))]
+    Unknown {
+        /// The path.
+        path: StorePath,
+        /// The directory of its store.
+        store_dir: StoreDir,
+    },
     /// The log of a build cannot be read.
     #[error("the build log of {deriver}: {error}")]
     Log {

@@ -1,6 +1,6 @@
 //! Publishing store paths: packed, compared with what is registered, compressed, signed, and uploaded so that the cache is whole at every instant.
 //!
-//! A [`Push`] takes paths that the cache lacks ([`missing`] says which) and the trees in which they are. Each tree is read once: while it is
+//! A [`Push`] takes paths that the cache lacks (a [`Selection`] says which) and the trees in which they are. Each tree is read once: while it is
 //! packed, its NAR is hashed, listed and compressed, and the compressed file hashed. **A path whose NAR is not the registered one is not
 //! published**, nor is what refers to it.
 //!
@@ -11,6 +11,7 @@
 //! Large NARs come first, so that the last thing to wait for is a small one. Paths are packed on several threads while others are uploaded.
 
 mod error;
+mod selection;
 mod stage;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FusedStream, FuturesUnordered, StreamExt};
-use nixcache::closure::{Closure, Difference, DifferenceBuilder, Graph, GraphBuilder, Node, Plan};
+use nixcache::closure::{DifferenceBuilder, Graph, GraphBuilder, Node, Plan};
 use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::nar::Limits;
 use nixcache::nar::scan::Candidates;
@@ -37,10 +38,11 @@ use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
 use self::stage::{Staged, Stager};
-use crate::cache::{self, Cache, Objects, Pending, Prepared, Question, blocking, layout};
+use crate::cache::{self, Cache, Objects, Pending, Prepared, blocking, layout};
 use crate::roots::Session;
 
 pub use error::{Error, Mismatch, PathError};
+pub use selection::Selection;
 
 /// For so long what is ready in a directory waits for others, to be flushed together with them: each time takes about as long.
 const GATHERING: Duration = Duration::from_millis(50);
@@ -276,15 +278,6 @@ impl Upload {
             Subject::New { name } => name,
         }
     }
-}
-
-/// What of a closure a cache lacks, references first, and how that was found out.
-pub async fn missing(cache: &Cache, graph: &Graph, closure: &Closure) -> Result<(Difference, Question), cache::Error> {
-    let parts: Vec<HashPart> = closure.nodes().iter().map(|&node| graph.hash_part(node)).collect();
-    let (present, question) = cache.present(&parts).await?;
-    let mut difference = DifferenceBuilder::new(graph, closure);
-    difference.subtract(present);
-    Ok((difference.finish(), question))
 }
 
 /// A push under way.

@@ -29,10 +29,11 @@ use std::time::SystemTime;
 
 use nixcache::closure::{Graph, Node};
 use nixcache::store_path::{StoreDir, StorePath};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::cache::rename_exclusively;
+use crate::lock::{Lock, lock_if_free};
 use crate::push::{PathError, Pushed};
 
 /// The directory in a queue to which entries go that cannot be published.
@@ -69,6 +70,9 @@ pub struct Entry {
     _held: Option<File>,
     paths: Vec<StorePath>,
     nodes: Vec<Node>,
+    /// What the graph lacks of the paths and their closures.
+    holes: Vec<String>,
+    /// What else is wrong.
     wrong: Vec<String>,
 }
 
@@ -144,11 +148,8 @@ impl Queue {
             }
             Err(error) => return Err(fail(error.into())),
         };
-        match lock(&opened) {
-            // Over NFS, only what is open for writing can be locked, and elsewhere nothing.
-            Ok(()) | Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(error) => return Err(fail(error.into())),
+        if lock_if_free(&opened).map_err(fail)? == Lock::Taken {
+            return Ok(None);
         }
         let metadata = opened.metadata().map_err(fail)?;
         let file = (metadata.dev(), metadata.ino());
@@ -170,7 +171,16 @@ impl Queue {
         paths: Vec<StorePath>,
         wrong: Vec<String>,
     ) -> Entry {
-        Entry { queue: self.directory.clone(), name, file, _held: held, paths, nodes: Vec::new(), wrong }
+        Entry {
+            queue: self.directory.clone(),
+            name,
+            file,
+            _held: held,
+            paths,
+            nodes: Vec::new(),
+            holes: Vec::new(),
+            wrong,
+        }
     }
 }
 
@@ -189,16 +199,17 @@ impl Entry {
     pub fn look_up(&mut self, store_dir: &StoreDir, graph: &Graph) -> &[Node] {
         let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
         self.nodes.clear();
+        self.holes.clear();
         for path in &self.paths {
             let Some(node) = graph.find_path(path.as_ref()).filter(|&node| graph.is_present(node)) else {
-                self.wrong.push(format!("{}: not in the store", full(path)));
+                self.holes.push(format!("{}: not in the store", full(path)));
                 continue;
             };
             let closure = graph.closure([node]);
             match closure.nodes().iter().find(|&&node| !graph.is_present(node)) {
                 Some(&hole) => {
                     let hole = full(&graph.path(hole));
-                    self.wrong.push(format!("{}: refers to {hole}, which is not in the store", full(path)));
+                    self.holes.push(format!("{}: refers to {hole}, which is not in the store", full(path)));
                 }
                 None => self.nodes.push(node),
             }
@@ -209,6 +220,7 @@ impl Entry {
     /// Does with the entry what follows from a push of all that [`Self::look_up`] gave: removes it if everything is published.
     pub fn settle(mut self, store_dir: &StoreDir, graph: &Graph, pushed: &Pushed) -> Result<Outcome, Error> {
         let mut kept = Vec::new();
+        self.wrong.append(&mut self.holes);
         if !pushed.failed.is_empty() {
             let failed: HashMap<&str, &PathError> =
                 pushed.failed.iter().map(|(path, error)| (path.as_str(), error)).collect();
@@ -243,6 +255,7 @@ impl Entry {
 
     /// Moves it aside, because it cannot be published.
     pub fn set_aside(mut self, reason: impl fmt::Display) -> Result<Outcome, Error> {
+        self.wrong.append(&mut self.holes);
         self.wrong.push(reason.to_string());
         self.move_aside()
     }
@@ -287,15 +300,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// Which file has this name.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-fn lock(file: &File) -> Result<(), Errno> {
-    loop {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::INTR) => {}
-            done => return done,
-        }
-    }
 }
 
 /// The store paths of an entry, and what is wrong with it.

@@ -13,7 +13,7 @@ use super::{
     snapshot, unique, write,
 };
 use crate::cache::{self, Cache, layout};
-use crate::push::Pushed;
+use crate::push::{self, Push, Pushed, Upload};
 
 /// What a push is to leave behind.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +72,26 @@ pub struct Session {
     last: Option<Root>,
     /// What the last root says of the paths of this closure.
     known: HashMap<HashPart, NarInfoBuf>,
+}
+
+impl Begun {
+    /// Publishes what is missing ([`Push::run_in`]), and ends: with the root, if all could be published.
+    pub async fn publish(
+        self,
+        push: &Push,
+        cache: &Cache,
+        uploads: Vec<Upload>,
+    ) -> std::result::Result<(Pushed, Option<Root>), push::Error> {
+        match self {
+            Self::Present(root) => Ok((Pushed::default(), Some(*root))),
+            Self::Open(mut session) => {
+                let pushed = push.run_in(&mut session, uploads).await?;
+                let root = session.conclude(&pushed).await?;
+                Ok((pushed, root))
+            }
+            Self::Unlisted(_) => Ok((push.run(cache, uploads).await?, None)),
+        }
+    }
 }
 
 impl Wish {

@@ -1,0 +1,73 @@
+//! Locks that end with the process that holds them.
+//!
+//! They are advisory, on whole files (`flock`). Over NFS, Linux locks only what is open for writing, which a directory cannot be, and some file
+//! systems lock nothing.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use rustix::io::Errno;
+
+/// What a file is called that is made only to be locked, where directories themselves cannot be.
+pub(crate) const FILE: &str = ".narutil.lock";
+
+/// Waits until nobody else has locked a directory, and keeps others waiting until what it gives is closed, be it because this process has died.
+///
+/// `waiting` is called if somebody has. Where directories cannot be locked, a file in it is, which stays there.
+///
+/// # Errors
+///
+/// If the directory cannot be opened, or neither it nor a file in it can be locked.
+pub fn lock_directory(directory: &Path, mut waiting: impl FnMut()) -> io::Result<File> {
+    let held = File::open(directory)?;
+    if lock(&held, &mut waiting)? {
+        return Ok(held);
+    }
+    let held = File::options().create(true).append(true).open(directory.join(FILE))?;
+    if lock(&held, &mut waiting)? { Ok(held) } else { Err(ErrorKind::Unsupported.into()) }
+}
+
+/// Waits for a lock, and says whether there is such a thing for this file.
+fn lock(file: &File, waiting: &mut dyn FnMut()) -> io::Result<bool> {
+    match lock_if_free(file)? {
+        Lock::Held => return Ok(true),
+        Lock::Impossible => return Ok(false),
+        Lock::Taken => waiting(),
+    }
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            locked => return locked.map(|()| true),
+        }
+    }
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lock {
+    /// It is held until the file is closed.
+    Held,
+    /// Somebody else holds it.
+    Taken,
+    /// This file cannot be locked.
+    Impossible,
+}
+
+/// Locks a file if nobody else has.
+pub(crate) fn lock_if_free(file: &File) -> io::Result<Lock> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock::Held),
+            Err(TryLockError::WouldBlock) => return Ok(Lock::Taken),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => {
+                let is_impossible = matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::INVAL)
+                );
+                return if is_impossible { Ok(Lock::Impossible) } else { Err(error) };
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What of a graph is to be published.
+
+use std::collections::HashSet;
+
+use futures_util::stream::StreamExt;
+use nixcache::closure::{Closure, Graph, Node};
+use nixcache::narinfo::NarInfoBuf;
+use nixcache::signature::{Policy, Verifier};
+use nixcache::store_path::HashPart;
+
+use super::Error;
+use crate::cache::{self, Cache};
+use crate::roots::{Begun, Wish};
+
+/// Paths of a graph that are to be in a cache.
+///
+/// ```
+/// use nixcache::closure::GraphBuilder;
+/// use nixcache::store_path::StoreDir;
+/// use nixcache_client::cache::{Cache, CacheUrl, Options};
+/// use nixcache_client::push::Selection;
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+/// let graph = GraphBuilder::new().finish(); // of a store's database, say
+/// let selection = Selection::closure(&graph, graph.nodes());
+/// assert!(selection.missing(&cache, None).await?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Selection<'a> {
+    graph: &'a Graph,
+    roots: Vec<Node>,
+    closure: Closure,
+    is_alone: bool,
+    skipped: Vec<(Cache, Policy)>,
+}
+
+impl<'a> Selection<'a> {
+    /// Some paths, and everything that they refer to.
+    pub fn closure(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
+        let mut seen = HashSet::new();
+        let roots: Vec<Node> = roots.into_iter().filter(|&root| seen.insert(root)).collect();
+        let closure = graph.closure(roots.iter().copied());
+        Self { graph, roots, closure, is_alone: false, skipped: Vec::new() }
+    }
+
+    /// Some paths by themselves. What they refer to has to be in the cache already, or in one of the [skipped](Self::skip).
+    pub fn alone(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
+        Self { is_alone: true, ..Self::closure(graph, roots) }
+    }
+
+    /// Leaves out what another cache has under signatures that satisfy the policy.
+    #[must_use]
+    pub fn skip(mut self, other: Cache, policy: Policy) -> Self {
+        self.skipped.push((other, policy));
+        self
+    }
+
+    /// The number of paths.
+    pub fn count(&self) -> usize {
+        if self.is_alone { self.roots.len() } else { self.closure.nodes().len() }
+    }
+
+    /// The wish, about these paths and their closure.
+    #[must_use]
+    pub fn wish(&self, wish: Wish) -> Wish {
+        let paths = |nodes: &[Node]| nodes.iter().map(|&node| self.graph.path(node)).collect();
+        Wish { targets: paths(&self.roots), closure: paths(self.closure.nodes()), ..wish }
+    }
+
+    /// Those that the cache lacks, references first.
+    ///
+    /// Of a push that has begun, the cache is not asked about what the last root lists, and what is skipped is not in the root.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Hole`] or [`Error::Unknown`] if the closure of one of them would not be whole; [`Error::Cache`].
+    pub async fn missing(&self, cache: &Cache, begun: Option<&mut Begun>) -> Result<Vec<Node>, Error> {
+        let mut session = match begun {
+            Some(Begun::Present(_)) => return Ok(Vec::new()),
+            Some(Begun::Open(session)) => Some(session),
+            Some(Begun::Unlisted(_)) | None => None,
+        };
+        let known: HashSet<HashPart> = session.iter().flat_map(|session| session.known()).collect();
+        let mut missing = self.looked_for();
+        self.subtract(&mut missing, &known);
+        let parts = self.parts(&missing);
+        let (present, question) = cache.present(&parts).await?;
+        self.subtract(&mut missing, &present);
+        tracing::info!(
+            "{}: {question}; {} are there, and {} that the root lists",
+            cache.url(),
+            parts.len() - missing.len(),
+            known.len()
+        );
+        for (other, policy) in &self.skipped {
+            let vouched = vouched(other, self.parts(&missing), policy).await?;
+            tracing::info!("{}: leaves out {} paths", other.url(), vouched.len());
+            if let Some(session) = &mut session {
+                session.leave_out(&vouched);
+            }
+            self.subtract(&mut missing, &vouched);
+        }
+        let lacking = |&node: &Node| (self.graph.path(node), cache.store_dir().clone());
+        if self.is_alone {
+            let roots: HashSet<Node> = self.roots.iter().copied().collect();
+            if let Some((path, store_dir)) = missing.iter().find(|node| !roots.contains(node)).map(lacking) {
+                return Err(Error::Hole { path, store_dir });
+            }
+        }
+        match missing.iter().find(|&&node| !self.graph.is_present(node)).map(lacking) {
+            Some((path, store_dir)) => Err(Error::Unknown { path, store_dir }),
+            None => Ok(missing),
+        }
+    }
+
+    /// The paths that are to be in the cache in the end. What is in it has its closure there; what another one has says nothing of its closure.
+    fn looked_for(&self) -> Vec<Node> {
+        if !self.is_alone || !self.skipped.is_empty() {
+            return self.closure.nodes().to_vec();
+        }
+        let references = self.roots.iter().flat_map(|&root| self.graph.references(root));
+        let wanted: HashSet<Node> = references.chain(&self.roots).copied().collect();
+        self.closure.nodes().iter().copied().filter(|node| wanted.contains(node)).collect()
+    }
+
+    fn parts(&self, nodes: &[Node]) -> Vec<HashPart> {
+        nodes.iter().map(|&node| self.graph.hash_part(node)).collect()
+    }
+
+    fn subtract(&self, nodes: &mut Vec<Node>, parts: &HashSet<HashPart>) {
+        nodes.retain(|&node| !parts.contains(&self.graph.hash_part(node)));
+    }
+}
+
+/// What a cache has of these paths under signatures that satisfy the policy.
+async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result<HashSet<HashPart>, cache::Error> {
+    let mut read = cache.narinfos(parts);
+    let mut infos = Vec::new();
+    while let Some((_, info)) = read.next().await {
+        match info {
+            Ok(info) => infos.extend(info),
+            // What cannot be read vouches for nothing.
+            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => tracing::info!("{error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    let infos: Vec<_> = infos.iter().map(NarInfoBuf::as_ref).collect();
+    let verdicts = Verifier::new(policy).verify_all(&infos);
+    let valid = infos.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_valid());
+    Ok(valid.map(|(info, _)| info.store_path().hash_part()).collect())
+}
