@@ -25,15 +25,24 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
     policy.patience = args.patience;
     policy.rate = args.rate;
     policy.root_paths = root_paths(&common.store_dir()?, &args.root_path)?;
-    let keeps_paths = !policy.root_paths.is_empty();
+    let root_paths = policy.root_paths.len();
     let fail = |error| Failure::roots(&error);
     block_on(common, async {
         let cache = args.reach.open(&args.cache).await?;
         let collection = Collection::find(&cache, policy).await.map_err(fail)?;
+        let store_dir = cache.store_dir();
+        for path in collection.absent() {
+            eprintln!(
+                "narutil: {}: {}: not there to be kept",
+                crate::output::shown(Path::new(&args.cache)),
+                store_dir.display(path.as_ref())
+            );
+        }
+        let keeps_paths = collection.absent().len() < root_paths;
         if collection.kept().is_empty() && !keeps_paths && !collection.doomed().is_empty() {
             // Whoever has never made a root does not want all gone.
             collection.give_up().await.map_err(fail)?;
-            let message = "there is no root that would be kept, so everything would go: push under a root, or name paths by --root-path";
+            let message = "there is no root nor path that would be kept, so everything would go: push under a root, or name paths by --root-path";
             return Err(Failure::bad(Path::new(&args.cache), message));
         }
         if !common.quiet {

@@ -1,5 +1,6 @@
 //! What of a cache lives.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
@@ -16,16 +17,19 @@ use crate::roots::{self, Guard, Root, snapshot};
 
 /// A file of a cache.
 #[derive(Clone, Copy, Debug)]
-struct File {
+pub(super) struct File {
     size: u64,
+    modified: Option<SystemTime>,
     /// Whether it may belong to somebody who claims nothing.
     is_young: bool,
 }
 
+pub(super) type Narinfos = HashMap<HashPart, File>;
+
 /// All that a cache has, from one listing.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
-    narinfos: HashMap<HashPart, File>,
+    pub(super) narinfos: Narinfos,
     listings: HashMap<HashPart, File>,
     nars: Vec<(String, File)>,
     snapshots: Vec<(String, File)>,
@@ -53,17 +57,18 @@ type Names = std::hash::RandomState;
 #[derive(Clone, Copy, Debug)]
 struct Listed {
     part: HashPart,
+    /// Bytes of the narinfo.
+    text: usize,
     file: u64,
     size: u64,
     deriver: Option<u64>,
 }
 
 impl Listed {
-    fn new(cache: &Cache, names: &Names, info: &NarInfo<'_>) -> Self {
-        // What lies elsewhere, nobody removes here.
-        let file = cache.nar(info).map_or_else(|_| names.hash_one(info.url()), |name| names.hash_one(&*name));
+    fn new(names: &Names, info: &NarInfo<'_>, text: usize) -> Self {
+        let file = names.hash_one(file_named(info.url()));
         let deriver = info.deriver().map(|deriver| names.hash_one(deriver.as_str()));
-        Self { part: info.store_path().hash_part(), file, size: info.file_size().unwrap_or(0), deriver }
+        Self { part: info.store_path().hash_part(), text, file, size: info.file_size().unwrap_or(0), deriver }
     }
 }
 
@@ -75,12 +80,25 @@ impl Living {
     }
 
     fn has_file(&self, name: &str) -> bool {
-        self.files.contains(&self.names.hash_one(name))
+        self.files.contains(&self.names.hash_one(file_named(name)))
     }
 
     fn has_deriver(&self, name: &str) -> bool {
         self.derivers.contains(&self.names.hash_one(name))
     }
+}
+
+/// Which file a URL of a narinfo means, or an object is: the same for all ways to write it, so that none of them is taken for another file. Readers
+/// of directories take a query for a part of the name, and servers do not; what is one file to anybody is one here.
+pub(super) fn file_named(url: &str) -> Cow<'_, str> {
+    let name = url.split(['?', '#']).next().unwrap_or_default();
+    let parts = || name.split('/').filter(|part| !matches!(*part, "" | "."));
+    let is_plain = !name.contains('%') && parts().map(|part| part.len() + 1).sum::<usize>() == name.len() + 1;
+    if is_plain {
+        return name.into();
+    }
+    let name = parts().collect::<Vec<_>>().join("/");
+    percent_encoding::percent_decode_str(&name).decode_utf8_lossy().into_owned().into()
 }
 
 impl Inventory {
@@ -96,7 +114,8 @@ impl Inventory {
     fn add(&mut self, name: String, meta: Meta, now: Option<SystemTime>, grace: Duration) {
         let age = now.zip(meta.modified).map(|(now, then)| now.duration_since(then).unwrap_or_default());
         // What nobody knows the age of is not old.
-        let file = File { size: meta.size.unwrap_or(0), is_young: age.is_none_or(|age| age < grace) };
+        let is_young = age.is_none_or(|age| age < grace);
+        let file = File { size: meta.size.unwrap_or(0), modified: meta.modified, is_young };
         match Object::of(&name) {
             Object::NarInfo(part) => drop(self.narinfos.insert(part, file)),
             Object::Listing(part) => drop(self.listings.insert(part, file)),
@@ -114,6 +133,22 @@ impl Inventory {
             // Nobody here has made it.
             Object::CacheInfo | Object::Other => {}
         }
+    }
+
+    /// Whether the narinfo of a path may be another than the one in a snapshot: it was written later, or is of another size. The last newline may
+    /// be the snapshot's.
+    fn is_changed(&self, part: HashPart, text: usize, snapshot: Option<SystemTime>) -> bool {
+        self.narinfos.get(&part).is_some_and(|file| {
+            let text = text as u64;
+            let is_later = file.modified.zip(snapshot).is_some_and(|(modified, snapshot)| modified > snapshot);
+            is_later || !(file.size == text || file.size + 1 == text)
+        })
+    }
+
+    /// When a snapshot was written.
+    fn time_of(&self, closure: &Hash) -> Option<SystemTime> {
+        let object = snapshot::object(closure);
+        self.snapshots.iter().find(|(name, _)| *name == object).and_then(|(_, file)| file.modified)
     }
 
     /// The roots, those used last first.
@@ -201,6 +236,8 @@ pub(super) struct Found<'a> {
     pub(super) kept: Vec<Root>,
     pub(super) dropped: Vec<Root>,
     pub(super) living: Living,
+    /// Paths whose narinfos may be others than those in the snapshots.
+    changed: HashSet<HashPart>,
 }
 
 impl<'a> Found<'a> {
@@ -214,6 +251,7 @@ impl<'a> Found<'a> {
         mut dropped: Vec<Root>,
     ) -> Result<Self> {
         let mut living = Living::default();
+        let mut changed = HashSet::new();
         // What lives without a root, and has to be read.
         let leases = guard.others(&roots::leases()).await?;
         let mut wanted: Vec<HashPart> = policy.root_paths.iter().map(StorePath::hash_part).collect();
@@ -230,11 +268,11 @@ impl<'a> Found<'a> {
             closures[place].push(root);
         }
         let hashes = closures.iter().map(|roots| roots[0].record.closure).collect();
-        let (names, of) = (living.names.clone(), cache.clone());
-        let mut snapshots = snapshot::read_many(cache, hashes, move |info| Listed::new(&of, &names, info));
+        let names = living.names.clone();
+        let mut snapshots = snapshot::read_many(cache, hashes, move |info, text| Listed::new(&names, info, text));
         let mut closures = closures.into_iter();
         let mut fitting = Vec::new();
-        let mut sizes = Sizes::default();
+        let mut sizes = Sizes::of(inventory, &living.names, policy);
         for roots in closures.by_ref() {
             let Some(listed) = snapshots.try_next().await?.flatten() else {
                 for root in &roots {
@@ -250,8 +288,12 @@ impl<'a> Found<'a> {
                 dropped.extend(roots);
                 break;
             }
+            let written = inventory.time_of(&roots[0].record.closure);
             for listed in &listed {
                 living.add(listed);
+                if inventory.is_changed(listed.part, listed.text, written) {
+                    changed.insert(listed.part);
+                }
             }
             fitting.extend(roots);
         }
@@ -262,26 +304,54 @@ impl<'a> Found<'a> {
         wanted.extend(young.map(|(part, _)| *part));
         walk(cache, inventory, &mut living, wanted).await?;
         fitting.sort_by_key(|root| std::cmp::Reverse(root.used));
-        Ok(Self { cache, inventory, kept: fitting, dropped, living })
+        Ok(Self { cache, inventory, kept: fitting, dropped, living, changed })
+    }
+
+    /// Reads the narinfos of the living that may be others than those in the snapshots, also by what an earlier run has seen. What they say, lives as
+    /// well. Gives those that name files which no snapshot names.
+    pub(super) async fn look_again(&mut self, before: &HashSet<HashPart>) -> Result<HashSet<HashPart>> {
+        let changed = self.changed.union(before).copied();
+        let parts = changed.filter(|part| self.living.paths.contains(part)).collect();
+        let mut read = Vec::new();
+        let mut wanted = Vec::new();
+        read_all(self.cache, parts, |info| {
+            read.push(Listed::new(&self.living.names, info, 0));
+            wanted.extend(info.references().iter().map(|reference| reference.hash_part()));
+        })
+        .await?;
+        let is_unlisted = |listed: &&Listed| !self.living.files.contains(&listed.file);
+        let unlisted = read.iter().filter(is_unlisted).map(|listed| listed.part).collect();
+        read.iter().for_each(|listed| self.living.add(listed));
+        walk(self.cache, self.inventory, &mut self.living, wanted).await?;
+        Ok(unlisted)
     }
 
     /// The paths that go, in groups: what refers to others is in an earlier one than these. Reads the narinfos of those that no
     /// root that goes has listed.
-    pub(super) async fn order(&self) -> Result<Vec<Vec<HashPart>>> {
+    pub(super) async fn order(&mut self) -> Result<Vec<Vec<HashPart>>> {
         let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
         let mut dead = Dead::new(dead.copied().collect());
         let mut known: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
         let closures = self.dropped.iter().map(|root| root.record.closure).filter(|closure| known.insert(*closure));
+        let closures: Vec<Hash> = closures.collect();
         let references = |info: &NarInfo<'_>| {
             let references = info.references().iter().map(|reference| reference.hash_part());
             (info.store_path().hash_part(), references.collect::<Vec<_>>())
         };
-        let mut snapshots = snapshot::read_many(self.cache, closures.collect(), references);
+        let listed = move |info: &NarInfo<'_>, text| (references(info), text);
+        let mut snapshots = snapshot::read_many(self.cache, closures.clone(), listed);
+        let mut closures = closures.into_iter();
         while let Some(listed) = snapshots.try_next().await? {
-            for (part, references) in listed.into_iter().flatten() {
+            // They come in the order of the closures. What goes may be older than what stays, and know better.
+            let written = closures.next().and_then(|closure| self.inventory.time_of(&closure));
+            for ((part, references), text) in listed.into_iter().flatten() {
                 dead.add(part, &references);
+                if self.living.paths.contains(&part) && self.inventory.is_changed(part, text, written) {
+                    self.changed.insert(part);
+                }
             }
         }
+        drop(snapshots);
         let unknown = dead.unknown();
         read(self.cache, unknown, |info| {
             let (part, references) = references(info);
@@ -293,17 +363,26 @@ impl<'a> Found<'a> {
 }
 
 /// Which files were counted, since roots share them.
-#[derive(Default)]
 struct Sizes {
     files: HashSet<u64>,
     bytes: u64,
+    /// What narinfos do not say, if anybody wants to know.
+    known: HashMap<u64, u64>,
 }
 
 impl Sizes {
+    fn of(inventory: &Inventory, names: &Names, policy: &Policy) -> Self {
+        let nars = inventory.nars.iter().filter(|_| policy.max_size.is_some());
+        let known = nars.map(|(name, file)| (names.hash_one(file_named(name)), file.size)).collect();
+        Self { files: HashSet::new(), bytes: 0, known }
+    }
+
     /// Adds the files that are new, and says how many bytes it are altogether.
     fn add(&mut self, listed: &[Listed]) -> u64 {
         for listed in listed {
-            self.bytes += if self.files.insert(listed.file) { listed.size } else { 0 };
+            let is_new = self.files.insert(listed.file);
+            let size = self.known.get(&listed.file).copied().unwrap_or(listed.size);
+            self.bytes += if is_new { size } else { 0 };
         }
         self.bytes
     }
@@ -318,15 +397,28 @@ async fn walk(cache: &Cache, inventory: &Inventory, living: &mut Living, wanted:
             inventory.narinfos.contains_key(part) && !living.paths.contains(part) && asked.insert(*part)
         });
         let mut next = Vec::new();
-        read(cache, level, |info| {
-            living.add(&Listed::new(cache, &living.names, info));
+        read_all(cache, level, |info| {
+            living.add(&Listed::new(&living.names, info, 0));
             next.extend(info.references().iter().map(|reference| reference.hash_part()));
         })
         .await?;
         level = next;
     }
-    // What cannot be read is kept all the same.
-    living.paths.extend(asked);
+    Ok(())
+}
+
+/// Looks at narinfos of what lives. One that cannot be read is an error: what it refers to would be lost.
+async fn read_all(cache: &Cache, parts: Vec<HashPart>, mut each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
+    let mut read = cache.narinfos(parts);
+    while let Some((_, info)) = read.next().await {
+        match info {
+            Ok(info) => info.iter().for_each(|info| each(&info.as_ref())),
+            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => {
+                return Err(roots::Error::Unreadable(error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok(())
 }
 
@@ -437,21 +529,28 @@ pub(super) async fn referred_since(
 pub(super) async fn used_since(
     cache: &Cache,
     living: &Living,
+    before: &Narinfos,
     now: Option<SystemTime>,
     grace: Duration,
 ) -> Result<HashSet<String>> {
     let again = Inventory::of(cache, now, grace).await?;
     let files = again.nars.iter().chain(&again.snapshots);
-    let mut used: HashSet<String> = files.filter(|(_, file)| file.is_young).map(|(name, _)| name.clone()).collect();
-    let new = again.narinfos.keys().copied().filter(|part| !living.paths.contains(part)).collect();
-    read(cache, new, |info| used.extend(cache.nar(info).ok())).await?;
+    let mut used: HashSet<String> =
+        files.filter(|(_, file)| file.is_young).map(|(name, _)| file_named(name).into_owned()).collect();
+    // Also those of the living that were written again.
+    let is_known = |part: &HashPart, file: &File| {
+        let is_same = |before: &File| (before.size, before.modified) == (file.size, file.modified);
+        living.paths.contains(part) && before.get(part).is_some_and(is_same)
+    };
+    let new = again.narinfos.iter().filter(|(part, file)| !is_known(part, file)).map(|(part, _)| *part).collect();
+    read(cache, new, |info| used.extend([file_named(info.url()).into_owned()])).await?;
     // What a root that has come meanwhile lists may also have been there before.
     let closures: HashSet<Hash> = roots::list(cache).await?.into_iter().map(|root| root.record.closure).collect();
     used.extend(closures.iter().map(snapshot::object));
-    let of = cache.clone();
-    let mut snapshots = snapshot::read_many(cache, closures.into_iter().collect(), move |info| of.nar(info).ok());
+    let named = |info: &NarInfo<'_>, _| file_named(info.url()).into_owned();
+    let mut snapshots = snapshot::read_many(cache, closures.into_iter().collect(), named);
     while let Some(files) = snapshots.try_next().await? {
-        used.extend(files.into_iter().flatten().flatten());
+        used.extend(files.into_iter().flatten());
     }
     drop(snapshots);
     Ok(used)

@@ -24,14 +24,14 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::{HashPart, StorePath};
 use serde_json::{Value, json};
 
-use self::mark::{Found, Inventory, Living};
+use self::mark::{Found, Inventory, Living, Narinfos};
 use crate::cache::Cache;
 use crate::roots::{self, Claim, Error, Guard, PATIENCE, Root};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The NARs and snapshots that were found without a use by the last run.
-const CONDEMNED: &str = "nixcache/v1/condemned.json";
+/// What a run leaves for the next one.
+const MEMORY: &str = "nixcache/v1/condemned.json";
 
 /// Objects that are removed between two looks at whether this is still in time.
 const TOGETHER: usize = 1000;
@@ -209,8 +209,12 @@ struct Plan {
     rest: Vec<Doomed>,
     /// NARs and snapshots without a use.
     unused: Vec<Doomed>,
-    /// Those of them that the last run found, too.
-    condemned: HashSet<String>,
+    /// What the last run left to be known.
+    memory: Memory,
+    /// The narinfos that were there, as they were.
+    narinfos: Narinfos,
+    /// Paths that are to be kept, and are not in the cache.
+    absent: Vec<StorePath>,
 }
 
 /// A path that goes.
@@ -225,11 +229,13 @@ impl Collection {
     pub async fn find(cache: &Cache, policy: Policy) -> Result<Self> {
         // Claims nothing yet: it only keeps others away, and tells the time.
         let guard = Guard::take(cache, &roots::plans(), &Claim::default()).await?;
-        if !guard.others(&roots::plans()).await?.is_empty() {
-            guard.end().await?;
-            return Err(Error::Busy { cache: cache.url().to_string() });
-        }
-        match Plan::make(cache, &policy, &guard).await {
+        let plan = async {
+            if !guard.others(&roots::plans()).await?.is_empty() {
+                return Err(Error::Busy { cache: cache.url().to_string() });
+            }
+            Plan::make(cache, &policy, &guard).await
+        };
+        match plan.await {
             Ok(plan) => Ok(Self { cache: cache.clone(), policy, guard, plan }),
             Err(error) => {
                 // Pushes would wait for it until it is dead.
@@ -249,6 +255,11 @@ impl Collection {
         &self.plan.dropped
     }
 
+    /// Those of [`Policy::root_paths`] that are not in the cache.
+    pub fn absent(&self) -> &[StorePath] {
+        &self.plan.absent
+    }
+
     /// How many paths stay.
     pub fn living(&self) -> usize {
         self.plan.living.paths.len()
@@ -265,7 +276,7 @@ impl Collection {
 
     /// Whether a NAR without a use goes in this run.
     fn is_due(&self, file: &Doomed) -> bool {
-        self.policy.now || self.plan.condemned.contains(&file.object)
+        self.policy.now || self.plan.memory.condemned.contains(&file.object)
     }
 
     /// Ends without removing anything.
@@ -288,6 +299,11 @@ impl Collection {
     }
 
     async fn sweep(&mut self, done: &mut Collected, watch: &mut impl FnMut(Event)) -> Result<()> {
+        let memory = &self.plan.memory;
+        if !memory.changed.is_subset(&memory.changed_before) {
+            // The roots by which it was noticed may be about to go.
+            self.plan.memory.write(&self.cache).await?;
+        }
         let roots: Vec<Doomed> = self.plan.dropped.iter().map(doomed_root).collect();
         self.remove(roots, done, watch).await?;
         for level in std::mem::take(&mut self.plan.levels) {
@@ -312,7 +328,8 @@ impl Collection {
         }
         done.condemned = waiting.len();
         done.condemned_bytes = waiting.iter().map(|file| file.size).sum();
-        write_condemned(&self.cache, &waiting).await
+        self.plan.memory.condemned = waiting.into_iter().map(|file| file.object).collect();
+        self.plan.memory.write(&self.cache).await
     }
 
     /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred to meanwhile.
@@ -337,7 +354,7 @@ impl Collection {
         self.plan.dropped.retain(|dropped| !objects.contains(&dropped.object()));
         spared.extend(self.bury().await?);
         let closures = spared.into_iter().map(|root| root.record.closure).collect();
-        let mut listed = roots::snapshot::read_many(&self.cache, closures, |info| info.store_path().hash_part());
+        let mut listed = roots::snapshot::read_many(&self.cache, closures, |info, _| info.store_path().hash_part());
         while let Some(paths) = listed.try_next().await? {
             claims.push(Claim { paths: paths.into_iter().flatten().collect(), ..Claim::default() });
         }
@@ -395,8 +412,9 @@ impl Collection {
     /// may have published.
     async fn still_unused(&self, files: Vec<Doomed>) -> Result<Vec<Doomed>> {
         let now = self.guard.now().await?;
-        let used = mark::used_since(&self.cache, &self.plan.living, now, self.policy.grace).await?;
-        Ok(files.into_iter().filter(|file| !used.contains(&file.object)).collect())
+        let plan = &self.plan;
+        let used = mark::used_since(&self.cache, &plan.living, &plan.narinfos, now, self.policy.grace).await?;
+        Ok(files.into_iter().filter(|file| !used.contains(&*mark::file_named(&file.object))).collect())
     }
 
     async fn remove(&self, objects: Vec<Doomed>, done: &mut Collected, watch: &mut impl FnMut(Event)) -> Result<()> {
@@ -428,14 +446,18 @@ impl Plan {
         let roots = inventory.roots(cache).await?;
         let tombstones = inventory.tombstones(&roots);
         let (kept, dropped) = policy.judge(roots, now);
-        let found = Found::search(cache, &inventory, policy, guard, kept, dropped).await?;
-        let levels = found.order().await?;
-        let condemned = read_condemned(cache).await?;
+        let mut found = Found::search(cache, &inventory, policy, guard, kept, dropped).await?;
+        let mut levels = found.order().await?;
+        let mut memory = Memory::read(cache).await?;
+        memory.changed = found.look_again(&memory.changed_before).await?;
+        levels.iter_mut().for_each(|level| level.retain(|part| !found.living.paths.contains(part)));
         let Found { kept, dropped, living, .. } = found;
         let paths = inventory.doomed_paths(&living);
         let (mut rest, unused) = inventory.rest(cache, &living, &kept).await?;
         rest.splice(..0, tombstones);
-        Ok(Self { kept, dropped, living, levels, paths, rest, unused, condemned })
+        let is_absent = |path: &&StorePath| !inventory.narinfos.contains_key(&path.hash_part());
+        let absent = policy.root_paths.iter().filter(is_absent).cloned().collect();
+        Ok(Self { kept, dropped, living, levels, paths, rest, unused, memory, narinfos: inventory.narinfos, absent })
     }
 }
 
@@ -443,17 +465,39 @@ fn doomed_root(root: &Root) -> Doomed {
     Doomed { object: root.object(), size: 0, why: Why::Root }
 }
 
-async fn read_condemned(cache: &Cache) -> Result<HashSet<String>> {
-    let Some(text) = cache.read(CONDEMNED).await? else { return Ok(HashSet::new()) };
-    let value = roots::parse_version(&cache.locate(CONDEMNED), &text)?;
-    let names = value["files"].as_array().into_iter().flatten();
-    Ok(names.filter_map(|name| name.as_str().map(str::to_owned)).collect())
+/// What one run leaves for the next one.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The NARs and snapshots without a use.
+    condemned: HashSet<String>,
+    /// Paths whose narinfos name other files than the snapshots say. By the times of what is left, that may be seen no more.
+    changed: HashSet<HashPart>,
+    /// Those that the last run knew.
+    changed_before: HashSet<HashPart>,
 }
 
-async fn write_condemned(cache: &Cache, files: &[Doomed]) -> Result<()> {
-    if files.is_empty() {
-        return Ok(cache.delete(CONDEMNED).await?);
+impl Memory {
+    async fn read(cache: &Cache) -> Result<Self> {
+        let Some(text) = cache.read(MEMORY).await? else { return Ok(Self::default()) };
+        let value = roots::parse_version(&cache.locate(MEMORY), &text)?;
+        let texts = |name: &str| value[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let changed_before = texts("changed").filter_map(|part| HashPart::parse(part).ok()).collect();
+        let condemned = texts("files").map(str::to_owned).collect();
+        Ok(Self { condemned, changed: HashSet::new(), changed_before })
     }
-    let names: Value = files.iter().map(|file| file.object.as_str()).collect();
-    Ok(cache.write(CONDEMNED, format!("{}\n", json!({ "version": roots::VERSION, "files": names }))).await?)
+
+    async fn write(&self, cache: &Cache) -> Result<()> {
+        if self.condemned.is_empty() && self.changed.is_empty() {
+            return Ok(cache.delete(MEMORY).await?);
+        }
+        let mut files: Vec<&str> = self.condemned.iter().map(String::as_str).collect();
+        files.sort_unstable();
+        let mut changed: Vec<String> = self.changed.iter().map(HashPart::to_string).collect();
+        changed.sort_unstable();
+        let mut value = json!({ "version": roots::VERSION, "files": files });
+        if !changed.is_empty() {
+            value["changed"] = changed.into();
+        }
+        Ok(cache.write(MEMORY, format!("{value}\n")).await?)
+    }
 }

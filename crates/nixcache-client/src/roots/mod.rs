@@ -83,6 +83,9 @@ pub enum Error {
         /// The cache.
         cache: String,
     },
+    /// What a narinfo keeps cannot be known.
+    #[error("{0}; what it refers to is unknown, so nothing is collected: mend it, or remove it")]
+    Unreadable(cache::Error),
     /// Somebody else is collecting.
     #[error("{cache}: somebody else is collecting; wait until he is done")]
     Busy {

@@ -108,15 +108,15 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 /// Reads a snapshot. `None` if it is not there.
 pub async fn read(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is of one lifetime")]
-    extract(cache, *hash, |info| info.to_owned()).await
+    extract(cache, *hash, |info, _| info.to_owned()).await
 }
 
-/// Reads many snapshots, several at the same time, and gives them in the order in which they were named: of each narinfo what `each` makes of it. No
-/// more than that is held in memory of all but few of them.
+/// Reads many snapshots, several at the same time, and gives them in the order in which they were named: of each narinfo what `each` makes of it and
+/// of the bytes of its text. No more than that is held in memory of all but few of them.
 pub(crate) fn read_many<T: Send + 'static>(
     cache: &Cache,
     hashes: Vec<Hash>,
-    each: impl Fn(&NarInfo<'_>) -> T + Clone + Send + 'static,
+    each: impl Fn(&NarInfo<'_>, usize) -> T + Clone + Send + 'static,
 ) -> impl Stream<Item = Result<Option<Vec<T>>>> {
     futures_util::stream::iter(hashes.into_iter().map(move |hash| extract(cache, hash, each.clone())))
         .buffered(TOGETHER)
@@ -125,7 +125,7 @@ pub(crate) fn read_many<T: Send + 'static>(
 async fn extract<T: Send + 'static>(
     cache: &Cache,
     hash: Hash,
-    each: impl Fn(&NarInfo<'_>) -> T + Send + 'static,
+    each: impl Fn(&NarInfo<'_>, usize) -> T + Send + 'static,
 ) -> Result<Option<Vec<T>>> {
     let name = object(&hash);
     let Some(bytes) = cache.read(&name).await? else { return Ok(None) };
@@ -134,7 +134,7 @@ async fn extract<T: Send + 'static>(
         let text = decode(&hash, &bytes)?;
         let parse = |text: &str| {
             let info = NarInfo::parse(text.as_bytes(), &store_dir).map_err(|error| error.to_string())?;
-            Ok(each(&info))
+            Ok(each(&info, text.len()))
         };
         split(&text).map(parse).collect::<Result<Vec<T>, String>>()
     });

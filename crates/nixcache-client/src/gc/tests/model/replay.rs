@@ -17,7 +17,7 @@ use serde_json::Value;
 use stateright::Model;
 
 use self::requests::is_meant;
-use super::super::super::{CONDEMNED, Collection, PATIENCE};
+use super::super::super::{Collection, MEMORY, PATIENCE};
 use super::super::{info, keep, memory, nar, narinfo, path};
 use super::*;
 use crate::cache::hesitant::gate::{self, ACTOR, Kind, Request};
@@ -262,8 +262,8 @@ impl Replay {
             };
             assert_eq!(claimed, claim, "what {actor} claims");
         }
-        let condemned = if objects.iter().any(|name| name == CONDEMNED) {
-            self.condemned(&self.cache.read(CONDEMNED).await.unwrap().unwrap())
+        let condemned = if objects.iter().any(|name| name == MEMORY) {
+            self.condemned(&self.cache.read(MEMORY).await.unwrap().unwrap())
         } else {
             0
         };

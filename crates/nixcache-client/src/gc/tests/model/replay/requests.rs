@@ -111,7 +111,7 @@ impl Replay {
             Page(_) => Requests::of(&[(Head, &plan), (List, "")]).with(Get, "nixcache/v1/roots/*"),
             Leases(_) => {
                 let mut requests = Requests::claims(LEASES, PLANS, world.leases != [None; 2]);
-                requests.made.push((Get, CONDEMNED.to_owned()));
+                requests.made.push((Get, MEMORY.to_owned()));
                 requests.with(Get, &snapshots).with(Get, NARINFO)
             }
             LeasesAgain(_) | Wait(_) => Requests::claims(LEASES, PLANS, world.leases != [None; 2]),
@@ -149,7 +149,7 @@ impl Replay {
                 }
                 None => Requests::default(),
             },
-            Condemn => Requests::of(&[(if run.waiting == 0 { Delete } else { Put }, CONDEMNED)]),
+            Condemn => Requests::of(&[(if run.waiting == 0 { Delete } else { Put }, MEMORY)]),
             End => Requests::of(&[(Delete, &plan)]),
             at => panic!("{at:?} is not replayed"),
         }
