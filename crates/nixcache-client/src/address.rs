@@ -67,7 +67,7 @@ impl Claim {
         Some(Self { address, measure: Measure { algorithm: address.hash().algorithm(), object } })
     }
 
-    /// What has to be hashed beside the sha256 of the NAR, which everybody compares with the NarHash.
+    /// What has to be hashed beside the sha256 of the NAR, which everybody compares with the `NarHash`.
     pub(crate) fn measure(&self) -> Option<Measure> {
         (!self.measure.is_nar_hash()).then_some(self.measure)
     }
@@ -151,12 +151,11 @@ impl Measuring {
     /// What it was, at the end of the NAR.
     pub(crate) fn finish(self) -> Measured {
         let hashes = match self.work {
-            Work::Nar(hasher) => [Some(hasher.finish()), None],
             Work::Modulo(hasher) => {
                 let found = hasher.finish();
                 [Some(found.hash), Some(found.without_positions)]
             }
-            Work::File { hasher, is_file: true, .. } => [Some(hasher.finish()), None],
+            Work::Nar(hasher) | Work::File { hasher, is_file: true, .. } => [Some(hasher.finish()), None],
             Work::File { .. } | Work::Nothing => [None, None],
         };
         Measured { measure: self.measure, hashes }
