@@ -212,9 +212,9 @@ pub(crate) enum Command {
     /// with --contents only. A finding is printed as `OBJECT: kind: explanation; what would repair it`. What harms nobody is only
     /// printed with -v. Kinds do not change: missing-cache-info, bad-cache-info, unparsable-narinfo, other-store, refused-narinfo,
     /// odd-narinfo, misnamed-narinfo, swapped-narinfos, bad-signature, no-valid-signature, bad-url, url-outside, url-compression,
-    /// url-hash, missing-nar, wrong-file-size, missing-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
-    /// listing-disagrees; with --contents corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash, wrong-address,
-    /// undeclared-references.
+    /// url-hash, missing-nar, wrong-file-size, wrong-address, missing-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
+    /// listing-disagrees; with --contents corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash,
+    /// undeclared-references, and wrong-address of contents, too.
     ///
     /// With --repair, the plan is shown on standard error and then done: what loses nothing is written anew, narinfos that cannot be
     /// served are withdrawn with all that refer to them, referrers first, and what nobody refers to is removed. With --from, what was withdrawn

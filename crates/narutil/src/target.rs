@@ -165,6 +165,12 @@ impl Group {
         }
     }
 
+    /// Whether this is a whole cache, and not only a directory in which narinfos may have any names.
+    pub(crate) fn is_cache(&self) -> bool {
+        let is_cache = |directory: &PathBuf| directory.join("nix-cache-info").exists();
+        self.selected.is_none() && (self.remote.is_some() || self.directory.as_ref().is_some_and(is_cache))
+    }
+
     /// The hash parts of all paths that the directory has narinfos of; of a cache on another machine, of those that were asked for, if any
     /// were: it need not be able to list what it has.
     pub(crate) fn hash_parts(&self) -> Result<Vec<HashPart>> {

@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`address`] | whether a content address is true |
 //! | [`archive`] | one path of a cache: what it contains, and single files by byte ranges |
 //! | [`cache`] | a binary cache in a directory, a bucket or on a web server |
 //! | [`store_database`] | the SQLite database of a Nix store, read without disturbing Nix |
@@ -18,6 +19,7 @@
 //!
 //! The formats themselves are in the crate [`nixcache`]; this one knows files and directories.
 
+pub mod address;
 pub mod archive;
 pub mod audit;
 pub mod cache;

@@ -10,7 +10,9 @@ use nixcache::hash::{self, Algorithm, Hash, Hasher};
 use nixcache::nar::scan::Candidates;
 use nixcache::nar::{Limits, Listing, Observer, ReadError};
 use nixcache::narinfo::NarInfo;
-use nixcache::store_path::{ContentAddress, Method, StoreDir};
+use nixcache::store_path::StoreDir;
+
+use crate::address::{self, Claim, Measure, Measured, Measuring};
 
 /// How much is read at once.
 const BUFFER: usize = 256 << 10;
@@ -21,7 +23,7 @@ pub struct Inspection {
     compression: Compression,
     nar_size: u64,
     file: Vec<Algorithm>,
-    address: Vec<Algorithm>,
+    measures: Vec<Measure>,
     limits: Limits,
     listing: bool,
     candidates: Option<Candidates>,
@@ -43,8 +45,8 @@ pub struct NarFile {
     pub listing: Option<Listing>,
     /// Which candidates occur in it, as their positions among the candidates.
     pub references: Vec<usize>,
-    /// Hashes of the NAR by which content addresses name it.
-    addresses: Vec<Hash>,
+    /// What content addresses are of.
+    measured: Vec<Measured>,
 }
 
 /// Why a file could not be read to its end as a NAR.
@@ -101,14 +103,9 @@ pub enum Fault {
         /// What it is.
         found: Hash,
     },
-    /// The NAR is not the one that makes the path.
-    #[error("the NAR has the hash {found}, not that of the content address, {expected}")]
-    Address {
-        /// What the path says.
-        expected: Hash,
-        /// What it is.
-        found: Hash,
-    },
+    /// The content address is not true.
+    #[error(transparent)]
+    Address(address::Fault),
 }
 
 impl Inspection {
@@ -118,7 +115,7 @@ impl Inspection {
             compression: info.compression()?,
             nar_size: 0,
             file: Vec::new(),
-            address: Vec::new(),
+            measures: Vec::new(),
             limits: Limits::default(),
             listing: false,
             candidates: None,
@@ -130,12 +127,10 @@ impl Inspection {
     /// Also what another narinfo says of the same file.
     pub fn also(&mut self, info: &NarInfo<'_>) {
         self.nar_size = self.nar_size.max(info.nar_size());
-        let wanted = [(&mut self.file, info.file_hash()), (&mut self.address, address(info))];
-        for (algorithms, hash) in wanted {
-            if let Some(algorithm) = hash.map(|hash| hash.algorithm()).filter(|new| !algorithms.contains(new)) {
-                algorithms.push(algorithm);
-            }
-        }
+        let algorithm = info.file_hash().map(|hash| hash.algorithm());
+        self.file.extend(algorithm.filter(|new| !self.file.contains(new)));
+        let measure = Claim::of(info).and_then(|claim| claim.measure());
+        self.measures.extend(measure.filter(|new| !self.measures.contains(new)));
     }
 
     /// Allows archives beyond Nix's limits.
@@ -163,25 +158,24 @@ impl Inspection {
         let options = DecodeOptions { max_size: self.nar_size, ..DecodeOptions::default() };
         let decoder = Decoder::new(&mut file, self.compression, &options).map_err(Error::from_codec)?;
         let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256)?;
-        for algorithm in &self.address {
-            observer = observer.hash(*algorithm)?;
-        }
         if self.listing {
             observer = observer.listing();
         }
         if let Some(candidates) = &self.candidates {
             observer = observer.references(candidates);
         }
-        let mut seen = observer.read(decoder).map_err(|error| match error {
+        let measuring = self.measures.iter().map(|measure| measure.start()).collect::<Result<_, _>>()?;
+        let mut archive = Archive { decoder, measuring };
+        let seen = observer.read(&mut archive).map_err(|error| match error {
             ReadError::Nar(error) => Error::Nar(error),
             ReadError::Io { source, .. } => Error::from_io(source),
             error => Error::Io(io::Error::other(error)),
         })?;
+        let measured = archive.measuring.into_iter().map(Measuring::finish).collect();
         let (size, found) = file.finish().map_err(Error::Io)?;
-        let addresses = seen.hashes.split_off(1);
         let nar_hash = seen.hashes[0];
         let (nar_size, listing, references) = (seen.size, seen.listing, seen.references);
-        Ok(NarFile { size, hashes: found, nar_size, nar_hash, listing, references, addresses })
+        Ok(NarFile { size, hashes: found, nar_size, nar_hash, listing, references, measured })
     }
 }
 
@@ -206,10 +200,10 @@ impl NarFile {
         if self.nar_hash != info.nar_hash() {
             faults.push(Fault::NarHash { expected: info.nar_hash(), found: self.nar_hash });
         }
-        // Nobody signs this but the path itself.
-        if let Some((expected, found)) = by_algorithm(&self.addresses, address(info)) {
-            faults.push(Fault::Address { expected, found });
-        }
+        let store_dir = StoreDir::new(info.store_dir());
+        let contradiction = store_dir.ok().and_then(|store_dir| Claim::contradiction(info, &store_dir));
+        let refutation = || Claim::of(info).and_then(|claim| claim.refutation(self.nar_hash, &self.measured));
+        faults.extend(contradiction.or_else(refutation).map(Fault::Address));
         faults
     }
 }
@@ -237,16 +231,18 @@ impl Error {
     }
 }
 
-/// The hash by which the path is made, where it is that of the NAR as it is: not of a file by itself, and not of a NAR without the
-/// references to its own path.
-fn address(info: &NarInfo<'_>) -> Option<Hash> {
-    let proving = |address: &ContentAddress| {
-        let refers_to_itself = info.references().iter().any(|reference| reference == info.store_path());
-        address.method() == Method::Nar
-            && !refers_to_itself
-            && StoreDir::new(info.store_dir()).is_ok_and(|store_dir| info.is_content_addressed(&store_dir))
-    };
-    info.content_address().filter(proving).map(|address| address.hash())
+/// A NAR, decompressed, that is measured as it is read.
+struct Archive<R> {
+    decoder: R,
+    measuring: Vec<Measuring>,
+}
+
+impl<R: Read> Read for Archive<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.decoder.read(buffer)?;
+        self.measuring.iter_mut().for_each(|measuring| measuring.update(&buffer[..len]));
+        Ok(len)
+    }
 }
 
 /// A reader that hashes and counts what is read.

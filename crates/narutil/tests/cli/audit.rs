@@ -60,6 +60,19 @@ fn a_finding_is_a_line_that_can_be_searched_and_the_status_says_so() {
 }
 
 #[test]
+fn a_fault_is_told_once_though_contents_show_it_too() {
+    let scratch = Scratch::new();
+    let (cache, narinfo) = published(&scratch);
+    let text = fs::read_to_string(&narinfo).unwrap();
+    let longer =
+        |line: &str| if line.starts_with("FileSize: ") { "FileSize: 7\n".to_owned() } else { format!("{line}\n") };
+    fs::write(&narinfo, text.lines().map(longer).collect::<String>()).unwrap();
+    let ran = run(narutil!["audit", "--contents", &cache]);
+    let found = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!((ran.status, found.matches("wrong-file-size").count()), (Some(1), 1), "{found}");
+}
+
+#[test]
 fn a_repair_is_shown_before_it_is_done_and_leaves_a_clean_cache() {
     let scratch = Scratch::new();
     let (cache, narinfo) = published(&scratch);

@@ -8,7 +8,7 @@ use conformance::TreeNode;
 use nixcache::compression::{Compression, Encoder};
 use nixcache::hash::{Algorithm, Hash, Hasher};
 use nixcache::narinfo::Builder;
-use nixcache::store_path::{StoreDir, StorePathRef};
+use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePathRef};
 use serde_json::{Value, json};
 
 use crate::cache::{Key, add, base_name, full_path, hash_part};
@@ -299,8 +299,72 @@ fn who_is_trusted_for_a_content_address_must_have_its_contents() {
             let ran = run(narutil!["verify", "--contents", "--trusted", key.public(), &cache]);
             let stdout = String::from_utf8(ran.stdout).unwrap();
             assert_eq!(ran.status, Some(i32::from(!is_true)), "{stdout}");
-            let expected = if is_true { format!("ca:{address}") } else { "not that of the content address".to_owned() };
+            let expected = if is_true { format!("ca:{address}") } else { format!("content address {address}") };
             assert!(stdout.contains(&expected), "{stdout}");
+        }
+    }
+}
+
+#[test]
+fn forged_contents_are_found_by_any_kind_of_content_address_whoever_has_signed_them() {
+    let scratch = Scratch::new();
+    let key = Key::new(&scratch, "k-1");
+    let (good, evil) = (Facts::new("zstd", &file("good")), Facts::new("zstd", &file("evil")));
+    let store_dir = StoreDir::default();
+    for (number, address, to_itself) in [
+        (0, ContentAddress::new(Method::Text, Hash::sha256(b"good")), false),
+        (1, ContentAddress::new(Method::Flat, Hash::sha256(b"good")), false),
+        (2, ContentAddress::new(Method::Flat, Hash::of(Algorithm::Sha1, b"good").unwrap()), false),
+        (3, ContentAddress::new(Method::Nar, Hash::sha256(&good.nar)), false),
+        (4, ContentAddress::new(Method::Nar, Hash::of(Algorithm::Sha512, &good.nar).unwrap()), false),
+        // Contents that do not mention their path have the same hash modulo that.
+        (5, ContentAddress::new(Method::Nar, Hash::sha256(&good.nar)), true),
+    ] {
+        let address = address.unwrap();
+        let path = store_dir.make_path("made", &address, &[], to_itself).unwrap();
+        let narinfo = |facts: &Facts, address: &ContentAddress| {
+            let text = with(&facts.narinfo(), "StorePath", &format!("{store_dir}/{path}"));
+            let text = if to_itself { with(&text, "References", path.as_str()) } else { text };
+            format!("{text}CA: {address}\n")
+        };
+        let other = ContentAddress::new(Method::Nar, Hash::sha256(b"other")).unwrap();
+        for (facts, said, expected) in
+            [(&good, address, None), (&evil, address, Some("content")), (&good, other, Some("path"))]
+        {
+            let cache = scratch.path(format!("cache-{number}"));
+            fs::create_dir_all(cache.join("nar")).unwrap();
+            fs::write(cache.join("nix-cache-info"), "StoreDir: /nix/store\n").unwrap();
+            fs::write(cache.join(facts.url()), &facts.bytes).unwrap();
+            let unsigned = narinfo(facts, &said);
+            for text in [&unsigned, &key.sign(&unsigned)] {
+                fs::write(cache.join(format!("{}.narinfo", path.hash_part())), text).unwrap();
+                let ran = run(narutil!["verify", "--contents", "--trusted", key.public(), &cache]);
+                let stdout = String::from_utf8(ran.stdout).unwrap();
+                assert_eq!(ran.status, Some(i32::from(expected.is_some())), "{address}: {stdout}");
+                if let Some(part) = expected {
+                    assert!(stdout.starts_with("bad") && stdout.contains(part), "{stdout}");
+                }
+                let audit = run(narutil!["audit", "--contents", &cache]);
+                let found = String::from_utf8(audit.stdout).unwrap();
+                let wrong = found.lines().filter(|line| line.contains(": wrong-address: ")).count();
+                assert_eq!(wrong, usize::from(expected.is_some()), "{address}: {found}");
+                // The narinfo alone says so.
+                if expected == Some("path") {
+                    let found = run(narutil!["audit", &cache]);
+                    assert_eq!(found.status, Some(1), "{address}");
+                    assert!(String::from_utf8(found.stdout).unwrap().contains("does not make the path"));
+                    let pull = narutil![
+                        "pull",
+                        "--from",
+                        &cache,
+                        "--no-check-sigs",
+                        "--into",
+                        scratch.path("into"),
+                        path.hash_part().to_string()
+                    ];
+                    assert!(run(pull).error(1).contains("does not make the path"), "{address}");
+                }
+            }
         }
     }
 }

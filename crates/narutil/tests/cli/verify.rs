@@ -15,6 +15,26 @@ fn lines(ran: Ran, status: i32) -> Vec<String> {
 }
 
 #[test]
+fn narinfos_of_a_cache_are_about_the_paths_that_they_are_named_after() {
+    let scratch = Scratch::new();
+    let (key, cache) = (Key::new(&scratch, "k-1"), scratch.path("cache"));
+    fs::create_dir_all(&cache).unwrap();
+    add(&cache, 1, &key.sign(&narinfo(2)));
+    add(&cache, 2, &key.sign(&narinfo(1)));
+    let verify = || run(narutil!["verify", "--trusted", key.public(), &cache]);
+    // Nobody looks for a path in what is only a directory.
+    verify().ok();
+    fs::write(cache.join("nix-cache-info"), "StoreDir: /nix/store\n").unwrap();
+    let ran = verify();
+    let printed = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!((ran.status, printed.matches("bad  ").count()), (Some(1), 2), "{printed}");
+    assert!(printed.contains("another path than the one that its file is named after"), "{printed}");
+    fs::rename(cache.join(format!("{}.narinfo", hash_part(1))), cache.join("free.narinfo")).unwrap();
+    fs::remove_file(cache.join(format!("{}.narinfo", hash_part(2)))).unwrap();
+    verify().ok();
+}
+
+#[test]
 fn ok_path_and_key_names_or_bad_path_and_reason() {
     let scratch = Scratch::new();
     let keys = ["a-1", "b-1", "unknown-1"].map(|name| Key::new(&scratch, name));

@@ -5,6 +5,7 @@ use nixcache::compression::Compression;
 use nixcache::narinfo::{self, CacheInfoError, DeviationKind, NarUrlError, NixAccepts};
 use nixcache::store_path::StorePath;
 
+use crate::address;
 use crate::nar_file::Fault;
 
 /// Something about a cache that is not as it should be.
@@ -95,6 +96,8 @@ pub enum Kind {
         /// What it is.
         found: u64,
     },
+    /// What a narinfo says of its content address is not true: Nix refuses the path, whoever has signed it.
+    WrongAddress(address::Fault),
     /// A path that is referred to is not there.
     MissingReference {
         /// The path.
@@ -207,6 +210,7 @@ impl Finding {
             | Kind::BadUrl(_)
             | Kind::MissingNar { .. }
             | Kind::WrongFileSize { .. }
+            | Kind::WrongAddress(_)
             | Kind::MissingReference { .. }
             | Kind::CorruptNar { .. }
             | Kind::WrongNar { .. } => Remedy::Withdraw,
@@ -256,7 +260,7 @@ impl Kind {
             Self::WrongNar { fault: Fault::FileHash { .. }, .. } => "wrong-file-hash",
             Self::WrongNar { fault: Fault::NarSize { .. }, .. } => "wrong-nar-size",
             Self::WrongNar { fault: Fault::NarHash { .. }, .. } => "wrong-nar-hash",
-            Self::WrongNar { fault: Fault::Address { .. }, .. } => "wrong-address",
+            Self::WrongAddress(_) | Self::WrongNar { fault: Fault::Address(_), .. } => "wrong-address",
             Self::UndeclaredReferences { .. } => "undeclared-references",
         }
     }
@@ -304,6 +308,7 @@ impl fmt::Display for Kind {
             Self::WrongFileSize { nar, expected, found } => {
                 write!(f, "{nar} has {found} bytes, not the FileSize {expected}")
             }
+            Self::WrongAddress(fault) => fault.fmt(f),
             Self::MissingReference { reference } => {
                 write!(f, "refers to {reference}, which is not in the cache: the closure has a hole")
             }

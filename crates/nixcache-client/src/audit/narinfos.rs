@@ -11,6 +11,7 @@ use nixcache::store_path::{self, HashPart, StoreDir, StorePath};
 
 use super::index::Index;
 use super::{Audit, Finding, Findings, Kind, Text, finding};
+use crate::address::Claim;
 use crate::cache::{Cache, Error, layout};
 
 /// Names of keys that a finding has: a narinfo may have thousands of signatures.
@@ -152,6 +153,9 @@ impl Look<'_> {
         self.index.set_nar_size(part, info.nar_size());
         if !info.is_canonical() {
             seen.findings.push(about(info, finding::oddities(&info.deviations())));
+        }
+        if let Some(fault) = Claim::contradiction(info, self.store_dir) {
+            seen.findings.push(about(info, Kind::WrongAddress(fault)));
         }
         for reference in info.references() {
             if !self.index.has(reference.hash_part()) {

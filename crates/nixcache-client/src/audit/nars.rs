@@ -1,6 +1,6 @@
 //! The contents of NARs: each file is read once, whoever has it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -40,16 +40,29 @@ pub(super) async fn audit(
     let checked = futures_util::stream::iter(groups).map(check).buffer_unordered(audit.threads.get());
     let found: Vec<Vec<Finding>> = checked.try_collect().await?;
     settle(findings, &found);
-    findings.extend(found.into_iter().flatten());
+    let known = told(findings);
+    let news = found.into_iter().flatten().filter(|finding| !known.contains(&key(finding)));
+    findings.extend(news.collect::<Vec<_>>());
     Ok(())
+}
+
+/// What findings have in common that are about the same fault.
+fn key(finding: &Finding) -> (String, &'static str) {
+    (finding.object.clone(), finding.kind.name())
+}
+
+/// What was told already, by narinfos and the sizes of files alone.
+fn told(findings: &Findings) -> HashSet<(String, &'static str)> {
+    let both = |kind: &Kind| matches!(kind, Kind::WrongFileSize { .. } | Kind::WrongAddress(_));
+    findings.kept.iter().filter(|finding| both(&finding.kind)).map(key).collect()
 }
 
 /// A file of a strange name is none the worse for it, if it has the right contents.
 fn settle(findings: &mut Findings, found: &[Vec<Finding>]) {
-    let bad: std::collections::HashSet<&str> =
+    let bad: HashSet<&str> =
         found.iter().flatten().filter(|finding| !finding.is_note()).map(|finding| finding.object.as_str()).collect();
     let is_unread = |kind: &Kind| matches!(kind, Kind::MissingNar { .. });
-    let unread: std::collections::HashSet<String> =
+    let unread: HashSet<String> =
         findings.kept.iter().filter(|finding| is_unread(&finding.kind)).map(|finding| finding.object.clone()).collect();
     let (mut settled, kept) = std::mem::take(&mut findings.kept).into_iter().partition::<Vec<_>, _>(|finding| {
         let is_open = matches!(finding.kind, Kind::UrlHash { .. } | Kind::UrlCompression { found: None, .. });

@@ -8,7 +8,7 @@ use nixcache::nar::{self, UnpackError};
 use nixcache::store_path::{ContentAddress, StorePath};
 use nixcache::{closure, compression, hash, narinfo};
 
-use crate::cache;
+use crate::{address, cache};
 
 /// Why a pull ended.
 #[derive(Debug, thiserror::Error)]
@@ -235,12 +235,9 @@ pub enum Fault {
         /// Its hash.
         found: Box<Hash>,
     },
-    /// The contents are not those that the content address is of.
-    #[error("the contents are not those of the content address {address}")]
-    Address {
-        /// The content address.
-        address: Box<ContentAddress>,
-    },
+    /// The content address is not true. Nix refuses it, too, whoever has signed it.
+    #[error("{0}")]
+    Address(#[source] address::Fault),
     /// It cannot be hashed.
     #[error("{0}")]
     Hash(#[source] hash::Error),

@@ -29,7 +29,6 @@
 
 mod error;
 mod find;
-mod proof;
 mod receive;
 mod target;
 #[cfg(test)]

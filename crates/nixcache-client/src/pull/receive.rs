@@ -13,8 +13,8 @@ use nixcache::nar::{Limits, Listing, Observation, Observer, ReadError, UnpackErr
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::StoreDir;
 
-use super::proof::Proof;
 use super::{Event, Fault, Watch};
+use crate::address::{Claim, Measure, Measuring};
 use crate::cache::{ObjectReader, Staging};
 
 /// From this many bytes on, a NAR is worth several threads for itself.
@@ -83,7 +83,12 @@ impl Receiver {
     ) -> Result<Received, Failure> {
         let info = info.as_ref();
         let compression = info.compression().map_err(Fault::Compression)?;
-        let proof = Proof::of(&info, &self.store_dir)?;
+        if let Some(fault) = Claim::contradiction(&info, &self.store_dir) {
+            return Err(Fault::Address(fault).into());
+        }
+        let claim = Claim::of(&info);
+        let measure = claim.and_then(|claim| claim.measure());
+        let measuring = measure.map(Measure::start).transpose().map_err(Fault::Hash)?;
         let source = Source::new(&info, compression, object, copy, &self.stopped)?;
         let threads = if info.nar_size() >= LARGE { self.threads } else { NonZeroUsize::MIN };
         let options = DecodeOptions {
@@ -92,7 +97,7 @@ impl Receiver {
             ..DecodeOptions::default()
         };
         let decoder = Decoder::new(source, compression, &options).map_err(Fault::Compression)?;
-        let mut archive = Archive { decoder, proof, watch: &self.watch };
+        let mut archive = Archive { decoder, measuring, watch: &self.watch };
         let observer = Observer::new().hash(Algorithm::Sha256).map_err(Fault::Hash)?;
         let seen = match sink {
             Sink::Tree(path) => {
@@ -106,11 +111,14 @@ impl Receiver {
                 observer.read(&mut archive).map_err(Broken::from)
             }
         };
-        let Archive { decoder, proof, .. } = archive;
+        let Archive { decoder, measuring, .. } = archive;
         let mut source = decoder.into_inner();
         let seen = seen.map_err(|broken| source.failure(broken))?;
         source.check(&info, &seen)?;
-        proof.check()?;
+        let measured: Vec<_> = measuring.map(Measuring::finish).into_iter().collect();
+        if let Some(fault) = claim.and_then(|claim| claim.refutation(seen.hashes[0], &measured)) {
+            return Err(Fault::Address(fault).into());
+        }
         let Source { hashers, size: file_size, copy, .. } = source;
         let file_hash = hash_of(hashers, Algorithm::Sha256).unwrap_or(seen.hashes[0]);
         Ok(Received { file_size, copy: copy.map(|staging| (staging, file_hash)), listing: seen.listing })
@@ -167,14 +175,16 @@ fn write(archive: &mut impl Read, mut observer: Observer, path: &Path) -> Result
 /// A NAR, decompressed.
 struct Archive<'a> {
     decoder: Decoder<Source<'a>>,
-    proof: Proof,
+    measuring: Option<Measuring>,
     watch: &'a Watch,
 }
 
 impl Read for Archive<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.decoder.read(buffer)?;
-        self.proof.update(&buffer[..len]);
+        if let Some(measuring) = &mut self.measuring {
+            measuring.update(&buffer[..len]);
+        }
         (self.watch)(Event::Received { bytes: len as u64 });
         Ok(len)
     }

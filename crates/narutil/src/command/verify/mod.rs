@@ -34,6 +34,7 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
     }
     Ok(for_each(&groups, |group| {
         let files = group.files()?;
+        let is_cache = group.is_cache();
         let contents = if args.contents { Some(Contents::new(common, group)?) } else { None };
         let threads = common.threads().get();
         // A short list is spread over the threads, too.
@@ -45,6 +46,7 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
                 verifier: Verifier::new(&policy),
                 contents: contents.as_ref(),
                 group,
+                is_cache,
                 required: args.require.get(),
             };
             move |files: &[PathBuf]| verification.verify(files)
@@ -86,6 +88,8 @@ struct Verification<'a> {
     verifier: Verifier<'a>,
     contents: Option<&'a Contents<'a>>,
     group: &'a Group,
+    /// Whether files are found by their names, so that each has to be about the path that it is named after.
+    is_cache: bool,
     required: usize,
 }
 
@@ -136,8 +140,11 @@ impl Verification<'_> {
     fn judge(&self, report: &mut Report, file: &Path, info: &NarInfo<'_>, verdict: &Verdict<'_>) {
         let path = format!("{}/{}", info.store_dir(), info.store_path());
         let asked_for = file.file_name().and_then(|name| hash_part_of_file_name(name.to_str()?));
-        let mut reason = if self.group.by_path && asked_for != Some(info.store_path().hash_part()) {
+        let is_other = asked_for != Some(info.store_path().hash_part());
+        let mut reason = if self.group.by_path && is_other {
             Some("the narinfo is about another path than the one asked for".to_owned())
+        } else if is_other && asked_for.is_some() && self.is_cache {
+            Some("the narinfo is about another path than the one that its file is named after".to_owned())
         } else {
             (!verdict.is_valid()).then(|| self.reason(info, verdict))
         };
