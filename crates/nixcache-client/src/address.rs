@@ -3,8 +3,8 @@
 //! Nobody else vouches for a path that was accepted for its content address. Nix refuses a content address that is not true
 //! whoever has signed it, so it is looked at in all narinfos that have one.
 //!
-//! A [`Claim`] is what a narinfo says. What has to be hashed to prove it is a [`Measure`], which other claims about the same NAR may
-//! share; a [`Measuring`] sees the NAR go by, in pieces.
+//! A `Claim` is what a narinfo says. What has to be hashed to prove it is a `Measure`, which other claims about the same NAR may
+//! share; a `Measuring` sees the NAR go by, in pieces.
 
 use nixcache::hash::{self, Algorithm, Hash, Hasher};
 use nixcache::nar::scan::ModuloHasher;

@@ -321,7 +321,9 @@ impl<'a> Found<'a> {
         .await?;
         let is_unlisted = |listed: &&Listed| !self.living.files.contains(&listed.file);
         let unlisted = read.iter().filter(is_unlisted).map(|listed| listed.part).collect();
-        read.iter().for_each(|listed| self.living.add(listed));
+        for listed in &read {
+            self.living.add(listed);
+        }
         walk(self.cache, self.inventory, &mut self.living, wanted).await?;
         Ok(unlisted)
     }

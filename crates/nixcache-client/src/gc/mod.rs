@@ -450,7 +450,9 @@ impl Plan {
         let mut levels = found.order().await?;
         let mut memory = Memory::read(cache).await?;
         memory.changed = found.look_again(&memory.changed_before).await?;
-        levels.iter_mut().for_each(|level| level.retain(|part| !found.living.paths.contains(part)));
+        for level in &mut levels {
+            level.retain(|part| !found.living.paths.contains(part));
+        }
         let Found { kept, dropped, living, .. } = found;
         let paths = inventory.doomed_paths(&living);
         let (mut rest, unused) = inventory.rest(cache, &living, &kept).await?;

@@ -107,7 +107,6 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 
 /// Reads a snapshot. `None` if it is not there.
 pub async fn read(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is of one lifetime")]
     extract(cache, *hash, |info, _| info.to_owned()).await
 }
 
