@@ -15,9 +15,9 @@ use nixcache_client::audit::{self, Audit, Remedy};
 use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
 use nixcache_client::gc;
 use nixcache_client::pull::{self, Found, Pull, Target, Trust, Wanted};
-use nixcache_client::push::{self, Push, Selection, Subject, Upload};
+use nixcache_client::push::{self, Attachments, LogDirectory, Push, Selection, Subject, Upload};
 use nixcache_client::roots::{self, Name, NameError, Session, Wish};
-use nixcache_client::source::Source;
+use nixcache_client::source::{self, Source};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMapping, PyMappingMethods, PyTuple};
@@ -150,7 +150,8 @@ impl Cache {
     ///
     /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
     /// the words of `Graph.load`. The paths are in the store below `store`. All is kept under the name `root`, or, if that is None, only as long as
-    /// it is young or another root lists it. What a cache in `skip` has with a signature that is `trusted` is left out.
+    /// it is young or another root lists it. What a cache in `skip` has with a signature that is `trusted` is left out. `logs` is the directory of
+    /// build logs, `…/log/nix`, or True for that of the store; the logs and realisations of paths that are there are published as well.
     #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=Some("default"), labels=None, keys=None,
         compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
         progress=None))]
@@ -170,7 +171,7 @@ impl Cache {
         trusted: Option<&Bound<'_, TrustedKeys>>,
         listings: bool,
         debug_info: bool,
-        logs: Option<PathBuf>,
+        logs: Option<&Bound<'_, PyAny>>,
         verify_present: bool,
         threads: Option<usize>,
         progress: Option<&Bound<'_, PyAny>>,
@@ -181,9 +182,6 @@ impl Cache {
             .listings(listings)
             .debug_info(debug_info)
             .threads(thread_count(threads)?);
-        if let Some(logs) = logs {
-            push = push.logs(logs);
-        }
         let mut wish = Wish::default();
         wish.name = root.map(root_name).transpose()?;
         wish.labels = labels.unwrap_or_default();
@@ -198,6 +196,11 @@ impl Cache {
             Some(words) => Source::parse(words.as_os_str())?,
             None => Source::local(),
         };
+        let logs = logs.map(|logs| log_directory(logs, &store.clone().unwrap_or_else(|| source.store_root()))).transpose()?;
+        let with_logs = logs.as_ref().is_some_and(Option::is_some);
+        if let Some(logs) = logs.flatten() {
+            push = push.logs(logs);
+        }
         let wanted = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?;
         let graph = match wanted {
             Some(_) => load(py, &source, self.0.store_dir())?,
@@ -217,12 +220,29 @@ impl Cache {
             Ok((begun, missing))
         })?;
         let mut uploads = self.uploads(py, &source, store, &graph, missing)?;
+        if wanted.is_some() {
+            let mut attachments = Attachments::default();
+            py.detach(|| attachments.gather(&source, &selection, self.0.store_dir(), with_logs))?;
+            push = push.attachments(attachments);
+        }
         uploads.extend(trees);
         let (pushed, _) = wait(py, progress, |told| {
             let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
             async move { Ok(begun.publish(&push, &self.0, uploads).await?) }
         })?;
         Ok(Pushed::of(pushed))
+    }
+
+    /// Which store path refers to which, of these paths and all that they refer to. Each path is asked for, so the cache need not be one
+    /// that lists what it has.
+    #[pyo3(signature = (paths, /))]
+    fn graph(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<crate::graph::Graph> {
+        let roots: Vec<HashPart> = self.parts(&one_or_many(paths)?)?.iter().map(|path| path.hash_part).collect();
+        let walked =
+            wait(py, None, |_| async { Ok(source::walk(std::slice::from_ref(&self.0), roots, |_| false).await?) })?;
+        let mut builder = GraphBuilder::new();
+        walked.infos.iter().try_for_each(|info| builder.insert_path_info(info))?;
+        Ok(crate::graph::Graph::new(builder.finish(), self.0.store_dir().clone()))
     }
 
     /// Fetches paths with all that they refer to: into the store below a directory, or into another cache.
@@ -432,6 +452,16 @@ fn find(graph: &Graph, path: &PathLike) -> Result<Node> {
     node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
 }
 
+/// Where build logs are: in the directory that is named; with `True`, where the store keeps them; nowhere with `False`.
+fn log_directory(logs: &Bound<'_, PyAny>, root: &std::path::Path) -> Result<Option<LogDirectory>> {
+    let directory = match logs.extract::<bool>() {
+        Ok(false) => return Ok(None),
+        Ok(true) => LogDirectory::default_of(root),
+        Err(_) => logs.extract::<PathBuf>()?,
+    };
+    Ok(Some(LogDirectory::open(&directory).map_err(PyErr::from)?))
+}
+
 fn root_name(text: &str) -> PyResult<Name> {
     text.parse().map_err(|error: NameError| PyValueError::new_err(error.to_string()))
 }
@@ -556,12 +586,22 @@ pub(crate) struct Pushed {
     added: Vec<StorePath>,
     held_back: Vec<StorePath>,
     failed: Vec<(String, String)>,
+    unattached: Vec<String>,
     /// Bytes of the NARs that were published.
     #[pyo3(get)]
     nar_size: u64,
     /// Bytes of their files in the cache.
     #[pyo3(get)]
     file_size: u64,
+    /// How many of the published paths have neither a signature nor a content address: Nix does not accept them.
+    #[pyo3(get)]
+    unsigned: usize,
+    /// How many realisations were written.
+    #[pyo3(get)]
+    realisations: usize,
+    /// How many build logs were written.
+    #[pyo3(get)]
+    logs: usize,
 }
 
 fn convert(paths: Vec<nixcache::store_path::StorePath>) -> Vec<StorePath> {
@@ -578,12 +618,22 @@ impl Pushed {
             added: convert(pushed.added),
             held_back: convert(pushed.held_back),
             failed: pushed.failed.into_iter().map(|(path, error)| (path, error.to_string())).collect(),
+            unattached: pushed.unattached.iter().map(ToString::to_string).collect(),
+            unsigned: pushed.unsigned,
+            realisations: pushed.realisations,
+            logs: pushed.logs,
         }
     }
 }
 
 #[pymethods]
 impl Pushed {
+    /// Why realisations and build logs could not be published, which their paths were.
+    #[getter]
+    fn unattached(&self) -> Vec<String> {
+        self.unattached.clone()
+    }
+
     /// The paths that were published, in the order in which they were.
     #[getter]
     fn published(&self) -> Vec<StorePath> {
@@ -615,7 +665,7 @@ impl Pushed {
     }
 
     fn __bool__(&self) -> bool {
-        self.failed.is_empty() && self.held_back.is_empty()
+        self.failed.is_empty() && self.held_back.is_empty() && self.unattached.is_empty()
     }
 
     fn __repr__(&self) -> String {

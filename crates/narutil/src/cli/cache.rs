@@ -69,9 +69,10 @@ pub(crate) struct PushArgs {
     /// Index debug information by build ids.
     #[arg(long)]
     pub(crate) debug_info: bool,
-    /// Publish the logs of the builds, too, from this directory [default: that of Nix].
-    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "/nix/var/log/nix/drvs")]
-    pub(crate) logs: Option<PathBuf>,
+    /// Publish the build logs of all the paths, also of those that the cache has: from this directory, `…/log/nix` or the `drvs` in it
+    /// [default: that of the store; NIX_LOG_DIR].
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    pub(crate) logs: Option<Option<PathBuf>>,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }

@@ -39,6 +39,8 @@ pub(crate) struct ClosureArgs {
     /// Instead of printing, write a page to look at in a browser: a treemap, and a table to sort and search.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "dot", "size", "sort"])]
     pub(crate) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,10 +78,16 @@ pub(crate) struct WhyArgs {
     pub(crate) dependency: OsString,
     #[command(flatten)]
     pub(crate) from: From,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ConvertArgs {
+    /// Only these paths and all that they refer to: store paths, their base names or hash parts, or links into the store [default: all that
+    /// the source has].
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
     /// Where to read: db:FILE, registration:FILE, json:FILE, export:FILE, or a cache [default: the database of Nix].
     #[arg(long, value_name = "SOURCE")]
     pub(crate) from: Option<OsString>,
@@ -89,6 +97,8 @@ pub(crate) struct ConvertArgs {
     /// The form of JSON: list (Nix 2.8), map (2.19), or what `nix path-info --json-format` calls 1, 2 and 3.
     #[arg(long, value_name = "FORM", default_value = "1", value_parser = json_version)]
     pub(crate) json_format: JsonVersion,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 fn json_version(name: &str) -> Result<JsonVersion, &'static str> {

@@ -1,6 +1,7 @@
 //! What of a graph is to be published.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::stream::StreamExt;
 use nixcache::closure::{Closure, Graph, Node};
@@ -36,6 +37,8 @@ pub struct Selection<'a> {
     closure: Closure,
     is_alone: bool,
     skipped: Vec<(Cache, Policy)>,
+    /// What the skipped caches have, once that was found out.
+    left_out: Mutex<HashSet<HashPart>>,
 }
 
 impl<'a> Selection<'a> {
@@ -44,7 +47,7 @@ impl<'a> Selection<'a> {
         let mut seen = HashSet::new();
         let roots: Vec<Node> = roots.into_iter().filter(|&root| seen.insert(root)).collect();
         let closure = graph.closure(roots.iter().copied());
-        Self { graph, roots, closure, is_alone: false, skipped: Vec::new() }
+        Self { graph, roots, closure, is_alone: false, skipped: Vec::new(), left_out: Mutex::default() }
     }
 
     /// Some paths by themselves. What they refer to has to be in the cache already, or in one of the [skipped](Self::skip).
@@ -69,6 +72,15 @@ impl<'a> Selection<'a> {
     pub fn wish(&self, wish: Wish) -> Wish {
         let paths = |nodes: &[Node]| nodes.iter().map(|&node| self.graph.path(node)).collect();
         Wish { targets: paths(&self.roots), closure: paths(self.closure.nodes()), ..wish }
+    }
+
+    /// The paths that are to be in the cache in the end. Before [`missing`](Self::missing), nothing is known of what is skipped.
+    pub fn wanted(&self) -> HashSet<HashPart> {
+        let nodes = if self.is_alone { &self.roots } else { self.closure.nodes() };
+        let mut wanted: HashSet<HashPart> = nodes.iter().map(|&node| self.graph.hash_part(node)).collect();
+        let left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.retain(|part| !left_out.contains(part));
+        wanted
     }
 
     /// Those that the cache lacks, references first.
@@ -103,6 +115,7 @@ impl<'a> Selection<'a> {
                 session.leave_out(&vouched);
             }
             self.subtract(&mut missing, &vouched);
+            self.left_out.lock().unwrap_or_else(PoisonError::into_inner).extend(vouched);
         }
         let lacking = |&node: &Node| (self.graph.path(node), cache.store_dir().clone());
         if self.is_alone {
@@ -143,8 +156,10 @@ async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result
     while let Some((_, info)) = read.next().await {
         match info {
             Ok(info) => infos.extend(info),
-            // What cannot be read vouches for nothing.
-            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => tracing::info!("{error}"),
+            // What cannot be parsed vouches for nothing. What may not be read is an error: it may be there.
+            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => {
+                tracing::warn!("{error}; the path is not skipped");
+            }
             Err(error) => return Err(error),
         }
     }

@@ -83,7 +83,7 @@ impl Begun {
         uploads: Vec<Upload>,
     ) -> std::result::Result<(Pushed, Option<Root>), push::Error> {
         match self {
-            Self::Present(root) => Ok((Pushed::default(), Some(*root))),
+            Self::Present(root) => Ok((push.run_attachments(cache).await, Some(*root))),
             Self::Open(mut session) => {
                 let pushed = push.run_in(&mut session, uploads).await?;
                 let root = session.conclude(&pushed).await?;
