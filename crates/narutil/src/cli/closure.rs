@@ -11,8 +11,8 @@ use crate::cache::Reach;
 /// Where facts about store paths come from.
 #[derive(Args, Debug)]
 pub(crate) struct From {
-    /// Where to look things up: db:FILE, registration:FILE, json:FILE, export:FILE, or a cache; may be given again [default:
-    /// the database of Nix].
+    /// Where to look things up: db:FILE, registration:FILE, json:FILE, export:FILE, a file of these kinds that is recognised by its content, `-`
+    /// for JSON on standard input, or a cache; may be given again [default: the database of Nix].
     #[arg(long = "from", value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
 }
@@ -88,7 +88,8 @@ pub(crate) struct ConvertArgs {
     /// the source has].
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Where to read: db:FILE, registration:FILE, json:FILE, export:FILE, or a cache [default: the database of Nix].
+    /// Where to read: db:FILE, registration:FILE, json:FILE, export:FILE, a file that is recognised by its content, or a cache [default: the
+    /// database of Nix].
     #[arg(long, value_name = "SOURCE")]
     pub(crate) from: Option<OsString>,
     /// Where to write: registration:FILE or json:FILE.

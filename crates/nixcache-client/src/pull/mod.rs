@@ -260,7 +260,7 @@ impl Pull {
             // impossible, there is nothing of ours.
             drop(Site::open(target, &self.store_dir, self.listings).await);
             if let Target::Cache(cache) = target {
-                pulled.realisations = self.copy_realisations(found, cache).await?;
+                pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
             }
             return Ok(pulled);
         }
@@ -276,7 +276,7 @@ impl Pull {
         done?;
         if let Target::Cache(cache) = target {
             cache.clean_old().await?;
-            pulled.realisations = self.copy_realisations(found, cache).await?;
+            pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
         }
         Ok(pulled)
     }

@@ -7,7 +7,7 @@ use nixcache::realisation::{BuildTraceKey, CachedRealisation, OutputName};
 use nixcache::signature::TrustedKeys;
 use nixcache::store_path::{HashPart, StorePath};
 
-use super::{Found, Pull, Trust};
+use super::{Found, Pull, Pulled, Trust};
 use crate::cache::{self, Cache};
 use crate::push::publish_realisation;
 
@@ -22,12 +22,22 @@ impl Pull {
     ///
     /// As with narinfos, only those count that the policy accepts, and a realisation has no content address that would do without a
     /// signature.
-    pub(super) async fn copy_realisations(&self, found: &Found, to: &Cache) -> Result<usize, cache::Error> {
+    pub(super) async fn copy_realisations(
+        &self,
+        found: &Found,
+        pulled: &Pulled,
+        to: &Cache,
+    ) -> Result<usize, cache::Error> {
+        let failed = pulled.failed.iter().map(|(path, _)| path).chain(&pulled.held_back);
+        let failed: HashSet<HashPart> = failed.map(StorePath::hash_part).collect();
         let mut by_cache: HashMap<usize, HashMap<HashPart, StorePath>> = HashMap::new();
         let mut guesses: HashMap<usize, Vec<String>> = HashMap::new();
         for located in found.paths() {
             let info = located.info.as_ref();
             let path = info.store_path();
+            if failed.contains(&path.hash_part()) {
+                continue;
+            }
             by_cache.entry(located.cache).or_default().insert(path.hash_part(), path.to_owned());
             if let (Some(deriver), Some(_)) = (info.deriver(), info.content_address())
                 && let Some(key) = build_trace_key(&path.to_owned(), &deriver.to_owned())
