@@ -683,6 +683,9 @@ pub(crate) struct Pulled {
     failed: Vec<(StorePath, String)>,
     found: Found,
     store_dir: StoreDir,
+    /// How many realisations of the paths were written to the cache.
+    #[pyo3(get)]
+    realisations: usize,
     /// Bytes of the NARs that were fetched.
     #[pyo3(get)]
     nar_size: u64,
@@ -694,6 +697,7 @@ pub(crate) struct Pulled {
 impl Pulled {
     fn of(pulled: pull::Pulled, found: Found, store_dir: StoreDir) -> Self {
         Self {
+            realisations: pulled.realisations,
             nar_size: pulled.fetched.iter().map(|fetched| fetched.nar_size).sum(),
             file_size: pulled.fetched.iter().map(|fetched| fetched.file_size).sum(),
             fetched: pulled.fetched.into_iter().map(|fetched| StorePath(fetched.path)).collect(),

@@ -247,6 +247,7 @@ fn to_json(store_dir: &StoreDir, pull: &Pull, found: &Found, pulled: &Pulled, st
         "present": pulled.present.len(),
         "failed": failed.collect::<Value>(),
         "heldBack": pulled.held_back.iter().map(full).collect::<Value>(),
+        "realisations": pulled.realisations,
         "seconds": started.elapsed().as_secs_f64(),
     })
 }

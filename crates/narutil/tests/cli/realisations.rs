@@ -154,7 +154,7 @@ fn a_realisation_without_a_trusted_signature_is_not_copied_and_that_is_said() {
         run(command)
     };
     let pulled = pull(&["--trusted", &key.public()]);
-    assert!(pulled.stderr.contains("1 realisations are not copied"), "{}", pulled.stderr);
+    assert!(pulled.stderr.contains("1 realisation is not copied"), "{}", pulled.stderr);
     pulled.ok();
     assert!(!copy.join(place).exists());
     pull(&["--no-check-sigs"]).ok();

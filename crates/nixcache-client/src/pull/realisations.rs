@@ -102,8 +102,10 @@ impl Pull {
             copied += usize::from(publish_realisation(to, realisation).await?);
         }
         if unsigned > 0 {
+            let (are, have) =
+                if unsigned == 1 { ("realisation is", "it has") } else { ("realisations are", "they have") };
             tracing::warn!(
-                "{}: {unsigned} realisations are not copied: they have no signature by a trusted key. Nix builds those outputs again",
+                "{}: {unsigned} {are} not copied: {have} no signature by a trusted key. Nix builds what it is about again",
                 cache.url()
             );
         }
