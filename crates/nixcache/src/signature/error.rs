@@ -38,11 +38,40 @@ impl fmt::Display for Kind {
 
 /// Why a text is not a key or a signature, or a key cannot be made.
 ///
-/// Positions are byte offsets in the text that was given. Nothing of a secret key is ever quoted; of other texts at most
-/// 32 characters, escaped.
+/// Positions are byte offsets in the text that was given, without what stood around a key. Nothing of a key is ever
+/// quoted, since it may be a secret one in the wrong place; of signatures at most 72 characters, escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The text is empty, or holds blanks only.
+    #[error("there is no {kind}: the text is empty")]
+    Empty {
+        /// What was expected.
+        kind: Kind,
+    },
+    /// The text is a key or a signature of another kind than was expected.
+    #[error("this is a {found}, not a {kind}{}", advice(*kind, *found))]
+    OtherKind {
+        /// What was expected.
+        kind: Kind,
+        /// What was given.
+        found: Kind,
+    },
+    /// The text holds more than one key where one was expected.
+    #[error("there is more than one {kind} in the text, or a colon within its base64: expected one {kind}")]
+    Several {
+        /// What was expected.
+        kind: Kind,
+    },
+    /// A text of several lines is wrong in one of them.
+    #[error("line {line}: {error}")]
+    Line {
+        /// The number of the line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        #[source]
+        error: Box<Error>,
+    },
     /// There is no colon, so no name.
     #[error(
         "the {kind}{} has no name: expected `name:` and {} characters of base64",
@@ -51,7 +80,7 @@ pub enum Error {
     NoName {
         /// What was expected.
         kind: Kind,
-        /// The beginning of what was given; nothing of a secret key.
+        /// The beginning of what was given, if that is no key.
         text: Option<String>,
     },
     /// The name of a key has no characters.
@@ -112,4 +141,12 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+}
+
+fn advice(expected: Kind, found: Kind) -> &'static str {
+    match (expected, found) {
+        (Kind::SecretKey, Kind::PublicKey) => ": signing needs the secret one of the pair",
+        (Kind::PublicKey, Kind::SecretKey) => ": use the public one of the pair, and keep the secret one secret",
+        _ => "",
+    }
 }

@@ -39,10 +39,12 @@ impl PublicKey {
         Ok(Self { name, bytes, negated: -point, torsion_free: is_torsion_free(&point) })
     }
 
-    /// Reads `name:base64` of 32 bytes. A newline may follow.
+    /// Reads `name:base64` of 32 bytes. Blanks, line ends and quotes around it do not matter, nor do line ends within the
+    /// base64.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut bytes = [0; 32];
-        let name = text::read(Kind::PublicKey, text::line(text), &mut bytes)?;
+        let text = text::key(text);
+        let name = text::read(Kind::PublicKey, &text, &mut bytes)?;
         Self::new(KeyName::checked(name), bytes)
     }
 

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::narinfo::NarInfo;
 use crate::store_path::StoreDir;
 
-use super::{Batch, PublicKey, SignatureRef};
+use super::{Batch, Error, Kind, PublicKey, SignatureRef};
 
 /// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in Nix.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,65 @@ pub struct TrustedKeys {
 }
 
 impl TrustedKeys {
+    /// Reads public keys: one or several, separated by blanks or line ends. After a `#`, the rest of a line is a comment.
+    ///
+    /// Lines of nix.conf are understood, too: `trusted-public-keys = …` and `extra-trusted-public-keys = …` give keys, and
+    /// other settings are passed over. A text without any key is an error.
+    ///
+    /// ```
+    /// use nixcache::signature::TrustedKeys;
+    ///
+    /// let keys = TrustedKeys::parse(
+    ///     "# the team's cache\n\
+    ///      extra-trusted-public-keys = cache.example.org-1:eGVygzLgOmO2RCtC75jusdS+/R6cUDK4PXD2Tl9VGlA=\n",
+    /// )?;
+    /// assert!(keys.get("cache.example.org-1").is_some());
+    /// # Ok::<(), nixcache::signature::Error>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut keys = Self::default();
+        let is_single = text.trim().lines().count() <= 1;
+        for (number, line) in (1..).zip(text.lines()) {
+            let in_line = |error: Error| if is_single { error } else { Error::Line { line: number, error: error.into() } };
+            keys.add_line(line.trim_start_matches('\u{feff}')).map_err(in_line)?;
+        }
+        if keys.keys.is_empty() { Err(Error::Empty { kind: Kind::PublicKey }) } else { Ok(keys) }
+    }
+
+    /// Adds the keys in a line.
+    fn add_line(&mut self, line: &str) -> Result<(), Error> {
+        /// The names of Nix's setting, the old one among them.
+        const SETTINGS: [&str; 2] = ["trusted-public-keys", "binary-cache-public-keys"];
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(());
+        }
+        let mut list = line;
+        if let Some((name, value)) = line.split_once('=')
+            && !name.contains(':')
+        {
+            let name = name.trim();
+            let name = name.strip_prefix("extra-").unwrap_or(name);
+            if !SETTINGS.contains(&name) {
+                // Another setting; what has no blank before the sign is the end of a key that lost its name.
+                let is_setting = !name.is_empty() && line.split_whitespace().nth(1) == Some("=");
+                return if is_setting { Ok(()) } else { PublicKey::parse(line).map(|key| self.insert(key)) };
+            }
+            list = value;
+        } else if matches!(line.split_whitespace().next(), Some("include" | "!include")) {
+            return Ok(());
+        } else if let Ok(key) = PublicKey::parse(line) {
+            // Its name may have blanks.
+            self.insert(key);
+            return Ok(());
+        }
+        let words = list.split(|character: char| character.is_whitespace() || matches!(character, '"' | '\''));
+        for word in words.filter(|word| !word.is_empty()).take_while(|word| !word.starts_with('#')) {
+            self.insert(PublicKey::parse(word)?);
+        }
+        Ok(())
+    }
+
     /// The key of a name.
     pub fn get(&self, name: &str) -> Option<&PublicKey> {
         // One key is what most have, and quicker compared than hashed.
