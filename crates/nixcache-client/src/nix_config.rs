@@ -66,7 +66,7 @@ pub enum Error {
         error: signature::Error,
     },
     /// An argument is neither keys nor a file.
-    #[error("{argument}: no such file, and not a public key: {error}")]
+    #[error("{argument}: neither a file nor a public key: {error}")]
     Neither {
         /// The argument.
         argument: String,
@@ -254,7 +254,7 @@ pub fn trusted_keys(argument: &OsStr) -> Result<TrustedKeys, Error> {
     }
     match read(file) {
         Ok(text) => TrustedKeys::parse(&text).map_err(|error| Error::Key { origin: shown(file), error }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !text.is_empty() => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Error::Neither { argument: shown(file), error: as_text })
         }
         Err(error) => Err(Error::Io { file: file.to_owned(), error }),
@@ -336,7 +336,10 @@ mod tests {
             .file("xdg/nix/nix.conf", "netrc-file = /two\n")
             .file(".config/nix/nix.conf", "netrc-file = /three\nempty =\n");
         let config = machine.config().unwrap();
-        assert_eq!(["netrc-file", "cores", "empty"].map(|name| config.get(name)), [Some("/three"), Some("4"), Some("")]);
+        assert_eq!(
+            ["netrc-file", "cores", "empty"].map(|name| config.get(name)),
+            [Some("/three"), Some("4"), Some("")]
+        );
         assert_eq!(config.get("other"), None);
         assert_eq!(config.directory(), machine.directory.path());
         let machine = machine.with("NIX_CONFIG", "netrc-file = /four");

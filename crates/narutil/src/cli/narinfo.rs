@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
+use super::value::KeyArgs;
 use crate::cache::Reach;
 
 #[derive(Debug, Subcommand)]
@@ -86,10 +87,10 @@ pub(crate) struct PublicKeyArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("change").args(["key", "key_env", "remove"]).multiple(true).required(true))]
 pub(crate) struct SignArgs {
-    /// A file with the secret key to sign with; may be given again.
-    #[arg(long = "key", value_name = "FILE", required_unless_present = "remove")]
-    pub(crate) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     /// The name of a key whose signatures to drop; may be given again.
     #[arg(long, value_name = "NAME")]
     pub(crate) remove: Vec<String>,
@@ -106,8 +107,9 @@ pub(crate) struct SignArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    /// A public key to trust, `name:base64`, or a file of them, one a line; may be given again.
-    #[arg(long = "trusted", value_name = "KEY", required = true)]
+    /// Trust this public key: `name:base64`, several of them, a file that holds keys or lines of nix.conf, or the word
+    /// `nix.conf` for the keys that this machine's Nix trusts. May be repeated.
+    #[arg(long = "trusted", alias = "trusted-public-keys", value_name = "KEY", required = true)]
     pub(crate) trusted: Vec<OsString>,
     /// How many different trusted keys must have signed.
     #[arg(long, value_name = "N", default_value = "1")]

@@ -8,10 +8,10 @@ use std::path::Path;
 use nixcache::signature::{KeyName, SecretKey};
 use serde_json::json;
 
-use crate::cli::{Common, GenerateKeyArgs, PublicKeyArgs};
+use crate::cli::{Common, GenerateKeyArgs, KeyArgs, PublicKeyArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::input::text;
-use crate::output::{directory, is_standard, print};
+use crate::input::{once_from_standard_input, text};
+use crate::output::{directory, is_standard, print, shown};
 
 pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
     let name = KeyName::new(args.name.as_str()).map_err(|error| Failure::usage(error.to_string()))?;
@@ -55,8 +55,45 @@ pub(crate) fn public(common: &Common, args: &PublicKeyArgs) -> Result {
 }
 
 /// Reads the secret key in a file.
-pub(super) fn read_secret(file: &Path) -> Result<SecretKey> {
+fn read_secret(file: &Path) -> Result<SecretKey> {
     SecretKey::parse(&text(file)?).map_err(|error| Failure::bad(file, error))
+}
+
+/// Reads the secret key that an environment variable holds, or the file that it names: CI systems have variables of both
+/// kinds.
+fn read_variable(name: &str) -> Result<SecretKey> {
+    let unusable = |reason: &str| Failure::usage(format_args!("--key-env {name}: {reason}"));
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    let value = value.ok_or_else(|| unusable("the environment variable is not set, or empty"))?;
+    let key = match value.to_str() {
+        Some(text) => SecretKey::parse(text),
+        None => return Err(unusable("the value of the environment variable is not UTF-8")),
+    };
+    match key {
+        Ok(key) => Ok(key),
+        Err(_) if Path::new(&value).is_file() => read_secret(Path::new(&value)),
+        Err(error) => Err(Failure::bad(Path::new(&format!("--key-env {name}")), error)),
+    }
+}
+
+/// Reads secret keys. Two of one name would replace each other's signatures.
+pub(super) fn read_keys(args: &KeyArgs) -> Result<Vec<SecretKey>> {
+    once_from_standard_input(&args.files)?;
+    let files = args.files.iter().map(|file| (shown(file), read_secret(file)));
+    let variables = args.variables.iter().map(|name| (format!("--key-env {name}"), read_variable(name)));
+    let mut keys: Vec<SecretKey> = Vec::new();
+    for (origin, key) in files.chain(variables) {
+        let key = key?;
+        match keys.iter().find(|other| other.name() == key.name()) {
+            None => keys.push(key),
+            Some(other) if *other == key => {}
+            Some(_) => {
+                let name = key.name();
+                return Err(Failure::usage(format_args!("{origin}: there is another key of the name {name}")));
+            }
+        }
+    }
+    Ok(keys)
 }
 
 /// Writes a line to a file that must not exist yet, all at once.

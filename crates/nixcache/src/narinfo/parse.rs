@@ -47,7 +47,9 @@ pub(super) fn read<'a>(
         let end = memchr(b'\n', &bytes[start..]).map_or(text.len(), |length| start + length);
         reader.line += 1;
         let is_cut = end == text.len();
-        reader.line(start, end).map_err(|error| if is_cut { Error { reason: Reason::CutShort, ..error } } else { error })?;
+        reader
+            .line(start, end)
+            .map_err(|error| if is_cut { Error { reason: Reason::CutShort, ..error } } else { error })?;
         start = end + 1;
     }
     // The last line had no newline to step over.

@@ -86,7 +86,7 @@ fn nothing_of_a_secret_key_is_shown() {
         SECRET.replace("==", "="),
         SECRET.replace("==", "A="),
         SECRET.replace("kQ==", "kR=="),
-        SECRET.replace("test1", " test1"),
+        SECRET.replace("test1", "test\u{1}"),
     ];
     for text in damaged {
         let error = SecretKey::parse(&text).unwrap_err();
@@ -110,9 +110,16 @@ fn halves_that_do_not_belong_together_are_refused() {
 fn what_editors_and_ci_variables_put_around_a_key_does_not_matter() {
     let secret = SecretKey::parse(SECRET).unwrap();
     let public = secret.public_key().to_string();
-    for (before, after) in
-        [("", "\n"), ("", "\n\n"), ("", "\r\n"), ("  ", " \t\n"), ("\n", ""), ("\"", "\"\n"), ("'", "'"), ("\u{feff}", "\r\n")]
-    {
+    for (before, after) in [
+        ("", "\n"),
+        ("", "\n\n"),
+        ("", "\r\n"),
+        ("  ", " \t\n"),
+        ("\n", ""),
+        ("\"", "\"\n"),
+        ("'", "'"),
+        ("\u{feff}", "\r\n"),
+    ] {
         assert_eq!(SecretKey::parse(&format!("{before}{SECRET}{after}")).as_ref(), Ok(&secret), "{before:?} {after:?}");
         let text = format!("{before}{public}{after}");
         assert_eq!(PublicKey::parse(&text).as_ref(), Ok(secret.public_key()), "{before:?} {after:?}");
@@ -137,7 +144,8 @@ fn a_key_of_the_wrong_kind_is_named_and_not_shown() {
     let two = format!("{SECRET}\n{SECRET}\n");
     assert_eq!(SecretKey::parse(&two).err(), Some(Error::Several { kind: Kind::SecretKey }));
     let nameless = &SECRET["test1:".len()..];
-    for error in [PublicKey::parse(nameless).err(), TrustedKeys::parse(nameless).err(), PublicKey::parse(SECRET).err()] {
+    for error in [PublicKey::parse(nameless).err(), TrustedKeys::parse(nameless).err(), PublicKey::parse(SECRET).err()]
+    {
         let error = format!("{error:?} {}", error.as_ref().unwrap());
         assert!(!error.contains(&nameless[..8]), "{error}");
     }
@@ -145,8 +153,9 @@ fn a_key_of_the_wrong_kind_is_named_and_not_shown() {
 
 #[test]
 fn trusted_keys_are_read_from_lists_files_and_lines_of_nix_conf() {
-    let keys: Vec<String> =
-        ["a", "b", "c d"].map(|name| SecretKey::generate(KeyName::new(name).unwrap()).unwrap().public_key().to_string()).into();
+    let keys: Vec<String> = ["a", "b", "c d"]
+        .map(|name| SecretKey::generate(KeyName::new(name).unwrap()).unwrap().public_key().to_string())
+        .into();
     let [a, b, c] = &*keys else { panic!() };
     let names = |text: &str| {
         let keys = TrustedKeys::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -156,7 +165,8 @@ fn trusted_keys_are_read_from_lists_files_and_lines_of_nix_conf() {
     assert_eq!(names(&format!("\"{a} {b}\"\n")), ["a", "b"]);
     assert_eq!(names(&format!("# keys\n{a} # the old one\r\n\n  {c}\n{b}")), ["a", "c d", "b"]);
     assert_eq!(names(&format!("trusted-public-keys = {a} {b} # both\n")), ["a", "b"]);
-    let conf = format!("include other.conf\ncores = 4\nextra-trusted-public-keys = {b}\nsubstituters = https://x?a=b\n");
+    let conf =
+        format!("include other.conf\ncores = 4\nextra-trusted-public-keys = {b}\nsubstituters = https://x?a=b\n");
     assert_eq!(names(&conf), ["b"]);
     assert_eq!(names(&format!("trusted-public-keys={a}")), ["a"]);
     for text in ["", "# nothing\n", "cores = 4\n"] {

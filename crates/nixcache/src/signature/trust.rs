@@ -35,7 +35,8 @@ impl TrustedKeys {
         let mut keys = Self::default();
         let is_single = text.trim().lines().count() <= 1;
         for (number, line) in (1..).zip(text.lines()) {
-            let in_line = |error: Error| if is_single { error } else { Error::Line { line: number, error: error.into() } };
+            let in_line =
+                |error: Error| if is_single { error } else { Error::Line { line: number, error: error.into() } };
             keys.add_line(line.trim_start_matches('\u{feff}')).map_err(in_line)?;
         }
         if keys.keys.is_empty() { Err(Error::Empty { kind: Kind::PublicKey }) } else { Ok(keys) }
