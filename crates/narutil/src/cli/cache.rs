@@ -104,7 +104,7 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "AGE", requires = "repair", default_value = "1d", value_parser = age)]
     pub(crate) older_than: Duration,
     /// Publish what was withdrawn again, with its closure, from here: db:FILE, registration:FILE or json:FILE; may be given again.
-    #[arg(long = "from", value_name = "SOURCE", requires = "repair")]
+    #[arg(long = "from", value_name = "SOURCE", requires = "repair", value_parser = cache())]
     pub(crate) sources: Vec<OsString>,
     /// Where the store is whose paths are published again: below DIR, as DIR/nix/store [default: where the database is; else /].
     #[arg(long, value_name = "DIR", requires = "sources")]

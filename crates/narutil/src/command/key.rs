@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use nixcache::signature::{KeyName, SecretKey};
+use nixcache::signature::{KeyName, SecretKey, looks_like_key};
 use serde_json::json;
 
 use crate::cli::{Common, GenerateKeyArgs, KeyArgs, PublicKeyArgs};
@@ -14,6 +14,9 @@ use crate::input::{once_from_standard_input, text};
 use crate::output::{directory, is_standard, print, shown};
 
 pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
+    if looks_like_key(&args.name) {
+        return Err(Failure::usage("this is a key, not a name for one (it is not shown)"));
+    }
     let name = KeyName::new(args.name.as_str()).map_err(|error| Failure::usage(error.to_string()))?;
     if args.public.as_deref().is_some_and(is_standard) && is_standard(&args.output) && !common.json {
         return Err(Failure::usage("the two keys cannot both go to standard output; --json prints both"));

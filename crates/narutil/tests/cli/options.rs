@@ -96,18 +96,19 @@ fn warnings_are_shown_unless_quiet() {
     let store = scratch.path(format!("root{}", full_path(1)));
     fs::create_dir_all(store.parent().unwrap()).unwrap();
     fs::rename(&refers, &store).unwrap();
+    let tree = directory([("a", file(format!("{}/bin", full_path(7))))]);
+    write_tree(&tree, &scratch.path(format!("root{}", full_path(7)))).unwrap();
     let hashed = run(narutil!["hash", "--format", "base16", &store]).text();
     let mut columns = hashed.split("  ");
     let (hash, size) = (columns.next().unwrap().trim_start_matches("sha256:"), columns.next().unwrap());
-    let registration =
-        format!("{}\n{hash}\n{size}\n\n0\n{}\n0\n", full_path(7), "").replace(&full_path(7), &full_path(1));
-    let registration = scratch.file("registration", registration.replace("\n\n0\n\n0\n", "\n\n0\n").as_bytes());
+    let entries = [1, 7].map(|number| format!("{}\n{hash}\n{size}\n\n0\n", full_path(number)));
+    let registration = scratch.file("registration", entries.concat().as_bytes());
     let push = |quiet: &[&str]| {
         let cache = scratch.path(format!("cache{}", quiet.len()));
         let from = format!("registration:{}", registration.display());
         let mut command =
             narutil!["push", "--from", from, "--store", scratch.path("root"), "--to", cache, full_path(1)];
-        command.args(quiet);
+        command.arg(full_path(7)).args(quiet);
         run(command)
     };
     let said = push(&[]).stderr;
@@ -226,13 +227,13 @@ fn letters_that_no_hash_part_has_are_named() {
 fn a_path_of_the_right_hash_part_and_another_name_is_not_the_one_asked_for() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
-    let cache = cache(&scratch, 1);
+    let cache = cache(&scratch, 2);
     let wrong = format!("/nix/store/{}-other", hash_part(1));
     let before = fs::read(cache.join(format!("{}.narinfo", hash_part(1)))).unwrap();
-    let said = format!("is path-1, not other");
+    let said = "is path-1, not other";
     let ran = run(narutil!["verify", "--trusted", key.public(), &cache, &wrong]);
     assert_eq!(ran.status, Some(1));
-    assert!(String::from_utf8_lossy(&ran.stdout).contains(&said), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stdout).contains(said), "{ran:?}");
     for command in [
         narutil!["sign", "--key", &key.file, &cache, &wrong],
         narutil!["ls", &cache, &wrong],
@@ -241,7 +242,7 @@ fn a_path_of_the_right_hash_part_and_another_name_is_not_the_one_asked_for() {
     ] {
         let ran = run(command);
         assert_eq!(ran.status, Some(1), "{ran:?}");
-        assert!(ran.stderr.contains(&said), "{ran:?}");
+        assert!(ran.stderr.contains(said), "{ran:?}");
     }
     assert!(fs::read(cache.join(format!("{}.narinfo", hash_part(1)))).unwrap() == before);
     run(narutil!["sign", "--key", &key.file, &cache, full_path(1)]).ok();
@@ -271,4 +272,42 @@ fn an_empty_or_cut_narinfo_is_told_as_that() {
     let cut = scratch.file("cut.narinfo", &text.as_bytes()[..at]);
     let error = run(narutil!["narinfo", "show", &cut]).error(1);
     assert!(error.contains("the file is cut short") && error.len() < 200, "{error}");
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_exits_3() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let scratch = Scratch::new();
+    let closure =
+        |file: &std::path::Path| narutil!["closure", "--from", format!("db:{}", file.display()), full_path(1)];
+    let error = run(closure(&scratch.path("tree"))).error(3);
+    assert!(error.contains("tree: is a directory"), "{error}");
+    let secret = scratch.file("db.sqlite", b"SQLite format 3\0");
+    fs::set_permissions(scratch.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    let program = scratch.path("program");
+    fs::copy(env!("CARGO_BIN_EXE_narutil"), &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65_534).gid(65_534); // nobody
+    }
+    command.args(["closure", "--from", &format!("db:{}", secret.display()), &full_path(1)]);
+    let error = run(command).error(3);
+    assert!(error.contains("db.sqlite: Permission denied"), "{error}");
+}
+
+#[test]
+fn the_url_of_one_narinfo_is_that_narinfo() {
+    let Some(server) = conformance::Server::nginx() else { return };
+    let folder = server.root().join("cache");
+    fs::create_dir(&folder).unwrap();
+    crate::cache::add(&folder, 1, &crate::cache::narinfo(1));
+    // There is no nix-cache-info, nor a listing.
+    let url = format!("{}/cache/{}.narinfo", server.http(), hash_part(1));
+    let shown = run(narutil!["narinfo", "show", &url]).text();
+    assert!(shown.contains(&full_path(1)), "{shown}");
+    assert!(run(narutil!["narinfo", "check", &url]).text().starts_with("ok"));
+    let absent = run(narutil!["narinfo", "show", url.replace(&hash_part(1), &hash_part(2))]).error(3);
+    assert!(absent.contains("not in the cache"), "{absent}");
 }

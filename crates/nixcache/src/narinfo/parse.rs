@@ -46,10 +46,11 @@ pub(super) fn read<'a>(
     while start < text.len() {
         let end = memchr(b'\n', &bytes[start..]).map_or(text.len(), |length| start + length);
         reader.line += 1;
-        let is_cut = end == text.len();
-        reader
-            .line(start, end)
-            .map_err(|error| if is_cut { Error { reason: Reason::CutShort, ..error } } else { error })?;
+        reader.line(start, end).map_err(|error| {
+            // One line without a field is some other text, rather than the beginning of a narinfo.
+            let is_cut = end == text.len() && (error.field.is_some() || reader.line > 1);
+            if is_cut { Error { reason: Reason::CutShort, ..error } } else { error }
+        })?;
         start = end + 1;
     }
     // The last line had no newline to step over.

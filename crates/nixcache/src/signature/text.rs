@@ -90,6 +90,14 @@ pub(super) fn key(text: &str) -> Zeroizing<String> {
     key
 }
 
+/// Whether base64 is as long as that of a public or a secret key.
+fn has_key_length(base64: &[u8]) -> bool {
+    let digits = base64.strip_suffix(b"=").unwrap_or(base64);
+    let digits = digits.strip_suffix(b"=").unwrap_or(digits);
+    let padding = base64.len() - digits.len();
+    (digits.len(), padding) == (43, 1) || (digits.len(), padding) == (86, 2)
+}
+
 /// Whether a text is, or has within it, what looks like a key or a signature: after a colon 43 or 86 characters of base64
 /// with their padding, or about as many without it; or the base64 of a secret key alone.
 ///
@@ -101,6 +109,7 @@ pub(super) fn key(text: &str) -> Zeroizing<String> {
 ///
 /// assert!(looks_like_key("cache.example.org-1:eGVygzLgOmO2RCtC75jusdS+/R6cUDK4PXD2Tl9VGlA="));
 /// assert!(!looks_like_key("/etc/nix/cache.example.org-1.secret"));
+/// assert!(!looks_like_key("http://127.0.0.1:8080/cache/y5s1vmycrcz8v0jpy8kz0wbwc4rz3d7n.narinfo"));
 /// ```
 pub fn looks_like_key(text: &str) -> bool {
     const SHORTEST: usize = 40; // a public key that lost some characters
@@ -113,7 +122,13 @@ pub fn looks_like_key(text: &str) -> bool {
         let length = bytes[at..].iter().take_while(|byte| is_digit(**byte)).count();
         let run = &bytes[at..at + length];
         let is_named = at > 0 && bytes[at - 1] == b':' && !run.starts_with(b"//");
-        if (is_named && length >= SHORTEST) || (length >= Kind::SecretKey.text_len() && run.ends_with(b"==")) {
+        let is_whole = is_named && has_key_length(run);
+        // A key that lost or won some characters; not a path, nor the port and the path of a URL.
+        let is_random = run.iter().any(u8::is_ascii_uppercase) && run.iter().any(u8::is_ascii_lowercase);
+        let is_path = run.starts_with(b"/") || bytes[..at].windows(3).any(|window| window == b"://");
+        let is_damaged = is_named && length >= SHORTEST && is_random && !is_path;
+        let is_nameless = length >= Kind::SecretKey.text_len() && run.ends_with(b"==");
+        if is_whole || is_damaged || is_nameless {
             return true;
         }
         at += length.max(1);
