@@ -11,6 +11,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use quick_xml::events::Event;
 
 use super::error::Error;
+use super::odd_keys::resolved;
 
 /// A final answer that is no success.
 #[derive(Clone, Debug)]
@@ -277,11 +278,7 @@ fn explained(body: &[u8]) -> (Option<String>, Option<String>) {
                 let said = String::from_utf8_lossy(&text);
                 add(&element, &said, &mut code, &mut message);
             }
-            Event::GeneralRef(reference) => {
-                let character = reference.resolve_char_ref().ok().flatten().map(String::from);
-                let named = || Some(quick_xml::escape::resolve_predefined_entity(std::str::from_utf8(&reference).ok()?)?.to_owned());
-                add(&element, &character.or_else(named).unwrap_or_default(), &mut code, &mut message);
-            }
+            Event::GeneralRef(reference) => add(&element, &resolved(&reference), &mut code, &mut message),
             Event::Eof => break,
             _ => {}
         }

@@ -10,7 +10,7 @@ use flate2::read::{DeflateDecoder, ZlibDecoder};
 use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
 
 use super::error::{Error, Result};
-use super::{ObjectReader, layout};
+use super::layout;
 
 /// One layer of an encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +71,20 @@ impl Encoding {
     }
 
     /// Decodes an object as it is read, however long it becomes.
-    pub(super) fn reader(&self, object: &str, reader: ObjectReader) -> Result<Box<dyn Read + Send>> {
+    pub(super) fn reader(&self, object: &str, reader: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>> {
         let mut reader: Box<dyn Read + Send> = Box::new(reader);
         for layer in self.0.iter().rev() {
             reader = layer.decoder(reader, u64::MAX).map_err(|error| self.failed(object, error.to_string()))?;
         }
         Ok(reader)
+    }
+
+    /// Why reading from such a reader failed: for the cache beneath it, or for the encoding.
+    pub(super) fn failure(&self, object: &str, error: std::io::Error) -> Error {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => self.failed(object, error.to_string()),
+        }
     }
 
     fn failed(&self, object: &str, reason: String) -> Error {
