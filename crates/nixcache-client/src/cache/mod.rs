@@ -483,7 +483,7 @@ impl Cache {
             let Some(delay) = delays.next() else {
                 return Err(Error::KeepsChanging { object: self.locate(name), attempts: EDITS_MAX + 1 });
             };
-            tokio::time::sleep((delay / 4).min(Duration::from_secs(1))).await;
+            tokio::time::sleep((delay / 4).min(Duration::from_millis(250))).await;
         }
     }
 
