@@ -1,7 +1,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// Arguments, one a line, are read, or refused with a message that shows nothing of a key or of a password among them.
+/// Arguments, one a line, are read, or refused with a message that shows nothing of a key or of a
+/// password among them.
 pub fn arguments(data: &[u8]) {
     let lines = data.split(|byte| *byte == b'\n').map(|line| OsStr::from_bytes(line).to_owned());
     let arguments: Vec<OsString> = std::iter::once("narutil".into()).chain(lines).collect();

@@ -1,7 +1,8 @@
 use nixcache::signature::{KeyName, PublicKey, SecretKey, SignatureRef, TrustedKeys};
 
-/// A signature and the name of a key have one text each: what is read prints as it stood there. What a key prints is read
-/// as that key, and stands in the text that it was read from. Lists of trusted keys have the keys that stand in them.
+/// A signature and the name of a key have one text each: what is read prints as it stood there.
+/// What a key prints is read as that key, and stands in the text that it was read from. Lists of
+/// trusted keys have the keys that stand in them.
 pub fn key(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let joined: String = text.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();

@@ -52,7 +52,8 @@ impl Refusal {
     }
 }
 
-/// What is wrong with arguments that clap takes as they are: names of caches, sources, paths and keys.
+/// What is wrong with arguments that clap takes as they are: names of caches, sources, paths and
+/// keys.
 pub(crate) fn check(cli: &Cli) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut note = |result: Result<(), Failure>| failures.extend(result.err());

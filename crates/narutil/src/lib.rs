@@ -1,8 +1,8 @@
-//! The command line of `narutil`: arguments, files, progress and printing. The work is done by the libraries `nixcache`
-//! and `nixcache-client`.
+//! The command line of `narutil`: arguments, files, progress and printing. The work is done by the
+//! libraries `nixcache` and `nixcache-client`.
 //!
-//! This is a library so that the program is one function, and so that what reads its arguments can be fuzzed. Programs
-//! should depend on `nixcache` and `nixcache-client` instead.
+//! This is a library so that the program is one function, and so that what reads its arguments can
+//! be fuzzed. Programs should depend on `nixcache` and `nixcache-client` instead.
 
 #[macro_use]
 mod say;
@@ -35,10 +35,11 @@ pub fn main() -> ExitCode {
     status.into()
 }
 
-/// Reads arguments, the name of the program first, as far as that needs neither files nor the network.
+/// Reads arguments, the name of the program first, as far as that needs neither files nor the
+/// network.
 ///
-/// An error is the message that the program would print, or the help that was asked for. It shows no secret of the
-/// arguments.
+/// An error is the message that the program would print, or the help that was asked for. It shows
+/// no secret of the arguments.
 pub fn parse(arguments: &[OsString]) -> std::result::Result<(), String> {
     let secrets = secret::Secrets::of(arguments);
     let read = arguments::read(arguments).map_err(|refusal| refusal.message);
@@ -87,7 +88,8 @@ fn dispatch(cli: &Cli) -> Result {
     }
 }
 
-/// A tree takes one open descriptor for each level of nesting, which `--max-depth` may raise far above the usual limit.
+/// A tree takes one open descriptor for each level of nesting, which `--max-depth` may raise far
+/// above the usual limit.
 fn raise_open_files_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -1,4 +1,5 @@
-//! `narutil`: pack, inspect, hash, check and restore Nix archives; share store paths through binary caches.
+//! `narutil`: pack, inspect, hash, check and restore Nix archives; share store paths through binary
+//! caches.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! Standard error. Saying something there never fails, tears no progress bar, steers no terminal, and shows no secret.
+//! Standard error. Saying something there never fails, tears no progress bar, steers no terminal,
+//! and shows no secret.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -11,7 +12,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::progress;
 use crate::secret;
 
-/// Prints a line on standard error, in the place of the standard library's macro, which panics if nothing reads there.
+/// Prints a line on standard error, in the place of the standard library's macro, which panics if
+/// nothing reads there.
 macro_rules! eprintln {
     ($($argument:tt)+) => { crate::say::line(&format!($($argument)+)) };
 }

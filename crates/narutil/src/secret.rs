@@ -14,7 +14,8 @@ const HIDDEN: &str = "***";
 /// Bytes of a secret that give it away.
 const TELLING: usize = 8;
 
-/// The shortest password that is looked for outside of URLs: shorter ones are parts of common words.
+/// The shortest password that is looked for outside of URLs: shorter ones are parts of common
+/// words.
 const PASSWORD_MIN: usize = 4;
 
 /// Those of the program's own arguments.
@@ -174,7 +175,8 @@ fn without_passwords(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Where user and password end at the beginning of what follows the slashes of a URL, if it has them.
+/// Where user and password end at the beginning of what follows the slashes of a URL, if it has
+/// them.
 fn end_of_user(rest: &str) -> Option<usize> {
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     if let Some(at) = authority.rfind('@') {
@@ -186,8 +188,8 @@ fn end_of_user(rest: &str) -> Option<usize> {
     if is_port { None } else { rest.rfind('@') }
 }
 
-/// The passwords in an argument, `scheme://user:password@host` or `user:password@host`; of the former also users without
-/// a password, which are tokens often.
+/// The passwords in an argument, `scheme://user:password@host` or `user:password@host`; of the
+/// former also users without a password, which are tokens often.
 fn passwords(argument: &str) -> Vec<String> {
     let mut passwords = Vec::new();
     let mut add = |user: &str, is_ssh: bool| match user.split_once(':') {

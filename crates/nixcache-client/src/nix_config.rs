@@ -1,10 +1,12 @@
 //! The settings of this machine's Nix: `nix.conf`, the files of the user, and `NIX_CONFIG`.
 //!
-//! They are read as Nix 2.34 reads them: `nix.conf` in `NIX_CONF_DIR` (else `/etc/nix`), then the files of the user
-//! (`NIX_USER_CONF_FILES`, else `nix/nix.conf` below `XDG_CONFIG_DIRS` and `XDG_CONFIG_HOME`), then the text of
-//! `NIX_CONFIG`. Later ones win. `include FILE` and `!include FILE` are followed, and `extra-NAME = …` adds to a list.
+//! They are read as Nix 2.34 reads them: `nix.conf` in `NIX_CONF_DIR` (else `/etc/nix`), then the
+//! files of the user (`NIX_USER_CONF_FILES`, else `nix/nix.conf` below `XDG_CONFIG_DIRS` and
+//! `XDG_CONFIG_HOME`), then the text of `NIX_CONFIG`. Later ones win. `include FILE` and `!include
+//! FILE` are followed, and `extra-NAME = …` adds to a list.
 //!
-//! [`trusted_keys`] is what the option `--trusted` of `narutil` reads: keys, a file of keys, or the word `nix.conf`.
+//! [`trusted_keys`] is what the option `--trusted` of `narutil` reads: keys, a file of keys, or the
+//! word `nix.conf`.
 //!
 //! ```no_run
 //! use nixcache_client::nix_config::NixConfig;
@@ -74,7 +76,8 @@ pub enum Error {
         #[source]
         error: signature::Error,
     },
-    /// An argument is a key, but not one that can be trusted, or is damaged. The message does not show it.
+    /// An argument is a key, but not one that can be trusted, or is damaged. The message does not
+    /// show it.
     #[error("this is not a public key to trust: {0}")]
     Argument(#[source] signature::Error),
     /// An argument is a store path.
@@ -98,8 +101,8 @@ pub struct NixConfig {
 impl NixConfig {
     /// Reads the settings of this machine, for the user who runs the program.
     ///
-    /// A file that is not there, or may not be read, is passed over, as in Nix. [`unreadable`](Self::unreadable) names the
-    /// latter.
+    /// A file that is not there, or may not be read, is passed over, as in Nix.
+    /// [`unreadable`](Self::unreadable) names the latter.
     pub fn load() -> Result<Self, Error> {
         Self::load_from(|name| std::env::var_os(name))
     }
@@ -140,7 +143,8 @@ impl NixConfig {
         self.values.get(name).map(String::as_str)
     }
 
-    /// The words of a setting that is a list: those that were set, else these defaults; then what `extra-NAME` adds.
+    /// The words of a setting that is a list: those that were set, else these defaults; then what
+    /// `extra-NAME` adds.
     pub fn list(&self, name: &str, default: &[&str]) -> Vec<String> {
         let words = |text: &String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let mut list = self.values.get(name).map(words);
@@ -154,8 +158,8 @@ impl NixConfig {
         &self.unreadable
     }
 
-    /// The keys whose signatures Nix accepts on this machine: `trusted-public-keys`, and the key of cache.nixos.org if
-    /// that is not set.
+    /// The keys whose signatures Nix accepts on this machine: `trusted-public-keys`, and the key of
+    /// cache.nixos.org if that is not set.
     pub fn trusted_keys(&self) -> Result<TrustedKeys, Error> {
         const NAME: &str = "trusted-public-keys";
         let parse = |word: &String| {
@@ -226,12 +230,14 @@ impl NixConfig {
     }
 }
 
-/// The keys that an argument means: `name:base64`, several of them separated by blanks, a file that holds keys or lines
-/// of nix.conf, or the word `nix.conf` for the keys that this machine's Nix trusts.
+/// The keys that an argument means: `name:base64`, several of them separated by blanks, a file that
+/// holds keys or lines of nix.conf, or the word `nix.conf` for the keys that this machine's Nix
+/// trusts. (A file of that name is `./nix.conf`.)
 ///
 /// No error shows what may be a secret key.
 pub fn trusted_keys(argument: &OsStr) -> Result<TrustedKeys, Error> {
-    if argument == "nix.conf" && !Path::new(argument).exists() {
+    // Always the word: which keys count must not depend on the files of the current directory.
+    if argument == "nix.conf" {
         let config = NixConfig::load()?;
         for file in config.unreadable() {
             tracing::warn!("{}: may not be read; keys that it names are not trusted", shown(file));

@@ -19,8 +19,8 @@ pub(crate) struct KeyArgs {
     pub(crate) variables: Vec<String>,
 }
 
-/// A file with a secret key. A key in its place, or a store path, is told apart here: options take one value each, so a
-/// store path can only be a mistake.
+/// A file with a secret key. A key in its place, or a store path, is told apart here: options take
+/// one value each, so a store path can only be a mistake.
 fn key_file() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|argument| match misplaced(&argument) {
         _ if crate::secret::is_key_for_file(argument.as_ref()) => Err(crate::secret::KEY_NOT_FILE),

@@ -31,7 +31,8 @@ pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
     if let Some(path) = args.public.as_deref().filter(|path| !is_standard(path)) {
         create(path, &public, 0o644).inspect_err(|_| {
             if !secret_is_shown {
-                // What was not there before is not left behind; that it cannot be removed is no news beside the failure.
+                // What was not there before is not left behind; that it cannot be removed is no
+                // news beside the failure.
                 let _ = fs::remove_file(&args.output);
             }
         })?;
@@ -62,8 +63,8 @@ fn read_secret(file: &Path) -> Result<SecretKey> {
     SecretKey::parse(&text(file)?).map_err(|error| Failure::bad(file, error))
 }
 
-/// Reads the secret key that an environment variable holds, or the file that it names: CI systems have variables of both
-/// kinds.
+/// Reads the secret key that an environment variable holds, or the file that it names: CI systems
+/// have variables of both kinds.
 fn read_variable(name: &str) -> Result<SecretKey> {
     let unusable = |reason: &str| Failure::usage(format_args!("--key-env {name}: {reason}"));
     let value = std::env::var_os(name).filter(|value| !value.is_empty());

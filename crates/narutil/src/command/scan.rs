@@ -41,8 +41,8 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
     Ok(Status::Ok)
 }
 
-/// What to look for, from numbered lines of the file `from`. A full path must be in the store directory: one that cannot be
-/// referred to would never be found, which would look like an answer.
+/// What to look for, from numbered lines of the file `from`. A full path must be in the store
+/// directory: one that cannot be referred to would never be found, which would look like an answer.
 fn prepare(common: &Common, from: &Path, lines: &[(usize, &str)]) -> Result<Candidates> {
     let store_dir = common.store_dir()?;
     for (number, line) in lines {

@@ -191,8 +191,8 @@ impl Signing {
         report
     }
 
-    /// Changes a narinfo in a cache on another machine. What is said of it is what was written, not what was there before somebody else
-    /// changed it.
+    /// Changes a narinfo in a cache on another machine. What is said of it is what was written, not
+    /// what was there before somebody else changed it.
     async fn sign_object(&self, remote: &Remote, file: &Path) -> Result<Changed> {
         let last = Arc::new(Mutex::new(None));
         let edit = {
@@ -256,7 +256,8 @@ impl Signing {
     }
 }
 
-/// The directories that are written to when files in one are: it, and those that links in it lead to.
+/// The directories that are written to when files in one are: it, and those that links in it lead
+/// to.
 ///
 /// All runs have them in the same order, so that no two of them wait for each other.
 fn written(directory: &Path, files: &[PathBuf]) -> Result<Vec<PathBuf>> {

@@ -1,4 +1,5 @@
-//! Whatever the streams, the arguments and the environment are, a command ends as documented: it never panics.
+//! Whatever the streams, the arguments and the environment are, a command ends as documented: it
+//! never panics.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

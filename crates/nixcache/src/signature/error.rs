@@ -38,8 +38,9 @@ impl fmt::Display for Kind {
 
 /// Why a text is not a key or a signature, or a key cannot be made.
 ///
-/// Positions are byte offsets in the text that was given, without what stood around a key. Nothing of a key is ever
-/// quoted, since it may be a secret one in the wrong place; of signatures at most 72 characters, escaped.
+/// Positions are byte offsets in the text that was given, without what stood around a key. Nothing
+/// of a key is ever quoted, since it may be a secret one in the wrong place; of signatures at most
+/// 72 characters, escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -86,7 +87,8 @@ pub enum Error {
     /// The name of a key has no characters.
     #[error("the name of the key is empty: expected one like `cache.example.org-1`")]
     EmptyName,
-    /// The name of a key begins with a blank, which readers of `Sig:` lines and of settings would drop.
+    /// The name of a key begins with a blank, which readers of `Sig:` lines and of settings would
+    /// drop.
     #[error("the name of the key begins with a blank")]
     BlankBeforeName,
     /// A character that the name of a key may not have: `:` or a control character.
@@ -116,14 +118,15 @@ pub enum Error {
         /// Offset of the byte.
         position: usize,
     },
-    /// The last base64 character has bits set that belong to no byte. Nix forgives this; it would let one signature have
-    /// several texts.
+    /// The last base64 character has bits set that belong to no byte. Nix forgives this; it would
+    /// let one signature have several texts.
     #[error("the last base64 character of the {kind} has bits set that belong to no byte")]
     UnusedBits {
         /// What was expected.
         kind: Kind,
     },
-    /// The two halves of a secret key, seed and public key, do not belong together. Nix does not look.
+    /// The two halves of a secret key, seed and public key, do not belong together. Nix does not
+    /// look.
     #[error("the public half of the secret key does not belong to its seed: the key is damaged")]
     Halves,
     /// The bytes of a public key are no point of the curve.

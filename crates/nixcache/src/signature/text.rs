@@ -72,11 +72,11 @@ fn other_kind(expected: Kind, base64: &str) -> Option<Kind> {
     }
 }
 
-/// The text of a key without what editors, shells, Windows and CI variables put around it: blanks, line ends, a byte
-/// order mark, one pair of quotes; and without line ends within its base64.
+/// The text of a key without what editors, shells, Windows and CI variables put around it: blanks,
+/// line ends, a byte order mark, one pair of quotes; and without line ends within its base64.
 ///
-/// Nix accepts all of these. But it takes quotes, blanks and the mark before the name for a part of the name, and then
-/// no signature verifies.
+/// Nix accepts all of these. But it takes quotes, blanks and the mark before the name for a part of
+/// the name, and then no signature verifies.
 pub(super) fn key(text: &str) -> Zeroizing<String> {
     let blank = |character: char| character.is_ascii_whitespace() || character == '\u{feff}';
     let text = text.trim_matches(blank);
@@ -98,11 +98,12 @@ fn has_key_length(base64: &[u8]) -> bool {
     (digits.len(), padding) == (43, 1) || (digits.len(), padding) == (86, 2)
 }
 
-/// Whether a text is, or has within it, what looks like a key or a signature: after a colon 43 or 86 characters of base64
-/// with their padding, or about as many without it; or the base64 of a secret key alone.
+/// Whether a text is, or has within it, what looks like a key or a signature: after a colon 43 or
+/// 86 characters of base64 with their padding, or about as many without it; or the base64 of a
+/// secret key alone.
 ///
-/// Programs use it to keep secrets out of messages, where a key was given in the place of a file or a name. It errs on
-/// the side of caution: what looks like a key need not be one.
+/// Programs use it to keep secrets out of messages, where a key was given in the place of a file or
+/// a name. It errs on the side of caution: what looks like a key need not be one.
 ///
 /// ```
 /// use nixcache::signature::looks_like_key;

@@ -8,7 +8,8 @@ use crate::store_path::StoreDir;
 
 use super::{Batch, Error, Kind, PublicKey, SignatureRef};
 
-/// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in Nix.
+/// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in
+/// Nix.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedKeys {
     keys: Vec<PublicKey>,
@@ -16,10 +17,12 @@ pub struct TrustedKeys {
 }
 
 impl TrustedKeys {
-    /// Reads public keys: one or several, separated by blanks or line ends. After a `#`, the rest of a line is a comment.
+    /// Reads public keys: one or several, separated by blanks or line ends. After a `#`, the rest
+    /// of a line is a comment.
     ///
-    /// Lines of nix.conf are understood, too: `trusted-public-keys = …` and `extra-trusted-public-keys = …` give keys, and
-    /// other settings are passed over. A text without any key is an error.
+    /// Lines of nix.conf are understood, too: `trusted-public-keys = …` and
+    /// `extra-trusted-public-keys = …` give keys, and other settings are passed over. A text
+    /// without any key is an error.
     ///
     /// ```
     /// use nixcache::signature::TrustedKeys;
@@ -57,7 +60,8 @@ impl TrustedKeys {
             let name = name.trim();
             let name = name.strip_prefix("extra-").unwrap_or(name);
             if !SETTINGS.contains(&name) {
-                // Another setting; what has no blank before the sign is the end of a key that lost its name.
+                // Another setting; what has no blank before the sign is the end of a key that lost
+                // its name.
                 let is_setting = !name.is_empty() && line.split_whitespace().nth(1) == Some("=");
                 return if is_setting { Ok(()) } else { PublicKey::parse(line).map(|key| self.insert(key)) };
             }
@@ -85,7 +89,8 @@ impl TrustedKeys {
         }
     }
 
-    /// A signature, and the key that it says made it; without one, what its text has for a name, and how it stands.
+    /// A signature, and the key that it says made it; without one, what its text has for a name,
+    /// and how it stands.
     fn claimed_by<'a>(&self, text: &'a str) -> Result<(&PublicKey, SignatureRef<'a>), (&'a str, Standing)> {
         let signature = SignatureRef::parse(text).map_err(|_| (text, Standing::Malformed))?;
         let key = self.get(signature.name()).ok_or((signature.name(), Standing::Unknown))?;
@@ -126,7 +131,8 @@ impl FromIterator<PublicKey> for TrustedKeys {
 
 /// What makes a narinfo valid.
 ///
-/// By default, one trusted key must have signed it, or its path must be the one that its contents make.
+/// By default, one trusted key must have signed it, or its path must be the one that its contents
+/// make.
 #[derive(Clone, Debug)]
 pub struct Policy {
     keys: TrustedKeys,
@@ -147,8 +153,8 @@ impl Policy {
         self
     }
 
-    /// Whether a signature counts that holds only over references in the order of the narinfo. Very old versions of Nix
-    /// made such; current ones refuse them.
+    /// Whether a signature counts that holds only over references in the order of the narinfo. Very
+    /// old versions of Nix made such; current ones refuse them.
     #[must_use]
     pub fn as_written(mut self, counts: bool) -> Self {
         self.as_written = counts;
@@ -172,7 +178,8 @@ impl Policy {
 pub enum Standing {
     /// A trusted key made it.
     Holds,
-    /// A trusted key made it, but over references in the order in which they stand, which is not the sorted one.
+    /// A trusted key made it, but over references in the order in which they stand, which is not
+    /// the sorted one.
     HoldsAsWritten,
     /// It says that a trusted key made it, and that is not so.
     Fails,
@@ -182,7 +189,8 @@ pub enum Standing {
     Malformed,
 }
 
-/// Signatures in the order of the narinfo: the key name, or the whole text of one that is malformed.
+/// Signatures in the order of the narinfo: the key name, or the whole text of one that is
+/// malformed.
 type Standings<'a> = SmallVec<[(&'a str, Standing); 2]>;
 
 /// What was found about a narinfo's signatures.
@@ -205,7 +213,8 @@ impl<'a> Verdict<'a> {
         self.is_content_addressed
     }
 
-    /// The signatures in the order of the narinfo: the key name, or the whole text of one that is malformed.
+    /// The signatures in the order of the narinfo: the key name, or the whole text of one that is
+    /// malformed.
     pub fn signatures(&self) -> &[(&'a str, Standing)] {
         &self.signatures
     }
@@ -227,8 +236,9 @@ impl<'a> Verdict<'a> {
 
 /// Verifies narinfos by a [`Policy`], one by one or many together.
 ///
-/// It keeps the buffers that it needs: after a few narinfos, it allocates no more for those that have up to two
-/// signatures, of which none is malformed, sorted references, and no content address.
+/// It keeps the buffers that it needs: after a few narinfos, it allocates no more for those that
+/// have up to two signatures, of which none is malformed, sorted references, and no content
+/// address.
 #[derive(Debug)]
 pub struct Verifier<'p> {
     policy: &'p Policy,
@@ -250,8 +260,8 @@ impl<'p> Verifier<'p> {
         self.judge(info, found)
     }
 
-    /// Verifies many narinfos together, several times as fast, with the verdicts that [`verify`](Self::verify) gives.
-    /// ([`Batch`] says why they are the same.)
+    /// Verifies many narinfos together, several times as fast, with the verdicts that
+    /// [`verify`](Self::verify) gives. ([`Batch`] says why they are the same.)
     pub fn verify_all<'a>(&mut self, infos: &[NarInfo<'a>]) -> Vec<Verdict<'a>> {
         let mut found: Vec<Standings<'a>> = Vec::with_capacity(infos.len());
         for info in infos {
@@ -260,7 +270,8 @@ impl<'p> Verifier<'p> {
                 Standing::Fails
             }));
         }
-        // In the order in which they were pushed: each signature that waits for its verdict has one.
+        // In the order in which they were pushed: each signature that waits for its verdict has
+        // one.
         let mut holds = self.batch.verify();
         for (_, standing) in found.iter_mut().flatten().filter(|(_, standing)| *standing == Standing::Fails) {
             if holds.next() == Some(true) {
@@ -271,7 +282,8 @@ impl<'p> Verifier<'p> {
         infos.iter().zip(found).map(|(info, signatures)| self.judge(info, signatures)).collect()
     }
 
-    /// How the signatures of a narinfo stand. Those by a trusted key, `check` looks at, or has the batch look at them.
+    /// How the signatures of a narinfo stand. Those by a trusted key, `check` looks at, or has the
+    /// batch look at them.
     fn standings<'a>(
         &mut self,
         info: &NarInfo<'a>,
@@ -314,8 +326,8 @@ impl<'p> Verifier<'p> {
 }
 
 impl Policy {
-    /// Verifies many narinfos on several threads, with the verdicts that [`Verifier::verify`] gives, in the order of the
-    /// narinfos.
+    /// Verifies many narinfos on several threads, with the verdicts that [`Verifier::verify`]
+    /// gives, in the order of the narinfos.
     pub fn verify_many<'a>(&self, infos: &[NarInfo<'a>], threads: NonZeroUsize) -> Vec<Verdict<'a>> {
         super::parallel::map_chunks(infos, threads, || {
             let mut verifier = Verifier::new(self);
