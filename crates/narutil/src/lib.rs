@@ -28,6 +28,7 @@ use self::failure::{Failure, Result};
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     secret::remember(&arguments);
+    say::install_panic_hook();
     let status = match arguments::read(&arguments) {
         Ok(cli) => run(&cli),
         Err(refusal) => refusal.report(),

@@ -56,6 +56,14 @@ fn without_control(text: &str) -> String {
     visible
 }
 
+/// Has panics told like everything else: without secrets, and without a panic where standard error
+/// is closed.
+pub(crate) fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        line(&format!("narutil: internal error, please report it: {panic}"));
+    }));
+}
+
 /// Sends warnings to standard error, and with `-v` what explains the work.
 ///
 /// Without `-v`, warnings come from the project's own crates only. With `--quiet` there are none.

@@ -204,6 +204,7 @@ pub(crate) struct InfoArgs {
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("target").required(true))]
+#[command(group = ArgGroup::new("trust").args(["trusted", "no_check_sigs"]).required(true))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
     /// Store paths, their base names or hash parts.
@@ -226,7 +227,7 @@ pub(crate) struct PullArgs {
     pub(crate) nar: Option<PathBuf>,
     /// Trust this public key: `name:base64`, several of them, a file that holds keys or lines of nix.conf, or the word
     /// `nix.conf` for the keys that this machine's Nix trusts. May be repeated.
-    #[arg(long, alias = "trusted-public-keys", value_name = "KEY", required_unless_present = "no_check_sigs")]
+    #[arg(long, alias = "trusted-public-keys", value_name = "KEY")]
     pub(crate) trusted: Vec<OsString>,
     /// Believe every narinfo, signed or not.
     #[arg(long, conflicts_with = "trusted")]

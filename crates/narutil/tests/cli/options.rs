@@ -78,6 +78,13 @@ fn a_store_path_as_the_value_of_an_option_is_told() {
 }
 
 #[test]
+fn pull_says_how_to_do_without_keys() {
+    let scratch = Scratch::new();
+    let error = run(narutil!["pull", full_path(1), "--from", scratch.path("c"), "--into", scratch.path("d")]).error(2);
+    assert!(error.contains("--trusted") && error.contains("--no-check-sigs"), "{error}");
+}
+
+#[test]
 fn errors_have_one_form_whoever_finds_them() {
     for command in
         [narutil!["hash", "--nonsense"], narutil!["hash", "x", "-j", "0"], narutil!["nonsense"], narutil!["hash"]]
