@@ -238,13 +238,23 @@ pub(crate) struct InfoArgs {
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
     /// Store paths, their base names or hash parts.
-    #[arg(value_name = "PATH", required_unless_present = "root")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["root", "roots"])]
     pub(crate) paths: Vec<OsString>,
-    /// Fetch what this root of the first cache that has it keeps, in the place of PATH; all narinfos come at once.
-    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
+    /// Without PATH: fetch the closure of this root of the first cache that has it; with --to, leave the same root there. With PATH and
+    /// --to: leave a root of this name there.
+    #[arg(long, value_name = "NAME")]
     pub(crate) root: Option<Name>,
-    /// The caches: directories, or URLs. They are asked in the order of their priorities, and among equals in this one.
-    #[arg(long, value_name = "CACHE", required = true, num_args = 1..)]
+    /// Fetch the closures of all roots; with --to, leave the same roots there, with their labels and pins.
+    #[arg(long, conflicts_with_all = ["paths", "root", "no_closure"])]
+    pub(crate) roots: bool,
+    /// Refresh the roots that are fetched, so that `gc` counts them as used now. That this is not permitted is only told.
+    #[arg(long)]
+    pub(crate) touch: bool,
+    /// Fetch what can be had where some paths cannot, and exit 1.
+    #[arg(short = 'k', long)]
+    pub(crate) keep_going: bool,
+    /// A cache: a directory, or a URL; may be given again. They are asked in the order of their priorities, and among equals in this one.
+    #[arg(long, value_name = "CACHE", required = true)]
     pub(crate) from: Vec<OsString>,
     /// Unpack the paths into the store below DIR, as DIR/nix/store/..., with the modes and times of a store.
     #[arg(long, value_name = "DIR", group = "target")]
@@ -255,10 +265,11 @@ pub(crate) struct PullArgs {
     /// Put the NARs of the paths into this directory, decompressed, as DIR/<base name>.nar.
     #[arg(long, value_name = "DIR", group = "target")]
     pub(crate) nar: Option<PathBuf>,
-    /// A public key, `name:base64`, or a file of them: whose signatures count.
-    #[arg(long, value_name = "KEY", num_args = 1.., required_unless_present = "no_check_sigs")]
+    /// A public key, `name:base64`, or a file of them: whose signatures count; may be given again. Without any, only content-addressed
+    /// paths are fetched, which need no signature.
+    #[arg(long, value_name = "KEY")]
     pub(crate) trusted: Vec<OsString>,
-    /// Believe every narinfo, signed or not.
+    /// Accept every narinfo, signed or not.
     #[arg(long, conflicts_with = "trusted")]
     pub(crate) no_check_sigs: bool,
     /// Also write what `nix-store --load-db` reads, of the whole closure.

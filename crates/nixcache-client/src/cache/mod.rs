@@ -20,6 +20,7 @@ mod http;
 pub mod layout;
 mod nar;
 mod present;
+mod spot_check;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
