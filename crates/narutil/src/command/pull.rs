@@ -36,7 +36,9 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
         Trust::Signed(Policy::new(trusted_keys(&args.trusted)?))
     };
     if args.root.is_some() && !args.paths.is_empty() && args.to.is_none() {
-        return Err(Failure::usage("--root with PATH names the root that is left in the cache of --to, which is missing"));
+        return Err(Failure::usage(
+            "--root with PATH names the root that is left in the cache of --to, which is missing",
+        ));
     }
     let wanted = args.paths.iter().map(|argument| wanted(&store_dir, argument)).collect::<Result<Vec<_>>>()?;
     if let (Some(into), Some(file), false) = (&args.into, &args.registration, args.dry_run) {
@@ -92,7 +94,8 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
 
 /// What to do about paths that are not signed, where no key was given.
 fn without_keys(args: &PullArgs, mut failure: Failure, error: &Error) -> Failure {
-    let is_unsigned = |missing: &Missing| missing.refused.iter().any(|(_, why)| matches!(why, Refusal::Signature { .. }));
+    let is_unsigned =
+        |missing: &Missing| missing.refused.iter().any(|(_, why)| matches!(why, Refusal::Signature { .. }));
     if let Error::Missing(missing) = error
         && args.trusted.is_empty()
         && missing.iter().any(is_unsigned)

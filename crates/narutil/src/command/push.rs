@@ -86,12 +86,7 @@ pub(super) fn without_root(args: &PushArgs, notes: &[String]) -> Status {
 }
 
 /// Begins a push under the root that is asked for.
-pub(super) async fn begin(
-    cache: &Cache,
-    args: &PushArgs,
-    selection: &Selection<'_>,
-    push: &Push,
-) -> Result<Begun> {
+pub(super) async fn begin(cache: &Cache, args: &PushArgs, selection: &Selection<'_>, push: &Push) -> Result<Begun> {
     let mut wish = Wish::default();
     // What is queued comes in pieces that nobody asks for by name.
     let unnamed = || args.queue.is_none().then(|| DEFAULT_ROOT.parse().ok()).flatten();

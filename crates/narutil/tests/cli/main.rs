@@ -28,6 +28,7 @@ mod recipes;
 mod references;
 mod remote;
 mod scan;
+mod sessions;
 mod sign;
 mod substitution;
 mod terminal;

@@ -161,8 +161,7 @@ impl Pull {
             return Err(Error::Missing(missing));
         }
         let graph = builder.finish();
-        let located: Vec<Option<Located>> =
-            graph.nodes().map(|node| all.remove(&graph.hash_part(node))).collect();
+        let located: Vec<Option<Located>> = graph.nodes().map(|node| all.remove(&graph.hash_part(node))).collect();
         let mut roots: Vec<Node> = root_parts.iter().filter_map(|part| graph.find(*part)).collect();
         if !missing.is_empty() {
             // What refers to what cannot be had cannot be had either.

@@ -285,9 +285,7 @@ impl Pull {
         let Target::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
         let (session, note) = match self.begin(found, cache).await? {
             Begun::Open(session) => (Some(*session), None),
-            Begun::Unlisted(error) => {
-                (None, Some(format!("no lease can be taken, and no root left: {error}")))
-            }
+            Begun::Unlisted(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
             // It is told to look for all paths, so there is always something to do.
             Begun::Present(_) => (None, None),
         };
@@ -331,7 +329,8 @@ impl Pull {
         wish.labels.clone_from(&self.root.labels);
         wish.keys.clone_from(&self.root.keys);
         wish.targets = found.roots().iter().map(|node| graph.path(*node)).collect();
-        wish.closure = graph.closure(found.roots().iter().copied()).nodes().iter().map(|&node| graph.path(node)).collect();
+        wish.closure =
+            graph.closure(found.roots().iter().copied()).nodes().iter().map(|&node| graph.path(node)).collect();
         if !self.closure {
             let unknown = graph.nodes().filter(|node| found.located(*node).is_none());
             let known: HashSet<HashPart> = wish.closure.iter().map(StorePath::hash_part).collect();
@@ -369,12 +368,7 @@ impl Pull {
         Ok(())
     }
 
-    async fn fetch_missing(
-        &self,
-        found: &Found,
-        target: &Target,
-        session: Option<&Session>,
-    ) -> Result<Pulled, Error> {
+    async fn fetch_missing(&self, found: &Found, target: &Target, session: Option<&Session>) -> Result<Pulled, Error> {
         let (difference, damaged) = self.difference(found, target).await?;
         let mut pulled = Pulled::default();
         let missing: HashSet<Node> = difference.missing().iter().map(|missing| missing.node).collect();

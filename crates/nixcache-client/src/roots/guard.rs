@@ -358,9 +358,7 @@ impl Guard {
     /// An error that names the holder, if another process has a claim in this folder.
     pub(crate) async fn check_alone(&self, folder: &str) -> Result<()> {
         match self.others_held(folder).await?.first() {
-            Some(held) => {
-                Err(Error::Busy { cache: self.cache.url().to_string(), holder: held.describe(&self.cache) })
-            }
+            Some(held) => Err(Error::Busy { cache: self.cache.url().to_string(), holder: held.describe(&self.cache) }),
             None => Ok(()),
         }
     }
@@ -443,7 +441,8 @@ fn apart(now: SystemTime, then: SystemTime) -> Duration {
 fn is_claim(folder: &str, object: &str) -> bool {
     let name = object.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')?.strip_suffix(".json"));
     let Some((time, random)) = name.and_then(|name| name.split_once('-')) else { return false };
-    let is_time = time.len() == 15
+    // Seconds, and perhaps milliseconds.
+    let is_time = matches!(time.len(), 15 | 18)
         && time.bytes().enumerate().all(|(place, byte)| if place == 8 { byte == b'T' } else { byte.is_ascii_digit() });
     is_time && random.len() == 16 && random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -37,8 +37,8 @@ use serde_json::{Value, json};
 
 use crate::cache::{self, Cache, Version};
 
-pub use guard::{DEADLINE, Owner};
 pub(crate) use guard::{Claim, Guard, PATIENCE, leases, plans};
+pub use guard::{DEADLINE, Owner};
 pub(crate) use session::RootCopy;
 pub use session::{Begun, Session, Wish, touch};
 pub use signature::Authenticity;
@@ -301,7 +301,13 @@ impl Record {
             pinned: value["pinned"].as_bool().unwrap_or(false),
             labels: labels.ok_or("its labels are no texts")?,
             // What is no signature vouches for nothing.
-            signatures: value["signatures"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+            signatures: value["signatures"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
         })
     }
 }

@@ -447,8 +447,7 @@ impl Session {
             let (closure, file_size) = self.write_snapshot(listed_infos.clone()).await?;
             let mut root = Root::new(original.name.clone(), original.generation.clone(), original.record.clone());
             let before = root.fingerprint(self.cache.store_dir());
-            let names: Vec<String> =
-                listed_infos.iter().map(|info| info.as_ref().store_path().to_string()).collect();
+            let names: Vec<String> = listed_infos.iter().map(|info| info.as_ref().store_path().to_string()).collect();
             root.record.closure = closure;
             root.record.path_set = path_set(names.iter().map(String::as_str));
             root.record.paths = names.len() as u64;
@@ -503,7 +502,8 @@ impl Session {
         while let Some((part, info)) = read.next().await {
             let hole = || Error::Broken {
                 object: self.cache.locate(&layout::narinfo(part)),
-                reason: "is not there, so the closure would have a hole; push it again with --verify-present".to_owned(),
+                reason: "is not there, so the closure would have a hole; push it again with --verify-present"
+                    .to_owned(),
             };
             infos.insert(part, info?.ok_or_else(hole)?);
         }
