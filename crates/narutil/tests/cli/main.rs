@@ -30,6 +30,7 @@ mod recipes;
 mod references;
 mod remote;
 mod replaced;
+mod rights;
 mod scan;
 mod sessions;
 mod sign;
