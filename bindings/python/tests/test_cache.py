@@ -202,11 +202,10 @@ def test_what_a_root_keeps_stays_and_the_rest_goes(tmp_path: Path, tree: Path) -
 
 
 def test_roots_go_with_their_closures_to_another_cache(tmp_path: Path, tree: Path) -> None:
-    key = SecretKey.generate("roots-1")
     source = Cache(tmp_path / "cache", create=True)
-    pushed = source.push(add={"tree": tree}, root="main", keys=[key], labels={"commit": "abc"})
+    pushed = source.push(add={"tree": tree}, root="main", keys=[KEY], labels={"commit": "abc"})
     assert pushed.root is not None and pushed.notes == [] and len(pushed.root.signatures) == 1
-    trusted = TrustedKeys([key.public_key])
+    trusted = TRUSTED
     copy = Cache(tmp_path / "copy", create=True)
     pulled = source.pull(None, copy, trusted=trusted, roots=True, touch=True)
     assert pulled and [(root.generation, root.labels) for root in pulled.roots] == [

@@ -6,7 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::HashPart;
 
-use super::error::Result;
+use super::bucket::Progress;
+use super::error::{Error, Result};
 use super::layout::{self, Object};
 use super::{Cache, Meta, Place, blocking};
 
@@ -16,7 +17,8 @@ const ONE_BY_ONE_MAX: usize = 64;
 /// Paths that are asked about beside those that have to be.
 const SAMPLE_PATHS: usize = 16;
 
-/// What is known of a narinfo: `None` if it is not there.
+/// What is known of narinfos: `None` for one that is not there, and for one that may not be read: then it is not known that it is there. That is
+/// good enough for a push, which asks about all paths then and publishes those again; nothing is to be removed by it.
 pub(crate) type Seen = HashMap<HashPart, Option<Meta>>;
 
 impl Cache {
@@ -33,7 +35,7 @@ impl Cache {
             return blocking(move || {
                 let look = |part: HashPart| {
                     let name = layout::narinfo(part);
-                    let meta = directory.meta(&name).map_err(|error| super::Error::io(cache.locate(&name), error))?;
+                    let meta = directory.meta(&name).map_err(|error| Error::io(cache.locate(&name), error))?;
                     Ok((part, meta.map(Meta::from)))
                 };
                 wanted.into_iter().map(look).collect()
@@ -44,7 +46,12 @@ impl Cache {
         if let Place::Bucket(bucket) = &self.0.place
             && bucket.has_pages()
         {
-            let page = bucket.page("", false, None).await?;
+            let page = match bucket.page("", false, None, &mut Progress::default()).await {
+                Ok(page) => page,
+                // Only the folder of roots may be listed, perhaps.
+                Err(Error::Denied { .. }) => return self.ask_some(seen, required, others).await,
+                Err(error) => return Err(error),
+            };
             // Pages are sorted by name: what is not in this one, and comes before its last name, is not there.
             let is_complete = page.next.is_none();
             let end = page.objects.iter().map(|(name, _)| name.clone()).max();
@@ -63,11 +70,15 @@ impl Cache {
                 }
             }
         }
+        self.ask_some(seen, required, others).await
+    }
+
+    async fn ask_some(&self, mut seen: Seen, required: &[HashPart], others: &[HashPart]) -> Result<Seen> {
         let mut rest: Vec<HashPart> = required.iter().copied().filter(|part| !seen.contains_key(part)).collect();
         rest.sort_unstable();
         rest.dedup();
         if rest.len() > ONE_BY_ONE_MAX {
-            let (present, _) = self.present(&rest).await?;
+            let present = self.presence(&rest).await?.present;
             let unknown = Meta { size: None, modified: None };
             seen.extend(rest.drain(..).map(|part| (part, present.contains(&part).then_some(unknown))));
         }
@@ -79,7 +90,11 @@ impl Cache {
             sample.truncate(SAMPLE_PATHS);
         }
         rest.extend(sample);
-        let ask = async |part: HashPart| Ok::<_, super::Error>((part, self.meta(&layout::narinfo(part)).await?));
+        let ask = async |part: HashPart| match self.meta(&layout::narinfo(part)).await {
+            Ok(meta) => Ok((part, meta)),
+            Err(Error::Denied { .. }) => Ok((part, None)),
+            Err(error) => Err(error),
+        };
         let asked = futures_util::stream::iter(rest).map(ask).buffer_unordered(self.0.options.concurrency);
         seen.extend(asked.try_collect::<Vec<_>>().await?);
         Ok(seen)
