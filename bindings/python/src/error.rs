@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nixcache::store_path::StorePath;
 use nixcache::{closure, compression, hash, json, nar, narinfo, path_info, signature, store_path};
-use nixcache_client::{cache, pull, push, roots, source, store_database};
+use nixcache_client::{cache, nix_config, pull, push, roots, source, store_database};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -171,6 +171,15 @@ impl From<signature::Error> for Failure {
     }
 }
 
+impl From<nix_config::Error> for Failure {
+    fn from(error: nix_config::Error) -> Self {
+        match &error {
+            nix_config::Error::Io { file, error } => Self::file(file, error),
+            _ => Self::new("SignatureError", &error),
+        }
+    }
+}
+
 impl From<compression::Error> for Failure {
     fn from(error: compression::Error) -> Self {
         Self::new("CompressionError", error)
@@ -323,9 +332,12 @@ impl From<cache::Error> for Failure {
             | Error::TooLarge { object, .. }
             | Error::Denied { object, .. }
             | Error::Io { object, .. }
-            | Error::Bucket { object, .. }
-            | Error::Http { object, .. } => failure.text("path", object),
+            | Error::Encoding { object, .. }
+            | Error::KeepsChanging { object, .. }
+            | Error::NoRanges { object }
+            | Error::Server { object, .. } => failure.text("path", object),
             Error::Configuration { cache, .. }
+            | Error::NoBucket { cache, .. }
             | Error::NoCache { cache }
             | Error::StoreDir { cache, .. }
             | Error::Unsupported { cache, .. } => failure.text("path", cache),
@@ -367,6 +379,7 @@ impl From<pull::Error> for Failure {
         match error {
             pull::Error::Cache(error) => error.into(),
             pull::Error::Graph(error) => error.into(),
+            pull::Error::Roots(error) => error.into(),
             pull::Error::Target { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
             error => Self::new("PullError", &error).system(&error),
         }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod answers;
 mod audit;
 mod cache;
 mod closure;
@@ -14,11 +15,13 @@ mod contents;
 mod gc;
 mod key;
 mod kill;
+mod kills;
 mod memory;
 mod messages;
 mod narinfo;
 mod narutil;
 mod nix;
+mod options;
 mod order;
 mod output;
 mod pull;
@@ -29,8 +32,13 @@ mod realisations;
 mod recipes;
 mod references;
 mod remote;
+mod replaced;
+mod rights;
 mod scan;
+mod secrets;
+mod sessions;
 mod sign;
+mod streams;
 mod substitution;
 mod terminal;
 mod tour;

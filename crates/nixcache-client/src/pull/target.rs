@@ -19,7 +19,7 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
-use crate::cache::{Cache, Objects, Pending, Prepared, Staging, blocking, layout};
+use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout};
 use crate::push::merge;
 
 /// Where fetched paths go.
@@ -60,7 +60,8 @@ impl Target {
         let Some(directory) = self.directory(store_dir) else {
             let Self::Cache(cache) = self else { return Ok(HashSet::new()) };
             let parts: Vec<HashPart> = paths.map(|path| path.hash_part()).collect();
-            let (present, question) = cache.present(&parts).await?;
+            // What the cache does not tell of is written: where nothing may be listed, it says so of what is not there.
+            let Presence { present, question, .. } = cache.presence(&parts).await?;
             tracing::info!("{}: {question}", cache.url());
             return Ok(present);
         };
@@ -192,9 +193,13 @@ impl Site {
                 let mut objects = Objects::new(located.info.clone());
                 if let Some((staging, file_hash)) = received.copy {
                     let url = layout::nar(file_hash, info.compression().unwrap_or(Compression::None));
+                    let size = Some(received.file_size);
+                    let is_wrong = info.file_size().is_some_and(|said| Some(said) != size)
+                        || info
+                            .file_hash()
+                            .is_some_and(|said| said.algorithm() == file_hash.algorithm() && said != file_hash);
                     // A name that is not the hash of the file may be that of another one.
-                    if url != info.url() {
-                        let size = Some(received.file_size);
+                    if url != info.url() || is_wrong {
                         let edit = info.edit().url(&url).file_hash(Some(file_hash)).file_size(size);
                         objects.narinfo = edit.finish().map_err(|error| {
                             let object = cache.locate(&layout::narinfo(part));

@@ -153,6 +153,8 @@ pub struct Pushed {
     pub logs: usize,
     /// Why realisations and build logs could not be published. Their paths are in the cache.
     pub unattached: Vec<AttachmentError>,
+    /// What was not possible although everything was published: leaving a root, or removing the lease.
+    pub notes: Vec<String>,
 }
 
 /// A path that was published.
@@ -204,6 +206,11 @@ impl Push {
     #[must_use]
     pub fn keys(self, keys: impl IntoIterator<Item = SecretKey>) -> Self {
         Self { keys: keys.into_iter().collect(), ..self }
+    }
+
+    /// The keys that it signs with.
+    pub fn signing_keys(&self) -> &[SecretKey] {
+        &self.keys
     }
 
     /// Packs so many paths at the same time.
@@ -514,13 +521,9 @@ impl<'a> Run<'a> {
         let permit = self.processors.acquire().await;
         if let Subject::Known(info) = &upload.subject
             && self.is_worth_asking(info.nar_size)
+            && self.cache.is_known(&layout::narinfo(info.path.hash_part())).await?
         {
-            match self.cache.meta(&layout::narinfo(info.path.hash_part())).await {
-                Ok(Some(_)) => return Ok(Outcome::Present(info.path.clone())),
-                // Who may not read it can still write it.
-                Ok(None) | Err(cache::Error::Denied { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            return Ok(Outcome::Present(info.path.clone()));
         }
         (self.push.watch)(Event::Started { name: upload.name().to_owned(), nar_size: upload.nar_size() });
         let (stager, cache) = (self.stager.clone(), self.cache.clone());

@@ -10,7 +10,7 @@ use nixcache::signature::{Policy, Verifier};
 use nixcache::store_path::HashPart;
 
 use super::Error;
-use crate::cache::{self, Cache};
+use crate::cache::{self, Cache, Presence};
 use crate::roots::{Begun, Wish};
 
 /// Paths of a graph that are to be in a cache.
@@ -100,8 +100,16 @@ impl<'a> Selection<'a> {
         let mut missing = self.looked_for();
         self.subtract(&mut missing, &known);
         let parts = self.parts(&missing);
-        let (present, question) = cache.present(&parts).await?;
+        // What the cache does not tell of is published: where nothing may be listed, it says so of what is not there.
+        let Presence { present, unknown, question, .. } = cache.presence(&parts).await?;
         self.subtract(&mut missing, &present);
+        if !unknown.is_empty() {
+            tracing::info!(
+                "{}: access to {} narinfos is denied: they are uploaded as if they were not there",
+                cache.url(),
+                unknown.len()
+            );
+        }
         tracing::info!(
             "{}: {question}; {} are there, and {} that the root lists",
             cache.url(),
@@ -151,17 +159,28 @@ impl<'a> Selection<'a> {
 
 /// What a cache has of these paths under signatures that satisfy the policy.
 async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result<HashSet<HashPart>, cache::Error> {
+    let count = parts.len();
     let mut read = cache.narinfos(parts);
     let mut infos = Vec::new();
+    let (mut denied, mut first_denied) = (0_usize, None);
     while let Some((_, info)) = read.next().await {
         match info {
             Ok(info) => infos.extend(info),
-            // What cannot be parsed vouches for nothing. What may not be read is an error: it may be there.
-            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => {
-                tracing::warn!("{error}; the path is not skipped");
+            // What cannot be read vouches for nothing.
+            Err(
+                error @ (cache::Error::NarInfo { .. }
+                | cache::Error::Misplaced { .. }
+                | cache::Error::Encoding { .. }),
+            ) => tracing::warn!("{error}; the path is not skipped"),
+            Err(error @ cache::Error::Denied { .. }) => {
+                denied += 1;
+                first_denied.get_or_insert(error);
             }
             Err(error) => return Err(error),
         }
+    }
+    if let Some(error) = first_denied {
+        tracing::warn!("{error}. {denied} of {count} paths could not be looked up, so they are not skipped");
     }
     let infos: Vec<_> = infos.iter().map(NarInfoBuf::as_ref).collect();
     let verdicts = Verifier::new(policy).verify_all(&infos);

@@ -46,7 +46,11 @@ impl StoreDatabase {
         // SQLite would not say that there is no such file. It is not opened here: closing it again would take the locks of all
         // other connections of this process.
         let unusable = |source| Error::Io { file: file.to_owned(), source };
-        if !fs::metadata(file).map_err(unusable)?.is_file() {
+        let metadata = fs::metadata(file).map_err(unusable)?;
+        if metadata.is_dir() {
+            return Err(unusable(io::ErrorKind::IsADirectory.into()));
+        }
+        if !metadata.is_file() {
             let reason = "not a regular file; expected the database, db.sqlite";
             return Err(unusable(io::Error::new(io::ErrorKind::InvalidInput, reason)));
         }
@@ -121,6 +125,14 @@ impl Error {
             }
             // What a statement about tables that are not there fails with, or a file of another format.
             Some(ErrorCode::Unknown | ErrorCode::NotADatabase) => Self::Foreign { file, source: error.into() },
+            // It says nothing of the database that it could not be read. SQLite does not tell the reason.
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure) => {
+                let reason = match rustix::fs::access(&file, rustix::fs::Access::READ_OK) {
+                    Err(reason) => reason.into(),
+                    Ok(()) => io::Error::other(error),
+                };
+                Self::Io { file, source: reason }
+            }
             _ => Self::Sqlite { file, source: error.into() },
         }
     }
