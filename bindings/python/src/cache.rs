@@ -196,7 +196,8 @@ impl Cache {
             Some(words) => Source::parse(words.as_os_str())?,
             None => Source::local(),
         };
-        let logs = logs.map(|logs| log_directory(logs, &store.clone().unwrap_or_else(|| source.store_root()))).transpose()?;
+        let logs =
+            logs.map(|logs| log_directory(logs, &store.clone().unwrap_or_else(|| source.store_root()))).transpose()?;
         let with_logs = logs.as_ref().is_some_and(Option::is_some);
         if let Some(logs) = logs.flatten() {
             push = push.logs(logs);

@@ -33,12 +33,7 @@ pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {
 }
 
 /// What sources say of these paths and of all that they refer to. Caches are asked path by path; the others are read as a whole.
-pub(crate) fn load_closure(
-    common: &Common,
-    reach: &Reach,
-    sources: &[OsString],
-    paths: &[&OsStr],
-) -> Result<Graph> {
+pub(crate) fn load_closure(common: &Common, reach: &Reach, sources: &[OsString], paths: &[&OsStr]) -> Result<Graph> {
     let store_dir = common.store_dir()?;
     let mut builder = GraphBuilder::new();
     let mut caches: Vec<&OsString> = Vec::new();

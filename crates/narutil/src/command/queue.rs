@@ -13,7 +13,9 @@ use nixcache_client::roots;
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
-use super::push::{attach, begin, count, report_beside, select, settings, sources, to_json, uploads, watch, without_root};
+use super::push::{
+    attach, begin, count, report_beside, select, settings, sources, to_json, uploads, watch, without_root,
+};
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Failure, Result, Status};

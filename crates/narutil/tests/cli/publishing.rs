@@ -248,9 +248,11 @@ fn a_database_that_may_not_be_read_could_not_be_done() {
     }
     assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("Permission denied"), "{stderr}");
-    assert!(run(narutil!["convert", "--from", format!("db:{}", scratch.path("").display()), "--to", "json:-"])
-        .error(3)
-        .contains("is a directory"));
+    assert!(
+        run(narutil!["convert", "--from", format!("db:{}", scratch.path("").display()), "--to", "json:-"])
+            .error(3)
+            .contains("is a directory")
+    );
 }
 
 #[test]

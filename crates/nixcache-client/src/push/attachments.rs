@@ -156,12 +156,7 @@ impl Push {
     }
 
     /// Publishes realisations and logs, but for paths that could not be published. `derivers` are known beside those of the attachments.
-    pub(super) async fn attach(
-        &self,
-        cache: &Cache,
-        derivers: &BTreeMap<StorePath, StorePath>,
-        pushed: &mut Pushed,
-    ) {
+    pub(super) async fn attach(&self, cache: &Cache, derivers: &BTreeMap<StorePath, StorePath>, pushed: &mut Pushed) {
         let store_dir = cache.store_dir();
         let is_lost = {
             let failed: std::collections::HashSet<String> = pushed
@@ -170,9 +165,7 @@ impl Push {
                 .map(|(path, _)| path.clone())
                 .chain(pushed.held_back.iter().map(|path| store_dir.display(path.as_ref()).to_string()))
                 .collect();
-            move |path: &StorePath| {
-                !failed.is_empty() && failed.contains(&store_dir.display(path.as_ref()).to_string())
-            }
+            move |path: &StorePath| !failed.is_empty() && failed.contains(&store_dir.display(path.as_ref()).to_string())
         };
         let realisations: Vec<CachedRealisation> =
             self.attachments.realisations.iter().filter(|found| !is_lost(found.out_path())).cloned().collect();
@@ -233,7 +226,10 @@ pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) 
     let Some(other) = other else { return Ok(edited) };
     let object = cache.locate(&place);
     if cache.meta(&layout::narinfo(other.hash_part())).await?.is_some() {
-        tracing::warn!("{object}: names {other} for this output, which stays; {} is published without it", ours.out_path());
+        tracing::warn!(
+            "{object}: names {other} for this output, which stays; {} is published without it",
+            ours.out_path()
+        );
         return Ok(false);
     }
     tracing::info!("{object}: named {other}, which is not in the cache any more");

@@ -42,8 +42,8 @@ use self::stage::{Staged, Stager};
 use crate::cache::{self, Cache, Objects, Pending, Prepared, blocking, layout};
 use crate::roots::Session;
 
-pub use attachments::{AttachmentError, Attachments, LogDirectory};
 pub(crate) use attachments::publish_realisation;
+pub use attachments::{AttachmentError, Attachments, LogDirectory};
 pub use error::{Error, Mismatch, PathError};
 pub use selection::Selection;
 

@@ -168,9 +168,7 @@ async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result
             Ok(info) => infos.extend(info),
             // What cannot be read vouches for nothing.
             Err(
-                error @ (cache::Error::NarInfo { .. }
-                | cache::Error::Misplaced { .. }
-                | cache::Error::Encoding { .. }),
+                error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. } | cache::Error::Encoding { .. }),
             ) => tracing::warn!("{error}; the path is not skipped"),
             Err(error @ cache::Error::Denied { .. }) => {
                 denied += 1;

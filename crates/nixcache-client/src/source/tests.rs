@@ -174,9 +174,13 @@ async fn a_walk_reads_the_closure_and_nothing_else() {
     let mut caches = Vec::new();
     for folder in &folders {
         caches.push(
-            Cache::create(&CacheUrl::parse(folder.path().as_os_str()).unwrap(), &StoreDir::default(), Options::default())
-                .await
-                .unwrap(),
+            Cache::create(
+                &CacheUrl::parse(folder.path().as_os_str()).unwrap(),
+                &StoreDir::default(),
+                Options::default(),
+            )
+            .await
+            .unwrap(),
         );
     }
     // B refers to A, which only the other cache has; what is broken belongs to neither.

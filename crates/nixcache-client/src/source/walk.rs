@@ -48,8 +48,7 @@ pub async fn walk(
 ) -> Result<Walked, cache::Error> {
     let mut walked = Walked::default();
     let mut seen = HashSet::new();
-    let mut level: Vec<HashPart> =
-        roots.into_iter().filter(|part| !is_known(*part) && seen.insert(*part)).collect();
+    let mut level: Vec<HashPart> = roots.into_iter().filter(|part| !is_known(*part) && seen.insert(*part)).collect();
     while !level.is_empty() {
         let mut next = Vec::new();
         for cache in caches {

@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 
-use nixcache::realisation::{
-    BuildTraceEntry, BuildTraceKey, CachedRealisation, OutputId, OutputName, Realisation,
-};
+use nixcache::realisation::{BuildTraceEntry, BuildTraceKey, CachedRealisation, OutputId, OutputName, Realisation};
 use nixcache::store_path::{StorePath, StorePathRef};
 use rusqlite::Row;
 

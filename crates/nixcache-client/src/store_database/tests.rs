@@ -341,10 +341,8 @@ fn realisations_of_both_forms_are_read() {
     connection
         .execute_batch(&format!("insert into BuildTraceV3 values (1, '{derivation}', 'out', '{A}', '')"))
         .unwrap();
-    let by_derivation = (
-        format!("build-trace-v2/{derivation}/out.doi"),
-        format!(r#"{{"outPath":"{}","signatures":[]}}"#, &A[11..]),
-    );
+    let by_derivation =
+        (format!("build-trace-v2/{derivation}/out.doi"), format!(r#"{{"outPath":"{}","signatures":[]}}"#, &A[11..]));
     assert_eq!(realisations(&file), [by_hash, by_derivation]);
 }
 
