@@ -129,7 +129,7 @@ fn errors_name_the_file_and_the_place() {
     assert!(message(&Source::Registration(file.clone())).starts_with(&at("line 1: path: ")));
     assert!(message(&Source::Export(file.clone())).starts_with(&at("at byte 1: the stream ends")));
     assert!(message(&Source::Json(file.clone())).starts_with(&at("")));
-    assert!(message(&Source::Cache(file.clone())).starts_with(&at("not a directory")));
+    assert!(message(&Source::Cache(file.clone())).starts_with(&at("neither a directory")));
     assert!(message(&Source::Database(file.clone())).starts_with(&at("not the database")));
     let nowhere = folder.path().join("nowhere");
     assert!(message(&Source::Cache(nowhere.clone())).starts_with(&format!("{}: No such file", nowhere.display())));
