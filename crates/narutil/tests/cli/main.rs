@@ -31,6 +31,7 @@ mod references;
 mod remote;
 mod replaced;
 mod scan;
+mod servers;
 mod sign;
 mod substitution;
 mod terminal;

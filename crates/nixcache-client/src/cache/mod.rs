@@ -56,6 +56,7 @@ use self::staged::Staged;
 use self::traffic::Traffic;
 use self::url::Location;
 
+pub use encoding::decode_narinfo;
 pub use error::{Error, Lookup};
 pub use layout::Object;
 pub use present::{Presence, Question};
