@@ -112,7 +112,10 @@ impl Rule {
 
 impl std::fmt::Debug for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rule").field("operations", &self.operations).field("action", &self.action).finish()
+        f.debug_struct("Rule")
+            .field("operations", &self.operations)
+            .field("action", &self.action)
+            .finish_non_exhaustive()
     }
 }
 
@@ -460,7 +463,7 @@ impl State {
                 break;
             }
             count += 1;
-            last = name.to_owned();
+            name.clone_into(&mut last);
             if folder.is_some() {
                 let _ = write!(listed, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escaped(name));
             } else {
@@ -520,8 +523,11 @@ fn answer(state: &Mutex<State>, request: &Request) -> Answer {
     let mut state = lock(state);
     state.log.push((operation.to_owned(), key.clone()));
     let exists = state.objects.contains_key(&key);
-    let actions: Vec<Action> =
-        state.rules.iter_mut().filter_map(|rule| rule.applies(operation, &key, exists).then(|| rule.action.clone())).collect();
+    let actions: Vec<Action> = state
+        .rules
+        .iter_mut()
+        .filter_map(|rule| rule.applies(operation, &key, exists).then(|| rule.action.clone()))
+        .collect();
     let refused = actions.iter().find_map(|action| match action {
         Action::Deny => Some(error(403, "AccessDenied", "Access Denied")),
         Action::Status(status, body) => Some(Answer::new(*status, body.as_bytes())),

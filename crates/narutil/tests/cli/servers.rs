@@ -105,7 +105,15 @@ fn a_pusher_that_may_not_list_publishes_and_what_it_publishes_is_fetched() {
     assert_eq!(narinfos, 5);
     let into = scratch.path("into");
     let pulled = signed(narutil![
-        "pull", "--trusted", key.public(), "--from", s3.url(), "--nar", into, "--", store.path("tool")
+        "pull",
+        "--trusted",
+        key.public(),
+        "--from",
+        s3.url(),
+        "--nar",
+        into,
+        "--",
+        store.path("tool")
     ]);
     assert_eq!(pulled.status, Some(0), "{}", pulled.stderr);
 }
@@ -142,11 +150,14 @@ fn a_server_without_conditional_writes_gets_few_requests_more() {
 
 #[test]
 fn a_bucket_that_is_not_there_is_named_with_what_to_do() {
-    let Filled { s3, store, key, .. } = filled();
+    let Filled { s3, scratch: _scratch, store, key } = filled();
     s3.set_exists(false);
     let pushed = signed(store.push(s3.url().as_ref(), &key, "main", &["app"]));
     let stderr = pushed.stderr;
     assert_eq!(pushed.status, Some(3), "{stderr}");
-    assert!(stderr.starts_with("narutil: s3://cache: there is no such bucket") && stderr.lines().count() == 1, "{stderr}");
+    assert!(
+        stderr.starts_with("narutil: s3://cache: there is no such bucket") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
     assert!(stderr.contains("create the bucket"), "{stderr}");
 }

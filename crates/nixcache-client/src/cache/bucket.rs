@@ -452,12 +452,7 @@ impl Bucket {
     }
 
     /// Uploads a file in parts. The inner error may be worth another attempt.
-    async fn put_parts(
-        &self,
-        name: &str,
-        file: std::fs::File,
-        contents: &Staged,
-    ) -> Result<object_store::Result<()>> {
+    async fn put_parts(&self, name: &str, file: std::fs::File, contents: &Staged) -> Result<object_store::Result<()>> {
         let file = Arc::new(file);
         let len = contents.len().map_err(|error| Error::io(name, error))?;
         let part = self.part.max(len.div_ceil(MOST_PARTS));
@@ -618,7 +613,9 @@ impl Progress {
         const SAME_PAGES_MAX: usize = 3;
         let Some(next) = next else { return true };
         let mut hasher = DefaultHasher::new();
-        objects.iter().for_each(|(name, _)| name.hash(&mut hasher));
+        for (name, _) in objects {
+            name.hash(&mut hasher);
+        }
         let names = Some(hasher.finish());
         self.idle = if self.last == names { self.idle + 1 } else { 0 };
         self.last = names;
@@ -633,9 +630,7 @@ fn content_encoding(result: &GetResult) -> Option<String> {
     result.attributes.get(&Attribute::ContentEncoding).map(|value| value.to_string())
 }
 
-fn joined(
-    part: std::result::Result<object_store::Result<()>, tokio::task::JoinError>,
-) -> object_store::Result<()> {
+fn joined(part: std::result::Result<object_store::Result<()>, tokio::task::JoinError>) -> object_store::Result<()> {
     match part {
         Ok(sent) => sent,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

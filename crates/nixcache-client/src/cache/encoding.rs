@@ -126,9 +126,9 @@ impl Layer {
             Self::Compressed(compression) => {
                 let options = DecodeOptions { max_size: limit, ..DecodeOptions::default() };
                 let mut decoded = Vec::new();
-                let mut decoder =
+                let mut reader =
                     Decoder::new(&bytes[..], compression, &options).map_err(|error| Some(error.to_string()))?;
-                decoder.read_to_end(&mut decoded).map_err(|error| match compression::Error::of(&error) {
+                reader.read_to_end(&mut decoded).map_err(|error| match compression::Error::of(&error) {
                     Some(compression::Error::TooLarge { .. }) => None,
                     _ => Some(error.to_string()),
                 })?;

@@ -146,7 +146,7 @@ struct Inner {
 
 enum Place {
     Directory(Directory),
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
     Web(Arc<WebServer>),
 }
 
@@ -808,9 +808,9 @@ impl Inner {
             Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
             Location::Http(address) => Place::Web(Arc::new(WebServer::new(address, &options, Arc::clone(&traffic))?)),
             Location::Bucket { kind, name, prefix } => {
-                Place::Bucket(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?)
+                Place::Bucket(Box::new(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?))
             }
-            Location::Memory => Place::Bucket(Bucket::in_memory()),
+            Location::Memory => Place::Bucket(Box::new(Bucket::in_memory())),
         };
         Ok(Self {
             url: url.clone(),
@@ -835,8 +835,7 @@ impl Inner {
             Place::Bucket(bucket) => bucket.read(name, limit).await?.map(|(text, _)| text),
             Place::Web(server) => server.read(name, limit).await?.map(|(text, _)| text),
         };
-        let parse =
-            |text: Bytes| CacheInfo::parse(&text).map_err(|error| Error::CacheInfo { object: object(), error });
+        let parse = |text: Bytes| CacheInfo::parse(&text).map_err(|error| Error::CacheInfo { object: object(), error });
         text.map(parse).transpose()
     }
 }
