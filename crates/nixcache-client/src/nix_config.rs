@@ -192,7 +192,7 @@ impl NixConfig {
             let words: Vec<&str> = line.split_whitespace().collect();
             match *words {
                 [] => {}
-                ["include", file] | ["!include", file] => {
+                ["include" | "!include", file] => {
                     if depth == INCLUDE_DEPTH_MAX {
                         return Err(wrong("files include each other too deeply"));
                     }
