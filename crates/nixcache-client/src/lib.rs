@@ -11,6 +11,7 @@
 //! | [`pull`] | fetching closures from caches, verified |
 //! | [`push`] | publishing store paths in a cache |
 //! | [`lock_directory`] | one process at a time changes what is in a directory |
+//! | [`open_regular`] | reading files where another user may have put a FIFO |
 //! | [`queue`] | store paths that wait to be published, in a directory |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
 //! | [`gc`] | removing what no root keeps |
@@ -24,6 +25,7 @@ pub mod archive;
 pub mod audit;
 pub mod cache;
 pub mod convert;
+mod file;
 pub mod gc;
 mod lock;
 pub mod nar_file;
@@ -34,4 +36,5 @@ pub mod roots;
 pub mod source;
 pub mod store_database;
 
+pub use self::file::open_regular;
 pub use self::lock::lock_directory;

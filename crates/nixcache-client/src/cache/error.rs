@@ -4,6 +4,8 @@ use nixcache::narinfo;
 use nixcache::store_path::StoreDir;
 
 use super::UrlError;
+use super::directory::TooLarge;
+use crate::file::{Odd, Oddity};
 
 /// Why something could not be done with a cache. Every message begins with the cache or the object in it.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,17 @@ pub enum Error {
         /// The most that it may have.
         limit: u64,
     },
+    /// What has the name of an object is no file that may be read: a FIFO, or a symbolic link that another user may have made. Whether
+    /// the cache has the object is not known.
+    #[error("{object}: {}{oddity}; remove it", place_of(place))]
+    Odd {
+        /// The object.
+        object: String,
+        /// What is odd, if it is not the object itself but a folder on the way to it.
+        place: String,
+        /// What it is.
+        oddity: Oddity,
+    },
     /// The cache wants to know who asks, or does not let him.
     #[error("{object}: not permitted: {reason}")]
     Denied {
@@ -129,7 +142,16 @@ impl Error {
         if error.kind() == io::ErrorKind::PermissionDenied {
             return Self::Denied { object: object.to_string(), reason: error.to_string() };
         }
-        Self::Io { object: object.to_string(), error }
+        let object = object.to_string();
+        if let Some(odd) = Odd::of(&error) {
+            let is_object = object.ends_with(&odd.place);
+            let place = if is_object { String::new() } else { odd.place.clone() };
+            return Self::Odd { object, place, oddity: odd.oddity };
+        }
+        if let Some(too_large) = TooLarge::of(&error) {
+            return Self::TooLarge { object, limit: too_large.limit };
+        }
+        Self::Io { object, error }
     }
 
     pub(super) fn bucket(object: impl std::fmt::Display, error: object_store::Error) -> Self {
@@ -151,7 +173,12 @@ impl Error {
                 | Self::Misplaced { .. }
                 | Self::NarUrl { .. }
                 | Self::TooLarge { .. }
+                | Self::Odd { .. }
                 | Self::StoreDir { .. }
         )
     }
+}
+
+fn place_of(place: &str) -> String {
+    if place.is_empty() { "is ".to_owned() } else { format!("`{}` is ", place.escape_debug()) }
 }

@@ -11,6 +11,15 @@ pub const CACHE_INFO: &str = "nix-cache-info";
 /// The beginning of the names of files that are not complete yet, in caches that are directories.
 pub(super) const TEMPORARY: &str = ".nixcache-";
 
+/// The folder of roots, and of what keeps collectors and writers apart.
+pub(super) const OURS: &str = "nixcache";
+
+/// Whether a folder is one of the layout, or in one.
+pub(super) fn is_ours(folder: &str) -> bool {
+    let top = folder.split('/').next().unwrap_or_default();
+    matches!(top, "nar" | "log" | "debuginfo" | "realisations" | "build-trace-v2" | OURS)
+}
+
 /// What an object of a cache is, by its name.
 ///
 /// ```
