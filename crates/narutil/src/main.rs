@@ -10,6 +10,7 @@ mod graph;
 mod input;
 mod output;
 mod progress;
+mod signals;
 mod target;
 
 use std::process::ExitCode;

@@ -6,10 +6,8 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, RawMode};
-use rustix::io::Errno;
+use rustix::fs::{FileType, OFlags, RawMode};
 
 /// Neither waits for the other end of a FIFO nor makes a terminal the one of this process.
 pub(crate) const CALM: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
@@ -109,22 +107,5 @@ pub(crate) fn expect_regular(file: &File) -> io::Result<u64> {
     match kind(stat.st_mode) {
         FileType::RegularFile => Ok(u64::try_from(stat.st_size).unwrap_or_default()),
         other => Err(Odd::error("", Oddity::of(other))),
-    }
-}
-
-/// Opens a file for reading. Links are followed; what is no regular file is an error, and never waited for.
-///
-/// # Errors
-///
-/// As of [`File::open`], and if it is no regular file.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    match rustix::fs::open(path, OFlags::RDONLY | CALM, Mode::empty()) {
-        Ok(file) => {
-            let file = File::from(file);
-            expect_regular(&file)?;
-            Ok(file)
-        }
-        Err(Errno::NXIO) => Err(Odd::error("", Oddity::Socket)),
-        Err(error) => Err(error.into()),
     }
 }

@@ -36,5 +36,5 @@ pub mod roots;
 pub mod source;
 pub mod store_database;
 
-pub use self::file::open_regular;
+pub use self::cache::open_regular;
 pub use self::lock::lock_directory;

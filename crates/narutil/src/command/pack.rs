@@ -13,13 +13,17 @@ use rustix::fs::Access;
 use super::{hashing, packer, summary};
 use crate::cli::{Common, PackArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::output::{HELD_BACK, Output, is_standard};
+use crate::output::{HELD_BACK, Output, is_same_file, is_standard, shown};
 use crate::progress::Progress;
 
 pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     let packer = packer(common, &args.path)?;
     if is_standard(&args.output) && args.listing.as_deref().is_some_and(is_standard) {
         return Err(Failure::usage("the archive and its listing cannot both go to standard output"));
+    }
+    if args.listing.as_deref().is_some_and(|listing| is_same_file(&args.output, listing)) {
+        let output = shown(&args.output);
+        return Err(Failure::usage(format_args!("{output}: is to be both the archive and its listing; name two files")));
     }
     let output = Output::create(&args.output)?;
     let listing_output = args.listing.as_deref().map(Output::create).transpose()?;

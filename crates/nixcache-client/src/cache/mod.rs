@@ -58,6 +58,7 @@ pub use staged::Staging;
 pub use traffic::Requests;
 pub use url::{CacheUrl, UrlError};
 
+pub use directory::open_regular;
 pub(crate) use directory::{rename_exclusively, rename_exclusively_at};
 use error::Result;
 pub(crate) use url::shown;

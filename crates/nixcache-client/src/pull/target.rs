@@ -19,8 +19,8 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
-use crate::cache::{Cache, Objects, Pending, Prepared, Staging, blocking, layout};
-use crate::file::{Odd, Oddity, kind, open_regular};
+use crate::cache::{Cache, Objects, Pending, Prepared, Staging, blocking, layout, open_regular};
+use crate::file::{Odd, Oddity, kind};
 use crate::push::merge;
 
 /// Where fetched paths go.

@@ -12,8 +12,7 @@ use nixcache::path_info::{Agreement, Heard, PathInfo, PathInfos, export, registr
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Error, Source};
-use crate::cache::{self, Cache, CacheUrl, Object, Options, layout};
-use crate::file::open_regular;
+use crate::cache::{self, Cache, CacheUrl, Object, Options, layout, open_regular};
 use crate::store_database::StoreDatabase;
 
 /// Bytes that are read at once, the size that measured best for NAR files.

@@ -3,6 +3,7 @@
 //! Another user may replace a folder by a link at any moment. A handle stays the folder that it was opened as, so what is written,
 //! renamed or deleted through it is in this folder and nowhere else.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -59,8 +60,9 @@ impl Folder {
     }
 
     /// The name of an entry, relative to the root.
-    pub(super) fn join(&self, name: &str) -> String {
-        if self.name.is_empty() { name.to_owned() } else { format!("{}/{name}", self.name) }
+    pub(super) fn join(&self, name: impl AsRef<OsStr>) -> String {
+        let name = name.as_ref().to_string_lossy();
+        if self.name.is_empty() { name.into_owned() } else { format!("{}/{name}", self.name) }
     }
 
     /// A folder in it.
@@ -101,7 +103,8 @@ impl Folder {
     }
 
     /// Opens a file in it for reading. `None` if there is nothing of that name.
-    pub(super) fn open(&self, name: &str, links: Links) -> io::Result<Option<File>> {
+    pub(super) fn open(&self, name: impl AsRef<OsStr>, links: Links) -> io::Result<Option<File>> {
+        let name = name.as_ref();
         let flags = OFlags::RDONLY | CALM;
         let opened = match rustix::fs::openat(&self.handle, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(file) => file,
@@ -114,7 +117,7 @@ impl Folder {
     }
 
     /// An error if this file of the folder is no regular one.
-    pub(super) fn expect_regular(&self, name: &str, file: &File) -> io::Result<()> {
+    fn expect_regular(&self, name: &OsStr, file: &File) -> io::Result<()> {
         match kind(rustix::fs::fstat(file)?.st_mode) {
             FileType::RegularFile => Ok(()),
             kind => Err(Odd::error(self.join(name), Oddity::of(kind))),
@@ -122,7 +125,7 @@ impl Folder {
     }
 
     /// Says why a file cannot be opened that is no regular one.
-    pub(super) fn explain(&self, name: &str, error: Errno) -> io::Error {
+    fn explain(&self, name: &OsStr, error: Errno) -> io::Error {
         let kind = self.stat(name).ok().flatten().map(|stat| kind(stat.st_mode));
         match kind {
             Some(kind) if kind != FileType::RegularFile => Odd::error(self.join(name), Oddity::of(kind)),
@@ -131,8 +134,8 @@ impl Folder {
     }
 
     /// What is known of an entry, which is not followed if it is a link.
-    pub(super) fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
-        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+    pub(super) fn stat(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -147,7 +150,8 @@ impl Folder {
     /// Opens what a link leads to.
     ///
     /// The link itself is opened first, where that is possible: the one whose owner was looked at is the one that is read.
-    fn follow(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    fn follow(&self, name: impl AsRef<OsStr>, flags: OFlags) -> io::Result<OwnedFd> {
+        let name = name.as_ref();
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let (owner, target) = {
             let link = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -201,22 +201,11 @@ impl Directory {
     pub(super) fn open(&self, name: &str) -> io::Result<Option<File>> {
         let (folder, file) = split(name)?;
         if folder.is_empty() {
-            // Most files are narinfos, and a million of them are read: no handle of the root is needed to open one without links.
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | CALM;
-            match rustix::fs::openat(CWD, self.root.join(file), flags, Mode::empty()) {
-                Ok(opened) => {
-                    let opened = File::from(opened);
-                    return match crate::file::expect_regular(&opened) {
-                        Ok(_) => Ok(Some(opened)),
-                        Err(error) => Err(match Odd::of(&error) {
-                            Some(odd) => Odd::error(name, odd.oddity),
-                            None => error,
-                        }),
-                    };
-                }
+            // Most files are narinfos, and a million of them are read.
+            match open_at_once(&self.root.join(file)) {
+                Ok(Some(opened)) => return Ok(Some(opened)),
                 Err(Errno::NOENT) => return self.expect_root().map(|()| None),
-                // The next attempt finds out what it is.
-                Err(_) => {}
+                Ok(None) | Err(_) => {}
             }
         }
         match self.folder(folder, Links::Always)? {
@@ -270,7 +259,7 @@ impl Directory {
                     Ok("." | "..") => continue,
                     Ok(file) => file,
                     Err(_) => {
-                        let name = folder.join(&entry.file_name().to_string_lossy());
+                        let name = folder.join(&*entry.file_name().to_string_lossy());
                         if each(Listed::Odd(name, Oddity::Name)) {
                             continue;
                         }
@@ -472,6 +461,39 @@ fn oddity_of_folder(name: &str, error: &io::Error) -> Option<Oddity> {
     // `lost+found`, perhaps.
     let is_foreign = error.kind() == io::ErrorKind::PermissionDenied && !layout::is_ours(name);
     is_foreign.then_some(Oddity::Unreadable)
+}
+
+/// Opens a regular file without a handle of its folder. `None` if it takes a closer look to say what it is.
+fn open_at_once(path: &Path) -> Result<Option<File>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | CALM;
+    let opened = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+    Ok(crate::file::expect_regular(&opened).is_ok().then_some(opened))
+}
+
+/// Opens a file for reading that is in a directory which other users may write to.
+///
+/// What is no regular file is an error, and never waited for. A symbolic link is followed if it is owned by root, by the user who runs
+/// this, or by the owner of the directory.
+///
+/// # Errors
+///
+/// As of [`File::open`]; if it is no regular file; if it is a link of another user.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    match open_at_once(path) {
+        Ok(Some(file)) => return Ok(file),
+        Err(error @ (Errno::NOENT | Errno::ACCESS)) => return Err(error.into()),
+        Ok(None) | Err(_) => {}
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::IsADirectory.into());
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let opened = Folder::root(folder)?.open(name, Links::Always).map_err(|error| match Odd::of(&error) {
+        // The path is known to the caller.
+        Some(odd) => Odd::error("", odd.oddity),
+        None => error,
+    })?;
+    opened.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Renames what no other process has to what may exist already.
