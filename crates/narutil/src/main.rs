@@ -2,6 +2,7 @@
 //!
 //! The work is done by the library `nixcache`; here are arguments, files, progress and printing.
 
+mod address_space;
 mod cache;
 mod cli;
 mod command;
@@ -20,6 +21,7 @@ use clap::Parser;
 use self::cli::{Cli, Command, KeyCommand, NarinfoCommand};
 
 fn main() -> ExitCode {
+    address_space::economise();
     let cli = Cli::parse();
     explain(cli.common.verbose);
     raise_open_files_limit();

@@ -16,7 +16,7 @@ pub(crate) const CALM: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFl
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Oddity {
-    /// A symbolic link that is not followed, since another user may have made it.
+    /// A symbolic link that is not followed: another user may have made it, or listing and deleting would lead out of the cache.
     Link,
     /// A symbolic link that leads nowhere, or in a circle.
     BrokenLink,
@@ -53,7 +53,7 @@ impl Oddity {
 impl fmt::Display for Oddity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Link => "a symbolic link that is not followed, since another user may have made it",
+            Self::Link => "a symbolic link that is not followed",
             Self::BrokenLink => "a symbolic link that leads nowhere",
             Self::Fifo => "a FIFO, not a regular file",
             Self::Socket => "a socket, not a regular file",

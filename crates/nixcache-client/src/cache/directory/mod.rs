@@ -9,7 +9,8 @@
 //! Everything is reached by handle, one folder after the other ([`folder`]), so that no link is followed by mistake:
 //!
 //! - The cache's root may be a link, and so may what is above it: these are named by the user.
-//! - **Listing and deleting cross no link at all.** What is deleted is in the directory that the user named, in a folder of the layout.
+//! - **Listing and deleting enter no folder through a link.** What is deleted is in the directory that the user named, in a folder of the
+//!   layout. To delete a link removes the link.
 //! - Reading follows a link that is owned by root, by the user who reads, or by the owner of the cache's root. These may keep `nar`, or
 //!   single files, on another disk. Writing follows such a link only where it is a folder of the root other than `nixcache`.
 //! - Every other link is [odd](Oddity), and so is what is no regular file. Reading it is an error, not the answer that nothing is there:
@@ -275,6 +276,7 @@ impl Directory {
                     }
                     FileType::RegularFile if name == lock::FILE => continue,
                     FileType::RegularFile => Listed::File(name, Meta::of(&stat)),
+                    FileType::Symlink => listed_link(&folder, file, &stat)?,
                     kind => Listed::Odd(name, Oddity::of(kind)),
                 };
                 if !each(listed) {
@@ -450,6 +452,22 @@ fn parts(folder: &str) -> io::Result<impl Iterator<Item = &str>> {
 
 fn not_a_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "is no name of an object")
+}
+
+/// What a link is in a listing: a file, if reading would follow it to one. To delete it removes the link only.
+fn listed_link(folder: &Folder, file: &str, stat: &Stat) -> io::Result<Listed> {
+    let name = folder.join(file);
+    let error = match folder.open(file, Links::Always) {
+        Ok(Some(opened)) => return Ok(Listed::File(name, Meta::of(&rustix::fs::fstat(opened)?))),
+        Ok(None) => return Ok(Listed::Odd(name, Oddity::BrokenLink)), // removed meanwhile
+        Err(error) => error,
+    };
+    Ok(match Odd::of(&error).map(|odd| odd.oddity) {
+        Some(Oddity::Folder) => Listed::Odd(name, Oddity::Link),
+        Some(oddity) => Listed::Odd(name, oddity),
+        // Whether it can be read, reading tells.
+        None => Listed::File(name, Meta::of(stat)),
+    })
 }
 
 /// What is passed over where a folder is that cannot be listed; nothing if it may hold what matters.
