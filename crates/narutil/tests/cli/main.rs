@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod answers;
 mod audit;
 mod cache;
 mod closure;
@@ -15,6 +16,7 @@ mod full_disk;
 mod gc;
 mod key;
 mod kill;
+mod kills;
 mod limits;
 mod memory;
 mod messages;
@@ -29,6 +31,7 @@ mod queue;
 mod recipes;
 mod references;
 mod remote;
+mod replaced;
 mod scan;
 mod shared_directory;
 mod sign;
