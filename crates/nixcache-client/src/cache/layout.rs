@@ -37,7 +37,8 @@ pub(crate) fn is_written_by_caches(name: &str) -> bool {
         Object::DebugInfo => folder == "debuginfo" && is_hex(file.strip_suffix(".debug").unwrap_or(file)),
         Object::Realisation => file.strip_suffix(".doi").is_some(),
         Object::Temporary => folder.is_empty() || is_ours(folder),
-        Object::CacheInfo | Object::NarInfo(_) | Object::Listing(_) | Object::Root => true,
+        Object::CacheInfo | Object::NarInfo(_) | Object::Listing(_) => true,
+        Object::Root => [".json", ".narinfos.zst"].iter().any(|end| file.strip_suffix(end).is_some()),
         Object::Other => false,
     }
 }

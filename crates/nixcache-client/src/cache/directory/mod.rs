@@ -16,8 +16,8 @@
 //! - Every other link is [odd](Oddity), and so is what is no regular file. Reading it is an error, not the answer that nothing is there:
 //!   nothing is known of the object. Nothing waits for the other end of a FIFO.
 //!
-//! Listings pass over what is odd and report it. A folder that was asked for by name and is odd itself is an error: its contents are
-//! not known.
+//! Listings pass over what is odd and report it, unless it has the name of an object: that is listed, and cannot be read. A folder that was
+//! asked for by name and is odd itself is an error: its contents are not known.
 
 mod folder;
 #[cfg(test)]
@@ -277,7 +277,7 @@ impl Directory {
                     FileType::RegularFile if name == lock::FILE => continue,
                     FileType::RegularFile => Listed::File(name, Meta::of(&stat)),
                     FileType::Symlink => listed_link(&folder, file, &stat)?,
-                    kind => Listed::Odd(name, Oddity::of(kind)),
+                    kind => listed_oddity(name, Oddity::of(kind), &stat),
                 };
                 if !each(listed) {
                     return Ok(());
@@ -454,17 +454,24 @@ fn not_a_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "is no name of an object")
 }
 
+/// What is no regular file, in a listing. Under the name of an object, it is one that cannot be read: what it was is not known. What has
+/// any other name is passed over.
+fn listed_oddity(name: String, oddity: Oddity, stat: &Stat) -> Listed {
+    let is_object = layout::is_written_by_caches(&name) && Object::of(&name) != Object::Temporary;
+    if is_object { Listed::File(name, Meta::of(stat)) } else { Listed::Odd(name, oddity) }
+}
+
 /// What a link is in a listing: a file, if reading would follow it to one. To delete it removes the link only.
 fn listed_link(folder: &Folder, file: &str, stat: &Stat) -> io::Result<Listed> {
     let name = folder.join(file);
     let error = match folder.open(file, Links::Always) {
         Ok(Some(opened)) => return Ok(Listed::File(name, Meta::of(&rustix::fs::fstat(opened)?))),
-        Ok(None) => return Ok(Listed::Odd(name, Oddity::BrokenLink)), // removed meanwhile
+        Ok(None) => return Ok(listed_oddity(name, Oddity::BrokenLink, stat)), // removed meanwhile
         Err(error) => error,
     };
     Ok(match Odd::of(&error).map(|odd| odd.oddity) {
         Some(Oddity::Folder) => Listed::Odd(name, Oddity::Link),
-        Some(oddity) => Listed::Odd(name, oddity),
+        Some(oddity) => listed_oddity(name, oddity, stat),
         // Whether it can be read, reading tells.
         None => Listed::File(name, Meta::of(stat)),
     })

@@ -212,6 +212,13 @@ fn what_is_no_regular_file_is_an_error_and_not_waited_for() {
     assert!(files.is_empty());
     assert_eq!(odd.len(), 6, "{odd:?}");
     assert_eq!(oddity(&directory.read("nar/fifo/x", 100).unwrap_err()), Some(Oddity::Fifo));
+    // Under the name of an object, it is an object that cannot be read.
+    let part = "00000000000000000000000000000000";
+    let objects = [format!("{part}.narinfo"), "nar/a.nar.zst".to_owned(), "nixcache/v1/plans/a.json".to_owned()];
+    objects.iter().for_each(|name| fifo(&root.join(name)));
+    let (files, odd) = scratch.listed("").unwrap();
+    assert_eq!((files.as_slice(), odd.len()), (&objects[..], 6));
+    objects.iter().for_each(|name| directory.delete(name).unwrap());
     // They are in the way of no writer.
     for name in ["fifo", "nar/fifo", "nar/socket"] {
         assert!(directory.prepare(name, b"ours").unwrap().create().unwrap(), "{name}");
