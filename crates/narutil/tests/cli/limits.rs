@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use conformance::{TreeNode, write_tree};
+use conformance::write_tree;
 
 use crate::cache::{Key, add, hash_part, narinfo};
 use crate::narutil::{Scratch, narutil, run};
@@ -29,7 +29,7 @@ fn a_listing_of_200_000_files() {
     let key = Key::new(&scratch, "k-1");
     let (cache, tree) = (scratch.path("cache"), scratch.path("many"));
     // Few files are made, and the listing says that they are many: the NAR is not read.
-    write_tree(&TreeNode::Directory(vec![(b"a".to_vec(), crate::narutil::file("x"))]), &tree).unwrap();
+    write_tree(&crate::narutil::directory([("a", crate::narutil::file("x"))]), &tree).unwrap();
     let path = run(narutil!["push", "-q", "--to", &cache, "--key", &key.file, "--add", &tree]).text();
     let path = path.trim();
     let listing = cache.join(format!("{}.ls", &path[11..43]));
