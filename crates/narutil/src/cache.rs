@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nixcache::narinfo::CacheInfo;
-use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
+use nixcache_client::cache::{Cache, CacheUrl, Error, Options, abort_uploads};
 use tokio::runtime::Runtime;
 
 use crate::cli::Common;
@@ -131,7 +131,9 @@ pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> 
             failed
         }
         Err(signal) => {
-            runtime.shutdown_timeout(CLEAN_UP_MAX);
+            // A bucket charges for the parts of an upload that was neither completed nor aborted.
+            runtime.block_on(abort_uploads(CLEAN_UP_MAX / 2));
+            runtime.shutdown_timeout(CLEAN_UP_MAX / 2);
             exit(signal)
         }
     }

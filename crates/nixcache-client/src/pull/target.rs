@@ -19,7 +19,9 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
-use crate::cache::{Cache, Objects, Pending, Prepared, Staging, blocking, layout, open_regular};
+use crate::cache::{
+    Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout, open_regular,
+};
 use crate::file::{Odd, Oddity, kind};
 use crate::push::merge;
 
@@ -61,7 +63,8 @@ impl Target {
         let Some(directory) = self.directory(store_dir) else {
             let Self::Cache(cache) = self else { return Ok(HashSet::new()) };
             let parts: Vec<HashPart> = paths.map(|path| path.hash_part()).collect();
-            let (present, question) = cache.present(&parts).await?;
+            // What the cache does not tell of is written: where nothing may be listed, it says so of what is not there.
+            let Presence { present, question, .. } = cache.presence(&parts).await?;
             tracing::info!("{}: {question}", cache.url());
             return Ok(present);
         };
