@@ -23,7 +23,9 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     }
     if args.listing.as_deref().is_some_and(|listing| is_same_file(&args.output, listing)) {
         let output = shown(&args.output);
-        return Err(Failure::usage(format_args!("{output}: is to be both the archive and its listing; name two files")));
+        return Err(Failure::usage(format_args!(
+            "{output}: is to be both the archive and its listing; name two files"
+        )));
     }
     let output = Output::create(&args.output)?;
     let listing_output = args.listing.as_deref().map(Output::create).transpose()?;

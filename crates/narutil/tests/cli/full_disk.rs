@@ -65,7 +65,7 @@ fn failed_pulls_and_pushes_leave_no_temporary_files() {
             scratch.file(&format!("tree-{number}"), &bytes)
         })
         .collect();
-    trees.iter().for_each(|tree| drop(push.arg("--add").arg(tree)));
+    push.args(trees.iter().flat_map(|tree| [Path::new("--add"), tree]));
     let paths = run(push).text();
     for to in ["--to", "--into", "--nar"] {
         for attempt in 0..6 {
@@ -82,7 +82,7 @@ fn failed_pulls_and_pushes_leave_no_temporary_files() {
     for attempt in 0..3 {
         let target = disk.directory.join(format!("push-{attempt}"));
         let mut push = narutil!["push", "-q", "--to", &target, "--compression", "none"];
-        trees.iter().for_each(|tree| drop(push.arg("--add").arg(tree)));
+        push.args(trees.iter().flat_map(|tree| [Path::new("--add"), tree]));
         let ran = ends(disk.limited(&push));
         assert!(matches!(ran.status, Some(1 | 3)), "{ran:?}");
         let left = left(&disk.directory);

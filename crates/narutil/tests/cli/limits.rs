@@ -35,7 +35,10 @@ fn a_listing_of_200_000_files() {
     let listing = cache.join(format!("{}.ls", &path[11..43]));
     let entries: Vec<String> = (0..FILES)
         .map(|number| {
-            format!(r#""a-rather-long-name-{number:06}.html":{{"narOffset":{},"size":1234,"type":"regular"}}"#, 800 + number * 1500)
+            format!(
+                r#""a-rather-long-name-{number:06}.html":{{"narOffset":{},"size":1234,"type":"regular"}}"#,
+                800 + number * 1500
+            )
         })
         .collect();
     let text = format!(r#"{{"root":{{"entries":{{{}}},"type":"directory"}},"version":1}}"#, entries.join(","));
@@ -53,7 +56,18 @@ fn huge_listings_narinfos_and_roots() {
     let scratch = Scratch::in_memory();
     let key = Key::new(&scratch, "k-1");
     let cache = scratch.path("cache");
-    let added = run(narutil!["push", "-q", "--to", &cache, "--key", &key.file, "--root", "main", "--add", scratch.path("tree")]);
+    let added = run(narutil![
+        "push",
+        "-q",
+        "--to",
+        &cache,
+        "--key",
+        &key.file,
+        "--root",
+        "main",
+        "--add",
+        scratch.path("tree")
+    ]);
     let path = added.text().trim().to_owned();
     for number in 0..8 {
         add(&cache, number, &narinfo(number));

@@ -1,6 +1,7 @@
 //! A cache in a directory that other users may write to: what they plant there leads no command out of it, and keeps none waiting.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,17 +21,29 @@ pub(crate) fn ends(mut command: Command) -> Ran {
     const MOST: Duration = Duration::from_secs(60);
     let what = format!("{command:?}");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let started = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if started.elapsed() > MOST {
-            child.kill().unwrap();
-            panic!("{what} does not end");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ran { status: output.status.code(), stdout: output.stdout, stderr }
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let read = |stream: &mut dyn Read| {
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).map(|_| text).unwrap()
+    };
+    std::thread::scope(|scope| {
+        // A command that prints much waits until it is read.
+        let stdout = scope.spawn(move || read(&mut stdout));
+        let stderr = scope.spawn(move || read(&mut stderr));
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if started.elapsed() > MOST {
+                child.kill().unwrap();
+                panic!("{what} does not end");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let stderr = String::from_utf8_lossy(&stderr.join().unwrap()).into_owned();
+        Ran { status: status.code(), stdout: stdout.join().unwrap(), stderr }
+    })
 }
 
 fn fifo(path: &Path) {
@@ -40,8 +53,18 @@ fn fifo(path: &Path) {
 /// A cache with a path under the root `main`, and the path.
 fn cache(scratch: &Scratch, key: &Key) -> (PathBuf, String) {
     let cache = scratch.path("cache");
-    let added =
-        run(narutil!["push", "-q", "--to", &cache, "--key", &key.file, "--root", "main", "--add", scratch.path("tree")]);
+    let added = run(narutil![
+        "push",
+        "-q",
+        "--to",
+        &cache,
+        "--key",
+        &key.file,
+        "--root",
+        "main",
+        "--add",
+        scratch.path("tree")
+    ]);
     let path = added.text().trim().to_owned();
     (cache, path)
 }
@@ -88,9 +111,9 @@ fn no_command_removes_anything_behind_a_link() {
             assert!(matches!(collected.status, Some(0 | 1)), "{collected:?}");
             assert_whole(&victim);
         }
-        let audited = ends(narutil!["audit", &cache, "--contents", "--repair", "--older-than", "0s"]);
+        let audited = ends(narutil!["audit", "-v", &cache, "--contents", "--repair", "--older-than", "0s"]);
         assert!(matches!(audited.status, Some(0 | 1)), "{audited:?}");
-        assert!(String::from_utf8_lossy(&audited.stdout).contains("nar/x"), "{audited:?}");
+        assert!(String::from_utf8_lossy(&audited.stdout).contains("nar/x: "), "{audited:?}");
         assert_whole(&victim);
         ends(push()).ok();
         assert_whole(&victim);
@@ -198,7 +221,9 @@ fn what_stands_where_a_pull_works_keeps_it_from_nothing() {
         symlink(&victim, folder.join(".nixcache-pull-left/tree/sub/link")).unwrap();
         fs::set_permissions(folder.join(".nixcache-pull-left/tree"), fs::Permissions::from_mode(0o555)).unwrap();
     }
-    let pull = |to: &str, target: &Path| narutil!["pull", "-q", &path, "--from", &cache, "--trusted", key.public(), to, target];
+    let pull = |to: &str, target: &Path| {
+        narutil!["pull", "-q", &path, "--from", &cache, "--trusted", key.public(), to, target]
+    };
     ends(pull("--into", &into)).ok();
     ends(pull("--nar", &nars)).ok();
     assert_whole(&victim);
@@ -226,12 +251,10 @@ fn a_push_replaces_a_nar_that_has_other_contents() {
     let good = fs::read(nar).unwrap();
     let mut bad = good.clone();
     bad[good.len() / 2] ^= 1;
-    let spoil: [&dyn Fn(); 4] = [
-        &|| fs::write(nar, &bad).unwrap(),
-        &|| fifo(nar),
-        &|| symlink(&narinfo, nar).unwrap(),
-        &|| symlink("nowhere", nar).unwrap(),
-    ];
+    let spoil: [&dyn Fn(); 4] =
+        [&|| fs::write(nar, &bad).unwrap(), &|| fifo(nar), &|| symlink(&narinfo, nar).unwrap(), &|| {
+            symlink("nowhere", nar).unwrap()
+        }];
     for spoil in spoil {
         fs::remove_file(nar).unwrap();
         spoil();
@@ -277,7 +300,10 @@ fn users_of_a_group_share_a_drive_whatever_their_umask() {
         let mode = folder.metadata().unwrap().mode() & 0o7777;
         assert_eq!(mode, 0o2775, "{}: {mode:o}", folder.display());
         for entry in fs::read_dir(&folder).unwrap() {
-            let (path, metadata) = { let entry = entry.unwrap(); (entry.path(), entry.metadata().unwrap()) };
+            let (path, metadata) = {
+                let entry = entry.unwrap();
+                (entry.path(), entry.metadata().unwrap())
+            };
             if metadata.is_dir() {
                 folders.push(path);
             } else {
@@ -314,7 +340,9 @@ fn outputs_that_would_be_one_file_are_refused() {
     let scratch = Scratch::new();
     let (tree, out) = (scratch.path("tree"), scratch.path("out"));
     symlink("out", scratch.path("link")).unwrap();
-    for (output, listing) in [("out", "out"), ("out", "./out"), ("out", "tree/../out"), ("link", "out"), ("out", "link")] {
+    for (output, listing) in
+        [("out", "out"), ("out", "./out"), ("out", "tree/../out"), ("link", "out"), ("out", "link")]
+    {
         let pack = narutil!["pack", &tree, "-o", scratch.path(output), "--listing", scratch.path(listing)];
         run(pack).error(2);
         assert!(!out.exists());

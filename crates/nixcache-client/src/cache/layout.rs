@@ -31,7 +31,9 @@ pub(crate) fn is_written_by_caches(name: &str) -> bool {
     let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
     match Object::of(name) {
         Object::Nar => file.split_once(".nar").is_some_and(|(stem, end)| {
-            is_plain(stem) && (end.is_empty() || (end.starts_with('.') && end.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')))
+            is_plain(stem)
+                && (end.is_empty()
+                    || (end.starts_with('.') && end.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')))
         }),
         Object::Log => folder == "log" && is_plain(file) && file.strip_suffix(".drv").is_some(),
         Object::DebugInfo => folder == "debuginfo" && is_hex(file.strip_suffix(".debug").unwrap_or(file)),

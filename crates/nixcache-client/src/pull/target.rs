@@ -19,9 +19,7 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
-use crate::cache::{
-    Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout, open_regular,
-};
+use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout, open_regular};
 use crate::file::{Odd, Oddity, kind};
 use crate::push::merge;
 

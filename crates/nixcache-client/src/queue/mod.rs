@@ -276,7 +276,10 @@ impl Entry {
         // Where others may write to the queue, it may be a link.
         let folder = match rustix::fs::openat(&queue, FAILED, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
             Err(Errno::LOOP | Errno::MLINK | Errno::NOTDIR) => {
-                let error = io::Error::new(io::ErrorKind::NotADirectory, "is not a directory, or a symbolic link to one; remove it");
+                let error = io::Error::new(
+                    io::ErrorKind::NotADirectory,
+                    "is not a directory, or a symbolic link to one; remove it",
+                );
                 return Err(Error { path, error });
             }
             opened => opened.map_err(fail)?,

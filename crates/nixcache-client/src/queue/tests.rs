@@ -73,7 +73,10 @@ fn paths_that_are_not_known_set_an_entry_aside_with_the_reason() {
     let to = directory.path().join("failed/1");
     assert_eq!(outcome, Outcome::SetAside { to: to.clone(), reasons: vec![format!("{PATH}: not in the store")] });
     assert_eq!(fs::read(&to).unwrap(), PATH.as_bytes());
-    assert_eq!(fs::read_to_string(directory.path().join("failed/1.reason")).unwrap(), format!("{PATH}: not in the store\n"));
+    assert_eq!(
+        fs::read_to_string(directory.path().join("failed/1.reason")).unwrap(),
+        format!("{PATH}: not in the store\n")
+    );
 }
 
 /// Where other users may write to the queue, they may put links there.

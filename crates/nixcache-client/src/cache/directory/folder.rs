@@ -92,7 +92,9 @@ impl Folder {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(self.folder_mode)) {
             Ok(()) => {
                 // Whatever the umask. Where modes mean nothing, this fails, and does no harm.
-                if let Ok(made) = rustix::fs::openat(&self.handle, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | CALM, Mode::empty()) {
+                if let Ok(made) =
+                    rustix::fs::openat(&self.handle, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | CALM, Mode::empty())
+                {
                     let _ = rustix::fs::fchmod(made, Mode::from_raw_mode(self.folder_mode));
                 }
                 Ok(())

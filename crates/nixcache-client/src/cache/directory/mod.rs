@@ -40,8 +40,8 @@ use super::layout::{self, Object};
 use crate::file::{CALM, Odd, Oddity, kind};
 use crate::lock::{self, lock_directory};
 
-pub(super) use self::folder::{Growing, Unsynced};
 pub(crate) use self::folder::rename_exclusively as rename_exclusively_at;
+pub(super) use self::folder::{Growing, Unsynced};
 
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
@@ -377,7 +377,10 @@ impl Directory {
     pub(super) fn delete(&self, name: &str) -> io::Result<()> {
         let (folder, file) = split(name)?;
         if !folder.is_empty() && !layout::is_ours(folder) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is in no folder of a cache, so it is not removed"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "is in no folder of a cache, so it is not removed",
+            ));
         }
         let Some(folder) = self.folder(folder, Links::Never)? else { return Ok(()) };
         folder.remove(file).map(drop)

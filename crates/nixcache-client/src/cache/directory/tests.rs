@@ -105,7 +105,9 @@ fn only_files_in_folders_of_the_layout_are_deleted() {
     for name in ["other/file", "nar/file", "file"] {
         fs::write(root.join(name), "").unwrap();
     }
-    for name in ["other/file", "../outside/precious", "nar/../../outside/precious", "/etc/nothing", "nar//file", "nar", ""] {
+    for name in
+        ["other/file", "../outside/precious", "nar/../../outside/precious", "/etc/nothing", "nar//file", "nar", ""]
+    {
         directory.delete(name).unwrap_err();
     }
     assert!(root.join("other/file").exists() && root.join("nar/file").exists());
