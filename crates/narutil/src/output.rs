@@ -149,18 +149,6 @@ fn is_trusted_link(path: &Path) -> bool {
     link.uid() == 0 || link.uid() == rustix::process::geteuid().as_raw() || is_owner()
 }
 
-/// Whether two outputs would become the same file.
-pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
-    // What is no regular file may take both: `/dev/null`.
-    let is_file = |path: &Path| path.metadata().map_or(true, |metadata| metadata.is_file());
-    let place = |path: &Path| {
-        let path = behind_links(path);
-        Some((directory(&path).canonicalize().ok()?, path.file_name()?.to_owned()))
-    };
-    let has_place = !is_standard(one) && !is_standard(other) && is_file(one);
-    has_place && place(one).is_some_and(|place_of_one| Some(place_of_one) == place(other))
-}
-
 /// The directory in which `path` is.
 pub(crate) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -192,7 +180,12 @@ pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
     out.into()
 }
 
-/// A path, in a message.
+/// A path, in a message: bytes that are not UTF-8 are escaped, too.
 pub(crate) fn shown(path: &Path) -> String {
-    String::from_utf8_lossy(&printable(path.as_os_str().as_encoded_bytes())).into_owned()
+    let mut shown = String::new();
+    for chunk in printable(path.as_os_str().as_encoded_bytes()).utf8_chunks() {
+        shown.push_str(chunk.valid());
+        shown.extend(chunk.invalid().iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
+    }
+    shown
 }
