@@ -26,6 +26,7 @@ mod nar;
 mod odd_keys;
 mod oddities;
 mod present;
+mod spot_check;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
