@@ -21,6 +21,8 @@ pub(super) struct Index {
     pub(super) files: Vec<File>,
     /// What was not complete when this was listed.
     pub(super) temporaries: Vec<(String, Meta)>,
+    /// What is passed over: links, FIFOs, names that no object has.
+    pub(super) odd: Vec<String>,
     pub(super) has_cache_info: bool,
 }
 
@@ -48,12 +50,15 @@ impl Index {
             listings: Vec::new(),
             files: Vec::new(),
             temporaries: Vec::new(),
+            odd: Vec::new(),
             has_cache_info: false,
         };
         let mut listed = cache.list();
         while let Some((name, meta)) = listed.try_next().await? {
             index.add(name, meta);
         }
+        drop(listed);
+        index.odd = cache.oddities().into_iter().map(|(name, _)| name).collect();
         index.narinfos.sort_unstable();
         index.narinfos.dedup();
         index.numbers = (0..).zip(&index.narinfos).map(|(number, part)| (*part, number)).collect();

@@ -38,6 +38,7 @@ mod tests;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use nixcache::nar::Limits;
 use nixcache::narinfo::CacheInfo;
@@ -200,30 +201,49 @@ impl Audit {
     }
 
     /// Whether listings can be read, and can be those of their NARs.
+    ///
+    /// Many small ones are read together; of large ones, few are in memory at a time ([`listing::room_for`]).
     async fn listings(&self, cache: &Cache, index: &Arc<Index>, findings: &mut Findings) -> Result<(), Error> {
-        let parts = index.listings.iter().map(|(part, _)| *part).filter(|part| index.has(*part));
-        let parts: Vec<HashPart> = parts.collect();
-        let limits = self.limits;
-        let mut read = self.read(cache, &parts, layout::listing, {
-            let index = Arc::clone(index);
-            move |texts| {
-                let check = |(part, text): (HashPart, Option<Text>)| {
-                    let kind = match text? {
-                        Ok(text) => match listing::parse(&text, limits) {
-                            Ok(listing) => Kind::ListingDisagrees {
-                                reason: listing::disagreement(&listing, index.nar_size(part)?)?,
-                            },
-                            Err(reason) => Kind::BadListing { reason },
-                        },
-                        Err(limit) => Kind::BadListing { reason: format!("larger than {limit} bytes") },
-                    };
-                    Some(Finding { object: layout::listing(part), path: None, kind })
-                };
-                texts.into_iter().filter_map(check).collect::<Vec<_>>()
+        /// Listings that a thread reads and parses at once, so that handing over costs little beside it.
+        const TOGETHER: usize = 64;
+        /// Where a server does not say it.
+        const SIZE_UNKNOWN: u64 = 1 << 20;
+        let listings = index.listings.iter().filter(|(part, _)| index.has(*part));
+        let mut groups: Vec<(u64, Vec<HashPart>)> = Vec::new();
+        for (part, meta) in listings {
+            let size = meta.size.unwrap_or(SIZE_UNKNOWN);
+            match groups.last_mut() {
+                Some((bytes, parts)) if parts.len() < TOGETHER && *bytes + size <= listing::GROUP_BYTES => {
+                    *bytes += size;
+                    parts.push(*part);
+                }
+                _ => groups.push((size, vec![*part])),
             }
-        });
-        while let Some(found) = read.try_next().await? {
-            findings.extend(found);
+        }
+        let read = async |(bytes, parts): (u64, Vec<HashPart>)| {
+            let room = listing::room_for(bytes).await;
+            let names = parts.into_iter().map(layout::listing).collect();
+            let texts: Vec<_> = cache.read_many(names).collect().await;
+            (room, texts)
+        };
+        let check = async |(room, texts): (listing::Room, Vec<(String, Result<Option<Bytes>, Error>)>)| {
+            (self.watch)(Event::Read { objects: texts.len() });
+            let (index, limits) = (Arc::clone(index), self.limits);
+            blocking(move || {
+                let _room = room;
+                let checked = texts.into_iter().map(|(name, text)| check_listing(&index, limits, name, text));
+                checked.filter_map(Result::transpose).collect::<Result<Vec<Finding>, Error>>()
+            })
+            .await
+        };
+        let reading = if cache.directory().is_some() { self.threads.get() } else { 1 };
+        let mut checked = futures_util::stream::iter(groups)
+            .map(read)
+            .buffer_unordered(reading)
+            .map(check)
+            .buffer_unordered(self.threads.get());
+        while let Some(found) = checked.next().await {
+            findings.extend(found?);
         }
         Ok(())
     }
@@ -267,6 +287,33 @@ impl Audit {
             .buffer_unordered(self.threads.get())
             .boxed()
     }
+}
+
+/// What is wrong with a listing that was read. One that was removed since it was listed is none.
+fn check_listing(
+    index: &Index,
+    limits: Limits,
+    name: String,
+    text: Result<Option<Bytes>, Error>,
+) -> Result<Option<Finding>, Error> {
+    let part = name.get(..HashPart::TEXT_LEN).and_then(|part| HashPart::parse(part).ok());
+    let kind = match text {
+        Ok(None) => return Ok(None),
+        Ok(Some(text)) => match listing::parse(&text, limits) {
+            Ok(listing) => {
+                let nar_size = part.and_then(|part| index.nar_size(part));
+                match nar_size.and_then(|nar_size| listing::disagreement(&listing, nar_size)) {
+                    Some(reason) => Kind::ListingDisagrees { reason },
+                    None => return Ok(None),
+                }
+            }
+            Err(reason) => Kind::BadListing { reason },
+        },
+        Err(Error::TooLarge { limit, .. }) => Kind::BadListing { reason: format!("larger than {limit} bytes") },
+        Err(error @ Error::Odd { .. }) => Kind::BadListing { reason: error.to_string() },
+        Err(error) => return Err(error),
+    };
+    Ok(Some(Finding { object: name, path: None, kind }))
 }
 
 /// A text, or how long it may be if it is longer.
@@ -324,7 +371,8 @@ fn leftovers(index: &Index, findings: &mut Findings) {
     });
     let temporaries = index.temporaries.iter();
     let temporaries = temporaries.map(|(name, meta)| (name.clone(), Kind::Temporary { modified: meta.modified }));
-    let all = listings.chain(files).chain(temporaries);
+    let odd = index.odd.iter().map(|name| (name.clone(), Kind::Unknown));
+    let all = listings.chain(files).chain(temporaries).chain(odd);
     findings.extend(all.map(|(object, kind)| Finding { object, path: None, kind }));
 }
 

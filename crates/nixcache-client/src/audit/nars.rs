@@ -34,7 +34,7 @@ pub(super) async fn audit(
     let has_listing = |part: &HashPart| index.listings.binary_search_by_key(part, |(part, _)| *part).is_ok();
     let check = async |group: &[(u32, HashPart)]| {
         let parts: Vec<(HashPart, bool)> = group.iter().map(|(_, part)| (*part, has_listing(part))).collect();
-        let reading = Reading { audit, cache, known: &known, candidates: candidates.as_ref() };
+        let reading = Reading { audit, cache, index, known: &known, candidates: candidates.as_ref() };
         reading.check(&index.files[group[0].0 as usize].name, parts).await
     };
     let checked = futures_util::stream::iter(groups).map(check).buffer_unordered(audit.threads.get());
@@ -82,6 +82,7 @@ fn settle(findings: &mut Findings, found: &[Vec<Finding>]) {
 struct Reading<'a> {
     audit: &'a Audit,
     cache: &'a Cache,
+    index: &'a Index,
     known: &'a Arc<[String]>,
     candidates: Option<&'a Candidates>,
 }
@@ -175,6 +176,9 @@ impl Reading<'_> {
     async fn listing(&self, read: &NarFile, info: &NarInfo<'_>) -> Result<Option<Finding>, Error> {
         let part = info.store_path().hash_part();
         let object = layout::listing(part);
+        let size = self.index.listings.binary_search_by_key(&part, |(part, _)| *part);
+        let size = size.ok().and_then(|place| self.index.listings[place].1.size);
+        let _room = listing::room_for(size.unwrap_or_default()).await;
         let text = match self.cache.read(&object).await {
             Ok(text) => text,
             // It was reported when listings were read.

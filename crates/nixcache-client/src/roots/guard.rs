@@ -418,11 +418,9 @@ impl Drop for Guard {
     /// removed may still be removed when he has gone.
     fn drop(&mut self) {
         self.beat.abort();
-        if let Some(directory) = self.cache.directory()
-            && self.object.starts_with(&leases())
-        {
+        if self.object.starts_with(&leases()) {
             // Whoever has ended it has removed it.
-            let _ = std::fs::remove_file(directory.join(&self.object));
+            self.cache.delete_at_once(&self.object);
         }
     }
 }

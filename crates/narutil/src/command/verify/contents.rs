@@ -1,6 +1,5 @@
 //! The NARs of a local cache.
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
@@ -8,6 +7,7 @@ use nixcache::nar::Limits;
 use nixcache::nar::scan::Candidates;
 use nixcache::narinfo::{NarInfo, NarUrl};
 use nixcache_client::nar_file::{self, Inspection};
+use nixcache_client::open_regular;
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
@@ -82,7 +82,7 @@ impl<'a> Contents<'a> {
             }
             read
         } else {
-            let file = File::open(&path).map_err(|error| match error.kind() {
+            let file = open_regular(&path).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => absent(),
                 _ => failed(&error),
             })?;
