@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::StreamExt;
+use nixcache::compression::Compression;
 use nixcache::narinfo::{self, NarInfo, NarInfoBuf};
 use nixcache::signature::SecretKey;
 use nixcache::store_path::StoreDir;
@@ -154,7 +155,7 @@ impl Signing {
 
     fn sign_file(&self, file: &Path) -> Result<Changed> {
         let text = target::read(file).map_err(|error| Failure::failed(file, error))?;
-        let (changed, differs) = self.change.of(&text).map_err(|error| Failure::bad(file, error))?;
+        let (changed, differs) = self.change.of(&text).map_err(|error| not_signed(file, &text, &error))?;
         if differs && !self.dry_run {
             let mut output = Output::create(file)?;
             let written = output.write_all(changed.info.as_str().as_bytes());
@@ -241,6 +242,17 @@ impl Signing {
         written.map_err(|error| Failure::writing(standard, &error))?;
         output.commit()?;
         Ok(Status::Ok)
+    }
+}
+
+/// Why a narinfo stays as it is: it cannot be understood.
+fn not_signed(file: &Path, text: &[u8], error: &narinfo::Error) -> Failure {
+    match Compression::detect(text) {
+        Some(compression) => {
+            Failure::bad(file, format_args!("not changed: it is compressed with {compression}: {error}"))
+        }
+        None if text.is_empty() => Failure::bad(file, "not changed: the file is empty"),
+        None => Failure::bad(file, format_args!("not changed: {error}")),
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
 mod audit;
+mod audit_answers;
 mod cache;
 mod closure;
 mod compression;

@@ -127,6 +127,9 @@ impl Run<'_> {
         let withdrawn: HashSet<HashPart> = plan.withdrawals().map(|withdrawal| withdrawal.hash_part).collect();
         self.claim(&withdrawn).await?;
         if !withdrawn.is_empty() {
+            let withdrawals = futures_util::stream::iter(plan.withdrawals());
+            let same = withdrawals.map(async |withdrawal| is_same(cache, withdrawal).await);
+            same.buffer_unordered(cache.options().concurrency).try_collect::<()>().await?;
             self.check_referrers(&withdrawn).await?;
         }
         for mend in &plan.mend {
@@ -216,16 +219,11 @@ impl Run<'_> {
     async fn withdraw(&mut self, step: &[Withdrawal], done: &mut impl FnMut(Done<'_>)) -> Result<()> {
         let (cache, guard) = (self.cache, self.guard);
         let withdraw = async |withdrawal: &Withdrawal| {
-            let name = layout::narinfo(withdrawal.hash_part);
             guard.check()?;
-            if let Some(text) = cache.read(&name).await?
-                && Hash::sha256(&text) != withdrawal.text
-            {
-                return Err(RepairError::Changed { object: cache.locate(&name) });
-            }
-            cache.delete(&name).await?;
+            is_same(cache, withdrawal).await?;
+            cache.delete(&layout::narinfo(withdrawal.hash_part)).await?;
             cache.delete(&layout::listing(withdrawal.hash_part)).await?;
-            Ok(())
+            Ok::<_, RepairError>(())
         };
         self.has_removed = true;
         let mut withdrawn = futures_util::stream::iter(step)
@@ -283,6 +281,17 @@ impl Run<'_> {
             }
         }
         Ok(true)
+    }
+}
+
+/// An error if a narinfo that is to be withdrawn is another one than the audit saw. If it is gone, that is as good.
+async fn is_same(cache: &Cache, withdrawal: &Withdrawal) -> Result<()> {
+    let name = layout::narinfo(withdrawal.hash_part);
+    match cache.read(&name).await? {
+        Some(text) if Hash::sha256(&text) != withdrawal.text => {
+            Err(RepairError::Changed { object: cache.locate(&name) })
+        }
+        _ => Ok(()),
     }
 }
 
