@@ -174,11 +174,15 @@ impl Run<'_> {
     async fn claim(&self, withdrawn: &HashSet<HashPart>) -> Result<()> {
         let claim = Claim { paths: withdrawn.clone(), files: !self.plan.remove.is_empty(), ..Claim::default() };
         self.guard.change(&claim).await?;
+        if withdrawn.is_empty() {
+            return Ok(());
+        }
         let started = std::time::Instant::now();
         let mut has_told = false;
+        let paths = Claim { paths: withdrawn.clone(), ..Claim::default() };
         loop {
             let leases = self.guard.others(&roots::leases()).await?;
-            if !leases.iter().any(|lease| !lease.paths.is_disjoint(withdrawn)) {
+            if !leases.iter().any(|lease| paths.touches(lease)) {
                 return Ok(());
             }
             if started.elapsed() >= PUSH_WAIT_MAX {
