@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod answers;
 mod audit;
 mod audit_answers;
 mod cache;
@@ -15,6 +16,7 @@ mod contents;
 mod gc;
 mod key;
 mod kill;
+mod kills;
 mod memory;
 mod messages;
 mod narinfo;
@@ -28,6 +30,7 @@ mod queue;
 mod recipes;
 mod references;
 mod remote;
+mod replaced;
 mod scan;
 mod sign;
 mod substitution;
