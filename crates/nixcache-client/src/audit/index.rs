@@ -165,7 +165,7 @@ impl Index {
                 }
                 None => Named::Absent(name),
             },
-            NarPlace::Elsewhere(_) => {
+            NarPlace::Elsewhere => {
                 self.has_unplaced.store(true, Ordering::Relaxed);
                 Named::Elsewhere
             }

@@ -307,7 +307,7 @@ type Text = Result<bytes::Bytes, String>;
 
 /// Why an object could not be read. An error once the network has failed for many: then nothing can be read.
 fn unreadable(error: Error, failures: &AtomicUsize) -> Result<String, Error> {
-    let is_network = matches!(error, Error::Http { .. } | Error::Bucket { .. });
+    let is_network = matches!(error, Error::Server { .. });
     if is_network && failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_MAX {
         return Err(error);
     }

@@ -45,12 +45,11 @@ fn encoded(text: &str, compression: Compression) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_narinfo_that_cannot_be_read_protects_every_nar() {
-    for unread in ["too large", "gzip", "br"] {
+    for unread in ["too large", "br"] {
         let cache = sample().await;
         let whole = text(&cache, &info_name(4)).await;
         let replaced = match unread {
             "too large" => format!("{whole}{}", " ".repeat(9 << 20)).into_bytes(),
-            "gzip" => encoded(&whole, Compression::Gzip),
             _ => encoded(&whole, Compression::Brotli),
         };
         cache.write(&info_name(4), replaced).await.unwrap();
