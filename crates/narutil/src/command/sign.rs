@@ -249,10 +249,10 @@ impl Signing {
 fn not_signed(file: &Path, text: &[u8], error: &narinfo::Error) -> Failure {
     match Compression::detect(text) {
         Some(compression) => {
-            Failure::bad(file, format_args!("not changed: it is compressed with {compression}: {error}"))
+            Failure::bad(file, format_args!("{error}: it is compressed with {compression}, and was not changed"))
         }
-        None if text.is_empty() => Failure::bad(file, "not changed: the file is empty"),
-        None => Failure::bad(file, format_args!("not changed: {error}")),
+        None if text.is_empty() => Failure::bad(file, "the file is empty"),
+        None => Failure::bad(file, error),
     }
 }
 
