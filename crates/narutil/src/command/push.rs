@@ -19,10 +19,10 @@ use nixcache_client::roots::{Begun, Root, Session, Wish};
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
-use super::sign::read_keys;
+use super::key::read_keys;
 use super::verify::trusted_keys;
 use crate::cache::{explain_requests, run as block_on, url};
-use crate::cli::{Common, PushArgs};
+use crate::cli::{Common, KeyArgs, PushArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{find_all, load, open, visit};
 use crate::output::{print, shown};
@@ -122,12 +122,12 @@ pub(super) fn compression(wanted: Option<EncodeOptions>, url: &CacheUrl) -> Resu
     }
 }
 
-pub(super) fn keys(named: &[PathBuf], url: &CacheUrl) -> Result<Vec<SecretKey>> {
+pub(super) fn keys(named: &KeyArgs, url: &CacheUrl) -> Result<Vec<SecretKey>> {
     let listed = url.parameter("secret-keys").into_iter().flat_map(|files| files.split(','));
     let of_url = url.parameter("secret-key").into_iter().chain(listed).map(PathBuf::from);
-    let mut files = named.to_vec();
-    files.extend(of_url.filter(|file| !file.as_os_str().is_empty()));
-    read_keys(&files)
+    let mut keys = named.clone();
+    keys.files.extend(of_url.filter(|file| !file.as_os_str().is_empty()));
+    read_keys(&keys)
 }
 
 fn is_set(url: &CacheUrl, name: &str) -> bool {

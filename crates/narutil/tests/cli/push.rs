@@ -135,7 +135,7 @@ fn trees_become_the_paths_that_nix_makes_of_them() {
     let cache = scratch.path("cache");
     let (tree, file) = (scratch.path("tree"), scratch.file("file.txt", b"contents\n"));
     let mut command = narutil!["push", "--to", &cache, "--key", &key.file, "--add", &tree];
-    command.arg(format!("named={}", tree.display())).arg(&file);
+    command.arg("--add").arg(format!("named={}", tree.display())).arg("--add").arg(&file);
     let printed = run(command).text();
     let added: Vec<&str> = printed.lines().collect();
     assert_eq!(added.len(), 3);
