@@ -379,6 +379,7 @@ impl From<pull::Error> for Failure {
         match error {
             pull::Error::Cache(error) => error.into(),
             pull::Error::Graph(error) => error.into(),
+            pull::Error::Roots(error) => error.into(),
             pull::Error::Target { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
             error => Self::new("PullError", &error).system(&error),
         }

@@ -204,15 +204,24 @@ pub(crate) struct InfoArgs {
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("target").required(true))]
-#[command(group = ArgGroup::new("trust").args(["trusted", "no_check_sigs"]).required(true))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
     /// Store paths, their base names or hash parts.
-    #[arg(value_name = "PATH", required_unless_present = "root")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["root", "roots"])]
     pub(crate) paths: Vec<OsString>,
-    /// Fetch what this root of the first cache that has it keeps, in the place of PATH; all narinfos come at once.
-    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
+    /// Without PATH: fetch the closure of this root of the first cache that has it; with --to, leave the same root there. With PATH and
+    /// --to: leave a root of this name there.
+    #[arg(long, value_name = "NAME")]
     pub(crate) root: Option<Name>,
+    /// Fetch the closures of all roots; with --to, leave the same roots there, with their labels and pins.
+    #[arg(long, conflicts_with_all = ["paths", "root", "no_closure"])]
+    pub(crate) roots: bool,
+    /// Refresh the roots that are fetched, so that `gc` counts them as used now. That this is not permitted is only told.
+    #[arg(long)]
+    pub(crate) touch: bool,
+    /// Fetch what can be had where some paths cannot, and exit 1.
+    #[arg(short = 'k', long)]
+    pub(crate) keep_going: bool,
     /// A cache: a directory, or a URL. May be repeated. Caches are asked in the order of their priorities, and among equals in this one.
     #[arg(long, value_name = "CACHE", required = true, value_parser = cache())]
     pub(crate) from: Vec<OsString>,
@@ -226,10 +235,11 @@ pub(crate) struct PullArgs {
     #[arg(long, value_name = "DIR", group = "target")]
     pub(crate) nar: Option<PathBuf>,
     /// Trust this public key: `name:base64`, several of them, a file that holds keys or lines of nix.conf, or the word
-    /// `nix.conf` for the keys that this machine's Nix trusts. May be repeated.
+    /// `nix.conf` for the keys that this machine's Nix trusts. May be repeated. Without any,
+    /// only content-addressed paths are fetched, which need no signature.
     #[arg(long, alias = "trusted-public-keys", value_name = "KEY")]
     pub(crate) trusted: Vec<OsString>,
-    /// Believe every narinfo, signed or not.
+    /// Accept every narinfo, signed or not.
     #[arg(long, conflicts_with = "trusted")]
     pub(crate) no_check_sigs: bool,
     /// Also write what `nix-store --load-db` reads, of the whole closure.
