@@ -10,7 +10,7 @@ use nixcache_client::roots::{Session, Wish};
 use super::audit::not_repaired;
 use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
 use crate::cli::{AuditArgs, Common};
-use crate::failure::{Result, Status};
+use crate::failure::{Failure, Result, Status};
 use crate::graph::load;
 use crate::progress::Transfer;
 

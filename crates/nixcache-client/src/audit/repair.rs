@@ -121,9 +121,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn run(&mut self, done: &mut impl FnMut(Done<'_>)) -> Result<()> {
         let (plan, cache) = (self.plan, self.cache);
-        if !self.guard.others(&roots::plans()).await?.is_empty() {
-            return Err(roots::Error::Busy { cache: cache.url().to_string() }.into());
-        }
+        self.guard.check_alone(&roots::plans()).await?;
         let withdrawn: HashSet<HashPart> = plan.withdrawals().map(|withdrawal| withdrawal.hash_part).collect();
         self.claim(&withdrawn).await?;
         if !withdrawn.is_empty() {

@@ -115,6 +115,8 @@ async fn replace(cache: &Cache, guard: &Guard, root: &Root, is_there: &impl Fn(H
         record.path_set = path_set;
         record.paths = paths;
         record.file_size = file_size;
+        // They are of the whole closure. The next push signs again.
+        record.signatures.clear();
     })
     .await
 }
