@@ -7,6 +7,7 @@
 
 mod answers;
 mod audit;
+mod audit_answers;
 mod cache;
 mod closure;
 mod compression;
