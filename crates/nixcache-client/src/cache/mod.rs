@@ -20,6 +20,7 @@ mod http;
 pub mod layout;
 mod nar;
 mod present;
+mod redact;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -50,10 +51,11 @@ use self::url::Location;
 
 pub use error::Error;
 pub use layout::Object;
+pub use nar::NarPlace;
 pub use present::Question;
 pub use staged::Staging;
 pub use traffic::Requests;
-pub use url::{CacheUrl, UrlError};
+pub use url::{CacheUrl, UrlError, Use, redacted};
 
 pub(crate) use directory::rename_exclusively;
 use error::Result;
