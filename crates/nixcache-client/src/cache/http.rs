@@ -16,16 +16,22 @@ use object_store::{ObjectMeta, ObjectStore};
 use reqwest::{Body, Client, Response};
 use url::Url;
 
+use super::authorization::Authorization;
+use super::clients::Clients;
 use super::error::{Error, Result};
 use super::layout::content_type;
 use super::staged::Staged;
 use super::traffic::{Connector, Traffic, delays, is_refusal, retry_after};
-use super::{Meta, Options};
+use super::url::{redacted, without_user};
+use super::{CacheUrl, Meta, Options};
 
 #[derive(Debug)]
 pub(super) struct WebServer {
     base: Url,
     client: Client,
+    authorization: Arc<Authorization>,
+    /// Whether names of objects are URLs, of any server.
+    is_elsewhere: bool,
     traffic: Arc<Traffic>,
     retries: usize,
     longest_wait: Duration,
@@ -45,40 +51,43 @@ pub(super) enum Condition<'a> {
 }
 
 impl WebServer {
-    pub(super) fn new(url: &Url, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
-        let failed = |reason: String| Error::Configuration { cache: url.to_string(), reason };
-        let mut base = url.clone();
-        let mut headers = HeaderMap::new();
-        if !base.username().is_empty() || base.password().is_some() {
-            let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-            let pair = format!("{}:{}", decoded(base.username()), decoded(base.password().unwrap_or_default()));
-            let value = format!("Basic {}", data_encoding::BASE64.encode(pair.as_bytes()));
-            let mut value = HeaderValue::from_str(&value).map_err(|error| failed(error.to_string()))?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
-            // Only URLs without a host refuse this.
-            let _ = (base.set_username(""), base.set_password(None));
-        }
+    pub(super) fn new(cache: &CacheUrl, url: &Url, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
+        let failed = |reason: String| Error::Configuration { cache: cache.to_string(), reason };
+        let authorization = Authorization::of(url).map_err(failed)?;
+        let mut base = without_user(url);
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let client = Client::builder()
-            .user_agent(super::USER_AGENT)
-            .default_headers(headers.clone())
-            .connect_timeout(options.connect_timeout)
-            .read_timeout(options.timeout)
-            .build();
-        let connector = Connector { traffic: Arc::clone(&traffic), longest_wait: options.longest_wait };
+        Self::with(cache, base, options, authorization, traffic)
+    }
+
+    /// Servers that narinfos of a cache refer to: names of objects are URLs, and nobody is told who asks.
+    pub(super) fn elsewhere(cache: &CacheUrl, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
+        let failed = |error: url::ParseError| Error::Configuration { cache: cache.to_string(), reason: error.to_string() };
+        // Nothing is listed there.
+        let base = Url::parse("http://localhost/").map_err(failed)?;
+        // The client certificate is for the cache only.
+        let server = Self::with(&CacheUrl::memory(), base, options, Authorization::none(), traffic)?;
+        Ok(Self { is_elsewhere: true, ..server })
+    }
+
+    fn with(cache: &CacheUrl, base: Url, options: &Options, authorization: Authorization, traffic: Arc<Traffic>) -> Result<Self> {
+        let failed = |error: object_store::Error| Error::Configuration { cache: cache.to_string(), reason: error.to_string() };
+        let clients = Clients::new(cache, options, authorization)?;
+        let (client, authorization) = (clients.web()?, Arc::clone(clients.authorization()));
+        let connector = Connector { traffic: Arc::clone(&traffic), clients, longest_wait: options.longest_wait };
         let dav = HttpBuilder::new()
             .with_url(base.as_str())
-            .with_client_options(super::bucket::client_options(options).with_default_headers(headers))
+            .with_client_options(super::bucket::client_options(options))
             .with_retry(super::bucket::retry(options))
             .with_http_connector(connector)
             .build();
         Ok(Self {
-            client: client.map_err(|error| failed(error.to_string()))?,
-            dav: dav.map_err(|error| failed(error.to_string()))?,
+            client,
+            authorization,
+            dav: dav.map_err(failed)?,
             base,
+            is_elsewhere: false,
             traffic,
             retries: options.retries,
             longest_wait: options.longest_wait,
@@ -87,7 +96,11 @@ impl WebServer {
 
     /// The URL of an object, whose name may carry a query.
     pub(super) fn url(&self, name: &str) -> Result<Url> {
-        let failed = |reason: String| Error::Http { object: name.to_owned(), reason };
+        let failed = |reason: String| Error::Http { object: redacted(name), reason };
+        if self.is_elsewhere {
+            // User and password in it would be sent.
+            return Url::parse(name).map(|url| without_user(&url)).map_err(|error| failed(error.to_string()));
+        }
         let joined = Url::parse(&format!("{}{name}", self.base)).map_err(|error| failed(error.to_string()))?;
         // `%2e%2e` and a backslash are as good as `..` and a slash in a URL.
         if joined.as_str().starts_with(self.base.as_str()) {
@@ -109,6 +122,9 @@ impl WebServer {
         loop {
             self.traffic.count(method);
             let mut request = self.client.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(value) = self.authorization.header() {
+                request = request.header(header::AUTHORIZATION, value);
+            }
             if let Some(contents) = body {
                 request = request.body(match contents {
                     Staged::Memory(bytes) => Body::from(bytes.clone()),

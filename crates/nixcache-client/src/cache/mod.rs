@@ -10,21 +10,27 @@
 //! Requests to servers are repeated after failures that may pass, after growing times with a random part, and not before the
 //! server wants them to be ([`Options`]).
 
+mod authorization;
 mod bucket;
+mod clients;
 mod credentials;
 mod directory;
+mod endpoint;
 mod error;
 #[cfg(test)]
 pub(crate) mod hesitant;
 mod http;
 pub mod layout;
 mod nar;
+mod netrc;
+mod nix_conf;
 mod present;
 mod redact;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
+mod tls;
 mod traffic;
 mod url;
 mod version;
@@ -134,6 +140,8 @@ struct Inner {
     traffic: Arc<Traffic>,
     /// Whether conditions are kept, once that was asked.
     keeps_conditions: OnceCell<bool>,
+    /// What reaches NARs that are not in the cache.
+    elsewhere: std::sync::OnceLock<Arc<WebServer>>,
 }
 
 enum Place {
@@ -301,6 +309,9 @@ impl Cache {
 
     /// An object as people find it: with the cache before its name.
     pub fn locate(&self, name: &str) -> String {
+        if nar::is_web(name) {
+            return redacted(name);
+        }
         let url = self.0.url.to_string();
         format!("{}/{name}", url.trim_end_matches('/'))
     }
@@ -312,6 +323,9 @@ impl Cache {
 
     /// A part of an object, which ends early if the object does. The range must not be empty.
     pub async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.read_range(name, &range).await;
+        }
         match &self.0.place {
             Place::Directory(_) => {
                 let read = move |directory: &Directory, name: &str| directory.read_range(name, &range);
@@ -324,6 +338,9 @@ impl Cache {
 
     /// Whether there is an object, and what is known of it.
     pub async fn meta(&self, name: &str) -> Result<Option<Meta>> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.meta(name).await;
+        }
         match &self.0.place {
             Place::Directory(_) => Ok(self.on_disk(name, Directory::meta).await?.map(Meta::from)),
             Place::Bucket(bucket) => bucket.meta(name).await,
@@ -333,6 +350,9 @@ impl Cache {
 
     /// An object as it comes.
     pub async fn download(&self, name: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.download(name).await;
+        }
         match &self.0.place {
             Place::Directory(_) => Ok(self.open_file(name).await?.map(|file| stream_of(file, self.locate(name)))),
             Place::Bucket(bucket) => bucket.download(name).await,
@@ -342,7 +362,7 @@ impl Cache {
 
     /// An object as it comes, for a thread that may wait: one of `spawn_blocking`, within the runtime.
     pub async fn open_object(&self, name: &str) -> Result<Option<ObjectReader>> {
-        if matches!(self.0.place, Place::Directory(_)) {
+        if matches!(self.0.place, Place::Directory(_)) && !nar::is_web(name) {
             return Ok(self.open_file(name).await?.map(ObjectReader::File));
         }
         let Some(stream) = self.download(name).await? else { return Ok(None) };
@@ -352,6 +372,18 @@ impl Cache {
             runtime: tokio::runtime::Handle::current(),
             failed: None,
         }))
+    }
+
+    /// What reaches an object that [`nar`](Self::nar) has found not to be in this cache.
+    fn elsewhere(&self, name: &str) -> Result<Option<Arc<WebServer>>> {
+        if !nar::is_web(name) {
+            return Ok(None);
+        }
+        if let Some(server) = self.0.elsewhere.get() {
+            return Ok(Some(Arc::clone(server)));
+        }
+        let server = WebServer::elsewhere(self.url(), self.options(), Arc::clone(&self.0.traffic))?;
+        Ok(Some(Arc::clone(self.0.elsewhere.get_or_init(|| Arc::new(server)))))
     }
 
     async fn open_file(&self, name: &str) -> Result<Option<std::fs::File>> {
@@ -704,6 +736,9 @@ impl Cache {
     /// An object as a whole, and which version of it that is.
     pub(crate) async fn read_version(&self, name: &str) -> Result<Option<(Bytes, Version)>> {
         let limit = limit(name);
+        if let Some(server) = self.elsewhere(name)? {
+            return Ok(server.read(name, limit).await?.map(|(bytes, tag)| (bytes, Version::Web(tag))));
+        }
         let read = match &self.0.place {
             Place::Directory(_) => {
                 let (cache, name) = (self.clone(), name.to_owned());
@@ -753,7 +788,7 @@ impl Inner {
         let traffic = Arc::new(Traffic::default());
         let place = match &url.location {
             Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
-            Location::Http(address) => Place::Web(Arc::new(WebServer::new(address, &options, Arc::clone(&traffic))?)),
+            Location::Http(address) => Place::Web(Arc::new(WebServer::new(url, address, &options, Arc::clone(&traffic))?)),
             Location::Bucket { kind, name, prefix } => {
                 Place::Bucket(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?)
             }
@@ -766,6 +801,7 @@ impl Inner {
             options,
             traffic,
             keeps_conditions: OnceCell::new(),
+            elsewhere: std::sync::OnceLock::new(),
         })
     }
 

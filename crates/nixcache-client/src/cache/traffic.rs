@@ -77,10 +77,11 @@ impl Traffic {
     }
 }
 
-/// Connects as `object_store` does, and counts.
+/// Connects with the clients of the cache, and counts.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) traffic: Arc<Traffic>,
+    pub(super) clients: super::clients::Clients,
     /// Nobody waits longer, whatever the server says.
     pub(super) longest_wait: Duration,
 }
@@ -93,7 +94,7 @@ struct Service {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = object_store::client::ReqwestConnector::default().connect(options)?;
+        let inner = self.clients.connect(options)?;
         Ok(HttpClient::new(Service { inner, connector: self.clone() }))
     }
 }
