@@ -21,6 +21,7 @@ mod error;
 pub(crate) mod hesitant;
 mod http;
 pub mod layout;
+mod making;
 mod nar;
 mod netrc;
 mod nix_conf;
@@ -51,6 +52,7 @@ use tokio::sync::OnceCell;
 use self::bucket::Bucket;
 use self::directory::{Complete, Directory};
 use self::http::WebServer;
+use self::making::Before;
 use self::staged::Staged;
 use self::traffic::Traffic;
 use self::url::Location;
@@ -140,6 +142,8 @@ struct Inner {
     traffic: Arc<Traffic>,
     /// Whether conditions are kept, once that was asked.
     keeps_conditions: OnceCell<bool>,
+    /// What there was before it was opened.
+    before: Before,
     /// What reaches NARs that are not in the cache.
     elsewhere: std::sync::OnceLock<Arc<WebServer>>,
 }
@@ -219,12 +223,18 @@ impl Prepared {
 }
 
 impl Cache {
-    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none.
+    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none, [`UrlError::Parameter`] if a
+    /// parameter of the URL has no effect on a reader.
     pub async fn open(url: &CacheUrl, options: Options) -> Result<Self> {
+        url.check(Use::Read)?;
         let mut inner = Inner::connect(url, options).await?;
         match inner.read_info().await? {
-            Some(info) => inner.info = info,
+            Some(info) => {
+                inner.info = info;
+                inner.apply_parameters(true)?;
+            }
             None => {
+                inner.apply_parameters(false)?;
                 if let Place::Directory(directory) = &inner.place {
                     let names = directory.names().map_err(|error| Error::io(url, error))?;
                     if !names.iter().any(|name| matches!(Object::of(name), Object::NarInfo(_))) {
@@ -241,11 +251,16 @@ impl Cache {
     pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: Options) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
         inner.info = info;
+        inner.apply_parameters(true)?;
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Opens a cache to write to it, and makes it one if there is nothing.
+    /// Opens a cache to write to it, and makes one if there is none, which the user is told.
+    ///
+    /// Refused are directories within a store, and parameters of the URL that have no effect on a writer ([`Use`]).
     pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
+        url.check(Use::Write)?;
+        making::check_place(url, store_dir)?;
         let mut inner = Inner::connect(url, options).await?;
         if let Some(info) = inner.read_info().await? {
             if info.store_dir != *store_dir {
@@ -253,27 +268,24 @@ impl Cache {
                 return Err(Error::StoreDir { cache: url.to_string(), theirs, ours });
             }
             inner.info = info;
+            inner.apply_parameters(true)?;
             return Ok(Self(Arc::new(inner)));
         }
-        let configured = |name: &str, expected| {
-            let reason = format!("{name} is {expected}");
-            move || Error::Configuration { cache: url.to_string(), reason }
-        };
-        let priority =
-            url.parameter("priority").map(|text| text.parse().map_err(|_| configured("priority", "an integer")()));
-        inner.info = CacheInfo {
-            store_dir: store_dir.clone(),
-            // As Nix does for directories and buckets, which bear it.
-            want_mass_query: !matches!(url.parameter("want-mass-query"), Some("false" | "0")),
-            priority: Some(priority.transpose()?.unwrap_or(50)),
-        };
+        inner.info = making::new_info(store_dir);
+        inner.apply_parameters(true)?;
+        inner.before = Before::Place;
         if let Place::Directory(directory) = &inner.place {
+            if !directory.root().exists() {
+                inner.before = Before::Nothing;
+            }
             std::fs::create_dir_all(directory.root()).map_err(|error| Error::io(url, error))?;
         }
         let cache = Self(Arc::new(inner));
         let text = cache.info().to_string();
-        // Whoever has made one meanwhile meant the same, or is told next time.
-        cache.create_object(layout::CACHE_INFO, text).await?;
+        // Another process that has made one meanwhile meant the same, or is told next time.
+        if cache.create_object(layout::CACHE_INFO, text).await? && url.is_outside_memory() {
+            tracing::warn!("{url}: made a new cache here");
+        }
         Ok(cache)
     }
 
@@ -801,6 +813,7 @@ impl Inner {
             options,
             traffic,
             keeps_conditions: OnceCell::new(),
+            before: Before::Cache,
             elsewhere: std::sync::OnceLock::new(),
         })
     }

@@ -126,10 +126,12 @@ fn without_user(text: &str) -> String {
         // Everything up to the last one: a password may have others in it.
         let at = if is_cut { rest.rfind('@') } else { host.rfind('@') };
         let rest = &rest[at.unwrap_or_default()..];
-        return format!("{scheme}…{}{}", &rest[..1], without_user(&rest[1..]));
+        let (at, rest) = rest.split_at(1);
+        let rest = if rest.contains("://") { without_user(rest) } else { rest.to_owned() };
+        return format!("{scheme}…{at}{rest}");
     }
     // Another URL may follow, as a parameter.
-    format!("{scheme}{}", without_user(rest))
+    if rest.contains("://") { format!("{scheme}{}", without_user(rest)) } else { text.to_owned() }
 }
 
 /// Leaves the names of parameters.

@@ -337,6 +337,11 @@ impl CacheUrl {
         }
     }
 
+    /// Whether it outlasts this process.
+    pub(super) fn is_outside_memory(&self) -> bool {
+        self.location != Location::Memory
+    }
+
     /// The value of a parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
