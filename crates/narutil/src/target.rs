@@ -18,7 +18,7 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use nixcache_client::cache::Cache;
 use tokio::runtime::Runtime;
 
-use crate::cache::{Reach, runtime, url};
+use crate::cache::{Reach, is_url, runtime, url};
 use crate::cli::Common;
 use crate::failure::{Failure, Result, Status};
 use crate::output::{directory, is_standard};
@@ -117,7 +117,7 @@ impl Group {
             }
             let mut remote = None;
             let mut argument = Cow::Borrowed(argument);
-            if argument.as_os_str().as_bytes().windows(3).any(|window| window == b"://") && !argument.exists() {
+            if is_url(&argument) && !argument.exists() {
                 match url(argument.as_os_str())?.directory() {
                     Some(directory) => argument = Cow::Owned(directory.to_owned()),
                     None => remote = Some(Remote::open(common, reach, &argument)?),

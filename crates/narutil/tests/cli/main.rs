@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
 mod answers;
+mod access;
 mod audit;
 mod cache;
 mod closure;

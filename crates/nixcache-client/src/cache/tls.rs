@@ -30,9 +30,13 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads the client certificate, if the URL names one. Trusted certificates are read when the first server shows its own.
     pub(super) fn new(url: &CacheUrl) -> Result<Self> {
+        Self::with(url, certificate_file())
+    }
+
+    fn with(url: &CacheUrl, certificate_file: Option<PathBuf>) -> Result<Self> {
         let failed = |reason: String| Error::Configuration { cache: url.to_string(), reason };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), trusted: OnceLock::new() });
+        let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), certificate_file, trusted: OnceLock::new() });
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(error.to_string()))?
@@ -91,12 +95,12 @@ struct Trusted {
 }
 
 impl Trusted {
-    fn load(provider: &Arc<CryptoProvider>) -> Self {
+    fn load(provider: &Arc<CryptoProvider>, file: Option<&Path>) -> Self {
         let found = rustls_native_certs::load_native_certs();
         let mut problems: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
         let mut certificates = found.certs;
-        if let Some(file) = certificate_file() {
-            match self::certificates(&file) {
+        if let Some(file) = file {
+            match self::certificates(file) {
                 Ok(read) => certificates.extend(read),
                 Err(problem) => problems.push(problem),
             }
@@ -131,12 +135,13 @@ fn certificate_file() -> Option<PathBuf> {
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
+    certificate_file: Option<PathBuf>,
     trusted: OnceLock<Trusted>,
 }
 
 impl Verifier {
     fn trusted(&self) -> &Trusted {
-        self.trusted.get_or_init(|| Trusted::load(&self.provider))
+        self.trusted.get_or_init(|| Trusted::load(&self.provider, self.certificate_file.as_deref()))
     }
 }
 
@@ -214,4 +219,146 @@ struct Untrusted {
 fn explained(what: &'static str, problems: &[String]) -> TlsError {
     let problems = if problems.is_empty() { String::new() } else { format!(" (unread: {})", problems.join("; ")) };
     TlsError::Other(OtherError(Arc::new(Untrusted { what, problems })))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    struct Certificate {
+        params: CertificateParams,
+        key: KeyPair,
+        pem: String,
+        der: CertificateDer<'static>,
+    }
+
+    impl Certificate {
+        /// A certificate for `localhost`, signed by itself or by another one.
+        fn new(is_authority: bool, issuer: Option<&Self>, expired: bool) -> Self {
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            if is_authority {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }
+            if expired {
+                params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+                params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            }
+            let key = KeyPair::generate().unwrap();
+            let signed = match issuer {
+                None => params.self_signed(&key),
+                Some(issuer) => params.signed_by(&key, &Issuer::from_params(&issuer.params, &issuer.key)),
+            };
+            let signed = signed.unwrap();
+            Self { params, key, pem: signed.pem(), der: signed.der().clone() }
+        }
+
+        fn private(&self) -> PrivateKeyDer<'static> {
+            PrivateKeyDer::try_from(self.key.serialize_der()).unwrap()
+        }
+    }
+
+    fn tls(parameters: &str, certificate_file: Option<&Path>) -> Tls {
+        let url = CacheUrl::parse(OsStr::new(&format!("https://localhost/{parameters}"))).unwrap();
+        Tls::with(&url, certificate_file.map(Path::to_owned)).unwrap()
+    }
+
+    /// Whether client and server find each other good, in memory.
+    fn shake_hands(tls: &Tls, server: &Certificate, name: &'static str, client_root: Option<&Certificate>) -> std::result::Result<(), TlsError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+        let builder = match client_root {
+            None => builder.with_no_client_auth(),
+            Some(root) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(root.der.clone()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let config = builder.with_single_cert(vec![server.der.clone()], server.private()).unwrap();
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        let mut client = ClientConnection::new(Arc::new(tls.config.clone()), name).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut sent = Vec::new();
+            client.write_tls(&mut sent).unwrap();
+            server.read_tls(&mut &sent[..]).unwrap();
+            server.process_new_packets()?;
+            let mut sent = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut sent).unwrap();
+            }
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                client.read_tls(&mut rest).unwrap();
+                client.process_new_packets()?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_user_trusts_is_accepted_and_what_else_is_wrong_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let trusting = |certificate: &Certificate| {
+            let file = folder.path().join("trusted.pem");
+            fs::write(&file, &certificate.pem).unwrap();
+            tls("", Some(&file))
+        };
+        let authority = Certificate::new(true, None, false);
+        let of_authority = Certificate::new(false, Some(&authority), false);
+        assert_eq!(shake_hands(&trusting(&authority), &of_authority, "localhost", None), Ok(()));
+        // As `openssl req -x509` makes them, and as others do.
+        for certificate in [&authority, &Certificate::new(false, None, false)] {
+            assert_eq!(shake_hands(&trusting(certificate), certificate, "localhost", None), Ok(()));
+            assert!(shake_hands(&trusting(certificate), certificate, "other.example", None).is_err());
+        }
+        let other = Certificate::new(true, None, false);
+        for certificate in [&of_authority, &authority] {
+            let refused = shake_hands(&trusting(&other), certificate, "localhost", None).unwrap_err().to_string();
+            assert!(refused.contains("invalid peer certificate") && refused.contains("NIX_SSL_CERT_FILE"), "{refused}");
+        }
+        let expired = Certificate::new(true, None, true);
+        assert!(shake_hands(&trusting(&expired), &expired, "localhost", None).is_err());
+        let absent = tls("", Some(&folder.path().join("absent.pem")));
+        let refused = shake_hands(&absent, &of_authority, "localhost", None).unwrap_err().to_string();
+        assert!(refused.contains("absent.pem"), "{refused}");
+    }
+
+    #[test]
+    fn a_server_that_asks_for_it_is_shown_the_client_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, client) = (Certificate::new(false, None, false), Certificate::new(false, None, false));
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let trusted = file("server.pem", &server.pem);
+        let certificate = file("client.pem", &client.pem);
+        let key = file("client.key", &client.key.serialize_pem());
+        let both = file("both.pem", &format!("{}{}", client.pem, client.key.serialize_pem()));
+        let with_key = format!("?tls-certificate={}&tls-private-key={}", certificate.display(), key.display());
+        for parameters in [with_key, format!("?tls-certificate={}", both.display())] {
+            let tls = tls(&parameters, Some(&trusted));
+            assert_eq!(shake_hands(&tls, &server, "localhost", Some(&client)), Ok(()));
+        }
+        assert!(shake_hands(&tls("", Some(&trusted)), &server, "localhost", Some(&client)).is_err());
+    }
+
+    #[test]
+    fn those_that_browsers_trust_are_compiled_in() {
+        assert!(webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() > 50);
+        let mut store = RootCertStore::empty();
+        let (added, _) = store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+        assert!(added > 50);
+    }
 }
