@@ -13,7 +13,8 @@ use crate::narutil::{Scratch, narutil, run};
 fn cache(scratch: &Scratch, key: &Key, name: &str) -> (PathBuf, String) {
     let directory = scratch.path(name);
     let tree = format!("path={}", scratch.path("tree").display());
-    let push = narutil!["push", "--add", tree, "--to", &directory, "--key", &key.file, "--no-root", "--compression", "none"];
+    let push =
+        narutil!["push", "--add", tree, "--to", &directory, "--key", &key.file, "--no-root", "--compression", "none"];
     let pushed = run(push).text();
     (directory, pushed.trim().to_owned())
 }
@@ -29,7 +30,10 @@ fn file(directory: &Path, request: &Request) -> Answer {
 /// The program in surroundings without credentials, whose home is the scratch directory.
 fn bare(mut command: Command, scratch: &Scratch) -> Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("AWS_") || name.starts_with("NIX_") || name.contains("SSL_CERT")) {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("AWS_") || name.starts_with("NIX_") || name.contains("SSL_CERT"))
+        {
             command.env_remove(name);
         }
     }
@@ -123,7 +127,8 @@ fn a_nar_on_another_server_is_fetched_and_no_other_server_is_told_who_asks() {
         }
     }
     let moved = format!("{}/moved", other.url());
-    let server = WebServer::start(move |request| Answer::new(302, "").with("Location", format!("{moved}{}", request.path)));
+    let server =
+        WebServer::start(move |request| Answer::new(302, "").with("Location", format!("{moved}{}", request.path)));
     let from = server.url().replace("http://", "http://ci:hunter2@");
     let ran = run(pull(&scratch, &key, &path, &from));
     assert_eq!(ran.status, Some(0), "{}", ran.stderr);
@@ -133,14 +138,17 @@ fn a_nar_on_another_server_is_fetched_and_no_other_server_is_told_who_asks() {
 }
 
 fn file_below(directory: &Path, path: &str) -> Answer {
-    fs::read(directory.join(path.trim_start_matches('/'))).map_or_else(|_| Answer::new(404, ""), |bytes| Answer::new(200, bytes))
+    fs::read(directory.join(path.trim_start_matches('/')))
+        .map_or_else(|_| Answer::new(404, ""), |bytes| Answer::new(200, bytes))
 }
 
 #[test]
 fn nars_that_hydra_names_are_fetched() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
-    for (number, name) in ["nar/BASE", "nar/f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "nar/odd.bin"].into_iter().enumerate() {
+    for (number, name) in
+        ["nar/BASE", "nar/f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "nar/odd.bin"].into_iter().enumerate()
+    {
         let (directory, path) = cache(&scratch, &key, &format!("cache-{number}"));
         let base = path.strip_prefix("/nix/store/").unwrap();
         let name = name.replace("BASE", base);
@@ -179,8 +187,20 @@ fn slips_in_a_target_are_refused_and_leave_nothing_behind() {
     let tree = scratch.path("tree");
     let before = scratch.entries();
     let slips = [
-        "s3:/cache?region=eu-west-1", "https:/cache.example.org", "ssh-ng:host", "S3:cache", "host:/mnt/cache", "daemon", "local",
-        "auto", "file://rel", "file://host/c", "file:rel", "./c?secret-key=k", "c9?compression=xz", "~/cache",
+        "s3:/cache?region=eu-west-1",
+        "https:/cache.example.org",
+        "ssh-ng:host",
+        "S3:cache",
+        "host:/mnt/cache",
+        "daemon",
+        "local",
+        "auto",
+        "file://rel",
+        "file://host/c",
+        "file:rel",
+        "./c?secret-key=k",
+        "c9?compression=xz",
+        "~/cache",
     ];
     for slip in slips {
         let mut command = narutil!["push", "--add", &tree, "--to", slip, "--key", &key.file];
@@ -190,7 +210,15 @@ fn slips_in_a_target_are_refused_and_leave_nothing_behind() {
         assert_eq!(scratch.entries(), before, "{slip}");
     }
     // Parameters that nobody would honour, too.
-    for parameter in ["region=x", "store=/other/store", "local-nar-cache=d", "trusted=1", "root=/r", "real=/r", "narinfo-compression=xz"] {
+    for parameter in [
+        "region=x",
+        "store=/other/store",
+        "local-nar-cache=d",
+        "trusted=1",
+        "root=/r",
+        "real=/r",
+        "narinfo-compression=xz",
+    ] {
         let to = format!("file://{}?{parameter}", scratch.path("c").display());
         let refused = run(bare(narutil!["push", "--add", &tree, "--to", &to, "--key", &key.file], &scratch));
         assert!(matches!(refused.status, Some(1 | 2)), "{parameter}: {refused:?}");
@@ -203,7 +231,8 @@ fn slips_in_a_target_are_refused_and_leave_nothing_behind() {
     fs::create_dir_all(scratch.path("root/nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-x")).unwrap();
     std::os::unix::fs::symlink(scratch.path("root/nix/store"), scratch.path("link")).unwrap();
     for to in ["root/nix/store", "root/nix/store/cache", "link"] {
-        let refused = run(bare(narutil!["push", "--add", &tree, "--to", scratch.path(to), "--key", &key.file], &scratch));
+        let refused =
+            run(bare(narutil!["push", "--add", &tree, "--to", scratch.path(to), "--key", &key.file], &scratch));
         assert_eq!(refused.status, Some(2), "{to}: {}", refused.stderr);
         assert_eq!(fs::read_dir(scratch.path("root/nix/store")).unwrap().count(), 1);
     }
@@ -230,7 +259,8 @@ fn a_cache_that_is_made_is_announced_and_one_that_came_to_nothing_goes_again() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let to = scratch.path("new");
-    let failed = run(bare(narutil!["push", ".#foo", "--from", "json:/dev/null", "--to", &to, "--key", &key.file], &scratch));
+    let failed =
+        run(bare(narutil!["push", ".#foo", "--from", "json:/dev/null", "--to", &to, "--key", &key.file], &scratch));
     assert!(failed.status != Some(0) && !to.exists(), "{failed:?}");
     let tree = scratch.path("tree");
     let made = run(narutil!["-v", "push", "--add", &tree, "--to", &to, "--key", &key.file]);
@@ -325,7 +355,8 @@ fn the_endpoint_may_come_from_anywhere_and_be_odd() {
         &[("AWS_ENDPOINT_URL_S3", &http), ("AWS_SESSION_TOKEN", "t")],
     ];
     for way in ways {
-        let mut command = credentials(narutil!["push", "--add", &tree, "--to", &bucket, "--key", &key.file, "--retries", "0"]);
+        let mut command =
+            credentials(narutil!["push", "--add", &tree, "--to", &bucket, "--key", &key.file, "--retries", "0"]);
         command.envs(way.iter().copied());
         let ran = run(command);
         assert_eq!(ran.status, Some(0), "{way:?}: {}", ran.stderr);
@@ -333,8 +364,22 @@ fn the_endpoint_may_come_from_anywhere_and_be_odd() {
     let by_profile = run(credentials(narutil!["info", format!("{bucket}?profile=ci"), "--retries", "0"]));
     assert_eq!(by_profile.status, Some(0), "{}", by_profile.stderr);
     let odd = [
-        "http://", "://", "http://u:hunter2@h", "h", "http://h?x=1", "ftp://h", "http://[::1", "http://[::1]:1", "http://127.0.0.1:1/",
-        "127.0.0.1:1", "http://127.0.0.1:1/path/", "http://a b", "\u{e9}", "http://127.0.0.1:99999", "/", "http:/127.0.0.1:1",
+        "http://",
+        "://",
+        "http://u:hunter2@h",
+        "h",
+        "http://h?x=1",
+        "ftp://h",
+        "http://[::1",
+        "http://[::1]:1",
+        "http://127.0.0.1:1/",
+        "127.0.0.1:1",
+        "http://127.0.0.1:1/path/",
+        "http://a b",
+        "\u{e9}",
+        "http://127.0.0.1:99999",
+        "/",
+        "http:/127.0.0.1:1",
     ];
     for endpoint in odd {
         for style in ["", "?addressing-style=virtual"] {
@@ -358,14 +403,18 @@ fn the_endpoint_may_come_from_anywhere_and_be_odd() {
 fn a_profile_that_is_named_has_to_be_there() {
     let scratch = Scratch::new();
     fs::create_dir_all(scratch.path("home/.aws")).unwrap();
-    fs::write(scratch.path("home/.aws/credentials"), "[prod]\naws_access_key_id = A\naws_secret_access_key = B\n").unwrap();
+    fs::write(scratch.path("home/.aws/credentials"), "[prod]\naws_access_key_id = A\naws_secret_access_key = B\n")
+        .unwrap();
     let url = "s3://b?region=x&endpoint=http://127.0.0.1:1";
     let by_url = run(bare(narutil!["info", format!("{url}&profile=prdo"), "--retries", "0"], &scratch));
     let mut command = bare(narutil!["info", url, "--retries", "0"], &scratch);
     command.env("AWS_PROFILE", "prdo");
     for ran in [by_url, run(command)] {
         let refused = ran.error(2);
-        assert!(refused.contains("prdo") && refused.contains(".aws/credentials") && refused.contains(".aws/config"), "{refused}");
+        assert!(
+            refused.contains("prdo") && refused.contains(".aws/credentials") && refused.contains(".aws/config"),
+            "{refused}"
+        );
     }
 }
 

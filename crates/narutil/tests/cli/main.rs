@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
-mod answers;
 mod access;
+mod answers;
 mod audit;
 mod cache;
 mod closure;

@@ -65,7 +65,8 @@ fn token<'a>(tokens: &'a str, host: &str, port: Option<u16>) -> Result<Option<&'
     let with_port = format!("{host}:{}", port.unwrap_or_default());
     for pair in tokens.split_whitespace() {
         let named = pair.split_once('=').filter(|(host, token)| !host.is_empty() && !token.is_empty());
-        let (named, token) = named.ok_or_else(|| format!("{TOKENS} is not HOST=TOKEN, or several of these with blanks between"))?;
+        let (named, token) =
+            named.ok_or_else(|| format!("{TOKENS} is not HOST=TOKEN, or several of these with blanks between"))?;
         if named.eq_ignore_ascii_case(host) || named.eq_ignore_ascii_case(&with_port) {
             return Ok(Some(token));
         }
@@ -84,7 +85,8 @@ fn bearer(token: &str) -> Result<HeaderValue, String> {
 /// A header that is not shown, and that is not sent along to another host.
 fn sensitive(text: &str) -> Result<HeaderValue, String> {
     // What cannot be part of a header is not shown either.
-    let mut value = HeaderValue::from_str(text).map_err(|_| "a token has characters that no header may have".to_owned())?;
+    let mut value =
+        HeaderValue::from_str(text).map_err(|_| "a token has characters that no header may have".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }

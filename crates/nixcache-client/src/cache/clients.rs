@@ -70,15 +70,13 @@ impl HttpConnector for Clients {
     /// Of the options only the time to connect is looked at, which is short for the services that give credentials.
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let time = |options: &ClientOptions| options.get_config_value(&ClientConfigKey::ConnectTimeout);
-        // What is stored encoded is for those above to decode.
-        let mut client = self.tls.client(&self.options, false).no_gzip().no_brotli().no_zstd().no_deflate();
+        let mut client = self.tls.client(&self.options, false);
         if time(options) != time(&client_options(&self.options)) {
             client = client.connect_timeout(Duration::from_secs(1));
         }
-        let client = client.build().map_err(|error| object_store::Error::Generic {
-            store: "HTTP",
-            source: Box::new(self.failed(&error)),
-        })?;
+        let client = client
+            .build()
+            .map_err(|error| object_store::Error::Generic { store: "HTTP", source: Box::new(self.failed(&error)) })?;
         Ok(HttpClient::new(Service { inner: HttpClient::new(client), clients: self.clone() }))
     }
 }

@@ -99,11 +99,13 @@ pub(super) async fn find(url: &CacheUrl, tls: &Tls) -> Result<Found> {
 
 /// `AWS_ENDPOINT_URL_S3`, then the profile's services, `AWS_ENDPOINT_URL` and `endpoint_url`.
 fn endpoint(config: &SdkConfig) -> Option<String> {
-    let is_ignored = std::env::var("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    let is_ignored =
+        std::env::var("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
     if is_ignored {
         return None;
     }
-    let key = ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok()?;
+    let key =
+        ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok()?;
     let of_service = config.service_config().and_then(|service| service.load_config(key));
     let endpoint = of_service.or_else(|| config.endpoint_url().map(str::to_owned));
     endpoint.filter(|endpoint| !endpoint.trim().is_empty())
@@ -223,7 +225,8 @@ mod tests {
 
     #[test]
     fn profiles_are_found_where_the_chain_finds_them() {
-        let config = "[default]\nregion = x\n[profile ci]\n [ profile  two ] # why\n[plain]\n[services s]\n[profile \"q u\"]";
+        let config =
+            "[default]\nregion = x\n[profile ci]\n [ profile  two ] # why\n[plain]\n[services s]\n[profile \"q u\"]";
         for name in ["default", "ci", "two", "q u"] {
             assert!(has_profile(config, name, true), "{name}");
         }

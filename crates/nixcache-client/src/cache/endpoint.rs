@@ -65,7 +65,8 @@ impl Reach {
             Some(Host::Domain(host)) => format!("{bucket}.{host}"),
             _ => return Err("addressing-style=virtual needs an endpoint with a host name, not an address".to_owned()),
         };
-        url.set_host(Some(&host)).map_err(|_| format!("`{bucket}` cannot be part of a host name: use addressing-style=path"))?;
+        url.set_host(Some(&host))
+            .map_err(|_| format!("`{bucket}` cannot be part of a host name: use addressing-style=path"))?;
         Ok(Self { endpoint: Some(url.as_str().trim_end_matches('/').to_owned()), virtual_hosted })
     }
 }
@@ -95,7 +96,8 @@ mod tests {
             assert_eq!(endpoint(text, scheme).as_deref(), Ok(expected));
         }
         let secrets = ["http://user:hunter2@minio", "user:hunter2@minio:9000", "ftp://hunter2", "http://m?k=hunter2"];
-        for text in ["", " ", "http://", "://", "https://a b", "http://[::1", "s3://x", "#"].into_iter().chain(secrets) {
+        for text in ["", " ", "http://", "://", "https://a b", "http://[::1", "s3://x", "#"].into_iter().chain(secrets)
+        {
             let reason = endpoint(text, None).unwrap_err();
             assert!(!reason.contains("hunter2"), "{text}: {reason}");
         }
@@ -107,7 +109,9 @@ mod tests {
         let reach = |endpoint: Option<&str>, scheme, style| {
             Reach::new("b", endpoint.map(str::to_owned), "eu-west-1", scheme, style)
         };
-        let expected = |endpoint: Option<&str>, virtual_hosted| Ok(Reach { endpoint: endpoint.map(str::to_owned), virtual_hosted });
+        let expected = |endpoint: Option<&str>, virtual_hosted| {
+            Ok(Reach { endpoint: endpoint.map(str::to_owned), virtual_hosted })
+        };
         assert_eq!(reach(None, None, None), expected(None, true));
         assert_eq!(reach(None, None, Some("path")), expected(None, false));
         assert_eq!(reach(None, Some("http"), None), expected(Some("http://b.s3.eu-west-1.amazonaws.com"), true));

@@ -53,7 +53,8 @@ pub(super) fn check_place(url: &CacheUrl, store_dir: &StoreDir) -> Result<()> {
     let place = resolved(directory).map_err(|error| Error::io(url, error))?;
     let store = resolved(Path::new(store_dir.as_str())).unwrap_or_else(|_| store_dir.as_str().into());
     let usual = Path::new("/nix/store");
-    let of_store = [store.as_path(), Path::new(store_dir.as_str()), usual].into_iter().find(|store| place.starts_with(store));
+    let of_store =
+        [store.as_path(), Path::new(store_dir.as_str()), usual].into_iter().find(|store| place.starts_with(store));
     let found = of_store.map(Path::to_owned).or_else(|| {
         let above = place.ancestors().filter(|above| above.ends_with("nix/store"));
         above.map(Path::to_owned).find(|above| holds_store_paths(above))
@@ -134,7 +135,9 @@ fn remove_empty(directory: &Path) {
         }
     }
     let lock = directory.join(lock::FILE);
-    if fs::read_dir(directory).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.path() == lock))) {
+    if fs::read_dir(directory)
+        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.path() == lock)))
+    {
         let _ = fs::remove_file(lock);
     }
     let _ = fs::remove_dir(directory);
@@ -160,7 +163,9 @@ mod tests {
         std::os::unix::fs::symlink(path("real/nix"), path("link")).unwrap();
         let own = path("own/store");
         let own = own.to_str().unwrap();
-        for place in ["real/nix/store", "real/nix/store/c", "link/store", "link/store/a/b", "new/../link/store", "own/store/c"] {
+        for place in
+            ["real/nix/store", "real/nix/store/c", "link/store", "link/store/a/b", "new/../link/store", "own/store/c"]
+        {
             assert!(!checked(&path(place), own), "{place}");
         }
         assert!(!checked(Path::new("/nix/store"), own) && !checked(Path::new("/nix/store/c"), own));

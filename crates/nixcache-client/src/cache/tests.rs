@@ -68,11 +68,47 @@ fn urls_are_those_of_nix() {
 #[test]
 fn slips_are_refused_rather_than_taken_for_directories() {
     let slips = [
-        "", "s3://", "s3:/cache", "s3:cache?region=x", "S3://cache", "S3:cache", "https:/host/c", "https:host", "https://",
-        "https:///c", "host:/mnt/cache", "user@host:cache", "ssh-ng:host", "ssh://host", "ftp://host/", "C:\\cache", "a:b",
-        "daemon", "local", "auto", "local?root=/x", "file://host/c", "file://rel", "file://", "file:rel", "file:",
-        "file:///c#x", "./c?secret-key=k", "c?", "~/cache", "~user/c", "$CACHE", " s3://b", "https://host/c\n", "https://host/#x",
-        "s3://b:9000", "s3://user:pw@b", "s3://user@b", "s3://b%2fc", "unix:///c", "-://x",
+        "",
+        "s3://",
+        "s3:/cache",
+        "s3:cache?region=x",
+        "S3://cache",
+        "S3:cache",
+        "https:/host/c",
+        "https:host",
+        "https://",
+        "https:///c",
+        "host:/mnt/cache",
+        "user@host:cache",
+        "ssh-ng:host",
+        "ssh://host",
+        "ftp://host/",
+        "C:\\cache",
+        "a:b",
+        "daemon",
+        "local",
+        "auto",
+        "local?root=/x",
+        "file://host/c",
+        "file://rel",
+        "file://",
+        "file:rel",
+        "file:",
+        "file:///c#x",
+        "./c?secret-key=k",
+        "c?",
+        "~/cache",
+        "~user/c",
+        "$CACHE",
+        " s3://b",
+        "https://host/c\n",
+        "https://host/#x",
+        "s3://b:9000",
+        "s3://user:pw@b",
+        "s3://user@b",
+        "s3://b%2fc",
+        "unix:///c",
+        "-://x",
     ];
     for slip in slips {
         let refused = CacheUrl::parse(OsStr::new(slip));
@@ -113,15 +149,22 @@ fn parameters_without_effect_are_refused_by_name() {
         }
     }
     let only_when_reading = [
-        "narinfo-compression=xz", "ls-compression=br", "log-compression=br", "multipart-threshold=5", "buffer-size=1",
-        "multipart-upload=false", "write-nar-listing=false", "path-info-cache-size=1",
+        "narinfo-compression=xz",
+        "ls-compression=br",
+        "log-compression=br",
+        "multipart-threshold=5",
+        "buffer-size=1",
+        "multipart-upload=false",
+        "write-nar-listing=false",
+        "path-info-cache-size=1",
     ];
     for parameter in only_when_reading {
         let url = url(format!("s3://b?{parameter}"));
         assert_eq!(url.check(Use::Read), Ok(()), "{parameter}");
         assert!(url.for_publishing().check(Use::Write).is_err(), "{parameter}");
     }
-    let publishing = url("s3://b?compression=xz&compression-level=3&secret-key=/k&secret-keys=/k&index-debug-info=true");
+    let publishing =
+        url("s3://b?compression=xz&compression-level=3&secret-key=/k&secret-keys=/k&index-debug-info=true");
     assert_eq!(publishing.check(Use::Read), Ok(()));
     assert!(publishing.check(Use::Write).is_err());
     assert_eq!(publishing.for_publishing().check(Use::Write), Ok(()));
@@ -250,8 +293,16 @@ async fn a_url_of_a_nar_is_within_the_cache_elsewhere_or_unclear() {
             assert_eq!(cache.nar_place(name), NarPlace::Elsewhere(name.to_owned()));
         }
         let unclear = [
-            "", "nar//x.nar", "./nar/x.nar", "nar/../x.nar", "/nar/x.nar", "nar/%2e%2e/x.nar?u=://", "nar/x%2Enar", "nar/a%2fb.nar",
-            "nix-cache-info", "nar/\u{e9}.nar",
+            "",
+            "nar//x.nar",
+            "./nar/x.nar",
+            "nar/../x.nar",
+            "/nar/x.nar",
+            "nar/%2e%2e/x.nar?u=://",
+            "nar/x%2Enar",
+            "nar/a%2fb.nar",
+            "nix-cache-info",
+            "nar/\u{e9}.nar",
         ];
         for name in unclear {
             assert_eq!(cache.nar_place(name).object(), None, "{name}");
@@ -262,7 +313,12 @@ async fn a_url_of_a_nar_is_within_the_cache_elsewhere_or_unclear() {
     assert_eq!(web.nar_place(&format!("http://host.example/cache/{file}?x=1")), within);
     assert_eq!(directory.nar_place(&format!("file://{here}/{file}")), within);
     assert_eq!(bucket.nar_place(&format!("s3://bucket/pre/fix/{file}")), within);
-    for other in ["https://host.example/cache/", "http://host.example/cache2/", "http://host.example:81/cache/", "http://host.example/"] {
+    for other in [
+        "https://host.example/cache/",
+        "http://host.example/cache2/",
+        "http://host.example:81/cache/",
+        "http://host.example/",
+    ] {
         let other = format!("{other}{file}");
         assert_eq!(web.nar_place(&other), NarPlace::Elsewhere(other.clone()));
     }

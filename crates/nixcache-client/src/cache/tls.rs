@@ -14,7 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore,
+    SignatureScheme,
 };
 
 use super::error::{Error, Result};
@@ -36,7 +37,8 @@ impl Tls {
     fn with(url: &CacheUrl, certificate_file: Option<PathBuf>) -> Result<Self> {
         let failed = |reason: String| Error::Configuration { cache: url.to_string(), reason };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Arc::new(Verifier { provider: Arc::clone(&provider), certificate_file, trusted: OnceLock::new() });
+        let verifier =
+            Arc::new(Verifier { provider: Arc::clone(&provider), certificate_file, trusted: OnceLock::new() });
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(error.to_string()))?
@@ -59,12 +61,18 @@ impl Tls {
     /// The beginning of a client.
     pub(super) fn client(&self, options: &Options, http2: bool) -> reqwest::ClientBuilder {
         let mut config = self.config.clone();
-        config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+        config.alpn_protocols =
+            if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .user_agent(super::USER_AGENT)
             .connect_timeout(options.connect_timeout)
-            .read_timeout(options.timeout);
+            .read_timeout(options.timeout)
+            // What is encoded is decoded above, where ranges and sizes are known.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate();
         if http2 { builder } else { builder.http1_only() }
     }
 
@@ -271,9 +279,15 @@ mod tests {
     }
 
     /// Whether client and server find each other good, in memory.
-    fn shake_hands(tls: &Tls, server: &Certificate, name: &'static str, client_root: Option<&Certificate>) -> std::result::Result<(), TlsError> {
+    fn shake_hands(
+        tls: &Tls,
+        server: &Certificate,
+        name: &'static str,
+        client_root: Option<&Certificate>,
+    ) -> std::result::Result<(), TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
         let builder = match client_root {
             None => builder.with_no_client_auth(),
             Some(root) => {

@@ -236,7 +236,11 @@ impl CacheUrl {
             return Err(syntax("has blanks or control characters"));
         }
         if matches!(bytes.get(colon + 3), None | Some(b'/' | b'?')) {
-            return Err(syntax(if kind.is_some() { "expected a bucket after the slashes" } else { "expected a host after the slashes" }));
+            return Err(syntax(if kind.is_some() {
+                "expected a bucket after the slashes"
+            } else {
+                "expected a host after the slashes"
+            }));
         }
         let mut url = Url::parse(text).map_err(|error| syntax(&error.to_string()))?;
         if url.fragment().is_some() {
@@ -357,7 +361,9 @@ impl CacheUrl {
     /// Refuses parameters that have no effect on this use.
     pub fn check(&self, what: Use) -> Result<(), UrlError> {
         for (name, value) in &self.parameters {
-            let Some((_, _, reading, writing)) = PARAMETERS.iter().find(|parameter| parameter.0 == name) else { continue };
+            let Some((_, _, reading, writing)) = PARAMETERS.iter().find(|parameter| parameter.0 == name) else {
+                continue;
+            };
             let refused = |reason: &str| {
                 let (name, reason) = (name.clone(), reason.to_owned());
                 Err(UrlError::Parameter { url: self.to_string(), name, reason })
@@ -441,7 +447,8 @@ impl CacheUrl {
 
 /// Whether a text can be part of the name of a host, as a region is.
 pub(super) fn is_region(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// As Nix reads it.
