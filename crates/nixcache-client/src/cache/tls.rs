@@ -178,6 +178,10 @@ impl ServerCertVerifier for Verifier {
             Err(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
                 Err(explained("UnknownIssuer", &trusted.problems))
             }
+            // A trusted authority has the name of the one that has signed it, and another key.
+            Err(TlsError::InvalidCertificate(CertificateError::BadSignature)) => {
+                Err(explained("BadSignature", &trusted.problems))
+            }
             verified => verified,
         }
     }
