@@ -32,6 +32,7 @@ mod nix_conf;
 mod odd_keys;
 mod present;
 mod redact;
+mod spot_check;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]

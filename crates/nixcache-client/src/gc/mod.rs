@@ -230,9 +230,7 @@ impl Collection {
         // Claims nothing yet: it only keeps others away, and tells the time.
         let guard = Guard::take(cache, &roots::plans(), &Claim::default()).await?;
         let plan = async {
-            if !guard.others(&roots::plans()).await?.is_empty() {
-                return Err(Error::Busy { cache: cache.url().to_string() });
-            }
+            guard.check_alone(&roots::plans()).await?;
             Plan::make(cache, &policy, &guard).await
         };
         match plan.await {
@@ -335,7 +333,7 @@ impl Collection {
     /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred to meanwhile.
     async fn spare(&mut self, done: &mut Collected) -> Result<()> {
         let sets = self.plan.dropped.iter().map(|root| root.record.path_set).collect();
-        let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, files: false };
+        let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, ..Claim::default() };
         self.guard.change(&claim).await?;
         // Leases before roots: whoever ends his lease in between has left a root.
         let mut claims = self.guard.others(&roots::leases()).await?;

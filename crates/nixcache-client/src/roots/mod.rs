@@ -17,6 +17,7 @@
 
 mod guard;
 mod session;
+mod signature;
 pub mod snapshot;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -36,9 +37,11 @@ use serde_json::{Value, json};
 
 use crate::cache::{self, Cache, Version};
 
-pub use guard::DEADLINE;
 pub(crate) use guard::{Claim, Guard, PATIENCE, leases, plans};
-pub use session::{Begun, Session, Wish};
+pub use guard::{DEADLINE, Owner};
+pub(crate) use session::RootCopy;
+pub use session::{Begun, Session, Wish, touch};
+pub use signature::Authenticity;
 
 /// The folder of everything here.
 const FOLDER: &str = "nixcache/v1";
@@ -86,11 +89,13 @@ pub enum Error {
     /// What a narinfo keeps cannot be known.
     #[error("{0}; what it refers to is unknown, so nothing is collected: mend it, or remove it")]
     Unreadable(cache::Error),
-    /// Somebody else is collecting.
-    #[error("{cache}: somebody else is collecting; wait until he is done")]
+    /// Another collection is running.
+    #[error("{cache}: another collection is running: {holder}. Wait until it ends, then run this again")]
     Busy {
         /// The cache.
         cache: String,
+        /// Which process runs it, and how long its claim lasts at most.
+        holder: String,
     },
 }
 
@@ -157,6 +162,8 @@ pub struct Record {
     pub pinned: bool,
     /// Whatever its makers want to say: a commit, a pipeline.
     pub labels: BTreeMap<String, String>,
+    /// Signatures of its [fingerprint](Root::fingerprint), `name:base64`.
+    pub signatures: Vec<String>,
 }
 
 /// A root, as it is in a cache.
@@ -269,7 +276,7 @@ impl Record {
         let json = json!({
             "version": VERSION, "targets": targets, "closure": digest(&self.closure), "pathSet": digest(&self.path_set),
             "paths": self.paths, "fileSize": self.file_size, "created": created, "lastUsed": used, "pinned": self.pinned,
-            "labels": self.labels, "stamp": unique(),
+            "labels": self.labels, "signatures": self.signatures, "stamp": unique(),
         });
         format!("{json:#}\n")
     }
@@ -293,6 +300,14 @@ impl Record {
             created: created.ok_or("created is no time")?.into(),
             pinned: value["pinned"].as_bool().unwrap_or(false),
             labels: labels.ok_or("its labels are no texts")?,
+            // What is no signature vouches for nothing.
+            signatures: value["signatures"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
         })
     }
 }
