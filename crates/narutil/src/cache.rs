@@ -83,8 +83,16 @@ impl Reach {
 
     /// Opens it to write to it, and makes it a cache if there is nothing.
     pub(crate) async fn create(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
-        let store_dir = common.store_dir()?;
-        let created = Cache::create(&url(argument)?, &store_dir, self.options()).await;
+        self.create_at(common, &url(argument)?).await
+    }
+
+    /// Opens a cache to publish paths in it, as the parameters of its URL say, and makes one if there is nothing.
+    pub(crate) async fn create_to_publish(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
+        self.create_at(common, &url(argument)?.for_publishing()).await
+    }
+
+    async fn create_at(&self, common: &Common, url: &CacheUrl) -> Result<Cache> {
+        let created = Cache::create(url, &common.store_dir()?, self.options()).await;
         created.map_err(|error| Failure::cache(&error))
     }
 }
@@ -96,7 +104,13 @@ pub(crate) fn url(argument: &OsStr) -> Result<CacheUrl> {
 
 /// Whether an argument is a cache where it may also be a file: a directory, or a URL.
 pub(crate) fn is_cache(argument: &Path) -> bool {
-    argument.is_dir() || argument.to_str().is_some_and(|text| text.contains("://"))
+    argument.is_dir() || is_url(argument)
+}
+
+/// Whether an argument is the URL of a cache, rather than a file.
+pub(crate) fn is_url(argument: &Path) -> bool {
+    let bytes = argument.as_os_str().as_encoded_bytes();
+    bytes.starts_with(b"file:/") || bytes.windows(3).any(|window| window == b"://")
 }
 
 /// What reaches caches.

@@ -187,5 +187,6 @@ pub(crate) fn shown(path: &Path) -> String {
         shown.push_str(chunk.valid());
         shown.extend(chunk.invalid().iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
     }
-    shown
+    // It may be a URL, or was meant to be one.
+    nixcache_client::cache::redacted(&shown)
 }

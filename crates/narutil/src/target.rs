@@ -20,7 +20,7 @@ use nixcache_client::cache::Cache;
 use nixcache_client::open_regular;
 use tokio::runtime::Runtime;
 
-use crate::cache::{Reach, runtime, url};
+use crate::cache::{Reach, is_url, runtime, url};
 use crate::cli::Common;
 use crate::failure::{Failure, Result, Status};
 use crate::output::{directory, is_standard};
@@ -130,7 +130,7 @@ impl Group {
             }
             let mut remote = None;
             let mut argument = Cow::Borrowed(argument);
-            if argument.as_os_str().as_bytes().windows(3).any(|window| window == b"://") && !argument.exists() {
+            if is_url(&argument) && !argument.exists() {
                 if let Some((cache, name)) = of_one_narinfo(&argument) {
                     let remote = Remote::open_briefly(common, reach, &cache)?;
                     let selected = Some(vec![remote.file(&name)]);

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod access;
 mod answers;
 mod audit;
 mod audit_answers;

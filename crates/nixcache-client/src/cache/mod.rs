@@ -13,24 +13,32 @@
 //! server wants them to be ([`Options`]).
 
 mod answer;
+mod authorization;
 mod bucket;
+mod clients;
 mod credentials;
 mod directory;
 mod encoding;
+mod endpoint;
 mod error;
 #[cfg(test)]
 pub(crate) mod hesitant;
 mod http;
 pub mod layout;
+mod making;
 mod nar;
+mod netrc;
+mod nix_conf;
 mod odd_keys;
 mod oddities;
 mod present;
+mod redact;
 mod spot_check;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
+mod tls;
 mod traffic;
 mod uploads;
 mod url;
@@ -55,6 +63,7 @@ use self::directory::{Complete, Directory, Listed, Unsynced};
 use self::encoding::Encoding;
 use self::http::WebServer;
 use self::oddities::Oddities;
+use self::making::Before;
 use self::staged::Staged;
 use self::traffic::Traffic;
 use self::url::Location;
@@ -63,11 +72,12 @@ pub use encoding::decode_narinfo;
 pub use crate::file::Oddity;
 pub use error::{Error, Lookup};
 pub use layout::Object;
+pub use nar::NarPlace;
 pub use present::{Presence, Question};
 pub use staged::Staging;
 pub use traffic::Requests;
 pub use uploads::{UnfinishedUpload, abort_uploads};
-pub use url::{CacheUrl, UrlError};
+pub use url::{CacheUrl, UrlError, Use, redacted};
 
 pub use directory::open_regular;
 pub(crate) use directory::{rename_exclusively, rename_exclusively_at};
@@ -149,6 +159,10 @@ struct Inner {
     oddities: Arc<Oddities>,
     /// Whether conditions are kept, once that was asked.
     keeps_conditions: OnceCell<bool>,
+    /// What there was before it was opened.
+    before: Before,
+    /// What reaches NARs that are not in the cache.
+    elsewhere: std::sync::OnceLock<Arc<WebServer>>,
 }
 
 enum Place {
@@ -226,12 +240,18 @@ impl Prepared {
 }
 
 impl Cache {
-    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none.
+    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none, [`UrlError::Parameter`] if a
+    /// parameter of the URL has no effect on a reader.
     pub async fn open(url: &CacheUrl, options: Options) -> Result<Self> {
+        url.check(Use::Read)?;
         let mut inner = Inner::connect(url, options).await?;
         match inner.read_info().await? {
-            Some(info) => inner.info = info,
+            Some(info) => {
+                inner.info = info;
+                inner.apply_parameters(true)?;
+            }
             None => {
+                inner.apply_parameters(false)?;
                 if let Place::Directory(directory) = &inner.place {
                     let directory = directory.clone();
                     let names = blocking(move || directory.names()).await.map_err(|error| Error::io(url, error))?;
@@ -249,11 +269,16 @@ impl Cache {
     pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: Options) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
         inner.info = info;
+        inner.apply_parameters(true)?;
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Opens a cache to write to it, and makes it one if there is nothing.
+    /// Opens a cache to write to it, and makes one if there is none, which the user is told.
+    ///
+    /// Refused are directories within a store, and parameters of the URL that have no effect on a writer ([`Use`]).
     pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
+        url.check(Use::Write)?;
+        making::check_place(url, store_dir)?;
         let mut inner = Inner::connect(url, options).await?;
         let mut denied = None;
         let known = match inner.read_info().await {
@@ -270,32 +295,34 @@ impl Cache {
                 return Err(Error::StoreDir { cache: url.to_string(), theirs, ours });
             }
             inner.info = info;
+            inner.apply_parameters(true)?;
             return Ok(Self(Arc::new(inner)));
         }
-        let configured = |name: &str, expected| {
-            let reason = format!("{name} is {expected}");
-            move || Error::Configuration { cache: url.to_string(), reason }
-        };
-        let priority =
-            url.parameter("priority").map(|text| text.parse().map_err(|_| configured("priority", "an integer")()));
-        inner.info = CacheInfo {
-            store_dir: store_dir.clone(),
-            // As Nix does for directories and buckets, which bear it.
-            want_mass_query: !matches!(url.parameter("want-mass-query"), Some("false" | "0")),
-            priority: Some(priority.transpose()?.unwrap_or(50)),
-        };
+        inner.info = making::new_info(store_dir);
+        inner.apply_parameters(true)?;
+        inner.before = Before::Place;
         if let Place::Directory(directory) = &inner.place {
+            if !directory.root().exists() {
+                inner.before = Before::Nothing;
+            }
             std::fs::create_dir_all(directory.root()).map_err(|error| Error::io(url, error))?;
         }
         let cache = Self(Arc::new(inner));
         let text = cache.info().to_string();
-        if let Some(denied) = denied {
+        let is_made = if let Some(denied) = denied {
             // Only a condition tells whether there is one that may not be read.
             let is_made = cache.keeps_conditions().await? && cache.create_object(layout::CACHE_INFO, text).await?;
-            return if is_made { Ok(cache) } else { Err(denied) };
+            if !is_made {
+                return Err(denied);
+            }
+            is_made
+        } else {
+            // If another writer makes it meanwhile, it means the same; the next push is told if not.
+            cache.create_object(layout::CACHE_INFO, text).await?
+        };
+        if is_made && url.is_outside_memory() {
+            tracing::warn!("{url}: made a new cache here");
         }
-        // If another writer makes it meanwhile, it means the same; the next push is told if not.
-        cache.create_object(layout::CACHE_INFO, text).await?;
         Ok(cache)
     }
 
@@ -331,6 +358,9 @@ impl Cache {
 
     /// An object as people find it: with the cache before its name.
     pub fn locate(&self, name: &str) -> String {
+        if nar::is_web(name) {
+            return redacted(name);
+        }
         let url = self.0.url.to_string();
         format!("{}/{name}", url.trim_end_matches('/'))
     }
@@ -342,6 +372,9 @@ impl Cache {
 
     /// A part of an object, which ends early if the object does. The range must not be empty.
     pub async fn read_range(&self, name: &str, range: Range<u64>) -> Lookup<Bytes> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.read_range(name, &range).await;
+        }
         match &self.0.place {
             Place::Directory(_) => {
                 let read = move |directory: &Directory, name: &str| directory.read_range(name, &range);
@@ -354,6 +387,9 @@ impl Cache {
 
     /// Whether there is an object, and what is known of it.
     pub async fn meta(&self, name: &str) -> Lookup<Meta> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.meta(name).await;
+        }
         match &self.0.place {
             Place::Directory(_) => Ok(self.on_disk(name, Directory::meta).await?.map(Meta::from)),
             Place::Bucket(bucket) => bucket.meta(name).await,
@@ -363,6 +399,9 @@ impl Cache {
 
     /// An object as it comes.
     pub async fn download(&self, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.download(name).await;
+        }
         match &self.0.place {
             Place::Directory(_) => Ok(self.open_file(name).await?.map(|file| stream_of(file, self.locate(name)))),
             Place::Bucket(bucket) => bucket.download(name).await,
@@ -372,7 +411,7 @@ impl Cache {
 
     /// An object as it comes, for a thread that may wait: one of `spawn_blocking`, within the runtime.
     pub async fn open_object(&self, name: &str) -> Lookup<ObjectReader> {
-        if matches!(self.0.place, Place::Directory(_)) {
+        if matches!(self.0.place, Place::Directory(_)) && !nar::is_web(name) {
             return Ok(self.open_file(name).await?.map(ObjectReader::File));
         }
         let Some(stream) = self.download(name).await? else { return Ok(None) };
@@ -382,6 +421,18 @@ impl Cache {
             runtime: tokio::runtime::Handle::current(),
             failed: None,
         }))
+    }
+
+    /// What reaches an object that [`nar`](Self::nar) has found not to be in this cache.
+    fn elsewhere(&self, name: &str) -> Result<Option<Arc<WebServer>>> {
+        if !nar::is_web(name) {
+            return Ok(None);
+        }
+        if let Some(server) = self.0.elsewhere.get() {
+            return Ok(Some(Arc::clone(server)));
+        }
+        let server = WebServer::elsewhere(self.url(), self.options(), Arc::clone(&self.0.traffic))?;
+        Ok(Some(Arc::clone(self.0.elsewhere.get_or_init(|| Arc::new(server)))))
     }
 
     async fn open_file(&self, name: &str) -> Result<Option<std::fs::File>> {
@@ -789,6 +840,9 @@ impl Cache {
     /// An object as a whole, and which version of it that is.
     pub(crate) async fn read_version(&self, name: &str) -> Lookup<(Bytes, Version)> {
         let limit = layout::limit(name);
+        if let Some(server) = self.elsewhere(name)? {
+            return Ok(server.read(name, limit).await?.map(|(bytes, tag)| (bytes, Version::Web(tag))));
+        }
         let read = match &self.0.place {
             Place::Directory(_) => {
                 let (cache, name) = (self.clone(), name.to_owned());
@@ -837,7 +891,9 @@ impl Inner {
         let traffic = Arc::new(Traffic::of(url));
         let place = match &url.location {
             Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
-            Location::Http(address) => Place::Web(Arc::new(WebServer::new(address, &options, Arc::clone(&traffic))?)),
+            Location::Http(address) => {
+                Place::Web(Arc::new(WebServer::new(url, address, &options, Arc::clone(&traffic))?))
+            }
             Location::Bucket { kind, name, prefix } => {
                 Place::Bucket(Box::new(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?))
             }
@@ -851,6 +907,8 @@ impl Inner {
             traffic,
             oddities: Arc::default(),
             keeps_conditions: OnceCell::new(),
+            before: Before::Cache,
+            elsewhere: std::sync::OnceLock::new(),
         })
     }
 
