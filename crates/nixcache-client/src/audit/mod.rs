@@ -226,7 +226,7 @@ impl Audit {
             let texts: Vec<_> = cache.read_many(names).collect().await;
             (room, texts)
         };
-        let check = async |(room, texts): (listing::Room, Vec<(String, Result<Option<Bytes>, Error>)>)| {
+        let check = async |(room, texts): (listing::Room, Vec<NamedText>)| {
             (self.watch)(Event::Read { objects: texts.len() });
             let (index, limits) = (Arc::clone(index), self.limits);
             blocking(move || {
@@ -315,6 +315,9 @@ fn check_listing(
     };
     Ok(Some(Finding { object: name, path: None, kind }))
 }
+
+/// What was read under a name.
+type NamedText = (String, Result<Option<Bytes>, Error>);
 
 /// A text, or how long it may be if it is longer.
 type Text = Result<bytes::Bytes, u64>;
