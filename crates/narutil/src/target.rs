@@ -297,7 +297,10 @@ pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
         let opened = if is_of_cache { open_regular(file)? } else { File::open(file)? };
         opened.take(MOST).read_to_end(&mut text)?;
     }
-    Ok(text)
+    // A mirror of a cache may have it as it was stored: compressed.
+    let decoded = nixcache_client::cache::decode_narinfo(&file.display().to_string(), &text);
+    let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(decoded.map_or(text, Vec::from))
 }
 
 /// What came of some narinfos.

@@ -7,6 +7,7 @@
 
 mod answers;
 mod audit;
+mod audit_answers;
 mod cache;
 mod closure;
 mod compression;
@@ -35,6 +36,7 @@ mod remote;
 mod replaced;
 mod rights;
 mod scan;
+mod servers;
 mod secrets;
 mod shared_directory;
 mod sessions;

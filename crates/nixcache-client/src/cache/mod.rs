@@ -59,6 +59,7 @@ use self::staged::Staged;
 use self::traffic::Traffic;
 use self::url::Location;
 
+pub use encoding::decode_narinfo;
 pub use crate::file::Oddity;
 pub use error::{Error, Lookup};
 pub use layout::Object;
@@ -152,7 +153,7 @@ struct Inner {
 
 enum Place {
     Directory(Directory),
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
     Web(Arc<WebServer>),
 }
 
@@ -838,9 +839,9 @@ impl Inner {
             Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
             Location::Http(address) => Place::Web(Arc::new(WebServer::new(address, &options, Arc::clone(&traffic))?)),
             Location::Bucket { kind, name, prefix } => {
-                Place::Bucket(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?)
+                Place::Bucket(Box::new(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?))
             }
-            Location::Memory => Place::Bucket(Bucket::in_memory()),
+            Location::Memory => Place::Bucket(Box::new(Bucket::in_memory())),
         };
         Ok(Self {
             url: url.clone(),

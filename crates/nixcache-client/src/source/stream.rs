@@ -146,7 +146,8 @@ fn narinfo(file: &Path, hash_part: HashPart, text: &mut Vec<u8>, store_dir: &Sto
     open_regular(file)
         .and_then(|opened| opened.take(MOST).read_to_end(text))
         .map_err(|error| Error::Io { file: file.to_owned(), error })?;
-    parse(file, hash_part, text, store_dir)
+    let decoded = cache::decode_narinfo(&file.display().to_string(), text)?;
+    parse(file, hash_part, decoded.as_deref().unwrap_or(text), store_dir)
 }
 
 fn parse(file: &Path, hash_part: HashPart, text: &[u8], store_dir: &StoreDir) -> Result<PathInfo, Error> {
