@@ -61,7 +61,7 @@ fn failed_pulls_and_pushes_leave_no_temporary_files() {
     let mut push = narutil!["push", "-q", "--to", &cache, "--compression", "none"];
     let trees: Vec<PathBuf> = (0..40_usize)
         .map(|number| {
-            let bytes: Vec<u8> = (0..60_000).map(|at: usize| (at * (number + 3) / 7) as u8).collect();
+            let bytes: Vec<u8> = (0..60_000).map(|at: usize| (at * (number + 3) / 7).to_le_bytes()[0]).collect();
             scratch.file(&format!("tree-{number}"), &bytes)
         })
         .collect();

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,6 @@ fn end_by(signal: Signal, mut command: Command, is_waiting: impl Fn() -> bool) {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    use std::os::unix::process::ExitStatusExt;
     let number = signal.as_raw();
     assert!(ended.code() == Some(128 + number) || ended.signal() == Some(number), "{what}: {ended}");
 }

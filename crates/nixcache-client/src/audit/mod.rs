@@ -260,7 +260,7 @@ impl Audit {
             let texts: Vec<_> = cache.read_many(names).collect().await;
             (room, texts)
         };
-        let check = async |(room, texts): (listing::Room, Vec<(String, Result<Option<Bytes>, Error>)>)| {
+        let check = async |(room, texts): (listing::Room, Vec<NamedText>)| {
             (self.watch)(Event::Read { objects: texts.len() });
             let (index, limits, failures) = (Arc::clone(index), self.limits, Arc::clone(&failures));
             blocking(move || {
@@ -349,6 +349,9 @@ fn check_listing(
     };
     Ok(Some(Finding { object: name, path: None, kind }))
 }
+
+/// What was read under a name.
+type NamedText = (String, Result<Option<Bytes>, Error>);
 
 /// A text, or why it could not be read.
 type Text = Result<bytes::Bytes, String>;

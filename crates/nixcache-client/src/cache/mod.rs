@@ -445,7 +445,7 @@ impl Cache {
         match &self.0.place {
             Place::Directory(_) => {
                 self.on_disk(name, move |directory, name| {
-                    directory.replace_all(vec![directory.prepare(name, &contents)?])
+                    Directory::replace_all(vec![directory.prepare(name, &contents)?])
                 })
                 .await
             }
@@ -733,7 +733,7 @@ impl Cache {
                 self.on_disk(name, move |directory, name| {
                     let complete = complete(directory, staging, name)?;
                     let uploaded = complete.is_some();
-                    directory.replace_all(complete.into_iter().collect()).map(|()| uploaded)
+                    Directory::replace_all(complete.into_iter().collect()).map(|()| uploaded)
                 })
                 .await
             }

@@ -42,7 +42,7 @@ pub(super) struct Folder {
     owner: u32,
     /// The modes that files and folders get.
     file_mode: RawMode,
-    folder_mode: RawMode,
+    directory_mode: RawMode,
 }
 
 impl Folder {
@@ -50,13 +50,13 @@ impl Folder {
     pub(super) fn root(path: &std::path::Path) -> io::Result<Self> {
         let handle = rustix::fs::openat(CWD, path, PASS, Mode::empty())?;
         let stat = rustix::fs::fstat(&handle)?;
-        let (file_mode, folder_mode) = modes(stat.st_mode);
-        Ok(Self { handle, name: String::new(), owner: stat.st_uid, file_mode, folder_mode })
+        let (file_mode, directory_mode) = modes(stat.st_mode);
+        Ok(Self { handle, name: String::new(), owner: stat.st_uid, file_mode, directory_mode })
     }
 
     fn named(&self, handle: OwnedFd, name: &str) -> Self {
-        let Self { owner, file_mode, folder_mode, .. } = *self;
-        Self { handle, name: self.join(name), owner, file_mode, folder_mode }
+        let Self { owner, file_mode, directory_mode, .. } = *self;
+        Self { handle, name: self.join(name), owner, file_mode, directory_mode }
     }
 
     /// The name of an entry, relative to the root.
@@ -89,13 +89,13 @@ impl Folder {
 
     /// Makes a folder in it, unless something has that name.
     pub(super) fn make(&self, name: &str) -> io::Result<()> {
-        match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(self.folder_mode)) {
+        match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(self.directory_mode)) {
             Ok(()) => {
                 // Whatever the umask. Where modes mean nothing, this fails, and does no harm.
                 if let Ok(made) =
                     rustix::fs::openat(&self.handle, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | CALM, Mode::empty())
                 {
-                    let _ = rustix::fs::fchmod(made, Mode::from_raw_mode(self.folder_mode));
+                    let _ = rustix::fs::fchmod(made, Mode::from_raw_mode(self.directory_mode));
                 }
                 Ok(())
             }

@@ -343,7 +343,7 @@ impl Directory {
     }
 
     /// Gives files their names, in the place of what has them, so that both outlast a loss of power.
-    pub(super) fn replace_all(&self, files: Vec<Complete>) -> io::Result<()> {
+    pub(super) fn replace_all(files: Vec<Complete>) -> io::Result<()> {
         flush_all(files.iter().map(Complete::unsynced))?;
         Self::name_all(files)
     }
@@ -363,7 +363,7 @@ impl Directory {
     pub(super) fn edit(&self, name: &str, limit: u64, change: &mut Change<'_>) -> io::Result<bool> {
         let _lock = lock_directory(&self.root, || {})?;
         let Some(changed) = change(self.read(name, limit)?.as_deref()) else { return Ok(false) };
-        self.replace_all(vec![self.prepare(name, &changed)?])?;
+        Self::replace_all(vec![self.prepare(name, &changed)?])?;
         Ok(true)
     }
 

@@ -8,6 +8,9 @@ use rustix::fs::{FileType, RawMode};
 
 use super::*;
 
+/// The files that a listing finds, and what is odd.
+type Found = (Vec<String>, Vec<(String, Oddity)>);
+
 struct Scratch {
     _folder: tempfile::TempDir,
     root: PathBuf,
@@ -30,7 +33,7 @@ impl Scratch {
         Self { _folder: folder, root, outside, directory }
     }
 
-    fn listed(&self, folder: &str) -> io::Result<(Vec<String>, Vec<(String, Oddity)>)> {
+    fn listed(&self, folder: &str) -> io::Result<Found> {
         let (mut files, mut odd) = (Vec::new(), Vec::new());
         self.directory.list(folder, &mut |found| {
             match found {
@@ -127,7 +130,7 @@ fn nothing_is_written_through_a_link_to_what_is_ours() {
     assert_eq!(oddity(&refused), Some(Oddity::Link));
     // A link in the place of a file is replaced, and not followed.
     symlink(outside.join("precious"), root.join("nar/a.nar")).unwrap();
-    directory.replace_all(vec![directory.prepare("nar/a.nar", b"ours").unwrap()]).unwrap();
+    Directory::replace_all(vec![directory.prepare("nar/a.nar", b"ours").unwrap()]).unwrap();
     assert!(root.join("nar/a.nar").symlink_metadata().unwrap().is_file());
     scratch.assert_untouched();
 }
@@ -141,7 +144,7 @@ fn a_folder_that_is_replaced_by_a_link_meanwhile_is_not_followed() {
     let growing = directory.temporary("nar/b").unwrap();
     fs::rename(root.join("nar"), root.join("moved")).unwrap();
     symlink(outside, root.join("nar")).unwrap();
-    directory.replace_all(vec![complete]).unwrap();
+    Directory::replace_all(vec![complete]).unwrap();
     drop(growing);
     assert_eq!(fs::read(root.join("moved/precious")).unwrap(), b"ours");
     assert_eq!(fs::read_dir(root.join("moved")).unwrap().count(), 1);
@@ -166,7 +169,7 @@ fn links_of_trusted_users_lead_to_other_disks_and_those_of_others_nowhere() {
         assert_eq!(oddity(&directory.read(name, 100).unwrap_err()), Some(Oddity::BrokenLink), "{name}");
         assert_eq!(oddity(&directory.meta(name).unwrap_err()), Some(Oddity::BrokenLink), "{name}");
     }
-    directory.replace_all(vec![directory.prepare("nar/new", b"new").unwrap()]).unwrap();
+    Directory::replace_all(vec![directory.prepare("nar/new", b"new").unwrap()]).unwrap();
     assert_eq!(fs::read(outside.join("new")).unwrap(), b"new");
     fs::remove_file(outside.join("new")).unwrap();
 
@@ -217,10 +220,14 @@ fn what_is_no_regular_file_is_an_error_and_not_waited_for() {
     // Under the name of an object, it is an object that cannot be read.
     let part = "00000000000000000000000000000000";
     let objects = [format!("{part}.narinfo"), "nar/a.nar.zst".to_owned(), "nixcache/v1/plans/a.json".to_owned()];
-    objects.iter().for_each(|name| fifo(&root.join(name)));
+    for name in &objects {
+        fifo(&root.join(name));
+    }
     let (files, odd) = scratch.listed("").unwrap();
     assert_eq!((files.as_slice(), odd.len()), (&objects[..], 6));
-    objects.iter().for_each(|name| directory.delete(name).unwrap());
+    for name in &objects {
+        directory.delete(name).unwrap();
+    }
     // They are in the way of no writer.
     for name in ["fifo", "nar/fifo", "nar/socket"] {
         assert!(directory.prepare(name, b"ours").unwrap().create().unwrap(), "{name}");
@@ -228,7 +235,7 @@ fn what_is_no_regular_file_is_an_error_and_not_waited_for() {
         assert!(!directory.prepare(name, b"other").unwrap().create().unwrap(), "{name}");
     }
     fifo(&root.join("other"));
-    directory.replace_all(vec![directory.prepare("other", b"ours").unwrap()]).unwrap();
+    Directory::replace_all(vec![directory.prepare("other", b"ours").unwrap()]).unwrap();
     assert_eq!(directory.read("other", 100).unwrap().unwrap(), b"ours");
 }
 
@@ -299,7 +306,7 @@ fn files_and_folders_are_for_those_whom_the_root_is_for() {
         let Scratch { root, directory, .. } = &scratch;
         fs::set_permissions(root, fs::Permissions::from_mode(root_mode)).unwrap();
         for name in ["a.narinfo", "log/a", "nixcache/v1/roots/main/a.json"] {
-            directory.replace_all(vec![directory.prepare(name, b"").unwrap()]).unwrap();
+            Directory::replace_all(vec![directory.prepare(name, b"").unwrap()]).unwrap();
             let mode = root.join(name).metadata().unwrap().mode() & 0o7777;
             assert_eq!(mode, file_mode, "{name} in {root_mode:o}: {mode:o}");
         }
