@@ -16,6 +16,7 @@
 //! last, by the clock of the store. No client's clock matters.
 
 mod guard;
+pub(crate) mod holes;
 mod session;
 mod signature;
 pub mod snapshot;
