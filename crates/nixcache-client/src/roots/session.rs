@@ -293,6 +293,9 @@ impl Session {
 
     /// Uses the last root once more, under the lease. The root is claimed: no collector is about to remove it.
     async fn refresh(&mut self) -> Result<Option<Root>> {
+        /// Other writers of one root are few.
+        const ATTEMPTS_MAX: usize = 20;
+        let mut attempts = 0;
         while let Some(root) = self.wish.renew(self.cache.store_dir(), self.last.as_ref(), &self.set) {
             if !self.wish.targets.is_empty() && !self.inspect().await?.is_sound {
                 return Ok(None);
@@ -300,6 +303,11 @@ impl Session {
             self.check()?;
             if rewrite(&self.cache, &root).await? {
                 return Ok(Some(root));
+            }
+            attempts += 1;
+            if attempts == ATTEMPTS_MAX {
+                let object = self.cache.locate(&root.object());
+                return Err(cache::Error::KeepsChanging { object, attempts }.into());
             }
             // It has been pinned meanwhile, perhaps.
             self.last = self.latest().await?;
