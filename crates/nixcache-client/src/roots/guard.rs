@@ -277,7 +277,15 @@ impl Guard {
         let state =
             Arc::new(State { text: Mutex::new(text), last: Mutex::new(before), is_lost: AtomicBool::new(false) });
         let beat = tokio::spawn(beat(cache.clone(), object.clone(), Arc::clone(&state)));
-        Ok(Self { cache: cache.clone(), object, owner, claims_files: AtomicBool::new(claim.files), reported: Mutex::default(), state, beat })
+        Ok(Self {
+            cache: cache.clone(),
+            object,
+            owner,
+            claims_files: AtomicBool::new(claim.files),
+            reported: Mutex::default(),
+            state,
+            beat,
+        })
     }
 
     /// Claims something else from now on.
@@ -309,7 +317,8 @@ impl Guard {
     ///
     /// A collector that has not removed anything yet stops at a lease that it cannot read: that is an error. Later it waits for it.
     pub(crate) async fn others(&self, folder: &str) -> Result<Vec<Claim>> {
-        let stops = self.object.starts_with(&plans()) && folder == leases() && !self.claims_files.load(Ordering::Relaxed);
+        let stops =
+            self.object.starts_with(&plans()) && folder == leases() && !self.claims_files.load(Ordering::Relaxed);
         Ok(self.read_others(folder, stops).await?.into_iter().map(|held| held.claim).collect())
     }
 
