@@ -72,7 +72,12 @@ fn report(common: &Common, cache: &Cache, audited: &Audited) -> Result<()> {
     }
     if !common.quiet {
         let Audited { narinfos, nars, file_size, .. } = audited;
-        eprintln!("{}: {narinfos} narinfos, {nars} NARs of {}: {}", cache.url(), HumanBytes(*file_size), verdict(common, audited));
+        eprintln!(
+            "{}: {narinfos} narinfos, {nars} NARs of {}: {}",
+            cache.url(),
+            HumanBytes(*file_size),
+            verdict(common, audited)
+        );
     }
     Ok(())
 }

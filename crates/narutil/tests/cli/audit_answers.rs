@@ -256,10 +256,16 @@ fn a_compression_that_cannot_be_read_is_a_finding_and_its_file_is_hashed() {
     let (cache, key, [first, _]) = two(&scratch);
     for (name, kind) in [("compress", ""), ("lrzip", ""), ("newest", "refused-narinfo")] {
         let text = fs::read_to_string(&first).unwrap();
-        let named: String = text
-            .lines()
-            .map(|line| if line.starts_with("Compression: ") { format!("Compression: {name}\n") } else { format!("{line}\n") })
-            .collect();
+        let named: String =
+            text.lines()
+                .map(|line| {
+                    if line.starts_with("Compression: ") {
+                        format!("Compression: {name}\n")
+                    } else {
+                        format!("{line}\n")
+                    }
+                })
+                .collect();
         fs::write(&first, named).unwrap();
         let ran = run(narutil!["audit", "--contents", &cache]);
         let found = String::from_utf8(ran.stdout).unwrap();
@@ -479,7 +485,8 @@ fn objects_of_a_bucket_that_are_listed_and_denied_are_told_by_every_command() {
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         run(command)
     };
-    signed(narutil!["-q", "push", "--root", "main", "--key", &key.file, "--add", scratch.path("tree"), "--to", &url]).ok();
+    signed(narutil!["-q", "push", "--root", "main", "--key", &key.file, "--add", scratch.path("tree"), "--to", &url])
+        .ok();
     s3.age(|_| true, Duration::from_secs(30 * 86400));
     let before = s3.keys();
     s3.rule(Rule::on("READ", Action::Deny).keys(|key| key.ends_with(".narinfo")));

@@ -41,6 +41,7 @@ mod secrets;
 mod servers;
 mod shared_directory;
 mod sessions;
+mod shared_directory;
 mod sign;
 mod signals;
 mod streams;

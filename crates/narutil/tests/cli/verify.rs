@@ -11,7 +11,11 @@ use crate::narutil::{Ran, Scratch, narutil, run, run_with};
 /// The lines that a run prints, which must end with this status and have nothing to say on stderr but a summary.
 fn lines(ran: Ran, status: i32) -> Vec<String> {
     assert_eq!(ran.status, Some(status), "{}", ran.stderr);
-    assert!(ran.stderr.is_empty() || (ran.stderr.contains(" ok, ") && ran.stderr.lines().count() == 1), "{}", ran.stderr);
+    assert!(
+        ran.stderr.is_empty() || (ran.stderr.contains(" ok, ") && ran.stderr.lines().count() == 1),
+        "{}",
+        ran.stderr
+    );
     String::from_utf8(ran.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 

@@ -515,7 +515,9 @@ impl fmt::Display for Kind {
             | Self::BrokenSnapshot { reason, .. }
             | Self::BrokenClaim { reason }
             | Self::BrokenCondemned { reason } => f.write_str(&escaped(reason)),
-            Self::StaleClaim => f.write_str("left by a writer that has crashed; the next push or collection removes it"),
+            Self::StaleClaim => {
+                f.write_str("left by a writer that has crashed; the next push or collection removes it")
+            }
             Self::BadListing { reason } | Self::ListingDisagrees { reason } => f.write_str(reason),
             Self::CorruptNar { nar, reason } => write!(f, "{nar}: {reason}"),
             Self::WrongNar { nar, fault } => match fault {

@@ -227,8 +227,10 @@ impl fmt::Debug for Index {
 pub(super) fn is_nar_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+=".contains(&byte);
     name.strip_prefix("nar/").is_some_and(|file| {
-        !file.starts_with('.') && file.bytes().all(is_plain) && file.split_once(".nar").is_some_and(|(stem, end)| {
-            !stem.is_empty() && (end.is_empty() || end.starts_with('.'))
-        })
+        !file.starts_with('.')
+            && file.bytes().all(is_plain)
+            && file
+                .split_once(".nar")
+                .is_some_and(|(stem, end)| !stem.is_empty() && (end.is_empty() || end.starts_with('.')))
     })
 }

@@ -417,7 +417,8 @@ async fn cache_info(cache: &Cache, index: &Index, findings: &mut Findings) -> Re
         Ok(None) => return Ok(()),
         Ok(Some(_)) if index.objects == 0 => Kind::Unreadable {
             subject: Subject::Cache,
-            reason: "the server lists no object, though nix-cache-info is there: it may not list what it has".to_owned(),
+            reason: "the server lists no object, though nix-cache-info is there: it may not list what it has"
+                .to_owned(),
         },
         Ok(Some(text)) => match CacheInfo::parse(&text) {
             Ok(_) => return Ok(()),
@@ -453,9 +454,8 @@ fn leftovers(index: &Index, findings: &mut Findings) {
     });
     let temporaries = index.temporaries.iter();
     let odd = index.odd.iter().map(|name| (name.clone(), Kind::Unknown));
-    let temporaries = temporaries.map(|(name, meta)| {
-        (name.clone(), Kind::Temporary { modified: meta.modified, is_young: is_young(*meta) })
-    });
+    let temporaries = temporaries
+        .map(|(name, meta)| (name.clone(), Kind::Temporary { modified: meta.modified, is_young: is_young(*meta) }));
     let all = listings.chain(files).chain(temporaries).chain(odd);
     findings.extend(all.map(|(object, kind)| Finding { object, path: None, kind }));
 }

@@ -38,7 +38,8 @@ pub(super) async fn audit(
     let failures = AtomicUsize::new(0);
     let check = async |group: &[(u32, HashPart)]| {
         let parts: Vec<(HashPart, bool)> = group.iter().map(|(_, part)| (*part, has_listing(part))).collect();
-        let reading = Reading { audit, cache, index, known: &known, candidates: candidates.as_ref(), failures: &failures };
+        let reading =
+            Reading { audit, cache, index, known: &known, candidates: candidates.as_ref(), failures: &failures };
         reading.check(&index.files[group[0].0 as usize].name, parts).await
     };
     let checked = futures_util::stream::iter(groups).map(check).buffer_unordered(audit.threads.get());
@@ -139,7 +140,8 @@ impl Reading<'_> {
                 Ok(None) => {}
                 Err(error) if error.is_about_content() => {}
                 Err(error) => {
-                    let kind = Kind::Unreadable { subject: Subject::NarInfo, reason: unreadable(error, self.failures)? };
+                    let kind =
+                        Kind::Unreadable { subject: Subject::NarInfo, reason: unreadable(error, self.failures)? };
                     checked.findings.push(Finding { object: layout::narinfo(part), path: None, kind });
                 }
             }

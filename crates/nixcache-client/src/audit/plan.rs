@@ -231,7 +231,9 @@ impl Audit {
                     }
                 }
                 Remedy::Remove => match &finding.kind {
-                    Kind::OrphanNar { doubt: Some(super::Doubt::UnreadNarInfos | super::Doubt::UnplacedNars), .. } => {}
+                    Kind::OrphanNar {
+                        doubt: Some(super::Doubt::UnreadNarInfos | super::Doubt::UnplacedNars), ..
+                    } => {}
                     Kind::OrphanNar { modified, .. }
                     | Kind::OrphanListing { modified }
                     | Kind::Temporary { modified, .. } => {
@@ -466,12 +468,8 @@ fn mend(finding: &Finding) -> Option<Mend> {
     match &finding.kind {
         Kind::MissingCacheInfo | Kind::BadCacheInfo(_) => Some(Mend::CacheInfo),
         Kind::Refused(_) => Some(Mend::FinalNewline { object }),
-        Kind::WrongFileHash { expected, found, .. } => {
-            Some(Mend::FileHash { object, from: *expected, to: *found })
-        }
-        Kind::WrongFileSize { expected, found, .. } => {
-            Some(Mend::FileSize { object, from: *expected, to: *found })
-        }
+        Kind::WrongFileHash { expected, found, .. } => Some(Mend::FileHash { object, from: *expected, to: *found }),
+        Kind::WrongFileSize { expected, found, .. } => Some(Mend::FileSize { object, from: *expected, to: *found }),
         // All roots are looked at together.
         _ => None,
     }

@@ -317,7 +317,9 @@ impl Removal<'_> {
             Object::Listing(part) => {
                 let (then, now) = (self.before.listing(part), self.later.listing(part));
                 let is_orphan = !self.before.has(part);
-                then.is_some() && then == now && (!is_orphan || (!self.later.has(part) && self.is_old(now, self.plan.age)))
+                then.is_some()
+                    && then == now
+                    && (!is_orphan || (!self.later.has(part) && self.is_old(now, self.plan.age)))
             }
             Object::Temporary => {
                 let listed = self.later.temporaries.iter().find(|(name, _)| name == object).map(|(_, meta)| *meta);

@@ -140,9 +140,8 @@ impl Looking<'_> {
                     let reason = "it is listed, and is not there when it is read".to_owned();
                     findings.push(finding(&object, Kind::Unreadable { subject: Subject::Snapshot, reason }));
                 }
-                Some(Ok(None)) => findings.extend(
-                    roots.iter().map(|root| finding(root, Kind::MissingSnapshot { snapshot: object.clone() })),
-                ),
+                Some(Ok(None)) => findings
+                    .extend(roots.iter().map(|root| finding(root, Kind::MissingSnapshot { snapshot: object.clone() }))),
                 Some(Err(error)) => findings.push(self.fault(&object, Subject::Snapshot, error)?),
             }
         }

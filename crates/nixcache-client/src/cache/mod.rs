@@ -62,14 +62,14 @@ use self::bucket::Bucket;
 use self::directory::{Complete, Directory, Listed, Unsynced};
 use self::encoding::Encoding;
 use self::http::WebServer;
-use self::oddities::Oddities;
 use self::making::Before;
+use self::oddities::Oddities;
 use self::staged::Staged;
 use self::traffic::Traffic;
 use self::url::Location;
 
-pub use encoding::decode_narinfo;
 pub use crate::file::Oddity;
+pub use encoding::decode_narinfo;
 pub use error::{Error, Lookup};
 pub use layout::Object;
 pub use nar::NarPlace;

@@ -10,8 +10,8 @@ use std::io::Write;
 
 use super::super::{Audit, Audited, Done, Mend, Plan, RepairError};
 use super::{info_name, part, path, publish, replace, sample, text, url};
-use crate::cache::hesitant::{Mood, hesitate};
 use crate::cache::Cache;
+use crate::cache::hesitant::{Mood, hesitate};
 use crate::roots::{self, Begun, Root, Session, Wish};
 
 async fn names(cache: &Cache) -> BTreeSet<String> {
