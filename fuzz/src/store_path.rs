@@ -54,6 +54,7 @@ fn nar_url(text: &str) {
         NarName::Hash(hash) => hash.display_digest(Format::Nix32).to_string(),
         NarName::Base16(hash) => hash.display_digest(Format::Base16).to_string(),
         NarName::PathAndNar(path, hash) => format!("{path}-{}", hash.display_digest(Format::Nix32)),
+        NarName::Path(path) => path.to_string(),
         NarName::Opaque(stem) => stem.to_owned(),
         other => panic!("{other:?}"),
     };

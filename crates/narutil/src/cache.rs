@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use clap::Args;
 use nixcache::narinfo::CacheInfo;
-use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
+use nixcache_client::cache::{Cache, CacheUrl, Error, Options, abort_uploads};
 use nixcache_client::source;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::SignalKind;
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
+use crate::signals::{CLEAN_UP_MAX, Listener, exit};
 
 /// The longest silence of a server that is waited for: longer times cannot be added to the present one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -104,8 +104,16 @@ impl Reach {
 
     /// Opens it to write to it, and makes it a cache if there is nothing.
     pub(crate) async fn create(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
-        let store_dir = common.store_dir()?;
-        let created = Cache::create(&url(argument)?, &store_dir, self.options()).await;
+        self.create_at(common, &url(argument)?).await
+    }
+
+    /// Opens a cache to publish paths in it, as the parameters of its URL say, and makes one if there is nothing.
+    pub(crate) async fn create_to_publish(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
+        self.create_at(common, &url(argument)?.for_publishing()).await
+    }
+
+    async fn create_at(&self, common: &Common, url: &CacheUrl) -> Result<Cache> {
+        let created = Cache::create(url, &common.store_dir()?, self.options()).await;
         created.map_err(|error| Failure::cache(&error))
     }
 }
@@ -117,7 +125,13 @@ pub(crate) fn url(argument: &OsStr) -> Result<CacheUrl> {
 
 /// Whether an argument is a cache where it may also be a file: a directory, or a URL.
 pub(crate) fn is_cache(argument: &Path) -> bool {
-    argument.is_dir() || argument.to_str().is_some_and(|text| text.contains("://"))
+    argument.is_dir() || is_url(argument)
+}
+
+/// Whether an argument is the URL of a cache, rather than a file.
+pub(crate) fn is_url(argument: &Path) -> bool {
+    let bytes = argument.as_os_str().as_encoded_bytes();
+    bytes.starts_with(b"file:/") || bytes.windows(3).any(|window| window == b"://")
 }
 
 /// What reaches caches.
@@ -133,42 +147,33 @@ pub(crate) fn runtime(common: &Common) -> Result<Runtime> {
 ///
 /// A signal to end drops the work, which removes its temporary files, and ends the program.
 pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
-    /// Who is in the middle of something notices at once that it is for nothing, unless a disk or a server does not answer.
-    const LAST_WAIT: Duration = Duration::from_secs(5);
+    /// After a failure, threads are still writing: they notice at once that it is for nothing, unless a disk does not answer.
+    const AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);
+    let mut listener = Listener::new();
     let runtime = runtime(common)?;
     let ended = runtime.block_on(async {
         tokio::select! {
             done = work => Ok(done),
-            signal = signal() => Err(signal),
+            signal = listener.signal() => Err(signal),
         }
     });
     match ended {
-        Ok(done) => {
-            // Somebody may still be reading a file for nothing.
+        Ok(Ok(done)) => {
+            // A thread may still be reading a file for nothing.
             runtime.shutdown_background();
-            done
+            Ok(done)
+        }
+        Ok(failed) => {
+            // They remove what they were writing: on a full disk it would be in the way.
+            runtime.shutdown_timeout(AFTER_FAILURE_MAX);
+            failed
         }
         Err(signal) => {
-            runtime.shutdown_timeout(LAST_WAIT);
-            // As shells show those whom a signal has ended.
-            std::process::exit(128 + signal.as_raw_value());
+            // A bucket charges for the parts of an upload that was neither completed nor aborted.
+            runtime.block_on(abort_uploads(CLEAN_UP_MAX / 2));
+            runtime.shutdown_timeout(CLEAN_UP_MAX / 2);
+            exit(signal)
         }
-    }
-}
-
-/// Waits for a signal to end.
-async fn signal() -> SignalKind {
-    let wait = async |kind| match tokio::signal::unix::signal(kind) {
-        Ok(mut signal) => {
-            signal.recv().await;
-            kind
-        }
-        // It ends the program as it does others.
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        kind = wait(SignalKind::interrupt()) => kind,
-        kind = wait(SignalKind::terminate()) => kind,
     }
 }
 

@@ -17,9 +17,10 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
 use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use nixcache_client::cache::Cache;
+use nixcache_client::open_regular;
 use tokio::runtime::Runtime;
 
-use crate::cache::{Reach, runtime, url};
+use crate::cache::{Reach, is_url, runtime, url};
 use crate::cli::Common;
 use crate::failure::{Failure, Result, Status};
 use crate::output::{directory, is_standard};
@@ -129,7 +130,7 @@ impl Group {
             }
             let mut remote = None;
             let mut argument = Cow::Borrowed(argument);
-            if argument.as_os_str().as_bytes().windows(3).any(|window| window == b"://") && !argument.exists() {
+            if is_url(&argument) && !argument.exists() {
                 if let Some((cache, name)) = of_one_narinfo(&argument) {
                     let remote = Remote::open_briefly(common, reach, &cache)?;
                     let selected = Some(vec![remote.file(&name)]);
@@ -291,9 +292,15 @@ pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
     if is_standard(file) {
         io::stdin().lock().take(MOST).read_to_end(&mut text)?;
     } else {
-        File::open(file)?.take(MOST).read_to_end(&mut text)?;
+        // In a cache, another user may have put anything there. Elsewhere it may be what a shell makes of `<(…)`.
+        let is_of_cache = file.extension() == Some(OsStr::new("narinfo"));
+        let opened = if is_of_cache { open_regular(file)? } else { File::open(file)? };
+        opened.take(MOST).read_to_end(&mut text)?;
     }
-    Ok(text)
+    // A mirror of a cache may have it as it was stored: compressed.
+    let decoded = nixcache_client::cache::decode_narinfo(&file.display().to_string(), &text);
+    let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(decoded.map_or(text, Vec::from))
 }
 
 /// What came of some narinfos.

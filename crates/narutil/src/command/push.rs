@@ -40,27 +40,37 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
     let trees = args.add.iter().map(|argument| tree(argument)).collect::<Result<Vec<_>>>()?;
     let sources = if args.paths.is_empty() { Vec::new() } else { sources(&args.from.sources, &args.to)? };
     block_on(common, async {
+        let graph = if sources.is_empty() { GraphBuilder::new().finish() } else { load(common, &args.from.sources)? };
+        let roots = find_all(common, &graph, &args.paths)?;
         let cache = if args.dry_run {
             args.reach.open_or_empty(common, &args.to).await?
         } else {
-            args.reach.create(common, &args.to).await?
+            args.reach.create_to_publish(common, &args.to).await?
         };
-        let graph = if sources.is_empty() { GraphBuilder::new().finish() } else { load(common, &args.from.sources)? };
-        let roots = find_all(common, &graph, &args.paths)?;
-        let selection = select(args, &graph, roots).await?;
-        let mut begun = if args.dry_run { None } else { Some(begin(&cache, args, &selection, &push).await?) };
-        let missing = selection.missing(&cache, begun.as_mut()).await.map_err(|error| failure(&args.to, &error))?;
-        let mut uploads = uploads(common, args.store.as_deref(), &sources, &graph, &missing)?;
-        let Some(begun) = begun else { return dry_run(common, &cache, &uploads, &trees) };
-        let push = attach(common, args, push, &sources, &selection)?;
-        uploads.extend(trees);
-        let transfer = Transfer::new(common, "publishing");
-        let published = begun.publish(&push.watch(watch(&transfer)), &cache, uploads).await;
-        transfer.finish();
-        let (pushed, root) = published.map_err(|error| failure(&args.to, &error))?;
-        explain_requests(&cache);
-        let status = report(common, &cache, &pushed, root.as_ref(), selection.count() + args.add.len(), started)?;
-        Ok(if status == Status::Ok && root.is_none() { without_root(args, &pushed.notes) } else { status })
+        let done = async {
+            let selection = select(args, &graph, roots).await?;
+            let mut begun = if args.dry_run { None } else { Some(begin(&cache, args, &selection, &push).await?) };
+            let missing = selection.missing(&cache, begun.as_mut()).await.map_err(|error| failure(&args.to, &error))?;
+            let mut uploads = uploads(common, args.store.as_deref(), &sources, &graph, &missing)?;
+            let Some(begun) = begun else { return dry_run(common, &cache, &uploads, &trees) };
+            let push = attach(common, args, push, &sources, &selection)?;
+            uploads.extend(trees);
+            let transfer = Transfer::new(common, "publishing");
+            let published = begun.publish(&push.watch(watch(&transfer)), &cache, uploads).await;
+            transfer.finish();
+            let (pushed, root) = published.map_err(|error| failure(&args.to, &error))?;
+            explain_requests(&cache);
+            let status = report(common, &cache, &pushed, root.as_ref(), selection.count() + args.add.len(), started)?;
+            Ok(if status == Status::Ok && root.is_none() { without_root(args, &pushed.notes) } else { status })
+        };
+        let done = done.await;
+        // Where nothing came of it, a cache that was made for it is in the way.
+        if done.is_err()
+            && let Err(error) = cache.remove_if_new_and_empty().await
+        {
+            tracing::debug!("{error}");
+        }
+        done
     })
 }
 

@@ -79,7 +79,7 @@ impl Drain<'_> {
             }
             let cache = match &mut cache {
                 Some(cache) => cache,
-                none => none.insert(self.args.reach.create(self.common, &self.args.to).await?),
+                none => none.insert(self.args.reach.create_to_publish(self.common, &self.args.to).await?),
             };
             // What was added after the last look is in no graph that was made before.
             let graph = load(self.common, &self.args.from.sources)?;

@@ -5,17 +5,21 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod access;
 mod answers;
 mod audit;
+mod audit_answers;
 mod cache;
 mod closure;
 mod compression;
 mod concurrency;
 mod contents;
+mod full_disk;
 mod gc;
 mod key;
 mod kill;
 mod kills;
+mod limits;
 mod memory;
 mod messages;
 mod narinfo;
@@ -36,8 +40,11 @@ mod replaced;
 mod rights;
 mod scan;
 mod secrets;
+mod servers;
 mod sessions;
+mod shared_directory;
 mod sign;
+mod signals;
 mod streams;
 mod substitution;
 mod terminal;

@@ -22,8 +22,11 @@ use object_store::{
 };
 use tokio::task::JoinSet;
 
-use super::answer::{Meaning, bucket_error, escaped, meaning, was_interrupted};
+use super::answer::{Meaning, Refusal, bucket_error, escaped, meaning, was_interrupted};
+use super::authorization::Authorization;
+use super::clients::Clients;
 use super::encoding::{self, Encoding};
+use super::endpoint::{Reach, endpoint};
 use super::error::{Error, Lookup, Result};
 use super::layout::content_type;
 use super::odd_keys::OddKeys;
@@ -142,18 +145,35 @@ impl Bucket {
     ) -> Result<Self> {
         let failed =
             |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
-        let mut connector = Connector::new(options, traffic);
-        connector.accept_gzip = kind == BucketKind::Google;
+        let clients = Clients::new(url, options, Authorization::none())?;
         let (client, retry) = (client_options(options), retry(options));
-        let endpoint = url.parameter("endpoint").map(|endpoint| {
-            let scheme = url.parameter("scheme").unwrap_or("https");
-            if endpoint.contains("://") { endpoint.to_owned() } else { format!("{scheme}://{endpoint}") }
-        });
+        let connector = |clients| {
+            let mut connector = Connector::new(options, traffic, clients);
+            connector.accept_gzip = kind == BucketKind::Google;
+            connector
+        };
+        let refused = |reason: String| Error::Configuration { cache: url.to_string(), reason };
+        let scheme = url.parameter("scheme");
+        let of_url = url.parameter("endpoint").map(|text| endpoint(text, scheme));
+        let of_url = of_url.transpose().map_err(|reason| refused(format!("parameter `endpoint`: {reason}")))?;
         let mut in_bulk: Option<Arc<dyn ObjectStore>> = None;
         let mut uploads = None;
         let (store, pages): (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>) = match kind {
             BucketKind::S3 => {
-                let found = credentials::find(url).await;
+                let found = credentials::find(url, clients.tls()).await?;
+                let of_environment = found.endpoint.filter(|_| of_url.is_none()).map(|text| endpoint(&text, None));
+                let of_environment = of_environment
+                    .transpose()
+                    .map_err(|reason| refused(format!("endpoint URL of the AWS environment or profile: {reason}")))?;
+                let reach = Reach::new(
+                    name,
+                    of_url.or(of_environment),
+                    &found.region,
+                    scheme,
+                    url.parameter("addressing-style"),
+                );
+                let reach = reach.map_err(refused)?;
+                let connector = connector(clients.with_hint(found.hint));
                 let region = found.region.clone();
                 let mut builder = AmazonS3Builder::new()
                     .with_bucket_name(name)
@@ -162,29 +182,16 @@ impl Bucket {
                     .with_retry(retry)
                     // What it answers about objects that are not there differs between servers.
                     .with_disable_bulk_delete(true)
+                    .with_virtual_hosted_style_request(reach.virtual_hosted)
                     .with_http_connector(connector.clone());
                 let is_signed = found.credentials.is_some();
                 builder = match found.credentials {
                     Some(credentials) => builder.with_credentials(credentials),
                     None => builder.with_skip_signature(true),
                 };
-                let virtual_hosted = match url.parameter("addressing-style") {
-                    None | Some("auto") => endpoint.is_none(),
-                    Some("virtual") => true,
-                    Some("path") => false,
-                    Some(_) => {
-                        let reason = "addressing-style is auto, path or virtual".to_owned();
-                        return Err(Error::Configuration { cache: url.to_string(), reason });
-                    }
-                };
-                builder = builder.with_virtual_hosted_style_request(virtual_hosted);
-                let endpoint = endpoint.or(found.endpoint);
-                let address = uploads::address(endpoint.as_deref(), name, &region, virtual_hosted);
-                if let Some(endpoint) = endpoint {
-                    // Of a custom endpoint, `object_store` wants the host of the bucket.
-                    let of_bucket =
-                        endpoint.split_once("://").map(|(scheme, host)| format!("{scheme}://{name}.{host}"));
-                    builder = builder.with_endpoint(of_bucket.filter(|_| virtual_hosted).unwrap_or(endpoint));
+                let address = uploads::address(reach.endpoint.as_deref(), name, &region, reach.virtual_hosted);
+                if let Some(endpoint) = reach.endpoint {
+                    builder = builder.with_endpoint(endpoint);
                 }
                 in_bulk = Some(Arc::new(builder.clone().with_disable_bulk_delete(false).build().map_err(failed)?));
                 let store = Arc::new(builder.build().map_err(failed)?);
@@ -195,31 +202,30 @@ impl Bucket {
             }
             BucketKind::Google => {
                 let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name);
-                if let Some(endpoint) = endpoint {
+                if let Some(endpoint) = of_url {
                     builder = builder.with_base_url(&endpoint);
                 }
-                let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
+                let builder =
+                    builder.with_client_options(client).with_retry(retry).with_http_connector(connector(clients));
                 let store = Arc::new(builder.build().map_err(failed)?);
                 (store.clone(), store)
             }
             BucketKind::Azure => {
                 let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(name);
-                if let Some(endpoint) = endpoint {
+                if let Some(endpoint) = of_url {
                     builder = builder.with_endpoint(endpoint).with_allow_http(true);
                 }
-                let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
+                let builder =
+                    builder.with_client_options(client).with_retry(retry).with_http_connector(connector(clients));
                 let store = Arc::new(builder.build().map_err(failed)?);
                 (store.clone(), store)
             }
         };
         let part = match url.parameter("multipart-chunk-size") {
             None => PART,
-            Some(size) => {
-                size.parse().ok().filter(|size| *size >= SMALLEST_PART).ok_or_else(|| Error::Configuration {
-                    cache: url.to_string(),
-                    reason: format!("multipart-chunk-size is a number of bytes, at least {SMALLEST_PART}"),
-                })?
-            }
+            Some(size) => size.parse().ok().filter(|size| *size >= SMALLEST_PART).ok_or_else(|| {
+                refused(format!("multipart-chunk-size is a number of bytes, at least {SMALLEST_PART}"))
+            })?,
         };
         let storage_class = url.parameter("storage-class").map(str::to_owned);
         Ok(Self {
@@ -343,7 +349,13 @@ impl Bucket {
             }
             .boxed()
         };
-        let Some((encoding, bytes)) = self.lookup(name, self.persist(read).await)? else { return Ok(None) };
+        let read = self.persist(read).await;
+        // The object ends before the range: the whole of it tells more than this.
+        let is_beyond = |refusal: &Refusal| refusal.status == http::StatusCode::RANGE_NOT_SATISFIABLE;
+        if read.as_ref().err().and_then(|error| Refusal::of(error)).is_some_and(is_beyond) {
+            return Err(Error::NoRanges { object: self.locate(name) });
+        }
+        let Some((encoding, bytes)) = self.lookup(name, read)? else { return Ok(None) };
         if !Encoding::parse(&self.locate(name), encoding.as_deref())?.is_identity() {
             return Err(Error::NoRanges { object: self.locate(name) });
         }
@@ -613,7 +625,9 @@ impl Progress {
         const SAME_PAGES_MAX: usize = 3;
         let Some(next) = next else { return true };
         let mut hasher = DefaultHasher::new();
-        objects.iter().for_each(|(name, _)| name.hash(&mut hasher));
+        for (name, _) in objects {
+            name.hash(&mut hasher);
+        }
         let names = Some(hasher.finish());
         self.idle = if self.last == names { self.idle + 1 } else { 0 };
         self.last = names;

@@ -17,12 +17,15 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::answer::{Meaning, Refusal, chain, escaped};
+use super::authorization::Authorization;
+use super::clients::Clients;
 use super::encoding::{self, Encoding};
 use super::error::{Error, Lookup, Result};
 use super::layout::{content_type, is_plain};
 use super::staged::Staged;
 use super::traffic::{RETRYING_MAX, Retry, Traffic, Unread, collect, delays, is_refusal, retry_after, transfer_time};
-use super::{Meta, Options, decoded, webdav};
+use super::url::{redacted, without_user};
+use super::{CacheUrl, Meta, Options, decoded, webdav};
 
 /// Bytes of the listing of one folder.
 const LISTING_MAX: u64 = 256 << 20;
@@ -34,6 +37,9 @@ const DEPTH_MAX: usize = 32;
 pub(super) struct WebServer {
     base: Url,
     client: Client,
+    authorization: Arc<Authorization>,
+    /// Whether names of objects are URLs, of any server.
+    is_elsewhere: bool,
     traffic: Arc<Traffic>,
     retries: usize,
     timeout: Duration,
@@ -58,36 +64,40 @@ pub(super) enum Condition<'a> {
 }
 
 impl WebServer {
-    pub(super) fn new(url: &Url, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
-        let failed = |reason: String| Error::Configuration { cache: url.to_string(), reason };
-        let mut base = url.clone();
-        let mut headers = HeaderMap::new();
-        if !base.username().is_empty() || base.password().is_some() {
-            let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-            let pair = format!("{}:{}", decoded(base.username()), decoded(base.password().unwrap_or_default()));
-            let value = format!("Basic {}", data_encoding::BASE64.encode(pair.as_bytes()));
-            let mut value = HeaderValue::from_str(&value).map_err(|error| failed(error.to_string()))?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
-            // Only URLs without a host refuse this.
-            let _ = (base.set_username(""), base.set_password(None));
-        }
+    pub(super) fn new(cache: &CacheUrl, url: &Url, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
+        let failed = |reason: String| Error::Configuration { cache: cache.to_string(), reason };
+        let authorization = Authorization::of(url).map_err(failed)?;
+        let mut base = without_user(url);
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let client = Client::builder()
-            .user_agent(super::USER_AGENT)
-            .default_headers(headers)
-            .connect_timeout(options.connect_timeout)
-            .read_timeout(options.timeout)
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .build();
+        Self::with(cache, base, options, authorization, traffic)
+    }
+
+    /// Servers that narinfos of a cache refer to: names of objects are URLs, and no server is told who asks.
+    pub(super) fn elsewhere(cache: &CacheUrl, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
+        let failed =
+            |error: url::ParseError| Error::Configuration { cache: cache.to_string(), reason: error.to_string() };
+        // Nothing is listed there.
+        let base = Url::parse("http://localhost/").map_err(failed)?;
+        // The client certificate is for the cache only.
+        let server = Self::with(&CacheUrl::memory(), base, options, Authorization::none(), traffic)?;
+        Ok(Self { is_elsewhere: true, ..server })
+    }
+
+    fn with(
+        cache: &CacheUrl,
+        base: Url,
+        options: &Options,
+        authorization: Authorization,
+        traffic: Arc<Traffic>,
+    ) -> Result<Self> {
+        let clients = Clients::new(cache, options, authorization)?;
         Ok(Self {
-            client: client.map_err(|error| failed(chain(&error)))?,
+            client: clients.web()?,
+            authorization: Arc::clone(clients.authorization()),
             base,
+            is_elsewhere: false,
             traffic,
             retries: options.retries,
             timeout: options.timeout,
@@ -100,6 +110,11 @@ impl WebServer {
 
     /// The URL of an object, whose name may carry a query.
     pub(super) fn url(&self, name: &str) -> Result<Url> {
+        if self.is_elsewhere {
+            let failed = |error: url::ParseError| Error::Server { object: redacted(name), reason: error.to_string() };
+            // User and password in it would be sent.
+            return Url::parse(name).map(|url| without_user(&url)).map_err(failed);
+        }
         let failed = |reason: String| Error::Server { object: format!("{}{}", self.base, escaped(name)), reason };
         let joined = Url::parse(&format!("{}{name}", self.base)).map_err(|error| failed(error.to_string()))?;
         // `%2e%2e` and a backslash are as good as `..` and a slash in a URL.
@@ -127,6 +142,9 @@ impl WebServer {
             attempts += 1;
             self.traffic.count(method);
             let mut request = self.client.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(value) = self.authorization.header() {
+                request = request.header(header::AUTHORIZATION, value);
+            }
             if let Some(contents) = body {
                 request = request.body(match contents {
                     Staged::Memory(bytes) => Body::from(bytes.clone()),
@@ -182,6 +200,10 @@ impl WebServer {
         match self.send(method, url, headers, None).await? {
             Ok(response) => Ok(Some(response)),
             Err(refusal) if refusal.meaning() == Meaning::Absent => Ok(None),
+            // The object ends before the range: the whole of it tells more than this.
+            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
+                Err(Error::NoRanges { object: url.to_string() })
+            }
             Err(refusal) => Err(refusal.error(url.as_str(), None)),
         }
     }

@@ -13,23 +13,32 @@
 //! server wants them to be ([`Options`]).
 
 mod answer;
+mod authorization;
 mod bucket;
+mod clients;
 mod credentials;
 mod directory;
 mod encoding;
+mod endpoint;
 mod error;
 #[cfg(test)]
 pub(crate) mod hesitant;
 mod http;
 pub mod layout;
+mod making;
 mod nar;
+mod netrc;
+mod nix_conf;
 mod odd_keys;
+mod oddities;
 mod present;
+mod redact;
 mod spot_check;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
+mod tls;
 mod traffic;
 mod uploads;
 mod url;
@@ -39,7 +48,7 @@ mod webdav;
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -50,22 +59,28 @@ use nixcache::store_path::{HashPart, StoreDir};
 use tokio::sync::OnceCell;
 
 use self::bucket::Bucket;
-use self::directory::{Complete, Directory};
+use self::directory::{Complete, Directory, Listed, Unsynced};
 use self::encoding::Encoding;
 use self::http::WebServer;
+use self::making::Before;
+use self::oddities::Oddities;
 use self::staged::Staged;
 use self::traffic::Traffic;
 use self::url::Location;
 
+pub use crate::file::Oddity;
+pub use encoding::decode_narinfo;
 pub use error::{Error, Lookup};
 pub use layout::Object;
+pub use nar::NarPlace;
 pub use present::{Presence, Question};
 pub use staged::Staging;
 pub use traffic::Requests;
 pub use uploads::{UnfinishedUpload, abort_uploads};
-pub use url::{CacheUrl, UrlError};
+pub use url::{CacheUrl, UrlError, Use, redacted};
 
-pub(crate) use directory::rename_exclusively;
+pub use directory::open_regular;
+pub(crate) use directory::{rename_exclusively, rename_exclusively_at};
 use error::Result;
 pub(crate) use url::shown;
 pub(crate) use version::Version;
@@ -140,13 +155,19 @@ struct Inner {
     place: Place,
     options: Options,
     traffic: Arc<Traffic>,
+    /// What listings have passed over.
+    oddities: Arc<Oddities>,
     /// Whether conditions are kept, once that was asked.
     keeps_conditions: OnceCell<bool>,
+    /// What there was before it was opened.
+    before: Before,
+    /// What reaches NARs that are not in the cache.
+    elsewhere: std::sync::OnceLock<Arc<WebServer>>,
 }
 
 enum Place {
     Directory(Directory),
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
     Web(Arc<WebServer>),
 }
 
@@ -199,7 +220,7 @@ impl Objects {
 #[derive(Debug, Default)]
 pub struct Pending {
     named: Vec<Complete>,
-    narinfo: Option<PathBuf>,
+    narinfo: Option<Unsynced>,
 }
 
 /// A narinfo that is written up to its name, and waits until those that it refers to have theirs.
@@ -219,14 +240,21 @@ impl Prepared {
 }
 
 impl Cache {
-    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none.
+    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none, [`UrlError::Parameter`] if a
+    /// parameter of the URL has no effect on a reader.
     pub async fn open(url: &CacheUrl, options: Options) -> Result<Self> {
+        url.check(Use::Read)?;
         let mut inner = Inner::connect(url, options).await?;
         match inner.read_info().await? {
-            Some(info) => inner.info = info,
+            Some(info) => {
+                inner.info = info;
+                inner.apply_parameters(true)?;
+            }
             None => {
+                inner.apply_parameters(false)?;
                 if let Place::Directory(directory) = &inner.place {
-                    let names = directory.names().map_err(|error| Error::io(url, error))?;
+                    let directory = directory.clone();
+                    let names = blocking(move || directory.names()).await.map_err(|error| Error::io(url, error))?;
                     if !names.iter().any(|name| matches!(Object::of(name), Object::NarInfo(_))) {
                         return Err(Error::NoCache { cache: url.to_string() });
                     }
@@ -241,11 +269,16 @@ impl Cache {
     pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: Options) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
         inner.info = info;
+        inner.apply_parameters(true)?;
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Opens a cache to write to it, and makes it one if there is nothing.
+    /// Opens a cache to write to it, and makes one if there is none, which the user is told.
+    ///
+    /// Refused are directories within a store, and parameters of the URL that have no effect on a writer ([`Use`]).
     pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
+        url.check(Use::Write)?;
+        making::check_place(url, store_dir)?;
         let mut inner = Inner::connect(url, options).await?;
         let mut denied = None;
         let known = match inner.read_info().await {
@@ -262,32 +295,34 @@ impl Cache {
                 return Err(Error::StoreDir { cache: url.to_string(), theirs, ours });
             }
             inner.info = info;
+            inner.apply_parameters(true)?;
             return Ok(Self(Arc::new(inner)));
         }
-        let configured = |name: &str, expected| {
-            let reason = format!("{name} is {expected}");
-            move || Error::Configuration { cache: url.to_string(), reason }
-        };
-        let priority =
-            url.parameter("priority").map(|text| text.parse().map_err(|_| configured("priority", "an integer")()));
-        inner.info = CacheInfo {
-            store_dir: store_dir.clone(),
-            // As Nix does for directories and buckets, which bear it.
-            want_mass_query: !matches!(url.parameter("want-mass-query"), Some("false" | "0")),
-            priority: Some(priority.transpose()?.unwrap_or(50)),
-        };
+        inner.info = making::new_info(store_dir);
+        inner.apply_parameters(true)?;
+        inner.before = Before::Place;
         if let Place::Directory(directory) = &inner.place {
+            if !directory.root().exists() {
+                inner.before = Before::Nothing;
+            }
             std::fs::create_dir_all(directory.root()).map_err(|error| Error::io(url, error))?;
         }
         let cache = Self(Arc::new(inner));
         let text = cache.info().to_string();
-        if let Some(denied) = denied {
+        let is_made = if let Some(denied) = denied {
             // Only a condition tells whether there is one that may not be read.
             let is_made = cache.keeps_conditions().await? && cache.create_object(layout::CACHE_INFO, text).await?;
-            return if is_made { Ok(cache) } else { Err(denied) };
+            if !is_made {
+                return Err(denied);
+            }
+            is_made
+        } else {
+            // If another writer makes it meanwhile, it means the same; the next push is told if not.
+            cache.create_object(layout::CACHE_INFO, text).await?
+        };
+        if is_made && url.is_outside_memory() {
+            tracing::warn!("{url}: made a new cache here");
         }
-        // If another writer makes it meanwhile, it means the same; the next push is told if not.
-        cache.create_object(layout::CACHE_INFO, text).await?;
         Ok(cache)
     }
 
@@ -323,6 +358,9 @@ impl Cache {
 
     /// An object as people find it: with the cache before its name.
     pub fn locate(&self, name: &str) -> String {
+        if nar::is_web(name) {
+            return redacted(name);
+        }
         let url = self.0.url.to_string();
         format!("{}/{name}", url.trim_end_matches('/'))
     }
@@ -334,6 +372,9 @@ impl Cache {
 
     /// A part of an object, which ends early if the object does. The range must not be empty.
     pub async fn read_range(&self, name: &str, range: Range<u64>) -> Lookup<Bytes> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.read_range(name, &range).await;
+        }
         match &self.0.place {
             Place::Directory(_) => {
                 let read = move |directory: &Directory, name: &str| directory.read_range(name, &range);
@@ -346,6 +387,9 @@ impl Cache {
 
     /// Whether there is an object, and what is known of it.
     pub async fn meta(&self, name: &str) -> Lookup<Meta> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.meta(name).await;
+        }
         match &self.0.place {
             Place::Directory(_) => Ok(self.on_disk(name, Directory::meta).await?.map(Meta::from)),
             Place::Bucket(bucket) => bucket.meta(name).await,
@@ -355,6 +399,9 @@ impl Cache {
 
     /// An object as it comes.
     pub async fn download(&self, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
+        if let Some(server) = self.elsewhere(name)? {
+            return server.download(name).await;
+        }
         match &self.0.place {
             Place::Directory(_) => Ok(self.open_file(name).await?.map(|file| stream_of(file, self.locate(name)))),
             Place::Bucket(bucket) => bucket.download(name).await,
@@ -364,7 +411,7 @@ impl Cache {
 
     /// An object as it comes, for a thread that may wait: one of `spawn_blocking`, within the runtime.
     pub async fn open_object(&self, name: &str) -> Lookup<ObjectReader> {
-        if matches!(self.0.place, Place::Directory(_)) {
+        if matches!(self.0.place, Place::Directory(_)) && !nar::is_web(name) {
             return Ok(self.open_file(name).await?.map(ObjectReader::File));
         }
         let Some(stream) = self.download(name).await? else { return Ok(None) };
@@ -374,6 +421,18 @@ impl Cache {
             runtime: tokio::runtime::Handle::current(),
             failed: None,
         }))
+    }
+
+    /// What reaches an object that [`nar`](Self::nar) has found not to be in this cache.
+    fn elsewhere(&self, name: &str) -> Result<Option<Arc<WebServer>>> {
+        if !nar::is_web(name) {
+            return Ok(None);
+        }
+        if let Some(server) = self.0.elsewhere.get() {
+            return Ok(Some(Arc::clone(server)));
+        }
+        let server = WebServer::elsewhere(self.url(), self.options(), Arc::clone(&self.0.traffic))?;
+        Ok(Some(Arc::clone(self.0.elsewhere.get_or_init(|| Arc::new(server)))))
     }
 
     async fn open_file(&self, name: &str) -> Result<Option<std::fs::File>> {
@@ -386,7 +445,7 @@ impl Cache {
         match &self.0.place {
             Place::Directory(_) => {
                 self.on_disk(name, move |directory, name| {
-                    directory.replace_all(vec![directory.prepare(name, &contents)?])
+                    Directory::replace_all(vec![directory.prepare(name, &contents)?])
                 })
                 .await
             }
@@ -404,7 +463,7 @@ impl Cache {
             Place::Directory(_) => {
                 self.on_disk(name, move |directory, name| {
                     let complete = directory.prepare(name, &contents)?;
-                    directory::flush_all([complete.temporary()].into_iter())?;
+                    directory::flush_all([complete.unsynced()])?;
                     let created = complete.create()?;
                     directory.flush(name).map(|()| created)
                 })
@@ -525,17 +584,25 @@ impl Cache {
             Place::Directory(directory) => {
                 let (sender, receiver) = tokio::sync::mpsc::channel(4);
                 let (directory, shown, folder) = (directory.clone(), self.0.url.to_string(), folder.to_owned());
+                let oddities = Arc::clone(&self.0.oddities);
                 tokio::task::spawn_blocking(move || {
                     let mut listed = Vec::new();
-                    let mut send = |name, meta| {
-                        listed.push((name, Meta::from(meta)));
-                        listed.len() < LISTED || sender.blocking_send(Ok(std::mem::take(&mut listed))).is_ok()
+                    let mut send = |found| match found {
+                        Listed::File(name, meta) => {
+                            listed.push((name, Meta::from(meta)));
+                            listed.len() < LISTED || sender.blocking_send(Ok(std::mem::take(&mut listed))).is_ok()
+                        }
+                        Listed::Odd(name, oddity) => {
+                            oddities.note(&shown, name, oddity);
+                            !sender.is_closed()
+                        }
                     };
                     let done = directory.list(&folder, &mut send);
                     // Nobody listens any more, perhaps.
                     let _ = sender.blocking_send(Ok(listed));
                     if let Err(error) = done {
-                        let _ = sender.blocking_send(Err(Error::io(shown, error)));
+                        let folder = format!("{}/{folder}", shown.trim_end_matches('/'));
+                        let _ = sender.blocking_send(Err(Error::io(folder.trim_end_matches('/'), error)));
                     }
                 });
                 futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)))
@@ -546,6 +613,11 @@ impl Cache {
             Place::Bucket(bucket) => bucket.list(folder),
             Place::Web(server) => server.list(folder),
         }
+    }
+
+    /// What the listings of this cache have passed over so far, by name: links, FIFOs, names that no object has. Users were warned of it.
+    pub fn oddities(&self) -> Vec<(String, Oddity)> {
+        self.0.oddities.all()
     }
 
     /// The narinfo of a path, which has to be about a path with this hash part.
@@ -611,7 +683,7 @@ impl Cache {
         match &self.0.place {
             Place::Directory(directory) => {
                 let file = directory.temporary("nar/staged").map_err(|error| Error::io(self.locate("nar"), error))?;
-                Ok(Staging::in_file(file))
+                Ok(Staging::in_directory(file))
             }
             Place::Bucket(_) | Place::Web(_) => Ok(Staging::in_memory()),
         }
@@ -647,7 +719,7 @@ impl Cache {
                 pending.named.push(directory.prepare(&name, &contents)?);
             }
             let complete = directory.prepare(&prepared.name, &prepared.text)?;
-            pending.narinfo = Some(complete.temporary().to_owned());
+            pending.narinfo = Some(complete.unsynced());
             prepared.complete = Some(complete);
             Ok((prepared, pending))
         })
@@ -661,7 +733,7 @@ impl Cache {
                 self.on_disk(name, move |directory, name| {
                     let complete = complete(directory, staging, name)?;
                     let uploaded = complete.is_some();
-                    directory.replace_all(complete.into_iter().collect()).map(|()| uploaded)
+                    Directory::replace_all(complete.into_iter().collect()).map(|()| uploaded)
                 })
                 .await
             }
@@ -705,8 +777,8 @@ impl Cache {
     }
 
     fn staged(&self, staging: Staging, name: &str) -> Result<(Staged, u64)> {
-        let staged = staging.finish();
-        let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
+        let staged = staging.finish().and_then(|staged| Ok((staged.len()?, staged)));
+        let (size, staged) = staged.map_err(|error| Error::io(self.locate(name), error))?;
         Ok((staged, size))
     }
 
@@ -722,11 +794,13 @@ impl Cache {
             return created.try_collect().await;
         }
         self.on_disk("", move |directory, _| {
-            let files = pending
-                .iter()
-                .flat_map(|pending| pending.named.iter().map(Complete::temporary).chain(pending.narinfo.as_deref()));
+            let mut pending = pending;
+            let files = pending.iter_mut();
+            let files = files.flat_map(|pending| {
+                pending.named.iter().map(Complete::unsynced).chain(pending.narinfo.take()).collect::<Vec<_>>()
+            });
             directory::flush_all(files)?;
-            directory.name_all(pending.into_iter().flat_map(|pending| pending.named))?;
+            Directory::name_all(pending.into_iter().flat_map(|pending| pending.named))?;
             let narinfos = prepared.into_iter().filter_map(|prepared| prepared.complete);
             let created = narinfos.map(Complete::create).collect::<io::Result<Vec<bool>>>()?;
             if !created.is_empty() {
@@ -735,6 +809,15 @@ impl Cache {
             Ok(created)
         })
         .await
+    }
+
+    /// Removes an object of a directory at once, for those who cannot wait.
+    pub(crate) fn delete_at_once(&self, name: &str) {
+        if let Place::Directory(directory) = &self.0.place
+            && let Err(error) = directory.delete(name)
+        {
+            tracing::debug!("{}: not removed: {error}", self.locate(name));
+        }
     }
 
     /// Removes what writers to a directory left behind that died at least `age` ago, and says how many files that were.
@@ -757,6 +840,9 @@ impl Cache {
     /// An object as a whole, and which version of it that is.
     pub(crate) async fn read_version(&self, name: &str) -> Lookup<(Bytes, Version)> {
         let limit = layout::limit(name);
+        if let Some(server) = self.elsewhere(name)? {
+            return Ok(server.read(name, limit).await?.map(|(bytes, tag)| (bytes, Version::Web(tag))));
+        }
         let read = match &self.0.place {
             Place::Directory(_) => {
                 let (cache, name) = (self.clone(), name.to_owned());
@@ -775,7 +861,6 @@ impl Cache {
         let limit = layout::limit(name);
         let read = directory.read(name, limit).map_err(|error| Error::io(self.locate(name), error))?;
         match read {
-            Some(bytes) if bytes.len() as u64 > limit => Err(Error::TooLarge { object: self.locate(name), limit }),
             Some(bytes) if encoding::shown(name, &bytes).is_some() => {
                 encoding::decode(&self.locate(name), name, None, bytes.into(), limit).map(Some)
             }
@@ -806,11 +891,13 @@ impl Inner {
         let traffic = Arc::new(Traffic::of(url));
         let place = match &url.location {
             Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
-            Location::Http(address) => Place::Web(Arc::new(WebServer::new(address, &options, Arc::clone(&traffic))?)),
-            Location::Bucket { kind, name, prefix } => {
-                Place::Bucket(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?)
+            Location::Http(address) => {
+                Place::Web(Arc::new(WebServer::new(url, address, &options, Arc::clone(&traffic))?))
             }
-            Location::Memory => Place::Bucket(Bucket::in_memory()),
+            Location::Bucket { kind, name, prefix } => {
+                Place::Bucket(Box::new(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?))
+            }
+            Location::Memory => Place::Bucket(Box::new(Bucket::in_memory())),
         };
         Ok(Self {
             url: url.clone(),
@@ -818,7 +905,10 @@ impl Inner {
             place,
             options,
             traffic,
+            oddities: Arc::default(),
             keeps_conditions: OnceCell::new(),
+            before: Before::Cache,
+            elsewhere: std::sync::OnceLock::new(),
         })
     }
 
@@ -828,7 +918,13 @@ impl Inner {
         let object = || format!("{}/{name}", self.url.to_string().trim_end_matches('/'));
         let text = match &self.place {
             Place::Directory(directory) => {
-                let text = directory.read(name, limit).map_err(|error| Error::io(&self.url, error))?;
+                let directory = directory.clone();
+                let read = blocking(move || match directory.read(name, limit) {
+                    // No root is no cache, which is told otherwise.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    read => read,
+                });
+                let text = read.await.map_err(|error| Error::io(object(), error))?;
                 let decode = |text: Vec<u8>| encoding::decode(&object(), name, None, text.into(), limit);
                 text.map(decode).transpose()?
             }
@@ -840,17 +936,24 @@ impl Inner {
     }
 }
 
-/// A staged NAR up to its name; none if there is a new one of that name and size. (One of another size is broken.)
+/// A staged NAR up to its name; none if there is a new one of that name with the same contents. Any other one is broken, or was put there
+/// by another user.
 fn complete(directory: &Directory, staging: Staging, name: &str) -> io::Result<Option<Complete>> {
-    let staged = staging.finish();
-    let size = staged.len()?;
-    if directory.meta(name)?.is_some_and(|meta| Meta::from(meta).is_new(size)) {
+    let growing = match staging.finish_in_directory()? {
+        Ok(growing) => growing,
+        Err(staged) => {
+            let mut growing = directory.temporary(name)?;
+            staged.copy_to(&mut growing)?;
+            growing
+        }
+    };
+    let size = growing.len()?;
+    // What is odd is replaced, whatever it is.
+    let is_new = directory.meta(name).ok().flatten().is_some_and(|meta| Meta::from(meta).is_new(size));
+    if is_new && directory.has_contents(name, &mut growing.reader()?)? {
         return Ok(None);
     }
-    Ok(Some(match staged {
-        Staged::File(file) => directory.complete(file, name),
-        Staged::Memory(bytes) => directory.prepare(name, &bytes)?,
-    }))
+    directory.complete(growing, name).map(Some)
 }
 
 /// Runs what may wait for disks, or take long, where that holds nobody up.

@@ -1,44 +1,166 @@
 //! Where the NAR of a narinfo is.
 
-use nixcache::narinfo::{NarInfo, NarUrl};
+use std::borrow::Cow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nixcache::narinfo::{NarInfo, NarUrl, NarUrlError};
 use percent_encoding::percent_decode_str;
+use url::Url;
 
 use super::error::{Error, Result};
+use super::url::{Location, redacted};
 use super::{Cache, Place, layout};
 
+/// Which object the `URL` of a narinfo names, as seen from one cache: [`Cache::nar_place`].
+///
+/// Only [`Within`](Self::Within) says what a collection or a repair has to keep. The other two mean that the NAR may be any
+/// object of the cache, or none: the cache may be reached under other names, such as that of a web server before a bucket.
+/// What no other narinfo names must then stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NarPlace {
+    /// The object of this cache with this name. A query is left out: it has a meaning for web servers only.
+    Within(String),
+    /// An absolute URL that does not begin with the URL of this cache.
+    Elsewhere(String),
+    /// The URL names no object for certain: it leaves the cache, has escapes that servers and file systems take for different
+    /// names, or does not look like the name of a NAR.
+    Unclear {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl NarPlace {
+    /// The name of the object, if the URL names one of this cache.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Within(name) => Some(name),
+            Self::Elsewhere(_) | Self::Unclear { .. } => None,
+        }
+    }
+}
+
 impl Cache {
-    /// The object that is the NAR of a narinfo of this cache.
+    /// Which object the `URL` of a narinfo of this cache names.
     ///
-    /// [`Error::NarUrl`] if the `URL` leads out of the cache. An absolute one does not if it begins with where the cache is. What follows a
-    /// question mark has a meaning for web servers only.
+    /// ```
+    /// use nixcache::store_path::StoreDir;
+    /// use nixcache_client::cache::{Cache, CacheUrl, NarPlace, Options};
+    ///
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+    /// let file = "nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz";
+    /// assert_eq!(cache.nar_place(file), NarPlace::Within(file.to_owned()));
+    /// let elsewhere = format!("https://cdn.example.org/{file}");
+    /// assert_eq!(cache.nar_place(&elsewhere), NarPlace::Elsewhere(elsewhere.clone()));
+    /// assert_eq!(cache.nar_place("nar/../../etc/passwd").object(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn nar_place(&self, url: &str) -> NarPlace {
+        let below = self.0.url.location.below(url);
+        let inside: &str = below.as_deref().unwrap_or(url);
+        match NarUrl::parse(inside) {
+            Ok(parsed) if parsed.is_absolute => NarPlace::Elsewhere(url.to_owned()),
+            Ok(parsed) if is_disguised(parsed.path) => NarPlace::Unclear { reason: no_path(inside) },
+            // A server decodes it, a file system does not.
+            Ok(parsed) if parsed.path.contains('%') => {
+                NarPlace::Unclear { reason: format!("`{}` has escapes", excerpt(inside)) }
+            }
+            Ok(parsed) => NarPlace::Within(parsed.path.to_owned()),
+            Err(error) => NarPlace::Unclear { reason: error.to_string() },
+        }
+    }
+
+    /// The object that is the NAR of a narinfo of this cache, for [`open_object`](Self::open_object) and the like.
+    ///
+    /// It is a name within the cache, or an absolute `http://` or `https://` URL: as in Nix, a narinfo may refer to another
+    /// server. No credentials are sent there. [`Error::NarUrl`] if the `URL` is neither. A query is kept for web servers, and
+    /// dropped for all others.
     pub fn nar(&self, info: &NarInfo<'_>) -> Result<String> {
         let refused = |reason: String| {
             let object = self.locate(&layout::narinfo(info.store_path().hash_part()));
             Error::NarUrl { object, reason }
         };
-        let root = format!("{}/", self.url().to_string().trim_end_matches('/'));
-        let below = |url: &str| {
-            let inside = url.strip_prefix(&root);
-            inside.or_else(|| url.strip_prefix("file://")?.strip_prefix(&root)).map(str::to_owned)
+        let below = self.0.url.location.below(info.url());
+        let inside: &str = below.as_deref().unwrap_or(info.url());
+        let path = match NarUrl::parse(inside) {
+            Ok(parsed) if !parsed.is_absolute => parsed.path,
+            Ok(_) if is_web(inside) => return Ok(inside.to_owned()),
+            Ok(_) => {
+                return Err(refused(format!("`{}` is neither in this cache nor on a web server", excerpt(inside))));
+            }
+            // Servers may call NARs what they like, below the folder of NARs.
+            Err(NarUrlError::NotANar { .. }) if inside.starts_with("nar/") => {
+                inside.split_once('?').map_or(inside, |(path, _)| path)
+            }
+            Err(error) => return Err(refused(error.to_string())),
         };
-        let url = below(info.url()).unwrap_or_else(|| info.url().to_owned());
-        let parsed = NarUrl::parse(&url).map_err(|error| refused(error.to_string()))?;
-        let shown = || url.escape_debug().take(SHOWN).collect::<String>();
-        if parsed.is_absolute {
-            return Err(refused(format!("`{}` is not in this cache", shown())));
+        if is_disguised(path) {
+            return Err(refused(no_path(inside)));
         }
-        if parsed.path.split('/').any(is_disguised) {
-            return Err(refused(format!("`{}` is no path within a cache", shown())));
-        }
-        Ok(if matches!(self.0.place, Place::Web(_)) { url } else { parsed.path.to_owned() })
+        Ok(if matches!(self.0.place, Place::Web(_)) { inside.to_owned() } else { path.to_owned() })
     }
 }
 
-/// Characters of a URL that a message has room for.
-const SHOWN: usize = 72;
+/// Whether a name is an absolute URL of a web server, as [`Cache::nar`] gives them. No object of a cache has such a name.
+pub(super) fn is_web(name: &str) -> bool {
+    let starts_with = |start: &str| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+    starts_with("http://") || starts_with("https://")
+}
+
+impl Location {
+    /// What of an absolute URL follows the URL of this cache, if it begins with that.
+    fn below(&self, url: &str) -> Option<String> {
+        if !url.contains("://") {
+            return None;
+        }
+        match self {
+            Self::Directory(root) => {
+                let path = url.strip_prefix("file://")?;
+                let (path, query) = path.split_once('?').map_or((path, ""), |(path, query)| (path, query));
+                let path: Cow<'_, [u8]> = percent_decode_str(path).into();
+                let root = std::path::absolute(root).ok()?;
+                let below = Path::new(std::ffi::OsStr::from_bytes(&path)).strip_prefix(root).ok()?.to_str()?.to_owned();
+                Some(if query.is_empty() { below } else { format!("{below}?{query}") })
+            }
+            Self::Bucket { kind, name, prefix } => {
+                let rest = url.strip_prefix(kind.scheme())?.strip_prefix("://")?;
+                let rest = rest.strip_prefix(name)?.strip_prefix('/')?;
+                let rest = if prefix.is_empty() { rest } else { rest.strip_prefix(prefix)?.strip_prefix('/')? };
+                Some(rest.to_owned())
+            }
+            Self::Http(base) => {
+                let url = Url::parse(url).ok()?;
+                let same = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port());
+                if same(base) != same(&url) {
+                    return None;
+                }
+                let below = url.path().strip_prefix(base.path().trim_end_matches('/'))?.strip_prefix('/')?;
+                Some(url.query().map_or_else(|| below.to_owned(), |query| format!("{below}?{query}")))
+            }
+            Self::Memory => None,
+        }
+    }
+}
+
+/// The beginning of a URL, for a message.
+fn excerpt(url: &str) -> String {
+    const SHOWN: usize = 72;
+    redacted(url).escape_debug().take(SHOWN).collect()
+}
+
+fn no_path(url: &str) -> String {
+    format!("`{}` is no path within a cache", excerpt(url))
+}
 
 /// Whether a server, or the way to it, might take a part of a path for more than a name.
-fn is_disguised(part: &str) -> bool {
-    let decoded: Vec<u8> = percent_decode_str(part).collect();
-    matches!(&decoded[..], b"." | b"..") || decoded.iter().any(|byte| matches!(byte, b'/' | b'\\' | 0))
+fn is_disguised(path: &str) -> bool {
+    path.split('/').any(|part| {
+        let decoded: Vec<u8> = percent_decode_str(part).collect();
+        matches!(&decoded[..], b"." | b"..") || decoded.iter().any(|byte| matches!(byte, b'/' | b'\\' | 0))
+    })
 }

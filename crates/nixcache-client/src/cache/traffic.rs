@@ -15,6 +15,7 @@ use object_store::client::{
 };
 
 use super::answer::{Refusal, SPEED_MIN, TooSlow, Unreachable, chain};
+use super::clients::Clients;
 use super::odd_keys;
 
 /// How many requests were made to a server, by what they ask for.
@@ -126,13 +127,14 @@ const ANSWER_MAX: u64 = 64 << 10;
 /// Bytes of a page of a listing: a thousand names of a kilobyte, and what is said of each.
 const PAGE_MAX: u64 = 64 << 20;
 
-/// Connects as `object_store` does, counts, and retries in its place.
+/// Connects with the clients of the cache, counts, and retries in its place.
 ///
 /// `object_store` retries all statuses from 500 on, also those that are final, and tells nothing. Here, whatever is no
 /// success becomes an error that it does not retry: a [`Refusal`] or [`Unreachable`].
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) traffic: Arc<Traffic>,
+    clients: Clients,
     pub(super) retries: usize,
     /// The longest time without an answer.
     pub(super) timeout: Duration,
@@ -149,15 +151,15 @@ struct Service {
 }
 
 impl Connector {
-    pub(super) fn new(options: &super::Options, traffic: Arc<Traffic>) -> Self {
+    pub(super) fn new(options: &super::Options, traffic: Arc<Traffic>, clients: Clients) -> Self {
         let (retries, timeout, longest_wait) = (options.retries, options.timeout, options.longest_wait);
-        Self { traffic, retries, timeout, longest_wait, accept_gzip: false }
+        Self { traffic, clients, retries, timeout, longest_wait, accept_gzip: false }
     }
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = object_store::client::ReqwestConnector::default().connect(options)?;
+        let inner = self.clients.connect(options)?;
         Ok(HttpClient::new(Service { inner, connector: self.clone() }))
     }
 }

@@ -126,13 +126,10 @@ pub(super) struct Uploads {
     credentials: Option<AwsCredentialProvider>,
 }
 
-/// The URL of a bucket of S3, as `object_store` makes it.
+/// The URL of a bucket of S3, as `object_store` makes it. A virtual-hosted endpoint has the bucket in it already.
 pub(super) fn address(endpoint: Option<&str>, bucket: &str, region: &str, virtual_hosted: bool) -> String {
     match (endpoint, virtual_hosted) {
-        (Some(endpoint), true) => match endpoint.split_once("://") {
-            Some((scheme, host)) => format!("{scheme}://{bucket}.{}", host.trim_end_matches('/')),
-            None => endpoint.to_owned(),
-        },
+        (Some(endpoint), true) => endpoint.to_owned(),
         (Some(endpoint), false) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
         (None, true) => format!("https://{bucket}.s3.{region}.amazonaws.com"),
         (None, false) => format!("https://s3.{region}.amazonaws.com/{bucket}"),

@@ -2,24 +2,30 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
-/// Where a cache is, in words for a command line, those of Nix among them.
+use super::redact::is_name;
+pub use super::redact::redacted;
+
+/// Where a cache is, as a command line says it, in the spelling of Nix.
 ///
-/// | words | |
+/// | text | |
 /// |---|---|
-/// | `DIRECTORY`, `file:///DIRECTORY` | a directory |
-/// | `s3://BUCKET[/PREFIX]` | a bucket of S3, or of what speaks its protocol, with the parameters below |
+/// | `DIRECTORY`, `file:///DIRECTORY`, `file:/DIRECTORY` | a directory |
+/// | `s3://BUCKET[/PREFIX]` | a bucket of S3, or of a server that speaks its protocol |
 /// | `gs://BUCKET[/PREFIX]` | a bucket of Google Cloud Storage |
 /// | `az://CONTAINER[/PREFIX]` | a container of Azure Blob Storage; the account is in `AZURE_STORAGE_ACCOUNT_NAME` |
-/// | `http://HOST/…`, `https://HOST/…` | a web server; to publish there it has to take `PUT` |
+/// | `http://HOST/…`, `https://HOST/…` | a web server; to publish there it has to accept `PUT` |
 ///
-/// Parameters follow a question mark, as in Nix. `region`, `endpoint`, `profile`, `scheme`, `addressing-style`,
-/// `multipart-chunk-size` and `storage-class` say how an S3 is reached. Those that tell Nix how to write (`compression`, `secret-key`
-/// and so on) are accepted, so that one spelling serves both, and left to whoever publishes. Others are errors: most are
-/// misspelt.
+/// Parameters follow a question mark, as in Nix. A parameter that has no effect is refused; [`Use`] says when.
+///
+/// What looks like a slip is refused as well: a word with a colon before the first slash (`s3:/cache`, `host:path`), the names of
+/// stores (`daemon`, `local`, `auto`), a `file://` URL with a host, parameters on a plain directory. Put `./` before the name of
+/// such a directory, or use [`CacheUrl::from_directory`].
+///
+/// Neither [`Debug`](fmt::Debug) nor [`Display`](fmt::Display) show passwords or values of parameters.
 ///
 /// ```
 /// use std::ffi::OsStr;
@@ -28,15 +34,19 @@ use url::Url;
 /// let url = CacheUrl::parse(OsStr::new("s3://cache/team?region=eu-west-1&endpoint=http://127.0.0.1:9000"))?;
 /// assert_eq!(url.parameter("region"), Some("eu-west-1"));
 /// assert!(CacheUrl::parse(OsStr::new("s3://cache?regoin=eu-west-1")).is_err());
+/// assert!(CacheUrl::parse(OsStr::new("s3:/cache")).is_err());
 /// # Ok::<(), nixcache_client::cache::UrlError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CacheUrl {
     pub(super) location: Location,
     parameters: BTreeMap<String, String>,
+    /// Whether the caller honours the parameters that say how to publish.
+    publishes: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Has no `Debug`, since URLs carry passwords.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Location {
     Directory(PathBuf),
     Bucket { kind: BucketKind, name: String, prefix: String },
@@ -51,160 +61,419 @@ pub(super) enum BucketKind {
     Azure,
 }
 
-/// Why words do not say where a cache is.
+impl BucketKind {
+    pub(super) fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Google => "gs",
+            Self::Azure => "az",
+        }
+    }
+}
+
+/// Why a text does not say where a cache is. No message shows passwords or values of parameters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// Nothing is known of this kind of cache.
-    #[error(
-        "{url}: no kind of cache that is known here: expected a directory, file://, s3://, gs://, az:// or http(s)://"
-    )]
+    /// There is no such kind of cache.
+    #[error("{url}: unknown kind of cache: expected a directory, file://, s3://, gs://, az:// or http(s)://")]
     Scheme {
-        /// What was said.
+        /// The text, redacted.
         url: String,
     },
-    /// It is not written as a URL is.
+    /// The text is no URL of its kind, or probably a slip.
     #[error("{url}: {reason}")]
     Syntax {
-        /// What was said.
+        /// The text, redacted.
         url: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// A parameter that nobody knows.
-    #[error("{url}: no cache has a parameter `{name}`")]
+    /// A parameter that does not exist, has no effect here, or an invalid value.
+    #[error("{url}: parameter `{name}`: {reason}")]
     Parameter {
-        /// What was said.
+        /// The text, redacted.
         url: String,
         /// The parameter.
         name: String,
+        /// What is wrong with it.
+        reason: String,
     },
 }
 
-/// Parameters that say how a cache is reached.
-const REACHING: [&str; 9] = [
-    "region",
-    "endpoint",
-    "profile",
-    "scheme",
-    "addressing-style",
-    "multipart-upload",
-    "multipart-chunk-size",
-    "multipart-threshold",
-    "storage-class",
-];
+/// What a cache is opened for, which decides which parameters its URL may have.
+///
+/// | parameters | caches | reading | writing |
+/// |---|---|---|---|
+/// | `priority`, `want-mass-query` | all | override what the cache says | go into the `nix-cache-info` of a new cache |
+/// | `store` | all | the cache must be for this store directory | same |
+/// | `region`, `profile`, `addressing-style` | S3 | how the bucket is reached | same |
+/// | `endpoint`, `scheme` | buckets | how the bucket is reached | same |
+/// | `tls-certificate`, `tls-private-key` | servers | the client certificate | same |
+/// | `multipart-chunk-size`, `storage-class` | buckets | ignored | how objects are uploaded |
+/// | `compression`, `compression-level`, `secret-key`, `secret-keys`, `index-debug-info` | all | ignored | honoured by `push` |
+/// | `parallel-compression`, `write-nar-listing=true` | all | ignored | what `push` does anyway |
+/// | `multipart-upload=true`, `buffer-size` | S3 | ignored | `multipart-upload=true` only |
+/// | `multipart-threshold`, `narinfo-compression`, `ls-compression`, `log-compression`, `path-info-cache-size` | all | ignored | refused |
+///
+/// "Ignored" are parameters that tell Nix how to write or how to cache, and that change nothing for a reader: one URL serves
+/// for `nix.conf` and here. All others are refused, those of Nix among them that would change what a reader gets
+/// (`trusted`, `local-nar-cache`) or that belong to other kinds of stores (`root`, `real`, `state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Use {
+    /// [`Cache::open`](super::Cache::open).
+    Read,
+    /// [`Cache::create`](super::Cache::create).
+    Write,
+}
 
-/// Those that tell Nix how to write, or how to go about the cache on a machine.
-const NIX: [&str; 25] = [
-    "buffer-size",
-    "compression",
-    "compression-level",
-    "index-debug-info",
-    "local-nar-cache",
-    "log-compression",
-    "ls-compression",
-    "max-connections",
-    "narinfo-compression",
-    "parallel-compression",
-    "path-info-cache-size",
-    "priority",
-    "real",
-    "require-sigs",
-    "root",
-    "secret-key",
-    "secret-keys",
-    "state",
-    "store",
-    "system-features",
-    "tls-certificate",
-    "tls-private-key",
-    "trusted",
-    "want-mass-query",
-    "write-nar-listing",
+/// What a parameter does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Honoured,
+    /// It is honoured by those who publish paths.
+    Publishing,
+    /// This is what is done anyway.
+    IfTrue,
+    /// There is nothing to do for it.
+    Ignored,
+    None,
+}
+
+/// Kinds of caches, as bits.
+const DIRECTORY: u8 = 1;
+const S3: u8 = 2;
+const OTHER_BUCKETS: u8 = 4;
+const WEB: u8 = 8;
+const BUCKETS: u8 = S3 | OTHER_BUCKETS;
+const SERVERS: u8 = BUCKETS | WEB;
+const ALL: u8 = DIRECTORY | SERVERS;
+
+/// Each parameter, the kinds of caches that have it, and its effect for those who read and for those who write.
+const PARAMETERS: [(&str, u8, Effect, Effect); 26] = {
+    use Effect::{Honoured, IfTrue, Ignored, None, Publishing};
+    [
+        ("addressing-style", S3, Honoured, Honoured),
+        ("buffer-size", S3, Ignored, None),
+        ("compression", ALL, Ignored, Publishing),
+        ("compression-level", ALL, Ignored, Publishing),
+        ("endpoint", BUCKETS, Honoured, Honoured),
+        ("index-debug-info", ALL, Ignored, Publishing),
+        ("log-compression", ALL, Ignored, None),
+        ("ls-compression", ALL, Ignored, None),
+        ("multipart-chunk-size", BUCKETS, Ignored, Honoured),
+        ("multipart-threshold", S3, Ignored, None),
+        ("multipart-upload", S3, Ignored, IfTrue),
+        ("narinfo-compression", ALL, Ignored, None),
+        ("parallel-compression", ALL, Ignored, Ignored),
+        ("path-info-cache-size", ALL, Ignored, None),
+        ("priority", ALL, Honoured, Honoured),
+        ("profile", S3, Honoured, Honoured),
+        ("region", S3, Honoured, Honoured),
+        ("scheme", BUCKETS, Honoured, Honoured),
+        ("secret-key", ALL, Ignored, Publishing),
+        ("secret-keys", ALL, Ignored, Publishing),
+        ("storage-class", BUCKETS, Ignored, Honoured),
+        ("store", ALL, Honoured, Honoured),
+        ("tls-certificate", SERVERS, Honoured, Honoured),
+        ("tls-private-key", SERVERS, Honoured, Honoured),
+        ("want-mass-query", ALL, Honoured, Honoured),
+        ("write-nar-listing", ALL, Ignored, IfTrue),
+    ]
+};
+
+/// Parameters of Nix that are refused, and why.
+const REFUSED: [(&str, &str); 8] = [
+    ("local-nar-cache", "is not supported"),
+    ("max-connections", "has no effect: the number of requests at a time is an option"),
+    ("real", "belongs to a store, not to a binary cache"),
+    ("require-sigs", "has no effect: which signatures are wanted is an option of the command"),
+    ("root", "belongs to a store, not to a binary cache"),
+    ("state", "belongs to a store, not to a binary cache"),
+    ("system-features", "has no effect on a binary cache"),
+    ("trusted", "has no effect: which signatures are wanted is an option of the command"),
 ];
 
 impl CacheUrl {
     /// Reads what a user calls a cache. Nothing is looked for yet.
     pub fn parse(text: &OsStr) -> Result<Self, UrlError> {
         let bytes = text.as_bytes();
-        if let Some(rest) = bytes.strip_prefix(b"file://") {
-            let end = rest.iter().position(|byte| *byte == b'?').unwrap_or(rest.len());
-            let parameters = match rest.get(end + 1..) {
-                Some(query) => parameters(&text.to_string_lossy(), &String::from_utf8_lossy(query))?,
-                None => BTreeMap::new(),
-            };
-            // As in Nix, what is escaped in the path means what it means in any URL.
-            let path: Vec<u8> = percent_encoding::percent_decode(&rest[..end]).collect();
-            let location = Location::Directory(OsStr::from_bytes(&path).into());
-            return Ok(Self { location, parameters });
+        let lossy = text.to_string_lossy();
+        let syntax = |reason: &str| UrlError::Syntax { url: redacted(&lossy), reason: reason.to_owned() };
+        if bytes.is_empty() {
+            return Err(UrlError::Scheme { url: "an empty text".to_owned() });
         }
-        let shown = || text.to_string_lossy().into_owned();
-        let Some((scheme, _)) = text.to_str().and_then(|text| text.split_once("://")) else {
-            if bytes.is_empty() {
-                return Err(UrlError::Scheme { url: shown() });
+        if let Some(rest) = bytes.strip_prefix(b"file:") {
+            return Self::parse_file(&lossy, rest);
+        }
+        let colon = bytes.iter().position(|byte| *byte == b':');
+        let slash = bytes.iter().position(|byte| *byte == b'/').unwrap_or(bytes.len());
+        let Some(colon) = colon.filter(|colon| *colon < slash) else {
+            return Self::parse_directory(text);
+        };
+        if !bytes[colon..].starts_with(b"://") {
+            return Err(syntax(
+                "a colon before the first slash: a URL has two slashes after it, as in s3://BUCKET or https://HOST; \
+                 for a directory of this name write ./ before it",
+            ));
+        }
+        let known = |scheme: &[u8]| match scheme {
+            b"http" | b"https" => Some(None),
+            b"s3" => Some(Some(BucketKind::S3)),
+            b"gs" => Some(Some(BucketKind::Google)),
+            b"az" | b"azure" => Some(Some(BucketKind::Azure)),
+            _ => None,
+        };
+        let Some(kind) = known(&bytes[..colon]) else {
+            if known(&bytes[..colon].to_ascii_lowercase()).is_some() {
+                return Err(syntax("the scheme is written in lower case"));
             }
-            return Ok(Self { location: Location::Directory(text.into()), parameters: BTreeMap::new() });
+            return Err(UrlError::Scheme { url: redacted(&lossy) });
         };
-        let kind = match scheme {
-            "http" | "https" => None,
-            "s3" => Some(BucketKind::S3),
-            "gs" => Some(BucketKind::Google),
-            "az" | "azure" => Some(BucketKind::Azure),
-            _ => return Err(UrlError::Scheme { url: shown() }),
-        };
-        let syntax = |reason: String| UrlError::Syntax { url: shown(), reason };
-        let mut url = Url::parse(&shown()).map_err(|error| syntax(error.to_string()))?;
-        let parameters = parameters(&shown(), url.query().unwrap_or_default())?;
+        let text = text.to_str().ok_or_else(|| syntax("not UTF-8"))?;
+        if bytes.iter().any(|byte| byte.is_ascii_control() || *byte == b' ') {
+            return Err(syntax("has blanks or control characters"));
+        }
+        if matches!(bytes.get(colon + 3), None | Some(b'/' | b'?')) {
+            return Err(syntax(if kind.is_some() {
+                "expected a bucket after the slashes"
+            } else {
+                "expected a host after the slashes"
+            }));
+        }
+        let mut url = Url::parse(text).map_err(|error| syntax(&error.to_string()))?;
+        if url.fragment().is_some() {
+            return Err(syntax("a fragment (#) has no effect: as part of a name it is written %23"));
+        }
+        let parameters = parameters(text, url.query().unwrap_or_default())?;
         url.set_query(None);
-        url.set_fragment(None);
         let location = match kind {
             None => Location::Http(url),
             Some(kind) => {
-                let name = url.host_str().filter(|name| !name.is_empty());
-                let name = name.ok_or_else(|| syntax("expected a bucket after the slashes".to_owned()))?.to_owned();
+                if !url.username().is_empty() || url.password().is_some() {
+                    return Err(syntax(
+                        "user and password have no place in the URL of a bucket: give credentials in the environment, or \
+                         profile=… for S3",
+                    ));
+                }
+                if url.port().is_some() {
+                    return Err(syntax("the URL of a bucket has no port: use endpoint=…"));
+                }
+                let name = url.host_str().unwrap_or_default().to_owned();
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'$');
+                if name.is_empty() || !name.bytes().all(is_plain) {
+                    return Err(syntax("no name of a bucket"));
+                }
                 let prefix = percent_encoding::percent_decode_str(url.path().trim_matches('/')).decode_utf8();
-                let prefix = prefix.map_err(|error| syntax(error.to_string()))?.into_owned();
+                let prefix = prefix.map_err(|error| syntax(&error.to_string()))?.into_owned();
                 Location::Bucket { kind, name, prefix }
             }
         };
-        Ok(Self { location, parameters })
+        Self { location, parameters, publishes: false }.checked(text)
+    }
+
+    /// What follows `file:`.
+    fn parse_file(text: &str, rest: &[u8]) -> Result<Self, UrlError> {
+        let syntax = |reason: &str| UrlError::Syntax { url: redacted(text), reason: reason.to_owned() };
+        let path = match rest.strip_prefix(b"//") {
+            Some(path) if path.starts_with(b"/") => path,
+            Some(_) => {
+                return Err(syntax("file:// has no host: a directory is file:///DIRECTORY, from the root on"));
+            }
+            None if rest.starts_with(b"/") => rest,
+            None => return Err(syntax("file: takes a directory from the root on, as in file:///DIRECTORY")),
+        };
+        let end = path.iter().position(|byte| *byte == b'?').unwrap_or(path.len());
+        if path[..end].contains(&b'#') {
+            return Err(syntax("a fragment (#) has no effect: as part of a name it is written %23"));
+        }
+        let parameters = match path.get(end + 1..) {
+            Some(query) => parameters(text, &String::from_utf8_lossy(query))?,
+            None => BTreeMap::new(),
+        };
+        // As in Nix, what is escaped in the path means what it means in any URL.
+        let path: Vec<u8> = percent_encoding::percent_decode(&path[..end]).collect();
+        if path.contains(&0) {
+            return Err(syntax("no path of a directory"));
+        }
+        let location = Location::Directory(OsStr::from_bytes(&path).into());
+        Self { location, parameters, publishes: false }.checked(text)
+    }
+
+    /// A directory, unless it is probably a slip.
+    fn parse_directory(text: &OsStr) -> Result<Self, UrlError> {
+        let lossy = text.to_string_lossy();
+        let syntax = |reason: &str| UrlError::Syntax { url: redacted(&lossy), reason: reason.to_owned() };
+        let bytes = text.as_bytes();
+        let word = bytes.split(|byte| *byte == b'?').next().unwrap_or_default();
+        if [&b"auto"[..], b"daemon", b"local"].contains(&word) {
+            return Err(syntax(
+                "names a store of Nix, not a binary cache; for a directory of this name write ./ before it",
+            ));
+        }
+        if bytes.contains(&b'?') {
+            return Err(syntax(
+                "a plain directory has no parameters: write file:///DIRECTORY?…, or %3F there for a question mark in a name",
+            ));
+        }
+        if bytes.starts_with(b"~") || bytes.starts_with(b"$") {
+            return Err(syntax("was not expanded by the shell; for a directory of this name write ./ before it"));
+        }
+        Ok(Self::from_directory(text))
+    }
+
+    /// A directory, whatever its name is.
+    pub fn from_directory(path: impl Into<PathBuf>) -> Self {
+        Self { location: Location::Directory(path.into()), parameters: BTreeMap::new(), publishes: false }
     }
 
     /// A cache in memory, that is gone with the last [`Cache`](super::Cache) that was opened on it: for tests.
     pub fn memory() -> Self {
-        Self { location: Location::Memory, parameters: BTreeMap::new() }
+        Self { location: Location::Memory, parameters: BTreeMap::new(), publishes: false }
     }
 
     /// The directory, if it is one on this machine.
-    pub fn directory(&self) -> Option<&std::path::Path> {
+    pub fn directory(&self) -> Option<&Path> {
         match &self.location {
             Location::Directory(path) => Some(path),
             _ => None,
         }
     }
 
-    /// What a parameter says.
+    /// Whether it outlasts this process.
+    pub(super) fn is_outside_memory(&self) -> bool {
+        self.location != Location::Memory
+    }
+
+    /// The value of a parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
+    }
+
+    /// Says that the caller honours the parameters that tell how paths are published: `compression`, `compression-level`,
+    /// `secret-key`, `secret-keys` and `index-debug-info`. Otherwise [`Cache::create`](super::Cache::create) refuses them.
+    #[must_use]
+    pub fn for_publishing(self) -> Self {
+        Self { publishes: true, ..self }
+    }
+
+    /// Refuses parameters that have no effect on this use.
+    pub fn check(&self, what: Use) -> Result<(), UrlError> {
+        for (name, value) in &self.parameters {
+            let Some((_, _, reading, writing)) = PARAMETERS.iter().find(|parameter| parameter.0 == name) else {
+                continue;
+            };
+            let refused = |reason: &str| {
+                let (name, reason) = (name.clone(), reason.to_owned());
+                Err(UrlError::Parameter { url: self.to_string(), name, reason })
+            };
+            match if what == Use::Read { reading } else { writing } {
+                Effect::Publishing if !self.publishes => {
+                    return refused("has an effect where store paths are published, and not here");
+                }
+                Effect::IfTrue if !matches!(boolean(value), Some(true)) => return refused("can only be true here"),
+                Effect::None if !matches!(value.as_str(), "" | "none") => {
+                    return refused("has no effect when the cache is written to");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The parameter `priority`.
+    pub(super) fn priority(&self) -> Option<i32> {
+        self.parameter("priority")?.parse().ok()
+    }
+
+    /// The parameter `want-mass-query`.
+    pub(super) fn want_mass_query(&self) -> Option<bool> {
+        boolean(self.parameter("want-mass-query")?)
+    }
+
+    fn kind(&self) -> (u8, &'static str) {
+        match &self.location {
+            Location::Directory(_) | Location::Memory => (DIRECTORY, "a directory"),
+            Location::Bucket { kind: BucketKind::S3, .. } => (S3, "a bucket of S3"),
+            Location::Bucket { kind: BucketKind::Google, .. } => (OTHER_BUCKETS, "a bucket of Google"),
+            Location::Bucket { kind: BucketKind::Azure, .. } => (OTHER_BUCKETS, "a container of Azure"),
+            Location::Http(_) => (WEB, "a web server"),
+        }
+    }
+
+    /// Refuses parameters that this kind of cache does not have, and values that none can have.
+    fn checked(self, text: &str) -> Result<Self, UrlError> {
+        let (kind, shown) = self.kind();
+        for (name, value) in &self.parameters {
+            let refused = |reason: String| {
+                let name = if is_name(name) { name.clone() } else { "…".to_owned() };
+                UrlError::Parameter { url: redacted(text), name, reason }
+            };
+            if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| refused == name) {
+                return Err(refused((*reason).to_owned()));
+            }
+            let parameter = PARAMETERS.iter().find(|parameter| parameter.0 == name);
+            let (_, kinds, reading, _) = parameter.ok_or_else(|| refused("no cache has it".to_owned()))?;
+            if kinds & kind == 0 {
+                return Err(refused(format!("has no effect on {shown}")));
+            }
+            if *reading != Effect::Honoured {
+                continue;
+            }
+            let expected = match name.as_str() {
+                _ if value.is_empty() => Some("is empty"),
+                "priority" if value.parse::<i32>().is_err() => Some("must be an integer"),
+                "want-mass-query" if boolean(value).is_none() => Some("must be true or false"),
+                "scheme" if !matches!(value.as_str(), "http" | "https") => Some("must be http or https"),
+                "addressing-style" if !matches!(value.as_str(), "auto" | "path" | "virtual") => {
+                    Some("must be auto, path or virtual")
+                }
+                "region" if !is_region(value) => Some("is no region"),
+                "store" if nixcache::store_path::StoreDir::new(value).is_err() => Some("is no store directory"),
+                "tls-private-key" if !self.parameters.contains_key("tls-certificate") => {
+                    Some("needs tls-certificate as well")
+                }
+                "scheme" if kind != S3 && !self.parameters.contains_key("endpoint") => Some("needs endpoint as well"),
+                _ => None,
+            };
+            if let Some(reason) = expected {
+                return Err(refused(reason.to_owned()));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Whether a text can be part of the name of a host, as a region is.
+pub(super) fn is_region(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// As Nix reads it.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" | "yes" | "1" => Some(true),
+        "false" | "no" | "0" => Some(false),
+        _ => None,
     }
 }
 
 fn parameters(url: &str, query: &str) -> Result<BTreeMap<String, String>, UrlError> {
-    let pairs = url::form_urlencoded::parse(query.as_bytes());
-    pairs
-        .map(|(name, value)| {
-            let known = REACHING.iter().chain(&NIX).any(|known| *known == name);
-            if known {
-                Ok((name.into_owned(), value.into_owned()))
-            } else {
-                Err(UrlError::Parameter { url: url.to_owned(), name: name.into_owned() })
-            }
-        })
-        .collect()
+    let mut parameters = BTreeMap::new();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let name = name.into_owned();
+        if parameters.insert(name.clone(), value.into_owned()).is_some() {
+            let name = if is_name(&name) { name } else { "…".to_owned() };
+            return Err(UrlError::Parameter { url: redacted(url), name, reason: "is given twice".to_owned() });
+        }
+    }
+    Ok(parameters)
 }
 
 /// A path in a message: what could steer a terminal, or begin another line, is escaped.
-pub(crate) fn shown(path: &std::path::Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     let mut shown = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -219,27 +488,35 @@ pub(crate) fn shown(path: &std::path::Path) -> String {
     shown
 }
 
-/// Without parameters, and without what may be secret.
+/// Without parameters, user and password.
 impl fmt::Display for CacheUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {
             Location::Directory(path) => f.write_str(&shown(path)),
             Location::Bucket { kind, name, prefix } => {
-                let scheme = match kind {
-                    BucketKind::S3 => "s3",
-                    BucketKind::Google => "gs",
-                    BucketKind::Azure => "az",
-                };
-                write!(f, "{scheme}://{name}")?;
-                if prefix.is_empty() { Ok(()) } else { write!(f, "/{prefix}") }
+                write!(f, "{}://{name}", kind.scheme())?;
+                if prefix.is_empty() { Ok(()) } else { write!(f, "/{}", shown(Path::new(prefix))) }
             }
-            Location::Http(url) => {
-                let mut shown = url.clone();
-                // Only URLs without a host refuse this.
-                let _ = (shown.set_username(""), shown.set_password(None));
-                f.write_str(shown.as_str())
-            }
+            Location::Http(url) => f.write_str(without_user(url).as_str()),
             Location::Memory => f.write_str("memory"),
         }
+    }
+}
+
+/// A URL without user and password.
+pub(super) fn without_user(url: &Url) -> Url {
+    let mut shown = url.clone();
+    // Only URLs without a host refuse this.
+    let _ = (shown.set_username(""), shown.set_password(None));
+    shown
+}
+
+/// Parameters are named only.
+impl fmt::Debug for CacheUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheUrl")
+            .field("url", &self.to_string())
+            .field("parameters", &self.parameters.keys().collect::<Vec<_>>())
+            .finish()
     }
 }

@@ -16,6 +16,7 @@
 //! last, by the clock of the store. No client's clock matters.
 
 mod guard;
+pub(crate) mod holes;
 mod session;
 mod signature;
 pub mod snapshot;
@@ -414,7 +415,9 @@ async fn amend_under(
     root: &Root,
     mut change: impl FnMut(&mut Root),
 ) -> Result<Option<Root>> {
-    loop {
+    // Other writers of the same root are few, and each of them succeeds once.
+    const ATTEMPTS_MAX: usize = 20;
+    for _ in 0..ATTEMPTS_MAX {
         let Some(mut root) = read(cache, root.object(), root.used).await? else { return Ok(None) };
         change(&mut root);
         lease.check()?;
@@ -422,6 +425,8 @@ async fn amend_under(
             return Ok(Some(root));
         }
     }
+    let object = cache.locate(&root.object());
+    Err(cache::Error::KeepsChanging { object, attempts: ATTEMPTS_MAX }.into())
 }
 
 /// Removes a root. What it alone keeps is left to be collected.

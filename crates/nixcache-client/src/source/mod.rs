@@ -47,7 +47,7 @@ pub use error::Error;
 pub use stream::Stream;
 pub use walk::{Walked, walk};
 
-use crate::cache::CacheUrl;
+use crate::cache::{CacheUrl, Use};
 use crate::store_database::StoreDatabase;
 #[cfg(doc)]
 use nixcache::path_info::PathInfo;
@@ -88,13 +88,12 @@ impl Source {
         if let Some(source) = of_a_kind {
             return Ok(source);
         }
-        if let Some(directory) = bytes.strip_prefix(b"file://") {
-            // Parameters are about writing.
-            let end = directory.iter().position(|byte| *byte == b'?').unwrap_or(directory.len());
-            return Ok(Self::Cache(OsStr::from_bytes(&directory[..end]).into()));
-        }
-        if bytes.windows(3).any(|window| window == b"://") {
+        if bytes.starts_with(b"file:") || bytes.windows(3).any(|window| window == b"://") {
             let url = CacheUrl::parse(text)?;
+            url.check(Use::Read)?;
+            if let Some(directory) = url.directory() {
+                return Ok(Self::Cache(directory.to_owned()));
+            }
             let name = url.to_string().into();
             return Ok(Self::Remote { url, name });
         }

@@ -1,6 +1,6 @@
 use crate::compression::Compression;
 use crate::hash::{Algorithm, Hash};
-use crate::store_path::HashPart;
+use crate::store_path::{HashPart, StorePathRef};
 use crate::text::excerpt;
 
 /// What a narinfo's `URL` says about the NAR, as far as it follows the custom.
@@ -39,6 +39,8 @@ pub enum NarName<'a> {
     Base16(Hash),
     /// The path's hash part, a dash, and the sha256 of the NAR: nix-serve's custom.
     PathAndNar(HashPart, Hash),
+    /// The base name of the store path: hydra-server's custom.
+    Path(StorePathRef<'a>),
     /// Anything else.
     Opaque(&'a str),
 }
@@ -60,8 +62,11 @@ pub enum NarUrlError {
         /// The beginning of the URL.
         url: String,
     },
-    /// A relative path that is neither below `nar/` nor the name of a NAR.
-    #[error("`{url}` is no NAR: expected `nar/<hash>.nar` and perhaps the extension of a compression")]
+    /// A relative path that does not look like the name of a NAR.
+    #[error(
+        "`{url}` is no NAR: expected `nar/<hash>.nar` with or without the extension of a compression, \
+         `nar/<hash part>-<name>` or a UUID"
+    )]
     NotANar {
         /// The beginning of the URL.
         url: String,
@@ -71,8 +76,8 @@ pub enum NarUrlError {
 impl<'a> NarUrl<'a> {
     /// Takes a URL apart.
     ///
-    /// A relative one must stay within the cache, and be below `nar/` in a folder of its own or have `.nar` in its name; an
-    /// absolute one may be anything.
+    /// A relative URL must stay within the cache. It must have `.nar` in its name, be in a folder below `nar/`, be named after
+    /// a store path below `nar/`, or be a UUID. An absolute URL can be anything.
     pub fn parse(url: &'a str) -> Result<Self, NarUrlError> {
         let quoted = || excerpt(url);
         let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
@@ -94,8 +99,16 @@ impl<'a> NarUrl<'a> {
             Some((stem, extension)) => (stem, Some(extension)),
             None => (file, None),
         };
-        let is_below_nar = path.strip_prefix("nar/").is_some_and(|rest| rest.contains('/'));
-        if !is_absolute && (stem.is_empty() || extension.is_none()) && !is_below_nar {
+        // hydra-server's. A package may have `.nar` in its name.
+        let below_nar = path.strip_prefix("nar/");
+        if let Some(store_path) = below_nar.and_then(|file| StorePathRef::parse(file).ok())
+            && !is_nar_hash(store_path.name())
+        {
+            return Ok(Self { path, is_absolute, name: NarName::Path(store_path), compression: None, query });
+        }
+        let is_in_folder = below_nar.is_some_and(|rest| rest.contains('/'));
+        let has_name = !stem.is_empty() && extension.is_some();
+        if !is_absolute && !has_name && !is_in_folder && !is_uuid(below_nar.unwrap_or(path)) {
             return Err(NarUrlError::NotANar { url: quoted() });
         }
         let known = |extension| Compression::ALL.into_iter().find(|known| known.extension() == extension);
@@ -117,6 +130,17 @@ impl<'a> NarName<'a> {
         }
         .unwrap_or(Self::Opaque(stem))
     }
+}
+
+/// Whether what follows a hash part and a dash is nix-serve's `<sha256>.nar`, with or without the extension of a compression.
+fn is_nar_hash(text: &str) -> bool {
+    text.split_once(".nar").is_some_and(|(hash, _)| hash.len() == 52 && Hash::parse_as(Algorithm::Sha256, hash).is_ok())
+}
+
+/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+fn is_uuid(text: &str) -> bool {
+    let groups = [8, 4, 4, 4, 12];
+    text.split('-').map(str::len).eq(groups) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
 /// `https` and the like.

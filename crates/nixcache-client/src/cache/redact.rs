@@ -1,0 +1,152 @@
+//! What of an argument may be shown.
+
+use std::fmt;
+
+/// A text that must not be shown: a password or a token. Neither [`Debug`](fmt::Debug) nor [`Display`](fmt::Display) print it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, to be sent and not to be shown.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// An argument as a message may show it: without passwords, tokens, keys, values of parameters, and control characters.
+///
+/// - What looks like a Nix key becomes `a key`.
+/// - What precedes the `@` in a URL becomes `…`, also where the rest is no valid URL.
+/// - Of the parameters after a question mark, the names are left.
+///
+/// ```
+/// use nixcache_client::cache::redacted;
+///
+/// assert_eq!(redacted("https://ci:s3cret@example.org/cache?regoin=x"), "https://…@example.org/cache?regoin=…");
+/// assert_eq!(redacted("/srv/cache"), "/srv/cache");
+/// let key = format!("cache.example.org-1:{}", "Ab3+".repeat(22));
+/// assert_eq!(redacted(&key), "a key");
+/// ```
+pub fn redacted(text: &str) -> String {
+    let text = without_keys(text);
+    let text = without_user(&text);
+    let mut shown = String::with_capacity(text.len());
+    for character in without_values(&text).chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Replaces what looks like a Nix key, public or secret, wherever it is in the text.
+fn without_keys(text: &str) -> String {
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_base64) {
+        let end = rest[start..].find(|c| !is_base64(c)).map_or(rest.len(), |len| start + len);
+        let (before, run) = (&rest[..start], &rest[start..end]);
+        // The name is a run of its own, and shown already.
+        if is_key(before.ends_with(':'), run, algorithm(&shown, before)) {
+            shown.push_str(before);
+            let is_name = |c: char| !c.is_whitespace() && !matches!(c, '=' | '"' | '\'' | ',' | '?' | '&');
+            shown.truncate(shown.trim_end_matches(is_name).len());
+            shown.push_str("a key");
+            rest = rest[end..].trim_start_matches('=');
+        } else {
+            shown.push_str(before);
+            shown.push_str(run);
+            rest = &rest[end..];
+        }
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Whether the run stands behind the name of a hash algorithm and a colon, and so is a hash.
+fn algorithm(shown: &str, before: &str) -> bool {
+    let mut text = shown.to_owned();
+    text.push_str(before);
+    let Some(text) = text.strip_suffix(':') else { return false };
+    ["md5", "sha1", "sha256", "sha512", "blake3"].iter().any(|name| text.ends_with(name))
+}
+
+/// A key has 32 or 64 bytes, which are 43 or 86 digits of base64 and perhaps padding. One that was copied badly has some more or less.
+fn is_key(after_colon: bool, digits: &str, is_hash: bool) -> bool {
+    let has = |is: fn(&u8) -> bool| digits.as_bytes().iter().any(is);
+    let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
+    // A path has more slashes than chance makes.
+    let is_random = digits.matches('/').count() <= digits.len() / 16 && has(u8::is_ascii_digit);
+    if is_hash || !is_mixed {
+        return false;
+    }
+    match (after_colon, digits.len()) {
+        (true, 43 | 86) => true,
+        (true, 40..) | (false, 80..) => is_random,
+        _ => false,
+    }
+}
+
+/// Replaces user and password of each URL.
+fn without_user(text: &str) -> String {
+    let Some(at) = text.rfind('@') else { return text.to_owned() };
+    let Some(first) = text.find("://") else {
+        // `user:password@host`, or a URL without its slashes. A path on this machine has no password in it.
+        let is_path = text.starts_with(['.', '~']) || (text.starts_with('/') && !text.starts_with("//"));
+        let has_password = text[..at].contains(':');
+        return if has_password && !is_path { format!("…{}", &text[at..]) } else { text.to_owned() };
+    };
+    let (scheme, rest) = text.split_at(first + 3);
+    let end = rest.find('/').unwrap_or(rest.len());
+    let host = &rest[..end];
+    // A password with a slash in it makes everything after that a path.
+    let port = host.rsplit_once(':').map(|(_, port)| port);
+    let is_cut = port.is_some_and(|port| !port.is_empty() && !port.ends_with(']'))
+        && rest[end..].match_indices('@').any(|(place, _)| !rest[..end + place].ends_with('/'));
+    if host.contains('@') || is_cut {
+        // Everything up to the last one: a password may have others in it.
+        let at = if is_cut { rest.rfind('@') } else { host.rfind('@') };
+        let rest = &rest[at.unwrap_or_default()..];
+        let (at, rest) = rest.split_at(1);
+        let rest = if rest.contains("://") { without_user(rest) } else { rest.to_owned() };
+        return format!("{scheme}…{at}{rest}");
+    }
+    // Another URL may follow, as a parameter.
+    if rest.contains("://") { format!("{scheme}{}", without_user(rest)) } else { text.to_owned() }
+}
+
+/// Leaves the names of parameters.
+fn without_values(text: &str) -> String {
+    let Some((before, query)) = text.split_once('?') else { return text.to_owned() };
+    let names = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_name(name) => format!("{name}=…"),
+        None if is_name(pair) => pair.to_owned(),
+        _ => "…".to_owned(),
+    });
+    format!("{before}?{}", names.collect::<Vec<_>>().join("&"))
+}
+
+/// Whether a text can be the name of a parameter.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
