@@ -309,7 +309,10 @@ impl Cache {
                 None => roots::list(&self.0).await?,
             })
         })?;
-        Ok(found.into_iter().map(Root).collect())
+        for broken in &found.broken {
+            warn(py, &broken.error)?;
+        }
+        Ok(found.roots.into_iter().map(Root).collect())
     }
 
     /// Pins a root or not, or says something else beside it; returns it as it is then. That it is used now goes with it.
@@ -430,6 +433,13 @@ fn find(graph: &Graph, path: &PathLike) -> Result<Node> {
     let fits = |node: &Node| path.path.as_ref().is_none_or(|path| path.name() == graph.name(*node));
     let text = || path.path.as_ref().map_or_else(|| path.hash_part.to_string(), ToString::to_string);
     node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
+}
+
+/// Gives a warning of Python.
+fn warn(py: Python<'_>, message: &dyn std::fmt::Display) -> PyResult<()> {
+    let text = message.to_string().replace('\0', " ");
+    let text = CString::new(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
 }
 
 fn root_name(text: &str) -> PyResult<Name> {

@@ -172,3 +172,8 @@ pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
 pub(crate) fn shown(path: &Path) -> String {
     String::from_utf8_lossy(&printable(path.as_os_str().as_encoded_bytes())).into_owned()
 }
+
+/// A number of things, in the singular or the plural.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}

@@ -145,7 +145,7 @@ pub(crate) enum RootCommand {
     Pin(RootArgs),
     /// Leave it to the policy of `gc` again.
     Unpin(RootArgs),
-    /// Remove a root. What it alone keeps goes with the next `gc`.
+    /// Remove a root: all generations of the name, or one. What it alone keeps goes with the next `gc`.
     Remove(RootArgs),
     /// Say something beside it: a commit, a pipeline.
     Label(LabelArgs),
@@ -155,9 +155,13 @@ pub(crate) enum RootCommand {
 pub(crate) struct RootArgs {
     /// The cache: a directory, or a URL.
     pub(crate) cache: OsString,
-    /// The root: its name, and which generation, as `roots` prints it [default: the one used last].
+    /// The root: its name, perhaps with a generation as `roots` prints it. Without one, `remove` takes all generations, and `pin`,
+    /// `unpin` and `label` the newest.
     #[arg(value_name = "NAME[/GENERATION]")]
     pub(crate) root: String,
+    /// The generation.
+    #[arg(long, value_name = "GENERATION")]
+    pub(crate) generation: Option<String>,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }

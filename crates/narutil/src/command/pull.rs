@@ -94,7 +94,7 @@ async fn root_named(pull: &Pull, name: &Name) -> Result<(usize, Root, Vec<NarInf
     for (number, cache) in pull.caches().iter().enumerate() {
         match roots::latest(cache, name).await {
             Ok(Some(root)) => {
-                let narinfos = roots::snapshot::read(cache, &root.record.closure).await.map_err(fail)?;
+                let narinfos = roots::snapshot::read_intact(cache, &root.record.closure).await.map_err(fail)?;
                 return Ok((number, root, narinfos.unwrap_or_default()));
             }
             Ok(None) => {}

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Doomed, Path, Policy, Result, Why};
 use crate::cache::{self, Cache, Meta, OLD, Object, layout};
-use crate::roots::{self, Guard, Root, snapshot};
+use crate::roots::{self, Guard, Root, Survey, snapshot};
 
 /// A file of a cache.
 #[derive(Clone, Copy, Debug)]
@@ -152,8 +152,8 @@ impl Inventory {
     }
 
     /// The roots, those used last first.
-    pub(super) async fn roots(&self, cache: &Cache) -> Result<Vec<Root>> {
-        roots::read_roots(cache, self.roots.iter().cloned()).await
+    pub(super) async fn roots(&self, cache: &Cache, now: Option<SystemTime>) -> Result<Survey> {
+        roots::read_roots(cache, self.roots.iter().cloned(), now).await
     }
 
     /// What a collector has left who died when he had made tombstones of roots.
@@ -547,7 +547,7 @@ pub(super) async fn used_since(
     let new = again.narinfos.iter().filter(|(part, file)| !is_known(part, file)).map(|(part, _)| *part).collect();
     read(cache, new, |info| used.extend([file_named(info.url()).into_owned()])).await?;
     // What a root that has come meanwhile lists may also have been there before.
-    let closures: HashSet<Hash> = roots::list(cache).await?.into_iter().map(|root| root.record.closure).collect();
+    let closures: HashSet<Hash> = roots::list(cache).await?.roots.into_iter().map(|root| root.record.closure).collect();
     used.extend(closures.iter().map(snapshot::object));
     let named = |info: &NarInfo<'_>, _| file_named(info.url()).into_owned();
     let mut snapshots = snapshot::read_many(cache, closures.into_iter().collect(), named);

@@ -348,7 +348,11 @@ impl Collection {
                 !before.is_as_written(root) || (*is_dropped && !left.sets.contains(&root.record.path_set))
             })
         };
-        let mut spared = roots::list(&self.cache).await?;
+        let survey = roots::list(&self.cache).await?;
+        if let Some(broken) = survey.broken.into_iter().next() {
+            return Err(broken.error);
+        }
+        let mut spared = survey.roots;
         spared.retain(is_spared);
         let objects: HashSet<String> = spared.iter().map(Root::object).collect();
         self.plan.dropped.retain(|dropped| !objects.contains(&dropped.object()));
@@ -443,7 +447,11 @@ impl Plan {
     async fn make(cache: &Cache, policy: &Policy, guard: &Guard) -> Result<Self> {
         let now = guard.now().await?;
         let inventory = Inventory::of(cache, now, policy.grace).await?;
-        let roots = inventory.roots(cache).await?;
+        let survey = inventory.roots(cache, now).await?;
+        if let Some(broken) = survey.broken.into_iter().next() {
+            return Err(broken.error);
+        }
+        let roots = survey.roots;
         let tombstones = inventory.tombstones(&roots);
         let (kept, dropped) = policy.judge(roots, now);
         let mut found = Found::search(cache, &inventory, policy, guard, kept, dropped).await?;

@@ -9,8 +9,8 @@ use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::{HashPart, StorePath};
 
 use super::{
-    Claim, Error, Guard, Name, PATIENCE, Record, Result, Root, amend_under, latest, leases, path_set, plans, rewrite,
-    snapshot, unique, write,
+    Claim, Error, Guard, Name, PATIENCE, Record, Result, Root, amend_under, leases, look_up, path_set, plans,
+    remove_broken, rewrite, snapshot, unique, write,
 };
 use crate::cache::{self, Cache, layout};
 use crate::push::{self, Push, Pushed, Upload};
@@ -70,6 +70,8 @@ pub struct Session {
     lease: Guard,
     claim: Claim,
     last: Option<Root>,
+    /// Whether there are broken roots of the name, which a new one replaces.
+    has_broken: bool,
     /// What the last root says of the paths of this closure.
     known: HashMap<HashPart, NarInfoBuf>,
 }
@@ -133,7 +135,16 @@ impl Session {
         let paths = wish.closure.iter().map(StorePath::hash_part).collect();
         let claim = Claim { paths, sets: wish.name.iter().map(|_| set).collect(), files: wish.adds };
         let lease = Guard::take(cache, &leases(), &claim).await?;
-        let mut session = Self { cache: cache.clone(), wish, set, lease, claim, last: None, known: HashMap::new() };
+        let mut session = Self {
+            cache: cache.clone(),
+            wish,
+            set,
+            lease,
+            claim,
+            last: None,
+            has_broken: false,
+            known: HashMap::new(),
+        };
         if let Err(error) = session.lease.wait(&session.claim).await {
             // Where nothing can be listed, nobody would ever remove it.
             let _ = session.lease.end().await;
@@ -142,6 +153,9 @@ impl Session {
         // Not before: a collector may have come and gone, and what the root listed with it.
         session.last = session.latest().await?;
         if let Some(root) = session.refresh().await? {
+            if session.has_broken {
+                remove_broken(cache, &root.name).await?;
+            }
             session.lease.end().await?;
             return Ok(Begun::Present(Box::new(root)));
         }
@@ -149,11 +163,11 @@ impl Session {
         Ok(Begun::Open(Box::new(session)))
     }
 
-    async fn latest(&self) -> Result<Option<Root>> {
-        match &self.wish.name {
-            Some(name) => latest(&self.cache, name).await,
-            None => Ok(None),
-        }
+    async fn latest(&mut self) -> Result<Option<Root>> {
+        let Some(name) = &self.wish.name else { return Ok(None) };
+        let latest = look_up(&self.cache, name).await?;
+        self.has_broken |= latest.has_broken;
+        Ok(latest.root)
     }
 
     /// Uses the last root once more, if it has exactly this closure and nobody touches it meanwhile. That takes no lease: collectors
@@ -161,11 +175,15 @@ impl Session {
     async fn refresh_at_once(cache: &Cache, wish: &Wish, set: &Hash) -> Result<Option<Root>> {
         let Some(name) = wish.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
         let keeps_conditions = async { Ok(cache.keeps_conditions().await?) };
-        let (keeps_conditions, last) = futures_util::try_join!(keeps_conditions, latest(cache, name))?;
-        match wish.renew(last.as_ref(), set).filter(|_| keeps_conditions) {
-            Some(root) => Ok(rewrite(cache, &root).await?.then_some(root)),
-            None => Ok(None),
+        let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, look_up(cache, name))?;
+        let Some(root) = wish.renew(latest.root.as_ref(), set).filter(|_| keeps_conditions) else { return Ok(None) };
+        if !rewrite(cache, &root).await? {
+            return Ok(None);
         }
+        if latest.has_broken {
+            remove_broken(cache, name).await?;
+        }
+        Ok(Some(root))
     }
 
     /// The same under the lease. The root is claimed: no collector is about to remove it.
@@ -331,6 +349,10 @@ impl Session {
         let root = Root::new(name, unique(), record);
         self.lease.check()?;
         write(&self.cache, &root).await?;
+        // Older broken ones were not met. On servers, reading all generations for that costs too much.
+        if self.has_broken || self.cache.directory().is_some() {
+            remove_broken(&self.cache, &root.name).await?;
+        }
         Ok(root)
     }
 }

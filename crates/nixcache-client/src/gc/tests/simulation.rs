@@ -204,7 +204,7 @@ impl World {
                 assert!(is_there(*reference), "{number} refers to {reference}, which is not there");
             }
         }
-        let roots = roots::list(&self.cache).now_or_never().unwrap().unwrap();
+        let roots = roots::list(&self.cache).now_or_never().unwrap().unwrap().roots;
         for root in &roots {
             assert!(names.contains(&roots::snapshot::object(&root.record.closure)), "a root has no snapshot");
             let closure = self.closure_of(root);
@@ -225,7 +225,7 @@ impl World {
             tokio::time::sleep(DAY).await;
             self.collect().await.unwrap();
         }
-        let roots = roots::list(&self.cache).await.unwrap();
+        let roots = roots::list(&self.cache).await.unwrap().roots;
         assert!(roots.len() <= NAMES.len());
         let kept: BTreeSet<u8> = roots.iter().flat_map(|root| self.closure_of(root)).collect();
         let narinfos: BTreeSet<u8> = paths(&self.cache).await.into_iter().collect();

@@ -128,7 +128,7 @@ impl Replay {
         }
         // They are told apart by the first request, which all clones share.
         assert_eq!(cache.keeps_conditions().await.unwrap(), model.conditional);
-        let first = roots::list(&cache).await.unwrap().pop().unwrap().object();
+        let first = roots::list(&cache).await.unwrap().roots.pop().unwrap().object();
         // Everything is old.
         tokio::time::sleep(100 * super::super::HOUR).await;
         let world = model.init_states().pop().unwrap();
@@ -251,7 +251,7 @@ impl Replay {
         let is_there = |root: usize| self.roots[root].as_ref().is_some_and(has);
         let roots: Bits = (0..ROOTS).filter(|root| is_there(*root)).map(|root| 1 << root).sum();
         assert_eq!(roots, World::present(world.roots) | world.tombstones, "roots");
-        let living = roots::list(&self.cache).await.unwrap();
+        let living = roots::list(&self.cache).await.unwrap().roots;
         assert_eq!(living.len(), numbers(World::present(world.roots)).count(), "{living:?}");
         let claims = [world.leases[0], world.leases[1], world.plans[0], world.plans[1]];
         for (actor, claim) in claims.into_iter().enumerate() {
