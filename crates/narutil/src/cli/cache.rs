@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use nixcache::compression::EncodeOptions;
+use nixcache_client::gc::Unrooted;
 use nixcache_client::roots::Name;
 
 use super::closure::From;
@@ -113,12 +114,13 @@ fn label(text: &str) -> Result<(String, String), &'static str> {
     if name.is_empty() { Err("expected a name before =") } else { Ok((name.to_owned(), label.to_owned())) }
 }
 
-/// A number of bytes, with K, M, G or T for powers of 1024.
+/// A number of bytes: K, M, G and T, also with B or iB, are powers of 1024.
 fn size(text: &str) -> Result<u64, &'static str> {
-    const WRONG: &str = "expected a number of bytes, or one and K, M, G or T, as in 50G";
+    const WRONG: &str = "expected a number of bytes, or one with K, M, G or T, as in 50G, 50GB or 50GiB";
     let (number, unit) = number_and_unit(text).ok_or(WRONG)?;
-    let power = match unit.trim_end_matches("iB") {
-        "" | "B" => 0,
+    let unit = unit.to_ascii_uppercase();
+    let power = match unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(&unit) {
+        "" => 0,
         "K" => 1,
         "M" => 2,
         "G" => 3,
@@ -126,6 +128,14 @@ fn size(text: &str) -> Result<u64, &'static str> {
         _ => return Err(WRONG),
     };
     number.checked_mul(1 << (10 * power)).ok_or("that is too much")
+}
+
+fn unrooted(text: &str) -> Result<Unrooted, &'static str> {
+    match text {
+        "keep" => Ok(Unrooted::Keep),
+        "remove" => Ok(Unrooted::Remove),
+        text => age(text).map(Unrooted::OlderThan).map_err(|_| "expected keep, remove, or an age, as in 30d"),
+    }
 }
 
 #[derive(Args, Debug)]
@@ -179,30 +189,37 @@ pub(crate) struct LabelArgs {
 pub(crate) struct GcArgs {
     /// The cache: a directory, or the URL of what can be listed.
     pub(crate) cache: OsString,
-    /// Keep so many roots of each name, those used last.
+    /// Keep the N most recently used generations of each root. Generations of equal closures count once.
     #[arg(long, value_name = "N")]
     pub(crate) keep_last: Option<usize>,
-    /// Keep roots that were used within this time: 30d, 12h.
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    /// Keep roots that were used within this time: 30d, 2w, 12h.
+    #[arg(long, value_name = "AGE", value_parser = age, alias = "delete-older-than")]
     pub(crate) keep_within: Option<Duration>,
-    /// Let the roots go that were used least recently, until what the others list has no more bytes than this: 50G.
+    /// Drop the least recently used roots until what the others list has no more bytes than this: 50G.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_size: Option<u64>,
+    /// What to do with paths that no root has ever listed, such as those of `nix copy` and of `push --no-root`: keep them, remove
+    /// them, or remove those older than AGE.
+    #[arg(long, value_name = "keep|remove|AGE", default_value = "keep", value_parser = unrooted)]
+    pub(crate) unrooted: Unrooted,
     /// Keep these paths with their closures, or those in these files, one a line: for what was published without roots.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub(crate) root_path: Vec<OsString>,
     /// Keep what is younger, with all that it refers to.
     #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
     pub(crate) grace: Duration,
-    /// Remove NARs together with their narinfos, rather than one run later: whoever has just read a narinfo will not find its NAR.
+    /// Remove NARs together with their narinfos, rather than in the next run: a client that has just read a narinfo does not find its NAR.
     #[arg(long)]
     pub(crate) now: bool,
     /// How long to wait for pushes that are under way before NARs are removed; then those stay until the next run.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
     pub(crate) patience: Duration,
-    /// Remove so many objects a second at most.
+    /// Remove at most N objects a second.
     #[arg(long, value_name = "N")]
     pub(crate) rate: Option<NonZeroUsize>,
+    /// Go on even if no root, lease or named path keeps anything.
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
     /// Only print what would go, and why.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -215,18 +232,22 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((digits.parse().ok()?, &text[digits.len()..]))
 }
 
-/// A time, with d, h, m or s.
+/// A time: seconds, minutes, hours, days, weeks, months of 30 days or years of 365.
 fn age(text: &str) -> Result<Duration, &'static str> {
-    let (number, unit) = number_and_unit(text).ok_or("expected a number and d, h, m or s, as in 12h")?;
-    let seconds = match unit {
-        "d" => 24 * 60 * 60,
-        "h" => 60 * 60,
-        "m" => 60,
-        "s" => 1,
+    const WRONG: &str = "expected a number and s, m, h, d, w, mo or y, as in 12h or 30days";
+    let (number, unit) = number_and_unit(text).ok_or(WRONG)?;
+    let seconds: u64 = match unit.trim_start() {
+        "s" | "sec" | "secs" | "second" | "seconds" => 1,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60,
+        "h" | "hour" | "hours" => 60 * 60,
+        "d" | "day" | "days" => 24 * 60 * 60,
+        "w" | "week" | "weeks" => 7 * 24 * 60 * 60,
+        "mo" | "month" | "months" => 30 * 24 * 60 * 60,
+        "y" | "year" | "years" => 365 * 24 * 60 * 60,
         "" if number == 0 => 1,
-        _ => return Err("expected d, h, m or s after the number, as in 12h"),
+        _ => return Err(WRONG),
     };
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or("that is too long")
 }
 
 #[derive(Args, Debug)]
@@ -282,4 +303,30 @@ pub(crate) struct PullArgs {
     pub(crate) no_listing: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_sizes_are_read_as_people_write_them() {
+        const DAY: u64 = 24 * 60 * 60;
+        for (text, seconds) in
+            [("30days", 30 * DAY), ("2w", 14 * DAY), ("1mo", 30 * DAY), ("30d", 30 * DAY), ("12h", DAY / 2), ("0", 0)]
+        {
+            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for (text, bytes) in [("60MB", 60 << 20), ("50G", 50 << 30), ("50GiB", 50 << 30), ("500m", 500 << 20), ("7", 7)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "d", "1", "1x", "-1d", "99999999999999999999d", "18446744073709551615y"] {
+            assert!(age(text).is_err(), "{text}");
+        }
+        for text in ["", "G", "1X", "1iBB", "18446744073709551615T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!(unrooted("2w"), Ok(Unrooted::OlderThan(Duration::from_secs(14 * DAY))));
+        assert!(unrooted("removed").is_err());
+    }
 }

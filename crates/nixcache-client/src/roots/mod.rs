@@ -16,6 +16,7 @@
 //! last, by the clock of the store. No client's clock matters.
 
 mod guard;
+pub(crate) mod reserve;
 mod session;
 pub mod snapshot;
 #[cfg(test)]
@@ -214,6 +215,10 @@ pub struct Survey {
     pub roots: Vec<Root>,
     /// The objects that should be roots and are not.
     pub broken: Vec<BrokenRoot>,
+    /// The tombstones.
+    pub(crate) tombstones: Vec<String>,
+    /// The objects that were not there any more when they were read.
+    pub(crate) vanished: Vec<String>,
 }
 
 /// An object that should be a root, and says something else, or is of a later version of the layout.
@@ -403,8 +408,9 @@ async fn read_all(cache: &Cache, folder: &str) -> Result<Survey> {
 enum Found {
     Root(Box<Root>),
     Broken(BrokenRoot),
-    /// There is a tombstone, or nothing any more.
-    Gone,
+    Tombstone(String),
+    /// There is nothing any more.
+    Gone(String),
 }
 
 /// Reads those of the objects that are roots. `now` is the time by which roots are dated in the future.
@@ -424,7 +430,8 @@ pub(crate) async fn read_roots(
         match found {
             Found::Root(root) => survey.roots.push(*root),
             Found::Broken(broken) => survey.broken.push(broken),
-            Found::Gone => {}
+            Found::Tombstone(object) => survey.tombstones.push(object),
+            Found::Gone(object) => survey.vanished.push(object),
         }
     }
     newest_first(&mut survey.roots, now);
@@ -433,15 +440,15 @@ pub(crate) async fn read_roots(
 }
 
 async fn read_object(cache: &Cache, object: String, used: Option<SystemTime>) -> Result<Found> {
-    let Some((name, generation)) = name_of(&object) else { return Ok(Found::Gone) };
+    let Some((name, generation)) = name_of(&object) else { return Ok(Found::Gone(object)) };
     let read = match cache.read_version(&object).await {
-        Ok(None) => return Ok(Found::Gone),
+        Ok(None) => return Ok(Found::Gone(object)),
         Ok(Some(read)) => Root::parse(cache, (name.clone(), generation.clone()), read, used),
         Err(error) => Err(error.into()),
     };
     match read {
         Ok(Some(root)) => Ok(Found::Root(Box::new(root))),
-        Ok(None) => Ok(Found::Gone),
+        Ok(None) => Ok(Found::Tombstone(object)),
         Err(error) if error.is_about_content() => {
             Ok(Found::Broken(BrokenRoot { object, name, generation, used, error }))
         }
@@ -465,6 +472,11 @@ pub(crate) fn is_in_future(time: SystemTime, now: Option<SystemTime>) -> bool {
 fn age_key(used: Option<SystemTime>, generation: &str, now: Option<SystemTime>) -> (Option<SystemTime>, String) {
     let is_known = |time: &SystemTime| !is_in_future(*time, now);
     (used.filter(is_known).or_else(|| used.and(made(generation).filter(is_known))), generation.to_owned())
+}
+
+/// Whether nothing tells how old a root is: it was used, and made, while clocks were wrong.
+pub(crate) fn is_undatable(root: &Root, now: Option<SystemTime>) -> bool {
+    root.used.is_some() && age_key(root.used, &root.generation, now).0.is_none()
 }
 
 /// When a generation was made, by its name, if this program has chosen that.
@@ -509,7 +521,7 @@ pub(crate) async fn look_up(cache: &Cache, name: &Name) -> Result<Latest> {
                 tracing::warn!("{}; ignored", broken.error);
                 has_broken = true;
             }
-            Found::Gone => {}
+            Found::Tombstone(_) | Found::Gone(_) => {}
         }
     }
     Ok(Latest { root: None, has_broken })
@@ -519,7 +531,7 @@ async fn read(cache: &Cache, object: String, used: Option<SystemTime>) -> Result
     match read_object(cache, object, used).await? {
         Found::Root(root) => Ok(Some(*root)),
         Found::Broken(broken) => Err(broken.error),
-        Found::Gone => Ok(None),
+        Found::Tombstone(_) | Found::Gone(_) => Ok(None),
     }
 }
 
@@ -541,7 +553,9 @@ pub(crate) fn is_root(object: &str) -> bool {
 
 /// Writes what a root says, which also makes it used now.
 pub(crate) async fn write(cache: &Cache, root: &Root) -> Result<()> {
-    Ok(cache.write(&root.object(), root.record.to_json(cache.store_dir())).await?)
+    cache.write(&root.object(), root.record.to_json(cache.store_dir())).await?;
+    reserve::keep(cache).await;
+    Ok(())
 }
 
 /// The same, but not if somebody has written it since it was read, where the store lets that be seen; and says whether it did.

@@ -52,6 +52,12 @@ pub(crate) fn is_snapshot(object: &str) -> bool {
     object.strip_prefix(FOLDER).is_some_and(|rest| rest.starts_with("/closures/"))
 }
 
+/// The hash of the snapshot that has this name.
+pub(crate) fn hash_of(object: &str) -> Option<Hash> {
+    let name = object.strip_prefix(FOLDER)?.strip_prefix("/closures/")?.strip_suffix(".narinfos.zst")?;
+    Hash::parse(&format!("sha256:{name}")).ok()
+}
+
 /// Narinfos in the order of a snapshot.
 pub(super) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInfoBuf>, nixcache::closure::Error> {
     let mut builder = GraphBuilder::new();

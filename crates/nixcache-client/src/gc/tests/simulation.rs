@@ -58,7 +58,8 @@ impl World {
         let grace = if chance.once_in(2) { Duration::ZERO } else { HOUR };
         // The second one drops also the last root of a name, if it was not used in this round or the one before.
         let (keep_last, keep_within) = if chance.once_in(2) { (Some(1), None) } else { (None, Some(HOUR)) };
-        let policy = Policy { keep_last, keep_within, grace, now, ..Policy::default() };
+        let unrooted = if chance.once_in(3) { Unrooted::Keep } else { Unrooted::Remove };
+        let policy = Policy { keep_last, keep_within, grace, now, unrooted, allow_empty: true, ..Policy::default() };
         let failures = chance.once_in(3).then(|| 20 + chance.below(400));
         let (finished, touched, strangers, counts) = Default::default();
         Self { cache: memory().await, references, policy, failures, finished, touched, strangers, counts }

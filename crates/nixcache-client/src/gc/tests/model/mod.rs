@@ -26,7 +26,7 @@ use stateright::{Checker, Model, Property};
 
 use self::collector::{APP_FIRST, BASE_FIRST, Collector, CollectorAt, Listed, ROOTS_FIRST};
 use self::push::{Push, PushAt};
-use super::super::Policy;
+use super::super::{Policy, Unrooted};
 use crate::roots::{Claim, Record, Root, path_set};
 
 /// A set of paths, of files, of roots, or what a claim claims: bits, so that there is room for millions of states.
@@ -214,7 +214,8 @@ fn bits(claim: &Claim) -> Bits {
 
 /// Collectors keep what was used within that time.
 fn policy() -> Policy {
-    Policy { keep_within: Some(super::HOUR), grace: Duration::ZERO, ..Policy::default() }
+    let (unrooted, allow_empty) = (Unrooted::Remove, true);
+    Policy { keep_within: Some(super::HOUR), grace: Duration::ZERO, unrooted, allow_empty, ..Policy::default() }
 }
 
 /// The roots that the policy does not keep.
