@@ -14,6 +14,7 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 
 mod browser;
 mod closure;
+mod mount;
 mod nix;
 mod program;
 mod proxy;
@@ -22,6 +23,7 @@ mod server;
 mod tree;
 
 pub use browser::{Browser, key};
+pub use mount::Mounts;
 pub use nix::{Failure, Nix, nixes};
 pub use program::{programs, skip};
 pub use proxy::{Fault, Proxy};

@@ -92,6 +92,38 @@ impl Server {
         Some(Self::start(command, port, directory))
     }
 
+    /// WsgiDAV: a WebDAV server written in Python.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::nginx`].
+    pub fn wsgidav() -> Option<Self> {
+        let [program] = programs(["wsgidav"], "no WsgiDAV to publish to: install wsgidav and cheroot from PyPI")?;
+        let (port, directory) = (free_port(), temporary());
+        let root = directory.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let mut command = Command::new(program);
+        command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--auth", "anonymous", "--no-config"]);
+        command.arg("--root").arg(root);
+        Some(Self::start(command, port, directory))
+    }
+
+    /// rclone, which serves a directory by WebDAV.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::nginx`].
+    pub fn rclone() -> Option<Self> {
+        let [program] = programs(["rclone"], "no rclone to publish to: install it")?;
+        let (port, directory) = (free_port(), temporary());
+        let root = directory.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let mut command = Command::new(program);
+        command.args(["serve", "webdav", "--addr", &format!("127.0.0.1:{port}"), "--vfs-cache-mode", "writes"]);
+        command.arg("--config=").arg("--cache-dir").arg(directory.path().join("vfs")).arg(root);
+        Some(Self::start(command, port, directory))
+    }
+
     fn start(mut command: Command, port: u16, directory: TempDir) -> Self {
         let log = fs::File::create(directory.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

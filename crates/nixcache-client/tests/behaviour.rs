@@ -4,8 +4,9 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::time::Duration;
 
-use conformance::{ACCESS_KEY, SECRET_KEY, Server};
+use conformance::{ACCESS_KEY, Mounts, SECRET_KEY, Server};
 use futures_util::stream::TryStreamExt;
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
@@ -131,6 +132,32 @@ async fn on_a_web_server() {
     let cache = create(&parse(&format!("{}/some/folder", server.http()))).await;
     // nginx replaces whatever the conditions say.
     behaves(&cache, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_servers_that_speak_webdav() {
+    for server in [Server::wsgidav(), Server::rclone()].into_iter().flatten() {
+        let cache = create(&parse(&server.http())).await;
+        behaves(&cache, false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_drive_that_is_mounted_twice() {
+    let Some(mounts) = Mounts::sshfs(2) else { return };
+    let url = |number| parse(mounts.path(number).join("cache").to_str().unwrap());
+    let (one, two) = (create(&url(0)).await, create(&url(1)).await);
+    behaves(&one, true).await;
+    // What is new on one is there on the other, and what is replaced is seen once the second is over for which sshfs
+    // remembers sizes.
+    one.write("log/seen", &b"first"[..]).await.unwrap();
+    assert_eq!(two.read("log/seen").await.unwrap().as_deref(), Some(&b"first"[..]));
+    assert!(!two.create_object("log/seen", &b"third"[..]).await.unwrap());
+    one.write("log/seen", &b"second, and longer"[..]).await.unwrap();
+    while two.read("log/seen").await.unwrap().as_deref() == Some(b"first") {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(two.read("log/seen").await.unwrap().as_deref(), Some(&b"second, and longer"[..]));
 }
 
 /// Who we are to the buckets, from where everybody says it: the environment is that of the process.
