@@ -339,7 +339,9 @@ impl From<roots::Error> for Failure {
         use roots::Error;
         match error {
             Error::Cache(error) => error.into(),
-            Error::Broken { ref object, .. } | Error::Version { ref object, .. } | Error::Unknown { ref object, .. } => {
+            Error::Broken { ref object, .. }
+            | Error::Version { ref object, .. }
+            | Error::Unknown { ref object, .. } => {
                 let object = object.clone();
                 Self::new("CacheContentError", &error).text("path", object)
             }

@@ -317,7 +317,8 @@ mod tests {
         {
             assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for (text, bytes) in [("60MB", 60 << 20), ("50G", 50 << 30), ("50GiB", 50 << 30), ("500m", 500 << 20), ("7", 7)] {
+        for (text, bytes) in [("60MB", 60 << 20), ("50G", 50 << 30), ("50GiB", 50 << 30), ("500m", 500 << 20), ("7", 7)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "d", "1", "1x", "-1d", "99999999999999999999d", "18446744073709551615y"] {

@@ -214,12 +214,7 @@ impl Inventory {
     }
 
     /// What goes beside paths, and the NARs and snapshots without a use.
-    pub(super) async fn rest(
-        &self,
-        cache: &Cache,
-        living: &Living,
-        is_used: impl Fn(&str) -> bool,
-    ) -> Result<Rest> {
+    pub(super) async fn rest(&self, cache: &Cache, living: &Living, is_used: impl Fn(&str) -> bool) -> Result<Rest> {
         let doomed = |object: &str, file: &File, why| Doomed::new(object.to_owned(), file.size, why);
         let is_orphan = |(part, file): &(&HashPart, &File)| {
             !file.is_young && !living.paths.contains(part) && !self.narinfos.contains_key(part)
@@ -398,9 +393,8 @@ impl<'a> Found<'a> {
         wanted.extend(leases.iter().flat_map(|lease| lease.paths.iter().copied()));
         found.claimed = wanted.iter().filter(|part| inventory.narinfos.contains_key(*part)).count();
         walk(cache, inventory, &mut found.living, wanted).await?;
-        let young = inventory.narinfos.iter().filter(|(part, file)| {
-            file.is_young && !found.living.paths.contains(*part)
-        });
+        let young =
+            inventory.narinfos.iter().filter(|(part, file)| file.is_young && !found.living.paths.contains(*part));
         let young = young.map(|(part, _)| *part).collect();
         found.young = walk(cache, inventory, &mut found.living, young).await?.added;
         if policy.unrooted != Unrooted::Remove || found.keeps_orphans {
@@ -480,7 +474,8 @@ impl<'a> Found<'a> {
             None => Ok(()),
             Some(part) => Err(Error::Unknown {
                 object: cache.locate(&layout::narinfo(part)),
-                reason: "is not there, and the snapshot that would tell what it refers to is broken or not there".to_owned(),
+                reason: "is not there, and the snapshot that would tell what it refers to is broken or not there"
+                    .to_owned(),
                 remedy: "push the root again, or remove it with `root remove`",
             }),
         }
@@ -609,6 +604,7 @@ impl<'a> Found<'a> {
         let mut known: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
         let closures = self.dropped.iter().map(|root| root.record.closure).filter(|closure| known.insert(*closure));
         let mut closures: Vec<Hash> = closures.collect();
+        let dropped = closures.len();
         if !self.keeps_orphans {
             closures.extend(self.orphans());
         }
@@ -619,7 +615,7 @@ impl<'a> Found<'a> {
         let listed = move |info: &NarInfo<'_>, text| (references(info), text);
         let mut snapshots = Box::pin(snapshot::read_many(self.cache, closures.clone(), listed));
         let mut names = HashMap::new();
-        for closure in closures {
+        for (number, closure) in closures.into_iter().enumerate() {
             let listed = match snapshots.next().await.transpose() {
                 Ok(listed) => listed.flatten(),
                 // Then the narinfos are read.
@@ -631,7 +627,7 @@ impl<'a> Found<'a> {
             for ((path, references), text) in listed.into_iter().flatten() {
                 let part = path.hash_part();
                 if self.living.paths.contains(&part) {
-                    if self.inventory.is_changed(part, text, written) {
+                    if number < dropped && self.inventory.is_changed(part, text, written) {
                         self.changed.insert(part);
                     }
                 } else if self.inventory.narinfos.contains_key(&part) {

@@ -552,12 +552,16 @@ impl Plan {
                 "the newest root alone lists files of {bytes} bytes, and at most {most} are to stay, so all roots would go. Allow \
                  more, or say that the cache may become empty (--allow-empty)"
             ),
-            (_, _, Some(_)) => "the policy keeps none of the roots, so all of them would go. Keep some, or say that the cache may \
+            (_, _, Some(_)) => {
+                "the policy keeps none of the roots, so all of them would go. Keep some, or say that the cache may \
                  become empty (--allow-empty)"
-                .to_owned(),
-            (_, _, None) => "no root, lease or named path keeps anything, so all would go. Push under a root, name paths with \
+                    .to_owned()
+            }
+            (_, _, None) => {
+                "no root, lease or named path keeps anything, so all would go. Push under a root, name paths with \
                  --root-path, or say that the cache may become empty (--allow-empty)"
-                .to_owned(),
+                    .to_owned()
+            }
         };
         Err(Error::WouldEmpty { cache: cache.url().to_string(), reason })
     }
