@@ -346,8 +346,10 @@ pub(super) struct Found<'a> {
     /// Snapshots that no kept root names, each with what it lists that is there and no kept root lists. They tell that a root
     /// has listed that, so they stay as long as it does.
     pub(super) memories: HashMap<String, Vec<HashPart>>,
-    /// Whether snapshots that no root names stay, since a broken root may name them.
+    /// Whether all snapshots stay, since a broken root may name them.
     pub(super) keeps_orphans: bool,
+    /// Whether what no snapshot lists stays, since a broken root may list it.
+    keeps_unrooted: bool,
     /// Paths that are kept by leases, or as they were asked for.
     pub(super) claimed: usize,
     /// Paths that only their age keeps.
@@ -379,6 +381,7 @@ impl<'a> Found<'a> {
             broken: HashSet::new(),
             memories: HashMap::new(),
             keeps_orphans: !broken.is_empty(),
+            keeps_unrooted: false,
             claimed: 0,
             young: Amount::default(),
             unrooted: Amount::default(),
@@ -397,7 +400,7 @@ impl<'a> Found<'a> {
             inventory.narinfos.iter().filter(|(part, file)| file.is_young && !found.living.paths.contains(*part));
         let young = young.map(|(part, _)| *part).collect();
         found.young = walk(cache, inventory, &mut found.living, young).await?.added;
-        if policy.unrooted != Unrooted::Remove || found.keeps_orphans {
+        if policy.unrooted != Unrooted::Remove || found.keeps_unrooted {
             found.add_unrooted(policy).await?;
         }
         Ok(found)
@@ -481,9 +484,13 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// Adds what snapshots list that no root names: a broken root may.
+    /// Adds what all snapshots list: a broken root may name any, also one of a root that goes.
     async fn add_orphans(&mut self, broken: Vec<BrokenRoot>) -> Result<()> {
-        let orphans: Vec<Hash> = self.orphans();
+        let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
+        let snapshots = self.inventory.snapshots.iter().filter_map(|(name, _)| snapshot::hash_of(name));
+        let orphans: Vec<Hash> = snapshots.filter(|hash| !kept.contains(hash)).collect();
+        // Then it may be that the snapshot of the broken root is gone, too.
+        self.keeps_unrooted = orphans.is_empty();
         let (names, root) = (self.living.names.clone(), Arc::clone(&self.living.root));
         let list = move |info: &NarInfo<'_>, text| Listed::new(&names, &root, info, text);
         let mut snapshots = Box::pin(snapshot::read_many(self.cache, orphans, list));
@@ -558,7 +565,7 @@ impl<'a> Found<'a> {
         let is_kept = |(part, file): &(&HashPart, &File)| {
             let age = inventory.now.zip(file.modified).map(|(now, then)| now.duration_since(then).unwrap_or_default());
             let is_old = match policy.unrooted {
-                Unrooted::OlderThan(most) if !self.keeps_orphans => age.is_some_and(|age| age >= most),
+                Unrooted::OlderThan(most) if !self.keeps_unrooted => age.is_some_and(|age| age >= most),
                 _ => false,
             };
             !is_old && !self.living.paths.contains(*part) && !rooted.contains(*part)

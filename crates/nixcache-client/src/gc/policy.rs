@@ -75,19 +75,21 @@ impl Policy {
     /// A root stays if `keep_last` or `keep_within` keeps it, or if it is pinned. `max_size` is for
     /// [`Collection::find`](super::Collection::find), which knows what roots list.
     pub fn judge(&self, roots: Vec<Root>, now: Option<SystemTime>) -> (Vec<Root>, Vec<Root>) {
-        // Of each name, the closures of its generations, each with its rank: equal ones count once.
-        let mut ranks: HashMap<String, HashMap<Hash, usize>> = HashMap::new();
+        // Of each name, the path sets of its generations, each with its rank and the newest closure: equal ones count once, and narinfos
+        // that were written again since make an older one superfluous.
+        let mut ranks: HashMap<String, HashMap<Hash, (usize, Hash)>> = HashMap::new();
         roots.into_iter().partition(|root| {
             let ranks = ranks.entry(root.name.to_string()).or_default();
             let next = ranks.len();
-            let rank = *ranks.entry(root.record.path_set).or_insert(next);
+            let (rank, newest) = *ranks.entry(root.record.path_set).or_insert((next, root.record.closure));
+            let is_last = |most: usize| rank < most && root.record.closure == newest;
             let is_undatable = roots::is_undatable(root, now);
             if root.record.pinned || is_undatable || (self.keep_last.is_none() && self.keep_within.is_none()) {
                 return true;
             }
             let age = now.zip(root.used).map(|(now, used)| now.duration_since(used).unwrap_or_default());
             // A root of unknown age is not old.
-            self.keep_last.is_some_and(|most| rank < most)
+            self.keep_last.is_some_and(is_last)
                 || self.keep_within.is_some_and(|longest| age.is_none_or(|age| age <= longest))
         })
     }

@@ -104,25 +104,33 @@ async fn what_a_broken_root_may_list_stays_until_a_push_replaces_it() {
     publish(&cache, 8, &[]).await;
     publish(&cache, 9, &[]).await;
     keep(&cache, "other", &[1]).await;
-    let old = keep(&cache, "dropped", &[9]).await;
     let root = keep(&cache, "main", &[3, 2, 1]).await;
     for damage in ["", "{", r#"{"version":1}"#, "[]", "\u{0}\u{0}"] {
         cache.write(&root.object(), damage).await.unwrap();
-        // 4 and 8 have never been listed: it may be that only the broken root has.
         let problems = collect_all(&cache, &at_once()).await;
-        assert_eq!(paths(&cache).await, [1, 2, 3, 4, 8, 9], "{damage}");
+        assert_eq!(paths(&cache).await, [1, 2, 3], "{damage}");
         assert!(problems.len() == 1 && problems[0].contains("roots/main/"), "{problems:?}");
     }
-    // What others dropped, goes.
+    // It may list what a root lists that goes.
+    publish(&cache, 4, &[3]).await;
+    let old = keep(&cache, "old", &[4, 3, 2, 1]).await;
+    cache.write(&root.object(), "{").await.unwrap();
     roots::remove(&cache, &old).await.unwrap();
-    cache.delete(&roots::snapshot::object(&old.record.closure)).await.unwrap();
-    // With its snapshot, all is unknown.
+    collect_all(&cache, &at_once()).await;
+    assert_eq!(paths(&cache).await, [1, 2, 3, 4]);
+    // If its snapshot is broken as well, all is unknown.
     let snapshot = roots::snapshot::object(&root.record.closure);
     let intact = cache.read(&snapshot).await.unwrap().unwrap();
     cache.write(&snapshot, "broken").await.unwrap();
     let found = Collection::find(&cache, at_once()).await;
     assert!(matches!(found, Err(Error::Unknown { .. })), "{found:?}");
     cache.write(&snapshot, intact).await.unwrap();
+    // If none is left, it may have listed anything.
+    let without = memory().await;
+    publish(&without, 8, &[]).await;
+    without.write("nixcache/v1/roots/main/1.json", "{").await.unwrap();
+    collect_all(&without, &at_once()).await;
+    assert_eq!(paths(&without).await, [8]);
     // The others go on, and a push under its name replaces it.
     assert_eq!(roots::latest(&cache, &root.name).await.unwrap(), None);
     let survey = roots::list(&cache).await.unwrap();
