@@ -19,8 +19,10 @@ mod nix;
 mod program;
 mod proxy;
 mod random;
+mod s3;
 mod server;
 mod tree;
+mod web;
 
 pub use browser::{Browser, key};
 pub use mount::Mounts;
@@ -28,8 +30,10 @@ pub use nix::{Failure, Nix, nixes};
 pub use program::{programs, skip};
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
+pub use s3::{Action, Conditions, FakeS3, OpenUpload, Rule};
 pub use server::{ACCESS_KEY, SECRET_KEY, Server};
 pub use tree::{TreeNode, any_forest, any_tree, read_tree, write_tree};
+pub use web::{Answer, Request, WebServer};
 
 /// Checks a property for `cases` random values, and shows the smallest one that breaks it.
 ///

@@ -323,9 +323,12 @@ impl From<cache::Error> for Failure {
             | Error::TooLarge { object, .. }
             | Error::Denied { object, .. }
             | Error::Io { object, .. }
-            | Error::Bucket { object, .. }
-            | Error::Http { object, .. } => failure.text("path", object),
+            | Error::Encoding { object, .. }
+            | Error::KeepsChanging { object, .. }
+            | Error::NoRanges { object }
+            | Error::Server { object, .. } => failure.text("path", object),
             Error::Configuration { cache, .. }
+            | Error::NoBucket { cache, .. }
             | Error::NoCache { cache }
             | Error::StoreDir { cache, .. }
             | Error::Unsupported { cache, .. } => failure.text("path", cache),

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 
+mod answers;
 mod audit;
 mod cache;
 mod closure;
@@ -14,6 +15,7 @@ mod contents;
 mod gc;
 mod key;
 mod kill;
+mod kills;
 mod memory;
 mod messages;
 mod narinfo;
@@ -27,6 +29,7 @@ mod queue;
 mod recipes;
 mod references;
 mod remote;
+mod replaced;
 mod scan;
 mod sign;
 mod substitution;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use conformance::{TreeNode, write_tree};
+use conformance::{Random, TreeNode, write_tree};
 use nixcache::hash::{Format, Hash};
 
 use crate::cache::Key;
@@ -30,6 +30,11 @@ pub(crate) struct Store {
 impl Store {
     /// `base`, `lib` and `app`, of which each refers to the one before it, `tool`, which refers to `base`, and `other`.
     pub(crate) fn new(scratch: &Scratch) -> Self {
+        Self::of_size(scratch, 0)
+    }
+
+    /// The same paths, with so many bytes more in each that do not compress.
+    pub(crate) fn of_size(scratch: &Scratch, size: usize) -> Self {
         let root = scratch.path("store");
         let mut paths: Vec<String> = Vec::new();
         let mut records = String::new();
@@ -39,7 +44,9 @@ impl Store {
             let digit = "0123456789".as_bytes()[number] as char;
             let path = format!("/nix/store/{}-{name}-1.0", digit.to_string().repeat(32));
             let referred: Vec<&str> = references.iter().map(|place: &usize| paths[*place].as_str()).collect();
-            let contents = format!("{name} needs {}\n", referred.join(" ")).into_bytes();
+            let mut contents = format!("{name} needs {}\n", referred.join(" ")).into_bytes();
+            let mut random = Random::new(number as u64 + 1);
+            contents.extend(std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(size));
             let tree = TreeNode::File { executable: false, contents };
             let place = root.join(&path[1..]);
             fs::create_dir_all(place.parent().unwrap()).unwrap();
@@ -54,6 +61,7 @@ impl Store {
         let registration = scratch.file("registration", records.as_bytes());
         Self { root, registration, paths }
     }
+
 
     pub(crate) fn path(&self, name: &str) -> &str {
         self.paths.iter().find(|path| path.contains(&format!("-{name}-"))).unwrap()
@@ -130,7 +138,7 @@ fn end(mut command: Command) -> i32 {
 }
 
 /// Which paths can be fetched with their closures.
-fn fetchable(store: &Store, cache: &Path, scratch: &Scratch) -> BTreeSet<String> {
+pub(crate) fn fetchable(store: &Store, cache: &Path, scratch: &Scratch) -> BTreeSet<String> {
     let is_fetched = |path: &&String| {
         let into = scratch.path("fetched");
         let command = narutil!["pull", "-q", "--no-check-sigs", "--from", cache, "--nar", &into, path];
@@ -169,7 +177,7 @@ fn objects(cache: &Path, store: &Store) -> Vec<PathBuf> {
 }
 
 /// Copies a cache. Files are linked: no command changes one in place.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status().unwrap();
     assert!(status.success());
 }

@@ -253,7 +253,7 @@ impl Archive {
             let tail = match self.cache.read_range(&self.nar, range).await {
                 Ok(tail) => tail.ok_or_else(|| self.absent())?,
                 // There are servers that give no parts of files.
-                Err(error) if matches!(error, cache::Error::Http { .. }) => {
+                Err(error @ cache::Error::NoRanges { .. }) => {
                     tracing::info!("{error}: read from its beginning");
                     return Ok(None);
                 }
@@ -288,7 +288,7 @@ impl Archive {
                 Ranges::Frames(table) => self.read_frames(table, at..end).await,
             };
             let mut piece = match read {
-                Err(Error::Cache(error @ cache::Error::Http { .. })) if length.is_empty() => {
+                Err(Error::Cache(error @ cache::Error::NoRanges { .. })) if length.is_empty() => {
                     tracing::info!("{error}: read from its beginning");
                     return Ok(false);
                 }

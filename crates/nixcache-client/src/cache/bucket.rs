@@ -1,9 +1,12 @@
 //! A cache in a bucket: S3 and what speaks its protocol, Google's and Azure's, and memory.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -14,16 +17,22 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RetryConfig, UpdateVersion, WriteMultipart,
+    Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RetryConfig, UpdateVersion,
 };
+use tokio::task::JoinSet;
 
-use super::error::{Error, Result};
+use super::answer::{Meaning, bucket_error, escaped, meaning, was_interrupted};
+use super::encoding::{self, Encoding};
+use super::error::{Error, Lookup, Result};
 use super::layout::content_type;
+use super::odd_keys::OddKeys;
 use super::staged::Staged;
-use super::traffic::{Connector, Traffic, delays};
+use super::traffic::{Connector, RETRYING_MAX, Traffic, Unread, collect, delays};
+use super::uploads::{InFlight, Uploads};
 use super::url::BucketKind;
-use super::{CacheUrl, Meta, Options, credentials};
+use super::{CacheUrl, Meta, Options, credentials, decoded, uploads};
+use object_store::client::HttpConnector as _;
 
 /// No upload has more parts, and no part but the last fewer bytes, says S3.
 const MOST_PARTS: u64 = 10_000;
@@ -38,11 +47,29 @@ pub(super) struct Bucket {
     /// The same, which removes many objects with one request, where there is such a request.
     in_bulk: Option<Arc<dyn ObjectStore>>,
     pages: Option<Pages>,
+    /// Lists uploads in parts, where that is known how.
+    pub(super) uploads: Option<Uploads>,
+    /// What messages call the cache.
+    place: String,
+    /// Whether rights have the names that S3 gives them.
+    is_s3: bool,
     /// Without a slash at the end; empty for none.
     prefix: String,
     part: u64,
     storage_class: Option<String>,
     retries: usize,
+    timeout: Duration,
+    /// Whether the server has refused a write for its condition alone: then none has one any more.
+    refuses_conditions: AtomicBool,
+}
+
+/// What a request needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Right {
+    Read,
+    Write,
+    Delete,
+    List,
 }
 
 pub(super) struct Pages(Arc<dyn PaginatedListStore>);
@@ -93,10 +120,15 @@ impl Bucket {
             store: Arc::new(super::hesitant::Hesitant::default()),
             in_bulk: None,
             pages: None,
+            uploads: None,
+            place: "memory".to_owned(),
+            is_s3: false,
             prefix: String::new(),
             part: PART,
             storage_class: None,
             retries: 0,
+            timeout: Duration::from_secs(60),
+            refuses_conditions: AtomicBool::new(false),
         }
     }
 
@@ -110,24 +142,28 @@ impl Bucket {
     ) -> Result<Self> {
         let failed =
             |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
-        let connector = Connector { traffic, longest_wait: options.longest_wait };
+        let mut connector = Connector::new(options, traffic);
+        connector.accept_gzip = kind == BucketKind::Google;
         let (client, retry) = (client_options(options), retry(options));
         let endpoint = url.parameter("endpoint").map(|endpoint| {
             let scheme = url.parameter("scheme").unwrap_or("https");
             if endpoint.contains("://") { endpoint.to_owned() } else { format!("{scheme}://{endpoint}") }
         });
         let mut in_bulk: Option<Arc<dyn ObjectStore>> = None;
+        let mut uploads = None;
         let (store, pages): (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>) = match kind {
             BucketKind::S3 => {
                 let found = credentials::find(url).await;
+                let region = found.region.clone();
                 let mut builder = AmazonS3Builder::new()
                     .with_bucket_name(name)
                     .with_region(found.region)
-                    .with_client_options(client)
+                    .with_client_options(client.clone())
                     .with_retry(retry)
                     // What it answers about objects that are not there differs between servers.
                     .with_disable_bulk_delete(true)
-                    .with_http_connector(connector);
+                    .with_http_connector(connector.clone());
+                let is_signed = found.credentials.is_some();
                 builder = match found.credentials {
                     Some(credentials) => builder.with_credentials(credentials),
                     None => builder.with_skip_signature(true),
@@ -142,7 +178,9 @@ impl Bucket {
                     }
                 };
                 builder = builder.with_virtual_hosted_style_request(virtual_hosted);
-                if let Some(endpoint) = endpoint.or(found.endpoint) {
+                let endpoint = endpoint.or(found.endpoint);
+                let address = uploads::address(endpoint.as_deref(), name, &region, virtual_hosted);
+                if let Some(endpoint) = endpoint {
                     // Of a custom endpoint, `object_store` wants the host of the bucket.
                     let of_bucket =
                         endpoint.split_once("://").map(|(scheme, host)| format!("{scheme}://{name}.{host}"));
@@ -150,6 +188,9 @@ impl Bucket {
                 }
                 in_bulk = Some(Arc::new(builder.clone().with_disable_bulk_delete(false).build().map_err(failed)?));
                 let store = Arc::new(builder.build().map_err(failed)?);
+                let credentials = is_signed.then(|| Arc::clone(store.credentials()));
+                let http = connector.connect(&client).map_err(failed)?;
+                uploads = Some(Uploads::new(http, address, region, credentials));
                 (store.clone(), store)
             }
             BucketKind::Google => {
@@ -181,21 +222,34 @@ impl Bucket {
             }
         };
         let storage_class = url.parameter("storage-class").map(str::to_owned);
-        let (prefix, retries) = (prefix.to_owned(), options.retries);
-        Ok(Self { store, in_bulk, pages: Some(Pages(pages)), prefix, part, storage_class, retries })
+        Ok(Self {
+            store,
+            in_bulk,
+            pages: Some(Pages(pages)),
+            uploads,
+            place: url.to_string(),
+            is_s3: kind == BucketKind::S3,
+            prefix: prefix.to_owned(),
+            part,
+            storage_class,
+            retries: options.retries,
+            timeout: options.timeout,
+            refuses_conditions: AtomicBool::new(false),
+        })
     }
 
-    /// Does something again that was interrupted. `object_store` repeats what was refused, but not what may have been done without an
-    /// answer and has a condition, nor bodies that break off.
+    /// Does something again whose body broke off: all else the connector retries.
     async fn persist<'a, T>(
         &self,
         mut attempt: impl FnMut() -> BoxFuture<'a, object_store::Result<T>> + Send,
     ) -> object_store::Result<T> {
         let mut delays = delays(self.retries);
+        let started = Instant::now();
         loop {
             match attempt().await {
                 Err(error) if was_interrupted(&error) => {
-                    let Some(delay) = delays.next() else { return Err(error) };
+                    let delay = delays.next().filter(|_| started.elapsed() < RETRYING_MAX);
+                    let Some(delay) = delay else { return Err(error) };
                     tokio::time::sleep(delay).await;
                 }
                 done => return done,
@@ -203,57 +257,114 @@ impl Bucket {
         }
     }
 
+    pub(super) fn locate(&self, name: &str) -> String {
+        format!("{}/{name}", self.place.trim_end_matches('/'))
+    }
+
+    /// The key of an object.
+    pub(super) fn key(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", self.prefix) }
+    }
+
     fn path(&self, name: &str) -> Result<Path> {
-        let path =
-            if self.prefix.is_empty() { Path::parse(name) } else { Path::parse(format!("{}/{name}", self.prefix)) };
-        path.map_err(|error| Error::bucket(name, error.into()))
+        let key = self.key(name);
+        let path = Path::parse(&key).ok().filter(|path| path.as_ref() == key);
+        path.ok_or_else(|| Error::Server {
+            object: escaped(&self.locate(name)),
+            reason: "this key is no plain path, and is neither read nor changed".to_owned(),
+        })
     }
 
     /// The name of an object within the cache.
-    fn name<'a>(&self, path: &'a Path) -> Option<&'a str> {
+    pub(super) fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
         if self.prefix.is_empty() {
-            return Some(path.as_ref());
+            return Some(key);
         }
-        path.as_ref().strip_prefix(&self.prefix)?.strip_prefix('/')
+        key.strip_prefix(&self.prefix)?.strip_prefix('/')
     }
 
-    pub(super) async fn read(&self, name: &str, limit: u64) -> Result<Option<(Bytes, UpdateVersion)>> {
-        // A byte more than may be, so that too much is noticed.
-        let options =
-            GetOptions { range: Some(GetRange::Bounded(0..limit.saturating_add(1))), ..GetOptions::default() };
+    /// The error about an object, or about the whole cache for an empty name.
+    pub(super) fn failed(&self, name: &str, right: Right, error: &object_store::Error) -> Error {
+        let right = match right {
+            Right::Read => "s3:GetObject",
+            Right::Write => "s3:PutObject",
+            Right::Delete => "s3:DeleteObject",
+            Right::List => "s3:ListBucket",
+        };
+        let object = if name.is_empty() { self.place.clone() } else { self.locate(name) };
+        match bucket_error(&object, Some(right).filter(|_| self.is_s3), error) {
+            Error::NoBucket { reason, .. } => Error::NoBucket { cache: self.place.clone(), reason },
+            error => error,
+        }
+    }
+
+    /// What a request found out about an object.
+    fn lookup<T>(&self, name: &str, result: object_store::Result<T>) -> Lookup<T> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if meaning(&error) == Meaning::Absent => Ok(None),
+            Err(error) => Err(self.failed(name, Right::Read, &error)),
+        }
+    }
+
+    /// The object as it is meant, decoded.
+    pub(super) async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, UpdateVersion)> {
         let path = self.path(name)?;
         let read = || {
             async {
-                let result = self.store.get_opts(&path, options.clone()).await?;
+                let result = self.store.get_opts(&path, GetOptions::default()).await?;
                 let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
-                Ok((result.bytes().await?, version))
+                let encoding = content_encoding(&result);
+                match collect(result.into_stream(), limit, self.timeout).await {
+                    Err(Unread::Broken(error)) => Err(error),
+                    read => Ok((read, encoding, version)),
+                }
             }
             .boxed()
         };
-        match absent(name, self.persist(read).await) {
-            // Of an empty object there is no range.
-            Err(_) if matches!(self.meta(name).await, Ok(Some(Meta { size: Some(0), .. }))) => {
-                Ok(Some((Bytes::new(), UpdateVersion { e_tag: None, version: None })))
+        let Some((bytes, encoding, version)) = self.lookup(name, self.persist(read).await)? else { return Ok(None) };
+        let object = self.locate(name);
+        let bytes = bytes.map_err(|unread| match unread {
+            Unread::TooLarge => Error::TooLarge { object: object.clone(), limit },
+            unread => Error::Server { object: object.clone(), reason: unread.to_string() },
+        })?;
+        let bytes = encoding::decode(&object, name, encoding.as_deref(), bytes, limit)?;
+        Ok(Some((bytes, version)))
+    }
+
+    /// [`Error::NoRanges`] of an object that is stored encoded: its ranges are not those of what is meant.
+    pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Lookup<Bytes> {
+        let path = self.path(name)?;
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+        let read = || {
+            async {
+                let result = self.store.get_opts(&path, options.clone()).await?;
+                Ok((content_encoding(&result), result.bytes().await?))
             }
-            read => read,
+            .boxed()
+        };
+        let Some((encoding, bytes)) = self.lookup(name, self.persist(read).await)? else { return Ok(None) };
+        if !Encoding::parse(&self.locate(name), encoding.as_deref())?.is_identity() {
+            return Err(Error::NoRanges { object: self.locate(name) });
         }
+        Ok(Some(bytes))
     }
 
-    pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Result<Option<Bytes>> {
+    pub(super) async fn meta(&self, name: &str) -> Lookup<Meta> {
         let path = self.path(name)?;
-        absent(name, self.persist(|| self.store.get_range(&path, range.clone()).boxed()).await)
-    }
-
-    pub(super) async fn meta(&self, name: &str) -> Result<Option<Meta>> {
-        let path = self.path(name)?;
-        let meta = absent(name, self.persist(|| self.store.head(&path).boxed()).await)?;
+        let meta = self.lookup(name, self.persist(|| self.store.head(&path).boxed()).await)?;
         Ok(meta.as_ref().map(Meta::from))
     }
 
-    pub(super) async fn download(&self, name: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
-        let Some(result) = absent(name, self.store.get(&self.path(name)?).await)? else { return Ok(None) };
-        let name = name.to_owned();
-        Ok(Some(result.into_stream().map_err(move |error| Error::bucket(&name, error)).boxed()))
+    pub(super) async fn download(&self, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
+        let got = self.store.get(&self.path(name)?).await;
+        let Some(result) = self.lookup(name, got)? else { return Ok(None) };
+        let object = self.locate(name);
+        let encoding = Encoding::parse(&object, content_encoding(&result).as_deref())?;
+        let right = Some("s3:GetObject").filter(|_| self.is_s3);
+        let failing = object.clone();
+        let stream = result.into_stream().map_err(move |error| bucket_error(&failing, right, &error)).boxed();
+        Ok(Some(decoded(stream, encoding, object)))
     }
 
     /// Whether it was written; not if it is there and the condition says that it must not be, or be another.
@@ -262,14 +373,17 @@ impl Bucket {
             Staged::Memory(bytes) => self.put(name, bytes, condition).await,
             Staged::File(file) => {
                 let mut delays = delays(self.retries);
+                let started = Instant::now();
                 loop {
                     let file = file.reopen().map_err(|error| Error::io(file.path().display(), error))?;
-                    match self.put_parts(name, file, contents).await {
-                        Err(Error::Bucket { error, object }) if was_interrupted(&error) => {
-                            let Some(delay) = delays.next() else { return Err(Error::Bucket { object, error }) };
+                    match self.put_parts(name, file, contents).await? {
+                        Ok(()) => return Ok(true),
+                        Err(error) if was_interrupted(&error) => {
+                            let delay = delays.next().filter(|_| started.elapsed() < RETRYING_MAX);
+                            let Some(delay) = delay else { return Err(self.failed(name, Right::Write, &error)) };
                             tokio::time::sleep(delay).await;
                         }
-                        done => return done.map(|()| true),
+                        Err(error) => return Err(self.failed(name, Right::Write, &error)),
                     }
                 }
             }
@@ -278,12 +392,17 @@ impl Bucket {
 
     /// Writes an object if it is still this version of it, and says whether it was; `None` if the server knows no conditions, and says so.
     pub(super) async fn replace(&self, name: &str, bytes: &Bytes, version: &UpdateVersion) -> Result<Option<bool>> {
+        if self.refuses_conditions.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         match self.put_as(&self.path(name)?, name, bytes, PutMode::Update(version.clone())).await {
             Ok(_) => Ok(Some(true)),
-            // What is not there is not this version either.
-            Err(object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. }) => Ok(Some(false)),
-            Err(error) if is_not_implemented(&error) => Ok(None),
-            Err(error) => Err(Error::bucket(name, error)),
+            Err(error) => match meaning(&error) {
+                // What is not there is not this version either.
+                Meaning::Condition | Meaning::Absent => Ok(Some(false)),
+                Meaning::NotImplemented | Meaning::BadRequest => Ok(None),
+                _ => Err(self.failed(name, Right::Write, &error)),
+            },
         }
     }
 
@@ -304,65 +423,103 @@ impl Bucket {
 
     async fn put(&self, name: &str, bytes: &Bytes, condition: Condition) -> Result<bool> {
         let path = self.path(name)?;
-        let conditional = !matches!(condition, Condition::None);
         let mode = match condition {
-            Condition::None => PutMode::Overwrite,
-            Condition::Absent => PutMode::Create,
-            Condition::Unchanged(version) => PutMode::Update(version),
+            _ if self.refuses_conditions.load(Ordering::Relaxed) => None,
+            Condition::None => None,
+            Condition::Absent => Some(PutMode::Create),
+            Condition::Unchanged(version) => Some(PutMode::Update(version)),
         };
-        match self.put_as(&path, name, bytes, mode).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
-            // There are servers that know no conditions.
-            Err(error) if conditional && is_not_implemented(&error) => {
-                let put = self.put_as(&path, name, bytes, PutMode::Overwrite).await;
-                put.map(|_| true).map_err(|error| Error::bucket(name, error))
+        let is_conditional = mode.is_some();
+        if let Some(mode) = mode {
+            let is_update = matches!(mode, PutMode::Update(_));
+            match self.put_as(&path, name, bytes, mode).await {
+                Ok(_) => return Ok(true),
+                Err(error) => match meaning(&error) {
+                    Meaning::Condition => return Ok(false),
+                    Meaning::Absent if is_update => return Ok(false),
+                    // There are servers that know no conditions: some say 501, some 400.
+                    Meaning::NotImplemented | Meaning::BadRequest => {}
+                    _ => return Err(self.failed(name, Right::Write, &error)),
+                },
             }
-            Err(error) => Err(Error::bucket(name, error)),
         }
+        let put = self.put_as(&path, name, bytes, PutMode::Overwrite).await;
+        put.map_err(|error| self.failed(name, Right::Write, &error))?;
+        if is_conditional && !self.refuses_conditions.swap(true, Ordering::Relaxed) {
+            tracing::info!("{}: the server knows no conditional writes, and gets none any more", self.place);
+        }
+        Ok(true)
     }
 
-    async fn put_parts(&self, name: &str, file: std::fs::File, contents: &Staged) -> Result<()> {
+    /// Uploads a file in parts. The inner error may be worth another attempt.
+    async fn put_parts(
+        &self,
+        name: &str,
+        file: std::fs::File,
+        contents: &Staged,
+    ) -> Result<object_store::Result<()>> {
         let file = Arc::new(file);
         let len = contents.len().map_err(|error| Error::io(name, error))?;
-        let part = usize::try_from(self.part.max(len.div_ceil(MOST_PARTS))).unwrap_or(usize::MAX);
+        let part = self.part.max(len.div_ceil(MOST_PARTS));
         let path = self.path(name)?;
         let options = PutMultipartOptions { attributes: self.attributes(name), ..PutMultipartOptions::default() };
-        let failed = |error| Error::bucket(name, error);
-        let upload = self.store.put_multipart_opts(&path, options).await.map_err(failed)?;
-        let mut writer = WriteMultipart::new_with_chunk_size(upload, part);
-        loop {
-            // A part at a time, so that what is in memory is bounded by what is in flight.
-            let file = Arc::clone(&file);
-            let read = tokio::task::spawn_blocking(move || {
-                let mut bytes = Vec::new();
-                (&*file).take(part as u64).read_to_end(&mut bytes).map(|_| bytes)
-            });
-            let sent = match read.await {
-                Ok(Ok(bytes)) => {
-                    if bytes.is_empty() {
-                        break;
-                    }
-                    let capacity = writer.wait_for_capacity(PARTS_IN_FLIGHT).await;
-                    capacity.map(|()| writer.put(bytes.into())).map_err(failed)
+        let upload = match self.store.put_multipart_opts(&path, options).await {
+            Ok(upload) => InFlight::new(upload),
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut parts: JoinSet<object_store::Result<()>> = JoinSet::new();
+        let mut sent = 0;
+        // An empty object has a part, too.
+        while sent < len || sent == 0 {
+            // So that what is in memory is bounded by what is in flight.
+            while parts.len() >= PARTS_IN_FLIGHT {
+                if let Some(Err(error)) = parts.join_next().await.map(joined) {
+                    upload.abort().await;
+                    return Ok(Err(error));
                 }
-                Ok(Err(error)) => Err(Error::io(name, error)),
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+            let file = Arc::clone(&file);
+            let read = super::blocking(move || {
+                let mut bytes = Vec::new();
+                (&*file).take(part).read_to_end(&mut bytes).map(|_| bytes)
+            });
+            let bytes = match read.await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    upload.abort().await;
+                    return Err(Error::io(name, error));
+                }
             };
-            if let Err(error) = sent {
-                // What it answers changes nothing: parts that it keeps are for the bucket's rules to remove.
-                let _ = writer.abort().await;
-                return Err(error);
+            if bytes.is_empty() && sent > 0 {
+                break;
+            }
+            sent += bytes.len().max(1) as u64;
+            if let Some(part) = upload.put_part(bytes.into()).await {
+                parts.spawn(part);
             }
         }
-        writer.finish().await.map(drop).map_err(failed)
+        while let Some(part) = parts.join_next().await {
+            if let Err(error) = joined(part) {
+                upload.abort().await;
+                return Ok(Err(error));
+            }
+        }
+        match upload.complete().await {
+            // Perhaps it was completed by a request whose answer was lost.
+            Err(error) if meaning(&error) == Meaning::Absent => match self.meta(name).await {
+                Ok(Some(Meta { size: Some(size), .. })) if size == len => Ok(Ok(())),
+                _ => Ok(Err(error)),
+            },
+            completed => Ok(completed),
+        }
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<()> {
         let path = self.path(name)?;
         match self.persist(|| self.store.delete(&path).boxed()).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(Error::bucket(name, error)),
+            Ok(()) => Ok(()),
+            Err(error) if meaning(&error) == Meaning::Absent => Ok(()),
+            Err(error) => Err(self.failed(name, Right::Delete, &error)),
         }
     }
 
@@ -374,9 +531,9 @@ impl Bucket {
             let deleted = store.delete_stream(futures_util::stream::iter(paths.into_iter().map(Ok)).boxed());
             let gone = async |deleted| match deleted {
                 Ok(path) | Err(object_store::Error::NotFound { path, .. }) => Some(path),
-                // Not all that speak S3 have this. What else is wrong shows when each is removed by itself.
+                // Keys that are denied or gone, too. Not all that speak S3 have this. What else is wrong shows when each is removed by itself.
                 Err(error) => {
-                    tracing::debug!("{error}");
+                    tracing::debug!("{}", bucket_error(&self.place, None, &error));
                     None
                 }
             };
@@ -392,19 +549,19 @@ impl Bucket {
     pub(super) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
         let start = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         if self.has_pages() {
-            let pages = futures_util::stream::try_unfold(Some(None), move |next| {
+            let pages = futures_util::stream::try_unfold((Some(None), Progress::default()), move |(next, progress)| {
                 let start = start.clone();
                 async move {
-                    let Some(next) = next else { return Ok(None) };
-                    let page = self.page(&start, true, next).await?;
+                    let (Some(next), mut progress) = (next, progress) else { return Ok(None) };
+                    let page = self.page(&start, true, next, &mut progress).await?;
                     let objects = futures_util::stream::iter(page.objects.into_iter().map(Ok));
-                    Ok::<_, Error>(Some((objects, page.next.map(Some))))
+                    Ok::<_, Error>(Some((objects, (page.next.map(Some), progress))))
                 }
             });
             return pages.try_flatten().boxed();
         }
         let folder = object_store::path::Path::from(folder);
-        let listed = self.store.list(Some(&folder)).map_err(|error| Error::bucket(&self.prefix, error));
+        let listed = self.store.list(Some(&folder)).map_err(|error| self.failed("", Right::List, &error));
         listed.map_ok(|meta| (meta.location.to_string(), Meta::from(&meta))).boxed()
     }
 
@@ -413,18 +570,75 @@ impl Bucket {
         self.pages.is_some()
     }
 
-    /// A page of the objects whose names begin with `start`, those in folders among them or not, from `next` on.
-    pub(super) async fn page(&self, start: &str, folders: bool, next: Option<String>) -> Result<Page> {
+    /// A page of the objects whose names begin with `start`, those in folders among them or not, from `next` on. Names that
+    /// are no paths are among them: [`Object::Other`](super::Object::Other).
+    pub(super) async fn page(
+        &self,
+        start: &str,
+        folders: bool,
+        next: Option<String>,
+        progress: &mut Progress,
+    ) -> Result<Page> {
         let Some(Pages(pages)) = &self.pages else { return Ok(Page { objects: Vec::new(), next: None }) };
-        let prefix = if self.prefix.is_empty() { start.to_owned() } else { format!("{}/{start}", self.prefix) };
+        let prefix = self.key(start);
         let delimiter = (!folders).then(|| "/".into());
         let options = PaginatedListOptions { delimiter, page_token: next, ..PaginatedListOptions::default() };
         let prefix = Some(prefix.as_str()).filter(|prefix| !prefix.is_empty());
         let page = self.persist(|| pages.list_paginated(prefix, options.clone())).await;
-        let page = page.map_err(|error| Error::bucket(&self.prefix, error))?;
+        let page = page.map_err(|error| self.failed("", Right::List, &error))?;
         let known = page.result.objects.iter();
-        let objects = known.filter_map(|meta| Some((self.name(&meta.location)?.to_owned(), Meta::from(meta))));
-        Ok(Page { objects: objects.collect(), next: page.page_token })
+        let known = known.filter_map(|meta| Some((self.name(meta.location.as_ref())?.to_owned(), Meta::from(meta))));
+        let mut objects: Vec<(String, Meta)> = known.collect();
+        let OddKeys(odd) = page.result.extensions.get().cloned().unwrap_or_default();
+        objects.extend(odd.into_iter().filter_map(|(key, meta)| Some((self.name(&key)?.to_owned(), meta))));
+        if !progress.advances(&objects, page.page_token.as_deref()) {
+            let reason = "the listing does not end: the server gives the same page again and again".to_owned();
+            return Err(Error::Server { object: self.place.clone(), reason });
+        }
+        Ok(Page { objects, next: page.page_token })
+    }
+}
+
+/// How far a listing has come, to notice one that leads nowhere.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Hashes of where pages led.
+    tokens: HashSet<u64>,
+    last: Option<u64>,
+    /// Pages in a row that are empty, or those before.
+    idle: usize,
+}
+
+impl Progress {
+    /// Whether this page leads further.
+    fn advances(&mut self, objects: &[(String, Meta)], next: Option<&str>) -> bool {
+        /// A server may have to pass over much that was removed.
+        const IDLE_PAGES_MAX: usize = 1000;
+        /// Other pages with the very same names are no accident.
+        const SAME_PAGES_MAX: usize = 3;
+        let Some(next) = next else { return true };
+        let mut hasher = DefaultHasher::new();
+        objects.iter().for_each(|(name, _)| name.hash(&mut hasher));
+        let names = Some(hasher.finish());
+        self.idle = if self.last == names { self.idle + 1 } else { 0 };
+        self.last = names;
+        let most = if objects.is_empty() { IDLE_PAGES_MAX } else { SAME_PAGES_MAX };
+        let mut hasher = DefaultHasher::new();
+        next.hash(&mut hasher);
+        self.tokens.insert(hasher.finish()) && self.idle < most
+    }
+}
+
+fn content_encoding(result: &GetResult) -> Option<String> {
+    result.attributes.get(&Attribute::ContentEncoding).map(|value| value.to_string())
+}
+
+fn joined(
+    part: std::result::Result<object_store::Result<()>, tokio::task::JoinError>,
+) -> object_store::Result<()> {
+    match part {
+        Ok(sent) => sent,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -432,33 +646,6 @@ impl From<&ObjectMeta> for Meta {
     fn from(meta: &ObjectMeta) -> Self {
         Self { size: Some(meta.size), modified: Some(meta.last_modified.into()) }
     }
-}
-
-/// What is not there is no failure. Buckets that may not be listed say of it that it is forbidden.
-fn absent<T>(name: &str, result: object_store::Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(object_store::Error::NotFound { .. } | object_store::Error::PermissionDenied { .. }) => Ok(None),
-        Err(error) => Err(Error::bucket(name, error)),
-    }
-}
-
-/// Whether the connection broke, or stayed silent for too long.
-fn was_interrupted(error: &object_store::Error) -> bool {
-    use object_store::client::{HttpError, HttpErrorKind};
-    let mut error: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = error {
-        if let Some(http) = inner.downcast_ref::<HttpError>() {
-            return !matches!(http.kind(), HttpErrorKind::Connect);
-        }
-        error = inner.source();
-    }
-    false
-}
-
-fn is_not_implemented(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. })
-        || error.to_string().contains("NotImplemented")
 }
 
 impl std::fmt::Debug for Pages {

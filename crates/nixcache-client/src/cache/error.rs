@@ -5,7 +5,19 @@ use nixcache::store_path::StoreDir;
 
 use super::UrlError;
 
-/// Why something could not be done with a cache. Every message begins with the cache or the object in it.
+/// What a lookup in a cache found out. There are three answers, which are never mixed:
+///
+/// - `Ok(Some(_))`: the object is there.
+/// - `Ok(None)`: the object is known not to be there: 404, 410, `ENOENT`.
+/// - `Err(_)`: the cache cannot tell. Access was denied ([`Error::Denied`]), the server failed, the object is too large
+///   ([`Error::TooLarge`]) or its content encoding cannot be decoded ([`Error::Encoding`]).
+///
+/// Only `Ok(None)` may lead to a deletion, to a withdrawal, or to the claim that no cache has a path. A bucket that
+/// denies its listing also answers 403 about keys that do not exist. A caller that then merely asks another cache may
+/// take [`Error::Denied`] for absent; no other may.
+pub type Lookup<T> = std::result::Result<Option<T>, Error>;
+
+/// Why an operation on a cache failed. Every message begins with the cache or the object in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -78,13 +90,48 @@ pub enum Error {
         /// The most that it may have.
         limit: u64,
     },
-    /// The cache wants to know who asks, or does not let him.
-    #[error("{object}: not permitted: {reason}")]
+    /// Authentication is missing or access was denied: 401, 403, `EACCES`. Says nothing about whether the object exists.
+    #[error("{object}: access denied{}", denial(.reason))]
     Denied {
         /// The object.
         object: String,
+        /// What the server or the system says: `(403): …` from servers.
+        reason: String,
+    },
+    /// The bucket does not exist.
+    #[error("{cache}: {reason}. Check the name and the region, or create the bucket: caches are made, buckets are not")]
+    NoBucket {
+        /// The cache.
+        cache: String,
         /// What the server says.
         reason: String,
+    },
+    /// The content encoding of an object cannot be decoded. Says nothing about the object behind it.
+    #[error("{object}: cannot be decoded from its content encoding `{encoding}`: {reason}")]
+    Encoding {
+        /// The object.
+        object: String,
+        /// The `Content-Encoding`, or the compression that its first bytes show.
+        encoding: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A conditional write was refused again and again, though the object was read anew before each.
+    #[error(
+        "{object}: keeps changing: {attempts} conditional writes in a row were refused. Another writer is busy with it, \
+         or the server does not keep conditions"
+    )]
+    KeepsChanging {
+        /// The object.
+        object: String,
+        /// How many writes were refused.
+        attempts: usize,
+    },
+    /// The server gives no parts of this object; the whole of it may be readable.
+    #[error("{object}: the server gives no ranges of it")]
+    NoRanges {
+        /// The object.
+        object: String,
     },
     /// A file system failed.
     #[error("{object}: {error}")]
@@ -95,21 +142,12 @@ pub enum Error {
         #[source]
         error: io::Error,
     },
-    /// A bucket failed, after all repetitions.
-    #[error("{object}: {error}")]
-    Bucket {
-        /// The object.
-        object: String,
-        /// The failure.
-        #[source]
-        error: Box<object_store::Error>,
-    },
-    /// A web server failed, after all repetitions.
+    /// A bucket or a web server failed, after all retries.
     #[error("{object}: {reason}")]
-    Http {
-        /// The object.
+    Server {
+        /// The object, or the cache.
         object: String,
-        /// The failure.
+        /// The failure with its causes.
         reason: String,
     },
     /// This kind of cache cannot do it.
@@ -132,16 +170,6 @@ impl Error {
         Self::Io { object: object.to_string(), error }
     }
 
-    pub(super) fn bucket(object: impl std::fmt::Display, error: object_store::Error) -> Self {
-        match error {
-            object_store::Error::PermissionDenied { source, .. }
-            | object_store::Error::Unauthenticated { source, .. } => {
-                Self::Denied { object: object.to_string(), reason: source.to_string() }
-            }
-            error => Self::Bucket { object: object.to_string(), error: Box::new(error) },
-        }
-    }
-
     /// Whether the content of the cache is at fault, rather than the way to it.
     pub fn is_about_content(&self) -> bool {
         matches!(
@@ -154,4 +182,9 @@ impl Error {
                 | Self::StoreDir { .. }
         )
     }
+}
+
+/// `(403): …` follows the words without a colon.
+fn denial(reason: &str) -> String {
+    if reason.starts_with('(') { format!(" {reason}") } else { format!(": {reason}") }
 }

@@ -1,26 +1,34 @@
 //! A cache on a web server.
 //!
 //! What `object_store` does for such servers is not enough for caches: NARs come without a length from servers that
-//! compress them on the way, URLs carry queries, and a large NAR has to be sent from a file.
+//! compress them on the way, URLs carry queries, a large NAR has to be sent from a file, and listings of `WebDAV` name
+//! whatever people keep beside a cache.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use object_store::http::{HttpBuilder, HttpStore};
-use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore};
 use reqwest::{Body, Client, Response};
+use tokio::sync::OnceCell;
 use url::Url;
 
-use super::error::{Error, Result};
-use super::layout::content_type;
+use super::answer::{Meaning, Refusal, chain, escaped};
+use super::encoding::{self, Encoding};
+use super::error::{Error, Lookup, Result};
+use super::layout::{content_type, is_plain};
 use super::staged::Staged;
-use super::traffic::{Connector, Traffic, delays, is_refusal, retry_after};
-use super::{Meta, Options};
+use super::traffic::{RETRYING_MAX, Retry, Traffic, Unread, collect, delays, is_refusal, retry_after, transfer_time};
+use super::{Meta, Options, decoded, webdav};
+
+/// Bytes of the listing of one folder.
+const LISTING_MAX: u64 = 256 << 20;
+
+/// Folders within folders, from the root on: a server could make them up for ever.
+const DEPTH_MAX: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct WebServer {
@@ -28,9 +36,14 @@ pub(super) struct WebServer {
     client: Client,
     traffic: Arc<Traffic>,
     retries: usize,
+    timeout: Duration,
     longest_wait: Duration,
-    /// Lists, through `WebDAV`.
-    dav: HttpStore,
+    /// Whether the server has refused a write for its condition alone.
+    refuses_conditions: AtomicBool,
+    /// Whether the server has refused a `HEAD` as such.
+    refuses_head: AtomicBool,
+    /// Set once the root could be listed.
+    lists: OnceCell<()>,
 }
 
 /// What is done if an object is there already.
@@ -64,30 +77,30 @@ impl WebServer {
         }
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
-            .default_headers(headers.clone())
+            .default_headers(headers)
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.timeout)
-            .build();
-        let connector = Connector { traffic: Arc::clone(&traffic), longest_wait: options.longest_wait };
-        let dav = HttpBuilder::new()
-            .with_url(base.as_str())
-            .with_client_options(super::bucket::client_options(options).with_default_headers(headers))
-            .with_retry(super::bucket::retry(options))
-            .with_http_connector(connector)
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .build();
         Ok(Self {
-            client: client.map_err(|error| failed(error.to_string()))?,
-            dav: dav.map_err(|error| failed(error.to_string()))?,
+            client: client.map_err(|error| failed(chain(&error)))?,
             base,
             traffic,
             retries: options.retries,
+            timeout: options.timeout,
             longest_wait: options.longest_wait,
+            refuses_conditions: AtomicBool::new(false),
+            refuses_head: AtomicBool::new(false),
+            lists: OnceCell::new(),
         })
     }
 
     /// The URL of an object, whose name may carry a query.
     pub(super) fn url(&self, name: &str) -> Result<Url> {
-        let failed = |reason: String| Error::Http { object: name.to_owned(), reason };
+        let failed = |reason: String| Error::Server { object: format!("{}{}", self.base, escaped(name)), reason };
         let joined = Url::parse(&format!("{}{name}", self.base)).map_err(|error| failed(error.to_string()))?;
         // `%2e%2e` and a backslash are as good as `..` and a slash in a URL.
         if joined.as_str().starts_with(self.base.as_str()) {
@@ -97,16 +110,21 @@ impl WebServer {
         }
     }
 
-    /// Sends a request until there is an answer, or no hope for one. What is not there is `None`.
+    /// Sends a request until there is a final answer: a success, or a refusal.
     async fn send(
         &self,
         method: &Method,
         url: &Url,
         headers: HeaderMap,
         body: Option<&Staged>,
-    ) -> Result<Option<Response>> {
+    ) -> Result<std::result::Result<Response, Refusal>> {
         let mut delays = delays(self.retries);
+        let started = Instant::now();
+        let mut attempts = 0;
+        let length = body.map_or(Ok(0), Staged::len).map_err(|error| Error::io(url, error))?;
+        let deadline = self.timeout + transfer_time(length);
         loop {
+            attempts += 1;
             self.traffic.count(method);
             let mut request = self.client.request(method.clone(), url.clone()).headers(headers.clone());
             if let Some(contents) = body {
@@ -118,71 +136,128 @@ impl WebServer {
                     }
                 });
             }
-            let (reason, wait) = match request.send().await {
-                Ok(response) if !is_refusal(response.status()) => return judge(method, url, response),
-                Ok(response) => {
-                    let status = response.status();
+            let (reason, wait, refusal) = match tokio::time::timeout(deadline, request.send()).await {
+                Ok(Ok(response)) if response.status().is_success() => {
+                    tracing::debug!(%method, path = url.path(), status = response.status().as_u16());
+                    return Ok(Ok(response));
+                }
+                Ok(Ok(response)) => {
+                    let (status, wait) = (response.status(), retry_after(response.headers()));
                     tracing::debug!(%method, path = url.path(), status = status.as_u16());
-                    (format!("the server answers {status}"), retry_after(response.headers()))
+                    let refusal = self.refusal(method, response, attempts).await;
+                    if !is_refusal(status) {
+                        return Ok(Err(refusal));
+                    }
+                    (Refusal::new(method, status, b"", 1).to_string(), wait, Some(refusal))
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     tracing::debug!(%method, path = url.path(), %error);
-                    (reason(error), None)
+                    (reason(error), None, None)
                 }
+                Err(_) => (format!("no answer to {method} within {} s", deadline.as_secs()), None, None),
             };
-            self.traffic.count_refusal();
-            let Some(delay) = delays.next() else { return Err(Error::Http { object: url.to_string(), reason }) };
-            tokio::time::sleep(wait.unwrap_or_default().min(self.longest_wait).max(delay)).await;
+            let Some(delay) = delays.next().filter(|_| started.elapsed() < RETRYING_MAX) else {
+                self.traffic.count_refusal();
+                return match refusal {
+                    Some(refusal) => Ok(Err(refusal)),
+                    None if attempts > 1 => Err(failed(url, format!("{reason} ({attempts} times)"))),
+                    None => Err(failed(url, reason)),
+                };
+            };
+            let wait = wait.unwrap_or_default().min(self.longest_wait).max(delay);
+            self.traffic.retried(Retry { reason: &reason, attempt: attempts, most: self.retries, wait });
+            tokio::time::sleep(wait).await;
         }
     }
 
-    /// An object of at most `limit` bytes, and its tag.
-    pub(super) async fn read(&self, name: &str, limit: u64) -> Result<Option<(Bytes, Option<HeaderValue>)>> {
-        let url = self.url(name)?;
+    async fn refusal(&self, method: &Method, response: Response, attempts: usize) -> Refusal {
+        const BODY_MAX: u64 = 64 << 10;
+        let status = response.status();
+        let body = collect(response.bytes_stream(), BODY_MAX, self.timeout).await.unwrap_or_default();
+        Refusal::new(method, status, &body, attempts)
+    }
+
+    /// Sends a request that reads.
+    async fn get(&self, method: &Method, url: &Url, headers: HeaderMap) -> Lookup<Response> {
+        match self.send(method, url, headers, None).await? {
+            Ok(response) => Ok(Some(response)),
+            Err(refusal) if refusal.meaning() == Meaning::Absent => Ok(None),
+            Err(refusal) => Err(refusal.error(url.as_str(), None)),
+        }
+    }
+
+    /// A whole body with the headers before it. A connection that breaks is made again.
+    async fn get_whole(&self, url: &Url, headers: &HeaderMap, limit: u64) -> Lookup<(HeaderMap, StatusCode, Bytes)> {
         let mut delays = delays(self.retries);
+        let mut attempt = 0;
         loop {
-            let Some(response) = self.send(&Method::GET, &url, HeaderMap::new(), None).await? else { return Ok(None) };
-            let tag = response.headers().get(header::ETAG).cloned();
-            match collect(response, &url, limit).await? {
-                Ok(bytes) => return Ok(Some((bytes, tag))),
-                Err(reason) => {
-                    self.traffic.count_refusal();
-                    let Some(delay) = delays.next() else {
-                        return Err(Error::Http { object: url.to_string(), reason });
-                    };
-                    tokio::time::sleep(delay).await;
-                }
-            }
+            attempt += 1;
+            let Some(response) = self.get(&Method::GET, url, headers.clone()).await? else { return Ok(None) };
+            let (headers, status) = (response.headers().clone(), response.status());
+            let reason = match collect(response.bytes_stream(), limit, self.timeout).await {
+                Ok(bytes) => return Ok(Some((headers, status, bytes))),
+                Err(Unread::TooLarge) => return Err(Error::TooLarge { object: url.to_string(), limit }),
+                Err(Unread::TooSlow(slow)) => return Err(failed(url, slow.to_string())),
+                Err(Unread::Broken(error)) => reason(error),
+            };
+            let Some(wait) = delays.next() else {
+                self.traffic.count_refusal();
+                return Err(failed(url, reason));
+            };
+            self.traffic.retried(Retry { reason: &reason, attempt, most: self.retries, wait });
+            tokio::time::sleep(wait).await;
         }
     }
 
-    pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Result<Option<Bytes>> {
+    /// An object of at most `limit` bytes, decoded, and its tag.
+    pub(super) async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, Option<HeaderValue>)> {
+        let url = self.url(name)?;
+        let Some((headers, _, bytes)) = self.get_whole(&url, &HeaderMap::new(), limit).await? else {
+            return Ok(None);
+        };
+        let bytes = encoding::decode(url.as_str(), name, content_encoding(&headers).as_deref(), bytes, limit)?;
+        Ok(Some((bytes, headers.get(header::ETAG).map(strong))))
+    }
+
+    /// [`Error::NoRanges`] where the server gives none, or encodes what it gives.
+    pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Lookup<Bytes> {
         let url = self.url(name)?;
         let headers = range_header(format!("bytes={}-{}", range.start, range.end - 1), &url)?;
-        let mut delays = delays(self.retries);
-        loop {
-            let response = self.send(&Method::GET, &url, headers.clone(), None).await?;
-            let Some(response) = response else { return Ok(None) };
-            if response.status() != StatusCode::PARTIAL_CONTENT {
-                let reason = "the server does not give parts of files".to_owned();
-                return Err(Error::Http { object: url.to_string(), reason });
-            }
-            match collect(response, &url, range.end - range.start).await? {
-                Ok(bytes) => return Ok(Some(bytes)),
-                Err(reason) => {
-                    self.traffic.count_refusal();
-                    let Some(delay) = delays.next() else {
-                        return Err(Error::Http { object: url.to_string(), reason });
-                    };
-                    tokio::time::sleep(delay).await;
-                }
-            }
+        let no_ranges = || Error::NoRanges { object: url.to_string() };
+        let read = self.get_whole(&url, &headers, range.end - range.start).await;
+        let (headers, status, bytes) = match read {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(None),
+            // The whole object, perhaps: what is too much is not read.
+            Err(Error::TooLarge { .. }) => return Err(no_ranges()),
+            Err(error) => return Err(error),
+        };
+        let encoding = Encoding::parse(url.as_str(), content_encoding(&headers).as_deref())?;
+        if status != StatusCode::PARTIAL_CONTENT || !encoding.is_identity() {
+            return Err(no_ranges());
         }
+        Ok(Some(bytes))
     }
 
-    pub(super) async fn meta(&self, name: &str) -> Result<Option<Meta>> {
+    pub(super) async fn meta(&self, name: &str) -> Lookup<Meta> {
         let url = self.url(name)?;
-        let Some(response) = self.send(&Method::HEAD, &url, HeaderMap::new(), None).await? else { return Ok(None) };
+        let mut response = None;
+        if !self.refuses_head.load(Ordering::Relaxed) {
+            match self.send(&Method::HEAD, &url, HeaderMap::new(), None).await? {
+                Ok(answer) => response = Some(answer),
+                Err(refusal) => match refusal.meaning() {
+                    Meaning::Absent => return Ok(None),
+                    Meaning::NotImplemented => self.refuses_head.store(true, Ordering::Relaxed),
+                    _ => return Err(refusal.error(url.as_str(), None)),
+                },
+            }
+        }
+        let response = match response {
+            Some(response) => Some(response),
+            // There are servers without `HEAD`. The body is not read.
+            None => self.get(&Method::GET, &url, HeaderMap::new()).await?,
+        };
+        let Some(response) = response else { return Ok(None) };
         // The length of a body that is not there is what would be there.
         let length = response.headers().get(header::CONTENT_LENGTH);
         let size = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -190,8 +265,8 @@ impl WebServer {
         Ok(Some(Meta { size, modified: date.and_then(|date| httpdate::parse_http_date(date).ok()) }))
     }
 
-    /// An object as it comes, from the byte `start` on. A connection that breaks is made again where the server can go on.
-    pub(super) async fn download(self: &Arc<Self>, name: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+    /// An object as it comes, decoded. A connection that breaks is made again where the server can go on.
+    pub(super) async fn download(self: &Arc<Self>, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
         struct State {
             server: Arc<WebServer>,
             url: Url,
@@ -201,7 +276,14 @@ impl WebServer {
             repeated: usize,
         }
         let url = self.url(name)?;
-        let Some(response) = self.send(&Method::GET, &url, HeaderMap::new(), None).await? else { return Ok(None) };
+        let Some(response) = self.get(&Method::GET, &url, HeaderMap::new()).await? else { return Ok(None) };
+        let encoding = Encoding::parse(url.as_str(), content_encoding(response.headers()).as_deref())?;
+        if !encoding.is_identity() {
+            // Its ranges are those of an encoding that may be another one the next time.
+            let object = url.to_string();
+            let body = response.bytes_stream().map_err(move |error| failed(&url, reason(error))).boxed();
+            return Ok(Some(decoded(body, encoding, object)));
+        }
         let tag = response.headers().get(header::ETAG).cloned();
         let body = response.bytes_stream().boxed();
         let state = State { server: Arc::clone(self), url, tag, body, offset: 0, repeated: 0 };
@@ -216,18 +298,20 @@ impl WebServer {
                     Some(Err(error)) => reason(error),
                 };
                 state.server.traffic.count_refusal();
-                let failed = |reason| Error::Http { object: state.url.to_string(), reason };
                 let Some(tag) = state.tag.clone().filter(|_| state.repeated < state.server.retries) else {
-                    return Err(failed(error));
+                    return Err(failed(&state.url, error));
                 };
                 state.repeated += 1;
                 let mut headers = range_header(format!("bytes={}-", state.offset), &state.url)?;
                 headers.insert(header::IF_RANGE, tag);
-                match state.server.send(&Method::GET, &state.url, headers, None).await? {
-                    Some(rest) if rest.status() == StatusCode::PARTIAL_CONTENT => {
+                match state.server.get(&Method::GET, &state.url, headers).await? {
+                    Some(rest)
+                        if rest.status() == StatusCode::PARTIAL_CONTENT
+                            && content_encoding(rest.headers()).is_none_or(|encoding| encoding == "identity") =>
+                    {
                         state.body = rest.bytes_stream().boxed();
                     }
-                    _ => return Err(failed(error)),
+                    _ => return Err(failed(&state.url, error)),
                 }
             }
         });
@@ -241,27 +325,35 @@ impl WebServer {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        match condition {
+        let condition = match condition {
+            _ if self.refuses_conditions.load(Ordering::Relaxed) => None,
             Condition::None => None,
-            Condition::Absent => headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*")),
-            Condition::Unchanged(tag) => headers.insert(header::IF_MATCH, tag.clone()),
+            Condition::Absent => Some((header::IF_NONE_MATCH, HeaderValue::from_static("*"))),
+            Condition::Unchanged(tag) => Some((header::IF_MATCH, tag.clone())),
         };
+        let mut condition_refused = false;
         let mut folders_made = false;
         loop {
-            let response = self.send(&Method::PUT, &url, headers.clone(), Some(contents)).await?;
-            match response.as_ref().map(Response::status) {
-                Some(StatusCode::PRECONDITION_FAILED) => return Ok(false),
+            let mut headers = headers.clone();
+            if let Some((name, value)) = condition.as_ref().filter(|_| !condition_refused) {
+                headers.insert(name, value.clone());
+            }
+            let is_conditional = headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH);
+            let Err(refusal) = self.send(&Method::PUT, &url, headers, Some(contents)).await? else {
+                if condition_refused {
+                    self.refuses_conditions.store(true, Ordering::Relaxed);
+                }
+                return Ok(true);
+            };
+            match refusal.status {
+                StatusCode::PRECONDITION_FAILED => return Ok(false),
                 // The folder is not there, say servers of WebDAV.
-                None | Some(StatusCode::CONFLICT) if !folders_made => {
+                StatusCode::NOT_FOUND | StatusCode::CONFLICT if !folders_made => {
                     folders_made = true;
                     self.make_folders(name).await?;
                 }
-                Some(status) if status.is_success() => return Ok(true),
-                status => {
-                    let status = status.unwrap_or(StatusCode::NOT_FOUND);
-                    let reason = format!("the server does not take it: {status}");
-                    return Err(Error::Http { object: url.to_string(), reason });
-                }
+                StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST if is_conditional => condition_refused = true,
+                _ => return Err(refusal.error(url.as_str(), None)),
             }
         }
     }
@@ -269,8 +361,8 @@ impl WebServer {
     async fn make_folders(&self, name: &str) -> Result<()> {
         let method = Method::from_bytes(b"MKCOL").unwrap_or(Method::OPTIONS);
         for (end, _) in name.match_indices('/') {
-            // That it exists already is an error, and fine.
-            self.send(&method, &self.url(&name[..=end])?, HeaderMap::new(), None).await?;
+            // That it exists already is a refusal, and fine. What else is wrong, the next write tells.
+            let _ = self.send(&method, &self.url(&name[..=end])?, HeaderMap::new(), None).await?;
         }
         Ok(())
     }
@@ -278,103 +370,124 @@ impl WebServer {
     pub(super) async fn delete(&self, name: &str) -> Result<()> {
         let url = self.url(name)?;
         match self.send(&Method::DELETE, &url, HeaderMap::new(), None).await? {
-            Some(response) if !response.status().is_success() => {
-                let reason = format!("the server does not remove it: {}", response.status());
-                Err(Error::Http { object: url.to_string(), reason })
-            }
+            Err(refusal) if refusal.meaning() != Meaning::Absent => Err(refusal.error(url.as_str(), None)),
             _ => Ok(()),
         }
     }
 
-    /// What the server calls by a path from its root, within the cache.
-    fn relative(&self, path: &Path) -> Path {
-        let base = Path::from_url_path(self.base.path()).unwrap_or_default();
-        path.prefix_match(&base).map_or_else(|| path.clone(), Path::from_iter)
+    /// What is in a folder, whose name is empty for the root, and ends with a slash for others. `None` if the server says
+    /// that there is no such folder.
+    async fn propfind(&self, folder: &str, depth: &'static str) -> Lookup<Vec<webdav::Entry>> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(folder.split('/').filter(|part| !part.is_empty())).push("");
+        }
+        let method = Method::from_bytes(b"PROPFIND").unwrap_or(Method::OPTIONS);
+        let headers = HeaderMap::from_iter([(header::HeaderName::from_static("depth"), HeaderValue::from_static(depth))]);
+        let unlisted = || Error::Unsupported {
+            cache: self.base.to_string(),
+            what: "the server does not list what it has (WebDAV's PROPFIND); name paths, or look at its directory",
+        };
+        let mut delays = delays(self.retries);
+        loop {
+            let response = match self.send(&method, &url, headers.clone(), None).await? {
+                Ok(response) => response,
+                Err(refusal) => {
+                    return match refusal.meaning() {
+                        Meaning::Absent => Ok(None),
+                        Meaning::NotImplemented | Meaning::BadRequest => Err(unlisted()),
+                        _ => Err(refusal.error(url.as_str(), None)),
+                    };
+                }
+            };
+            let header = content_encoding(response.headers());
+            let reason = match collect(response.bytes_stream(), LISTING_MAX, self.timeout).await {
+                Ok(body) => {
+                    let body = encoding::decode(url.as_str(), "listing", header.as_deref(), body, LISTING_MAX)?;
+                    return webdav::parse(&body).map(Some).ok_or_else(unlisted);
+                }
+                Err(Unread::Broken(error)) => reason(error),
+                Err(unread) => return Err(failed(&url, unread.to_string())),
+            };
+            let Some(delay) = delays.next() else { return Err(failed(&url, reason)) };
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Whether the root can be listed: many servers that know no `PROPFIND` answer 404 to it, which says nothing of folders.
+    async fn can_list(&self) -> Result<()> {
+        let ask = || async {
+            match self.propfind("", "0").await? {
+                Some(_) => Ok(()),
+                None => Err(Error::Unsupported {
+                    cache: self.base.to_string(),
+                    what: "the server answers 404 when it is asked to list the cache (WebDAV's PROPFIND): it does not \
+                           list, or there is no such cache",
+                }),
+            }
+        };
+        self.lists.get_or_try_init(ask).await.copied()
     }
 
     /// All files in a folder and below, `""` being the root. Folder by folder: many servers refuse to list all below one at once.
-    pub(super) fn list(&self, folder: &str) -> BoxStream<'_, object_store::Result<ObjectMeta>> {
-        let first = (!folder.is_empty()).then(|| Path::from(folder));
+    pub(super) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+        let first = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let folders = futures_util::stream::try_unfold(vec![first], async |mut folders| {
             let Some(folder) = folders.pop() else { return Ok(None) };
-            let listed = match self.dav.list_with_delimiter(folder.as_ref()).await {
-                // Nobody has made it yet, or it is gone again.
-                Err(object_store::Error::NotFound { .. }) if folder.is_some() => {
-                    return Ok(Some((futures_util::stream::iter(Vec::new()), folders)));
-                }
-                listed => listed?,
+            let Some(listed) = self.propfind(&folder, "1").await? else {
+                // It is not made yet, or gone again, if the server is able to know.
+                self.can_list().await?;
+                return Ok(Some((futures_util::stream::iter(Vec::new()), folders)));
             };
-            // The folder itself is among them.
-            let below =
-                listed.common_prefixes.iter().map(|below| self.relative(below)).filter(|below| !below.is_root());
-            folders.extend(below.filter(|below| Some(below) != folder.as_ref()).map(Some));
-            let files = listed.objects.into_iter().map(|meta| {
-                let location = self.relative(&meta.location);
-                Ok(ObjectMeta { location, ..meta })
-            });
-            Ok::<_, object_store::Error>(Some((futures_util::stream::iter(files.collect::<Vec<_>>()), folders)))
+            let base = percent_encoding::percent_decode_str(self.base.path()).decode_utf8_lossy();
+            let start = format!("{base}{folder}");
+            let mut files = Vec::new();
+            for entry in listed {
+                // The folder itself is among them. What is elsewhere is none of ours.
+                let Some(rest) = entry.path.strip_prefix(&start).filter(|rest| !rest.is_empty()) else { continue };
+                let name = format!("{folder}{rest}");
+                let meta = Meta { size: entry.size, modified: entry.modified };
+                if !entry.is_folder {
+                    files.push(Ok((name, meta)));
+                } else if is_plain(&name) && !rest.contains('/') {
+                    if name.matches('/').count() >= DEPTH_MAX {
+                        let reason = format!("has folders within folders more than {DEPTH_MAX} deep");
+                        return Err(Error::Server { object: self.base.to_string(), reason });
+                    }
+                    folders.push(format!("{name}/"));
+                }
+            }
+            Ok::<_, Error>(Some((futures_util::stream::iter(files), folders)))
         });
         folders.try_flatten().boxed()
     }
 }
 
+fn failed(url: &Url, reason: String) -> Error {
+    Error::Server { object: url.to_string(), reason }
+}
+
+fn content_encoding(headers: &HeaderMap) -> Option<String> {
+    let all: Vec<String> = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect();
+    (!all.is_empty()).then(|| all.join(","))
+}
+
+/// The tag that a condition compares: a server that compresses on the way marks it as weak, and compares it as strong.
+fn strong(tag: &HeaderValue) -> HeaderValue {
+    let strong = tag.as_bytes().strip_prefix(b"W/").and_then(|tag| HeaderValue::from_bytes(tag).ok());
+    strong.unwrap_or_else(|| tag.clone())
+}
+
 fn range_header(range: String, url: &Url) -> Result<HeaderMap> {
-    let value = HeaderValue::try_from(range);
-    let value = value.map_err(|error| Error::Http { object: url.to_string(), reason: error.to_string() })?;
+    let value = HeaderValue::try_from(range).map_err(|error| failed(url, error.to_string()))?;
     Ok(HeaderMap::from_iter([(header::RANGE, value)]))
-}
-
-/// What an answer means that is not worth repeating the question.
-fn judge(method: &Method, url: &Url, response: Response) -> Result<Option<Response>> {
-    let status = response.status();
-    tracing::debug!(%method, path = url.path(), status = status.as_u16());
-    let is_reading = [Method::GET, Method::HEAD].contains(method);
-    match status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
-        // Buckets that may not be listed say so of what is not there.
-        StatusCode::FORBIDDEN if is_reading => Ok(None),
-        StatusCode::UNAUTHORIZED
-        | StatusCode::FORBIDDEN
-        | StatusCode::METHOD_NOT_ALLOWED
-        | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            if *method == Method::from_bytes(b"MKCOL").unwrap_or(Method::OPTIONS) {
-                return Ok(Some(response)); // there is such a folder
-            }
-            let reason = format!("the server answers {status} to {method}");
-            Err(Error::Denied { object: url.to_string(), reason })
-        }
-        _ if is_reading && !status.is_success() => {
-            Err(Error::Http { object: url.to_string(), reason: format!("the server answers {status}") })
-        }
-        _ => Ok(Some(response)),
-    }
-}
-
-/// The body, of at most `limit` bytes. The inner error is worth another attempt.
-async fn collect(response: Response, url: &Url, limit: u64) -> Result<std::result::Result<Bytes, String>> {
-    let mut body = Vec::new();
-    let mut chunks = response.bytes_stream();
-    while let Some(chunk) = chunks.next().await {
-        match chunk {
-            Ok(chunk) if (body.len() + chunk.len()) as u64 > limit => {
-                return Err(Error::TooLarge { object: url.to_string(), limit });
-            }
-            Ok(chunk) => body.extend_from_slice(&chunk),
-            Err(error) => return Ok(Err(reason(error))),
-        }
-    }
-    Ok(Ok(body.into()))
 }
 
 /// All that an error says, without the URL, which messages begin with.
 fn reason(error: reqwest::Error) -> String {
-    use std::error::Error as _;
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
+    chain(&error.without_url())
 }

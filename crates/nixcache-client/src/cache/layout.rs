@@ -2,7 +2,7 @@
 
 use nixcache::compression::Compression;
 use nixcache::hash::{Format, Hash};
-use nixcache::narinfo::{file_name, hash_part_of_file_name};
+use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
 use nixcache::store_path::HashPart;
 
 /// The file that makes a cache of a directory or bucket, and says what it holds.
@@ -45,8 +45,12 @@ pub enum Object {
 }
 
 impl Object {
-    /// Tells by the name, which is relative to the cache.
+    /// Tells by the name, which is relative to the cache. A name that no writer of caches makes (`nar//x.nar`, `./x`,
+    /// `nar/../y`, one with control characters) is [`Other`](Self::Other), whatever it begins with.
     pub fn of(name: &str) -> Self {
+        if !is_plain(name) {
+            return Self::Other;
+        }
         let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
         if is_temporary(file) {
             return Self::Temporary;
@@ -66,6 +70,41 @@ impl Object {
             "nixcache" => Self::Root,
             _ => Self::Other,
         }
+    }
+}
+
+/// Whether a name is a plain path: no empty parts, no `.` or `..`, no control characters.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.chars().any(char::is_control) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// The most bytes that an object of this name may have where it is read as a whole, decoded.
+///
+/// NARs are not read as a whole; the limit of snapshots is that of their compressed object.
+pub fn limit(name: &str) -> u64 {
+    const MIB: u64 = 1 << 20;
+    match Object::of(name) {
+        Object::CacheInfo => 64 << 10,
+        Object::NarInfo(_) => NarInfo::MAX_LEN as u64,
+        Object::DebugInfo | Object::Realisation => MIB,
+        Object::Root if name.starts_with("nixcache/v1/roots/") => 4 * MIB,
+        Object::Root if name.starts_with("nixcache/v1/closures/") => 128 * MIB,
+        Object::Root | Object::Listing(_) | Object::Log | Object::Nar | Object::Temporary | Object::Other => 64 * MIB,
+    }
+}
+
+/// Whether an object of this name is text by itself, so that the magic of a compression at its beginning means that it
+/// was stored encoded, by a tool that lost its `Content-Encoding`.
+pub(super) fn is_text(name: &str) -> bool {
+    match Object::of(name) {
+        Object::CacheInfo
+        | Object::NarInfo(_)
+        | Object::Listing(_)
+        | Object::Log
+        | Object::DebugInfo
+        | Object::Realisation => true,
+        Object::Root => name.strip_suffix(".json").is_some(),
+        Object::Nar | Object::Temporary | Object::Other => false,
     }
 }
 

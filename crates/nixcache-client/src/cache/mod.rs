@@ -4,29 +4,36 @@
 //! writes objects by name; publishing, fetching and auditing are built on that.
 //!
 //! Every object is written so that a reader sees it whole or not at all. In a directory it grows under a name that no other process has, and is renamed
-//! when it is on the disk; in a bucket, uploads are like that by themselves. What is not there is `None`, not an error, and neither is what a
-//! server refuses to show: buckets that nobody may list say so of what they do not have.
+//! when it is on the disk; in a bucket, uploads are like that by themselves.
+//!
+//! A lookup has three answers ([`Lookup`]): the object is there, it is not there (`None`), or the cache cannot tell (an error):
+//! *denied* is never *absent*. Objects that are stored or sent with a content encoding are decoded.
 //!
 //! Requests to servers are repeated after failures that may pass, after growing times with a random part, and not before the
 //! server wants them to be ([`Options`]).
 
+mod answer;
 mod bucket;
 mod credentials;
 mod directory;
+mod encoding;
 mod error;
 #[cfg(test)]
 pub(crate) mod hesitant;
 mod http;
 pub mod layout;
 mod nar;
+mod odd_keys;
 mod present;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 mod traffic;
+mod uploads;
 mod url;
 mod version;
+mod webdav;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -37,22 +44,24 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use nixcache::narinfo::{CacheInfo, NarInfo, NarInfoBuf};
+use nixcache::narinfo::{CacheInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StoreDir};
 use tokio::sync::OnceCell;
 
 use self::bucket::Bucket;
 use self::directory::{Complete, Directory};
+use self::encoding::Encoding;
 use self::http::WebServer;
 use self::staged::Staged;
 use self::traffic::Traffic;
 use self::url::Location;
 
-pub use error::Error;
+pub use error::{Error, Lookup};
 pub use layout::Object;
-pub use present::Question;
+pub use present::{Presence, Question};
 pub use staged::Staging;
 pub use traffic::Requests;
+pub use uploads::{UnfinishedUpload, abort_uploads};
 pub use url::{CacheUrl, UrlError};
 
 pub(crate) use directory::rename_exclusively;
@@ -62,11 +71,11 @@ pub(crate) use version::Version;
 
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 
-/// The most bytes of an object that is read as a whole and is no narinfo.
-const MOST: u64 = 256 << 20;
-
 /// Files of a listing that are handed over at once: one by one, that takes as long as asking for their sizes.
 const LISTED: usize = 256;
+
+/// Conditional writes of one object that may be refused before that is an error.
+const EDITS_MAX: usize = 20;
 
 /// Fewer bytes than this are as soon uploaded as asked about.
 const SMALL: u64 = 256 << 10;
@@ -237,7 +246,16 @@ impl Cache {
     /// Opens a cache to write to it, and makes it one if there is nothing.
     pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
-        if let Some(info) = inner.read_info().await? {
+        let mut denied = None;
+        let known = match inner.read_info().await {
+            // Where nothing may be listed, this is the answer about what is not there.
+            Err(error @ Error::Denied { .. }) if matches!(inner.place, Place::Bucket(_)) => {
+                denied = Some(error);
+                None
+            }
+            known => known?,
+        };
+        if let Some(info) = known {
             if info.store_dir != *store_dir {
                 let (theirs, ours) = (info.store_dir, store_dir.clone());
                 return Err(Error::StoreDir { cache: url.to_string(), theirs, ours });
@@ -262,7 +280,12 @@ impl Cache {
         }
         let cache = Self(Arc::new(inner));
         let text = cache.info().to_string();
-        // Whoever has made one meanwhile meant the same, or is told next time.
+        if let Some(denied) = denied {
+            // Only a condition tells whether there is one that may not be read.
+            let is_made = cache.keeps_conditions().await? && cache.create_object(layout::CACHE_INFO, text).await?;
+            return if is_made { Ok(cache) } else { Err(denied) };
+        }
+        // If another writer makes it meanwhile, it means the same; the next push is told if not.
         cache.create_object(layout::CACHE_INFO, text).await?;
         Ok(cache)
     }
@@ -303,13 +326,13 @@ impl Cache {
         format!("{}/{name}", url.trim_end_matches('/'))
     }
 
-    /// An object as a whole: a narinfo, a listing, a log. [`Error::TooLarge`] beyond 256 MiB, or beyond what a narinfo may have.
-    pub async fn read(&self, name: &str) -> Result<Option<Bytes>> {
+    /// An object as a whole, decoded: a narinfo, a listing, a log. [`Error::TooLarge`] beyond [`layout::limit`].
+    pub async fn read(&self, name: &str) -> Lookup<Bytes> {
         Ok(self.read_version(name).await?.map(|(bytes, _)| bytes))
     }
 
     /// A part of an object, which ends early if the object does. The range must not be empty.
-    pub async fn read_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+    pub async fn read_range(&self, name: &str, range: Range<u64>) -> Lookup<Bytes> {
         match &self.0.place {
             Place::Directory(_) => {
                 let read = move |directory: &Directory, name: &str| directory.read_range(name, &range);
@@ -321,7 +344,7 @@ impl Cache {
     }
 
     /// Whether there is an object, and what is known of it.
-    pub async fn meta(&self, name: &str) -> Result<Option<Meta>> {
+    pub async fn meta(&self, name: &str) -> Lookup<Meta> {
         match &self.0.place {
             Place::Directory(_) => Ok(self.on_disk(name, Directory::meta).await?.map(Meta::from)),
             Place::Bucket(bucket) => bucket.meta(name).await,
@@ -330,7 +353,7 @@ impl Cache {
     }
 
     /// An object as it comes.
-    pub async fn download(&self, name: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+    pub async fn download(&self, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
         match &self.0.place {
             Place::Directory(_) => Ok(self.open_file(name).await?.map(|file| stream_of(file, self.locate(name)))),
             Place::Bucket(bucket) => bucket.download(name).await,
@@ -339,7 +362,7 @@ impl Cache {
     }
 
     /// An object as it comes, for a thread that may wait: one of `spawn_blocking`, within the runtime.
-    pub async fn open_object(&self, name: &str) -> Result<Option<ObjectReader>> {
+    pub async fn open_object(&self, name: &str) -> Lookup<ObjectReader> {
         if matches!(self.0.place, Place::Directory(_)) {
             return Ok(self.open_file(name).await?.map(ObjectReader::File));
         }
@@ -401,8 +424,33 @@ impl Cache {
         mut change: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>> + Send + 'static,
     ) -> Result<bool> {
         if matches!(self.0.place, Place::Directory(_)) {
-            return self.on_disk(name, move |directory, name| directory.edit(name, limit(name), &mut change)).await;
+            let object = self.locate(name);
+            let edited = self.on_disk(name, move |directory, name| {
+                let limit = layout::limit(name);
+                let mut failed = None;
+                let mut change = |stored: Option<&[u8]>| {
+                    let Some(stored) = stored else { return change(None) };
+                    if stored.len() as u64 > limit {
+                        failed = Some(Error::TooLarge { object: object.clone(), limit });
+                        return None;
+                    }
+                    if encoding::shown(name, stored).is_none() {
+                        return change(Some(stored));
+                    }
+                    match encoding::decode(&object, name, None, Bytes::copy_from_slice(stored), limit) {
+                        Ok(text) => change(Some(&text)),
+                        Err(error) => {
+                            failed = Some(error);
+                            None
+                        }
+                    }
+                };
+                let edited = directory.edit(name, limit, &mut change)?;
+                Ok(failed.map_or(Ok(edited), Err))
+            });
+            return edited.await?;
         }
+        let mut delays = traffic::delays(EDITS_MAX);
         loop {
             let current = self.read_version(name).await?;
             let Some(changed) = change(current.as_ref().map(|(bytes, _)| &bytes[..])) else { return Ok(false) };
@@ -432,6 +480,10 @@ impl Cache {
             if written {
                 return Ok(true);
             }
+            let Some(delay) = delays.next() else {
+                return Err(Error::KeepsChanging { object: self.locate(name), attempts: EDITS_MAX + 1 });
+            };
+            tokio::time::sleep((delay / 4).min(Duration::from_millis(250))).await;
         }
     }
 
@@ -491,24 +543,12 @@ impl Cache {
                     .boxed()
             }
             Place::Bucket(bucket) => bucket.list(folder),
-            Place::Web(server) => {
-                server
-                    .list(folder)
-                    .map_err(|error| match error {
-                        object_store::Error::Generic { .. } => Error::Unsupported {
-                            cache: self.0.url.to_string(),
-                            what: "the server does not list what it has (WebDAV's PROPFIND); name paths, or look at its directory",
-                        },
-                        error => Error::bucket(&self.0.url, error),
-                    })
-                    .map_ok(|meta| (meta.location.to_string(), Meta::from(&meta)))
-                    .boxed()
-            }
+            Place::Web(server) => server.list(folder),
         }
     }
 
     /// The narinfo of a path, which has to be about a path with this hash part.
-    pub async fn narinfo(&self, hash_part: HashPart) -> Result<Option<NarInfoBuf>> {
+    pub async fn narinfo(&self, hash_part: HashPart) -> Lookup<NarInfoBuf> {
         let name = layout::narinfo(hash_part);
         match self.read(&name).await? {
             None => Ok(None),
@@ -529,7 +569,7 @@ impl Cache {
     }
 
     /// Many objects, each with its name, in the order in which they come.
-    pub fn read_many(&self, names: Vec<String>) -> BoxStream<'_, (String, Result<Option<Bytes>>)> {
+    pub fn read_many(&self, names: Vec<String>) -> BoxStream<'_, (String, Lookup<Bytes>)> {
         /// Files that a thread reads at once, so that handing over costs little beside reading.
         const CHUNK: usize = 64;
         let concurrency = self.0.options.concurrency;
@@ -555,8 +595,8 @@ impl Cache {
     }
 
     /// The narinfos of many paths, each with the hash part that it was asked for by, in the order in which they come.
-    pub fn narinfos(&self, hash_parts: Vec<HashPart>) -> BoxStream<'_, (HashPart, Result<Option<NarInfoBuf>>)> {
-        let parse = async |(name, text): (String, Result<Option<Bytes>>)| {
+    pub fn narinfos(&self, hash_parts: Vec<HashPart>) -> BoxStream<'_, (HashPart, Lookup<NarInfoBuf>)> {
+        let parse = async |(name, text): (String, Lookup<Bytes>)| {
             // These are the names that were made of hash parts.
             let Object::NarInfo(part) = Object::of(&name) else { return None };
             let parsed = text.and_then(|text| text.map(|text| self.parse_narinfo(part, &text)).transpose());
@@ -627,12 +667,12 @@ impl Cache {
             // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
             Place::Bucket(bucket) => {
                 let (staged, size) = self.staged(staging, name)?;
-                let mut known = if size < SMALL { None } else { self.meta(name).await? };
+                let mut known = if size < SMALL { None } else { self.meta_if_allowed(name).await? };
                 if known.is_none() {
                     if bucket.write(name, &staged, bucket::Condition::Absent).await? {
                         return Ok(true);
                     }
-                    known = self.meta(name).await?;
+                    known = self.meta_if_allowed(name).await?;
                 }
                 if known.is_some_and(|meta| meta.is_new(size)) {
                     return Ok(false);
@@ -641,12 +681,26 @@ impl Cache {
             }
             Place::Web(server) => {
                 let (staged, size) = self.staged(staging, name)?;
-                if self.meta(name).await?.is_some_and(|meta| meta.is_new(size)) {
+                if self.meta_if_allowed(name).await?.is_some_and(|meta| meta.is_new(size)) {
                     return Ok(false);
                 }
                 server.write(name, &staged, http::Condition::None).await.map(|_| true)
             }
         }
+    }
+
+    /// What is known of an object to save an upload of it: nothing where access is denied, as it is to what is not there where
+    /// nothing may be listed.
+    async fn meta_if_allowed(&self, name: &str) -> Result<Option<Meta>> {
+        match self.meta(name).await {
+            Err(Error::Denied { .. }) => Ok(None),
+            meta => meta,
+        }
+    }
+
+    /// Whether there is certainly an object, to save an upload of it: where access is denied, there may be none.
+    pub(crate) async fn is_known(&self, name: &str) -> Result<bool> {
+        Ok(self.meta_if_allowed(name).await?.is_some())
     }
 
     fn staged(&self, staging: Staging, name: &str) -> Result<(Staged, u64)> {
@@ -700,8 +754,8 @@ impl Cache {
     }
 
     /// An object as a whole, and which version of it that is.
-    pub(crate) async fn read_version(&self, name: &str) -> Result<Option<(Bytes, Version)>> {
-        let limit = limit(name);
+    pub(crate) async fn read_version(&self, name: &str) -> Lookup<(Bytes, Version)> {
+        let limit = layout::limit(name);
         let read = match &self.0.place {
             Place::Directory(_) => {
                 let (cache, name) = (self.clone(), name.to_owned());
@@ -712,18 +766,18 @@ impl Cache {
             }
             Place::Web(server) => server.read(name, limit).await?.map(|(bytes, tag)| (bytes, Version::Web(tag))),
         };
-        match read {
-            Some((bytes, _)) if bytes.len() as u64 > limit => Err(Error::TooLarge { object: self.locate(name), limit }),
-            read => Ok(read),
-        }
+        Ok(read)
     }
 
     fn read_file(&self, name: &str) -> Result<Option<Bytes>> {
         let Place::Directory(directory) = &self.0.place else { return Ok(None) };
-        let limit = limit(name);
+        let limit = layout::limit(name);
         let read = directory.read(name, limit).map_err(|error| Error::io(self.locate(name), error))?;
         match read {
             Some(bytes) if bytes.len() as u64 > limit => Err(Error::TooLarge { object: self.locate(name), limit }),
+            Some(bytes) if encoding::shown(name, &bytes).is_some() => {
+                encoding::decode(&self.locate(name), name, None, bytes.into(), limit).map(Some)
+            }
             read => Ok(read.map(Bytes::from)),
         }
     }
@@ -748,7 +802,7 @@ impl Cache {
 
 impl Inner {
     async fn connect(url: &CacheUrl, options: Options) -> Result<Self> {
-        let traffic = Arc::new(Traffic::default());
+        let traffic = Arc::new(Traffic::of(url));
         let place = match &url.location {
             Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
             Location::Http(address) => Place::Web(Arc::new(WebServer::new(address, &options, Arc::clone(&traffic))?)),
@@ -767,19 +821,21 @@ impl Inner {
         })
     }
 
-    async fn read_info(&self) -> Result<Option<CacheInfo>> {
-        const LIMIT: u64 = 64 << 10;
+    async fn read_info(&self) -> Lookup<CacheInfo> {
         let name = layout::CACHE_INFO;
+        let limit = layout::limit(name);
+        let object = || format!("{}/{name}", self.url.to_string().trim_end_matches('/'));
         let text = match &self.place {
             Place::Directory(directory) => {
-                directory.read(name, LIMIT).map_err(|error| Error::io(&self.url, error))?.map(Bytes::from)
+                let text = directory.read(name, limit).map_err(|error| Error::io(&self.url, error))?;
+                let decode = |text: Vec<u8>| encoding::decode(&object(), name, None, text.into(), limit);
+                text.map(decode).transpose()?
             }
-            Place::Bucket(bucket) => bucket.read(name, LIMIT).await?.map(|(text, _)| text),
-            Place::Web(server) => server.read(name, LIMIT).await?.map(|(text, _)| text),
+            Place::Bucket(bucket) => bucket.read(name, limit).await?.map(|(text, _)| text),
+            Place::Web(server) => server.read(name, limit).await?.map(|(text, _)| text),
         };
-        let parse = |text: Bytes| {
-            CacheInfo::parse(&text).map_err(|error| Error::CacheInfo { object: format!("{}/{name}", self.url), error })
-        };
+        let parse =
+            |text: Bytes| CacheInfo::parse(&text).map_err(|error| Error::CacheInfo { object: object(), error });
         text.map(parse).transpose()
     }
 }
@@ -795,11 +851,6 @@ fn complete(directory: &Directory, staging: Staging, name: &str) -> io::Result<O
         Staged::File(file) => directory.complete(file, name),
         Staged::Memory(bytes) => directory.prepare(name, &bytes)?,
     }))
-}
-
-/// The most bytes that an object of this name is read with.
-fn limit(name: &str) -> u64 {
-    if matches!(Object::of(name), Object::NarInfo(_)) { NarInfo::MAX_LEN as u64 } else { MOST }
 }
 
 /// Runs what may wait for disks, or take long, where that holds nobody up.
@@ -865,6 +916,58 @@ impl Read for ObjectReader {
             }
         }
     }
+}
+
+/// Reads a stream on a thread that may wait.
+struct StreamReader {
+    stream: BoxStream<'static, Result<Bytes>>,
+    chunk: Bytes,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Read for StreamReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.runtime.block_on(self.stream.next()) {
+                None => return Ok(0),
+                Some(chunk) => self.chunk = chunk.map_err(io::Error::other)?,
+            }
+        }
+        let len = buffer.len().min(self.chunk.len());
+        buffer[..len].copy_from_slice(&self.chunk.split_to(len));
+        Ok(len)
+    }
+}
+
+/// An object without the encoding that it comes with.
+fn decoded(
+    stream: BoxStream<'static, Result<Bytes>>,
+    encoding: Encoding,
+    object: String,
+) -> BoxStream<'static, Result<Bytes>> {
+    const PIECE: usize = 256 << 10;
+    if encoding.is_identity() {
+        return stream;
+    }
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    let reader = StreamReader { stream, chunk: Bytes::new(), runtime: tokio::runtime::Handle::current() };
+    tokio::task::spawn_blocking(move || {
+        let mut decoder = match encoding.reader(&object, reader) {
+            Ok(decoder) => decoder,
+            Err(error) => return drop(sender.blocking_send(Err(error))),
+        };
+        loop {
+            let mut piece = Vec::with_capacity(PIECE);
+            match decoder.by_ref().take(PIECE as u64).read_to_end(&mut piece) {
+                Ok(0) => return,
+                // An error means that nothing is wanted any more.
+                Ok(_) if sender.blocking_send(Ok(Bytes::from(piece))).is_err() => return,
+                Ok(_) => {}
+                Err(error) => return drop(sender.blocking_send(Err(encoding.failure(&object, error)))),
+            }
+        }
+    });
+    futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))).boxed()
 }
 
 /// A file, in pieces that are read where that holds nobody up.

@@ -6,7 +6,8 @@ use std::fmt;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::HashPart;
 
-use super::error::Result;
+use super::bucket::{Bucket, Progress};
+use super::error::{Error, Result};
 use super::layout::{self, Object};
 use super::{Cache, Meta, Place, blocking};
 
@@ -45,6 +46,28 @@ impl fmt::Display for Question {
     }
 }
 
+/// What a cache says of which paths it has.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Presence {
+    /// The paths that it has.
+    pub present: HashSet<HashPart>,
+    /// The paths of which it does not tell: access was denied. A bucket that denies its listing says so of what it does not
+    /// have, and of what may not be read. A push may take them for absent, as it publishes them then; an answer to a user
+    /// may not.
+    pub unknown: HashSet<HashPart>,
+    /// What the cache said of one of the unknown paths: an [`Error::Denied`].
+    pub denied: Option<Error>,
+    /// How the cache was asked.
+    pub question: Question,
+}
+
+impl Presence {
+    fn new(present: HashSet<HashPart>, question: Question) -> Self {
+        Self { present, unknown: HashSet::new(), denied: None, question }
+    }
+}
+
 /// Fewer paths than this are asked about without a look at how much there is.
 const FEW: usize = 16;
 
@@ -55,12 +78,22 @@ const PAGE: usize = 1000;
 const BEGINNINGS: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 
 impl Cache {
-    /// Which of these paths there are narinfos of, and how that was found out.
+    /// Which of these paths there are narinfos of, and how that was found out. [`Error::Denied`] if the cache does not tell it of
+    /// one of them; [`presence`](Self::presence) tells it of the others.
+    pub async fn present(&self, hash_parts: &[HashPart]) -> Result<(HashSet<HashPart>, Question)> {
+        let Presence { present, denied, question, .. } = self.presence(hash_parts).await?;
+        match denied {
+            Some(error) => Err(error),
+            None => Ok((present, question)),
+        }
+    }
+
+    /// Which of these paths there are narinfos of, as far as the cache tells it.
     ///
     /// A bucket's listing has a thousand names in a page. The first page tells how dense the names are, and with that about how many pages
-    /// there are; if they are fewer than the paths, all are fetched, several at a time. A directory is listed for more paths
-    /// than it takes to be worth it. Web servers are asked about each path.
-    pub async fn present(&self, hash_parts: &[HashPart]) -> Result<(HashSet<HashPart>, Question)> {
+    /// there are; if they are fewer than the paths, all are fetched, several at a time. A bucket that denies its listing is asked
+    /// about each path, as web servers are.
+    pub async fn presence(&self, hash_parts: &[HashPart]) -> Result<Presence> {
         let paths = hash_parts.len();
         match &self.0.place {
             Place::Directory(directory) => {
@@ -71,78 +104,98 @@ impl Cache {
                     for part in hash_parts {
                         let name = layout::narinfo(part);
                         let meta = directory.meta(&name);
-                        if meta.map_err(|error| super::Error::io(cache.locate(&name), error))?.is_some() {
+                        if meta.map_err(|error| Error::io(cache.locate(&name), error))?.is_some() {
                             present.insert(part);
                         }
                     }
-                    Ok((present, Question::Each { paths, pages: None }))
+                    Ok(Presence::new(present, Question::Each { paths, pages: None }))
                 })
                 .await
             }
             Place::Bucket(bucket) if paths >= FEW && bucket.has_pages() => {
-                let mut names = HashSet::new();
-                let mut take = |page: Vec<(String, Meta)>| {
-                    names.extend(page.iter().filter_map(|(name, _)| match Object::of(name) {
-                        Object::NarInfo(part) => Some(part),
-                        _ => None,
-                    }));
-                };
-                let first = bucket.page("", false, None).await?;
-                let mut pages = 1;
-                let Some(next) = first.next else {
-                    take(first.objects);
-                    return Ok((names, Question::Listing { paths, pages }));
-                };
-                let estimate = estimate(&first.objects);
-                if estimate >= paths {
-                    let each = self.ask_each(hash_parts).await?;
-                    return Ok((each, Question::Each { paths, pages: Some(estimate) }));
-                }
-                take(first.objects);
-                if estimate <= BEGINNINGS.len() {
-                    let mut next = Some(next);
-                    while let Some(token) = next {
-                        let page = bucket.page("", false, Some(token)).await?;
-                        pages += 1;
-                        take(page.objects);
-                        next = page.next;
+                match self.list_or_ask(bucket, hash_parts).await {
+                    Err(Error::Denied { object, reason }) => {
+                        tracing::info!("{object}: access denied {reason}: asks about each path");
+                        self.ask_each(hash_parts, None).await
                     }
-                } else {
-                    // One page leads to the next; different beginnings do not wait for each other.
-                    let beginnings = BEGINNINGS.chars().map(|first| async move {
-                        let start = first.to_string();
-                        let (mut all, mut pages, mut next) = (Vec::new(), 0, None);
-                        loop {
-                            let page = bucket.page(&start, false, next).await?;
-                            pages += 1;
-                            all.extend(page.objects);
-                            next = page.next;
-                            if next.is_none() {
-                                return Ok::<_, super::Error>((all, pages));
-                            }
-                        }
-                    });
-                    let listed = futures_util::stream::iter(beginnings).buffer_unordered(self.0.options.concurrency);
-                    for (page, count) in listed.try_collect::<Vec<_>>().await? {
-                        pages += count;
-                        take(page);
-                    }
+                    answered => answered,
                 }
-                Ok((names, Question::Listing { paths, pages }))
             }
-            Place::Bucket(_) | Place::Web(_) => {
-                Ok((self.ask_each(hash_parts).await?, Question::Each { paths, pages: None }))
-            }
+            Place::Bucket(_) | Place::Web(_) => self.ask_each(hash_parts, None).await,
         }
     }
 
-    async fn ask_each(&self, hash_parts: &[HashPart]) -> Result<HashSet<HashPart>> {
-        let ask = async |&part: &HashPart| {
-            let meta = self.meta(&layout::narinfo(part)).await?;
-            Ok(meta.map(|_| part))
+    async fn list_or_ask(&self, bucket: &Bucket, hash_parts: &[HashPart]) -> Result<Presence> {
+        let paths = hash_parts.len();
+        let mut names = HashSet::new();
+        let mut take = |page: Vec<(String, Meta)>| {
+            names.extend(page.iter().filter_map(|(name, _)| match Object::of(name) {
+                Object::NarInfo(part) => Some(part),
+                _ => None,
+            }));
         };
+        let mut progress = Progress::default();
+        let first = bucket.page("", false, None, &mut progress).await?;
+        let mut pages = 1;
+        let Some(next) = first.next else {
+            take(first.objects);
+            return Ok(Presence::new(names, Question::Listing { paths, pages }));
+        };
+        let estimate = estimate(&first.objects);
+        if estimate >= paths {
+            return self.ask_each(hash_parts, Some(estimate)).await;
+        }
+        take(first.objects);
+        if estimate <= BEGINNINGS.len() {
+            let mut next = Some(next);
+            while let Some(token) = next {
+                let page = bucket.page("", false, Some(token), &mut progress).await?;
+                pages += 1;
+                take(page.objects);
+                next = page.next;
+            }
+        } else {
+            // One page leads to the next; different beginnings do not wait for each other.
+            let beginnings = BEGINNINGS.chars().map(|first| async move {
+                let start = first.to_string();
+                let (mut all, mut pages, mut next) = (Vec::new(), 0, None);
+                let mut progress = Progress::default();
+                loop {
+                    let page = bucket.page(&start, false, next, &mut progress).await?;
+                    pages += 1;
+                    all.extend(page.objects);
+                    next = page.next;
+                    if next.is_none() {
+                        return Ok::<_, Error>((all, pages));
+                    }
+                }
+            });
+            let listed = futures_util::stream::iter(beginnings).buffer_unordered(self.0.options.concurrency);
+            for (page, count) in listed.try_collect::<Vec<_>>().await? {
+                pages += count;
+                take(page);
+            }
+        }
+        Ok(Presence::new(names, Question::Listing { paths, pages }))
+    }
+
+    async fn ask_each(&self, hash_parts: &[HashPart], pages: Option<usize>) -> Result<Presence> {
+        let ask = async |&part: &HashPart| (part, self.meta(&layout::narinfo(part)).await);
         let asked = futures_util::stream::iter(hash_parts).map(ask).buffer_unordered(self.0.options.concurrency);
-        asked.try_filter_map(async |part| Ok(part)).try_collect().await
+        let mut asked = std::pin::pin!(asked);
+        let mut presence = Presence::new(HashSet::new(), Question::Each { paths: hash_parts.len(), pages });
+        while let Some((part, meta)) = asked.next().await {
+            match meta {
+                Ok(Some(_)) => drop(presence.present.insert(part)),
+                Ok(None) => {}
+                Err(error @ Error::Denied { .. }) => {
+                    presence.unknown.insert(part);
+                    presence.denied.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(presence)
     }
 }
 

@@ -108,9 +108,10 @@ impl Pull {
         let mut builder = GraphBuilder::new();
         let mut all: HashMap<HashPart, Located> = HashMap::new();
         let mut unreachable: Vec<Option<Arc<cache::Error>>> = vec![None; self.caches.len()];
+        let mut tallies = vec![Tally::default(); self.caches.len()];
         let mut missing = Vec::new();
         while !level.is_empty() {
-            let (located, rest) = self.look(std::mem::take(&mut level), 0, &mut unreachable).await;
+            let (located, rest) = self.look(std::mem::take(&mut level), 0, &mut unreachable, &mut tallies).await;
             missing.extend(rest.into_iter().map(|question| self.missing_path(question)));
             for found in located {
                 let info = found.info.as_ref();
@@ -121,6 +122,12 @@ impl Pull {
                     }
                 }
                 all.insert(info.store_path().hash_part(), found);
+            }
+        }
+        for (cache, tally) in self.caches.iter().zip(&tallies) {
+            if tally.denied > 0 && tally.denied == tally.asked {
+                let requests = if tally.asked == 1 { "the request".to_owned() } else { format!("all {} requests", tally.asked) };
+                tracing::warn!("{}: access denied{} to {requests}: check the credentials", cache.url(), tally.status);
             }
         }
         if !missing.is_empty() {
@@ -140,7 +147,8 @@ impl Pull {
             let wanted = info.store_path().to_owned().into();
             let question = Question { wanted, referrer: None, refused: Vec::new() };
             let mut unreachable = vec![None; self.caches.len()];
-            let found = self.look(vec![question], next, &mut unreachable).await.0.pop()?;
+            let mut tallies = vec![Tally::default(); self.caches.len()];
+            let found = self.look(vec![question], next, &mut unreachable, &mut tallies).await.0.pop()?;
             let other = found.info.as_ref();
             if other.nar_hash() == info.nar_hash() && other.references().iter().eq(info.references().iter()) {
                 return Some(found);
@@ -156,9 +164,11 @@ impl Pull {
         mut questions: Vec<Question>,
         from: usize,
         unreachable: &mut [Option<Arc<cache::Error>>],
+        tallies: &mut [Tally],
     ) -> (Vec<Located>, Vec<Question>) {
         let mut located = Vec::with_capacity(questions.len());
-        for (index, (cache, unreachable)) in self.caches.iter().zip(unreachable).enumerate().skip(from) {
+        let states = unreachable.iter_mut().zip(tallies);
+        for (index, (cache, (unreachable, tally))) in self.caches.iter().zip(states).enumerate().skip(from) {
             if questions.is_empty() {
                 break;
             }
@@ -172,7 +182,7 @@ impl Pull {
                 }
             }
             if unreachable.is_none() && !unknown.is_empty() {
-                *unreachable = read(cache, unknown, &mut answers).await;
+                *unreachable = read(cache, unknown, &mut answers, tally).await;
             }
             let mut answered = Vec::new();
             for mut question in std::mem::take(&mut questions) {
@@ -257,17 +267,41 @@ impl Pull {
 /// What came of asking for a narinfo.
 type Answer = Result<Option<Bytes>, cache::Error>;
 
+/// How many requests for narinfos a cache has answered, and how many of them by denying access.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    asked: usize,
+    denied: usize,
+    /// ` (403)`, where a server said so.
+    status: String,
+}
+
 /// Asks for the narinfos. If the cache fails, for a reason that lies not in one of them, that is returned, and the rest has no answer.
+///
+/// That access to a narinfo is denied is an answer about it alone: another cache is asked. A bucket that denies its listing
+/// says so of what it does not have.
 async fn read(
     cache: &Cache,
     parts: Vec<HashPart>,
     answers: &mut HashMap<HashPart, Answer>,
+    tally: &mut Tally,
 ) -> Option<Arc<cache::Error>> {
     let names = parts.into_iter().map(layout::narinfo).collect();
     let mut read = cache.read_many(names);
     while let Some((name, answer)) = read.next().await {
         let Some(part) = hash_part_of_file_name(&name) else { continue };
+        tally.asked += 1;
         match answer {
+            Err(error @ cache::Error::Denied { .. }) => {
+                if let cache::Error::Denied { reason, .. } = &error
+                    && let Some(status) = reason.strip_prefix('(').and_then(|rest| rest.get(..3))
+                {
+                    tally.status = format!(" ({status})");
+                }
+                tally.denied += 1;
+                answers.insert(part, Err(error));
+            }
+            Err(error @ cache::Error::Encoding { .. }) => drop(answers.insert(part, Err(error))),
             Err(error) if !error.is_about_content() => {
                 tracing::warn!("{error}");
                 return Some(Arc::new(error));

@@ -19,7 +19,7 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
-use crate::cache::{Cache, Objects, Pending, Prepared, Staging, blocking, layout};
+use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout};
 use crate::push::merge;
 
 /// Where fetched paths go.
@@ -60,7 +60,8 @@ impl Target {
         let Some(directory) = self.directory(store_dir) else {
             let Self::Cache(cache) = self else { return Ok(HashSet::new()) };
             let parts: Vec<HashPart> = paths.map(|path| path.hash_part()).collect();
-            let (present, question) = cache.present(&parts).await?;
+            // What the cache does not tell of is written: where nothing may be listed, it says so of what is not there.
+            let Presence { present, question, .. } = cache.presence(&parts).await?;
             tracing::info!("{}: {question}", cache.url());
             return Ok(present);
         };

@@ -438,7 +438,7 @@ impl<'a> Run<'a> {
         let permit = self.processors.acquire().await;
         if let Subject::Known(info) = &upload.subject
             && self.is_worth_asking(info.nar_size)
-            && self.cache.meta(&layout::narinfo(info.path.hash_part())).await?.is_some()
+            && self.cache.is_known(&layout::narinfo(info.path.hash_part())).await?
         {
             return Ok(Outcome::Present(info.path.clone()));
         }
@@ -488,7 +488,7 @@ impl<'a> Run<'a> {
                 move || stage::build_log(&logs, &deriver)
             });
             if let Some(log) = log.await.map_err(failed)?
-                && self.cache.meta(&name).await?.is_none()
+                && !self.cache.is_known(&name).await?
             {
                 beside.push((name, log.into()));
             }

@@ -9,7 +9,7 @@ use nixcache::signature::{Policy, Verifier};
 use nixcache::store_path::HashPart;
 
 use super::Error;
-use crate::cache::{self, Cache};
+use crate::cache::{self, Cache, Presence};
 use crate::roots::{Begun, Wish};
 
 /// Paths of a graph that are to be in a cache.
@@ -88,8 +88,16 @@ impl<'a> Selection<'a> {
         let mut missing = self.looked_for();
         self.subtract(&mut missing, &known);
         let parts = self.parts(&missing);
-        let (present, question) = cache.present(&parts).await?;
+        // What the cache does not tell of is published: where nothing may be listed, it says so of what is not there.
+        let Presence { present, unknown, question, .. } = cache.presence(&parts).await?;
         self.subtract(&mut missing, &present);
+        if !unknown.is_empty() {
+            tracing::info!(
+                "{}: access to {} narinfos is denied: they are uploaded as if they were not there",
+                cache.url(),
+                unknown.len()
+            );
+        }
         tracing::info!(
             "{}: {question}; {} are there, and {} that the root lists",
             cache.url(),
@@ -144,7 +152,12 @@ async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result
         match info {
             Ok(info) => infos.extend(info),
             // What cannot be read vouches for nothing.
-            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => tracing::info!("{error}"),
+            Err(
+                error @ (cache::Error::NarInfo { .. }
+                | cache::Error::Misplaced { .. }
+                | cache::Error::Encoding { .. }
+                | cache::Error::Denied { .. }),
+            ) => tracing::info!("{error}"),
             Err(error) => return Err(error),
         }
     }

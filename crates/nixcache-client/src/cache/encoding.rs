@@ -1,0 +1,235 @@
+//! Content encodings: objects that a server stores or sends compressed, and says so in a header.
+//!
+//! Nix writes narinfos, listings and logs so (`narinfo-compression`, `ls-compression`, `log-compression`), proxies
+//! compress on the way, and cache.nixos.org stores its listings so. Decoding is bounded by what the object may have.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::read::{DeflateDecoder, ZlibDecoder};
+use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+
+use super::error::{Error, Result};
+use super::layout;
+
+/// One layer of an encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layer {
+    Compressed(Compression),
+    /// What HTTP calls `deflate`: zlib, or, from some servers, its bare contents.
+    Deflate,
+}
+
+impl Layer {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Compressed(compression) => compression.name(),
+            Self::Deflate => "deflate",
+        }
+    }
+}
+
+/// The layers that a `Content-Encoding` names, in the order in which they were applied.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Encoding(Vec<Layer>);
+
+impl Encoding {
+    /// Reads the header.
+    pub(super) fn parse(object: &str, header: Option<&str>) -> Result<Self> {
+        /// No more are decoded: a bomb of bombs.
+        const LAYERS_MAX: usize = 4;
+        let mut layers = Vec::new();
+        for name in header.unwrap_or_default().split(',') {
+            let name = name.trim().to_ascii_lowercase();
+            let name = name.strip_prefix("x-").unwrap_or(&name);
+            let layer = match name {
+                // `aws-chunked` is how S3's clients upload, and no property of the object.
+                "" | "identity" | "none" | "aws-chunked" => continue,
+                "deflate" => Layer::Deflate,
+                name => Layer::Compressed(name.parse().map_err(|_| {
+                    let encoding = super::answer::escaped(header.unwrap_or_default());
+                    Error::Encoding { object: object.to_owned(), encoding, reason: "it is not known here".to_owned() }
+                })?),
+            };
+            layers.push(layer);
+        }
+        if layers.len() > LAYERS_MAX {
+            let encoding = super::answer::escaped(header.unwrap_or_default());
+            let reason = format!("it has more than {LAYERS_MAX} layers");
+            return Err(Error::Encoding { object: object.to_owned(), encoding, reason });
+        }
+        Ok(Self(layers))
+    }
+
+    /// Whether there is nothing to decode.
+    pub(super) fn is_identity(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn name(&self) -> String {
+        self.0.iter().map(|layer| layer.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Decodes an object as it is read, however long it becomes.
+    pub(super) fn reader(&self, object: &str, reader: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>> {
+        let mut reader: Box<dyn Read + Send> = Box::new(reader);
+        for layer in self.0.iter().rev() {
+            reader = layer.decoder(reader, u64::MAX).map_err(|error| self.failed(object, error.to_string()))?;
+        }
+        Ok(reader)
+    }
+
+    /// Why reading from such a reader failed: for the cache beneath it, or for the encoding.
+    pub(super) fn failure(&self, object: &str, error: std::io::Error) -> Error {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => self.failed(object, error.to_string()),
+        }
+    }
+
+    fn failed(&self, object: &str, reason: String) -> Error {
+        Error::Encoding { object: object.to_owned(), encoding: self.name(), reason }
+    }
+
+    fn decode(&self, object: &str, bytes: Bytes, limit: u64) -> Result<Bytes> {
+        let mut bytes = bytes;
+        for layer in self.0.iter().rev() {
+            bytes = layer.decode(&bytes, limit).map_err(|reason| match reason {
+                None => Error::TooLarge { object: object.to_owned(), limit },
+                Some(reason) => self.failed(object, reason),
+            })?;
+        }
+        Ok(bytes)
+    }
+}
+
+impl Layer {
+    fn decoder<R: Read + Send + 'static>(
+        self,
+        reader: R,
+        limit: u64,
+    ) -> std::result::Result<Box<dyn Read + Send>, compression::Error> {
+        Ok(match self {
+            Self::Deflate => Box::new(ZlibDecoder::new(reader)),
+            Self::Compressed(compression) => {
+                let options = DecodeOptions { max_size: limit, ..DecodeOptions::default() };
+                let reader = std::io::BufReader::with_capacity(64 << 10, reader);
+                Box::new(Decoder::new(reader, compression, &options)?)
+            }
+        })
+    }
+
+    /// Decodes a whole object. The error is none if it becomes too large.
+    fn decode(self, bytes: &Bytes, limit: u64) -> std::result::Result<Bytes, Option<String>> {
+        let decoded = match self {
+            Self::Compressed(compression) => {
+                let options = DecodeOptions { max_size: limit, ..DecodeOptions::default() };
+                let mut decoded = Vec::new();
+                let mut decoder =
+                    Decoder::new(&bytes[..], compression, &options).map_err(|error| Some(error.to_string()))?;
+                decoder.read_to_end(&mut decoded).map_err(|error| match compression::Error::of(&error) {
+                    Some(compression::Error::TooLarge { .. }) => None,
+                    _ => Some(error.to_string()),
+                })?;
+                decoded
+            }
+            Self::Deflate => {
+                let bound = limit.saturating_add(1);
+                let mut decoded = Vec::new();
+                let mut zlib = ZlibDecoder::new(&bytes[..]).take(bound);
+                if let Err(error) = zlib.read_to_end(&mut decoded) {
+                    // Some servers mean the contents without zlib's frame.
+                    decoded.clear();
+                    let mut raw = DeflateDecoder::new(&bytes[..]).take(bound);
+                    raw.read_to_end(&mut decoded).map_err(|_| Some(error.to_string()))?;
+                }
+                if decoded.len() as u64 > limit {
+                    return Err(None);
+                }
+                decoded
+            }
+        };
+        Ok(decoded.into())
+    }
+}
+
+/// An object as it is meant: decoded as the header says, or, if that says nothing, as the first bytes of a text show.
+///
+/// `object` is what messages call it, `name` what it is within the cache.
+pub(super) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Bytes, limit: u64) -> Result<Bytes> {
+    let encoding = Encoding::parse(object, header)?;
+    if !encoding.is_identity() {
+        return encoding.decode(object, bytes, limit);
+    }
+    match shown(name, &bytes) {
+        None => Ok(bytes),
+        Some(compression) => Encoding(vec![Layer::Compressed(compression)]).decode(object, bytes, limit),
+    }
+}
+
+/// The compression of a text that was stored encoded by a tool that lost the header: `aws s3 sync` to a directory, say.
+pub(super) fn shown(name: &str, bytes: &[u8]) -> Option<Compression> {
+    let magic = Compression::detect(bytes)?;
+    let is_encoding = matches!(magic, Compression::Gzip | Compression::Zstd | Compression::Xz | Compression::Bzip2);
+    (is_encoding && layout::is_text(name)).then_some(magic)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::io::Write;
+
+    use nixcache::compression::{EncodeOptions, Encoder};
+
+    use super::*;
+
+    const NAME: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q.narinfo";
+
+    fn encoded(text: &[u8], name: &str) -> Bytes {
+        let mut encoder = Encoder::new(Vec::new(), &name.parse::<EncodeOptions>().unwrap()).unwrap();
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap().into()
+    }
+
+    #[test]
+    fn every_encoding_that_nix_writes_is_decoded_also_stacked() {
+        for name in ["gzip", "br", "zstd", "xz", "bzip2"] {
+            let bytes = encoded(b"StorePath: x\n", name);
+            let decoded = decode(NAME, NAME, Some(name), bytes.clone(), 1 << 20).unwrap();
+            assert_eq!(&decoded[..], b"StorePath: x\n", "{name}");
+            let twice = encoded(&bytes, "gzip");
+            let header = format!("aws-chunked, {}, GZIP", name.to_uppercase());
+            assert_eq!(&decode(NAME, NAME, Some(&header), twice, 1 << 20).unwrap()[..], b"StorePath: x\n", "{name}");
+        }
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        zlib.write_all(b"text").unwrap();
+        let decoded = decode(NAME, NAME, Some("deflate"), zlib.finish().unwrap().into(), 1 << 20).unwrap();
+        assert_eq!(&decoded[..], b"text");
+        let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        raw.write_all(b"text").unwrap();
+        let decoded = decode(NAME, NAME, Some("deflate"), raw.finish().unwrap().into(), 1 << 20).unwrap();
+        assert_eq!(&decoded[..], b"text");
+    }
+
+    #[test]
+    fn a_text_that_lost_its_header_is_decoded_and_a_nar_is_not() {
+        for name in ["gzip", "zstd", "xz"] {
+            let bytes = encoded(b"StorePath: x\n", name);
+            assert_eq!(&decode(NAME, NAME, None, bytes.clone(), 1 << 20).unwrap()[..], b"StorePath: x\n", "{name}");
+            assert_eq!(decode("nar/x.nar", "nar/x.nar", None, bytes.clone(), 1 << 20).unwrap(), bytes, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_says_so_and_bombs_are_bounded() {
+        let cut = encoded(b"StorePath: x\n", "gzip");
+        let cut = cut.slice(..cut.len() - 9);
+        assert!(matches!(decode(NAME, NAME, Some("gzip"), cut, 99), Err(Error::Encoding { .. })));
+        let unknown = decode(NAME, NAME, Some("rot13\u{1b}"), Bytes::from_static(b"x"), 99);
+        assert!(!unknown.unwrap_err().to_string().contains('\u{1b}'));
+        for name in ["gzip", "br", "zstd", "xz"] {
+            let bomb = encoded(&vec![0; 1 << 20], name);
+            assert!(matches!(decode(NAME, NAME, Some(name), bomb, 1000), Err(Error::TooLarge { .. })), "{name}");
+        }
+    }
+}
