@@ -130,6 +130,10 @@ fn explain(summary: &Summary, args: &GcArgs) -> Vec<String> {
             bytes(summary.bytes_unplaced)
         ),
     );
+    more(
+        summary.uploads,
+        format!("  aborting {} begun more than a day ago", counted(summary.uploads, "unfinished upload")),
+    );
     if let Some(most) = args.max_size.filter(|most| summary.bytes_left > *most) {
         let mut reasons = Vec::new();
         if summary.paths_unrooted > 0 {

@@ -9,6 +9,7 @@ mod answers;
 mod audit;
 mod cache;
 mod closure;
+mod collection;
 mod compression;
 mod concurrency;
 mod contents;

@@ -32,7 +32,7 @@ use nixcache::store_path::{HashPart, StorePath};
 use serde_json::{Value, json};
 
 use self::mark::{Found, Inventory, Living, Narinfos, Rest};
-use crate::cache::Cache;
+use crate::cache::{Cache, OLD, UnfinishedUpload};
 use crate::roots::{self, Claim, Error, Guard, PATIENCE, Root, reserve};
 
 pub use self::policy::{Policy, Unrooted};
@@ -148,6 +148,8 @@ pub struct Collected {
     pub condemned: usize,
     /// Bytes of these.
     pub condemned_bytes: u64,
+    /// Uploads in parts that were aborted: their writers gave them up long ago.
+    pub uploads: usize,
 }
 
 /// What of a cache goes, and why.
@@ -185,6 +187,8 @@ struct Plan {
     problems: Vec<Problem>,
     /// The objects of that.
     broken: HashSet<String>,
+    /// Uploads in parts that were given up long ago.
+    uploads: Vec<UnfinishedUpload>,
     /// What snapshots list that no kept root names, of what is there.
     memories: HashMap<String, Vec<HashPart>>,
     summary: Summary,
@@ -316,6 +320,12 @@ impl Collection {
         }
         let rest = std::mem::take(&mut self.plan.rest);
         self.remove(rest, done, watch).await?;
+        for upload in std::mem::take(&mut self.plan.uploads) {
+            match self.cache.abort_upload(&upload).await {
+                Ok(()) => done.uploads += 1,
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
 
         let unused = std::mem::take(&mut self.plan.unused);
         let (due, mut waiting): (Vec<_>, Vec<_>) = unused.into_iter().partition(|file| self.is_due(file));
@@ -513,6 +523,11 @@ impl Plan {
         beside.splice(..0, tombstones);
         let is_absent = |path: &&StorePath| !inventory.narinfos.contains_key(&path.hash_part());
         let absent = policy.root_paths.iter().filter(is_absent).cloned().collect();
+        let uploads = cache.unfinished_uploads(policy.grace.max(OLD)).await.unwrap_or_else(|error| {
+            tracing::debug!("{error}");
+            Vec::new()
+        });
+        let summary = Summary { uploads: uploads.len(), ..summary };
         let Found { kept, dropped, living, problems, broken, memories, .. } = found;
         let narinfos = inventory.narinfos;
         Ok(Self {
@@ -528,6 +543,7 @@ impl Plan {
             absent,
             problems,
             broken,
+            uploads,
             memories,
             summary,
         })

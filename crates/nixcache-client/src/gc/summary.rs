@@ -45,6 +45,8 @@ pub struct Summary {
     pub bytes_later: u64,
     /// Bytes of the NARs that stay.
     pub bytes_left: u64,
+    /// Uploads in parts that were given up more than a day ago, and are aborted.
+    pub uploads: usize,
     /// Bytes of the newest root, if it alone has more than [`Policy::max_size`].
     pub too_large: Option<u64>,
 }
@@ -82,6 +84,7 @@ impl Summary {
             files_later: later().count(),
             bytes_later: later().map(|file| file.size).sum(),
             bytes_left: rest.nar_bytes - nars_unused,
+            uploads: 0,
             too_large: found.too_large,
         }
     }
