@@ -461,10 +461,14 @@ async fn uploads_that_are_given_up_are_aborted_and_those_that_were_left_are_foun
 fn webdav(root: bool) -> WebServer {
     WebServer::start(move |request| {
         let folder = |path: &str| {
-            format!("<response><href>{path}</href><propstat><prop><resourcetype><collection/></resourcetype></prop></propstat></response>")
+            format!(
+                "<response><href>{path}</href><propstat><prop><resourcetype><collection/></resourcetype></prop></propstat></response>"
+            )
         };
         let file = |path: &str| {
-            format!("<response><href>{path}</href><propstat><prop><resourcetype/><getcontentlength>1</getcontentlength></prop></propstat></response>")
+            format!(
+                "<response><href>{path}</href><propstat><prop><resourcetype/><getcontentlength>1</getcontentlength></prop></propstat></response>"
+            )
         };
         let answer = |entries: &[String]| {
             let body = format!("<?xml version=\"1.0\"?><multistatus xmlns=\"DAV:\">{}</multistatus>", entries.concat());

@@ -85,7 +85,14 @@ impl Bucket {
             let into = self.scratch.path("fetched");
             let url = self.s3.url();
             let ran = run(signed(narutil![
-                "pull", "-q", "--no-check-sigs", "--from", &url, "--nar", &into, self.store.path(name)
+                "pull",
+                "-q",
+                "--no-check-sigs",
+                "--from",
+                &url,
+                "--nar",
+                &into,
+                self.store.path(name)
             ]));
             let _ = std::fs::remove_dir_all(into);
             ran.status == Some(0)
@@ -124,12 +131,16 @@ fn what_may_not_be_read_is_neither_removed_nor_the_reason_to_remove_anything() {
                 bucket.s3.clear_rules();
                 let after = bucket.objects();
                 for (key, bytes) in &before {
-                    let now = after.get(key).unwrap_or_else(|| panic!("{what}, {kind} {answer}: {key} is gone: {stderr}"));
+                    let now =
+                        after.get(key).unwrap_or_else(|| panic!("{what}, {kind} {answer}: {key} is gone: {stderr}"));
                     // A root is written again when it is used, a narinfo when it is signed.
                     let may_change = key.contains("/roots/") || key.ends_with(".narinfo");
                     assert!(may_change || now == bytes, "{what}, {kind} {answer}: {key} was changed: {stderr}");
                 }
-                assert!(![Some(101), Some(134), None].contains(&status), "{what}, {kind} {answer}: {status:?} {stderr}");
+                assert!(
+                    ![Some(101), Some(134), None].contains(&status),
+                    "{what}, {kind} {answer}: {status:?} {stderr}"
+                );
             }
             assert_eq!(bucket.fetchable(), ["base", "lib", "app", "tool", "other"], "{kind} {answer}");
         }

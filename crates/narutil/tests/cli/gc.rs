@@ -145,7 +145,9 @@ fn what_nix_published_is_kept_by_path_and_nix_publishes_again_what_has_gone() {
         let place = cache.to_str().unwrap();
         // No root has listed it, so it stays.
         let kept = run(narutil!["gc", place, "--grace", "0s", "--keep-last", "1", "--max-size", "1k"]);
-        for said in ["22 paths of these", "belong to no root", "--unrooted remove", "more than the 1.00 KiB of --max-size"] {
+        for said in
+            ["22 paths of these", "belong to no root", "--unrooted remove", "more than the 1.00 KiB of --max-size"]
+        {
             assert!(kept.stderr.contains(said), "{}", kept.stderr);
         }
         kept.ok();

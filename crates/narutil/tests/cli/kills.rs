@@ -121,10 +121,14 @@ fn push() {
     let world = World::new();
     let cache = world.scratch.path("cache");
     run(world.push(&cache, "tools", &["tool"])).ok();
-    world.kill(&cache, |place| world.push(place, "main", &["app", "other"]), |place| {
-        let paths = check_closures(place);
-        assert!(paths.len() >= 2, "{paths:?}");
-    });
+    world.kill(
+        &cache,
+        |place| world.push(place, "main", &["app", "other"]),
+        |place| {
+            let paths = check_closures(place);
+            assert!(paths.len() >= 2, "{paths:?}");
+        },
+    );
 }
 
 #[test]

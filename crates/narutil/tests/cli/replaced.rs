@@ -39,7 +39,9 @@ impl Store {
         let mut paths: Vec<String> = Vec::new();
         let mut records = String::new();
         for (number, (name, references)) in
-            [("base", vec![]), ("lib", vec![0]), ("app", vec![1, 0]), ("tool", vec![0]), ("other", vec![])].iter().enumerate()
+            [("base", vec![]), ("lib", vec![0]), ("app", vec![1, 0]), ("tool", vec![0]), ("other", vec![])]
+                .iter()
+                .enumerate()
         {
             let digit = "0123456789".as_bytes()[number] as char;
             let path = format!("/nix/store/{}-{name}-1.0", digit.to_string().repeat(32));
@@ -61,7 +63,6 @@ impl Store {
         let registration = scratch.file("registration", records.as_bytes());
         Self { root, registration, paths }
     }
-
 
     pub(crate) fn path(&self, name: &str) -> &str {
         self.paths.iter().find(|path| path.contains(&format!("-{name}-"))).unwrap()
@@ -183,22 +184,33 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 }
 
 /// The commands that write to a cache.
-fn writers<'a>(store: &'a Store, key: &'a Key, other: &'a Key) -> Vec<(&'static str, Box<dyn Fn(&Path) -> Command + 'a>)> {
+fn writers<'a>(
+    store: &'a Store,
+    key: &'a Key,
+    other: &'a Key,
+) -> Vec<(&'static str, Box<dyn Fn(&Path) -> Command + 'a>)> {
     vec![
         ("push", Box::new(|cache| store.push(cache, key, "main", &["app", "other"]))),
-        ("push, everything asked about", Box::new(|cache| {
-            let mut command = store.push(cache, key, "main", &["app"]);
-            command.arg("--verify-present");
-            command
-        })),
+        (
+            "push, everything asked about",
+            Box::new(|cache| {
+                let mut command = store.push(cache, key, "main", &["app"]);
+                command.arg("--verify-present");
+                command
+            }),
+        ),
         ("gc", Box::new(|cache| narutil!["gc", cache, "-q", "--keep-last", "1", "--grace", "0s", "--now"])),
-        ("gc of everything without a root", Box::new(|cache| {
-            narutil!["gc", cache, "-q", "--keep-last", "1", "--grace", "0s", "--now", "--unrooted", "remove"]
-        })),
+        (
+            "gc of everything without a root",
+            Box::new(|cache| {
+                narutil!["gc", cache, "-q", "--keep-last", "1", "--grace", "0s", "--now", "--unrooted", "remove"]
+            }),
+        ),
         ("audit", Box::new(|cache| narutil!["audit", cache, "-q", "--repair", "--older-than", "0s"])),
-        ("audit of contents", Box::new(|cache| {
-            narutil!["audit", cache, "-q", "--contents", "--repair", "--older-than", "0s"]
-        })),
+        (
+            "audit of contents",
+            Box::new(|cache| narutil!["audit", cache, "-q", "--contents", "--repair", "--older-than", "0s"]),
+        ),
         ("sign", Box::new(|cache| narutil!["sign", "-q", "--key", &other.file, cache])),
     ]
 }

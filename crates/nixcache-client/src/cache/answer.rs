@@ -60,8 +60,15 @@ impl Refusal {
         match self.code.as_deref() {
             Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted") => return Meaning::NoBucket,
             Some(
-                "AccessDenied" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId"
-                | "SignatureDoesNotMatch" | "AllAccessDisabled" | "RequestTimeTooSkewed" | "AuthenticationFailed"
+                "AccessDenied"
+                | "ExpiredToken"
+                | "InvalidToken"
+                | "TokenRefreshRequired"
+                | "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "AllAccessDisabled"
+                | "RequestTimeTooSkewed"
+                | "AuthenticationFailed"
                 | "AuthorizationHeaderMalformed",
             ) => return Meaning::Denied,
             Some("NotImplemented") => return Meaning::NotImplemented,
@@ -323,7 +330,8 @@ mod tests {
 
     #[test]
     fn a_missing_bucket_is_no_missing_object() {
-        let missing = refusal(404, "<Error><Code>NoSuchBucket</Code><Message>The bucket is not there</Message></Error>");
+        let missing =
+            refusal(404, "<Error><Code>NoSuchBucket</Code><Message>The bucket is not there</Message></Error>");
         assert_eq!(missing.meaning(), Meaning::NoBucket);
         assert_eq!(refusal(404, "<Error><Code>NoSuchKey</Code></Error>").meaning(), Meaning::Absent);
         assert_eq!(refusal(400, "<Error><Code>ExpiredToken</Code></Error>").meaning(), Meaning::Denied);

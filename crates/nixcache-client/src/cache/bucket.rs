@@ -452,12 +452,7 @@ impl Bucket {
     }
 
     /// Uploads a file in parts. The inner error may be worth another attempt.
-    async fn put_parts(
-        &self,
-        name: &str,
-        file: std::fs::File,
-        contents: &Staged,
-    ) -> Result<object_store::Result<()>> {
+    async fn put_parts(&self, name: &str, file: std::fs::File, contents: &Staged) -> Result<object_store::Result<()>> {
         let file = Arc::new(file);
         let len = contents.len().map_err(|error| Error::io(name, error))?;
         let part = self.part.max(len.div_ceil(MOST_PARTS));
@@ -633,9 +628,7 @@ fn content_encoding(result: &GetResult) -> Option<String> {
     result.attributes.get(&Attribute::ContentEncoding).map(|value| value.to_string())
 }
 
-fn joined(
-    part: std::result::Result<object_store::Result<()>, tokio::task::JoinError>,
-) -> object_store::Result<()> {
+fn joined(part: std::result::Result<object_store::Result<()>, tokio::task::JoinError>) -> object_store::Result<()> {
     match part {
         Ok(sent) => sent,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

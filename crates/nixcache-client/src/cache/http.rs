@@ -383,7 +383,8 @@ impl WebServer {
             segments.pop_if_empty().extend(folder.split('/').filter(|part| !part.is_empty())).push("");
         }
         let method = Method::from_bytes(b"PROPFIND").unwrap_or(Method::OPTIONS);
-        let headers = HeaderMap::from_iter([(header::HeaderName::from_static("depth"), HeaderValue::from_static(depth))]);
+        let headers =
+            HeaderMap::from_iter([(header::HeaderName::from_static("depth"), HeaderValue::from_static(depth))]);
         let unlisted = || Error::Unsupported {
             cache: self.base.to_string(),
             what: "the server does not list what it has (WebDAV's PROPFIND); name paths, or look at its directory",

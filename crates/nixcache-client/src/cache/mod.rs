@@ -834,8 +834,7 @@ impl Inner {
             Place::Bucket(bucket) => bucket.read(name, limit).await?.map(|(text, _)| text),
             Place::Web(server) => server.read(name, limit).await?.map(|(text, _)| text),
         };
-        let parse =
-            |text: Bytes| CacheInfo::parse(&text).map_err(|error| Error::CacheInfo { object: object(), error });
+        let parse = |text: Bytes| CacheInfo::parse(&text).map_err(|error| Error::CacheInfo { object: object(), error });
         text.map(parse).transpose()
     }
 }

@@ -126,7 +126,8 @@ impl Pull {
         }
         for (cache, tally) in self.caches.iter().zip(&tallies) {
             if tally.denied > 0 && tally.denied == tally.asked {
-                let requests = if tally.asked == 1 { "the request".to_owned() } else { format!("all {} requests", tally.asked) };
+                let requests =
+                    if tally.asked == 1 { "the request".to_owned() } else { format!("all {} requests", tally.asked) };
                 tracing::warn!("{}: access denied{} to {requests}: check the credentials", cache.url(), tally.status);
             }
         }

@@ -127,7 +127,7 @@ impl Error {
     }
 }
 
-/// The name of a root: 1 to 128 letters, digits, `+`, `-`, `.`, `_`, `=`, `@`, and `/` between parts of which none begins with a dot.
+/// The name of a root: 1 to 250 letters, digits, `+`, `-`, `.`, `_`, `=`, `@`, and `/` between parts of which none begins with a dot.
 ///
 /// In the cache, a slash is written `=2F`, so it counts as three characters.
 ///
@@ -144,7 +144,7 @@ pub struct Name(String);
 /// A text that is not a valid name of a root.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no name for a root: names have 1 to 128 letters, digits, + - . _ = @ and /, and no part of one is empty or begins with a dot"
+    "{0:?} is no name for a root: names have 1 to 250 letters, digits, + - . _ = @ and /, and no part of one is empty or begins with a dot"
 )]
 pub struct NameError(String);
 
@@ -159,7 +159,7 @@ impl FromStr for Name {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+-._=@".contains(c);
         let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(is_allowed);
         let name = Self(text.replace(SLASH, "/"));
-        if name.0.split('/').all(is_part) && name.folder().len() <= 128 {
+        if name.0.split('/').all(is_part) && name.folder().len() <= 250 {
             Ok(name)
         } else {
             Err(NameError(text.chars().take(200).collect()))

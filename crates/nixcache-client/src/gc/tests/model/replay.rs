@@ -114,14 +114,18 @@ impl Replay {
     async fn new(model: Rc<Protocol>) -> Self {
         let cache = memory().await;
         let mut snapshots = BTreeMap::new();
-        for (closure, bit) in [(BASE, SNAPSHOT_OF_BASE), (ALL, SNAPSHOT_OF_ALL)] {
+        let mut closures = [(BASE, SNAPSHOT_OF_BASE), (ALL, SNAPSHOT_OF_ALL)];
+        if model.keeps {
+            closures.reverse();
+        }
+        for (closure, bit) in closures {
             for number in numbers_of(closure) {
                 cache.write(&nar(number), vec![number]).await.unwrap();
                 cache.write(&narinfo(number), info_of(number).as_str().to_owned()).await.unwrap();
             }
             let root = keep(&cache, "main", &numbers_of(closure)).await;
             snapshots.insert(bit, roots::snapshot::object(&root.record.closure));
-            if closure == BASE {
+            if closure != model.roots[0].1 {
                 cache.delete(&root.object()).await.unwrap();
                 cache.delete(&snapshots[&bit]).await.unwrap();
             }
@@ -132,7 +136,7 @@ impl Replay {
         // Everything is old.
         tokio::time::sleep(100 * super::super::HOUR).await;
         let world = model.init_states().pop().unwrap();
-        let policy = Policy { now: model.now, patience: Duration::MAX, ..policy() };
+        let policy = Policy { now: model.now, patience: Duration::MAX, ..policy(model.keeps) };
         let tasks = std::array::from_fn(|actor| {
             let (cache, policy, wishes) = (cache.clone(), policy.clone(), model.wishes);
             tokio::task::spawn_local(ACTOR.scope(actor, async move {
