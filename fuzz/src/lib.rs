@@ -3,6 +3,7 @@
 //! Each takes any bytes and panics if a promise is broken. `fuzz_targets/` runs them in a fuzzer, `tests/corpus.rs` over
 //! the inputs in `corpus/`.
 
+mod arguments;
 mod key;
 mod narinfo;
 mod seek_table;
@@ -15,6 +16,7 @@ use nixcache::nar::{BorrowedEvent, Decoder, Error, Event, Events, Limits, Listin
 use nixcache::path_info::{JsonVersion, PathInfo, PathInfos, export, registration};
 use nixcache::store_path::StoreDir;
 
+pub use arguments::arguments;
 pub use key::key;
 pub use narinfo::{edit, narinfo};
 pub use seek_table::seek_table;
@@ -24,7 +26,7 @@ pub use store_path::store_path;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("decode", decode),
     ("chunks", chunks),
     ("identity", identity),
@@ -39,6 +41,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("registration", registration),
     ("export", export),
     ("json", json),
+    ("arguments", arguments),
 ];
 
 /// What an archive says, without the cuts that chunks make in contents.

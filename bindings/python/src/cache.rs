@@ -15,7 +15,7 @@ use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::audit::{self, Audit, Remedy};
 use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
 use nixcache_client::gc;
-use nixcache_client::pull::{self, Found, Pull, Target, Trust, Wanted};
+use nixcache_client::pull::{self, Found, Pull, RootRequest, Target, Trust, Wanted};
 use nixcache_client::push::{self, Push, Selection, Subject, Upload};
 use nixcache_client::roots::{self, Name, NameError, Session, Wish};
 use nixcache_client::source::Source;
@@ -211,6 +211,7 @@ impl Cache {
                 trusted.ok_or_else(|| PyValueError::new_err("with skip, trusted says whose signatures count"))?;
             selection = selection.skip(other.get().0.clone(), trusted.get().policy.clone());
         }
+        wish.keys = push.signing_keys().to_vec();
         let wish = selection.wish(wish);
         let (begun, missing) = wait(py, None, |_| async {
             let mut begun = Session::begin(&self.0, wish).await?;
@@ -219,23 +220,25 @@ impl Cache {
         })?;
         let mut uploads = self.uploads(py, &source, store, &graph, missing)?;
         uploads.extend(trees);
-        let (pushed, _) = wait(py, progress, |told| {
+        let (pushed, root) = wait(py, progress, |told| {
             let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
             async move { Ok(begun.publish(&push, &self.0, uploads).await?) }
         })?;
-        Ok(Pushed::of(pushed))
+        Ok(Pushed::of(pushed, root))
     }
 
     /// Fetches paths with all that they refer to: into the store below a directory, or into another cache.
     ///
     /// `trusted` says whose signatures are believed; None believes whatever the cache says. With `archives`, `into` is a directory that gets
-    /// NARs. `others` are caches that may have the paths, too.
+    /// NARs. `others` are caches that may have the paths, too. Without `paths`, the closure of the root `root` is fetched, or with
+    /// `roots` those of all roots, and another cache gets the same roots. With `paths`, `root` is the name of a root that another cache gets.
+    /// `touch` makes the roots used now. With `keep_going`, what can be had is fetched where some paths cannot.
     #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
-        listings=true, threads=None, progress=None))]
+        listings=true, root=None, roots=false, touch=false, keep_going=false, threads=None, progress=None))]
     fn pull(
         &self,
         py: Python<'_>,
-        paths: &Bound<'_, PyAny>,
+        paths: Option<&Bound<'_, PyAny>>,
         into: &Bound<'_, PyAny>,
         trusted: Option<&Bound<'_, TrustedKeys>>,
         others: Option<Vec<Bound<'_, Cache>>>,
@@ -243,6 +246,10 @@ impl Cache {
         closure: bool,
         check: bool,
         listings: bool,
+        root: Option<&str>,
+        roots: bool,
+        touch: bool,
+        keep_going: bool,
         threads: Option<usize>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> Result<Pulled> {
@@ -252,24 +259,51 @@ impl Cache {
             Err(_) => Target::Store(into.extract()?),
         };
         let trust = trusted.map_or(Trust::Anything, |trusted| Trust::Signed(trusted.get().policy.clone()));
-        let wanted = self.parts(&one_or_many(paths)?)?.into_iter().map(|path| match path.path {
-            Some(path) => Wanted::from(path),
-            None => path.hash_part.into(),
+        let wanted = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?;
+        let wanted: Option<Vec<Wanted>> = wanted.map(|paths| {
+            let wanted = paths.into_iter().map(|path| match path.path {
+                Some(path) => Wanted::from(path),
+                None => path.hash_part.into(),
+            });
+            wanted.collect()
         });
-        let wanted: Vec<Wanted> = wanted.collect();
+        let name = root.map(root_name).transpose()?;
+        let wrong = match (&wanted, &name, roots) {
+            (None, None, false) => Some("without paths, root or roots says what to fetch"),
+            (Some(_), _, true) | (_, Some(_), true) => Some("roots goes with neither paths nor root"),
+            (Some(_), Some(_), _) if !matches!(target, Target::Cache(_)) => {
+                Some("with paths, root is left in another cache, and into is none")
+            }
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            return Err(PyValueError::new_err(wrong).into());
+        }
         let mut caches = vec![self.0.clone()];
         caches.extend(others.iter().flatten().map(|cache| cache.get().0.clone()));
         let store_dir = self.0.store_dir().clone();
+        let mut request = RootRequest::default();
+        request.name = name.clone().filter(|_| wanted.is_some());
         let pull = Pull::new(store_dir.clone(), caches, trust)
             .closure(closure)
             .check(check)
             .listings(listings)
+            .keep_going(keep_going)
+            .leave_root(request)
             .threads(thread_count(threads)?);
         let (pulled, found) = wait(py, progress, |told| {
             let pull = pull.watch(Arc::new(move |event| told.tell(of_pull(event))));
             async move {
-                let found = pull.find(wanted).await?;
-                Ok((pull.run(&found, &target).await?, found))
+                let found = match (wanted, &name) {
+                    (Some(wanted), _) => pull.find(wanted).await?,
+                    (None, Some(name)) => pull.find_root(name).await?,
+                    (None, None) => pull.find_roots().await?,
+                };
+                let pulled = pull.run(&found, &target).await?;
+                if touch {
+                    pull.touch(&found).await;
+                }
+                Ok((pulled, found))
             }
         })?;
         Ok(Pulled::of(pulled, found, store_dir))
@@ -608,6 +642,8 @@ pub(crate) struct Pushed {
     added: Vec<StorePath>,
     held_back: Vec<StorePath>,
     failed: Vec<(String, String)>,
+    root: Option<Root>,
+    notes: Vec<String>,
     /// Bytes of the NARs that were published.
     #[pyo3(get)]
     nar_size: u64,
@@ -621,8 +657,10 @@ fn convert(paths: Vec<nixcache::store_path::StorePath>) -> Vec<StorePath> {
 }
 
 impl Pushed {
-    fn of(pushed: push::Pushed) -> Self {
+    fn of(pushed: push::Pushed, root: Option<roots::Root>) -> Self {
         Self {
+            root: root.map(Root),
+            notes: pushed.notes,
             nar_size: pushed.published.iter().map(|published| published.nar_size).sum(),
             file_size: pushed.published.iter().map(|published| published.file_size).sum(),
             published: pushed.published.into_iter().map(|published| StorePath(published.path)).collect(),
@@ -660,6 +698,18 @@ impl Pushed {
         self.held_back.clone()
     }
 
+    /// The root that keeps the closure in the cache; None if none was left, for a reason in `notes`.
+    #[getter]
+    fn root(&self) -> Option<Root> {
+        self.root.clone()
+    }
+
+    /// What was not possible although everything was published: leaving a root, or removing the lease.
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
     /// What could not be published, and why.
     #[getter]
     fn failed(&self) -> Vec<(String, String)> {
@@ -683,6 +733,8 @@ pub(crate) struct Pulled {
     present: Vec<StorePath>,
     held_back: Vec<StorePath>,
     failed: Vec<(StorePath, String)>,
+    roots: Vec<Root>,
+    notes: Vec<String>,
     found: Found,
     store_dir: StoreDir,
     /// Bytes of the NARs that were fetched.
@@ -702,6 +754,8 @@ impl Pulled {
             present: convert(pulled.present),
             held_back: convert(pulled.held_back),
             failed: pulled.failed.into_iter().map(|(path, error)| (StorePath(path), error.to_string())).collect(),
+            roots: pulled.roots.into_iter().map(Root).collect(),
+            notes: pulled.notes,
             found,
             store_dir,
         }
@@ -734,6 +788,24 @@ impl Pulled {
         self.failed.clone()
     }
 
+    /// What cannot be had, and why. Only of a pull that keeps going.
+    #[getter]
+    fn missing(&self) -> Vec<(String, String)> {
+        self.found.missing().iter().map(|missing| (missing.path.clone(), missing.to_string())).collect()
+    }
+
+    /// The roots that were left in the cache that was written to.
+    #[getter]
+    fn roots(&self) -> Vec<Root> {
+        self.roots.clone()
+    }
+
+    /// What was not possible although everything was fetched: leaving a root, or removing the lease.
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
     /// What `nix-store --load-db` reads, of all paths of the closure.
     fn registration<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut writer = registration::Writer::new(Vec::new(), &self.store_dir);
@@ -746,7 +818,7 @@ impl Pulled {
     }
 
     fn __bool__(&self) -> bool {
-        self.failed.is_empty() && self.held_back.is_empty()
+        self.failed.is_empty() && self.held_back.is_empty() && self.found.missing().is_empty()
     }
 
     fn __repr__(&self) -> String {
@@ -904,6 +976,12 @@ impl Root {
     #[getter]
     fn pinned(&self) -> bool {
         self.0.record.pinned
+    }
+
+    /// Its signatures, `name:base64`.
+    #[getter]
+    fn signatures(&self) -> Vec<String> {
+        self.0.record.signatures.clone()
     }
 
     /// What its makers say beside.

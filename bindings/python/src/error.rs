@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nixcache::store_path::StorePath;
 use nixcache::{closure, compression, hash, json, nar, narinfo, path_info, signature, store_path};
-use nixcache_client::{cache, pull, push, roots, source, store_database};
+use nixcache_client::{cache, nix_config, pull, push, roots, source, store_database};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -167,6 +167,15 @@ impl From<signature::Error> for Failure {
                 failure.number("offset", position)
             }
             _ => failure,
+        }
+    }
+}
+
+impl From<nix_config::Error> for Failure {
+    fn from(error: nix_config::Error) -> Self {
+        match &error {
+            nix_config::Error::Io { file, error } => Self::file(file, error),
+            _ => Self::new("SignatureError", &error),
         }
     }
 }
@@ -373,6 +382,7 @@ impl From<pull::Error> for Failure {
         match error {
             pull::Error::Cache(error) => error.into(),
             pull::Error::Graph(error) => error.into(),
+            pull::Error::Roots(error) => error.into(),
             pull::Error::Target { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
             error => Self::new("PullError", &error).system(&error),
         }

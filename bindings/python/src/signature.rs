@@ -1,9 +1,11 @@
 //! Keys, signatures, and who is trusted.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use nixcache::narinfo as inner_narinfo;
 use nixcache::signature::{self, KeyName, Policy, Standing, Verifier};
+use nixcache_client::nix_config;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyType};
@@ -45,11 +47,24 @@ impl SecretKey {
         Ok(Self(signature::SecretKey::generate(KeyName::new(name)?)?))
     }
 
-    /// Reads the text of a key file, as `nix key generate-secret` writes it. A newline may follow.
+    /// Reads the text of a key file, as `nix key generate-secret` writes it. Blanks, line ends and quotes around it do not matter.
     #[staticmethod]
     #[pyo3(signature = (text, /))]
     fn parse(text: &str) -> Result<Self> {
         Ok(Self(signature::SecretKey::parse(text)?))
+    }
+
+    /// Reads a key file.
+    #[staticmethod]
+    #[pyo3(signature = (path, /))]
+    fn load(path: PathBuf) -> Result<Self> {
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            if signature::looks_like_key(&path.to_string_lossy()) {
+                return PyValueError::new_err("this is a key, not a file that holds one; use SecretKey.parse").into();
+            }
+            Failure::file(&path, &error)
+        })?;
+        Ok(Self(signature::SecretKey::parse(&text)?))
     }
 
     /// The name of the key, which its signatures bear.
@@ -97,7 +112,7 @@ pub(crate) fn quoted(py: Python<'_>, text: &str) -> String {
     PyString::new(py, text).repr().map_or_else(|_| format!("{text:?}"), |text| text.to_string())
 }
 
-/// A named key that verifies: `name:base64`. A newline may follow.
+/// A named key that verifies: `name:base64`. Blanks, line ends and quotes around it do not matter.
 #[pyclass(frozen, eq, hash, from_py_object, module = "nixcache")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PublicKey(signature::PublicKey);
@@ -209,7 +224,7 @@ enum KeyLike {
     Text(String),
 }
 
-/// The public keys that one trusts, and what makes a narinfo valid: that `require` of them have signed it, or that its path is the one
+/// The public keys that one trusts, each as a key or a text, which may hold several keys, and what makes a narinfo valid: that `require` of them have signed it, or that its path is the one
 /// that its contents make.
 ///
 /// Of two keys with one name, the first counts, as in Nix. With `as_written`, signatures count, too, that hold only over references in
@@ -227,10 +242,12 @@ impl TrustedKeys {
     fn new(keys: Option<&Bound<'_, PyAny>>, require: usize, as_written: bool) -> Result<Self> {
         let mut trusted = signature::TrustedKeys::default();
         let mut add = |key: &Bound<'_, PyAny>| -> Result<()> {
-            trusted.insert(match key.extract::<KeyLike>()? {
-                KeyLike::Key(key) => key.0,
-                KeyLike::Text(text) => signature::PublicKey::parse(&text)?,
-            });
+            match key.extract::<KeyLike>()? {
+                KeyLike::Key(key) => trusted.insert(key.0),
+                KeyLike::Text(text) => {
+                    signature::TrustedKeys::parse(&text)?.iter().for_each(|key| trusted.insert(key.clone()));
+                }
+            }
             Ok(())
         };
         match keys {
@@ -242,6 +259,15 @@ impl TrustedKeys {
             }
             None => {}
         }
+        Ok(Self { policy: Policy::new(trusted).require(require).as_written(as_written), as_written })
+    }
+
+    /// The keys that `source` means: `name:base64`, several of them separated by blanks, a file that holds keys or lines of nix.conf, or
+    /// the word `nix.conf` for the keys that this machine's Nix trusts.
+    #[staticmethod]
+    #[pyo3(signature = (source, /, *, require=1, as_written=false))]
+    fn load(source: PathBuf, require: usize, as_written: bool) -> Result<Self> {
+        let trusted = nix_config::trusted_keys(source.as_os_str())?;
         Ok(Self { policy: Policy::new(trusted).require(require).as_written(as_written), as_written })
     }
 

@@ -230,3 +230,25 @@ def test_what_a_root_keeps_stays_and_the_rest_goes(tmp_path: Path, tree: Path) -
         cache.roots("a//b")
     cache.push(add={"third": tree / "bin"}, root=None)
     assert len(cache.roots()) == 1
+
+
+def test_roots_go_with_their_closures_to_another_cache(tmp_path: Path, tree: Path) -> None:
+    source = Cache(tmp_path / "cache", create=True)
+    pushed = source.push(add={"tree": tree}, root="main", keys=[KEY], labels={"commit": "abc"})
+    assert pushed.root is not None and pushed.notes == [] and len(pushed.root.signatures) == 1
+    trusted = TRUSTED
+    copy = Cache(tmp_path / "copy", create=True)
+    pulled = source.pull(None, copy, trusted=trusted, roots=True, touch=True)
+    assert pulled and [(root.generation, root.labels) for root in pulled.roots] == [
+        (pushed.root.generation, {"commit": "abc"})
+    ]
+    assert len(source.pull(None, tmp_path / "store", trusted=trusted, root="main").fetched) == 1
+    named = source.pull(pushed.added, copy, trusted=trusted, root="mine")
+    assert [root.name for root in named.roots] == ["mine"] and {root.name for root in copy.roots()} == {"main", "mine"}
+    absent = "/nix/store/00000000000000000000000000000000-absent"
+    some = source.pull([*pushed.added, absent], tmp_path / "some", trusted=trusted, keep_going=True)
+    assert not some and len(some.fetched) == 1 and [path for path, _ in some.missing] == [absent]
+    with pytest.raises(ValueError, match="says what to fetch"):
+        source.pull(None, copy, trusted=trusted)
+    with pytest.raises(ValueError, match="another cache"):
+        source.pull(pushed.added, tmp_path / "store", trusted=trusted, root="x")

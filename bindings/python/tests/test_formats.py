@@ -23,6 +23,7 @@ from nixcache import (
     PublicKey,
     SecretKey,
     Signature,
+    SignatureError,
     StorePath,
     TrustedKeys,
     nixbase32,
@@ -113,6 +114,28 @@ def test_deviations_have_names_and_lines() -> None:
     unknown = next(deviation for deviation in info.deviations if deviation.field == "Unknown")
     assert unknown.line == 11 and unknown.explanation and unknown.nix_accepts == "yes"
     assert any(deviation.nix_accepts != "yes" for deviation in kinds.values())
+
+
+def test_keys_are_read_from_text_files_and_the_settings_of_nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = SecretKey.generate("one-1"), SecretKey.generate("other-1")
+    (tmp_path / "secret").write_text(f"  {one.to_text()}\r\n\n")
+    assert SecretKey.load(tmp_path / "secret") == one
+    both = f"{one.public_key} {other.public_key}"
+    assert len(TrustedKeys(both)) == 2
+    (tmp_path / "nix.conf").write_text(f"# keys\ntrusted-public-keys = {both}\n")
+    assert len(TrustedKeys.load(tmp_path / "nix.conf")) == 2
+    assert TrustedKeys.load(both, require=2).require == 2
+    monkeypatch.setenv("NIX_CONF_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    assert TrustedKeys.load("nix.conf").get("other-1") == other.public_key
+    for text in (one.to_text(), str(tmp_path / "secret")):
+        with pytest.raises(SignatureError, match="secret key") as caught:
+            TrustedKeys.load(text)
+        assert one.to_text()[8:] not in str(caught.value)
+    with pytest.raises(ValueError, match="not a file") as caught:
+        SecretKey.load(one.to_text())
+    assert one.to_text()[8:] not in str(caught.value)
 
 
 def test_editing_returns_new_ones_and_leaves_the_rest() -> None:

@@ -13,6 +13,9 @@ use tokio::signal::unix::SignalKind;
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
 
+/// The longest silence of a server that is waited for: longer times cannot be added to the present one.
+const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// How caches are reached that are on other machines.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Reach {
@@ -32,7 +35,7 @@ impl Reach {
         let mut options = Options::default();
         options.concurrency = self.concurrency.into();
         options.retries = self.retries.into();
-        options.timeout = Duration::from_secs(self.timeout);
+        options.timeout = Duration::from_secs(self.timeout).min(TIMEOUT_MAX);
         options
     }
 

@@ -3,6 +3,7 @@
 mod cache;
 mod closure;
 mod narinfo;
+mod value;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -21,8 +22,12 @@ pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
     VerifyArgs,
 };
+pub(crate) use self::value::KeyArgs;
 use crate::cache::Reach;
 use crate::failure::{Failure, Result};
+
+/// Where the store is unless something else is said.
+const DEFAULT_STORE_DIR: &str = "/nix/store";
 
 /// Pack, inspect, hash, check and restore Nix archives (NARs); look at, check, sign and verify narinfos.
 ///
@@ -46,7 +51,7 @@ pub(crate) struct Common {
     /// Names that are not UTF-8 have their other bytes replaced by U+FFFD, but in a listing, where they are an error.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Show no progress and no summary.
+    /// Show no progress, no summary and no warnings.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
     /// Explain what is done; twice for more.
@@ -59,14 +64,16 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "N")]
     max_depth: Option<usize>,
     /// The store directory, in which store paths must be.
-    #[arg(long, global = true, value_name = "DIR", env = "NIX_STORE_DIR", default_value = "/nix/store")]
+    #[arg(long, global = true, value_name = "DIR", env = "NIX_STORE_DIR", default_value = DEFAULT_STORE_DIR)]
     store_dir: String,
 }
 
 impl Common {
     pub(crate) fn threads(&self) -> NonZeroUsize {
+        /// More than this only costs memory, and systems refuse to start very many.
+        const THREADS_MAX: usize = 256;
         let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.threads.unwrap_or_else(processors)
+        self.threads.unwrap_or_else(processors).min(NonZeroUsize::new(THREADS_MAX).unwrap_or(NonZeroUsize::MIN))
     }
 
     /// The same, as codecs take it.
@@ -76,7 +83,10 @@ impl Common {
 
     /// The store directory. A slash at its end has no meaning.
     pub(crate) fn store_dir(&self) -> Result<StoreDir> {
-        StoreDir::new(self.store_dir.trim_end_matches('/')).map_err(Failure::usage)
+        // An empty variable counts as none, as in Nix.
+        let directory =
+            if self.store_dir.is_empty() { DEFAULT_STORE_DIR } else { self.store_dir.trim_end_matches('/') };
+        StoreDir::new(directory).map_err(|error| Failure::usage(format_args!("--store-dir or NIX_STORE_DIR: {error}")))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -263,9 +273,10 @@ pub(crate) struct PackArgs {
     /// Where to write the archive.
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
-    /// Compress it: none, zstd, xz, bzip2, gzip, br or lz4, and a level.
-    #[arg(long, value_name = "ALGO[:LEVEL]", default_value = "none")]
-    pub(crate) compression: EncodeOptions,
+    /// Compress it: none, zstd, xz, bzip2, gzip, br or lz4, and a level [default: what the name of the output ends in, as
+    /// `.zst`; else none].
+    #[arg(long, value_name = "ALGO[:LEVEL]")]
+    pub(crate) compression: Option<EncodeOptions>,
     /// Also write what it contains and where, as the `.ls` file of a binary cache.
     #[arg(long, value_name = "FILE")]
     pub(crate) listing: Option<PathBuf>,
@@ -298,6 +309,7 @@ pub(crate) struct LsArgs {
     #[arg(value_name = "NAR or CACHE")]
     pub(crate) nar: PathBuf,
     /// What in the archive to list [default: its root]; in a cache a store path, its base name or hash part, and what in it.
+    #[arg(value_parser = self::value::path_or_empty())]
     pub(crate) path: Option<PathBuf>,
     /// List everything below, too.
     #[arg(long, short = 'R')]

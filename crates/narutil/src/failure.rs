@@ -11,6 +11,7 @@ use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
 use nixcache_client::{archive, cache, roots, source, store_database};
 
 use crate::output::shown;
+use crate::secret::{KEY_NOT_FILE, is_key_for_file};
 
 /// The exit status of a command, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +24,8 @@ pub(crate) enum Status {
     Usage,
     /// It could not be done.
     Failed,
+    /// What read the results has gone away: as a shell shows a program that SIGPIPE ended.
+    Closed = 141,
 }
 
 impl From<Status> for ExitCode {
@@ -48,18 +51,26 @@ impl Failure {
         Self::new(Status::Bad, format_args!("{}: {message}", shown(input)))
     }
 
+    /// That a key was given in the place of a file. The message does not show it.
+    pub(crate) fn key_for_file() -> Self {
+        Self::usage(KEY_NOT_FILE)
+    }
+
     pub(crate) fn usage(message: impl Display) -> Self {
         Self::new(Status::Usage, message)
     }
 
     pub(crate) fn failed(input: &Path, message: impl Display) -> Self {
+        if is_key_for_file(input) {
+            return Self::key_for_file();
+        }
         Self::new(Status::Failed, format_args!("{}: {message}", shown(input)))
     }
 
     /// What went wrong while `output` was written. That the next program in a pipeline wants no more is nothing to tell.
     pub(crate) fn writing(output: &Path, error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self { status: Status::Failed, message: None },
+            io::ErrorKind::BrokenPipe => Self { status: Status::Closed, message: None },
             _ => Self::failed(output, error),
         }
     }
@@ -83,6 +94,10 @@ impl Failure {
     pub(crate) fn nar(input: &Path, error: &ReadError) -> Self {
         match error {
             ReadError::Io { source, .. } => Self::reading(input, source),
+            ReadError::Nar(nixcache::nar::Error::Unexpected { found, .. }) if found.starts_with("an export") => {
+                let command = format_args!("convert --from export:{} --to json:-", shown(input));
+                Self::bad(input, format_args!("{error}. To see what is in it: {command}"))
+            }
             error => Self::bad(input, error),
         }
     }

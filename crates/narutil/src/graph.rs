@@ -82,13 +82,15 @@ pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(Hash
     let path = Path::new(argument);
     match argument.to_str().and_then(|text| named(store_dir, text)) {
         Some((part, name)) => Ok((part, name.map(str::to_owned))),
-        None => behind_links(store_dir, path)
-            .ok_or_else(|| Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(path)))),
+        None => behind_links(store_dir, path).ok_or_else(|| not_a_path(store_dir, path)),
     }
 }
 
 /// The path that the beginning of an argument means, as a whole, as base name or hash part, and what follows it.
-pub(crate) fn path_and_rest<'a>(store_dir: &StoreDir, argument: &'a Path) -> Result<(HashPart, &'a [u8])> {
+pub(crate) fn path_and_rest<'a>(
+    store_dir: &StoreDir,
+    argument: &'a Path,
+) -> Result<(HashPart, Option<&'a str>, &'a [u8])> {
     let bytes = argument.as_os_str().as_bytes();
     let inside = bytes.strip_prefix(store_dir.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
     let bytes = inside.unwrap_or(bytes);
@@ -96,9 +98,25 @@ pub(crate) fn path_and_rest<'a>(store_dir: &StoreDir, argument: &'a Path) -> Res
     let (first, rest) = bytes.split_at(end);
     let part = std::str::from_utf8(first).ok().and_then(|text| named(store_dir, text));
     match part {
-        Some((part, _)) => Ok((part, rest)),
-        None => Err(Failure::usage(format_args!("{}: not a path of the store {store_dir}", shown(argument)))),
+        Some((part, name)) => Ok((part, name, rest)),
+        None => Err(not_a_path(store_dir, argument)),
     }
+}
+
+/// That an argument means no store path, and why, if it nearly does.
+fn not_a_path(store_dir: &StoreDir, argument: &Path) -> Failure {
+    let text = argument.to_string_lossy();
+    let inside = text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    let base_name = inside.unwrap_or(&text).split('/').next().unwrap_or_default();
+    let has_form = base_name.len() == HashPart::LEN || base_name.as_bytes().get(HashPart::LEN) == Some(&b'-');
+    let fault = match (inside, HashPart::parse(base_name)) {
+        (_, Err(error)) if base_name.len() == HashPart::LEN => Some(error),
+        (Some(_), _) => StorePathRef::parse(base_name).err(),
+        (None, _) if has_form => StorePathRef::parse(base_name).err(),
+        _ => None,
+    };
+    let fault = fault.map(|fault| format!(": {fault}")).unwrap_or_default();
+    Failure::usage(format_args!("{}: not a path of the store {store_dir}{fault}", shown(argument)))
 }
 
 /// The hash part that a text means, and the name if it says one.

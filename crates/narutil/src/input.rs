@@ -1,5 +1,6 @@
 //! Archives to read: files or standard input, compressed or not.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -65,6 +66,12 @@ impl Input {
         let compression = source.compression.or_else(|| Compression::detect(&head[..len]));
         Ok((compression == Some(Compression::None)).then_some(file))
     }
+}
+
+/// Refuses arguments of which more than one is `-`: what comes on standard input can be read once.
+pub(crate) fn once_from_standard_input<T: AsRef<OsStr>>(arguments: impl IntoIterator<Item = T>) -> Result<()> {
+    let times = arguments.into_iter().filter(|argument| is_standard(Path::new(argument.as_ref()))).count();
+    if times < 2 { Ok(()) } else { Err(Failure::usage("-: standard input can be read only once")) }
 }
 
 /// What a file holds, or, without one, what comes on standard input.

@@ -168,9 +168,14 @@ pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
     out.into()
 }
 
-/// A path, in a message.
+/// A path, in a message: bytes that are not UTF-8 are escaped, too.
 pub(crate) fn shown(path: &Path) -> String {
-    String::from_utf8_lossy(&printable(path.as_os_str().as_encoded_bytes())).into_owned()
+    let mut shown = String::new();
+    for chunk in printable(path.as_os_str().as_encoded_bytes()).utf8_chunks() {
+        shown.push_str(chunk.valid());
+        shown.extend(chunk.invalid().iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
+    }
+    shown
 }
 
 /// A number of things, in the singular or the plural.

@@ -1,14 +1,57 @@
 //! A bar on a terminal, for work that takes a while.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 
 use crate::cli::Common;
 use crate::output::shown;
+
+/// The bars that are shown.
+static BARS: Mutex<Vec<WeakProgressBar>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// Whether this thread has cleared the bars already, and holds what clearing them would wait for.
+    static IS_CLEARED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Clears all bars for what `print` prints.
+pub(crate) fn suspended<T>(print: impl FnOnce() -> T) -> T {
+    if IS_CLEARED.get() {
+        return print();
+    }
+    let bars: Vec<ProgressBar> = {
+        let bars = BARS.lock().unwrap_or_else(PoisonError::into_inner);
+        bars.iter().filter_map(WeakProgressBar::upgrade).filter(|bar| !bar.is_finished()).collect()
+    };
+    clearing(&bars, print)
+}
+
+fn clearing<T>(bars: &[ProgressBar], print: impl FnOnce() -> T) -> T {
+    match bars.split_first() {
+        Some((first, others)) => first.suspend(|| clearing(others, print)),
+        None => {
+            let before = IS_CLEARED.replace(true);
+            let printed = print();
+            IS_CLEARED.set(before);
+            printed
+        }
+    }
+}
+
+/// Shows a bar from now on.
+fn show(bar: ProgressBar) -> Progress {
+    let mut bars = BARS.lock().unwrap_or_else(PoisonError::into_inner);
+    bars.retain(|bar| bar.upgrade().is_some_and(|bar| !bar.is_finished()));
+    bars.push(bar.downgrade());
+    drop(bars);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    Progress(bar)
+}
 
 /// Counts bytes. Draws nothing unless stderr is a terminal, and nothing in the first moments.
 #[derive(Clone, Debug)]
@@ -29,8 +72,7 @@ impl Progress {
             bar.set_style(style);
         }
         bar.set_message(shown(what));
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
+        show(bar)
     }
 
     /// Shows that things are worked on, `total` of them if that is known.
@@ -45,8 +87,7 @@ impl Progress {
             bar.set_style(style);
         }
         bar.set_message(what.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
+        show(bar)
     }
 
     /// Counts things that are done.
@@ -71,7 +112,7 @@ impl Progress {
 
     /// Clears the bar for what `print` prints.
     pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.0.suspend(print)
+        if IS_CLEARED.get() { print() } else { clearing(std::slice::from_ref(&self.0), print) }
     }
 
     /// Counts what is read from `source`, or written to it.

@@ -3,6 +3,7 @@
 //! This is the one place that knows where narinfos come from.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -36,6 +37,8 @@ pub(crate) struct Group {
     pub(crate) remote: Option<Remote>,
     /// Their files; none stands for all that the directory holds.
     selected: Option<Vec<PathBuf>>,
+    /// The names that were asked for together with hash parts, by the file.
+    names: BTreeMap<PathBuf, BTreeSet<String>>,
     /// Whether they were asked for by path, so that each has to be about the path that its file is named after.
     pub(crate) by_path: bool,
 }
@@ -53,6 +56,14 @@ impl Remote {
     fn open(common: &Common, reach: &Reach, argument: &Path) -> Result<Self> {
         let runtime = runtime(common)?;
         let cache = runtime.block_on(reach.open(argument.as_os_str()))?;
+        let at_once = (cache.options().concurrency / common.threads()).max(1);
+        Ok(Self { cache, at_once, runtime })
+    }
+
+    /// The same, without asking what the cache says of itself.
+    fn open_briefly(common: &Common, reach: &Reach, argument: &Path) -> Result<Self> {
+        let runtime = runtime(common)?;
+        let cache = runtime.block_on(reach.open_briefly(common, argument.as_os_str()))?;
         let at_once = (cache.options().concurrency / common.threads()).max(1);
         Ok(Self { cache, at_once, runtime })
     }
@@ -107,17 +118,26 @@ impl Group {
     /// select from it, and `-`. What is not there is found out when it is read, but for caches on other machines.
     pub(crate) fn all(common: &Common, reach: &Reach, arguments: &[OsString]) -> Result<Vec<Self>> {
         let store_dir = common.store_dir()?;
+        crate::input::once_from_standard_input(arguments)?;
         let mut groups: Vec<Self> = Vec::new();
         let mut arguments = arguments.iter().map(Path::new).peekable();
         while let Some(argument) = arguments.next() {
             if is_standard(argument) {
                 let selected = Some(vec![argument.to_owned()]);
-                groups.push(Self { directory: None, remote: None, selected, by_path: false });
+                groups.push(Self { directory: None, remote: None, selected, names: BTreeMap::new(), by_path: false });
                 continue;
             }
             let mut remote = None;
             let mut argument = Cow::Borrowed(argument);
             if argument.as_os_str().as_bytes().windows(3).any(|window| window == b"://") && !argument.exists() {
+                if let Some((cache, name)) = of_one_narinfo(&argument) {
+                    let remote = Remote::open_briefly(common, reach, &cache)?;
+                    let selected = Some(vec![remote.file(&name)]);
+                    let by_path = hash_part_of_file_name(&name).is_some();
+                    let names = BTreeMap::new();
+                    groups.push(Self { directory: Some(cache), remote: Some(remote), selected, names, by_path });
+                    continue;
+                }
                 match url(argument.as_os_str())?.directory() {
                     Some(directory) => argument = Cow::Owned(directory.to_owned()),
                     None => remote = Some(Remote::open(common, reach, &argument)?),
@@ -127,30 +147,48 @@ impl Group {
             if remote.is_none() && !argument.is_dir() {
                 let parent = directory(argument).to_owned();
                 match groups.last_mut() {
-                    Some(Self { directory: Some(last), remote: None, selected: Some(files), by_path: false })
-                        if *last == parent =>
-                    {
+                    Some(Self {
+                        directory: Some(last), remote: None, selected: Some(files), by_path: false, ..
+                    }) if *last == parent => {
                         files.push(argument.to_owned());
                     }
                     _ => {
                         let selected = Some(vec![argument.to_owned()]);
-                        groups.push(Self { directory: Some(parent), remote: None, selected, by_path: false });
+                        let names = BTreeMap::new();
+                        groups.push(Self { directory: Some(parent), remote: None, selected, names, by_path: false });
                     }
                 }
                 continue;
             }
             let mut selected = Vec::new();
-            while let Some(part) = arguments.peek().and_then(|next| selected_part(&store_dir, next.as_os_str())) {
-                let name = file_name(part);
-                selected
-                    .push(remote.as_ref().map_or_else(|| argument.join(&name), |remote: &Remote| remote.file(&name)));
+            let mut names: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
+            while let Some((part, name)) = arguments.peek().and_then(|next| selected_part(&store_dir, next.as_os_str()))
+            {
+                let file = file_name(part);
+                let file = remote.as_ref().map_or_else(|| argument.join(&file), |remote: &Remote| remote.file(&file));
+                if let Some(name) = name {
+                    names.entry(file.clone()).or_default().insert(name.to_owned());
+                }
+                selected.push(file);
                 arguments.next();
             }
             let by_path = !selected.is_empty();
             let selected = by_path.then_some(selected);
-            groups.push(Self { directory: Some(argument.to_owned()), remote, selected, by_path });
+            groups.push(Self { directory: Some(argument.to_owned()), remote, selected, names, by_path });
         }
         Ok(groups)
+    }
+
+    /// Whether some files were asked for by names, too.
+    pub(crate) fn has_names(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// Why a narinfo is not about the path that was asked for, if only its name tells.
+    pub(crate) fn misnamed(&self, file: &Path, info: &NarInfo<'_>) -> Option<String> {
+        let name = info.store_path().name();
+        let other = self.names.get(file)?.iter().find(|asked_for| *asked_for != name)?;
+        Some(misnamed(name, other))
     }
 
     /// The files, in a stable order.
@@ -198,11 +236,29 @@ impl Group {
     }
 }
 
-/// The hash part that an argument after a directory selects.
-fn selected_part(store_dir: &StoreDir, argument: &OsStr) -> Option<HashPart> {
+/// The hash part that an argument after a directory selects, and the name if it says one.
+fn selected_part<'a>(store_dir: &StoreDir, argument: &'a OsStr) -> Option<(HashPart, Option<&'a str>)> {
     let text = argument.to_str()?;
-    let path = || store_dir.parse(text).or_else(|_| StorePathRef::parse(text));
-    HashPart::parse(text).or_else(|_| path().map(|path| path.hash_part())).ok()
+    if let Ok(part) = HashPart::parse(text) {
+        return Some((part, None));
+    }
+    let path = store_dir.parse(text).or_else(|_| StorePathRef::parse(text)).ok()?;
+    Some((path.hash_part(), Some(path.name())))
+}
+
+/// That a path has another name than the one asked for.
+pub(crate) fn misnamed(name: &str, asked_for: &str) -> String {
+    format!("is {name}, not {asked_for}: the hash part is right, the name is not")
+}
+
+/// The cache and the name of the narinfo, of a URL that is that of one narinfo on another machine.
+fn of_one_narinfo(argument: &Path) -> Option<(PathBuf, String)> {
+    let text = argument.to_str()?;
+    let (place, query) = text.find('?').map_or((text, ""), |at| text.split_at(at));
+    let (cache, name) = place.rsplit_once('/')?;
+    let is_remote = cache.contains("://") && !cache.starts_with("file:") && !cache.ends_with(":/");
+    let is_narinfo = name.strip_suffix(".narinfo").is_some_and(|stem| !stem.is_empty());
+    (is_remote && is_narinfo).then(|| (format!("{cache}{query}").into(), name.to_owned()))
 }
 
 /// The narinfos in a directory, by name.

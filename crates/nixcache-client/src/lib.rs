@@ -10,6 +10,7 @@
 //! | [`nar_file`] | the file of a NAR, held against what narinfos say of it |
 //! | [`pull`] | fetching closures from caches, verified |
 //! | [`push`] | publishing store paths in a cache |
+//! | [`nix_config`] | the settings of this machine's Nix, and the keys that it trusts |
 //! | [`lock_directory`] | one process at a time changes what is in a directory |
 //! | [`queue`] | store paths that wait to be published, in a directory |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
@@ -27,6 +28,7 @@ pub mod convert;
 pub mod gc;
 mod lock;
 pub mod nar_file;
+pub mod nix_config;
 pub mod pull;
 pub mod push;
 pub mod queue;

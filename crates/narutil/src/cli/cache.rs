@@ -11,6 +11,7 @@ use nixcache_client::gc::Unrooted;
 use nixcache_client::roots::Name;
 
 use super::closure::From;
+use super::value::{KeyArgs, age, cache, label, size, unrooted};
 use crate::cache::Reach;
 
 #[derive(Args, Debug)]
@@ -20,7 +21,7 @@ pub(crate) struct PushArgs {
     #[arg(value_name = "PATH", required_unless_present_any = ["add", "queue"])]
     pub(crate) paths: Vec<OsString>,
     /// The cache: a directory, or a URL. A directory or bucket that is none yet becomes one.
-    #[arg(long, value_name = "CACHE")]
+    #[arg(long, value_name = "CACHE", value_parser = cache())]
     pub(crate) to: OsString,
     #[command(flatten)]
     pub(crate) from: From,
@@ -41,14 +42,13 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     pub(crate) verify_present: bool,
     /// Publish plain trees: each becomes the path that `nix store add` makes of it, under the name that it has or is given.
-    #[arg(long, value_name = "[NAME=]PATH", num_args = 1..)]
+    #[arg(long, value_name = "[NAME=]PATH")]
     pub(crate) add: Vec<OsString>,
     /// Publish the paths whose names lie in the files of this directory, and remove each file once its paths are published.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "add", "no_closure", "dry_run"])]
     pub(crate) queue: Option<PathBuf>,
-    /// Sign with the secret key in this file; may be given again.
-    #[arg(long = "key", value_name = "FILE")]
-    pub(crate) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     /// How to compress: zstd, xz, none and so on, and a level [default: what the URL says, else zstd].
     #[arg(long, value_name = "ALGO[:LEVEL]")]
     pub(crate) compression: Option<EncodeOptions>,
@@ -56,10 +56,12 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     pub(crate) no_closure: bool,
     /// Leave out what this cache has, under a signature that verifies by --trusted; may be given again.
-    #[arg(long, value_name = "CACHE", requires = "trusted")]
+    #[arg(long, value_name = "CACHE", requires = "trusted", value_parser = cache())]
     pub(crate) skip: Vec<OsString>,
-    /// A public key, `name:base64`, or a file of them: whose signatures count for --skip.
-    #[arg(long, value_name = "KEY", num_args = 1..)]
+    /// Trust this public key: `name:base64`, several of them, a file that holds keys or lines of nix.conf, or the word
+    /// `nix.conf` for the keys that this machine's Nix trusts. Its signatures count for
+    /// --skip. May be repeated.
+    #[arg(long, alias = "trusted-public-keys", value_name = "KEY")]
     pub(crate) trusted: Vec<OsString>,
     /// Only print what would be published, a path a line.
     #[arg(long)]
@@ -71,18 +73,24 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     pub(crate) debug_info: bool,
     /// Publish the logs of the builds, too, from this directory [default: that of Nix].
-    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "/nix/var/log/nix/drvs")]
+    /// The directory follows an equals sign: --logs=DIR.
+    #[arg(
+        long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/nix/var/log/nix/drvs"
+    )]
     pub(crate) logs: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("signing").args(["key", "key_env"]).multiple(true).requires("sources"))]
 pub(crate) struct AuditArgs {
     /// The cache: a directory, or a URL.
     pub(crate) cache: OsString,
-    /// A public key to trust, `name:base64`, or a file of them, one a line; may be given again. Without any, signatures are not verified.
-    #[arg(long = "trusted", value_name = "KEY")]
+    /// Trust this public key: `name:base64`, several of them, a file that holds keys or lines of nix.conf, or the word
+    /// `nix.conf` for the keys that this machine's Nix trusts. May be repeated. Without any,
+    /// signatures are not verified.
+    #[arg(long = "trusted", alias = "trusted-public-keys", value_name = "KEY")]
     pub(crate) trusted: Vec<OsString>,
     /// Also read all NARs: hashes and sizes of files and NARs, that they are NARs, and that listings are theirs.
     #[arg(long)]
@@ -97,45 +105,15 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "AGE", requires = "repair", default_value = "1d", value_parser = age)]
     pub(crate) older_than: Duration,
     /// Publish what was withdrawn again, with its closure, from here: db:FILE, registration:FILE or json:FILE; may be given again.
-    #[arg(long = "from", value_name = "SOURCE", requires = "repair")]
+    #[arg(long = "from", value_name = "SOURCE", requires = "repair", value_parser = cache())]
     pub(crate) sources: Vec<OsString>,
     /// Where the store is whose paths are published again: below DIR, as DIR/nix/store [default: where the database is; else /].
     #[arg(long, value_name = "DIR", requires = "sources")]
     pub(crate) store: Option<PathBuf>,
-    /// Sign what is published again with the secret key in this file; may be given again.
-    #[arg(long = "key", value_name = "FILE", requires = "sources")]
-    pub(crate) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     #[command(flatten)]
     pub(crate) reach: Reach,
-}
-
-fn label(text: &str) -> Result<(String, String), &'static str> {
-    let (name, label) = text.split_once('=').ok_or("expected NAME=TEXT")?;
-    if name.is_empty() { Err("expected a name before =") } else { Ok((name.to_owned(), label.to_owned())) }
-}
-
-/// A number of bytes: K, M, G and T, also with B or iB, are powers of 1024.
-fn size(text: &str) -> Result<u64, &'static str> {
-    const WRONG: &str = "expected a number of bytes, or one with K, M, G or T, as in 50G, 50GB or 50GiB";
-    let (number, unit) = number_and_unit(text).ok_or(WRONG)?;
-    let unit = unit.to_ascii_uppercase();
-    let power = match unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(&unit) {
-        "" => 0,
-        "K" => 1,
-        "M" => 2,
-        "G" => 3,
-        "T" => 4,
-        _ => return Err(WRONG),
-    };
-    number.checked_mul(1 << (10 * power)).ok_or("that is too much")
-}
-
-fn unrooted(text: &str) -> Result<Unrooted, &'static str> {
-    match text {
-        "keep" => Ok(Unrooted::Keep),
-        "remove" => Ok(Unrooted::Remove),
-        text => age(text).map(Unrooted::OlderThan).map_err(|_| "expected keep, remove, or an age, as in 30d"),
-    }
 }
 
 #[derive(Args, Debug)]
@@ -202,8 +180,9 @@ pub(crate) struct GcArgs {
     /// them, or remove those older than AGE.
     #[arg(long, value_name = "keep|remove|AGE", default_value = "keep", value_parser = unrooted)]
     pub(crate) unrooted: Unrooted,
-    /// Keep these paths with their closures, or those in these files, one a line: for what was published without roots.
-    #[arg(long, value_name = "PATH", num_args = 1..)]
+    /// Keep this path with its closure, or the paths in this file, one a line: for what was published without roots. May be
+    /// repeated.
+    #[arg(long, value_name = "PATH")]
     pub(crate) root_path: Vec<OsString>,
     /// Keep what is younger, with all that it refers to.
     #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
@@ -227,29 +206,6 @@ pub(crate) struct GcArgs {
     pub(crate) reach: Reach,
 }
 
-fn number_and_unit(text: &str) -> Option<(u64, &str)> {
-    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    Some((digits.parse().ok()?, &text[digits.len()..]))
-}
-
-/// A time: seconds, minutes, hours, days, weeks, months of 30 days or years of 365.
-fn age(text: &str) -> Result<Duration, &'static str> {
-    const WRONG: &str = "expected a number and s, m, h, d, w, mo or y, as in 12h or 30days";
-    let (number, unit) = number_and_unit(text).ok_or(WRONG)?;
-    let seconds: u64 = match unit.trim_start() {
-        "s" | "sec" | "secs" | "second" | "seconds" => 1,
-        "m" | "min" | "mins" | "minute" | "minutes" => 60,
-        "h" | "hour" | "hours" => 60 * 60,
-        "d" | "day" | "days" => 24 * 60 * 60,
-        "w" | "week" | "weeks" => 7 * 24 * 60 * 60,
-        "mo" | "month" | "months" => 30 * 24 * 60 * 60,
-        "y" | "year" | "years" => 365 * 24 * 60 * 60,
-        "" if number == 0 => 1,
-        _ => return Err(WRONG),
-    };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or("that is too long")
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct InfoArgs {
     /// The cache: a directory, or a URL.
@@ -263,13 +219,23 @@ pub(crate) struct InfoArgs {
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
     /// Store paths, their base names or hash parts.
-    #[arg(value_name = "PATH", required_unless_present = "root")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["root", "roots"])]
     pub(crate) paths: Vec<OsString>,
-    /// Fetch what this root of the first cache that has it keeps, in the place of PATH; all narinfos come at once.
-    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
+    /// Without PATH: fetch the closure of this root of the first cache that has it; with --to, leave the same root there. With PATH and
+    /// --to: leave a root of this name there.
+    #[arg(long, value_name = "NAME")]
     pub(crate) root: Option<Name>,
-    /// The caches: directories, or URLs. They are asked in the order of their priorities, and among equals in this one.
-    #[arg(long, value_name = "CACHE", required = true, num_args = 1..)]
+    /// Fetch the closures of all roots; with --to, leave the same roots there, with their labels and pins.
+    #[arg(long, conflicts_with_all = ["paths", "root", "no_closure"])]
+    pub(crate) roots: bool,
+    /// Refresh the roots that are fetched, so that `gc` counts them as used now. That this is not permitted is only told.
+    #[arg(long)]
+    pub(crate) touch: bool,
+    /// Fetch what can be had where some paths cannot, and exit 1.
+    #[arg(short = 'k', long)]
+    pub(crate) keep_going: bool,
+    /// A cache: a directory, or a URL. May be repeated. Caches are asked in the order of their priorities, and among equals in this one.
+    #[arg(long, value_name = "CACHE", required = true, value_parser = cache())]
     pub(crate) from: Vec<OsString>,
     /// Unpack the paths into the store below DIR, as DIR/nix/store/..., with the modes and times of a store.
     #[arg(long, value_name = "DIR", group = "target")]
@@ -280,10 +246,12 @@ pub(crate) struct PullArgs {
     /// Put the NARs of the paths into this directory, decompressed, as DIR/<base name>.nar.
     #[arg(long, value_name = "DIR", group = "target")]
     pub(crate) nar: Option<PathBuf>,
-    /// A public key, `name:base64`, or a file of them: whose signatures count.
-    #[arg(long, value_name = "KEY", num_args = 1.., required_unless_present = "no_check_sigs")]
+    /// Trust this public key: `name:base64`, several of them, a file that holds keys or lines of nix.conf, or the word
+    /// `nix.conf` for the keys that this machine's Nix trusts. May be repeated. Without any,
+    /// only content-addressed paths are fetched, which need no signature.
+    #[arg(long, alias = "trusted-public-keys", value_name = "KEY")]
     pub(crate) trusted: Vec<OsString>,
-    /// Believe every narinfo, signed or not.
+    /// Accept every narinfo, signed or not.
     #[arg(long, conflicts_with = "trusted")]
     pub(crate) no_check_sigs: bool,
     /// Also write what `nix-store --load-db` reads, of the whole closure.
@@ -303,31 +271,4 @@ pub(crate) struct PullArgs {
     pub(crate) no_listing: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_and_sizes_are_read_as_people_write_them() {
-        const DAY: u64 = 24 * 60 * 60;
-        for (text, seconds) in
-            [("30days", 30 * DAY), ("2w", 14 * DAY), ("1mo", 30 * DAY), ("30d", 30 * DAY), ("12h", DAY / 2), ("0", 0)]
-        {
-            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for (text, bytes) in [("60MB", 60 << 20), ("50G", 50 << 30), ("50GiB", 50 << 30), ("500m", 500 << 20), ("7", 7)]
-        {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "d", "1", "1x", "-1d", "99999999999999999999d", "18446744073709551615y"] {
-            assert!(age(text).is_err(), "{text}");
-        }
-        for text in ["", "G", "1X", "1iBB", "18446744073709551615T"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-        assert_eq!(unrooted("2w"), Ok(Unrooted::OlderThan(Duration::from_secs(14 * DAY))));
-        assert!(unrooted("removed").is_err());
-    }
 }

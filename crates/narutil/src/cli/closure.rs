@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nixcache::path_info::JsonVersion;
 
+use super::value::cache;
 use crate::cache::Reach;
 
 /// Where facts about store paths come from.
@@ -13,7 +14,7 @@ use crate::cache::Reach;
 pub(crate) struct From {
     /// Where to look things up: db:FILE, registration:FILE, json:FILE, export:FILE, or a cache; may be given again [default:
     /// the database of Nix].
-    #[arg(long = "from", value_name = "SOURCE")]
+    #[arg(long = "from", value_name = "SOURCE", value_parser = cache())]
     pub(crate) sources: Vec<OsString>,
 }
 
@@ -58,7 +59,7 @@ pub(crate) struct DiffArgs {
     pub(crate) from: From,
     /// A cache that may have some of them, or any other source, or sorted:FILE with hash parts in ascending order, one a
     /// line; may be given again.
-    #[arg(long = "to", value_name = "CACHE", required = true)]
+    #[arg(long = "to", value_name = "CACHE", required = true, value_parser = cache())]
     pub(crate) caches: Vec<OsString>,
     /// Exit with 1 if anything is missing.
     #[arg(long)]
@@ -81,7 +82,7 @@ pub(crate) struct WhyArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ConvertArgs {
     /// Where to read: db:FILE, registration:FILE, json:FILE, export:FILE, or a cache [default: the database of Nix].
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = cache())]
     pub(crate) from: Option<OsString>,
     /// Where to write: registration:FILE or json:FILE.
     #[arg(long, value_name = "TARGET")]

@@ -4,23 +4,27 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
+use super::value::KeyArgs;
 use crate::cache::Reach;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NarinfoCommand {
     /// Print the fields of narinfos.
     ///
-    /// With --json, the object that `nix path-info --json` prints for a path, and `url`, `compression`, `downloadHash`,
-    /// `downloadSize` and `deviations`, a list of `{"line": NUMBER, "name": STRING, "field": STRING, "explanation": STRING,
-    /// "nixAccepts": "yes", "only-older" or "no"}`.
+    /// With --json, the object that `nix path-info --json` prints for a path, and `url`,
+    /// `compression`, `downloadHash`, `downloadSize` and `deviations`, a list of `{"line": NUMBER,
+    /// "name": STRING, "field": STRING, "explanation": STRING, "nixAccepts": "yes", "only-older" or
+    /// "no"}`.
     Show(ShowArgs),
     /// Check narinfos: print `ok`, the error, or each deviation from what Nix writes.
     ///
-    /// A deviation is printed as `FILE:LINE: name: explanation`. Deviations alone are no failure, unless with --strict.
+    /// A deviation is printed as `FILE:LINE: name: explanation`. Deviations alone are no failure,
+    /// unless with --strict.
     ///
-    /// With --json: `{"file": STRING, "ok": BOOLEAN, "error": STRING or null, "deviations": [...]}`, with deviations as in `show`.
+    /// With --json: `{"file": STRING, "ok": BOOLEAN, "error": STRING or null, "deviations":
+    /// [...]}`, with deviations as in `show`.
     Check(CheckNarinfoArgs),
     /// Print the bytes that are signed, with no newline added.
     Fingerprint(FingerprintArgs),
@@ -28,7 +32,8 @@ pub(crate) enum NarinfoCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
-    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a directory or cache select from it.
+    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a
+    /// directory or cache select from it.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
@@ -37,7 +42,8 @@ pub(crate) struct ShowArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckNarinfoArgs {
-    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a directory or cache select from it.
+    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a
+    /// directory or cache select from it.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
     /// Fail if there are deviations.
@@ -58,7 +64,8 @@ pub(crate) struct FingerprintArgs {
 pub(crate) enum KeyCommand {
     /// Make a new secret key.
     ///
-    /// With --json: `{"secretKey": STRING, "publicKey": STRING}`, without the secret key if it goes to a file.
+    /// With --json: `{"secretKey": STRING, "publicKey": STRING}`, without the secret key if it goes
+    /// to a file.
     Generate(GenerateKeyArgs),
     /// Print the public key of a secret key.
     ///
@@ -86,18 +93,18 @@ pub(crate) struct PublicKeyArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("change").args(["key", "key_env", "remove"]).multiple(true).required(true))]
 pub(crate) struct SignArgs {
-    /// A file with the secret key to sign with; may be given again.
-    #[arg(long = "key", value_name = "FILE", required_unless_present = "remove")]
-    pub(crate) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     /// The name of a key whose signatures to drop; may be given again.
     #[arg(long, value_name = "NAME")]
     pub(crate) remove: Vec<String>,
     /// Only print what would be changed: `sign  PATH  key-name...` and `drop  PATH  key-name...`.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// narinfos, directories of narinfos, caches, or `-` to filter one from standard input to standard output; hash parts or store
-    /// paths after a directory or cache select from it.
+    /// narinfos, directories of narinfos, caches, or `-` to filter one from standard input to
+    /// standard output; hash parts or store paths after a directory or cache select from it.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
@@ -106,23 +113,26 @@ pub(crate) struct SignArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    /// A public key to trust, `name:base64`, or a file of them, one a line; may be given again.
-    #[arg(long = "trusted", value_name = "KEY", required = true)]
+    /// Trust this public key: `name:base64`, several of them, a file that holds keys or lines of
+    /// nix.conf, or the word `nix.conf` for the keys that this machine's Nix trusts. May be
+    /// repeated.
+    #[arg(long = "trusted", alias = "trusted-public-keys", value_name = "KEY", required = true)]
     pub(crate) trusted: Vec<OsString>,
     /// How many different trusted keys must have signed.
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) require: NonZeroUsize,
-    /// Also accept a signature that holds only over references in the order of the file, as very old versions of Nix made
-    /// them. Current ones refuse it.
+    /// Also accept a signature that holds only over references in the order of the file, as very
+    /// old versions of Nix made them. Current ones refuse it.
     #[arg(long)]
     pub(crate) as_written: bool,
     /// Also check the NAR: its file's hash and size, that it is a NAR, its own hash and size.
     ///
-    /// References in it that the narinfo does not declare are reported, but are no failure. NARs are looked for where the
-    /// narinfos are.
+    /// References in it that the narinfo does not declare are reported, but are no failure. NARs
+    /// are looked for where the narinfos are.
     #[arg(long)]
     pub(crate) contents: bool,
-    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a directory or cache select from it.
+    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a
+    /// directory or cache select from it.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]

@@ -35,11 +35,11 @@ pub(crate) fn run(common: &Common, args: &CatArgs) -> Result {
 
 /// Prints a file in a path of a cache.
 fn in_cache(common: &Common, args: &CatArgs) -> Result {
-    let (part, inside) = path_and_rest(&common.store_dir()?, &args.path)?;
+    let (part, name, inside) = path_and_rest(&common.store_dir()?, &args.path)?;
     let mut output = Output::create("-".as_ref())?;
     block_on(common, async {
         let cache = args.reach.open_briefly(common, args.nar.as_os_str()).await?;
-        let copied = archive(common, &cache, part, &args.path).await?.copy_file(inside, &mut output).await;
+        let copied = archive(common, &cache, (part, name), &args.path).await?.copy_file(inside, &mut output).await;
         explain_requests(&cache);
         copied.map_err(|error| Failure::archive(&args.path, &error))
     })?;

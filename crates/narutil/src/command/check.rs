@@ -5,11 +5,13 @@ use serde_json::json;
 
 use super::observe;
 use crate::cli::{CheckArgs, Common};
-use crate::failure::{Failure, Status, for_each};
+use crate::failure::{Failure, Result, Status, for_each};
+use crate::input::once_from_standard_input;
 use crate::output::print;
 
-pub(crate) fn run(common: &Common, args: &CheckArgs) -> Status {
-    for_each(&args.nars, |path| {
+pub(crate) fn run(common: &Common, args: &CheckArgs) -> Result {
+    once_from_standard_input(&args.nars)?;
+    Ok(for_each(&args.nars, |path| {
         let fault = match observe(common, &args.source, path, Observer::new()) {
             Ok(_) => None,
             // What is wrong with the data is this command's answer, not its failure.
@@ -25,5 +27,5 @@ pub(crate) fn run(common: &Common, args: &CheckArgs) -> Status {
         };
         print(line.as_bytes())?;
         Ok(if fault.is_none() { Status::Ok } else { Status::Bad })
-    })
+    }))
 }

@@ -8,11 +8,13 @@ use nixcache::nar::Observation;
 use super::{hash_line, hashing, observe, packer};
 use crate::cli::{Common, HashArgs};
 use crate::failure::{Failure, Result, Status, for_each};
+use crate::input::once_from_standard_input;
 use crate::output::print;
 use crate::progress::Progress;
 
-pub(crate) fn run(common: &Common, args: &HashArgs) -> Status {
-    for_each(&args.paths, |path| {
+pub(crate) fn run(common: &Common, args: &HashArgs) -> Result {
+    once_from_standard_input(&args.paths)?;
+    Ok(for_each(&args.paths, |path| {
         // What is not an archive is refused: a hash of it would be of no use.
         let seen = if args.nar {
             observe(common, &args.source, path, hashing(args.algo)?)?
@@ -23,7 +25,7 @@ pub(crate) fn run(common: &Common, args: &HashArgs) -> Status {
             print(&hash_line(common, hash, args.format, seen.size, path))?;
         }
         Ok(Status::Ok)
-    })
+    }))
 }
 
 fn tree(common: &Common, args: &HashArgs, path: &Path) -> Result<Observation> {

@@ -5,15 +5,18 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use nixcache::signature::{KeyName, SecretKey};
+use nixcache::signature::{KeyName, SecretKey, looks_like_key};
 use serde_json::json;
 
-use crate::cli::{Common, GenerateKeyArgs, PublicKeyArgs};
+use crate::cli::{Common, GenerateKeyArgs, KeyArgs, PublicKeyArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::input::text;
-use crate::output::{directory, is_standard, print};
+use crate::input::{once_from_standard_input, text};
+use crate::output::{directory, is_standard, print, shown};
 
 pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
+    if looks_like_key(&args.name) {
+        return Err(Failure::usage("this is a key, not a name for one (it is not shown)"));
+    }
     let name = KeyName::new(args.name.as_str()).map_err(|error| Failure::usage(error.to_string()))?;
     if args.public.as_deref().is_some_and(is_standard) && is_standard(&args.output) && !common.json {
         return Err(Failure::usage("the two keys cannot both go to standard output; --json prints both"));
@@ -28,7 +31,8 @@ pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
     if let Some(path) = args.public.as_deref().filter(|path| !is_standard(path)) {
         create(path, &public, 0o644).inspect_err(|_| {
             if !secret_is_shown {
-                // What was not there before is not left behind; that it cannot be removed is no news beside the failure.
+                // What was not there before is not left behind; that it cannot be removed is no
+                // news beside the failure.
                 let _ = fs::remove_file(&args.output);
             }
         })?;
@@ -55,8 +59,45 @@ pub(crate) fn public(common: &Common, args: &PublicKeyArgs) -> Result {
 }
 
 /// Reads the secret key in a file.
-pub(super) fn read_secret(file: &Path) -> Result<SecretKey> {
+fn read_secret(file: &Path) -> Result<SecretKey> {
     SecretKey::parse(&text(file)?).map_err(|error| Failure::bad(file, error))
+}
+
+/// Reads the secret key that an environment variable holds, or the file that it names: CI systems
+/// have variables of both kinds.
+fn read_variable(name: &str) -> Result<SecretKey> {
+    let unusable = |reason: &str| Failure::usage(format_args!("--key-env {name}: {reason}"));
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    let value = value.ok_or_else(|| unusable("the environment variable is not set, or empty"))?;
+    let key = match value.to_str() {
+        Some(text) => SecretKey::parse(text),
+        None => return Err(unusable("the value of the environment variable is not UTF-8")),
+    };
+    match key {
+        Ok(key) => Ok(key),
+        Err(_) if Path::new(&value).is_file() => read_secret(Path::new(&value)),
+        Err(error) => Err(Failure::bad(Path::new(&format!("--key-env {name}")), error)),
+    }
+}
+
+/// Reads secret keys. Two of one name would replace each other's signatures.
+pub(super) fn read_keys(args: &KeyArgs) -> Result<Vec<SecretKey>> {
+    once_from_standard_input(&args.files)?;
+    let files = args.files.iter().map(|file| (shown(file), read_secret(file)));
+    let variables = args.variables.iter().map(|name| (format!("--key-env {name}"), read_variable(name)));
+    let mut keys: Vec<SecretKey> = Vec::new();
+    for (origin, key) in files.chain(variables) {
+        let key = key?;
+        match keys.iter().find(|other| other.name() == key.name()) {
+            None => keys.push(key),
+            Some(other) if *other == key => {}
+            Some(_) => {
+                let name = key.name();
+                return Err(Failure::usage(format_args!("{origin}: there is another key of the name {name}")));
+            }
+        }
+    }
+    Ok(keys)
 }
 
 /// Writes a line to a file that must not exist yet, all at once.

@@ -17,6 +17,7 @@ use crate::failure::{Failure, Result, Status};
 use crate::graph::path_and_rest;
 use crate::input::Input;
 use crate::output::{print, printable, shown};
+use crate::target::misnamed;
 
 pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
     if is_cache(&args.nar) {
@@ -34,20 +35,29 @@ fn in_cache(common: &Common, args: &LsArgs) -> Result {
         block_on(common, args.reach.open_briefly(common, args.nar.as_os_str()))?;
         return Err(Failure::usage(format_args!("{}: which path of this cache?", shown(&args.nar))));
     };
-    let (part, inside) = path_and_rest(&common.store_dir()?, path)?;
+    let (part, name, inside) = path_and_rest(&common.store_dir()?, path)?;
     let listing = block_on(common, async {
         let cache = args.reach.open_briefly(common, args.nar.as_os_str()).await?;
-        let listing = archive(common, &cache, part, path).await?.listing().await;
+        let listing = archive(common, &cache, (part, name), path).await?.listing().await;
         explain_requests(&cache);
         listing.map_err(|error| Failure::archive(path, &error))
     })?;
     show(common, args, path, find(&listing, path, Path::new(OsStr::from_bytes(inside)))?)
 }
 
-/// A path of a cache, which has to be there.
-pub(super) async fn archive(common: &Common, cache: &Cache, part: HashPart, path: &Path) -> Result<Archive> {
+/// A path of a cache, which has to be there, and to have this name if one was given.
+pub(super) async fn archive(
+    common: &Common,
+    cache: &Cache,
+    (part, name): (HashPart, Option<&str>),
+    path: &Path,
+) -> Result<Archive> {
     let found = Archive::find(cache, part).await.map_err(|error| Failure::archive(path, &error))?;
     let found = found.ok_or_else(|| Failure::bad(path, format_args!("not in {}", cache.url())))?;
+    let info = found.info().as_ref();
+    if let Some(name) = name.filter(|name| *name != info.store_path().name()) {
+        return Err(Failure::bad(path, misnamed(info.store_path().name(), name)));
+    }
     Ok(found.limits(common.limits()))
 }
 

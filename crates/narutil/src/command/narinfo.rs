@@ -82,7 +82,13 @@ fn on_each(
             let (read, rest) = files.split_at(texts.len());
             for (file, text) in read.iter().zip(texts) {
                 match text {
-                    Ok(text) => each(&mut report, file, NarInfo::parse(&text, &store_dir)),
+                    Ok(text) => {
+                        let info = NarInfo::parse(&text, &store_dir);
+                        match info.as_ref().ok().and_then(|info| group.misnamed(file, info)) {
+                            Some(misnamed) => report.failure(Failure::bad(file, misnamed)),
+                            None => each(&mut report, file, info),
+                        }
+                    }
                     Err(failure) => report.failure(failure),
                 }
             }

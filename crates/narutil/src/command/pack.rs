@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nixcache::compression::Encoder;
+use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::hash::Algorithm;
 use nixcache::nar::{Listing, ListingWriteError, NodeKind, Observer, PackError};
 use rustix::fs::Access;
@@ -13,13 +13,19 @@ use rustix::fs::Access;
 use super::{hashing, packer, summary};
 use crate::cli::{Common, PackArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::output::{HELD_BACK, Output, is_standard};
+use crate::output::{HELD_BACK, Output, behind_links, directory, is_standard, shown};
 use crate::progress::Progress;
 
 pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     let packer = packer(common, &args.path)?;
     if is_standard(&args.output) && args.listing.as_deref().is_some_and(is_standard) {
         return Err(Failure::usage("the archive and its listing cannot both go to standard output"));
+    }
+    if args.listing.as_ref().is_some_and(|listing| is_same_file(listing, &args.output)) {
+        return Err(Failure::usage(format_args!(
+            "{}: the archive and its listing cannot go to one file",
+            shown(&args.output)
+        )));
     }
     let output = Output::create(&args.output)?;
     let listing_output = args.listing.as_deref().map(Output::create).transpose()?;
@@ -46,7 +52,7 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
         size = Some(measured);
     }
     let threads = common.codec_threads();
-    let compression = args.compression.with_threads(threads);
+    let compression = args.compression.unwrap_or_else(|| by_name(&args.output)).with_threads(threads);
     tracing::info!("compression {compression}, {threads} threads");
     let mut encoder = Encoder::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;
 
@@ -66,6 +72,35 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     output.commit()?;
     summary(common, &seen, &args.path);
     Ok(Status::Ok)
+}
+
+/// Whether two outputs would replace each other. Devices and pipes take both.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let target = behind_links(path);
+        let directory = directory(&target).canonicalize().ok()?;
+        Some(directory.join(target.file_name()?))
+    };
+    let is_stream = |path: &PathBuf| path.metadata().is_ok_and(|metadata| !metadata.is_file());
+    place(one).is_some_and(|one| place(other).as_ref() == Some(&one) && !is_stream(&one))
+}
+
+/// The compression that the name of an archive says.
+fn by_name(output: &Path) -> EncodeOptions {
+    let compression = match output.extension().and_then(OsStr::to_str) {
+        Some("zst" | "zstd") => Compression::Zstd,
+        Some("xz") => Compression::Xz,
+        Some("bz2") => Compression::Bzip2,
+        Some("gz") => Compression::Gzip,
+        Some("br") => Compression::Brotli,
+        Some("lz4") => Compression::Lz4,
+        Some("lzma") => Compression::Lzma,
+        _ => Compression::None,
+    };
+    if compression != Compression::None {
+        tracing::info!("{}: compressed with {compression}, as its name says", shown(output));
+    }
+    EncodeOptions::new(compression)
 }
 
 /// Finds a file that may not be read. What is odd otherwise, packing tells.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::HumanBytes;
-use nixcache::narinfo::NarInfoBuf;
 use nixcache::path_info::registration::Writer;
 use nixcache::path_info::{Lost, PathInfo};
 use nixcache::signature::Policy;
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache_client::cache::Cache;
-use nixcache_client::pull::{Error, Event, Found, Located, Pull, Pulled, Target, Trust, Wanted, Watch};
-use nixcache_client::roots::{self, Name, Root};
+use nixcache_client::pull::{
+    Error, Event, Found, Located, Missing, Pull, Pulled, Refusal, RootRequest, Target, Trust, Wanted, Watch,
+};
 use serde_json::{Value, json};
 
 use super::push::count;
@@ -23,7 +23,7 @@ use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, PullArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::path_named;
-use crate::output::{Output, print};
+use crate::output::{Output, print, shown};
 use crate::progress::Transfer;
 
 pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
@@ -35,7 +35,12 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
     } else {
         Trust::Signed(Policy::new(trusted_keys(&args.trusted)?))
     };
-    let roots = args.paths.iter().map(|argument| wanted(&store_dir, argument)).collect::<Result<Vec<_>>>()?;
+    if args.root.is_some() && !args.paths.is_empty() && args.to.is_none() {
+        return Err(Failure::usage(
+            "--root with PATH names the root that is left in the cache of --to, which is missing",
+        ));
+    }
+    let wanted = args.paths.iter().map(|argument| wanted(&store_dir, argument)).collect::<Result<Vec<_>>>()?;
     if let (Some(into), Some(file), false) = (&args.into, &args.registration, args.dry_run) {
         // It is often to lie beside the store, of which there is nothing yet.
         if file.starts_with(into) {
@@ -46,21 +51,25 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
     let registration = args.registration.as_deref().filter(|_| !args.dry_run).map(Output::create).transpose()?;
     block_on(common, async {
         let transfer = Transfer::new(common, "fetching");
-        let mut roots = roots;
-        let mut pull = Pull::new(store_dir.clone(), caches(args).await?, trust)
+        let mut request = RootRequest::default();
+        request.name = args.root.clone().filter(|_| !args.paths.is_empty());
+        let pull = Pull::new(store_dir.clone(), caches(args).await?, trust)
             .threads(common.threads())
             .limits(common.limits())
             .closure(!args.no_closure)
             .check(args.check)
             .listings(!args.no_listing)
+            .keep_going(args.keep_going)
+            .leave_root(request)
             .watch(watch(&transfer));
-        if let Some(name) = &args.root {
-            let (cache, root, narinfos) = root_named(&pull, name).await?;
-            pull = pull.known(cache, narinfos);
-            roots = root.record.targets.into_iter().map(Wanted::from).collect();
-        }
         let target = target(common, args).await?;
-        let found = pull.find(roots).await.map_err(|error| failure(&error))?;
+        let found = match &args.root {
+            _ if args.roots => pull.find_roots().await,
+            Some(name) if wanted.is_empty() => pull.find_root(name).await,
+            _ => pull.find(wanted).await,
+        };
+        let found = found.map_err(|error| without_keys(args, failure(&error), &error))?;
+        let status = report_missing(&found);
         let done = if args.dry_run {
             let missing = pull.missing(&found, &target).await.map_err(|error| failure(&error))?;
             dry_run(common, &store_dir, &missing)
@@ -68,15 +77,76 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
             let pulled = pull.run(&found, &target).await;
             transfer.finish();
             let pulled = pulled.map_err(|error| failure(&error))?;
-            let status = report(common, &store_dir, &pull, &found, &pulled, started)?;
+            let status = report(common, &store_dir, &pull, &found, &pulled, started)?.max(status);
             if let Some(output) = registration.filter(|_| status == Status::Ok) {
                 register(&store_dir, &found, output)?;
             }
-            Ok(status)
+            hint(common, args, &pulled);
+            if args.touch && status == Status::Ok {
+                pull.touch(&found).await;
+            }
+            Ok(status.max(left_roots(args, &found, &pulled)))
         };
         pull.caches().iter().for_each(explain_requests);
-        done
+        done.map(|done| done.max(status))
     })
+}
+
+/// What to do about paths that are not signed, where no key was given.
+fn without_keys(args: &PullArgs, mut failure: Failure, error: &Error) -> Failure {
+    let is_unsigned =
+        |missing: &Missing| missing.refused.iter().any(|(_, why)| matches!(why, Refusal::Signature { .. }));
+    if let Error::Missing(missing) = error
+        && args.trusted.is_empty()
+        && missing.iter().any(is_unsigned)
+        && let Some(message) = &mut failure.message
+    {
+        failure.status = Status::Usage;
+        message.push_str(
+            "\nnarutil: no keys are trusted: give --trusted KEY (a public key, or a file of them), or --no-check-sigs to fetch without \
+             checking signatures. Only content-addressed paths need no key",
+        );
+    }
+    failure
+}
+
+/// Tells what cannot be had, where the rest is fetched all the same.
+fn report_missing(found: &Found) -> Status {
+    let mut status = Status::Ok;
+    for missing in found.missing() {
+        eprintln!("narutil: {missing}");
+        status = status.max(if missing.is_about_content() { Status::Bad } else { Status::Failed });
+    }
+    status
+}
+
+/// A store of Nix does not know what others put into it.
+fn hint(common: &Common, args: &PullArgs, pulled: &Pulled) {
+    if let Some(into) = args.into.as_ref().filter(|_| args.registration.is_none() && !pulled.fetched.is_empty())
+        && !common.quiet
+        && into.join("nix/var/nix/db/db.sqlite").exists()
+    {
+        eprintln!(
+            "narutil: the Nix of {} does not know the fetched paths yet: run this again with --registration FILE, then \
+             `nix-store --load-db < FILE`",
+            shown(into)
+        );
+    }
+}
+
+/// How a pull to a cache ends that was to leave roots there.
+fn left_roots(args: &PullArgs, found: &Found, pulled: &Pulled) -> Status {
+    let wanted = match &args.to {
+        None => 0,
+        Some(_) if args.root.is_some() && !args.paths.is_empty() => 1,
+        Some(_) => found.cache_roots().count(),
+    };
+    if pulled.roots.len() >= wanted || !pulled.failed.is_empty() || !pulled.held_back.is_empty() {
+        return Status::Ok;
+    }
+    let why = if pulled.notes.is_empty() { String::new() } else { format!(": {}", pulled.notes.join("; ")) };
+    eprintln!("narutil: {} of {wanted} roots were not left in the cache{why}", wanted - pulled.roots.len());
+    Status::Failed
 }
 
 /// The path that an argument asks for.
@@ -86,24 +156,6 @@ fn wanted(store_dir: &StoreDir, argument: &OsStr) -> Result<Wanted> {
         Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
         None => Ok(part.into()),
     }
-}
-
-/// The root of this name that was used last, in the first cache that has one, and what it lists.
-async fn root_named(pull: &Pull, name: &Name) -> Result<(usize, Root, Vec<NarInfoBuf>)> {
-    let fail = |error| Failure::roots(&error);
-    for (number, cache) in pull.caches().iter().enumerate() {
-        match roots::latest(cache, name).await {
-            Ok(Some(root)) => {
-                let narinfos = roots::snapshot::read_intact(cache, &root.record.closure).await.map_err(fail)?;
-                return Ok((number, root, narinfos.unwrap_or_default()));
-            }
-            Ok(None) => {}
-            Err(error) if pull.caches().len() > 1 => tracing::warn!("{error}"),
-            Err(error) => return Err(fail(error)),
-        }
-    }
-    let caches: Vec<String> = pull.caches().iter().map(|cache| cache.url().to_string()).collect();
-    Err(fail(roots::Error::NoRoot { cache: caches.join(", "), name: name.to_string() }))
 }
 
 /// The caches, without those that cannot be reached, unless that is all.
@@ -140,8 +192,10 @@ async fn target(common: &Common, args: &PullArgs) -> Result<Target> {
 }
 
 fn failure(error: &Error) -> Failure {
-    if let Error::Cache(error) = error {
-        return Failure::cache(error);
+    match error {
+        Error::Cache(error) => return Failure::cache(error),
+        Error::Roots(error) => return Failure::roots(error),
+        _ => {}
     }
     let status = if error.is_about_content() { Status::Bad } else { Status::Failed };
     Failure { status, message: Some(error.to_string().replace('\n', "\nnarutil: ")) }
@@ -221,8 +275,13 @@ fn report(
             0 => String::new(),
             failed => format!(", {failed} could not be"),
         };
+        let roots = match pulled.roots.len() {
+            0 => String::new(),
+            1 => ", 1 root left".to_owned(),
+            more => format!(", {more} roots left"),
+        };
         let seconds = started.elapsed().as_secs_f64();
-        eprintln!("fetched {}{amount}, {there} were there{failed}, in {seconds:.1} s", count(fetched));
+        eprintln!("fetched {}{amount}, {there} were there{failed}{roots}, in {seconds:.1} s", count(fetched));
     }
     Ok(status)
 }
@@ -247,6 +306,9 @@ fn to_json(store_dir: &StoreDir, pull: &Pull, found: &Found, pulled: &Pulled, st
         "present": pulled.present.len(),
         "failed": failed.collect::<Value>(),
         "heldBack": pulled.held_back.iter().map(full).collect::<Value>(),
+        "missing": found.missing().iter().map(|missing| json!({ "path": missing.path, "error": missing.to_string() })).collect::<Value>(),
+        "roots": pulled.roots.iter().map(super::roots::shown).collect::<Value>(),
+        "notes": pulled.notes,
         "seconds": started.elapsed().as_secs_f64(),
     })
 }

@@ -19,10 +19,10 @@ use nixcache_client::roots::{Begun, Root, Session, Wish};
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
-use super::sign::read_keys;
+use super::key::read_keys;
 use super::verify::trusted_keys;
 use crate::cache::{explain_requests, run as block_on, url};
-use crate::cli::{Common, PushArgs};
+use crate::cli::{Common, KeyArgs, PushArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{find_all, load, open, visit};
 use crate::output::{print, shown};
@@ -48,7 +48,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         let graph = if sources.is_empty() { GraphBuilder::new().finish() } else { load(common, &args.from.sources)? };
         let roots = find_all(common, &graph, &args.paths)?;
         let selection = select(args, &graph, roots).await?;
-        let mut begun = if args.dry_run { None } else { Some(begin(&cache, args, &selection).await?) };
+        let mut begun = if args.dry_run { None } else { Some(begin(&cache, args, &selection, &push).await?) };
         let missing = selection.missing(&cache, begun.as_mut()).await.map_err(|error| failure(&args.to, &error))?;
         let mut uploads = uploads(common, args.store.as_deref(), &sources, &graph, &missing)?;
         let Some(begun) = begun else { return dry_run(common, &cache, &uploads, &trees) };
@@ -58,7 +58,8 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         transfer.finish();
         let (pushed, root) = published.map_err(|error| failure(&args.to, &error))?;
         explain_requests(&cache);
-        report(common, &cache, &pushed, root.as_ref(), selection.count() + args.add.len(), started)
+        let status = report(common, &cache, &pushed, root.as_ref(), selection.count() + args.add.len(), started)?;
+        Ok(if status == Status::Ok && root.is_none() { without_root(args, &pushed.notes) } else { status })
     })
 }
 
@@ -72,19 +73,28 @@ pub(super) async fn select<'a>(args: &PushArgs, graph: &'a Graph, roots: Vec<Nod
     Ok(selection)
 }
 
+/// How a push ends that has published everything, and left no root: it has failed if a root was asked for.
+pub(super) fn without_root(args: &PushArgs, notes: &[String]) -> Status {
+    let Some(name) = args.root.as_ref().filter(|_| !args.no_root) else { return Status::Ok };
+    let why = if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
+    eprintln!(
+        "narutil: {}: everything is published, but the root {name} was not left{why}. A collection may remove the closure; see the rights \
+         that a push needs, or push with --no-root",
+        shown(Path::new(&args.to))
+    );
+    Status::Failed
+}
+
 /// Begins a push under the root that is asked for.
-pub(super) async fn begin(cache: &Cache, args: &PushArgs, selection: &Selection<'_>) -> Result<Begun> {
+pub(super) async fn begin(cache: &Cache, args: &PushArgs, selection: &Selection<'_>, push: &Push) -> Result<Begun> {
     let mut wish = Wish::default();
     // What is queued comes in pieces that nobody asks for by name.
     let unnamed = || args.queue.is_none().then(|| DEFAULT_ROOT.parse().ok()).flatten();
     wish.name = args.root.clone().or_else(unnamed).filter(|_| !args.no_root);
     wish.labels = args.labels.iter().cloned().collect();
     (wish.adds, wish.verify_present) = (!args.add.is_empty(), args.verify_present);
-    let begun = Session::begin(cache, selection.wish(wish)).await.map_err(|error| Failure::roots(&error))?;
-    if let Begun::Unlisted(error) = &begun {
-        tracing::info!("no root is kept: {error}");
-    }
-    Ok(begun)
+    wish.keys = push.signing_keys().to_vec();
+    Session::begin(cache, selection.wish(wish)).await.map_err(|error| Failure::roots(&error))
 }
 
 /// How to publish.
@@ -122,12 +132,12 @@ pub(super) fn compression(wanted: Option<EncodeOptions>, url: &CacheUrl) -> Resu
     }
 }
 
-pub(super) fn keys(named: &[PathBuf], url: &CacheUrl) -> Result<Vec<SecretKey>> {
+pub(super) fn keys(named: &KeyArgs, url: &CacheUrl) -> Result<Vec<SecretKey>> {
     let listed = url.parameter("secret-keys").into_iter().flat_map(|files| files.split(','));
     let of_url = url.parameter("secret-key").into_iter().chain(listed).map(PathBuf::from);
-    let mut files = named.to_vec();
-    files.extend(of_url.filter(|file| !file.as_os_str().is_empty()));
-    read_keys(&files)
+    let mut keys = named.clone();
+    keys.files.extend(of_url.filter(|file| !file.as_os_str().is_empty()));
+    read_keys(&keys)
 }
 
 fn is_set(url: &CacheUrl, name: &str) -> bool {
@@ -318,6 +328,7 @@ pub(super) fn to_json(
         "heldBack": pushed.held_back.iter().map(full).collect::<Value>(),
         "undeclaredReferences": undeclared.collect::<Value>(),
         "root": root.map(super::roots::shown),
+        "notes": pushed.notes,
         "seconds": started.elapsed().as_secs_f64(),
     })
 }

@@ -13,7 +13,7 @@ use nixcache_client::roots;
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
-use super::push::{begin, count, select, settings, sources, to_json, uploads, watch};
+use super::push::{begin, count, select, settings, sources, to_json, uploads, watch, without_root};
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Failure, Result, Status};
@@ -34,6 +34,8 @@ struct Drained {
     published: usize,
     failed: Vec<(String, String)>,
     kept: Vec<(String, String)>,
+    /// Whether the closure of an entry was published under no root.
+    lacks_root: bool,
 }
 
 /// What publishing needs.
@@ -131,7 +133,7 @@ impl Drain<'_> {
         drained: &mut Drained,
     ) -> Result<std::result::Result<Pushed, push::Error>> {
         let selection = select(self.args, graph, roots).await?;
-        let mut begun = begin(cache, self.args, &selection).await?;
+        let mut begun = begin(cache, self.args, &selection, &self.push).await?;
         let missing = match selection.missing(cache, Some(&mut begun)).await {
             Ok(missing) => missing,
             Err(error) => return of_content(error).map(Err),
@@ -141,10 +143,16 @@ impl Drain<'_> {
         let push = self.push.clone().watch(watch(&transfer));
         let published = begun.publish(&push, cache, uploads).await;
         transfer.finish();
-        let (mut pushed, _) = match published {
+        let (mut pushed, root) = match published {
             Ok(published) => published,
             Err(error) => return of_content(error).map(Err),
         };
+        drained.lacks_root |= root.is_none() && pushed.failed.is_empty() && pushed.held_back.is_empty();
+        for note in &pushed.notes {
+            if !drained.pushed.notes.contains(note) {
+                drained.pushed.notes.push(note.clone());
+            }
+        }
         drained.total += selection.count();
         drained.pushed.published.append(&mut pushed.published);
         drained.pushed.undeclared.append(&mut pushed.undeclared);
@@ -227,6 +235,7 @@ fn report(drain: &Drain<'_>, drained: &Drained, started: Instant) -> Result {
         );
     }
     Ok(match (failed, kept) {
+        (0, 0) if drained.lacks_root => without_root(drain.args, &drained.pushed.notes),
         (0, 0) => Status::Ok,
         (_, 0) => Status::Bad,
         _ => Status::Failed,

@@ -5,6 +5,7 @@ use nixcache::store_path::StoreDir;
 use nixcache_client::audit::{Done, Mend, Plan, Withdrawal};
 use nixcache_client::cache::{Cache, layout};
 use nixcache_client::push::{Push, Selection};
+use nixcache_client::roots::{Session, Wish};
 
 use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
 use crate::cli::{AuditArgs, Common};
@@ -76,7 +77,13 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan, 
             status = Status::Bad;
         }
     }
-    let missing = Selection::closure(graph, roots).missing(cache, None).await;
+    let selection = Selection::closure(graph, roots);
+    // A lease keeps collections away from what the published paths rely on.
+    let mut wish = Wish::default();
+    wish.verify_present = true;
+    let begun = Session::begin(cache, selection.wish(wish)).await;
+    let mut begun = begun.map_err(|error| Failure::roots(&error))?;
+    let missing = selection.missing(cache, Some(&mut begun)).await;
     let missing = missing.map_err(|error| failure(&args.cache, &error))?;
     let uploads = uploads(common, args.store.as_deref(), &sources(&args.sources, &args.cache)?, graph, &missing)?;
     let transfer = Transfer::new(common, "publishing again");
@@ -86,9 +93,9 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan, 
         .threads(common.threads())
         .limits(common.limits())
         .watch(watch(&transfer));
-    let pushed = push.run(cache, uploads).await;
+    let pushed = begun.publish(&push, cache, uploads).await;
     transfer.finish();
-    let pushed = pushed.map_err(|error| failure(&args.cache, &error))?;
+    let (pushed, _) = pushed.map_err(|error| failure(&args.cache, &error))?;
     let failed = report_failed(cache.store_dir(), &pushed);
     if !common.quiet {
         eprintln!("published {} again", count(pushed.published.len()));

@@ -1,5 +1,6 @@
 //! `narutil scan`
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
@@ -25,7 +26,10 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
     let seen = packer.pack(&args.path, progress.count(io::sink()), Observer::new().references(&prepared));
     progress.finish();
     let seen = seen.map_err(|error| Failure::packing(&error))?;
-    let found = seen.references.iter().map(|&index| candidates[index].1);
+    // Several candidates may have one hash part, of which the scanner reports the first.
+    let found: HashSet<Option<&str>> = seen.references.iter().map(|&index| prepared.hash_part(index)).collect();
+    let found = (0..candidates.len()).filter(|&index| found.contains(&prepared.hash_part(index)));
+    let found = found.map(|index| candidates[index].1);
     if common.json {
         let found: Vec<&str> = found.collect();
         print(json!({ "path": args.path.to_string_lossy(), "references": found }).to_string().as_bytes())?;
@@ -37,8 +41,8 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
     Ok(Status::Ok)
 }
 
-/// What to look for, from numbered lines of the file `from`. A full path must be in the store directory: one that cannot be
-/// referred to would never be found, which would look like an answer.
+/// What to look for, from numbered lines of the file `from`. A full path must be in the store
+/// directory: one that cannot be referred to would never be found, which would look like an answer.
 fn prepare(common: &Common, from: &Path, lines: &[(usize, &str)]) -> Result<Candidates> {
     let store_dir = common.store_dir()?;
     for (number, line) in lines {

@@ -1,6 +1,8 @@
 //! `narutil sign`
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -15,9 +17,10 @@ use nixcache::store_path::StoreDir;
 use nixcache_client::lock_directory;
 use serde_json::json;
 
-use super::key::read_secret;
+use super::key::read_keys;
 use crate::cli::{Common, SignArgs};
 use crate::failure::{Failure, Result, Status, for_each};
+use crate::input::once_from_standard_input;
 use crate::output::{self, Output, behind_links, is_standard, shown};
 use crate::target::{self, Group, Remote, Report, absent, name_of, report_on};
 
@@ -28,6 +31,9 @@ const CHUNK: usize = 16;
 const TOGETHER: usize = 256;
 
 pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
+    let inputs =
+        args.keys.files.iter().map(|file| file.as_os_str()).chain(args.targets.iter().map(OsString::as_os_str));
+    once_from_standard_input(inputs)?;
     let change = Change {
         keys: read_keys(&args.keys)?.into(),
         remove: args.remove.clone().into(),
@@ -42,11 +48,14 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
     };
     let status = for_each(&Group::all(common, &args.reach, &args.targets)?, |group| {
         let Some(directory) = &group.directory else { return signing.filter() };
-        let files = group.files()?;
+        let asked_for = group.files()?;
+        let files = rightly_named(group, &asked_for, &signing.change.store_dir);
+        let misnamed = if files.len() < asked_for.len() { Status::Bad } else { Status::Ok };
         if let Some(remote) = &group.remote {
-            return report_on(common, "signing", &files, TOGETHER, || {
+            let status = report_on(common, "signing", &files, TOGETHER, || {
                 |files: &[PathBuf]| signing.sign_remote(remote, files)
-            });
+            })?;
+            return Ok(status.max(misnamed));
         }
         let directories = if args.dry_run { Vec::new() } else { written(directory, &files)? };
         // The narinfos are read under the locks, so that what another run has added is seen.
@@ -57,7 +66,7 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
             flushed.map_err(|error| Failure::failed(directory, error))?;
         }
         drop(locks);
-        Ok(status)
+        Ok(status.max(misnamed))
     });
     let (seen, changed) = (signing.seen.into_inner(), signing.changed.into_inner());
     if !common.quiet && !args.targets.iter().all(|target| is_standard(Path::new(target))) {
@@ -67,21 +76,24 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
     Ok(status)
 }
 
-/// Reads secret keys. Two of one name would replace each other's signatures.
-pub(super) fn read_keys(files: &[PathBuf]) -> Result<Vec<SecretKey>> {
-    let mut keys: Vec<SecretKey> = Vec::with_capacity(files.len());
-    for file in files {
-        let key = read_secret(file)?;
-        match keys.iter().find(|other| other.name() == key.name()) {
-            None => keys.push(key),
-            Some(other) if *other == key => {}
-            Some(_) => {
-                let name = key.name();
-                return Err(Failure::usage(format_args!("{}: there is another key of the name {name}", shown(file))));
-            }
-        }
+/// The files without those whose path has another name than was asked for, which are told.
+fn rightly_named<'a>(group: &Group, files: &'a [PathBuf], store_dir: &StoreDir) -> Cow<'a, [PathBuf]> {
+    if !group.has_names() {
+        return files.into();
     }
-    Ok(keys)
+    let is_right = |file: &PathBuf| {
+        let text = group.read(std::slice::from_ref(file)).into_iter().next().and_then(Result::ok);
+        // What cannot be read is told when it is signed.
+        let info = text.as_deref().and_then(|text| NarInfo::parse(text, store_dir).ok());
+        match info.and_then(|info| group.misnamed(file, &info)) {
+            Some(misnamed) => {
+                Failure::bad(file, misnamed).report();
+                false
+            }
+            None => true,
+        }
+    };
+    files.iter().filter(|file| is_right(file)).cloned().collect::<Vec<_>>().into()
 }
 
 /// What is done to each narinfo.
@@ -179,8 +191,8 @@ impl Signing {
         report
     }
 
-    /// Changes a narinfo in a cache on another machine. What is said of it is what was written, not what was there before somebody else
-    /// changed it.
+    /// Changes a narinfo in a cache on another machine. What is said of it is what was written, not
+    /// what was there before somebody else changed it.
     async fn sign_object(&self, remote: &Remote, file: &Path) -> Result<Changed> {
         let last = Arc::new(Mutex::new(None));
         let edit = {
@@ -244,7 +256,8 @@ impl Signing {
     }
 }
 
-/// The directories that are written to when files in one are: it, and those that links in it lead to.
+/// The directories that are written to when files in one are: it, and those that links in it lead
+/// to.
 ///
 /// All runs have them in the same order, so that no two of them wait for each other.
 fn written(directory: &Path, files: &[PathBuf]) -> Result<Vec<PathBuf>> {

@@ -7,8 +7,14 @@ use super::{hashing, summary};
 use crate::cli::{Common, UnpackArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::input::Input;
+use crate::output::is_standard;
 
 pub(crate) fn run(common: &Common, args: &UnpackArgs) -> Result {
+    if is_standard(&args.dest) {
+        return Err(Failure::usage(
+            "an archive cannot be unpacked to standard output; write ./- for a file of that name",
+        ));
+    }
     let observer = if common.quiet { Observer::new() } else { hashing(Algorithm::Sha256)? };
     let unpacker = Unpacker::new().limits(common.limits()).threads(common.threads()).canonical(args.canonical);
     let (archive, progress) = Input::open(&args.nar)?.archive(common, &args.source)?;

@@ -183,6 +183,10 @@ fn damaged_files_are_found_whether_or_not_their_hash_is_known() {
             },
         ];
         for (number, damage) in damage.iter().enumerate() {
+            // Any number of zeros is padding of gzip.
+            if compression == "gzip" && number == 4 {
+                continue;
+            }
             let damaged = Facts { bytes: damage(&facts.bytes), nar: facts.nar.clone(), compression };
             lone.put(&damaged, &facts.narinfo());
             lone.bad();

@@ -14,8 +14,9 @@ use crate::narutil::{Ran, Scratch, narutil, run, run_with};
 fn malformed() -> Vec<(Vec<u8>, String)> {
     let good = narinfo(3);
     let cases = [
-        ("", "StorePath is missing".to_owned()),
+        ("", "the file is empty".to_owned()),
         ("Hello", "line 1: no colon".to_owned()),
+        (&good[..good.find("NarHash: ").unwrap() + 20], "line 6: NarHash: the file is cut short".to_owned()),
         (&good.replace("NarSize: 226488", "NarSize: many"), "line 7: NarSize is no size".to_owned()),
         (&good.replace("NarSize: 226488", "NarSize: 0"), "line 7: NarSize is 0".to_owned()),
         (&good.replace("NarSize: 226488\n", ""), "NarSize is missing".to_owned()),

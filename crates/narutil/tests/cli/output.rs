@@ -174,7 +174,7 @@ fn a_full_disk_exits_3() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_command_with_3_and_no_noise() {
+fn a_reader_that_goes_away_ends_the_command_with_141_and_no_noise() {
     let scratch = Scratch::new();
     let tree = scratch.path("tree");
     File::create(tree.join("a")).unwrap().set_len(LARGE).unwrap();
@@ -191,7 +191,7 @@ fn a_reader_that_goes_away_ends_the_command_with_3_and_no_noise() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = command.stdout(writer).output().unwrap();
-        assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(3), ""), "{command:?}");
+        assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(141), ""), "{command:?}");
     }
 }
 

@@ -324,7 +324,7 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
         let script = format!("{}\n{}", recipe.job("deploy", "before_script"), recipe.job("deploy", "script"));
         assert!(deploy.run(&script).contains("bin"));
         let said = job("collect", None).run(&recipe.job("collect", "script"));
-        assert!(said.contains("keeping 1 roots and 2 paths"), "{said}");
+        assert!(said.contains("keeping 1 root and 2 paths"), "{said}");
         fs::remove_dir_all(deploy.folder.join("root")).ok();
         deploy.run(&script);
     }
@@ -462,7 +462,9 @@ fn a_cache_moves_to_another_bucket_with_all_signatures() {
     for (index, (from, to)) in [(old.s3(), new.s3()), (new.s3(), directory)].into_iter().enumerate() {
         let place =
             Place::new(&scratch, &format!("move-{index}"), None).with("OLD", &from).with("NEW", &to).with_keys();
-        let script = ["sh", "sh list", "sh copy", "sh list", "sh copy", "sh compare"].map(|name| recipe.block(name));
+        let (place_from, place_to) = (from.clone(), to.clone());
+        let script = ["sh", "sh roots", "sh list", "sh copy", "sh roots", "sh list", "sh copy", "sh compare"]
+            .map(|name| recipe.block(name));
         place.run(&script.concat());
         let moved = fs::read_to_string(place.folder.join("paths")).unwrap();
         let [from, to] = [&from, &to].map(|cache| {
@@ -472,6 +474,15 @@ fn a_cache_moves_to_another_bucket_with_all_signatures() {
         });
         assert_eq!(from, to);
         assert_eq!(to[0], moved.lines().count());
+        let [from, to] = [&place_from, &place_to].map(|cache| {
+            let roots = place.run(&format!("narutil roots --json '{cache}'"));
+            let mut roots: Vec<serde_json::Value> =
+                roots.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            roots.sort_by_key(|root| root["generation"].to_string());
+            let members = ["name", "generation", "targets", "paths", "labels"];
+            roots.into_iter().map(|root| members.map(|member| root[member].clone())).collect::<Vec<_>>()
+        });
+        assert_eq!((from.len(), &from), (2, &to));
     }
 }
 

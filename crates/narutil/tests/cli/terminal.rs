@@ -54,7 +54,7 @@ fn explanations_are_coloured_on_a_terminal_only_and_not_with_no_color() {
     assert!(explained(None).contains("\u{1b}["));
     assert!(explained(Some("")).contains("\u{1b}["));
     let plain = explained(Some("1"));
-    assert!(plain.contains("INFO") && !plain.contains('\u{1b}'), "{plain:?}");
+    assert!(plain.contains("narutil: info: ") && !plain.contains('\u{1b}'), "{plain:?}");
     let scratch = Scratch::new();
     let piped = run(narutil!["-v", "check", scratch.nar()]);
     assert!(piped.stderr.contains("compression none") && !piped.stderr.contains('\u{1b}'), "{}", piped.stderr);

@@ -25,6 +25,7 @@ pub mod layout;
 mod nar;
 mod odd_keys;
 mod present;
+mod spot_check;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]

@@ -206,12 +206,15 @@ fn parameters(url: &str, query: &str) -> Result<BTreeMap<String, String>, UrlErr
 /// A path in a message: what could steer a terminal, or begin another line, is escaped.
 pub(crate) fn shown(path: &std::path::Path) -> String {
     let mut shown = String::new();
-    for character in path.to_string_lossy().chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                shown.extend(character.escape_default());
+            } else {
+                shown.push(character);
+            }
         }
+        shown.extend(chunk.invalid().escape_ascii().map(char::from));
     }
     shown
 }

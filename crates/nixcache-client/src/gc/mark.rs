@@ -369,7 +369,7 @@ impl<'a> Found<'a> {
         guard: &Guard,
         (kept, dropped, broken): (Vec<Root>, Vec<Root>, Vec<BrokenRoot>),
     ) -> Result<Self> {
-        let leases = guard.others(&roots::leases()).await?;
+        let leases = guard.others_readable(&roots::leases()).await?;
         let mut found = Self {
             cache,
             inventory,

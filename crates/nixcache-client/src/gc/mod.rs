@@ -32,7 +32,7 @@ use nixcache::store_path::{HashPart, StorePath};
 use serde_json::{Value, json};
 
 use self::mark::{Found, Inventory, Living, Narinfos, Rest};
-use crate::cache::{Cache, OLD, UnfinishedUpload};
+use crate::cache::{self, Cache, OLD, UnfinishedUpload};
 use crate::roots::{self, Claim, Error, Guard, PATIENCE, Root, reserve};
 
 pub use self::policy::{Policy, Unrooted};
@@ -216,9 +216,7 @@ impl Collection {
             taken => taken?,
         };
         let plan = async {
-            if !guard.others(&roots::plans()).await?.is_empty() {
-                return Err(Error::Busy { cache: cache.url().to_string() });
-            }
+            guard.check_alone(&roots::plans()).await?;
             let plan = Plan::make(cache, &policy, &guard).await?;
             plan.refuse_to_empty(cache, &policy)?;
             Ok(plan)
@@ -347,12 +345,14 @@ impl Collection {
     /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred to meanwhile.
     async fn spare(&mut self, done: &mut Collected) -> Result<()> {
         let sets = self.plan.dropped.iter().map(|root| root.record.path_set).collect();
-        let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, files: false };
+        let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, ..Claim::default() };
         let has_room = self.claim(&claim).await?;
         // Leases before roots: a push that ends its lease in between has left a root.
-        let mut claims = self.guard.others(&roots::leases()).await?;
+        let mut claims = self.guard.others_readable(&roots::leases()).await?;
         if !has_room && claims.iter().any(|lease| !lease.is_empty()) {
-            return Err(Error::Busy { cache: self.cache.url().to_string() });
+            let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            let object = self.cache.locate(&roots::plans());
+            return Err(no_room(&self.cache, Error::Cache(cache::Error::Io { object, error })));
         }
         let left = Claim { sets: claim.sets, ..Claim::default() }.without(&claims);
         let kept = self.plan.kept.iter().map(|root| (root.object(), (root, false)));

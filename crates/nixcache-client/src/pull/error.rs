@@ -8,7 +8,7 @@ use nixcache::nar::{self, UnpackError};
 use nixcache::store_path::{ContentAddress, StorePath};
 use nixcache::{closure, compression, hash, narinfo};
 
-use crate::{address, cache};
+use crate::{address, cache, roots};
 
 /// Why a pull ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,20 @@ pub enum Error {
         path: StorePath,
         /// The cache.
         cache: String,
+    },
+    /// The roots of a cache could not be read, or the lease on a cache that is written to was lost.
+    #[error(transparent)]
+    Roots(#[from] roots::Error),
+    /// A root says something else than a trusted key has signed: it was changed, or is another one under this name.
+    #[error(
+        "{root}: the signature by {key} does not fit this root, so it is not the one that was signed: refused. Push it again with that \
+         key, or name the paths instead"
+    )]
+    Forged {
+        /// The object of the root.
+        root: String,
+        /// The name of the key.
+        key: String,
     },
     /// Where paths are to be put cannot be written.
     #[error("{}: {error}", cache::shown(path))]
@@ -56,7 +70,14 @@ impl Error {
         match self {
             Self::Cache(error) => error.is_about_content(),
             Self::Missing(missing) => missing.iter().all(Missing::is_about_content),
-            Self::Graph(_) | Self::Hole { .. } => true,
+            Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => true,
+            Self::Roots(roots::Error::Cache(error)) => error.is_about_content(),
+            Self::Roots(error) => {
+                matches!(
+                    error,
+                    roots::Error::Broken { .. } | roots::Error::Version { .. } | roots::Error::NoRoot { .. }
+                )
+            }
             Self::Target { .. } | Self::Unpack(_) => false,
         }
     }
@@ -76,7 +97,7 @@ pub struct Missing {
 
 impl Missing {
     /// Whether all caches could be asked.
-    fn is_about_content(&self) -> bool {
+    pub fn is_about_content(&self) -> bool {
         self.refused.iter().all(|(_, refusal)| match refusal {
             Refusal::Cache(error) => error.is_about_content(),
             _ => true,

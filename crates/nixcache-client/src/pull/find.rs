@@ -12,6 +12,7 @@ use nixcache::store_path::{HashPart, Method, StorePath};
 
 use super::{Error, Missing, Pull, Refusal, Trust};
 use crate::cache::{self, Cache, blocking, layout};
+use crate::roots::{self, Authenticity, Name, Root, RootCopy, snapshot};
 
 /// A path that is asked for, by its hash part or as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,10 @@ pub struct Found {
     located: Vec<Option<Located>>,
     /// Those that were asked for.
     roots: Vec<Node>,
+    /// What cannot be had. Only of a pull that [keeps going](Pull::keep_going).
+    missing: Vec<Missing>,
+    /// The roots that were asked for, whose closures this is.
+    copies: Vec<(usize, Root)>,
 }
 
 impl Found {
@@ -62,6 +67,13 @@ impl Found {
         nodes.into_iter().filter_map(|node| self.located(node))
     }
 
+    /// The nodes of the closure of what was asked for that are not only referred to.
+    pub(super) fn paths_by_node(&self) -> impl Iterator<Item = Node> {
+        let closure = self.graph.closure(self.roots.iter().copied());
+        let nodes = closure.nodes().to_vec();
+        nodes.into_iter().filter(|node| self.located(*node).is_some())
+    }
+
     /// What refers to what.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -70,6 +82,28 @@ impl Found {
     /// The paths that were asked for.
     pub fn roots(&self) -> &[Node] {
         &self.roots
+    }
+
+    /// What cannot be had, and is left out with all that refers to it: only of a pull that [keeps going](Pull::keep_going).
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// The roots that were asked for ([`Pull::find_root`], [`Pull::find_roots`]), each with the place of its cache among
+    /// [`Pull::caches`]. A pull to a cache leaves them there.
+    pub fn cache_roots(&self) -> impl Iterator<Item = (usize, &Root)> {
+        self.copies.iter().map(|(cache, root)| (*cache, root))
+    }
+
+    /// The copies of roots that a cache gets which has the whole closure of each.
+    pub(super) fn copies(&self) -> Vec<RootCopy> {
+        let copy = |(_, root): &(usize, Root)| {
+            let nodes = root.record.targets.iter().filter_map(|target| self.graph.find_path(target.as_ref()));
+            let closure = self.graph.closure(nodes);
+            let paths = closure.nodes().iter().map(|&node| self.graph.hash_part(node)).collect();
+            RootCopy { root: root.clone(), paths }
+        };
+        self.copies.iter().map(copy).collect()
     }
 
     pub(super) fn located(&self, node: Node) -> Option<&Located> {
@@ -131,13 +165,141 @@ impl Pull {
                 tracing::warn!("{}: access denied{} to {requests}: check the credentials", cache.url(), tally.status);
             }
         }
-        if !missing.is_empty() {
+        if !missing.is_empty() && !self.keep_going {
             return Err(Error::Missing(missing));
         }
         let graph = builder.finish();
-        let located = graph.nodes().map(|node| all.remove(&graph.hash_part(node))).collect();
-        let roots = root_parts.iter().filter_map(|part| graph.find(*part)).collect();
-        Ok(Found { graph, located, roots })
+        let located: Vec<Option<Located>> = graph.nodes().map(|node| all.remove(&graph.hash_part(node))).collect();
+        let mut roots: Vec<Node> = root_parts.iter().filter_map(|part| graph.find(*part)).collect();
+        if !missing.is_empty() {
+            // What refers to what cannot be had cannot be had either.
+            let is_there = |node: Node| located[node.index()].is_some();
+            roots.retain(|&root| {
+                is_there(root) && (!self.closure || graph.closure([root]).nodes().iter().all(|&node| is_there(node)))
+            });
+        }
+        Ok(Found { graph, located, roots, missing, copies: Vec::new() })
+    }
+
+    /// Finds the closure that a root keeps: the one of this name that was used last, in the first cache that has one.
+    ///
+    /// With trusted keys, a root that one of them has signed otherwise is refused ([`Error::Forged`]); that none has signed it is told.
+    /// What the snapshot of the root lists is not asked for, unless it is broken or does not satisfy the policy.
+    pub async fn find_root(&self, name: &Name) -> Result<Found, Error> {
+        let mut failed = None;
+        for (number, cache) in self.caches.iter().enumerate() {
+            match roots::latest(cache, name).await {
+                Ok(Some(root)) => {
+                    self.authenticate(cache, [&root])?;
+                    return self.find_closures(vec![(number, root)]).await;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    if self.caches.len() > 1 {
+                        tracing::warn!("{error}: the other caches are asked");
+                    }
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        // A cache that could not be asked may have it.
+        Err(failed.map_or_else(|| self.no_root(name.as_str()), Error::from))
+    }
+
+    /// Finds the closures that all roots of all caches keep.
+    ///
+    /// Roots that cannot be read are an error, unless the pull [keeps going](Self::keep_going): then they are told and left out.
+    pub async fn find_roots(&self) -> Result<Found, Error> {
+        let mut all = Vec::new();
+        let mut broken = Vec::new();
+        for (number, cache) in self.caches.iter().enumerate() {
+            let listed = self.roots_of(cache, &mut broken).await?;
+            self.authenticate(cache, &listed)?;
+            all.extend(listed.into_iter().map(|root| (number, root)));
+        }
+        // Those used last are written last.
+        all.sort_by(|(_, a), (_, b)| (a.used, a.record.created).cmp(&(b.used, b.record.created)));
+        let mut found = self.find_closures(all).await?;
+        found.missing.extend(broken);
+        Ok(found)
+    }
+
+    async fn roots_of(&self, cache: &Cache, _broken: &mut Vec<Missing>) -> Result<Vec<Root>, Error> {
+        let survey = roots::list(cache).await?;
+        match survey.broken.into_iter().next() {
+            Some(broken) if !self.keep_going => Err(broken.error.into()),
+            Some(broken) => {
+                tracing::warn!("{}; left out", broken.error);
+                Ok(survey.roots)
+            }
+            None => Ok(survey.roots),
+        }
+    }
+
+    fn no_root(&self, name: &str) -> Error {
+        let caches: Vec<String> = self.caches.iter().map(|cache| cache.url().to_string()).collect();
+        roots::Error::NoRoot { cache: caches.join(", "), name: name.to_owned() }.into()
+    }
+
+    /// Refuses roots that say something else than a trusted key has signed, and tells of those that none has signed.
+    fn authenticate<'r>(&self, cache: &Cache, roots: impl IntoIterator<Item = &'r Root>) -> Result<(), Error> {
+        let Trust::Signed(policy) = &self.trust else { return Ok(()) };
+        let mut unsigned = Vec::new();
+        for root in roots {
+            match root.authenticity(cache.store_dir(), policy.keys()) {
+                Authenticity::Forged { key } => return Err(Error::Forged { root: cache.locate(&root.object()), key }),
+                Authenticity::Unsigned => unsigned.push(root.name.as_str()),
+                Authenticity::Signed(_) => {}
+            }
+        }
+        unsigned.dedup();
+        let place = cache.url();
+        match &*unsigned {
+            [] => {}
+            [name] => tracing::warn!(
+                "{place}: which closure root {name} lists is not authenticated: the root is not signed by a trusted key"
+            ),
+            names => tracing::warn!(
+                "{place}: which closures {} roots list is not authenticated: they are not signed by a trusted key",
+                names.len()
+            ),
+        }
+        Ok(())
+    }
+
+    async fn find_closures(&self, roots: Vec<(usize, Root)>) -> Result<Found, Error> {
+        let mut pull = self.clone();
+        let mut read = HashSet::new();
+        for (cache, root) in &roots {
+            if read.insert((*cache, root.record.closure)) {
+                pull = pull.known(*cache, self.snapshot_of(*cache, root).await);
+            }
+        }
+        let targets = roots.iter().flat_map(|(_, root)| root.record.targets.iter().cloned().map(Wanted::from));
+        let mut found = pull.find(targets.collect()).await?;
+        let is_there = |target: &StorePath| {
+            let node = found.graph.find_path(target.as_ref());
+            node.is_some_and(|node| found.roots.contains(&node))
+        };
+        found.copies = roots.into_iter().filter(|(_, root)| root.record.targets.iter().all(is_there)).collect();
+        Ok(found)
+    }
+
+    /// The narinfos that a root lists; none if they cannot be read, which is told: then the cache is asked for them.
+    async fn snapshot_of(&self, cache: usize, root: &Root) -> Vec<NarInfoBuf> {
+        let cache = &self.caches[cache];
+        match snapshot::read(cache, &root.record.closure).await {
+            Ok(Some(infos)) => infos,
+            Ok(None) => {
+                let object = cache.locate(&snapshot::object(&root.record.closure));
+                tracing::warn!("{object}: is not there, so the cache is asked about each path");
+                Vec::new()
+            }
+            Err(error) => {
+                tracing::warn!("{error}; the cache is asked about each path");
+                Vec::new()
+            }
+        }
     }
 
     /// Where else a path is, with the same contents and references: in a cache that comes later.
@@ -174,14 +336,28 @@ impl Pull {
                 break;
             }
             let known = |part: HashPart| self.known.get(&(index, part)).cloned();
-            let mut answers: HashMap<HashPart, Answer> = HashMap::new();
-            let mut unknown = Vec::new();
-            for part in questions.iter().map(|question| question.wanted.hash_part) {
-                match known(part) {
-                    Some(text) => drop(answers.insert(part, Ok(Some(text)))),
-                    None => unknown.push(part),
+            // What a root lists comes first. If it will not do, the cache may have something that does: a new signature, say.
+            let mut listed = Vec::new();
+            for question in std::mem::take(&mut questions) {
+                match known(question.wanted.hash_part) {
+                    Some(text) => listed.push((question, text)),
+                    None => questions.push(question),
                 }
             }
+            if !listed.is_empty() {
+                let (pull, cache) = (self.clone(), cache.clone());
+                for (mut question, found) in blocking(move || pull.judge(index, &cache, listed)).await {
+                    match found {
+                        Some(found) => located.push(found),
+                        None => {
+                            question.refused.pop();
+                            questions.push(question);
+                        }
+                    }
+                }
+            }
+            let mut answers: HashMap<HashPart, Answer> = HashMap::new();
+            let unknown: Vec<HashPart> = questions.iter().map(|question| question.wanted.hash_part).collect();
             if unreachable.is_none() && !unknown.is_empty() {
                 *unreachable = read(cache, unknown, &mut answers, tally).await;
             }

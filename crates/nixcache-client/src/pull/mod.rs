@@ -36,7 +36,7 @@ mod target;
 mod tests;
 mod workspace;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -48,13 +48,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use nixcache::closure::{Difference, DifferenceBuilder, Node, Plan};
 use nixcache::nar::Limits;
 use nixcache::narinfo::NarInfoBuf;
-use nixcache::signature::Policy;
+use nixcache::signature::{Policy, SecretKey};
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
 use self::receive::{Failure, Received, Receiver};
 use self::target::{Placed, Site};
-use crate::cache::{Cache, ObjectReader, blocking, shown};
+use crate::cache::{self, Cache, ObjectReader, blocking, shown};
+use crate::roots::{self, Begun, Name, Root, Session, Wish};
 
 pub use error::{Error, Fault, Missing, PathError, Refusal};
 pub use find::{Found, Located, Wanted};
@@ -134,8 +135,22 @@ pub struct Pull {
     closure: bool,
     check: bool,
     listings: bool,
+    keep_going: bool,
+    root: RootRequest,
     known: Arc<HashMap<(usize, HashPart), Bytes>>,
     watch: Watch,
+}
+
+/// The root that a pull to a cache leaves there.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RootRequest {
+    /// Its name; none for no root.
+    pub name: Option<Name>,
+    /// Labels, such as a commit or a pipeline.
+    pub labels: BTreeMap<String, String>,
+    /// Keys that sign it.
+    pub keys: Vec<SecretKey>,
 }
 
 /// What was done.
@@ -150,6 +165,10 @@ pub struct Pulled {
     pub failed: Vec<(StorePath, PathError)>,
     /// What was not given its name because something that it refers to could not be fetched.
     pub held_back: Vec<StorePath>,
+    /// The roots that were left in the cache that was written to.
+    pub roots: Vec<Root>,
+    /// What was not possible although everything was fetched: leaving a root, or removing the lease.
+    pub notes: Vec<String>,
 }
 
 /// A path that was fetched.
@@ -179,6 +198,8 @@ impl Pull {
             closure: true,
             check: false,
             listings: true,
+            keep_going: false,
+            root: RootRequest::default(),
             known: Arc::default(),
             watch: Arc::new(|_| {}),
         }
@@ -214,6 +235,19 @@ impl Pull {
         Self { listings, ..self }
     }
 
+    /// Whether to fetch what can be had where some paths cannot ([`Found::missing`]); unless told otherwise, nothing is fetched then.
+    #[must_use]
+    pub fn keep_going(self, keep_going: bool) -> Self {
+        Self { keep_going, ..self }
+    }
+
+    /// Leaves this root in a cache that is written to, over the paths that were asked for. (Those of [`find_root`](Self::find_root) and
+    /// [`find_roots`](Self::find_roots) are copied in any case.)
+    #[must_use]
+    pub fn leave_root(self, root: RootRequest) -> Self {
+        Self { root, ..self }
+    }
+
     /// Takes these for what the cache of this place among [`caches`](Self::caches) has, and does not ask it about them: the narinfos of a
     /// root ([`snapshot::read`](crate::roots::snapshot::read)). They have to satisfy the policy like all others.
     #[must_use]
@@ -243,12 +277,102 @@ impl Pull {
 
     /// Fetches what the target lacks.
     ///
+    /// A cache is written to as by a push: under a lease on the whole closure, so that no collection removes what is there already, and
+    /// the roots that were asked for are left there ([`Pulled::roots`]).
+    ///
     /// What goes wrong with a path is in [`Pulled::failed`], and others go on; an error means that the target cannot be written to.
     pub async fn run(&self, found: &Found, target: &Target) -> Result<Pulled, Error> {
+        let Target::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
+        let (session, note) = match self.begin(found, cache).await? {
+            Begun::Open(session) => (Some(*session), None),
+            Begun::Unlisted(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
+            // It is told to look for all paths, so there is always something to do.
+            Begun::Present(_) => (None, None),
+        };
+        let pulled = self.fetch_missing(found, target, session.as_ref()).await;
+        let Some(session) = session else {
+            let mut pulled = pulled?;
+            let wants_root = self.root.name.is_some() || found.cache_roots().next().is_some();
+            pulled.notes.extend(note.filter(|_| wants_root));
+            return Ok(pulled);
+        };
+        match pulled {
+            Ok(mut pulled) => {
+                self.leave_roots(found, session, &mut pulled).await?;
+                Ok(pulled)
+            }
+            Err(error) => {
+                session.give_up().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the roots used now that were found by [`find_root`](Self::find_root) or [`find_roots`](Self::find_roots), so that a
+    /// collection that keeps what was used last keeps them. That this may not be permitted is told and otherwise ignored.
+    pub async fn touch(&self, found: &Found) {
+        for (cache, root) in found.cache_roots() {
+            let cache = &self.caches[cache];
+            if let Err(error) = roots::touch(cache, root).await {
+                tracing::warn!("{}: the root {} could not be refreshed: {error}", cache.url(), root.name);
+            }
+        }
+    }
+
+    /// Takes a lease on all that the closure consists of, also what is in the cache and not asked for.
+    async fn begin(&self, found: &Found, cache: &Cache) -> Result<Begun, Error> {
+        let graph = &found.graph;
+        let copies = found.copies();
+        let mut wish = Wish::default();
+        wish.name.clone_from(&self.root.name);
+        wish.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
+        wish.labels.clone_from(&self.root.labels);
+        wish.keys.clone_from(&self.root.keys);
+        wish.targets = found.roots().iter().map(|node| graph.path(*node)).collect();
+        wish.closure =
+            graph.closure(found.roots().iter().copied()).nodes().iter().map(|&node| graph.path(node)).collect();
+        if !self.closure {
+            let unknown = graph.nodes().filter(|node| found.located(*node).is_none());
+            let known: HashSet<HashPart> = wish.closure.iter().map(StorePath::hash_part).collect();
+            let beyond = closure_within(cache, unknown.map(|node| graph.hash_part(node)).collect()).await?;
+            wish.closure.extend(beyond.into_iter().filter(|path| !known.contains(&path.hash_part())));
+        }
+        wish.verify_present = true;
+        Ok(Session::begin(cache, wish).await?)
+    }
+
+    /// Ends the session, with the roots if all is there.
+    async fn leave_roots(&self, found: &Found, session: Session, pulled: &mut Pulled) -> Result<(), Error> {
+        let cache = session.cache().clone();
+        let is_whole = pulled.failed.is_empty() && pulled.held_back.is_empty();
+        let mut copies = found.copies();
+        let lacking: HashSet<HashPart> =
+            pulled.failed.iter().map(|(path, _)| path).chain(&pulled.held_back).map(StorePath::hash_part).collect();
+        copies.retain(|copy| copy.paths.is_disjoint(&lacking));
+        let left = if !copies.is_empty() {
+            session.finish_copies(copies, Vec::new()).await
+        } else if is_whole {
+            session.finish(Vec::new()).await.map(|root| root.into_iter().collect())
+        } else {
+            return Ok(session.give_up().await?);
+        };
+        match left {
+            Ok(roots) => pulled.roots = roots,
+            Err(roots::Error::Cache(error @ cache::Error::Denied { .. })) => {
+                let note = format!("no root can be left: {error}");
+                tracing::warn!("{}: {note}", cache.url());
+                pulled.notes.push(note);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn fetch_missing(&self, found: &Found, target: &Target, session: Option<&Session>) -> Result<Pulled, Error> {
         let (difference, damaged) = self.difference(found, target).await?;
         let mut pulled = Pulled::default();
         let missing: HashSet<Node> = difference.missing().iter().map(|missing| missing.node).collect();
-        let present = found.graph.nodes().filter(|node| !missing.contains(node) && found.located(*node).is_some());
+        let present = found.paths_by_node().filter(|node| !missing.contains(node));
         pulled.present = present.map(|node| found.graph.path(node)).collect();
         let damaged_nodes: HashSet<Node> = damaged.iter().map(|(node, _)| *node).collect();
         pulled.failed = damaged.into_iter().map(|(node, error)| (found.graph.path(node), error)).collect();
@@ -262,7 +386,7 @@ impl Pull {
         (self.watch)(Event::Planned { paths: total.paths, nar_size: total.nar_size });
         let plan = Plan::new(&found.graph, &difference)?;
         let site = Site::open(target, &self.store_dir, self.listings).await?;
-        let run = Run::new(self, found, site);
+        let run = Run::new(self, found, site, session);
         let done = run.run(plan, &damaged_nodes, &mut pulled).await;
         if done.is_err() {
             run.stop().await;
@@ -279,8 +403,10 @@ impl Pull {
         let graph = &found.graph;
         // What is only referred to was not asked for; a cache has to have it.
         let known: Vec<&Located> = found.paths().collect();
+        let closure = graph.closure(found.roots().iter().copied());
+        let nodes = closure.nodes().iter().copied();
         let unknown: Vec<StorePath> =
-            graph.nodes().filter(|node| found.located(*node).is_none()).map(|node| graph.path(node)).collect();
+            nodes.filter(|node| found.located(*node).is_none()).map(|node| graph.path(node)).collect();
         let paths = known.iter().map(|located| located.info.as_ref().store_path());
         let mut present = target.present(&self.store_dir, paths.chain(unknown.iter().map(StorePath::as_ref))).await?;
         if let Target::Cache(cache) = target
@@ -298,7 +424,6 @@ impl Pull {
             }
         }
         present.extend(unknown.iter().map(StorePath::hash_part));
-        let closure = graph.closure(found.roots().iter().copied());
         let mut difference = DifferenceBuilder::new(graph, &closure);
         difference.subtract(present);
         Ok((difference.finish(), damaged))
@@ -315,6 +440,8 @@ struct Run<'a> {
     processors: Arc<Semaphore>,
     most: u32,
     is_remote: bool,
+    /// Of a pull to a cache.
+    session: Option<&'a Session>,
 }
 
 struct Ready {
@@ -330,7 +457,7 @@ impl Drop for Run<'_> {
 }
 
 impl<'a> Run<'a> {
-    fn new(pull: &'a Pull, found: &'a Found, site: Site) -> Self {
+    fn new(pull: &'a Pull, found: &'a Found, site: Site, session: Option<&'a Session>) -> Self {
         let receiver = Receiver {
             store_dir: pull.store_dir.clone(),
             threads: pull.threads,
@@ -342,7 +469,7 @@ impl<'a> Run<'a> {
         let most = u32::try_from(pull.threads.get()).unwrap_or(MOST_THREADS).min(MOST_THREADS);
         let most = most + if is_remote { WAITING } else { 0 };
         let processors = Arc::new(Semaphore::new(most as usize));
-        Self { pull, found, site, receiver, processors, most, is_remote }
+        Self { pull, found, site, receiver, processors, most, is_remote, session }
     }
 
     /// Waits until whoever is still receiving has ended, so that nothing is left behind.
@@ -447,11 +574,11 @@ impl<'a> Run<'a> {
     async fn attempt(&self, located: &Located) -> Result<Result<Received, Fault>, Error> {
         let info = located.info.as_ref();
         let cache = &self.pull.caches[located.cache];
-        let small = info.file_size().filter(|size| *size <= SMALL && cache.directory().is_none());
+        let is_small = info.file_size().is_some_and(|size| size <= SMALL) && cache.directory().is_none();
         let mut whole = None;
-        if let Some(size) = small {
-            match read_small(cache, &located.nar, size).await {
-                Ok(object) => whole = Some(object),
+        if is_small {
+            match read_small(cache, &located.nar).await {
+                Ok(object) => whole = object,
                 Err(fault) => return Ok(Err(fault)),
             }
         }
@@ -482,22 +609,44 @@ impl<'a> Run<'a> {
 
     async fn publish(&self, batch: Vec<(Node, Ready)>) -> Result<Vec<(Node, Fetched)>, Error> {
         let (placed, done) = batch.into_iter().map(|(node, ready)| (ready.placed, (node, ready.fetched))).unzip();
+        if let Some(session) = self.session {
+            session.check()?;
+        }
         self.site.publish(placed).await?;
         Ok(done)
     }
 }
 
-/// An object that is expected to have so few bytes; of one that has more, enough to notice.
-async fn read_small(cache: &Cache, name: &str, size: u64) -> Result<ObjectReader, Fault> {
+/// An object that is expected to be small. Nothing if it is not: then it is read as it comes.
+async fn read_small(cache: &Cache, name: &str) -> Result<Option<ObjectReader>, Fault> {
     let mut stream = cache.download(name).await.map_err(Fault::Cache)?.ok_or(Fault::Absent)?;
     let mut bytes = BytesMut::new();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk.map_err(Fault::Cache)?);
-        if bytes.len() as u64 > size {
-            break;
+        if bytes.len() as u64 > SMALL {
+            return Ok(None);
         }
     }
-    Ok(ObjectReader::of_bytes(bytes.freeze()))
+    Ok(Some(ObjectReader::of_bytes(bytes.freeze())))
+}
+
+/// What paths consist of that are in a cache, they among it, as far as it is there.
+async fn closure_within(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<StorePath>, Error> {
+    let mut seen: HashSet<HashPart> = parts.iter().copied().collect();
+    let (mut level, mut paths) = (parts, Vec::new());
+    while !level.is_empty() {
+        let mut next = Vec::new();
+        let mut read = cache.narinfos(level);
+        while let Some((_, info)) = read.next().await {
+            let Some(info) = info? else { continue };
+            let info = info.as_ref();
+            paths.push(info.store_path().to_owned());
+            next.extend(info.references().iter().map(|path| path.hash_part()).filter(|part| seen.insert(*part)));
+        }
+        drop(read);
+        level = next;
+    }
+    Ok(paths)
 }
 
 impl fmt::Debug for Pull {

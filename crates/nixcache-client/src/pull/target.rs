@@ -193,9 +193,13 @@ impl Site {
                 let mut objects = Objects::new(located.info.clone());
                 if let Some((staging, file_hash)) = received.copy {
                     let url = layout::nar(file_hash, info.compression().unwrap_or(Compression::None));
+                    let size = Some(received.file_size);
+                    let is_wrong = info.file_size().is_some_and(|said| Some(said) != size)
+                        || info
+                            .file_hash()
+                            .is_some_and(|said| said.algorithm() == file_hash.algorithm() && said != file_hash);
                     // A name that is not the hash of the file may be that of another one.
-                    if url != info.url() {
-                        let size = Some(received.file_size);
+                    if url != info.url() || is_wrong {
                         let edit = info.edit().url(&url).file_hash(Some(file_hash)).file_size(size);
                         objects.narinfo = edit.finish().map_err(|error| {
                             let object = cache.locate(&layout::narinfo(part));

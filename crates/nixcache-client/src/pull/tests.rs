@@ -11,8 +11,9 @@ use nixcache::narinfo::NarInfo;
 use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys};
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
 
-use super::{Error, Found, Pull, Pulled, Target, Trust};
+use super::{Error, Found, Pull, Pulled, RootRequest, Target, Trust};
 use crate::cache::{Cache, CacheUrl, Options, layout};
+use crate::roots::{Begun, Root, Session, Wish};
 
 /// A cache, and the key that signs what is in it.
 struct Origin {
@@ -335,10 +336,6 @@ async fn a_nar_that_is_not_what_its_narinfo_says_leaves_nothing_behind() {
     add(new(Compression::Zstd), &|entry| entry.set_file(other.clone()), "not the NarHash");
     add(new(Compression::Zstd), &|entry| entry.nar_size += 1, "not the NarSize");
     add(new(Compression::Zstd), &|entry| entry.nar_size -= 1, "more than the");
-    add(new(Compression::Zstd), &|entry| entry.file_size = Some(entry.file.len() as u64 + 1), "not the FileSize");
-    add(new(Compression::Zstd), &|entry| entry.file_size = Some(entry.file.len() as u64 - 1), "has more than");
-    add(new(Compression::Zstd), &|entry| entry.file_hash = Some(entry.nar_hash), "not the FileHash");
-    add(new(Compression::None), &|entry| entry.file_hash = Some(Hash::sha256(b"")), "not the FileHash");
     add(new(Compression::Xz), &|entry| entry.compression = "zstd", "bad zstd data");
     let bomb = compressed(&vec![0; 64 << 20], Compression::Zstd);
     add(new(Compression::Zstd), &|entry| entry.set_file(bomb.clone()), "expected \"nix-archive-1\"|more than the");
@@ -394,6 +391,203 @@ async fn a_nar_that_is_not_what_its_narinfo_says_leaves_nothing_behind() {
         assert!(copy.cache.read(&layout::narinfo(path(1).hash_part())).await.unwrap().is_none());
     }
     assert!(surprising.is_empty(), "{surprising:#?}");
+}
+
+/// They are not signed, and may be those of another compression: a proxy passes them on, say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_size_or_hash_of_the_file_is_no_reason_to_refuse_a_nar() {
+    for size in [-1, 1, 9999] {
+        for hash in [None, Some(Hash::sha256(b""))] {
+            let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
+            let mut entry = Entry::new(path(1), &archive(b"contents"), Compression::Zstd, &[]);
+            let right = entry.file_size;
+            entry.file_size = right.and_then(|right| right.checked_add_signed(size));
+            entry.file_hash = hash.or(entry.file_hash);
+            origin.add(&entry).await;
+            let root = tempfile::tempdir().unwrap();
+            let pulled = run(&origin, 1, &Target::Store(root.path().to_owned())).await;
+            assert!(pulled.failed.is_empty() && pulled.fetched.len() == 1, "{pulled:?}");
+            // The copy says what is right.
+            run(&origin, 1, &Target::Cache(copy.cache.clone())).await;
+            let info = copy.cache.narinfo(path(1).hash_part()).await.unwrap().unwrap();
+            assert_eq!(info.as_ref().file_size(), right);
+            assert_eq!(info.as_ref().file_hash(), Some(Hash::sha256(&entry.file)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_keeps_going_fetches_what_can_be_had() {
+    let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
+    origin.add_chain().await;
+    origin.cache.delete(&layout::narinfo(path(2).hash_part())).await.unwrap();
+    origin.add(&Entry::new(path(5), &archive(b"number 5"), Compression::None, &[path(1)])).await;
+    let wanted = || vec![path(3).into(), path(5).into(), path(8).into()];
+    assert!(matches!(pull(&[&origin]).find(wanted()).await, Err(Error::Missing(missing)) if missing.len() == 2));
+    let pull = pull(&[&origin]).keep_going(true);
+    let found = pull.find(wanted()).await.unwrap();
+    assert_eq!(found.missing().len(), 2);
+    let pulled = pull.run(&found, &Target::Store(root.path().to_owned())).await.unwrap();
+    assert_eq!(pulled.fetched.len(), 2);
+    assert_eq!(entries(&root.path().join("nix/store")), [path(1), path(5)].map(|path| path.to_string()));
+}
+
+/// Leaves a root over a closure of the chain.
+async fn keep(cache: &Cache, name: &str, number: usize, keys: &[SecretKey]) -> Root {
+    let mut wish = Wish::default();
+    wish.name = Some(name.parse().unwrap());
+    wish.targets = vec![path(number)];
+    wish.closure = (1..=number).map(path).collect();
+    wish.keys = keys.to_vec();
+    wish.labels.insert("commit".to_owned(), name.to_owned());
+    match Session::begin(cache, wish).await.unwrap() {
+        Begun::Open(session) => session.finish(Vec::new()).await.unwrap().unwrap(),
+        begun => panic!("{begun:?}"),
+    }
+}
+
+async fn sign_all(origin: &Origin, key: &SecretKey) {
+    for number in 1..=3 {
+        let info = origin.cache.narinfo(path(number).hash_part()).await.unwrap().unwrap();
+        let signature = key.sign(&info.as_ref().fingerprint().to_vec());
+        let text = format!("{}Sig: {signature}\n", info.as_str());
+        origin.cache.write(&layout::narinfo(path(number).hash_part()), text).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_whose_snapshot_will_not_do_is_fetched_by_the_narinfos_of_the_cache() {
+    let origin = Origin::new(1).await;
+    origin.add_chain().await;
+    let root = keep(&origin.cache, "main", 3, &[]).await;
+    let key = SecretKey::generate(KeyName::new("new-1").unwrap()).unwrap();
+    let trust = Trust::Signed(Policy::new(TrustedKeys::from_iter([key.public_key().clone()])));
+    let pull = Pull::new(StoreDir::default(), vec![origin.cache.clone()], trust);
+    let name = "main".parse().unwrap();
+    assert!(matches!(pull.find_root(&name).await, Err(Error::Missing(_))));
+    // The key is replaced: what the snapshot lists is signed by the old one.
+    sign_all(&origin, &key).await;
+    assert_eq!(pull.find_root(&name).await.unwrap().paths().count(), 3);
+    let object = crate::roots::snapshot::object(&root.record.closure);
+    for text in [None, Some("broken")] {
+        match text {
+            Some(text) => origin.cache.write(&object, text).await.unwrap(),
+            None => origin.cache.delete(&object).await.unwrap(),
+        }
+        assert_eq!(pull.find_root(&name).await.unwrap().paths().count(), 3);
+    }
+    let error = pull.find_root(&"other".parse().unwrap()).await.unwrap_err();
+    assert!(error.is_about_content() && error.to_string().contains("no root other"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_says_something_else_than_was_signed_is_refused() {
+    let origin = Origin::new(1).await;
+    origin.add_chain().await;
+    let key = origin.key.clone();
+    let one = keep(&origin.cache, "main", 3, std::slice::from_ref(&key)).await;
+    let other = keep(&origin.cache, "other", 1, &[key]).await;
+    let pull = pull(&[&origin]);
+    pull.find_root(&one.name).await.unwrap();
+    let objects = [one.object(), other.object()];
+    let [text, another] = [&objects[0], &objects[1]].map(|object| origin.cache.read(object));
+    let (text, another) = (text.await.unwrap().unwrap(), another.await.unwrap().unwrap());
+    let value = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
+    // As another closure, and as the signed root of another name.
+    let mut changed = value(&text);
+    for member in ["targets", "closure", "pathSet"] {
+        changed[member] = value(&another)[member].clone();
+    }
+    for forged in [changed.to_string(), String::from_utf8(another.to_vec()).unwrap()] {
+        origin.cache.write(&one.object(), forged).await.unwrap();
+        let error = pull.find_root(&one.name).await.unwrap_err();
+        assert!(matches!(&error, Error::Forged { key, .. } if key == "key-1"), "{error}");
+    }
+    origin.cache.write(&one.object(), text).await.unwrap();
+    assert_eq!(pull.find_root(&one.name).await.unwrap().paths().count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
+    let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
+    origin.add_chain().await;
+    let keys = [origin.key.clone()];
+    let old = keep(&origin.cache, "main", 1, &keys).await;
+    let pinned = keep(&origin.cache, "main", 3, &keys).await;
+    keep(&origin.cache, "other", 2, &keys).await;
+    crate::roots::amend(&origin.cache, &pinned, |root| root.record.pinned = true).await.unwrap();
+    let pull = pull(&[&origin]);
+    for _ in 0..2 {
+        let found = pull.find_roots().await.unwrap();
+        let pulled = pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap();
+        assert_eq!(pulled.roots.len(), 3);
+    }
+    let before = all_roots(&origin.cache).await;
+    let after = all_roots(&copy.cache).await;
+    assert_eq!(before.len(), 3);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!((before.object(), &before.record), (after.object(), &after.record));
+    }
+    assert!(after.iter().any(|root| root.record.pinned) && after.iter().any(|root| root.generation == old.generation));
+    let listed = crate::roots::snapshot::read(&copy.cache, &pinned.record.closure).await.unwrap().unwrap();
+    assert_eq!(listed.len(), 3);
+
+    // One by its name, and paths under a new name.
+    let copy = Origin::new(3).await;
+    let found = pull.find_root(&old.name).await.unwrap();
+    assert_eq!(pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap().roots.len(), 1);
+    let mut request = RootRequest::default();
+    request.name = Some("mine".parse().unwrap());
+    let pull = pull.leave_root(request);
+    let found = pull.find(vec![path(2).into()]).await.unwrap();
+    let pulled = pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap();
+    assert_eq!((pulled.roots[0].name.as_str(), pulled.roots[0].record.paths), ("mine", 2));
+    assert!(names_below(&copy.cache, "nixcache/v1/leases").await.is_empty());
+}
+
+async fn all_roots(cache: &Cache) -> Vec<Root> {
+    let mut roots = crate::roots::list(cache).await.unwrap().roots;
+    roots.sort_by_key(Root::object);
+    roots
+}
+
+async fn names_below(cache: &Cache, folder: &str) -> Vec<String> {
+    use futures_util::stream::TryStreamExt;
+    cache.list_below(folder).map_ok(|(name, _)| name).try_collect().await.unwrap()
+}
+
+/// The paths that are in the target already are nobody's: a collection is removing them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
+    use crate::gc::{Collection, Policy};
+    let origin = Origin::new(1).await;
+    origin.add_chain().await;
+    origin.add(&Entry::new(path(9), &archive(b"number 9"), Compression::None, &[])).await;
+    for delay in [0, 5, 20, 60] {
+        let folder = tempfile::tempdir().unwrap();
+        let url = CacheUrl::parse(folder.path().as_os_str()).unwrap();
+        let target = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
+        run(&origin, 2, &Target::Cache(target.clone())).await;
+        let mut request = RootRequest::default();
+        request.name = Some("kept".parse().unwrap());
+        let kept = pull(&[&origin]).leave_root(request);
+        let found = kept.find(vec![path(9).into()]).await.unwrap();
+        kept.run(&found, &Target::Cache(target.clone())).await.unwrap();
+        let mut policy = Policy::default();
+        (policy.grace, policy.now) = (std::time::Duration::ZERO, true);
+        policy.rate = std::num::NonZeroUsize::new(2);
+        policy.patience = std::time::Duration::ZERO;
+        let collect = async { Collection::find(&target, policy).await.unwrap().run(drop).await.unwrap() };
+        let copy = async {
+            tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+            run(&origin, 3, &Target::Cache(target.clone())).await
+        };
+        futures_util::join!(collect, copy);
+        for number in 1..=3 {
+            let info = target.narinfo(path(number).hash_part()).await.unwrap().unwrap();
+            assert!(target.meta(info.as_ref().url()).await.unwrap().is_some(), "the NAR of {number}, {delay}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -141,6 +141,8 @@ pub struct Pushed {
     pub undeclared: Vec<(StorePath, Vec<String>)>,
     /// The paths that trees became, in the order in which they were given, as far as they did not fail.
     pub added: Vec<StorePath>,
+    /// What was not possible although everything was published: leaving a root, or removing the lease.
+    pub notes: Vec<String>,
 }
 
 /// A path that was published.
@@ -191,6 +193,11 @@ impl Push {
     #[must_use]
     pub fn keys(self, keys: impl IntoIterator<Item = SecretKey>) -> Self {
         Self { keys: keys.into_iter().collect(), ..self }
+    }
+
+    /// The keys that it signs with.
+    pub fn signing_keys(&self) -> &[SecretKey] {
+        &self.keys
     }
 
     /// Packs so many paths at the same time.

@@ -8,24 +8,30 @@
 //! Where a store keeps conditions, whoever only uses a root once more claims nothing: he writes it on condition that it is what he has read, and
 //! a collector replaces it by a tombstone on the same condition, before it removes what the root lists.
 //!
-//! Claims have a heartbeat. Whether one is dead is told by two times of the store: that of the claim, and that of something just
-//! written. Whoever finds that his own heart has stopped for half the deadline gives up for good: nobody has taken him for dead by then.
+//! Claims are renewed. Whether one has expired is told by two times of the store: that of the claim, and that of an object that was just
+//! written. A claim expires when these times are further apart than the deadline, in either direction: one that is dated in the
+//! future comes from a server whose clock was wrong. A holder that could not renew its claim for half the deadline stops for
+//! good, so it stops before others can take its claim for expired.
+//!
+//! A claim that cannot be read may claim anything. It counts as a claim on everything until it expires.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::hash::Hash;
 use nixcache::store_path::HashPart;
 use serde_json::{Value, json};
 
 use super::{Error, FOLDER, Result, VERSION, digest, parse_digest, parse_version, unique};
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 
-/// A claim that was not renewed for so long is one of the dead.
+/// A claim that was not renewed for this long has expired.
 pub const DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// How often a claim is renewed.
@@ -33,6 +39,121 @@ const BEAT: Duration = Duration::from_secs(30);
 
 /// How often one looks whether a plan has ended, or a lease.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often a wait is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The longest text of an owner that is shown.
+const OWNER_TEXT_MAX_CHARS: usize = 64;
+
+/// Which process holds a claim, as it says itself: for people who wait for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Owner {
+    /// The name of the machine.
+    pub host: Option<String>,
+    /// The name of the user.
+    pub user: Option<String>,
+    /// The process id on that machine.
+    pub pid: Option<u32>,
+    /// The program, by the file name it was started with.
+    pub program: Option<String>,
+    /// When the claim was made, by the clock of the machine.
+    pub started: Option<SystemTime>,
+}
+
+impl Owner {
+    /// This process.
+    fn this_process() -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+        let user = user.filter(|user| !user.is_empty());
+        let program = std::env::args_os().next().map(std::path::PathBuf::from);
+        let program = program.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        Self {
+            host: Some(host).filter(|host| !host.is_empty()),
+            user,
+            pid: Some(std::process::id()),
+            program,
+            started: Some(SystemTime::now()),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let started = self.started.map(|time| DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true));
+        json!({
+            "host": self.host, "user": self.user, "pid": self.pid, "program": self.program, "started": started,
+        })
+    }
+
+    /// What a claim says of its owner. What cannot be read is left out: it is for people only.
+    fn from_json(value: &Value) -> Self {
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let started = value["started"].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+        Self {
+            host: text("host"),
+            user: text("user"),
+            pid: value["pid"].as_u64().and_then(|pid| pid.try_into().ok()),
+            program: text("program"),
+            started: started.map(SystemTime::from),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |text: &str| text.escape_debug().take(OWNER_TEXT_MAX_CHARS).collect::<String>();
+        match &self.host {
+            Some(host) => write!(f, "host {}", plain(host))?,
+            None => f.write_str("an unnamed process")?,
+        }
+        let mut details = Vec::new();
+        details.extend(self.program.as_deref().map(plain));
+        details.extend(self.pid.map(|pid| format!("pid {pid}")));
+        details.extend(self.user.as_deref().map(|user| format!("user {}", plain(user))));
+        details.extend(self.started.map(|time| format!("started {}", started(time))));
+        if details.is_empty() { Ok(()) } else { write!(f, " ({})", details.join(", ")) }
+    }
+}
+
+/// A time for people: without the day, if that is today.
+fn started(time: SystemTime) -> String {
+    let (time, now) = (DateTime::<Utc>::from(time), DateTime::<Utc>::from(SystemTime::now()));
+    let format = if time.date_naive() == now.date_naive() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
+    time.format(format).to_string()
+}
+
+/// A span of time for people, rounded up.
+fn minutes(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..60 => format!("{} s", seconds + 1),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
+/// A claim of another process that has not expired.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    /// Its object.
+    pub(crate) object: String,
+    pub(crate) claim: Claim,
+    /// Nothing where the claim cannot be read, or names no owner.
+    pub(crate) owner: Option<Owner>,
+    /// When it expires, unless it is renewed. Nothing where the store says no times.
+    pub(crate) expires_in: Option<Duration>,
+}
+
+impl Held {
+    /// Its owner, and how long it lasts at most if the owner is dead.
+    pub(crate) fn describe(&self, cache: &Cache) -> String {
+        let owner = self.owner.clone().unwrap_or_default();
+        let object = cache.locate(&self.object);
+        match self.expires_in {
+            Some(left) => format!("{owner}, at most {} if that has died (its claim is {object})", minutes(left)),
+            None => format!("{owner} (its claim is {object}: delete it if that has died)"),
+        }
+    }
+}
 
 /// What a lease or a plan names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,20 +164,26 @@ pub(crate) struct Claim {
     pub(crate) sets: HashSet<Hash>,
     /// Whether NARs and snapshots are claimed, too, whichever they are: no writer knows beforehand which ones it will need.
     pub(crate) files: bool,
+    /// Whether everything is claimed: what a claim that cannot be read stands for. It is never written.
+    pub(crate) everything: bool,
 }
 
 impl Claim {
     /// Whether a push that relies on the paths of `lease` has to wait until this plan has ended.
     pub(crate) fn touches(&self, lease: &Self) -> bool {
-        self.files || !self.paths.is_disjoint(&lease.paths) || !self.sets.is_disjoint(&lease.sets)
+        self.everything
+            || self.files
+            || !self.paths.is_disjoint(&lease.paths)
+            || !self.sets.is_disjoint(&lease.sets)
+            || lease.everything
     }
 
     /// What is left of a plan that knows of these leases.
     pub(crate) fn without<'a>(mut self, leases: impl IntoIterator<Item = &'a Self>) -> Self {
         for lease in leases {
             self.files &= lease.is_empty();
-            self.paths.retain(|path| !lease.paths.contains(path));
-            self.sets.retain(|set| !lease.sets.contains(set));
+            self.paths.retain(|path| !lease.everything && !lease.paths.contains(path));
+            self.sets.retain(|set| !lease.everything && !lease.sets.contains(set));
         }
         self
     }
@@ -66,19 +193,28 @@ impl Claim {
         *self == Self::default()
     }
 
-    fn to_json(&self) -> String {
+    /// A claim on everything.
+    pub(crate) fn everything() -> Self {
+        Self { files: true, everything: true, ..Self::default() }
+    }
+
+    fn to_json(&self, owner: &Owner) -> String {
         let mut paths: Vec<String> = self.paths.iter().map(HashPart::to_string).collect();
         paths.sort_unstable();
         let mut sets: Vec<String> = self.sets.iter().map(digest).collect();
         sets.sort_unstable();
-        format!("{}\n", json!({ "version": VERSION, "paths": paths, "pathSets": sets, "files": self.files }))
+        let json = json!({
+            "version": VERSION, "paths": paths, "pathSets": sets, "files": self.files, "owner": owner.to_json(),
+        });
+        format!("{json}\n")
     }
 
     fn from_json(value: &Value) -> Option<Self> {
         let part = |text: &Value| HashPart::parse(text.as_str()?).ok();
         let paths = value["paths"].as_array()?.iter().map(part).collect::<Option<_>>()?;
         let sets = value["pathSets"].as_array()?.iter().map(parse_digest).collect::<Option<_>>()?;
-        Some(Self { paths, sets, files: value["files"].as_bool().unwrap_or(false) })
+        let files = value.get("files").map_or(Some(false), Value::as_bool)?;
+        Some(Self { paths, sets, files, everything: false })
     }
 }
 
@@ -97,6 +233,9 @@ pub(crate) fn plans() -> String {
 pub(crate) struct Guard {
     cache: Cache,
     object: String,
+    owner: Owner,
+    /// Claims of which was said that they cannot be read.
+    reported: Mutex<HashSet<String>>,
     state: Arc<State>,
     beat: tokio::task::JoinHandle<()>,
 }
@@ -130,18 +269,19 @@ impl Guard {
     pub(crate) async fn take(cache: &Cache, folder: &str, claim: &Claim) -> Result<Self> {
         let object = format!("{folder}/{}.json", unique());
         let before = (Instant::now(), SystemTime::now());
-        let text = Bytes::from(claim.to_json());
+        let owner = Owner::this_process();
+        let text = Bytes::from(claim.to_json(&owner));
         cache.write(&object, text.clone()).await?;
         let state =
             Arc::new(State { text: Mutex::new(text), last: Mutex::new(before), is_lost: AtomicBool::new(false) });
         let beat = tokio::spawn(beat(cache.clone(), object.clone(), Arc::clone(&state)));
-        Ok(Self { cache: cache.clone(), object, state, beat })
+        Ok(Self { cache: cache.clone(), object, owner, reported: Mutex::default(), state, beat })
     }
 
     /// Claims something else from now on.
     pub(crate) async fn change(&self, claim: &Claim) -> Result<()> {
         self.check()?;
-        let text = Bytes::from(claim.to_json());
+        let text = Bytes::from(claim.to_json(&self.owner));
         *self.state.text.lock().unwrap_or_else(PoisonError::into_inner) = text.clone();
         let before = (Instant::now(), SystemTime::now());
         self.cache.write(&self.object, text).await?;
@@ -162,46 +302,106 @@ impl Guard {
         }
     }
 
-    /// Those claims in a folder that are alive, but for this one. The dead are removed.
+    /// The claims in a folder that have not expired, without this one. Expired ones are removed.
     pub(crate) async fn others(&self, folder: &str) -> Result<Vec<Claim>> {
+        Ok(self.others_held(folder).await?.into_iter().map(|held| held.claim).collect())
+    }
+
+    /// The claims in a folder, as [`others`](Self::others) gives them. One that cannot be read is an error: it may protect anything.
+    pub(crate) async fn others_readable(&self, folder: &str) -> Result<Vec<Claim>> {
+        let held = self.others_held(folder).await?;
+        match held.iter().find(|held| held.claim.everything) {
+            Some(held) => Err(Error::Protected { object: self.cache.locate(&held.object) }),
+            None => Ok(held.into_iter().map(|held| held.claim).collect()),
+        }
+    }
+
+    /// The claims in a folder that have not expired, without this one, and who holds them. Expired ones are removed.
+    pub(crate) async fn others_held(&self, folder: &str) -> Result<Vec<Held>> {
         let mut listed: Vec<_> = self.cache.list_below(folder).try_collect().await?;
-        listed.retain(|(object, _)| *object != self.object && is_claim(object));
+        listed.retain(|(object, _)| *object != self.object && is_claim(folder, object));
         if listed.is_empty() {
             return Ok(Vec::new());
         }
         let now = self.now().await?;
-        let mut claims = Vec::new();
-        for (object, meta) in listed {
-            let silent = now.zip(meta.modified).and_then(|(now, then)| now.duration_since(then).ok());
-            if silent.is_some_and(|silent| silent > DEADLINE) {
-                tracing::info!("{}: left by somebody who died; removed", self.cache.locate(&object));
-                self.cache.delete(&object).await?;
-                continue;
+        let read = async |(object, meta): (String, cache::Meta)| {
+            let read = read(&self.cache, &object).await?;
+            let apart = now.zip(meta.modified).map(|(now, then)| apart(now, then));
+            if apart.is_some_and(|apart| apart > DEADLINE) {
+                self.remove_expired(&object, &read).await?;
+                return Ok(None);
             }
-            claims.push(object);
+            let (claim, owner) = match read {
+                Read::Absent => return Ok(None),
+                Read::Claim(claim, owner) => (claim, owner),
+                Read::Unreadable { reason, .. } => {
+                    if self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(object.clone()) {
+                        tracing::warn!("{reason}: this claim cannot be read, so it counts as a claim on everything");
+                    }
+                    (Claim::everything(), None)
+                }
+            };
+            let expires_in = apart.map(|apart| DEADLINE - apart);
+            Ok::<_, Error>(Some(Held { object, claim, owner, expires_in }))
+        };
+        let held = futures_util::stream::iter(listed).map(read).buffer_unordered(self.cache.options().concurrency);
+        held.try_filter_map(async |held| Ok::<_, Error>(held)).try_collect().await
+    }
+
+    /// Removes a claim that has expired, unless it may not be read or removed: then it stays, and is ignored.
+    async fn remove_expired(&self, object: &str, read: &Read) -> Result<()> {
+        if let Read::Unreadable { is_denied: true, .. } = read {
+            return Ok(());
         }
-        read(&self.cache, claims).await
+        let place = self.cache.locate(object);
+        match self.cache.delete(object).await {
+            Ok(()) => tracing::info!("{place}: the claim of a process that has died; removed"),
+            Err(error @ (cache::Error::Denied { .. } | cache::Error::Unsupported { .. })) => {
+                tracing::info!("{error}: this claim has expired and is ignored");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// An error that names the holder, if another process has a claim in this folder.
+    pub(crate) async fn check_alone(&self, folder: &str) -> Result<()> {
+        match self.others_held(folder).await?.first() {
+            Some(held) => Err(Error::Busy { cache: self.cache.url().to_string(), holder: held.describe(&self.cache) }),
+            None => Ok(()),
+        }
     }
 
     /// Waits for the plans that touch this lease to end. Nothing is relied upon yet, so nothing is claimed meanwhile: a collector
     /// waits for pushes before it removes NARs, and the two would wait for each other.
     pub(super) async fn wait(&self, claim: &Claim) -> Result<()> {
-        let is_free = async || Ok::<_, Error>(!self.others(&plans()).await?.iter().any(|plan| plan.touches(claim)));
-        if is_free().await? {
-            return Ok(());
-        }
-        tracing::warn!("{}: waits for a collector to end", self.cache.url());
-        loop {
+        let in_the_way = async || {
+            let plans = self.others_held(&plans()).await?;
+            Ok::<_, Error>(plans.into_iter().find(|plan| plan.claim.touches(claim)))
+        };
+        let mut plan = in_the_way().await?;
+        let mut waiting = Waiting::default();
+        while let Some(first) = plan {
             self.change(&Claim::default()).await?;
-            while !is_free().await? {
+            waiting.report(&self.cache, &first);
+            while let Some(next) = in_the_way().await? {
+                waiting.report(&self.cache, &next);
                 self.check()?;
                 tokio::time::sleep(PATIENCE).await;
             }
             self.change(claim).await?;
-            if is_free().await? {
-                return Ok(());
-            }
+            plan = in_the_way().await?;
         }
+        Ok(())
+    }
+
+    /// Ends the claim of a writer that has done its work. Where that is impossible the claim expires by itself, which is told.
+    pub(super) async fn end_or_expire(self) -> Option<String> {
+        let cache = self.cache.clone();
+        let error = self.end().await.err()?;
+        let note = format!("the lease could not be removed, and expires after {}: {error}", minutes(DEADLINE));
+        tracing::warn!("{}: {note}", cache.url());
+        Some(note)
     }
 
     /// Ends the claim.
@@ -225,20 +425,70 @@ impl Drop for Guard {
     }
 }
 
-/// Whether an object is a claim, and not one that is still being written.
-fn is_claim(object: &str) -> bool {
-    object.strip_suffix(".json").is_some()
+/// A wait for a claim, which is reported now and then.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    reported: Option<tokio::time::Instant>,
 }
 
-async fn read(cache: &Cache, objects: Vec<String>) -> Result<Vec<Claim>> {
-    let read = async |object: String| {
-        let Some(text) = cache.read(&object).await? else { return Ok(None) };
-        let at = cache.locate(&object);
-        let claim = Claim::from_json(&parse_version(&at, &text)?);
-        claim.map(Some).ok_or_else(|| Error::Broken { object: at, reason: "it is no claim".to_owned() })
+impl Waiting {
+    /// Says what is waited for, unless that was said within the last minute.
+    pub(super) fn report(&mut self, cache: &Cache, plan: &Held) {
+        if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
+            tracing::warn!("{}: waiting for the collection of {}", cache.url(), plan.describe(cache));
+            self.reported = Some(tokio::time::Instant::now());
+        }
+    }
+}
+
+/// How far two times of the store are apart.
+fn apart(now: SystemTime, then: SystemTime) -> Duration {
+    now.duration_since(then).unwrap_or_else(|later| later.duration())
+}
+
+/// Whether an object of a folder is a claim: directly in it, under a name that [`unique`] makes. Others are left alone.
+fn is_claim(folder: &str, object: &str) -> bool {
+    let name = object.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')?.strip_suffix(".json"));
+    let Some((time, random)) = name.and_then(|name| name.split_once('-')) else { return false };
+    // Seconds, and perhaps milliseconds.
+    let is_time = matches!(time.len(), 15 | 18)
+        && time.bytes().enumerate().all(|(place, byte)| if place == 8 { byte == b'T' } else { byte.is_ascii_digit() });
+    is_time && random.len() == 16 && random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What reading a claim gave.
+enum Read {
+    /// It was removed meanwhile.
+    Absent,
+    Claim(Claim, Option<Owner>),
+    /// It may claim anything.
+    Unreadable {
+        reason: String,
+        is_denied: bool,
+    },
+}
+
+async fn read(cache: &Cache, object: &str) -> Result<Read> {
+    let at = cache.locate(object);
+    let text = match cache.read(object).await {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(Read::Absent),
+        Err(error @ cache::Error::Denied { .. }) => {
+            return Ok(Read::Unreadable { reason: error.to_string(), is_denied: true });
+        }
+        Err(error) if error.is_about_content() => {
+            return Ok(Read::Unreadable { reason: error.to_string(), is_denied: false });
+        }
+        Err(error) => return Err(error.into()),
     };
-    let read = futures_util::stream::iter(objects).map(read).buffer_unordered(cache.options().concurrency);
-    read.try_filter_map(async |claim| Ok::<_, Error>(claim)).try_collect().await
+    let value = match parse_version(&at, &text) {
+        Ok(value) => value,
+        Err(error) => return Ok(Read::Unreadable { reason: error.to_string(), is_denied: false }),
+    };
+    Ok(match Claim::from_json(&value) {
+        Some(claim) => Read::Claim(claim, value["owner"].is_object().then(|| Owner::from_json(&value["owner"]))),
+        None => Read::Unreadable { reason: format!("{at}: is not a claim"), is_denied: false },
+    })
 }
 
 async fn beat(cache: Cache, object: String, state: Arc<State>) {
@@ -254,7 +504,8 @@ async fn beat(cache: Cache, object: String, state: Arc<State>) {
                 state.is_lost.store(true, Ordering::Relaxed);
                 return;
             }
-            Ok(Some(_)) => {}
+            // It may be possible to write it and not to read it.
+            Ok(Some(_)) | Err(cache::Error::Denied { .. }) => {}
             Err(_) => continue,
         }
         let text = state.text.lock().unwrap_or_else(PoisonError::into_inner).clone();

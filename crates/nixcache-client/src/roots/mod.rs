@@ -18,6 +18,7 @@
 mod guard;
 pub(crate) mod reserve;
 mod session;
+mod signature;
 pub mod snapshot;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -38,9 +39,11 @@ use serde_json::{Value, json};
 
 use crate::cache::{self, Cache, Version};
 
-pub use guard::DEADLINE;
 pub(crate) use guard::{Claim, Guard, PATIENCE, leases, plans};
-pub use session::{Begun, Session, Wish};
+pub use guard::{DEADLINE, Owner};
+pub(crate) use session::RootCopy;
+pub use session::{Begun, Session, Wish, touch};
+pub use signature::Authenticity;
 
 /// The folder of everything here.
 const FOLDER: &str = "nixcache/v1";
@@ -98,6 +101,15 @@ pub enum Error {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// A claim cannot be read, so what it protects is unknown, and nothing is collected.
+    #[error(
+        "{object}: this claim cannot be read, and may protect anything, so nothing was removed. It expires by itself, or can \
+         be deleted when no push is running"
+    )]
+    Protected {
+        /// The claim.
+        object: String,
+    },
     /// A collection would leave nothing in the cache, and the policy does not allow that.
     #[error("{cache}: {reason}")]
     WouldEmpty {
@@ -106,11 +118,13 @@ pub enum Error {
         /// Why nothing would be kept, and what to do.
         reason: String,
     },
-    /// Somebody else is collecting.
-    #[error("{cache}: somebody else is collecting; wait until he is done")]
+    /// Another collection is running.
+    #[error("{cache}: another collection is running: {holder}. Wait until it ends, then run this again")]
     Busy {
         /// The cache.
         cache: String,
+        /// Which process runs it, and how long its claim lasts at most.
+        holder: String,
     },
 }
 
@@ -205,6 +219,8 @@ pub struct Record {
     pub pinned: bool,
     /// Whatever its makers want to say: a commit, a pipeline.
     pub labels: BTreeMap<String, String>,
+    /// Signatures of its [fingerprint](Root::fingerprint), `name:base64`.
+    pub signatures: Vec<String>,
 }
 
 /// The roots of a cache, or those of a name.
@@ -358,7 +374,7 @@ impl Record {
         let json = json!({
             "version": VERSION, "targets": targets, "closure": digest(&self.closure), "pathSet": digest(&self.path_set),
             "paths": self.paths, "fileSize": self.file_size, "created": created, "lastUsed": used, "pinned": self.pinned,
-            "labels": self.labels, "stamp": unique(),
+            "labels": self.labels, "signatures": self.signatures, "stamp": unique(),
         });
         format!("{json:#}\n")
     }
@@ -382,6 +398,14 @@ impl Record {
             created: created.ok_or("created is no time")?.into(),
             pinned: value["pinned"].as_bool().unwrap_or(false),
             labels: labels.ok_or("its labels are no texts")?,
+            // What is no signature vouches for nothing.
+            signatures: value["signatures"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
         })
     }
 }

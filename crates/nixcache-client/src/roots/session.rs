@@ -6,10 +6,12 @@ use std::time::SystemTime;
 use futures_util::stream::StreamExt;
 use nixcache::hash::Hash;
 use nixcache::narinfo::NarInfoBuf;
-use nixcache::store_path::{HashPart, StorePath};
+use nixcache::signature::SecretKey;
+use nixcache::store_path::{HashPart, StoreDir, StorePath};
 
+use super::guard::{Held, Waiting};
 use super::{
-    Claim, Error, Guard, Name, PATIENCE, Record, Result, Root, amend_under, leases, look_up, path_set, plans,
+    Claim, Error, Guard, Name, PATIENCE, Record, Result, Root, amend, amend_under, leases, look_up, path_set, plans,
     remove_broken, rewrite, snapshot, unique, write,
 };
 use crate::cache::{self, Cache, layout};
@@ -29,8 +31,12 @@ pub struct Wish {
     pub labels: BTreeMap<String, String>,
     /// Whether trees will be added, so that there is something to do in any case.
     pub adds: bool,
-    /// Whether the last root of that name says nothing about what is there.
+    /// Query the cache for every path instead of trusting the snapshot of the previous root.
     pub verify_present: bool,
+    /// Keys that sign the root.
+    pub keys: Vec<SecretKey>,
+    /// Roots that are written besides, by the sets of their paths.
+    pub(crate) sets: Vec<Hash>,
 }
 
 /// What came of beginning a push.
@@ -40,7 +46,8 @@ pub enum Begun {
     Present(Box<Root>),
     /// There may be something to do.
     Open(Box<Session>),
-    /// The cache cannot be listed, for the reason given. So it has no roots, and nobody can collect there.
+    /// The cache cannot be listed, or leases cannot be written, for the reason given: no root can be left. What is published is safe from
+    /// collections while it is young.
     Unlisted(cache::Error),
 }
 
@@ -72,8 +79,19 @@ pub struct Session {
     last: Option<Root>,
     /// Whether there are broken roots of the name, which a new one replaces.
     has_broken: bool,
-    /// What the last root says of the paths of this closure.
+    /// What was found out about the snapshot of the last root.
+    snapshot: Option<(Hash, Snapshot)>,
+    /// The paths of this closure that the last root lists, as far as nothing contradicts it.
     known: HashMap<HashPart, NarInfoBuf>,
+}
+
+/// The snapshot of a root, compared with what a cheap look at the cache tells.
+#[derive(Clone, Debug, Default)]
+struct Snapshot {
+    /// Those that may be relied upon.
+    infos: HashMap<HashPart, NarInfoBuf>,
+    /// Whether it is whole, and nothing contradicts it.
+    is_sound: bool,
 }
 
 impl Begun {
@@ -87,27 +105,45 @@ impl Begun {
         match self {
             Self::Present(root) => Ok((Pushed::default(), Some(*root))),
             Self::Open(mut session) => {
-                let pushed = push.run_in(&mut session, uploads).await?;
-                let root = session.conclude(&pushed).await?;
+                let mut pushed = match push.run_in(&mut session, uploads).await {
+                    Ok(pushed) => pushed,
+                    Err(error) => {
+                        session.lease.end_or_expire().await;
+                        return Err(error);
+                    }
+                };
+                let (root, notes) = session.conclude_noting(&pushed).await?;
+                pushed.notes = notes;
                 Ok((pushed, root))
             }
-            Self::Unlisted(_) => Ok((push.run(cache, uploads).await?, None)),
+            Self::Unlisted(error) => {
+                let mut pushed = push.run(cache, uploads).await?;
+                pushed.notes.push(no_root(&error));
+                Ok((pushed, None))
+            }
         }
     }
 }
 
+fn no_root(error: &cache::Error) -> String {
+    format!("no root can be left: {error}")
+}
+
 impl Wish {
     /// What the last root of its name is to say from now on, if that is all that there is to do.
-    fn renew(&self, last: Option<&Root>, set: &Hash) -> Option<Root> {
+    fn renew(&self, store_dir: &StoreDir, last: Option<&Root>, set: &Hash) -> Option<Root> {
         let mut root = last.filter(|root| root.record.path_set == *set && !self.adds && !self.verify_present)?.clone();
-        self.amend(&mut root);
+        self.amend(store_dir, &mut root);
         Some(root)
     }
 
     /// What a root that is used once more says from now on.
-    fn amend(&self, root: &mut Root) {
+    fn amend(&self, store_dir: &StoreDir, root: &mut Root) {
+        let before = root.fingerprint(store_dir);
         root.record.targets.clone_from(&self.targets);
         root.record.labels.extend(self.labels.clone());
+        let is_same = root.fingerprint(store_dir) == before;
+        root.sign(store_dir, &self.keys, is_same);
     }
 }
 
@@ -116,11 +152,68 @@ fn set_of(paths: &[StorePath]) -> Hash {
     path_set(names.iter().map(String::as_str))
 }
 
+impl Snapshot {
+    /// Reads the snapshot of a root, and compares it with what a cheap look at the cache tells. `targets` are looked for in any case.
+    async fn inspect(cache: &Cache, root: &Root, targets: &[StorePath]) -> Result<Self> {
+        let Some(infos) = read_snapshot(cache, root).await? else { return Ok(Self::default()) };
+        let named = |info: NarInfoBuf| (info.as_ref().store_path().hash_part(), info);
+        let mut infos: HashMap<HashPart, NarInfoBuf> = infos.into_iter().map(named).collect();
+        let names: Vec<String> = infos.values().map(|info| info.as_ref().store_path().to_string()).collect();
+        if path_set(names.iter().map(String::as_str)) != root.record.path_set {
+            let object = cache.locate(&snapshot::object(&root.record.closure));
+            tracing::warn!("{object}: lists other paths than its root {} says; all paths are looked for", root.name);
+            return Ok(Self::default());
+        }
+        let targets = root.record.targets.iter().chain(targets).map(StorePath::hash_part);
+        let targets: Vec<HashPart> = targets.filter(|part| infos.contains_key(part)).collect();
+        let parts: Vec<HashPart> = infos.keys().copied().collect();
+        let seen = cache.spot_check(&targets, &parts).await?;
+        if let Some(part) = seen.iter().find(|(_, meta)| meta.is_none()).map(|(part, _)| part) {
+            let path = infos[part].as_ref().store_path().to_string();
+            tracing::warn!(
+                "{}: the root {} lists {path}, which is not there; all paths are looked for",
+                cache.url(),
+                root.name
+            );
+            return Ok(Self::default());
+        }
+        let is_changed = |part: &HashPart, info: &NarInfoBuf| {
+            let len = info.as_str().len() as u64;
+            let size = seen.get(part).and_then(|meta| meta.as_ref()?.size);
+            // The last newline may be the snapshot's.
+            size.is_some_and(|size| size != len && size + 1 != len)
+        };
+        let before = infos.len();
+        infos.retain(|part, info| !is_changed(part, info));
+        Ok(Self { is_sound: infos.len() == before, infos })
+    }
+}
+
+/// The narinfos of a snapshot. None if there is none, or if it is broken, which is told.
+async fn read_snapshot(cache: &Cache, root: &Root) -> Result<Option<Vec<NarInfoBuf>>> {
+    match snapshot::read(cache, &root.record.closure).await {
+        Err(error @ (Error::Broken { .. } | Error::Version { .. })) => {
+            tracing::warn!("{error}; all paths are looked for");
+            Ok(None)
+        }
+        Err(Error::Cache(error)) if error.is_about_content() => {
+            tracing::warn!("{error}; all paths are looked for");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
 impl Session {
     /// Begins a push. May wait for a collector.
     pub async fn begin(cache: &Cache, wish: Wish) -> Result<Begun> {
+        let name = wish.name.clone();
         match Self::try_begin(cache, wish).await {
             Err(Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. }))) => {
+                match name {
+                    Some(name) => tracing::warn!("{}: no root {name} can be left: {error}", cache.url()),
+                    None => tracing::info!("{}: no lease can be taken: {error}", cache.url()),
+                }
                 Ok(Begun::Unlisted(error))
             }
             begun => begun,
@@ -133,7 +226,8 @@ impl Session {
             return Ok(Begun::Present(Box::new(root)));
         }
         let paths = wish.closure.iter().map(StorePath::hash_part).collect();
-        let claim = Claim { paths, sets: wish.name.iter().map(|_| set).collect(), files: wish.adds };
+        let sets = wish.name.iter().map(|_| set).chain(wish.sets.iter().copied()).collect();
+        let claim = Claim { paths, sets, files: wish.adds, ..Claim::default() };
         let lease = Guard::take(cache, &leases(), &claim).await?;
         let mut session = Self {
             cache: cache.clone(),
@@ -143,24 +237,35 @@ impl Session {
             claim,
             last: None,
             has_broken: false,
+            snapshot: None,
             known: HashMap::new(),
         };
-        if let Err(error) = session.lease.wait(&session.claim).await {
-            // Where nothing can be listed, nobody would ever remove it.
-            let _ = session.lease.end().await;
-            return Err(error);
-        }
-        // Not before: a collector may have come and gone, and what the root listed with it.
-        session.last = session.latest().await?;
-        if let Some(root) = session.refresh().await? {
-            if session.has_broken {
-                remove_broken(cache, &root.name).await?;
+        match session.look().await {
+            Ok(None) => Ok(Begun::Open(Box::new(session))),
+            Ok(Some(root)) => {
+                session.lease.end_or_expire().await;
+                Ok(Begun::Present(Box::new(root)))
             }
-            session.lease.end().await?;
-            return Ok(Begun::Present(Box::new(root)));
+            Err(error) => {
+                // Where nothing can be listed, no process would ever remove it.
+                session.lease.end_or_expire().await;
+                Err(error)
+            }
         }
-        session.remember().await?;
-        Ok(Begun::Open(Box::new(session)))
+    }
+
+    /// Waits for collectors, and then finds out what is there. Gives the root, if nothing is left to be done.
+    async fn look(&mut self) -> Result<Option<Root>> {
+        self.lease.wait(&self.claim).await?;
+        // Not before: a collector may have come and gone, and what the root listed with it.
+        self.last = self.latest().await?;
+        if let Some(root) = self.refresh().await? {
+            if self.has_broken {
+                remove_broken(&self.cache, &root.name).await?;
+            }
+            return Ok(Some(root));
+        }
+        self.remember().await.map(|()| None)
     }
 
     async fn latest(&mut self) -> Result<Option<Root>> {
@@ -170,13 +275,19 @@ impl Session {
         Ok(latest.root)
     }
 
-    /// Uses the last root once more, if it has exactly this closure and nobody touches it meanwhile. That takes no lease: collectors
-    /// remove a root only if it is still as they have read it, and what it lists only after it.
+    /// Uses the last root once more, if it has exactly this closure, what it lists is there as far as a cheap look tells, and no process touches
+    /// it meanwhile. That takes no lease: collectors remove a root only if it is still as they have read it, and what it lists only after it.
     async fn refresh_at_once(cache: &Cache, wish: &Wish, set: &Hash) -> Result<Option<Root>> {
         let Some(name) = wish.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
         let keeps_conditions = async { Ok(cache.keeps_conditions().await?) };
         let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, look_up(cache, name))?;
-        let Some(root) = wish.renew(latest.root.as_ref(), set).filter(|_| keeps_conditions) else { return Ok(None) };
+        let last = latest.root;
+        let renewed = wish.renew(cache.store_dir(), last.as_ref(), set);
+        let Some((root, last)) = renewed.zip(last).filter(|_| keeps_conditions) else { return Ok(None) };
+        // A push that asks for no path relies on none.
+        if !wish.targets.is_empty() && !Snapshot::inspect(cache, &last, &wish.targets).await?.is_sound {
+            return Ok(None);
+        }
         if !rewrite(cache, &root).await? {
             return Ok(None);
         }
@@ -186,49 +297,62 @@ impl Session {
         Ok(Some(root))
     }
 
-    /// The same under the lease. The root is claimed: no collector is about to remove it.
+    /// Uses the last root once more, under the lease. The root is claimed: no collector is about to remove it.
     async fn refresh(&mut self) -> Result<Option<Root>> {
-        while let Some(root) = self.wish.renew(self.last.as_ref(), &self.set) {
+        while let Some(root) = self.wish.renew(self.cache.store_dir(), self.last.as_ref(), &self.set) {
+            if !self.wish.targets.is_empty() && !self.inspect().await?.is_sound {
+                return Ok(None);
+            }
             self.check()?;
             if rewrite(&self.cache, &root).await? {
                 return Ok(Some(root));
             }
-            // Somebody has pinned it, perhaps.
+            // It has been pinned meanwhile, perhaps.
             self.last = self.latest().await?;
         }
         Ok(None)
     }
 
+    /// The snapshot of the last root, compared with the cache once.
+    async fn inspect(&mut self) -> Result<Snapshot> {
+        let Some(last) = &self.last else { return Ok(Snapshot::default()) };
+        let closure = last.record.closure;
+        if let Some((_, snapshot)) = self.snapshot.as_ref().filter(|(of, _)| *of == closure) {
+            return Ok(snapshot.clone());
+        }
+        let snapshot = Snapshot::inspect(&self.cache, last, &self.wish.targets).await?;
+        self.snapshot = Some((closure, snapshot.clone()));
+        Ok(snapshot)
+    }
+
     /// Waits for the plans that touch what the claim has got in addition. A collector that wants NARs waits for this push, not the
     /// other way round.
     async fn wait_for_more(&self) -> Result<()> {
+        let mut waiting = Waiting::default();
         loop {
-            let plans = self.lease.others(&plans()).await?;
-            if !plans.into_iter().any(|plan| Claim { files: false, ..plan }.touches(&self.claim)) {
-                return Ok(());
-            }
+            let plans = self.lease.others_held(&plans()).await?;
+            let touches = |plan: &Held| {
+                Claim { files: false, everything: plan.claim.everything, ..plan.claim.clone() }.touches(&self.claim)
+            };
+            let Some(plan) = plans.iter().find(|plan| touches(plan)) else { return Ok(()) };
+            waiting.report(&self.cache, plan);
             self.check()?;
             tokio::time::sleep(PATIENCE).await;
         }
     }
 
-    /// Reads what the last root knows.
+    /// Takes from the last root what may be relied upon.
     async fn remember(&mut self) -> Result<()> {
-        let Some(root) = self.last.as_ref().filter(|_| !self.wish.verify_present) else { return Ok(()) };
-        match snapshot::read(&self.cache, &root.record.closure).await {
-            Ok(infos) => {
-                let infos = infos.into_iter().flatten();
-                let named = infos.map(|info| (info.as_ref().store_path().hash_part(), info));
-                self.known = named.filter(|(part, _)| self.claim.paths.contains(part)).collect();
-                Ok(())
-            }
-            // Then all are asked about.
-            Err(error @ (Error::Broken { .. } | Error::Version { .. })) => {
-                tracing::warn!("{error}");
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        let Some(last) = self.last.as_ref().filter(|_| !self.wish.verify_present) else { return Ok(()) };
+        let infos = if self.wish.targets.is_empty() {
+            let infos = read_snapshot(&self.cache, last).await?.into_iter().flatten();
+            infos.map(|info| (info.as_ref().store_path().hash_part(), info)).collect()
+        } else {
+            self.inspect().await?.infos
+        };
+        self.known = infos.into_iter().filter(|(part, _)| self.claim.paths.contains(part)).collect();
+        self.snapshot = None;
+        Ok(())
     }
 
     /// The cache.
@@ -272,29 +396,99 @@ impl Session {
     ///
     /// An error if a path of the closure is not in the cache.
     pub async fn finish(mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
+        let root = self.write_root(published).await;
+        self.lease.end_or_expire().await;
+        root
+    }
+
+    async fn write_root(&mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
         self.check()?;
-        let root = match self.wish.name.clone() {
-            Some(name) => {
-                self.claim_set().await?;
-                Some(self.record(name, published).await?)
-            }
-            None => None,
-        };
-        self.lease.end().await?;
-        Ok(root)
+        let Some(name) = self.wish.name.clone() else { return Ok(None) };
+        self.claim_set().await?;
+        self.record(name, published).await.map(Some)
     }
 
     /// Ends after a push: with the root, also over the trees that were added, if all could be published.
     pub async fn conclude(self, pushed: &Pushed) -> Result<Option<Root>> {
-        if !pushed.failed.is_empty() || !pushed.held_back.is_empty() {
-            return self.give_up().await.map(|()| None);
+        self.conclude_noting(pushed).await.map(|(root, _)| root)
+    }
+
+    /// Ends after a push, and says what was not possible although everything is published.
+    async fn conclude_noting(mut self, pushed: &Pushed) -> Result<(Option<Root>, Vec<String>)> {
+        let is_whole = pushed.failed.is_empty() && pushed.held_back.is_empty();
+        let root = if is_whole {
+            self.write_root(pushed.published.iter().map(|published| published.narinfo.clone()).collect()).await
+        } else {
+            Ok(None)
+        };
+        let mut notes = Vec::new();
+        notes.extend(self.lease.end_or_expire().await);
+        match root {
+            Err(Error::Cache(error @ cache::Error::Denied { .. })) => {
+                let note = no_root(&error);
+                tracing::warn!("{note}");
+                notes.push(note);
+                Ok((None, notes))
+            }
+            root => Ok((root?, notes)),
         }
-        self.finish(pushed.published.iter().map(|published| published.narinfo.clone()).collect()).await
+    }
+
+    /// Writes copies of roots of another cache, those used least recently first, and ends. All that they list has to be here.
+    pub(crate) async fn finish_copies(self, copies: Vec<RootCopy>, published: Vec<NarInfoBuf>) -> Result<Vec<Root>> {
+        let copied = self.write_copies(copies, published).await;
+        self.lease.end_or_expire().await;
+        copied
+    }
+
+    async fn write_copies(&self, copies: Vec<RootCopy>, published: Vec<NarInfoBuf>) -> Result<Vec<Root>> {
+        let named = |info: NarInfoBuf| (info.as_ref().store_path().hash_part(), info);
+        let mut infos: HashMap<HashPart, NarInfoBuf> = published.into_iter().map(named).collect();
+        let rest = copies.iter().flat_map(|copy| &copy.paths).copied();
+        let rest: HashSet<HashPart> = rest.filter(|part| !infos.contains_key(part)).collect();
+        infos.extend(self.read_all(rest.into_iter().collect()).await?);
+        let mut written = Vec::with_capacity(copies.len());
+        for RootCopy { root: original, paths } in copies {
+            let listed_infos: Vec<NarInfoBuf> = paths.iter().filter_map(|part| infos.get(part)).cloned().collect();
+            let (closure, file_size) = self.write_snapshot(listed_infos.clone()).await?;
+            let mut root = Root::new(original.name.clone(), original.generation.clone(), original.record.clone());
+            let before = root.fingerprint(self.cache.store_dir());
+            let names: Vec<String> = listed_infos.iter().map(|info| info.as_ref().store_path().to_string()).collect();
+            root.record.closure = closure;
+            root.record.path_set = path_set(names.iter().map(String::as_str));
+            root.record.paths = names.len() as u64;
+            root.record.file_size = file_size;
+            let is_same = root.fingerprint(self.cache.store_dir()) == before;
+            root.sign(self.cache.store_dir(), &self.wish.keys, is_same);
+            let record = root.record.clone();
+            let amend = |there: &mut Root| {
+                // It may have been pinned or labelled here since it was copied.
+                let (pinned, mut labels) = (there.record.pinned, there.record.labels.clone());
+                there.record = record.clone();
+                there.record.pinned |= pinned;
+                labels.extend(there.record.labels.clone());
+                there.record.labels = labels;
+            };
+            let amended = match amend_under(&self.lease, &self.cache, &root, amend).await {
+                Err(Error::Broken { .. }) => None,
+                amended => amended?,
+            };
+            written.push(match amended {
+                Some(root) => root,
+                None => {
+                    self.lease.check()?;
+                    write(&self.cache, &root).await?;
+                    root
+                }
+            });
+        }
+        Ok(written)
     }
 
     /// Ends without a root.
     pub async fn give_up(self) -> Result<()> {
-        self.lease.end().await
+        self.lease.end_or_expire().await;
+        Ok(())
     }
 
     /// Claims the root that may be refreshed, if the closure has changed since the beginning.
@@ -307,28 +501,50 @@ impl Session {
         Ok(())
     }
 
+    /// Reads the narinfos of paths that have to be there.
+    async fn read_all(&self, parts: Vec<HashPart>) -> Result<HashMap<HashPart, NarInfoBuf>> {
+        let mut infos = HashMap::with_capacity(parts.len());
+        let mut read = self.cache.narinfos(parts);
+        while let Some((part, info)) = read.next().await {
+            let hole = || Error::Broken {
+                object: self.cache.locate(&layout::narinfo(part)),
+                reason: "is not there, so the closure would have a hole; push it again with --verify-present"
+                    .to_owned(),
+            };
+            infos.insert(part, info?.ok_or_else(hole)?);
+        }
+        Ok(infos)
+    }
+
+    /// Writes the snapshot of a closure. Gives its hash, and how many bytes the files of its paths have.
+    async fn write_snapshot(&self, infos: Vec<NarInfoBuf>) -> Result<(Hash, u64)> {
+        let file_size = infos.iter().filter_map(|info| info.as_ref().file_size()).sum();
+        let at = || self.cache.locate(&snapshot::object(&self.set));
+        let failed = |reason: String| Error::Broken { object: at(), reason };
+        let infos = snapshot::in_order(infos).map_err(|error| failed(error.to_string()))?;
+        let (closure, object) = snapshot::encode(&infos).map_err(|error| failed(error.to_string()))?;
+        self.check()?;
+        // Also where it is there already: a collector may be about to find it old.
+        self.cache.write(&snapshot::object(&closure), object).await?;
+        Ok((closure, file_size))
+    }
+
     async fn record(&self, name: Name, published: Vec<NarInfoBuf>) -> Result<Root> {
         let mut infos = self.known.clone();
         infos.extend(published.into_iter().map(|info| (info.as_ref().store_path().hash_part(), info)));
         infos.retain(|part, _| self.claim.paths.contains(part));
         let rest = self.claim.paths.iter().copied().filter(|part| !infos.contains_key(part)).collect();
-        let mut read = self.cache.narinfos(rest);
-        while let Some((part, info)) = read.next().await {
-            let hole = || Error::Broken {
-                object: self.cache.locate(&layout::narinfo(part)),
-                reason: "it is not there, and the closure would have a hole".to_owned(),
-            };
-            infos.insert(part, info?.ok_or_else(hole)?);
+        infos.extend(self.read_all(rest).await?);
+        let paths = infos.len() as u64;
+        let (closure, file_size) = self.write_snapshot(infos.into_values().collect()).await?;
+        let store_dir = self.cache.store_dir();
+        if let Some(same) = self.last.as_ref().filter(|root| root.record.closure == closure) {
+            // It may have been pinned meanwhile.
+            let amend = |root: &mut Root| self.wish.amend(store_dir, root);
+            if let Some(root) = amend_under(&self.lease, &self.cache, same, amend).await? {
+                return Ok(root);
+            }
         }
-        drop(read);
-        let (paths, sizes) = (infos.len() as u64, infos.values().filter_map(|info| info.as_ref().file_size()));
-        let file_size = sizes.sum();
-        let at = || self.cache.locate(&snapshot::object(&self.set));
-        let failed = |reason: String| Error::Broken { object: at(), reason };
-        let infos = snapshot::in_order(infos.into_values().collect()).map_err(|error| failed(error.to_string()))?;
-        let (closure, object) = snapshot::encode(&infos).map_err(|error| failed(error.to_string()))?;
-        // Also where it is there already: a collector may be about to find it old.
-        self.cache.write(&snapshot::object(&closure), object).await?;
         let record = Record {
             targets: self.wish.targets.clone(),
             closure,
@@ -338,15 +554,10 @@ impl Session {
             created: SystemTime::now(),
             pinned: false,
             labels: self.wish.labels.clone(),
+            signatures: Vec::new(),
         };
-        if let Some(same) = self.last.as_ref().filter(|root| root.record.closure == closure) {
-            // Somebody may have pinned it meanwhile.
-            let amend = |root: &mut Root| self.wish.amend(root);
-            if let Some(root) = amend_under(&self.lease, &self.cache, same, amend).await? {
-                return Ok(root);
-            }
-        }
-        let root = Root::new(name, unique(), record);
+        let mut root = Root::new(name, unique(), record);
+        root.sign(store_dir, &self.wish.keys, false);
         self.lease.check()?;
         write(&self.cache, &root).await?;
         // Older broken ones were not met. On servers, reading all generations for that costs too much.
@@ -355,4 +566,23 @@ impl Session {
         }
         Ok(root)
     }
+}
+
+/// A root that is copied to another cache.
+#[derive(Clone, Debug)]
+pub(crate) struct RootCopy {
+    pub(crate) root: Root,
+    /// The paths of its closure.
+    pub(crate) paths: HashSet<HashPart>,
+}
+
+/// Makes a root used now. It says the same afterwards.
+///
+/// [`Error::NoRoot`] if it is gone, or a collector is about to remove it.
+pub async fn touch(cache: &Cache, root: &Root) -> Result<Root> {
+    // Where a store keeps conditions, collectors remove a root only if it is as they have read it.
+    if cache.has_versions() && cache.keeps_conditions().await? && rewrite(cache, root).await? {
+        return Ok(root.clone());
+    }
+    amend(cache, root, |_| ()).await
 }

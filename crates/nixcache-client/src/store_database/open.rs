@@ -45,7 +45,10 @@ impl StoreDatabase {
     pub fn open(file: &Path, store_dir: &StoreDir) -> Result<Self, Error> {
         // SQLite would not say that there is no such file. It is not opened here: closing it again would take the locks of all
         // other connections of this process.
-        fs::metadata(file).map_err(|source| Error::Io { file: file.to_owned(), source })?;
+        let metadata = fs::metadata(file).map_err(|source| Error::Io { file: file.to_owned(), source })?;
+        if metadata.is_dir() {
+            return Err(Error::Io { file: file.to_owned(), source: io::ErrorKind::IsADirectory.into() });
+        }
         check_schema(file)?;
         let open = |connection, unlocked, unread_wal| Self {
             connection,
@@ -113,6 +116,14 @@ impl Error {
             }
             // What a statement about tables that are not there fails with, or a file of another format.
             Some(ErrorCode::Unknown | ErrorCode::NotADatabase) => Self::Foreign { file, source: error.into() },
+            // It says nothing of the database that it could not be read. SQLite does not tell the reason.
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure) => {
+                let reason = match rustix::fs::access(&file, rustix::fs::Access::READ_OK) {
+                    Err(reason) => reason.into(),
+                    Ok(()) => io::Error::other(error),
+                };
+                Self::Io { file, source: reason }
+            }
             _ => Self::Sqlite { file, source: error.into() },
         }
     }

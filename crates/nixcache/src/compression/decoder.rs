@@ -51,7 +51,7 @@ pub struct Decoder<R> {
     produced: u64,
     /// A stream has ended; if more input follows, it is another stream.
     between_streams: bool,
-    /// How many zeros follow the last stream of xz.
+    /// How many zeros follow the last stream of xz or gzip.
     padding: u64,
     failed: bool,
 }
@@ -107,7 +107,8 @@ impl<R: BufRead> Decoder<R> {
         loop {
             let input = self.input.fill_buf()?;
             let at_end = input.is_empty();
-            if self.between_streams && self.compression == Compression::Xz {
+            // Xz has padding by its definition; gzip files have it from tapes and block devices, and `gzip` skips it.
+            if self.between_streams && matches!(self.compression, Compression::Xz | Compression::Gzip) {
                 let zeros = input.iter().take_while(|&&byte| byte == 0).count();
                 if zeros > 0 {
                     self.input.consume(zeros);
@@ -117,7 +118,9 @@ impl<R: BufRead> Decoder<R> {
             }
             let step = if !self.between_streams {
                 self.codec.step(input, room, at_end)
-            } else if !self.padding.is_multiple_of(4) {
+            } else if self.compression == Compression::Gzip && self.padding > 0 && !at_end {
+                Err("more bytes follow the zeros after the last member".into())
+            } else if self.compression == Compression::Xz && !self.padding.is_multiple_of(4) {
                 Err("what follows a stream is not padding of four zeros, or a multiple".into())
             } else if at_end {
                 return Ok(0);

@@ -190,8 +190,24 @@ fn bytes_after_the_last_stream_are_an_error() {
         for garbage in [&b"\0"[..], b"x", b"some garbage that is no stream"] {
             let mut compressed = compress(b"content", compression);
             compressed.extend_from_slice(garbage);
-            assert!(decompress(&compressed[..], compression).is_err(), "{compression} and {garbage:?}");
+            // Zeros are padding of gzip.
+            let is_padding = compression == Compression::Gzip && *garbage == b"\0"[..];
+            assert_eq!(decompress(&compressed[..], compression).is_ok(), is_padding, "{compression} and {garbage:?}");
         }
+    }
+}
+
+#[cfg(feature = "gzip")]
+#[test]
+fn zeros_after_a_gzip_file_are_padding_and_nothing_may_follow_them() {
+    let mut padded = compress(b"content", Compression::Gzip);
+    padded.extend([0; 10_000]);
+    assert_eq!(decompress(Dribble(&padded), Compression::Gzip).unwrap(), b"content");
+    let member = compress(b"another", Compression::Gzip);
+    for rest in [b"x", &member[..]] {
+        let followed = [&padded[..], rest].concat();
+        let error = decompress(&followed[..], Compression::Gzip).unwrap_err();
+        assert!(error.to_string().contains("follow the zeros"), "{error}");
     }
 }
 

@@ -129,16 +129,25 @@ impl fmt::Debug for Quoted {
     }
 }
 
-/// A path as errors show it: control characters escaped, and without its middle if it is very long, since most of it
+/// A path as errors show it: control characters and bytes that are not UTF-8 escaped, and without its middle if it is very long, since most of it
 /// may come from an archive.
 #[cfg(feature = "fs")]
 pub(super) fn shown(path: &std::path::Path) -> String {
     const END: usize = 256;
-    let text = path.to_string_lossy();
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                text.extend(character.escape_default());
+            } else {
+                text.push(character);
+            }
+        }
+        text.extend(chunk.invalid().escape_ascii().map(char::from));
+    }
     let mut text: Vec<char> = text.chars().collect();
     if text.len() > 2 * END {
         text.splice(END..text.len() - END, ['…']);
     }
-    let escaped = text.into_iter().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
-    escaped.collect()
+    text.into_iter().collect()
 }

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use super::error::{Error, Quoted};
 use super::wire::{self, Block};
+use crate::compression::Compression;
 
 /// What an archive may hold at most. The default is what Nix 2.34 accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,7 +315,7 @@ impl<'w> Cursor<'w> {
                     candidates.iter().map(|block| format!("{:?}", block.tokens[index])).collect();
                 expected.sort_unstable();
                 expected.dedup();
-                return describe(rest, self.offset + at as u64, &expected.join(" or "));
+                return describe(rest, self.offset + at as u64, &expected);
             };
             at += encoded(token).len();
             candidates.retain(|block| block.tokens[index] == token);
@@ -369,18 +370,34 @@ fn encoded(token: &str) -> Vec<u8> {
 }
 
 /// The error for what stands at `offset` instead of one of the expected tokens.
-fn describe(rest: &[u8], offset: u64, expected: &str) -> Error {
+fn describe(rest: &[u8], offset: u64, expected: &[String]) -> Error {
     /// Nix's own cap on the length of a tag.
     const TAG: usize = 32;
+    if let Some(found) = other_format(rest).filter(|_| offset == 0) {
+        return Error::Unexpected { offset, expected: expected.join(" or "), found };
+    }
     let found = match rest.first_chunk::<8>().map(|&word| u64::from_le_bytes(word)) {
         None => format!("bytes {}", Quoted::new(rest)),
         Some(len) => match usize::try_from(len).ok().filter(|&len| len <= TAG).and_then(|len| rest[8..].get(..len)) {
-            Some(token) if format!("{:?}", String::from_utf8_lossy(token)) == expected => {
+            // The token is right, so it is what fills it up that is not.
+            Some(token) if expected.contains(&format!("{:?}", String::from_utf8_lossy(token))) => {
                 return Error::Padding { offset: offset + 8 + len };
             }
             Some(token) => Quoted::new(token).to_string(),
             None => format!("a token of {len} bytes"),
         },
     };
-    Error::Unexpected { offset, expected: expected.to_owned(), found }
+    Error::Unexpected { offset, expected: expected.join(" or "), found }
+}
+
+/// What begins like this instead of an archive, and is often taken for one.
+fn other_format(start: &[u8]) -> Option<String> {
+    const EXPORT: &[u8] = b"\x01\0\0\0\0\0\0\0\x0d\0\0\0\0\0\0\0nix-archive-1";
+    if start.len() >= 16 && EXPORT.starts_with(&start[..start.len().min(EXPORT.len())]) {
+        return Some("an export of store paths, as `nix-store --export` writes it".to_owned());
+    }
+    match Compression::detect(start)? {
+        Compression::None => None,
+        compression => Some(format!("{compression} data: the archive is compressed, perhaps a second time")),
+    }
 }

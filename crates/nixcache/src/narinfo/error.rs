@@ -26,6 +26,12 @@ pub enum Reason {
         /// The limit.
         limit: usize,
     },
+    /// There is no text at all.
+    #[error("the file is empty")]
+    NoText,
+    /// The text ends within a line, which is no field for that reason.
+    #[error("the file is cut short: it ends in the middle of this line")]
+    CutShort,
     /// The text is not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,

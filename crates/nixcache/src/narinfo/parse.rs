@@ -25,6 +25,9 @@ pub(super) fn read<'a>(
     if bytes.len() > limit {
         return Err(Error::of(None, Reason::TooLong { limit }));
     }
+    if bytes.is_empty() {
+        return Err(Error::of(None, Reason::NoText));
+    }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = 1 + memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
         Error::at(line, None, Reason::NotUtf8)
@@ -43,7 +46,11 @@ pub(super) fn read<'a>(
     while start < text.len() {
         let end = memchr(b'\n', &bytes[start..]).map_or(text.len(), |length| start + length);
         reader.line += 1;
-        reader.line(start, end)?;
+        reader.line(start, end).map_err(|error| {
+            // One line without a field is some other text, rather than the beginning of a narinfo.
+            let is_cut = end == text.len() && (error.field.is_some() || reader.line > 1);
+            if is_cut { Error { reason: Reason::CutShort, ..error } } else { error }
+        })?;
         start = end + 1;
     }
     // The last line had no newline to step over.

@@ -38,11 +38,41 @@ impl fmt::Display for Kind {
 
 /// Why a text is not a key or a signature, or a key cannot be made.
 ///
-/// Positions are byte offsets in the text that was given. Nothing of a secret key is ever quoted; of other texts at most
-/// 32 characters, escaped.
+/// Positions are byte offsets in the text that was given, without what stood around a key. Nothing
+/// of a key is ever quoted, since it may be a secret one in the wrong place; of signatures at most
+/// 72 characters, escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The text is empty, or holds blanks only.
+    #[error("there is no {kind}: the text is empty")]
+    Empty {
+        /// What was expected.
+        kind: Kind,
+    },
+    /// The text is a key or a signature of another kind than was expected.
+    #[error("this is a {found}, not a {kind}{}", advice(*kind, *found))]
+    OtherKind {
+        /// What was expected.
+        kind: Kind,
+        /// What was given.
+        found: Kind,
+    },
+    /// The text holds more than one key where one was expected.
+    #[error("there is more than one {kind} in the text, or a colon within its base64: expected one {kind}")]
+    Several {
+        /// What was expected.
+        kind: Kind,
+    },
+    /// A text of several lines is wrong in one of them.
+    #[error("line {line}: {error}")]
+    Line {
+        /// The number of the line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        #[source]
+        error: Box<Error>,
+    },
     /// There is no colon, so no name.
     #[error(
         "the {kind}{} has no name: expected `name:` and {} characters of base64",
@@ -51,13 +81,14 @@ pub enum Error {
     NoName {
         /// What was expected.
         kind: Kind,
-        /// The beginning of what was given; nothing of a secret key.
+        /// The beginning of what was given, if that is no key.
         text: Option<String>,
     },
     /// The name of a key has no characters.
     #[error("the name of the key is empty: expected one like `cache.example.org-1`")]
     EmptyName,
-    /// The name of a key begins with a blank, which readers of `Sig:` lines and of settings would drop.
+    /// The name of a key begins with a blank, which readers of `Sig:` lines and of settings would
+    /// drop.
     #[error("the name of the key begins with a blank")]
     BlankBeforeName,
     /// A character that the name of a key may not have: `:` or a control character.
@@ -87,14 +118,15 @@ pub enum Error {
         /// Offset of the byte.
         position: usize,
     },
-    /// The last base64 character has bits set that belong to no byte. Nix forgives this; it would let one signature have
-    /// several texts.
+    /// The last base64 character has bits set that belong to no byte. Nix forgives this; it would
+    /// let one signature have several texts.
     #[error("the last base64 character of the {kind} has bits set that belong to no byte")]
     UnusedBits {
         /// What was expected.
         kind: Kind,
     },
-    /// The two halves of a secret key, seed and public key, do not belong together. Nix does not look.
+    /// The two halves of a secret key, seed and public key, do not belong together. Nix does not
+    /// look.
     #[error("the public half of the secret key does not belong to its seed: the key is damaged")]
     Halves,
     /// The bytes of a public key are no point of the curve.
@@ -112,4 +144,12 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+}
+
+fn advice(expected: Kind, found: Kind) -> &'static str {
+    match (expected, found) {
+        (Kind::SecretKey, Kind::PublicKey) => ": signing needs the secret one of the pair",
+        (Kind::PublicKey, Kind::SecretKey) => ": use the public one of the pair, and keep the secret one secret",
+        _ => "",
+    }
 }

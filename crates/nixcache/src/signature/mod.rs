@@ -5,8 +5,9 @@
 //! ([`Signature::by`]); a [`PublicKey`] verifies strictly, one signature at a time; a [`Batch`] gives the same verdicts for
 //! many signatures several times as fast.
 //!
-//! Reading a signature as a [`SignatureRef`], and verifying one, allocates nothing. Each key and each signature has one text:
-//! newlines inside, missing padding and unused bits, all of which Nix overlooks, are errors.
+//! Reading a signature as a [`SignatureRef`], and verifying one, allocates nothing. Each signature has one text: newlines
+//! inside, missing padding and unused bits, all of which Nix overlooks, are errors. Texts of keys may have blanks, line ends
+//! and quotes around them. Several public keys, and the settings of Nix that hold them, are read by [`TrustedKeys::parse`].
 //!
 //! ```
 //! use nixcache::signature::{KeyName, SecretKey, SignatureRef};
@@ -46,6 +47,7 @@ pub use self::{
     name::KeyName,
     public_key::PublicKey,
     secret_key::SecretKey,
+    text::looks_like_key,
     trust::{Policy, Standing, TrustedKeys, Verdict, Verifier},
 };
 

@@ -15,8 +15,8 @@ use super::{Claim, Error, KeyName, error::Kind, text};
 
 /// A named key that verifies.
 ///
-/// Its bytes are the one encoding of a point of the curve, and the order of the point is not small: what libsodium,
-/// and so Nix, asks of a key when it verifies is asked when the key is read.
+/// Its bytes are the one encoding of a point of the curve, and the order of the point is not small:
+/// what libsodium, and so Nix, asks of a key when it verifies is asked when the key is read.
 #[derive(Clone)]
 pub struct PublicKey {
     name: KeyName,
@@ -39,10 +39,12 @@ impl PublicKey {
         Ok(Self { name, bytes, negated: -point, torsion_free: is_torsion_free(&point) })
     }
 
-    /// Reads `name:base64` of 32 bytes. A newline may follow.
+    /// Reads `name:base64` of 32 bytes. Blanks, line ends and quotes around it do not matter, nor
+    /// do line ends within the base64.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut bytes = [0; 32];
-        let name = text::read(Kind::PublicKey, text::line(text), &mut bytes)?;
+        let text = text::key(text);
+        let name = text::read(Kind::PublicKey, &text, &mut bytes)?;
         Self::new(KeyName::checked(name), bytes)
     }
 
@@ -56,12 +58,12 @@ impl PublicKey {
         &self.bytes
     }
 
-    /// Verifies a signature without its name, strictly. libsodium (1.0.18 and 1.0.22 were compared) and the `verify_strict`
-    /// of ed25519-dalek 3.0 give the same verdicts.
+    /// Verifies a signature without its name, strictly. libsodium (1.0.18 and 1.0.22 were compared)
+    /// and the `verify_strict` of ed25519-dalek 3.0 give the same verdicts.
     ///
-    /// With the signature's halves `R` and `s`, the key `A`, the base point `B` of order `L` and
-    /// `h = SHA-512(R, A, message)`: `s` is below `L`, `R` is canonical and not of small order, and `sB = R + hA`, without
-    /// multiplying by the cofactor.
+    /// With the signature's halves `R` and `s`, the key `A`, the base point `B` of order `L` and `h
+    /// = SHA-512(R, A, message)`: `s` is below `L`, `R` is canonical and not of small order, and
+    /// `sB = R + hA`, without multiplying by the cofactor.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         Claim::new(self, message, signature).is_some_and(|claim| claim.nonce(self).compress().0 == claim.r)
     }
@@ -70,7 +72,8 @@ impl PublicKey {
         &self.negated
     }
 
-    /// Whether the point is a multiple of the base point, as every key is that was made by the book.
+    /// Whether the point is a multiple of the base point, as every key is that was made by the
+    /// book.
     pub(super) fn is_torsion_free(&self) -> bool {
         self.torsion_free
     }

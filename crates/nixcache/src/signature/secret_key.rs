@@ -27,10 +27,14 @@ impl SecretKey {
         Ok(Self { key, public })
     }
 
-    /// Reads the text of a key file, `name:base64` with the seed and the public key in 64 bytes. A newline may follow.
+    /// Reads the text of a key file, `name:base64` with the seed and the public key in 64 bytes.
+    ///
+    /// Blanks, line ends and quotes around it do not matter, nor do line ends within the base64:
+    /// editors, Windows and the variables of CI systems add them, and Nix accepts them.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut bytes = Zeroizing::new([0; 64]);
-        let name = text::read(Kind::SecretKey, text::line(text), &mut *bytes)?;
+        let text = text::key(text);
+        let name = text::read(Kind::SecretKey, &text, &mut *bytes)?;
         let key = SigningKey::from_keypair_bytes(&bytes).map_err(|_| Error::Halves)?;
         let public = PublicKey::new(KeyName::checked(name), key.verifying_key().to_bytes())?;
         Ok(Self { key, public })
@@ -57,7 +61,8 @@ impl SecretKey {
         &self.public
     }
 
-    /// Signs a message, a fingerprint for instance. The same message always gives the same signature.
+    /// Signs a message, a fingerprint for instance. The same message always gives the same
+    /// signature.
     pub fn sign(&self, message: &[u8]) -> Signature {
         Signature::new(self.name().clone(), Signer::sign(&self.key, message).to_bytes())
     }

@@ -81,12 +81,12 @@ fn nothing_of_a_secret_key_is_shown() {
     let damaged = [
         digits.to_owned(),
         SECRET.replace("jbX9", "jbX8"),
-        SECRET.replace("jbX9", "jb\n9"),
+        SECRET.replace("jbX9", "jb 9"),
         SECRET.replace("jbX9", "jbX"),
         SECRET.replace("==", "="),
         SECRET.replace("==", "A="),
         SECRET.replace("kQ==", "kR=="),
-        SECRET.replace("test1", " test1"),
+        SECRET.replace("test1", "test\u{1}"),
     ];
     for text in damaged {
         let error = SecretKey::parse(&text).unwrap_err();
@@ -105,16 +105,109 @@ fn halves_that_do_not_belong_together_are_refused() {
     assert_eq!(SecretKey::parse(&mixed), Err(Error::Halves));
 }
 
+/// Each of these is accepted by Nix 2.8 and 2.34.
 #[test]
-fn a_key_file_may_end_in_one_newline() {
+fn what_editors_and_ci_variables_put_around_a_key_does_not_matter() {
     let secret = SecretKey::parse(SECRET).unwrap();
-    let public = secret.public_key();
-    assert_eq!(SecretKey::parse(&format!("{SECRET}\n")).unwrap(), secret);
-    assert_eq!(PublicKey::parse(&format!("{public}\n")).unwrap(), *public);
-    assert!(SecretKey::parse(&format!("{SECRET}\n\n")).is_err());
-    assert!(PublicKey::parse(&format!("{public}\n\n")).is_err());
-    assert!(PublicKey::parse(&format!("{public}\r\n")).is_err());
+    let public = secret.public_key().to_string();
+    for (before, after) in [
+        ("", "\n"),
+        ("", "\n\n"),
+        ("", "\r\n"),
+        ("  ", " \t\n"),
+        ("\n", ""),
+        ("\"", "\"\n"),
+        ("'", "'"),
+        ("\u{feff}", "\r\n"),
+    ] {
+        assert_eq!(SecretKey::parse(&format!("{before}{SECRET}{after}")).as_ref(), Ok(&secret), "{before:?} {after:?}");
+        let text = format!("{before}{public}{after}");
+        assert_eq!(PublicKey::parse(&text).as_ref(), Ok(secret.public_key()), "{before:?} {after:?}");
+        assert_eq!(TrustedKeys::parse(&text).unwrap().iter().len(), 1, "{before:?} {after:?}");
+    }
+    for line_end in ["\n", "\r\n"] {
+        let wrapped = format!("{}{line_end}{}{line_end}", &SECRET[..40], &SECRET[40..]);
+        assert_eq!(SecretKey::parse(&wrapped).as_ref(), Ok(&secret));
+    }
     assert!(SignatureRef::parse(&format!("{}\n", secret.sign(b""))).is_err());
+}
+
+#[test]
+fn a_key_of_the_wrong_kind_is_named_and_not_shown() {
+    let secret = SecretKey::parse(SECRET).unwrap();
+    let other_kind = |kind, found| Some(Error::OtherKind { kind, found });
+    assert_eq!(SecretKey::parse(&secret.public_key().to_string()).err(), other_kind(Kind::SecretKey, Kind::PublicKey));
+    assert_eq!(PublicKey::parse(SECRET).err(), other_kind(Kind::PublicKey, Kind::SecretKey));
+    let signature = secret.sign(b"").to_string();
+    assert_eq!(PublicKey::parse(&signature).err(), other_kind(Kind::PublicKey, Kind::Signature));
+    assert_eq!(SecretKey::parse(" \n").err(), Some(Error::Empty { kind: Kind::SecretKey }));
+    let two = format!("{SECRET}\n{SECRET}\n");
+    assert_eq!(SecretKey::parse(&two).err(), Some(Error::Several { kind: Kind::SecretKey }));
+    let nameless = &SECRET["test1:".len()..];
+    for error in [PublicKey::parse(nameless).err(), TrustedKeys::parse(nameless).err(), PublicKey::parse(SECRET).err()]
+    {
+        let error = format!("{error:?} {}", error.as_ref().unwrap());
+        assert!(!error.contains(&nameless[..8]), "{error}");
+    }
+}
+
+#[test]
+fn trusted_keys_are_read_from_lists_files_and_lines_of_nix_conf() {
+    let keys: Vec<String> = ["a", "b", "c d"]
+        .map(|name| SecretKey::generate(KeyName::new(name).unwrap()).unwrap().public_key().to_string())
+        .into();
+    let [a, b, c] = &*keys else { panic!() };
+    let names = |text: &str| {
+        let keys = TrustedKeys::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        keys.iter().map(|key| key.name().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&format!("{a} {b}")), ["a", "b"]);
+    assert_eq!(names(&format!("\"{a} {b}\"\n")), ["a", "b"]);
+    assert_eq!(names(&format!("# keys\n{a} # the old one\r\n\n  {c}\n{b}")), ["a", "c d", "b"]);
+    assert_eq!(names(&format!("trusted-public-keys = {a} {b} # both\n")), ["a", "b"]);
+    let conf =
+        format!("include other.conf\ncores = 4\nextra-trusted-public-keys = {b}\nsubstituters = https://x?a=b\n");
+    assert_eq!(names(&conf), ["b"]);
+    assert_eq!(names(&format!("trusted-public-keys={a}")), ["a"]);
+    for text in ["", "# nothing\n", "cores = 4\n"] {
+        assert_eq!(TrustedKeys::parse(text).err(), Some(Error::Empty { kind: Kind::PublicKey }), "{text:?}");
+    }
+    let error = TrustedKeys::parse(&format!("{a}\nnonsense\n")).unwrap_err().to_string();
+    assert!(error.starts_with("line 2: "), "{error}");
+    let error = TrustedKeys::parse(SECRET).unwrap_err().to_string();
+    assert!(error.starts_with("this is a secret key"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_a_key_looks_like_one(name in names(), cut in 0..3usize, wrap in any::<bool>()) {
+        let secret = SecretKey::generate(name).unwrap();
+        for mut text in [secret.public_key().to_string(), secret.to_text().to_string()] {
+            // With more slashes than most keys have, what is left of one may as well be a path.
+            let cut = if text.matches('/').count() > 4 { 0 } else { cut };
+            if wrap {
+                text.insert(20, '\n');
+            }
+            prop_assert!(looks_like_key(&text[..text.len() - cut]));
+        }
+        let nameless = &secret.to_text()[secret.name().as_str().len() + 1..];
+        prop_assert!(looks_like_key(nameless));
+    }
+}
+
+#[test]
+fn paths_and_urls_look_like_no_key() {
+    for text in [
+        "http://127.0.0.1:8080/cache/y5s1vmycrcz8v0jpy8kz0wbwc4rz3d7n.narinfo",
+        "https://Cache.example.org:443/SomeTeam/nar/1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s.nar.zst",
+        "registration:/home/Somebody/Projects/Team/Caches/registration",
+        "/nix/store/y5s1vmycrcz8v0jpy8kz0wbwc4rz3d7n-bash-5.2",
+        "sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s",
+        "s3://cache?region=eu-west-1&endpoint=http://127.0.0.1:9000",
+        "fixed:r:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s",
+    ] {
+        assert!(!looks_like_key(text), "{text}");
+    }
 }
 
 #[test]

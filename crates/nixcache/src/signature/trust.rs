@@ -6,9 +6,10 @@ use smallvec::SmallVec;
 use crate::narinfo::NarInfo;
 use crate::store_path::StoreDir;
 
-use super::{Batch, PublicKey, SignatureRef};
+use super::{Batch, Error, Kind, PublicKey, SignatureRef};
 
-/// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in Nix.
+/// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in
+/// Nix.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedKeys {
     keys: Vec<PublicKey>,
@@ -16,6 +17,69 @@ pub struct TrustedKeys {
 }
 
 impl TrustedKeys {
+    /// Reads public keys: one or several, separated by blanks or line ends. After a `#`, the rest
+    /// of a line is a comment.
+    ///
+    /// Lines of nix.conf are understood, too: `trusted-public-keys = …` and
+    /// `extra-trusted-public-keys = …` give keys, and other settings are passed over. A text
+    /// without any key is an error.
+    ///
+    /// ```
+    /// use nixcache::signature::TrustedKeys;
+    ///
+    /// let keys = TrustedKeys::parse(
+    ///     "# the team's cache\n\
+    ///      extra-trusted-public-keys = cache.example.org-1:eGVygzLgOmO2RCtC75jusdS+/R6cUDK4PXD2Tl9VGlA=\n",
+    /// )?;
+    /// assert!(keys.get("cache.example.org-1").is_some());
+    /// # Ok::<(), nixcache::signature::Error>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut keys = Self::default();
+        let is_single = text.trim().lines().count() <= 1;
+        for (number, line) in (1..).zip(text.lines()) {
+            let in_line =
+                |error: Error| if is_single { error } else { Error::Line { line: number, error: error.into() } };
+            keys.add_line(line.trim_start_matches('\u{feff}')).map_err(in_line)?;
+        }
+        if keys.keys.is_empty() { Err(Error::Empty { kind: Kind::PublicKey }) } else { Ok(keys) }
+    }
+
+    /// Adds the keys in a line.
+    fn add_line(&mut self, line: &str) -> Result<(), Error> {
+        /// The names of Nix's setting, the old one among them.
+        const SETTINGS: [&str; 2] = ["trusted-public-keys", "binary-cache-public-keys"];
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(());
+        }
+        let mut list = line;
+        if let Some((name, value)) = line.split_once('=')
+            && !name.contains(':')
+        {
+            let name = name.trim();
+            let name = name.strip_prefix("extra-").unwrap_or(name);
+            if !SETTINGS.contains(&name) {
+                // Another setting; what has no blank before the sign is the end of a key that lost
+                // its name.
+                let is_setting = !name.is_empty() && line.split_whitespace().nth(1) == Some("=");
+                return if is_setting { Ok(()) } else { PublicKey::parse(line).map(|key| self.insert(key)) };
+            }
+            list = value;
+        } else if matches!(line.split_whitespace().next(), Some("include" | "!include")) {
+            return Ok(());
+        } else if let Ok(key) = PublicKey::parse(line) {
+            // Its name may have blanks.
+            self.insert(key);
+            return Ok(());
+        }
+        let words = list.split(|character: char| character.is_whitespace() || matches!(character, '"' | '\''));
+        for word in words.filter(|word| !word.is_empty()).take_while(|word| !word.starts_with('#')) {
+            self.insert(PublicKey::parse(word)?);
+        }
+        Ok(())
+    }
+
     /// The key of a name.
     pub fn get(&self, name: &str) -> Option<&PublicKey> {
         // One key is what most have, and quicker compared than hashed.
@@ -25,7 +89,8 @@ impl TrustedKeys {
         }
     }
 
-    /// A signature, and the key that it says made it; without one, what its text has for a name, and how it stands.
+    /// A signature, and the key that it says made it; without one, what its text has for a name,
+    /// and how it stands.
     fn claimed_by<'a>(&self, text: &'a str) -> Result<(&PublicKey, SignatureRef<'a>), (&'a str, Standing)> {
         let signature = SignatureRef::parse(text).map_err(|_| (text, Standing::Malformed))?;
         let key = self.get(signature.name()).ok_or((signature.name(), Standing::Unknown))?;
@@ -66,7 +131,8 @@ impl FromIterator<PublicKey> for TrustedKeys {
 
 /// What makes a narinfo valid.
 ///
-/// By default, one trusted key must have signed it, or its path must be the one that its contents make.
+/// By default, one trusted key must have signed it, or its path must be the one that its contents
+/// make.
 #[derive(Clone, Debug)]
 pub struct Policy {
     keys: TrustedKeys,
@@ -87,8 +153,8 @@ impl Policy {
         self
     }
 
-    /// Whether a signature counts that holds only over references in the order of the narinfo. Very old versions of Nix
-    /// made such; current ones refuse them.
+    /// Whether a signature counts that holds only over references in the order of the narinfo. Very
+    /// old versions of Nix made such; current ones refuse them.
     #[must_use]
     pub fn as_written(mut self, counts: bool) -> Self {
         self.as_written = counts;
@@ -112,7 +178,8 @@ impl Policy {
 pub enum Standing {
     /// A trusted key made it.
     Holds,
-    /// A trusted key made it, but over references in the order in which they stand, which is not the sorted one.
+    /// A trusted key made it, but over references in the order in which they stand, which is not
+    /// the sorted one.
     HoldsAsWritten,
     /// It says that a trusted key made it, and that is not so.
     Fails,
@@ -122,7 +189,8 @@ pub enum Standing {
     Malformed,
 }
 
-/// Signatures in the order of the narinfo: the key name, or the whole text of one that is malformed.
+/// Signatures in the order of the narinfo: the key name, or the whole text of one that is
+/// malformed.
 type Standings<'a> = SmallVec<[(&'a str, Standing); 2]>;
 
 /// What was found about a narinfo's signatures.
@@ -145,7 +213,8 @@ impl<'a> Verdict<'a> {
         self.is_content_addressed
     }
 
-    /// The signatures in the order of the narinfo: the key name, or the whole text of one that is malformed.
+    /// The signatures in the order of the narinfo: the key name, or the whole text of one that is
+    /// malformed.
     pub fn signatures(&self) -> &[(&'a str, Standing)] {
         &self.signatures
     }
@@ -167,8 +236,9 @@ impl<'a> Verdict<'a> {
 
 /// Verifies narinfos by a [`Policy`], one by one or many together.
 ///
-/// It keeps the buffers that it needs: after a few narinfos, it allocates no more for those that have up to two
-/// signatures, of which none is malformed, sorted references, and no content address.
+/// It keeps the buffers that it needs: after a few narinfos, it allocates no more for those that
+/// have up to two signatures, of which none is malformed, sorted references, and no content
+/// address.
 #[derive(Debug)]
 pub struct Verifier<'p> {
     policy: &'p Policy,
@@ -190,8 +260,8 @@ impl<'p> Verifier<'p> {
         self.judge(info, found)
     }
 
-    /// Verifies many narinfos together, several times as fast, with the verdicts that [`verify`](Self::verify) gives.
-    /// ([`Batch`] says why they are the same.)
+    /// Verifies many narinfos together, several times as fast, with the verdicts that
+    /// [`verify`](Self::verify) gives. ([`Batch`] says why they are the same.)
     pub fn verify_all<'a>(&mut self, infos: &[NarInfo<'a>]) -> Vec<Verdict<'a>> {
         let mut found: Vec<Standings<'a>> = Vec::with_capacity(infos.len());
         for info in infos {
@@ -200,7 +270,8 @@ impl<'p> Verifier<'p> {
                 Standing::Fails
             }));
         }
-        // In the order in which they were pushed: each signature that waits for its verdict has one.
+        // In the order in which they were pushed: each signature that waits for its verdict has
+        // one.
         let mut holds = self.batch.verify();
         for (_, standing) in found.iter_mut().flatten().filter(|(_, standing)| *standing == Standing::Fails) {
             if holds.next() == Some(true) {
@@ -211,7 +282,8 @@ impl<'p> Verifier<'p> {
         infos.iter().zip(found).map(|(info, signatures)| self.judge(info, signatures)).collect()
     }
 
-    /// How the signatures of a narinfo stand. Those by a trusted key, `check` looks at, or has the batch look at them.
+    /// How the signatures of a narinfo stand. Those by a trusted key, `check` looks at, or has the
+    /// batch look at them.
     fn standings<'a>(
         &mut self,
         info: &NarInfo<'a>,
@@ -254,8 +326,8 @@ impl<'p> Verifier<'p> {
 }
 
 impl Policy {
-    /// Verifies many narinfos on several threads, with the verdicts that [`Verifier::verify`] gives, in the order of the
-    /// narinfos.
+    /// Verifies many narinfos on several threads, with the verdicts that [`Verifier::verify`]
+    /// gives, in the order of the narinfos.
     pub fn verify_many<'a>(&self, infos: &[NarInfo<'a>], threads: NonZeroUsize) -> Vec<Verdict<'a>> {
         super::parallel::map_chunks(infos, threads, || {
             let mut verifier = Verifier::new(self);

@@ -2,18 +2,18 @@
 
 mod contents;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
-use nixcache::signature::{Policy, PublicKey, Standing, TrustedKeys, Verdict, Verifier};
+use nixcache::signature::{Policy, Standing, TrustedKeys, Verdict, Verifier};
 use nixcache::store_path::StoreDir;
 use serde_json::{Value, json};
 
 use self::contents::Contents;
 use crate::cli::{Common, VerifyArgs};
 use crate::failure::{Failure, Result, Status, for_each};
-use crate::input::lines;
+use crate::input::{once_from_standard_input, text};
 use crate::output::{is_standard, shown};
 use crate::target::{Group, Report, report_on};
 
@@ -56,30 +56,26 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
 
 /// The keys that arguments name.
 pub(super) fn trusted_keys(arguments: &[OsString]) -> Result<TrustedKeys> {
+    once_from_standard_input(arguments)?;
     let mut keys = TrustedKeys::default();
     for argument in arguments {
-        trust(&mut keys, argument)?;
+        trusted(argument)?.iter().for_each(|key| keys.insert(key.clone()));
     }
     Ok(keys)
 }
 
-/// Adds a key, or the keys in a file.
-fn trust(keys: &mut TrustedKeys, argument: &OsString) -> Result<()> {
-    let text = argument.to_string_lossy();
+/// The keys that one argument names.
+fn trusted(argument: &OsStr) -> Result<TrustedKeys> {
+    use nixcache_client::nix_config::{self, Error};
     let file = Path::new(argument);
-    match PublicKey::parse(&text) {
-        Ok(key) => keys.insert(key),
-        Err(error) if !is_standard(file) && !file.exists() => {
-            return Err(Failure::usage(format_args!("{}: neither a file nor a public key: {error}", shown(file))));
-        }
-        Err(_) => {
-            for (number, line) in (1..).zip(lines(file)?).filter(|(_, line)| !line.trim().is_empty()) {
-                let key = PublicKey::parse(line.trim_end());
-                keys.insert(key.map_err(|error| Failure::bad(file, format_args!("line {number}: {error}")))?);
-            }
-        }
+    if is_standard(file) {
+        return TrustedKeys::parse(&text(file)?).map_err(|error| Failure::bad(file, error));
     }
-    Ok(())
+    nix_config::trusted_keys(argument).map_err(|error| match &error {
+        Error::Io { file, error } => Failure::failed(file, error),
+        Error::Line { .. } | Error::Key { .. } => Failure { status: Status::Bad, message: Some(error.to_string()) },
+        _ => Failure::usage(format_args!("--trusted: {error}")),
+    })
 }
 
 struct Verification<'a> {
@@ -141,10 +137,16 @@ impl Verification<'_> {
         let path = format!("{}/{}", info.store_dir(), info.store_path());
         let asked_for = file.file_name().and_then(|name| hash_part_of_file_name(name.to_str()?));
         let is_other = asked_for != Some(info.store_path().hash_part());
-        let mut reason = if self.group.by_path && is_other {
+        let mut reason = if let Some(misnamed) = self.group.misnamed(file, info) {
+            Some(misnamed)
+        } else if self.group.by_path && is_other {
             Some("the narinfo is about another path than the one asked for".to_owned())
         } else if is_other && asked_for.is_some() && self.is_cache {
-            Some("the narinfo is about another path than the one that its file is named after".to_owned())
+            // The path alone would not tell which file is wrong.
+            Some(format!(
+                "{}: the narinfo is about another path than the one that its file is named after",
+                shown(file)
+            ))
         } else {
             (!verdict.is_valid()).then(|| self.reason(info, verdict))
         };

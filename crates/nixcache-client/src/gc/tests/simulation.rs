@@ -356,6 +356,7 @@ fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
                 Ok(()) => return,
                 Err(error) if world.failures.is_some() && error.to_string().contains(FAILURE) => world.count("failed"),
                 Err(error) if world.denials.is_some() && error.to_string().contains(DENIAL) => world.count("denied"),
+                Err(Error::Protected { .. }) if world.denials.is_some() => world.count("protected"),
                 // Damage that came in the midst of it.
                 Err(error) if world.is_damaged && is_refusal(&error) => world.count("refused"),
                 Err(error) => panic!("{error}"),

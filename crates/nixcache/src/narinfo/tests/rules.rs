@@ -71,7 +71,8 @@ fn only_what_may_be_missing_may_be_missing() {
             assert!(read(&rest).is_ok(), "{field}");
         }
     }
-    assert_eq!(refused("", None, Field::StorePath), Reason::Missing);
+    assert_eq!(refused("", None, None), Reason::NoText);
+    assert_eq!(refused("StorePath: /nix/st", 1, Field::StorePath), Reason::CutShort);
 }
 
 #[test]

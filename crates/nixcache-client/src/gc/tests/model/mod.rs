@@ -208,6 +208,7 @@ fn claim(bits: Bits) -> Claim {
         paths: of(&[APP, BASE]).into_iter().map(part).collect(),
         sets: of(&[SET_OF_ALL, SET_OF_BASE, SET_OF_NOTHING]).into_iter().map(set).collect(),
         files: bits & FILES != 0,
+        ..Claim::default()
     }
 }
 
@@ -237,6 +238,7 @@ fn judge(roots: &[(&'static str, Bits); ROOTS], present: Bits, recent: Bits) -> 
             created: now,
             pinned: false,
             labels: BTreeMap::new(),
+            signatures: Vec::new(),
         };
         let used = if recent & 1 << number == 0 { SystemTime::UNIX_EPOCH } else { now };
         let mut root = Root::new(name.parse().unwrap(), number.to_string(), record);

@@ -1,0 +1,146 @@
+//! Values of options that several commands have: keys, ages, sizes, caches.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use nixcache::store_path::StoreDir;
+use nixcache_client::gc::Unrooted;
+
+/// Secret keys to sign with.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct KeyArgs {
+    /// Sign with the secret key in FILE, or on standard input with `-`. May be repeated.
+    #[arg(id = "key", long = "key", alias = "secret-key-files", value_name = "FILE", value_parser = key_file())]
+    pub(crate) files: Vec<PathBuf>,
+    /// Sign with the secret key that the environment variable NAME holds. May be repeated.
+    #[arg(id = "key_env", long = "key-env", value_name = "NAME")]
+    pub(crate) variables: Vec<String>,
+}
+
+/// A file with a secret key. A key in its place, or a store path, is told apart here: options take
+/// one value each, so a store path can only be a mistake.
+fn key_file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|argument| match misplaced(&argument) {
+        _ if crate::secret::is_key_for_file(argument.as_ref()) => Err(crate::secret::KEY_NOT_FILE),
+        Some(hint) if !PathBuf::from(&argument).is_file() => Err(hint),
+        _ => Ok(PathBuf::from(argument)),
+    })
+}
+
+/// A cache, which a store path is not, unless it holds one.
+pub(super) fn cache() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|argument| match misplaced(&argument) {
+        Some(hint) if !PathBuf::from(&argument).join("nix-cache-info").exists() => Err(hint),
+        _ => Ok(argument),
+    })
+}
+
+/// Any path, also an empty one.
+pub(super) fn path_or_empty() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// What to say of a store path that became the value of an option.
+fn misplaced(argument: &OsString) -> Option<&'static str> {
+    let text = argument.to_str()?;
+    StoreDir::default().parse(text).is_ok().then_some(
+        "this is a store path. The option takes one value and may be repeated; store paths stand on their own",
+    )
+}
+
+/// A number, and the unit that follows it.
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    Some((digits.parse().ok()?, &text[digits.len()..]))
+}
+
+/// A time: a number and a unit from seconds to years.
+pub(super) fn age(text: &str) -> Result<Duration, &'static str> {
+    const DAY: u64 = 24 * 60 * 60;
+    /// Times this long before and after now can be calculated with. No cache is so old.
+    const YEARS_MAX: u64 = 1000;
+    let (number, unit) = number_and_unit(text).ok_or("expected a number and a unit, as in 12h, 30d or 2w")?;
+    let seconds = match unit {
+        "y" | "year" | "years" => 365 * DAY,
+        "mo" | "month" | "months" => 30 * DAY,
+        "w" | "week" | "weeks" => 7 * DAY,
+        "d" | "day" | "days" => DAY,
+        "h" | "hour" | "hours" => 60 * 60,
+        "m" | "min" | "minute" | "minutes" => 60,
+        "s" | "sec" | "second" | "seconds" => 1,
+        "" if number == 0 => 1,
+        _ => return Err("expected s, m, h, d, w, mo or y after the number, as in 12h"),
+    };
+    Ok(Duration::from_secs(number.saturating_mul(seconds).min(YEARS_MAX * 365 * DAY)))
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+pub(super) fn size(text: &str) -> Result<u64, &'static str> {
+    const WRONG: &str = "expected a number of bytes, or one and K, M, G or T, as in 50G";
+    let (number, unit) = number_and_unit(text).ok_or(WRONG)?;
+    let power = match &*unit.to_ascii_uppercase() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 1,
+        "M" | "MB" | "MIB" => 2,
+        "G" | "GB" | "GIB" => 3,
+        "T" | "TB" | "TIB" => 4,
+        _ => return Err(WRONG),
+    };
+    number.checked_mul(1 << (10 * power)).ok_or("that is more than 2^64 bytes")
+}
+
+/// What to do with paths that no root has listed: a word, or an age.
+pub(super) fn unrooted(text: &str) -> Result<Unrooted, &'static str> {
+    match text {
+        "keep" => Ok(Unrooted::Keep),
+        "remove" => Ok(Unrooted::Remove),
+        text => age(text).map(Unrooted::OlderThan).map_err(|_| "expected keep, remove, or an age, as in 30d"),
+    }
+}
+
+/// A label, NAME=TEXT.
+pub(super) fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (name, label) = text.split_once('=').ok_or("expected NAME=TEXT")?;
+    if name.is_empty() { Err("expected a name before =") } else { Ok((name.to_owned(), label.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_sizes_are_numbers_with_the_usual_units() {
+        let day = Duration::from_secs(86_400);
+        for (text, days) in [("1d", 1), ("30days", 30), ("24h", 1), ("1440m", 1), ("2w", 14), ("1mo", 30), ("1y", 365)]
+        {
+            assert_eq!(age(text), Ok(day * days), "{text}");
+        }
+        assert_eq!((age("0"), age("90s")), (Ok(Duration::ZERO), Ok(Duration::from_secs(90))));
+        for (text, bytes) in [("7", 7), ("1K", 1 << 10), ("50GB", 50 << 30), ("50GiB", 50 << 30), ("2T", 2 << 40)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "d", "12", "1.5d", "-1d", "1 d", "1q", "99999999999999999999d"] {
+            assert!(age(text).is_err(), "{text}");
+        }
+        for text in ["", "G", "1.5G", "-1", "1X", "1iB", "18446744073709551615K"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn unrooted_paths_are_kept_removed_or_kept_for_a_time() {
+        assert_eq!((unrooted("keep"), unrooted("remove")), (Ok(Unrooted::Keep), Ok(Unrooted::Remove)));
+        assert_eq!(unrooted("2w"), Ok(Unrooted::OlderThan(Duration::from_secs(14 * 86_400))));
+        assert!(unrooted("removed").is_err());
+    }
+
+    #[test]
+    fn no_age_is_too_long_to_calculate_with() {
+        let age = age("18446744073709551615y").unwrap_or_default();
+        assert!(std::time::SystemTime::now().checked_sub(age).is_some());
+        assert!(std::time::SystemTime::now().checked_add(age).is_some());
+    }
+}
