@@ -16,7 +16,7 @@ use crate::programs;
 pub struct Mounts {
     directory: TempDir,
     servers: Vec<Child>,
-    mounts: Vec<Child>,
+    processes: Vec<Child>,
 }
 
 impl Mounts {
@@ -37,7 +37,7 @@ impl Mounts {
         }
         let directory = tempfile::Builder::new().prefix("nixcache-mounts-").tempdir().unwrap();
         fs::create_dir(directory.path().join("drive")).unwrap();
-        let mut all = Self { directory, servers: Vec::new(), mounts: Vec::new() };
+        let mut all = Self { directory, servers: Vec::new(), processes: Vec::new() };
         for number in 0..count {
             // Each end of a pair of sockets is one's standard input and output.
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -49,7 +49,7 @@ impl Mounts {
             let mut command = Command::new(&sshfs);
             command.args([&from, at.to_str().unwrap(), "-f"]);
             command.args(["-o", "passive,cache=yes,dcache_timeout=1,auto_cache"]);
-            all.mounts.push(command.stdin(stdio(&ours)).stdout(stdio(&ours)).spawn().unwrap());
+            all.processes.push(command.stdin(stdio(&ours)).stdout(stdio(&ours)).spawn().unwrap());
             let started = Instant::now();
             while !is_mounted(&at) {
                 assert!(started.elapsed() < Duration::from_secs(20), "{from} is not mounted");
@@ -77,10 +77,10 @@ fn is_mounted(at: &Path) -> bool {
 
 impl Drop for Mounts {
     fn drop(&mut self) {
-        for number in 0..self.mounts.len() {
+        for number in 0..self.processes.len() {
             let _ = Command::new("fusermount3").args(["-u", "-z"]).arg(self.path(number)).status();
         }
-        for process in self.mounts.iter_mut().chain(&mut self.servers) {
+        for process in self.processes.iter_mut().chain(&mut self.servers) {
             let _ = process.kill();
             let _ = process.wait();
         }

@@ -67,6 +67,7 @@ pub struct Rule {
     matches: Box<dyn Fn(&str) -> bool + Send>,
     action: Action,
     left: usize,
+    is_about_absent: bool,
 }
 
 impl Rule {
@@ -75,7 +76,7 @@ impl Rule {
     /// `HEAD`, `*` for all.
     pub fn on(operations: &str, action: Action) -> Self {
         let operations = operations.split_whitespace().map(str::to_owned).collect();
-        Self { operations, matches: Box::new(|_| true), action, left: usize::MAX }
+        Self { operations, matches: Box::new(|_| true), action, left: usize::MAX, is_about_absent: false }
     }
 
     /// Only about keys like this. The key of `LIST` is the prefix that is asked for.
@@ -92,11 +93,18 @@ impl Rule {
         self
     }
 
-    fn applies(&mut self, operation: &str, key: &str) -> bool {
+    /// Only about objects that are not there: S3 denies them to those who may not list.
+    #[must_use]
+    pub fn absent(mut self) -> Self {
+        self.is_about_absent = true;
+        self
+    }
+
+    fn applies(&mut self, operation: &str, key: &str, exists: bool) -> bool {
         let named = self.operations.iter().any(|named| {
             named == "*" || named == operation || (named == "READ" && ["GET", "HEAD"].contains(&operation))
         });
-        let applies = named && self.left > 0 && (self.matches)(key);
+        let applies = named && self.left > 0 && (self.matches)(key) && !(self.is_about_absent && exists);
         self.left -= usize::from(applies);
         applies
     }
@@ -104,7 +112,10 @@ impl Rule {
 
 impl std::fmt::Debug for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rule").field("operations", &self.operations).field("action", &self.action).finish()
+        f.debug_struct("Rule")
+            .field("operations", &self.operations)
+            .field("action", &self.action)
+            .finish_non_exhaustive()
     }
 }
 
@@ -452,7 +463,7 @@ impl State {
                 break;
             }
             count += 1;
-            last = name.to_owned();
+            name.clone_into(&mut last);
             if folder.is_some() {
                 let _ = write!(listed, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escaped(name));
             } else {
@@ -511,8 +522,12 @@ fn answer(state: &Mutex<State>, request: &Request) -> Answer {
         if operation.starts_with("LIST") { request.parameter("prefix").unwrap_or_default() } else { key.to_owned() };
     let mut state = lock(state);
     state.log.push((operation.to_owned(), key.clone()));
-    let actions: Vec<Action> =
-        state.rules.iter_mut().filter_map(|rule| rule.applies(operation, &key).then(|| rule.action.clone())).collect();
+    let exists = state.objects.contains_key(&key);
+    let actions: Vec<Action> = state
+        .rules
+        .iter_mut()
+        .filter_map(|rule| rule.applies(operation, &key, exists).then(|| rule.action.clone()))
+        .collect();
     let refused = actions.iter().find_map(|action| match action {
         Action::Deny => Some(error(403, "AccessDenied", "Access Denied")),
         Action::Status(status, body) => Some(Answer::new(*status, body.as_bytes())),

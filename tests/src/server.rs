@@ -92,7 +92,7 @@ impl Server {
         Some(Self::start(command, port, directory))
     }
 
-    /// WsgiDAV: a WebDAV server written in Python.
+    /// `WsgiDAV`: a `WebDAV` server written in Python.
     ///
     /// # Panics
     ///
@@ -108,7 +108,7 @@ impl Server {
         Some(Self::start(command, port, directory))
     }
 
-    /// rclone, which serves a directory by WebDAV.
+    /// rclone, which serves a directory by `WebDAV`.
     ///
     /// # Panics
     ///

@@ -148,10 +148,10 @@ fn serve(
         std::thread::sleep(answer.delay);
         let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
         for (name, value) in &answer.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         let length = answer.length.unwrap_or(answer.body.len() as u64);
-        head.push_str(&format!("Content-Length: {length}\r\n\r\n"));
+        head.extend(["Content-Length: ", &length.to_string(), "\r\n\r\n"]);
         writer.write_all(head.as_bytes())?;
         if request.method == "HEAD" {
             continue;

@@ -329,9 +329,9 @@ impl Cache {
             let audit = audit.watch(Arc::new(move |event| told.tell(of_audit(&event))));
             async move { Ok(audit.run(&self.0).await?) }
         })?;
-        let audit::Audited { narinfos, nars, file_size, .. } = audited;
+        let audit::Audited { narinfos, nars, file_size, unsigned, signatures_checked, elsewhere, .. } = audited;
         let findings = audited.findings.into_iter().map(Finding::of).collect();
-        Ok(Audited { findings, narinfos, nars, file_size })
+        Ok(Audited { findings, narinfos, nars, file_size, unsigned, signatures_checked, elsewhere })
     }
 
     /// The roots of the cache, or of one name: which closures it is to keep. Those used last come first.
@@ -844,13 +844,16 @@ pub(crate) struct Finding {
     /// What would make it good; None of what harms nobody.
     #[pyo3(get)]
     remedy: Option<String>,
+    /// Whether it says that an object could not be looked at, rather than that something is wrong with it.
+    #[pyo3(get)]
+    is_unread: bool,
     path: Option<StorePath>,
     text: String,
 }
 
 impl Finding {
     fn of(finding: audit::Finding) -> Self {
-        let text = finding.to_string();
+        let (text, is_unread) = (finding.to_string(), finding.is_unread());
         let remedy = Some(finding.remedy()).filter(|remedy| *remedy != Remedy::None);
         Self {
             kind: finding.kind.name(),
@@ -858,6 +861,7 @@ impl Finding {
             remedy: remedy.map(|remedy| remedy.to_string()),
             object: finding.object,
             path: finding.path.map(StorePath),
+            is_unread,
             text,
         }
     }
@@ -875,7 +879,7 @@ impl Finding {
         self.path.clone()
     }
 
-    /// Whether it only says what is odd, and harms nobody.
+    /// Whether it only says what is odd, and harms nothing.
     #[getter]
     fn is_note(&self) -> bool {
         self.remedy.is_none()
@@ -903,6 +907,15 @@ pub(crate) struct Audited {
     /// Bytes of these.
     #[pyo3(get)]
     file_size: u64,
+    /// How many paths have no signature, and no content address that stands for one.
+    #[pyo3(get)]
+    unsigned: usize,
+    /// Whether signatures were verified.
+    #[pyo3(get)]
+    signatures_checked: bool,
+    /// How many NARs are outside of the cache, and were not looked at.
+    #[pyo3(get)]
+    elsewhere: usize,
 }
 
 #[pymethods]
@@ -917,6 +930,12 @@ impl Audited {
     #[getter]
     fn faults(&self) -> Vec<Finding> {
         self.findings.iter().filter(|finding| finding.remedy.is_some()).cloned().collect()
+    }
+
+    /// What could not be looked at. While there is any of it, nothing is known to be unused.
+    #[getter]
+    fn unread(&self) -> Vec<Finding> {
+        self.findings.iter().filter(|finding| finding.is_unread).cloned().collect()
     }
 
     fn __repr__(&self) -> String {

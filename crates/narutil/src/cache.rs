@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use nixcache::narinfo::CacheInfo;
-use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
+use nixcache_client::cache::{Cache, CacheUrl, Error, Options, abort_uploads};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::SignalKind;
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
+use crate::signals::{CLEAN_UP_MAX, Listener, exit};
 
 /// The longest silence of a server that is waited for: longer times cannot be added to the present one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -112,42 +112,33 @@ pub(crate) fn runtime(common: &Common) -> Result<Runtime> {
 ///
 /// A signal to end drops the work, which removes its temporary files, and ends the program.
 pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
-    /// Who is in the middle of something notices at once that it is for nothing, unless a disk or a server does not answer.
-    const LAST_WAIT: Duration = Duration::from_secs(5);
+    /// After a failure, threads are still writing: they notice at once that it is for nothing, unless a disk does not answer.
+    const AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);
+    let mut listener = Listener::new();
     let runtime = runtime(common)?;
     let ended = runtime.block_on(async {
         tokio::select! {
             done = work => Ok(done),
-            signal = signal() => Err(signal),
+            signal = listener.signal() => Err(signal),
         }
     });
     match ended {
-        Ok(done) => {
-            // Somebody may still be reading a file for nothing.
+        Ok(Ok(done)) => {
+            // A thread may still be reading a file for nothing.
             runtime.shutdown_background();
-            done
+            Ok(done)
+        }
+        Ok(failed) => {
+            // They remove what they were writing: on a full disk it would be in the way.
+            runtime.shutdown_timeout(AFTER_FAILURE_MAX);
+            failed
         }
         Err(signal) => {
-            runtime.shutdown_timeout(LAST_WAIT);
-            // As shells show those whom a signal has ended.
-            std::process::exit(128 + signal.as_raw_value());
+            // A bucket charges for the parts of an upload that was neither completed nor aborted.
+            runtime.block_on(abort_uploads(CLEAN_UP_MAX / 2));
+            runtime.shutdown_timeout(CLEAN_UP_MAX / 2);
+            exit(signal)
         }
-    }
-}
-
-/// Waits for a signal to end.
-async fn signal() -> SignalKind {
-    let wait = async |kind| match tokio::signal::unix::signal(kind) {
-        Ok(mut signal) => {
-            signal.recv().await;
-            kind
-        }
-        // It ends the program as it does others.
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        kind = wait(SignalKind::interrupt()) => kind,
-        kind = wait(SignalKind::terminate()) => kind,
     }
 }
 

@@ -6,6 +6,7 @@
 
 #[macro_use]
 mod say;
+mod address_space;
 mod arguments;
 mod cache;
 mod cli;
@@ -16,6 +17,7 @@ mod input;
 mod output;
 mod progress;
 mod secret;
+mod signals;
 mod target;
 
 use std::ffi::OsString;
@@ -26,6 +28,7 @@ use self::failure::{Failure, Result};
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    address_space::economise();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     secret::remember(&arguments);
     say::install_panic_hook();

@@ -127,14 +127,26 @@ pub(crate) fn is_standard(path: &Path) -> bool {
 }
 
 /// Where writing to `path` ends up, so that what links point to is replaced, not a link. It need not exist.
+///
+/// A link that another user may have made is replaced itself: he would choose the file that is written to.
 pub(crate) fn behind_links(path: &Path) -> PathBuf {
     const LINKS: usize = 40; // as many as Linux follows
     let mut path = path.to_owned();
     for _ in 0..LINKS {
+        if !is_trusted_link(&path) {
+            break;
+        }
         let Ok(target) = fs::read_link(&path) else { break };
         path = directory(&path).join(target);
     }
     path
+}
+
+/// Whether a link is of root, of the user who runs this, or of the owner of the directory.
+fn is_trusted_link(path: &Path) -> bool {
+    let Ok(link) = path.symlink_metadata() else { return false };
+    let is_owner = || directory(path).metadata().is_ok_and(|directory| directory.uid() == link.uid());
+    link.uid() == 0 || link.uid() == rustix::process::geteuid().as_raw() || is_owner()
 }
 
 /// The directory in which `path` is.

@@ -32,15 +32,13 @@ pub(crate) fn suspended<T>(print: impl FnOnce() -> T) -> T {
 }
 
 fn clearing<T>(bars: &[ProgressBar], print: impl FnOnce() -> T) -> T {
-    match bars.split_first() {
-        Some((first, others)) => first.suspend(|| clearing(others, print)),
-        None => {
-            let before = IS_CLEARED.replace(true);
-            let printed = print();
-            IS_CLEARED.set(before);
-            printed
-        }
+    if let Some((first, others)) = bars.split_first() {
+        return first.suspend(|| clearing(others, print));
     }
+    let before = IS_CLEARED.replace(true);
+    let printed = print();
+    IS_CLEARED.set(before);
+    printed
 }
 
 /// Shows a bar from now on.

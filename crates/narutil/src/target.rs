@@ -17,6 +17,7 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
 use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use nixcache_client::cache::Cache;
+use nixcache_client::open_regular;
 use tokio::runtime::Runtime;
 
 use crate::cache::{Reach, runtime, url};
@@ -291,9 +292,15 @@ pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
     if is_standard(file) {
         io::stdin().lock().take(MOST).read_to_end(&mut text)?;
     } else {
-        File::open(file)?.take(MOST).read_to_end(&mut text)?;
+        // In a cache, another user may have put anything there. Elsewhere it may be what a shell makes of `<(…)`.
+        let is_of_cache = file.extension() == Some(OsStr::new("narinfo"));
+        let opened = if is_of_cache { open_regular(file)? } else { File::open(file)? };
+        opened.take(MOST).read_to_end(&mut text)?;
     }
-    Ok(text)
+    // A mirror of a cache may have it as it was stored: compressed.
+    let decoded = nixcache_client::cache::decode_narinfo(&file.display().to_string(), &text);
+    let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(decoded.map_or(text, Vec::from))
 }
 
 /// What came of some narinfos.

@@ -47,7 +47,7 @@ enum Object {
     Nar,
     /// The NAR without the places where it mentions this, its own path.
     Modulo(HashPart),
-    /// The only file in the NAR, which must not be executable.
+    /// The only file in the NAR. As in Nix, it may be executable: the address is of its contents alone.
     File,
 }
 
@@ -135,10 +135,10 @@ impl Measuring {
             Work::Modulo(hasher) => hasher.update(bytes),
             Work::File { decoder, hasher, is_file } => {
                 let mut rest = bytes;
-                // What is no NAR is reported by whoever reads it as one.
+                // What is not a NAR is reported where it is read as one.
                 while let Ok(Some(event)) = decoder.next(&mut rest) {
                     match event {
-                        Event::File { executable, .. } => *is_file = !executable,
+                        Event::File { .. } => *is_file = true,
                         Event::Contents(contents) => hasher.update(contents),
                         // A file that is in a directory has its end after it.
                         _ => *is_file = false,

@@ -12,6 +12,7 @@
 //! | [`push`] | publishing store paths in a cache |
 //! | [`nix_config`] | the settings of this machine's Nix, and the keys that it trusts |
 //! | [`lock_directory`] | one process at a time changes what is in a directory |
+//! | [`open_regular`] | reading files where another user may have put a FIFO |
 //! | [`queue`] | store paths that wait to be published, in a directory |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
 //! | [`gc`] | removing what no root keeps |
@@ -25,6 +26,7 @@ pub mod archive;
 pub mod audit;
 pub mod cache;
 pub mod convert;
+mod file;
 pub mod gc;
 mod lock;
 pub mod nar_file;
@@ -36,4 +38,5 @@ pub mod roots;
 pub mod source;
 pub mod store_database;
 
+pub use self::cache::open_regular;
 pub use self::lock::lock_directory;

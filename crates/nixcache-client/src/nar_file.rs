@@ -29,6 +29,16 @@ pub struct Inspection {
     candidates: Option<Candidates>,
 }
 
+/// What a file turned out to be, of which the compression is not known.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RawFile {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its hashes, by the algorithms that were asked for.
+    pub hashes: Vec<Hash>,
+}
+
 /// What a file turned out to be.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -179,21 +189,53 @@ impl Inspection {
     }
 }
 
+impl RawFile {
+    /// Reads a file to its end without decompressing it, for narinfos whose compression is not known.
+    pub fn read(infos: &[NarInfo<'_>], file: impl Read) -> Result<Self, Error> {
+        let mut algorithms: Vec<Algorithm> = Vec::new();
+        for algorithm in infos.iter().filter_map(NarInfo::file_hash).map(|hash| hash.algorithm()) {
+            if !algorithms.contains(&algorithm) {
+                algorithms.push(algorithm);
+            }
+        }
+        let hashers = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>()?;
+        let file = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
+        let (size, hashes) = file.finish().map_err(Error::Io)?;
+        Ok(Self { size, hashes })
+    }
+
+    /// In what it is not as a narinfo says that it was read for.
+    pub fn faults(&self, info: &NarInfo<'_>) -> Vec<Fault> {
+        file_faults(self.size, &self.hashes, info)
+    }
+}
+
+/// In what a file is not as a narinfo says, whatever is in it.
+fn file_faults(size: u64, hashes: &[Hash], info: &NarInfo<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Some(expected) = info.file_size().filter(|expected| *expected != size) {
+        faults.push(Fault::FileSize { expected, found: size });
+    }
+    if let Some(expected) = info.file_hash()
+        && let Some(&found) = hashes.iter().find(|hash| hash.algorithm() == expected.algorithm())
+        && found != expected
+    {
+        faults.push(Fault::FileHash { expected, found });
+    }
+    faults
+}
+
+impl Fault {
+    /// Whether it is about the file alone. The signed NAR may be right all the same.
+    pub fn is_of_file(&self) -> bool {
+        matches!(self, Self::FileSize { .. } | Self::FileHash { .. })
+    }
+}
+
 impl NarFile {
     /// In what it is not as the narinfo says, which must be one that the [`Inspection`] was made for: what matters to the file first.
     pub fn faults(&self, info: &NarInfo<'_>) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        if let Some(expected) = info.file_size().filter(|expected| *expected != self.size) {
-            faults.push(Fault::FileSize { expected, found: self.size });
-        }
-        let by_algorithm = |hashes: &[Hash], expected: Option<Hash>| {
-            let expected = expected?;
-            let found = *hashes.iter().find(|hash| hash.algorithm() == expected.algorithm())?;
-            (found != expected).then_some((expected, found))
-        };
-        if let Some((expected, found)) = by_algorithm(&self.hashes, info.file_hash()) {
-            faults.push(Fault::FileHash { expected, found });
-        }
+        let mut faults = file_faults(self.size, &self.hashes, info);
         if self.nar_size != info.nar_size() {
             faults.push(Fault::NarSize { expected: info.nar_size(), found: self.nar_size });
         }
@@ -222,6 +264,11 @@ impl Error {
             Ok(error) => Self::from_codec(error),
             Err(error) => Self::Io(error),
         }
+    }
+
+    /// Whether the compression is known, and this build cannot read it.
+    pub(crate) fn is_unknown_compression(&self) -> bool {
+        matches!(self, Self::Compression(compression::Error::NotCompiledIn { .. }))
     }
 
     /// Whether the file is at fault, rather than the way to it.

@@ -114,14 +114,13 @@ impl NixConfig {
         let mut config = Self { directory: directory.clone(), ..Self::default() };
         config.read_file(&directory.join("nix.conf"), true, 0)?;
         let home = set("HOME").map(PathBuf::from);
-        let user_files = match variable("NIX_USER_CONF_FILES") {
-            Some(files) => std::env::split_paths(&files).collect(),
-            None => {
-                let own = set("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.map(|home| home.join(".config")));
-                let others = set("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into());
-                let directories = own.into_iter().chain(std::env::split_paths(&others));
-                directories.map(|directory| directory.join("nix/nix.conf")).collect::<Vec<_>>()
-            }
+        let user_files: Vec<PathBuf> = if let Some(files) = variable("NIX_USER_CONF_FILES") {
+            std::env::split_paths(&files).collect()
+        } else {
+            let own = set("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.map(|home| home.join(".config")));
+            let others = set("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into());
+            let directories = own.into_iter().chain(std::env::split_paths(&others));
+            directories.map(|directory| directory.join("nix/nix.conf")).collect()
         };
         // The first is the most important one, so it is read last.
         for file in user_files.iter().rev().filter(|file| !file.as_os_str().is_empty()) {
@@ -192,7 +191,7 @@ impl NixConfig {
             let words: Vec<&str> = line.split_whitespace().collect();
             match *words {
                 [] => {}
-                ["include", file] | ["!include", file] => {
+                ["include" | "!include", file] => {
                     if depth == INCLUDE_DEPTH_MAX {
                         return Err(wrong("files include each other too deeply"));
                     }
@@ -212,20 +211,17 @@ impl NixConfig {
             "binary-caches" => "substituters".to_owned(),
             name => name.to_owned(),
         };
-        match name.strip_prefix("extra-") {
-            Some(name) => {
-                let extra = self.extra.entry(main(name)).or_default();
-                if !extra.is_empty() {
-                    extra.push(' ');
-                }
-                extra.push_str(value);
+        if let Some(name) = name.strip_prefix("extra-") {
+            let extra = self.extra.entry(main(name)).or_default();
+            if !extra.is_empty() {
+                extra.push(' ');
             }
-            None => {
-                let name = main(name);
-                // As in Nix, what was added before goes with what it was added to.
-                self.extra.remove(&name);
-                self.values.insert(name, value.to_owned());
-            }
+            extra.push_str(value);
+        } else {
+            let name = main(name);
+            // As in Nix, what was added before goes with what it was added to.
+            self.extra.remove(&name);
+            self.values.insert(name, value.to_owned());
         }
     }
 }

@@ -293,7 +293,9 @@ async fn odd_keys_are_listed_as_unknown_and_stop_nothing() {
         for (key, text) in [("nix-cache-info", INFO), (&narinfo()[..], NARINFO), ("nar/x.nar", "x")] {
             server.put(&format!("{prefix}{key}"), text);
         }
-        odd.iter().for_each(|key| server.put(&format!("{prefix}{key}"), "odd"));
+        for key in odd {
+            server.put(&format!("{prefix}{key}"), "odd");
+        }
         server.put(&format!("{prefix}nar/"), "");
     }
     for page in [1000, 2] {

@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use nixcache::narinfo::CacheInfo;
 use nixcache::signature::Policy;
 use nixcache::store_path::StoreDir;
-use nixcache_client::audit::{Audit, Audited, Event, Finding, Remedy, Watch};
+use nixcache_client::audit::{Audit, Audited, Event, Finding, Remedy, RepairError, Watch};
 use nixcache_client::cache::Cache;
 use serde_json::json;
 
@@ -35,10 +35,16 @@ pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
         display.finish();
         let audited = audited.map_err(|error| unreadable(&error))?;
         report(common, &cache, &audited)?;
-        let status = if audited.findings.is_empty() { Status::Ok } else { Status::Bad };
+        let status = if audited.unread().next().is_some() {
+            Status::Failed
+        } else if audited.faults().next().is_some() {
+            Status::Bad
+        } else {
+            Status::Ok
+        };
         let repaired = if args.repair {
-            let plan = audit.plan(&cache, &audited, args.older_than).await.map_err(|error| unreadable(&error))?;
-            repair(common, args, &cache, &plan).await?
+            let plan = audit.plan(&cache, &audited, args.older_than).await;
+            repair(common, args, &cache, &plan.map_err(|error| not_repaired(&error))?).await?
         } else {
             Status::Ok
         };
@@ -52,6 +58,11 @@ fn unreadable(error: &nixcache_client::cache::Error) -> Failure {
     Failure { status: Status::Failed, ..Failure::cache(error) }
 }
 
+/// A repair did not come to its end. Whatever the reason, the answer is not known.
+pub(super) fn not_repaired(error: &RepairError) -> Failure {
+    Failure { status: Status::Failed, message: Some(error.to_string()) }
+}
+
 fn report(common: &Common, cache: &Cache, audited: &Audited) -> Result<()> {
     if common.json {
         let lines = audited.findings.iter().map(|finding| to_json(cache.store_dir(), finding));
@@ -60,22 +71,56 @@ fn report(common: &Common, cache: &Cache, audited: &Audited) -> Result<()> {
         print_lines(audited.findings.iter().map(ToString::to_string))?;
     }
     if !common.quiet {
-        let faults = audited.faults().count();
-        let notes = audited.notes + audited.findings.len() - faults;
-        let findings = match faults {
-            0 => "nothing is wrong".to_owned(),
-            1 => "1 finding".to_owned(),
-            more => format!("{more} findings"),
-        };
-        let notes = match notes {
-            0 => String::new(),
-            notes if common.verbose > 0 => format!(" and {notes} notes"),
-            notes => format!(", {notes} notes (-v shows them)"),
-        };
         let Audited { narinfos, nars, file_size, .. } = audited;
-        eprintln!("{}: {narinfos} narinfos, {nars} NARs of {}: {findings}{notes}", cache.url(), HumanBytes(*file_size));
+        eprintln!(
+            "{}: {narinfos} narinfos, {nars} NARs of {}: {}",
+            cache.url(),
+            HumanBytes(*file_size),
+            verdict(common, audited)
+        );
     }
     Ok(())
+}
+
+/// What an audit found, in a line.
+fn verdict(common: &Common, audited: &Audited) -> String {
+    let unread = audited.unread().count();
+    let faults = audited.faults().count() - unread;
+    let notes = audited.notes + audited.findings.len() - faults - unread;
+    let mut parts = Vec::new();
+    match (faults, unread) {
+        (0, 0) if audited.elsewhere > 0 => parts.push("nothing is wrong with what was looked at".to_owned()),
+        (0, 0) => parts.push("nothing is wrong".to_owned()),
+        (0, _) => {}
+        (1, _) => parts.push("1 finding".to_owned()),
+        (more, _) => parts.push(format!("{more} findings")),
+    }
+    match unread {
+        0 => {}
+        1 => parts.push("1 object could not be looked at".to_owned()),
+        more => parts.push(format!("{more} objects could not be looked at")),
+    }
+    match (notes, common.verbose > 0) {
+        (0, _) => {}
+        (1, true) => parts.push("1 note".to_owned()),
+        (notes, true) => parts.push(format!("{notes} notes")),
+        (1, false) => parts.push("1 note (-v shows it)".to_owned()),
+        (notes, false) => parts.push(format!("{notes} notes (-v shows them)")),
+    }
+    match audited.elsewhere {
+        0 => {}
+        1 => parts.push("1 NAR is outside of the cache, and was not looked at".to_owned()),
+        more => parts.push(format!("{more} NARs are outside of the cache, and were not looked at")),
+    }
+    if !audited.signatures_checked {
+        match audited.unsigned {
+            0 => {}
+            1 => parts.push("1 path is unsigned".to_owned()),
+            more => parts.push(format!("{more} paths are unsigned")),
+        }
+        parts.push("signatures not checked (no --trusted)".to_owned());
+    }
+    parts.join(", ")
 }
 
 fn print_lines(lines: impl Iterator<Item = String>) -> Result<()> {

@@ -22,6 +22,11 @@ pub(crate) fn run(common: &Common, args: &InfoArgs) -> Result {
         let summary = summary.map_err(|error| Failure::cache(&error))?;
         explain_requests(&cache);
         print(if common.json { to_json(&cache, &summary) } else { fields(&cache, &summary) }.as_bytes())?;
+        if let Some(reason) = &summary.unread_reason {
+            let unread = summary.unread;
+            let message = format!("{unread} narinfos could not be looked at, and are not counted; the first: {reason}");
+            return Err(Failure { status: Status::Failed, message: Some(message) });
+        }
         Ok(Status::Ok)
     })
 }
@@ -40,7 +45,7 @@ fn to_json(cache: &Cache, summary: &Summary) -> String {
         "compressions": summary.compressions,
         "keys": summary.keys,
         "unsigned": summary.unsigned,
-        "unreadable": summary.unreadable,
+        "unreadable": summary.unreadable + summary.unread,
     })
     .to_string()
 }
@@ -63,8 +68,9 @@ fn fields(cache: &Cache, summary: &Summary) -> String {
         ("compression", counts(&summary.compressions).join(", ")),
         ("unsigned", summary.unsigned.to_string()),
     ];
-    if summary.unreadable > 0 {
-        lines.push(("unreadable", format!("{} narinfos (see audit)", summary.unreadable)));
+    let unreadable = summary.unreadable + summary.unread;
+    if unreadable > 0 {
+        lines.push(("unreadable", format!("{unreadable} narinfos (see audit)")));
     }
     lines.extend(counts(&summary.keys).into_iter().map(|key| ("key", key)));
     lines.iter().map(|(name, value)| format!("{name:<12} {value}")).collect::<Vec<_>>().join("\n")

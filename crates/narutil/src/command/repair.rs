@@ -7,6 +7,7 @@ use nixcache_client::cache::{Cache, layout};
 use nixcache_client::push::{Push, Selection};
 use nixcache_client::roots::{Session, Wish};
 
+use super::audit::not_repaired;
 use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
 use crate::cli::{AuditArgs, Common};
 use crate::failure::{Failure, Result, Status};
@@ -30,7 +31,7 @@ pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, pla
         Done::Removed(_) => removed += 1,
         _ => {}
     };
-    plan.run(cache, count_done).await.map_err(|error| Failure::cache(&error))?;
+    plan.run(cache, count_done).await.map_err(|error| not_repaired(&error))?;
     if !common.quiet {
         eprintln!("mended {mended}, withdrew {withdrawn}, removed {removed}");
     }
@@ -47,6 +48,10 @@ fn show(store_dir: &StoreDir, plan: &Plan) {
     for mend in &plan.mend {
         match mend {
             Mend::FileHash { object, to, .. } => eprintln!("write  {object} with the FileHash {to}"),
+            Mend::FileSize { object, to, .. } => eprintln!("write  {object} with the FileSize {to}"),
+            Mend::Root { object, paths } => {
+                eprintln!("write  {object} without {paths} paths that are not in the cache then");
+            }
             mend => eprintln!("write  {}", mend.object()),
         }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::StreamExt;
+use nixcache::compression::Compression;
 use nixcache::narinfo::{self, NarInfo, NarInfoBuf};
 use nixcache::signature::SecretKey;
 use nixcache::store_path::StoreDir;
@@ -166,7 +167,7 @@ impl Signing {
 
     fn sign_file(&self, file: &Path) -> Result<Changed> {
         let text = target::read(file).map_err(|error| Failure::failed(file, error))?;
-        let (changed, differs) = self.change.of(&text).map_err(|error| Failure::bad(file, error))?;
+        let (changed, differs) = self.change.of(&text).map_err(|error| not_signed(file, &text, &error))?;
         if differs && !self.dry_run {
             let mut output = Output::create(file)?;
             let written = output.write_all(changed.info.as_str().as_bytes());
@@ -253,6 +254,17 @@ impl Signing {
         written.map_err(|error| Failure::writing(standard, &error))?;
         output.commit()?;
         Ok(Status::Ok)
+    }
+}
+
+/// Why a narinfo stays as it is: it cannot be understood.
+fn not_signed(file: &Path, text: &[u8], error: &narinfo::Error) -> Failure {
+    match Compression::detect(text) {
+        Some(compression) => {
+            Failure::bad(file, format_args!("{error}: it is compressed with {compression}, and was not changed"))
+        }
+        None if text.is_empty() => Failure::bad(file, "the file is empty"),
+        None => Failure::bad(file, error),
     }
 }
 

@@ -40,8 +40,8 @@ fn no_option_swallows_the_paths_behind_it() {
     run(narutil!["pull", &paths[0], "--into", &into, "--from", &one, "--trusted", key.public()]).ok();
     let (tree, other) = (scratch.path("tree"), scratch.path("other"));
     write_tree(&sample(), &other).unwrap();
-    let three = scratch.path("three");
-    let added = run(narutil!["push", "-q", "--to", &three, "--add", &tree, "--add", &other]).text();
+    let both = scratch.path("both");
+    let added = run(narutil!["push", "-q", "--to", &both, "--add", &tree, "--add", &other]).text();
     assert_eq!(added.lines().count(), 2, "{added}");
     run(narutil!["gc", "--dry-run", "--root-path", &paths[0], "--root-path", &paths[1], &one]).ok();
 }

@@ -269,6 +269,9 @@ fn runners_share_a_drive_from_which_others_fetch() {
         let scratch = Scratch::new();
         let drive = scratch.path("drive");
         let paths = nix.add_closure(60, 12_000_000, 3);
+        let group = rustix::process::getegid().as_raw().to_string();
+        let root = Place::new(&scratch, "root", None).with("DRIVE", &drive).with("GROUP", group);
+        root.run(&recipe.block("sh setup"));
         let runners: Vec<_> = (0..4)
             .map(|number| {
                 let place = Place::new(&scratch, &format!("runner-{number}"), Some(&nix));

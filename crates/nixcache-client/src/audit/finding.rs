@@ -2,7 +2,8 @@ use std::fmt;
 use std::time::SystemTime;
 
 use nixcache::compression::Compression;
-use nixcache::narinfo::{self, CacheInfoError, DeviationKind, NarUrlError, NixAccepts};
+use nixcache::hash::Hash;
+use nixcache::narinfo::{self, CacheInfoError, DeviationKind, NixAccepts};
 use nixcache::store_path::StorePath;
 
 use crate::address;
@@ -24,6 +25,14 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
+    /// The object is there, or is listed, and could not be looked at: access was denied, it is larger than it may be, or it has
+    /// an encoding that cannot be undone. Whether anything is wrong with it is not known.
+    Unreadable {
+        /// What kind of object it is.
+        subject: Subject,
+        /// Why it could not be read.
+        reason: String,
+    },
     /// There is no `nix-cache-info`.
     MissingCacheInfo,
     /// `nix-cache-info` cannot be read.
@@ -55,13 +64,16 @@ pub enum Kind {
         /// Whether other signatures make the narinfo valid.
         valid: bool,
     },
-    /// Nobody who is trusted vouches for a path.
+    /// There is no valid signature by a trusted key.
     NoValidSignature,
-    /// The URL of the NAR is none, or leads out of the cache.
-    BadUrl(NarUrlError),
-    /// The NAR is somewhere else.
+    /// The URL names no NAR of this cache for certain. Other readers may understand it.
+    BadUrl {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The URL leads out of this cache, where the NAR was not looked at.
     UrlOutside {
-        /// Where.
+        /// The URL.
         url: String,
     },
     /// The name of the NAR's file and the narinfo disagree on the compression.
@@ -87,7 +99,7 @@ pub enum Kind {
         /// The NAR.
         nar: String,
     },
-    /// The NAR's file has another size.
+    /// The NAR's file has another size than the narinfo says. No signature covers the size.
     WrongFileSize {
         /// The NAR.
         nar: String,
@@ -95,6 +107,26 @@ pub enum Kind {
         expected: u64,
         /// What it is.
         found: u64,
+        /// What is known of the contents.
+        contents: Contents,
+    },
+    /// The NAR's file has another hash than the narinfo says. No signature covers the hash of the file.
+    WrongFileHash {
+        /// The NAR.
+        nar: String,
+        /// What the narinfo says.
+        expected: Hash,
+        /// What it is.
+        found: Hash,
+        /// What is known of the contents.
+        contents: Contents,
+    },
+    /// The NAR is compressed in a way that cannot be read, so that its contents were not looked at.
+    UnknownCompression {
+        /// The NAR.
+        nar: String,
+        /// The compression, as the narinfo names it.
+        compression: String,
     },
     /// What a narinfo says of its content address is not true: Nix refuses the path, whoever has signed it.
     WrongAddress(address::Fault),
@@ -103,23 +135,63 @@ pub enum Kind {
         /// The path.
         reference: StorePath,
     },
-    /// No narinfo has this NAR.
+    /// No narinfo names this NAR.
     OrphanNar {
-        /// When it was written.
+        /// When it was written, by the clock of the store.
         modified: Option<SystemTime>,
+        /// Why it may be in use all the same.
+        doubt: Option<Doubt>,
     },
     /// A listing has no narinfo beside it.
     OrphanListing {
         /// When it was written.
         modified: Option<SystemTime>,
     },
-    /// What somebody is writing, or was when he died.
+    /// A temporary file of a writer that is still running or has crashed.
     Temporary {
-        /// When it was written.
+        /// When it was written, by the clock of the store.
         modified: Option<SystemTime>,
+        /// Whether it is so young that its writer is probably still running.
+        is_young: bool,
     },
-    /// Nothing that belongs to a cache.
+    /// An object with a name that nothing in a cache has. It is never removed.
     Unknown,
+    /// A root lists paths that are not in the cache. Pushes under it take them for published.
+    RootHole {
+        /// How many paths are missing.
+        paths: usize,
+        /// Some of them.
+        examples: Vec<StorePath>,
+    },
+    /// A root cannot be understood.
+    BrokenRoot {
+        /// Why.
+        reason: String,
+    },
+    /// The list of the paths of a root is not there.
+    MissingSnapshot {
+        /// The object that would hold it.
+        snapshot: String,
+    },
+    /// A list of paths cannot be understood.
+    BrokenSnapshot {
+        /// Why.
+        reason: String,
+        /// Whether a root names it.
+        is_used: bool,
+    },
+    /// A lease or a plan cannot be understood. What it claims is unknown, so it keeps everything until it expires.
+    BrokenClaim {
+        /// Why.
+        reason: String,
+    },
+    /// A lease or a plan has expired: the push or collection that wrote it has crashed.
+    StaleClaim,
+    /// The list that a collection leaves for the next one cannot be understood.
+    BrokenCondemned {
+        /// Why.
+        reason: String,
+    },
     /// A listing cannot be read.
     BadListing {
         /// Why.
@@ -151,6 +223,56 @@ pub enum Kind {
     },
 }
 
+/// The kinds of object that an audit reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Subject {
+    /// The listing of the cache itself.
+    Cache,
+    /// `nix-cache-info`.
+    CacheInfo,
+    /// A narinfo.
+    NarInfo,
+    /// The listing of a NAR.
+    Listing,
+    /// The file of a NAR.
+    Nar,
+    /// A root.
+    Root,
+    /// The list of the paths of a root.
+    Snapshot,
+    /// A lease or a plan.
+    Claim,
+    /// The list that a collection leaves for the next one.
+    Condemned,
+}
+
+/// What is known of the contents of a NAR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Contents {
+    /// They were not read.
+    Unread,
+    /// They cannot be read, because their compression is not known.
+    Unknown,
+    /// They are those that the narinfo describes.
+    Right,
+    /// They are others.
+    Wrong,
+}
+
+/// Why a NAR that no narinfo names may be in use all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// Not all narinfos could be read.
+    UnreadNarInfos,
+    /// For some narinfos it is not certain which object is their NAR.
+    UnplacedNars,
+    /// A push is running, which uploads NARs before their narinfos.
+    Push,
+}
+
 /// What would make it good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -163,26 +285,45 @@ pub enum Remedy {
     Withdraw,
     /// To write the object anew, which loses nothing.
     Mend,
-    /// To sign it, or to withdraw what nobody should have published.
+    /// To read the NAR, and if its contents are right, to write the narinfo anew.
+    ReadAndMend,
+    /// To sign it, or to withdraw it if it should not have been published.
     Sign,
     /// To read the contents, which tells more.
     ReadContents,
+    /// To make it readable, and to audit again.
+    MakeReadable,
+    /// To remove the root with `narutil root remove`.
+    RemoveRoot,
+    /// To push again under this name.
+    Push,
     /// To look at it.
     ByHand,
 }
 
 impl Finding {
-    /// Whether it only says what is odd, and harms nobody.
+    /// Whether it only says what is odd, and harms nothing.
     pub fn is_note(&self) -> bool {
         self.remedy() == Remedy::None
+    }
+
+    /// Whether it says that something could not be looked at, rather than that something is wrong.
+    pub fn is_unread(&self) -> bool {
+        matches!(self.kind, Kind::Unreadable { .. })
     }
 
     /// What would make it good.
     pub fn remedy(&self) -> Remedy {
         match &self.kind {
-            Kind::Odd(_) | Kind::Unknown | Kind::UndeclaredReferences { .. } | Kind::UrlHash { harmless: true, .. } => {
-                Remedy::None
-            }
+            Kind::Odd(_)
+            | Kind::Unknown
+            | Kind::UndeclaredReferences { .. }
+            | Kind::UrlHash { harmless: true, .. }
+            | Kind::UrlOutside { .. }
+            | Kind::OrphanNar { doubt: Some(_), .. }
+            | Kind::Temporary { is_young: true, .. }
+            | Kind::StaleClaim => Remedy::None,
+            Kind::Unreadable { .. } => Remedy::MakeReadable,
             Kind::UrlCompression { stated, found, .. } => match found {
                 Some(found) if found == stated => Remedy::None,
                 Some(_) => Remedy::Withdraw,
@@ -190,26 +331,33 @@ impl Finding {
             },
             Kind::Refused(deviations) => match deviations[..] {
                 [DeviationKind::MissingFinalNewline] => Remedy::Mend,
-                _ if deviations.contains(&DeviationKind::UnknownCompression) => Remedy::Withdraw,
                 _ => Remedy::ByHand,
             },
-            Kind::MissingCacheInfo | Kind::BadCacheInfo(_) | Kind::WrongNar { fault: Fault::FileHash { .. }, .. } => {
-                Remedy::Mend
-            }
+            Kind::WrongFileSize { contents, .. } | Kind::WrongFileHash { contents, .. } => match contents {
+                Contents::Right => Remedy::Mend,
+                Contents::Wrong => Remedy::Withdraw,
+                Contents::Unread => Remedy::ReadAndMend,
+                Contents::Unknown => Remedy::ByHand,
+            },
+            Kind::MissingCacheInfo | Kind::BadCacheInfo(_) | Kind::RootHole { .. } => Remedy::Mend,
             Kind::BadSignature { .. } | Kind::NoValidSignature => Remedy::Sign,
             Kind::UrlHash { .. } => Remedy::ReadContents,
-            Kind::OtherStore(_) | Kind::UrlOutside { .. } => Remedy::ByHand,
+            Kind::OtherStore(_) | Kind::BadUrl { .. } | Kind::UnknownCompression { .. } | Kind::BrokenClaim { .. } => {
+                Remedy::ByHand
+            }
+            Kind::BrokenRoot { .. } => Remedy::RemoveRoot,
+            Kind::MissingSnapshot { .. } | Kind::BrokenSnapshot { is_used: true, .. } => Remedy::Push,
             Kind::OrphanNar { .. }
             | Kind::OrphanListing { .. }
             | Kind::Temporary { .. }
             | Kind::BadListing { .. }
-            | Kind::ListingDisagrees { .. } => Remedy::Remove,
+            | Kind::ListingDisagrees { .. }
+            | Kind::BrokenSnapshot { .. }
+            | Kind::BrokenCondemned { .. } => Remedy::Remove,
             Kind::Unparsable(_)
             | Kind::Misnamed { .. }
             | Kind::Swapped { .. }
-            | Kind::BadUrl(_)
             | Kind::MissingNar { .. }
-            | Kind::WrongFileSize { .. }
             | Kind::WrongAddress(_)
             | Kind::MissingReference { .. }
             | Kind::CorruptNar { .. }
@@ -233,6 +381,17 @@ impl Kind {
     /// A name for scripts, in lower case with dashes. It does not change.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Unreadable { subject, .. } => match subject {
+                Subject::Cache => "unreadable-cache",
+                Subject::CacheInfo => "unreadable-cache-info",
+                Subject::NarInfo => "unreadable-narinfo",
+                Subject::Listing => "unreadable-listing",
+                Subject::Nar => "unreadable-nar",
+                Subject::Root => "unreadable-root",
+                Subject::Snapshot => "unreadable-snapshot",
+                Subject::Claim => "unreadable-claim",
+                Subject::Condemned => "unreadable-condemned",
+            },
             Self::MissingCacheInfo => "missing-cache-info",
             Self::BadCacheInfo(_) => "bad-cache-info",
             Self::Unparsable(_) => "unparsable-narinfo",
@@ -243,7 +402,7 @@ impl Kind {
             Self::Swapped { .. } => "swapped-narinfos",
             Self::BadSignature { .. } => "bad-signature",
             Self::NoValidSignature => "no-valid-signature",
-            Self::BadUrl(_) => "bad-url",
+            Self::BadUrl { .. } => "bad-url",
             Self::UrlOutside { .. } => "url-outside",
             Self::UrlCompression { .. } => "url-compression",
             Self::UrlHash { .. } => "url-hash",
@@ -254,10 +413,18 @@ impl Kind {
             Self::OrphanListing { .. } => "orphan-listing",
             Self::Temporary { .. } => "temporary",
             Self::Unknown => "unknown-object",
+            Self::RootHole { .. } => "root-hole",
+            Self::BrokenRoot { .. } => "broken-root",
+            Self::MissingSnapshot { .. } => "missing-snapshot",
+            Self::BrokenSnapshot { .. } => "broken-snapshot",
+            Self::BrokenClaim { .. } => "broken-claim",
+            Self::StaleClaim => "stale-claim",
+            Self::BrokenCondemned { .. } => "broken-condemned",
+            Self::UnknownCompression { .. } => "unknown-compression",
             Self::BadListing { .. } => "bad-listing",
             Self::ListingDisagrees { .. } => "listing-disagrees",
             Self::CorruptNar { .. } => "corrupt-nar",
-            Self::WrongNar { fault: Fault::FileHash { .. }, .. } => "wrong-file-hash",
+            Self::WrongFileHash { .. } | Self::WrongNar { fault: Fault::FileHash { .. }, .. } => "wrong-file-hash",
             Self::WrongNar { fault: Fault::NarSize { .. }, .. } => "wrong-nar-size",
             Self::WrongNar { fault: Fault::NarHash { .. }, .. } => "wrong-nar-hash",
             Self::WrongAddress(_) | Self::WrongNar { fault: Fault::Address(_), .. } => "wrong-address",
@@ -270,6 +437,7 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unreadable { reason, .. } => write!(f, "could not be looked at: {}", escaped(reason)),
             Self::MissingCacheInfo => f.write_str("is not there, and Nix takes nothing for a cache without it"),
             Self::BadCacheInfo(error) => error.fmt(f),
             Self::Unparsable(error) | Self::OtherStore(error) => error.fmt(f),
@@ -289,9 +457,9 @@ impl fmt::Display for Kind {
                 write!(f, "the signature by {} does not verify{others}", keys.join(", "))
             }
             Self::NoValidSignature => f.write_str("there is no valid signature by a trusted key"),
-            Self::BadUrl(error) => write!(f, "URL: {error}"),
+            Self::BadUrl { reason } => write!(f, "URL: {}", escaped(reason)),
             Self::UrlOutside { url } => {
-                write!(f, "URL: {} is not in this cache, and was not looked at", url.escape_debug())
+                write!(f, "URL: {} is not in this cache, and was not looked at", escaped(url))
             }
             Self::UrlCompression { nar, stated, named, found } => {
                 write!(f, "{nar} is named like {named}, but the Compression is {stated}")?;
@@ -305,17 +473,51 @@ impl fmt::Display for Kind {
                 write!(f, "{nar} is named after neither the FileHash nor the NarHash{contents}")
             }
             Self::MissingNar { nar } => write!(f, "there is no {nar}"),
-            Self::WrongFileSize { nar, expected, found } => {
-                write!(f, "{nar} has {found} bytes, not the FileSize {expected}")
+            Self::WrongFileSize { nar, expected, found, contents } => {
+                write!(f, "{nar} has {found} bytes, not the FileSize {expected}{}", contents.note())
+            }
+            Self::WrongFileHash { nar, expected, found, contents } => {
+                write!(f, "{nar} has the hash {found}, not the FileHash {expected}{}", contents.note())
+            }
+            Self::UnknownCompression { nar, compression } => {
+                write!(f, "{nar} is compressed with {}, which cannot be read here", escaped(compression))
             }
             Self::WrongAddress(fault) => fault.fmt(f),
             Self::MissingReference { reference } => {
                 write!(f, "refers to {reference}, which is not in the cache: the closure has a hole")
             }
-            Self::OrphanNar { .. } => f.write_str("no narinfo has this NAR"),
+            Self::OrphanNar { doubt, .. } => {
+                f.write_str("no narinfo has this NAR")?;
+                f.write_str(match doubt {
+                    None => "",
+                    Some(Doubt::UnreadNarInfos) => " of those that could be read, so it may be in use",
+                    Some(Doubt::UnplacedNars) => {
+                        ", but of some narinfos it is not certain where their NARs are, so it may be in use"
+                    }
+                    Some(Doubt::Push) => " yet; a push is running",
+                })
+            }
             Self::OrphanListing { .. } => f.write_str("there is no narinfo to this listing"),
-            Self::Temporary { .. } => f.write_str("somebody is writing it, or was when he died"),
+            Self::Temporary { .. } => f.write_str("temporary file of a writer that is still running or has crashed"),
             Self::Unknown => f.write_str("nothing that belongs to a cache"),
+            Self::RootHole { paths, examples } => {
+                let lists = if *paths == 1 { "a path that is" } else { "paths that are" };
+                write!(f, "lists {paths} {lists} not in the cache, such as ")?;
+                let mut separator = "";
+                for example in examples {
+                    write!(f, "{separator}{example}")?;
+                    separator = ", ";
+                }
+                Ok(())
+            }
+            Self::MissingSnapshot { snapshot } => write!(f, "its list of paths, {snapshot}, is not there"),
+            Self::BrokenRoot { reason }
+            | Self::BrokenSnapshot { reason, .. }
+            | Self::BrokenClaim { reason }
+            | Self::BrokenCondemned { reason } => f.write_str(&escaped(reason)),
+            Self::StaleClaim => {
+                f.write_str("left by a writer that has crashed; the next push or collection removes it")
+            }
             Self::BadListing { reason } | Self::ListingDisagrees { reason } => f.write_str(reason),
             Self::CorruptNar { nar, reason } => write!(f, "{nar}: {reason}"),
             Self::WrongNar { nar, fault } => match fault {
@@ -336,11 +538,34 @@ impl fmt::Display for Remedy {
             Self::Remove => "remove it",
             Self::Withdraw => "withdraw it with all that refer to it, and publish it again",
             Self::Mend => "write it anew",
+            Self::ReadAndMend => "read the NAR, and write the narinfo anew if it is right",
             Self::Sign => "sign it, or withdraw what should not be there",
             Self::ReadContents => "check the contents",
+            Self::MakeReadable => "make it readable, and audit again",
+            Self::RemoveRoot => "remove it with `narutil root remove`",
+            Self::Push => "push again under this name",
             Self::ByHand => "look at it",
         })
     }
+}
+
+impl Contents {
+    const fn note(self) -> &'static str {
+        match self {
+            Self::Right => ", but the contents are right",
+            Self::Unread | Self::Unknown | Self::Wrong => "",
+        }
+    }
+}
+
+/// A text of a server or a file, as a message has it.
+fn escaped(text: &str) -> String {
+    const SHOWN: usize = 400;
+    let mut shown = String::new();
+    for character in text.chars().take(SHOWN) {
+        if character.is_control() { shown.extend(character.escape_default()) } else { shown.push(character) }
+    }
+    shown
 }
 
 /// What of a narinfo's oddities matters: those because of which current Nix refuses it, else all.

@@ -4,9 +4,29 @@ use std::io::Read;
 
 use nixcache::compression::{Compression, DecodeOptions, Decoder};
 use nixcache::nar::{Children, Limits, Listing, Node, NodeKind};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most bytes that a compressed listing may become.
-const MOST: u64 = 256 << 20;
+const DECOMPRESSED_MAX: u64 = 64 << 20;
+
+/// Small listings are read in groups of so many bytes.
+pub(super) const GROUP_BYTES: u64 = 4 << 20;
+
+/// Bytes of listings that are in memory at the same time, unless a single one has more.
+const TOGETHER_BYTES: u64 = 32 << 20;
+
+/// Room for listings in memory, given back when it is dropped.
+pub(super) type Room = Option<SemaphorePermit<'static>>;
+
+/// Waits until there is room in memory for listings of so many bytes.
+pub(super) async fn room_for(bytes: u64) -> Room {
+    const UNIT: u64 = 1 << 10;
+    #[allow(clippy::cast_possible_truncation, reason = "it is 32 Ki")]
+    static ROOM: Semaphore = Semaphore::const_new((TOGETHER_BYTES / UNIT) as usize);
+    let units = bytes.clamp(UNIT, TOGETHER_BYTES) / UNIT;
+    // Fails only where it is closed, which it never is.
+    ROOM.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await.ok()
+}
 
 /// Reads a listing, which Nix compresses where `ls-compression` says so.
 pub(super) fn parse(text: &[u8], limits: Limits) -> Result<Listing, String> {
@@ -18,7 +38,7 @@ pub(super) fn parse(text: &[u8], limits: Limits) -> Result<Listing, String> {
 
 /// What a text is compressed from; none if it is not.
 fn decompressed(text: &[u8]) -> Option<Vec<u8>> {
-    let options = DecodeOptions { max_size: MOST, ..DecodeOptions::default() };
+    let options = DecodeOptions { max_size: DECOMPRESSED_MAX, ..DecodeOptions::default() };
     // Brotli cannot be recognised.
     let compression = Compression::detect(text).unwrap_or(Compression::Brotli);
     let mut decoder = Decoder::new(text, compression, &options).ok()?;

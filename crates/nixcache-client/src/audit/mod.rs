@@ -6,7 +6,10 @@
 //! What seems to be missing is asked for by itself before it is reported, because others may publish while a cache is listed. Texts of
 //! narinfos are not kept: a million paths take a few hundred MiB.
 //!
-//! A [`Plan`] is what can safely be done about findings: what nobody refers to is removed, what cannot be served is withdrawn.
+//! An object that is there and could not be read is a finding of its own ([`Kind::Unreadable`]). While there is one, nothing is
+//! known to be unused, and a repair changes nothing.
+//!
+//! A [`Plan`] is what can safely be done about findings: what nothing refers to is removed, what cannot be served is withdrawn.
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
@@ -29,32 +32,43 @@ mod index;
 mod listing;
 mod narinfos;
 mod nars;
+mod place;
 mod plan;
+mod repair;
+mod roots;
 mod summary;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use nixcache::hash::Hash;
 use nixcache::nar::Limits;
 use nixcache::narinfo::CacheInfo;
 use nixcache::signature::Policy;
 use nixcache::store_path::HashPart;
 
 use self::index::Index;
-use crate::cache::{Cache, Error, blocking, layout};
+use crate::cache::{Cache, Error, OLD, blocking, layout};
 
-pub use finding::{Finding, Kind, Remedy};
+pub use finding::{Contents, Doubt, Finding, Kind, Remedy, Subject};
 pub use plan::{Done, Mend, Plan, Withdrawal};
+pub use repair::RepairError;
 pub use summary::Summary;
 
 /// Objects whose names are handed over at a time: their texts are in memory together only as far as they are waited for.
 const BATCH: usize = 16 << 10;
 
-/// What happens during an audit, for whoever shows it.
+/// Objects that may fail for reasons of the network before an audit ends: then the server is down, not an object broken.
+const FAILURES_MAX: usize = 16;
+
+/// Something that happens during an audit.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -82,7 +96,7 @@ pub enum Event {
     },
 }
 
-/// Who is told what happens. Is called from several threads.
+/// Progress callback, called concurrently from worker threads.
 pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// How to look a cache over.
@@ -110,12 +124,29 @@ pub struct Audited {
     pub nars: usize,
     /// Bytes of these.
     pub file_size: u64,
+    /// How many paths have no signature, and no content address that stands for one.
+    pub unsigned: usize,
+    /// Whether signatures were verified.
+    pub signatures_checked: bool,
+    /// How many NARs are outside of the cache, and were not looked at.
+    pub elsewhere: usize,
+    /// The hashes of the narinfos about which something was found.
+    judged: HashMap<HashPart, Hash>,
+    /// Temporaries and orphans that are notes only. A repair looks at them all the same.
+    young: Vec<Finding>,
+    /// What was listed.
+    index: Option<Arc<Index>>,
 }
 
 impl Audited {
     /// What is not only a note.
     pub fn faults(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| !finding.is_note())
+    }
+
+    /// What could not be looked at. While there is any of it, a repair changes nothing.
+    pub fn unread(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.is_unread())
     }
 }
 
@@ -182,53 +213,77 @@ impl Audit {
             narinfos: index.narinfos.len(),
             nars: nars().count(),
             file_size: nars().filter_map(|file| file.meta.size).sum(),
+            signatures_checked: self.policy.is_some(),
             ..Audited::default()
         };
         (self.watch)(Event::Listed { objects: index.narinfos.len() + index.listings.len() });
-        let mut findings = Findings { kept: Vec::new(), notes: 0, tells_notes: self.notes };
+        let mut findings = Findings { tells_notes: self.notes, ..Findings::default() };
         cache_info(cache, &index, &mut findings).await?;
         let uses = narinfos::audit(self, cache, &index, &mut findings).await?;
         self.listings(cache, &index, &mut findings).await?;
         if self.contents {
             nars::audit(self, cache, &index, uses, &mut findings).await?;
         }
+        roots::audit(cache, &index, &mut findings).await?;
         leftovers(&index, &mut findings);
-        let Findings { mut kept, notes, .. } = findings;
+        let Findings { mut kept, notes, judged, young, unsigned, elsewhere, .. } = findings;
         kept.sort_by(|a, b| (&a.object, a.kind.name()).cmp(&(&b.object, b.kind.name())));
-        (audited.findings, audited.notes) = (kept, notes);
+        (audited.findings, audited.notes, audited.judged, audited.young) = (kept, notes, judged, young);
+        (audited.unsigned, audited.elsewhere, audited.index) = (unsigned, elsewhere, Some(index));
         Ok(audited)
     }
 
     /// Whether listings can be read, and can be those of their NARs.
+    ///
+    /// Many small ones are read together; of large ones, few are in memory at a time ([`listing::room_for`]).
     async fn listings(&self, cache: &Cache, index: &Arc<Index>, findings: &mut Findings) -> Result<(), Error> {
-        let parts = index.listings.iter().map(|(part, _)| *part).filter(|part| index.has(*part));
-        let parts: Vec<HashPart> = parts.collect();
-        let limits = self.limits;
-        let mut read = self.read(cache, &parts, layout::listing, {
-            let index = Arc::clone(index);
-            move |texts| {
-                let check = |(part, text): (HashPart, Option<Text>)| {
-                    let kind = match text? {
-                        Ok(text) => match listing::parse(&text, limits) {
-                            Ok(listing) => Kind::ListingDisagrees {
-                                reason: listing::disagreement(&listing, index.nar_size(part)?)?,
-                            },
-                            Err(reason) => Kind::BadListing { reason },
-                        },
-                        Err(limit) => Kind::BadListing { reason: format!("larger than {limit} bytes") },
-                    };
-                    Some(Finding { object: layout::listing(part), path: None, kind })
-                };
-                texts.into_iter().filter_map(check).collect::<Vec<_>>()
+        /// Listings that a thread reads and parses at once, so that handing over costs little beside it.
+        const TOGETHER: usize = 64;
+        /// Where a server does not say it.
+        const SIZE_UNKNOWN: u64 = 1 << 20;
+        let listings = index.listings.iter().filter(|(part, _)| index.has(*part));
+        let mut groups: Vec<(u64, Vec<HashPart>)> = Vec::new();
+        for (part, meta) in listings {
+            let size = meta.size.unwrap_or(SIZE_UNKNOWN);
+            match groups.last_mut() {
+                Some((bytes, parts)) if parts.len() < TOGETHER && *bytes + size <= listing::GROUP_BYTES => {
+                    *bytes += size;
+                    parts.push(*part);
+                }
+                _ => groups.push((size, vec![*part])),
             }
-        });
-        while let Some(found) = read.try_next().await? {
-            findings.extend(found);
+        }
+        let failures = Arc::new(AtomicUsize::new(0));
+        let read = async |(bytes, parts): (u64, Vec<HashPart>)| {
+            let room = listing::room_for(bytes).await;
+            let names = parts.into_iter().map(layout::listing).collect();
+            let texts: Vec<_> = cache.read_many(names).collect().await;
+            (room, texts)
+        };
+        let check = async |(room, texts): (listing::Room, Vec<(String, Result<Option<Bytes>, Error>)>)| {
+            (self.watch)(Event::Read { objects: texts.len() });
+            let (index, limits, failures) = (Arc::clone(index), self.limits, Arc::clone(&failures));
+            blocking(move || {
+                let _room = room;
+                let check = |(name, text)| check_listing(&index, limits, name, text, &failures);
+                let checked = texts.into_iter().map(check);
+                checked.filter_map(Result::transpose).collect::<Result<Vec<Finding>, Error>>()
+            })
+            .await
+        };
+        let reading = if cache.directory().is_some() { self.threads.get() } else { 1 };
+        let mut checked = futures_util::stream::iter(groups)
+            .map(read)
+            .buffer_unordered(reading)
+            .map(check)
+            .buffer_unordered(self.threads.get());
+        while let Some(found) = checked.next().await {
+            findings.extend(found?);
         }
         Ok(())
     }
 
-    /// Reads the objects that these paths have under a name, and has `work` look at some at a time where that holds nobody up. What was
+    /// Reads the objects that these paths have under a name, and has `work` look at some at a time where that holds nothing up. What was
     /// removed since it was listed is none.
     fn read<'a, T: Send + 'static>(
         &'a self,
@@ -240,18 +295,18 @@ impl Audit {
         /// Texts that are looked at together: enough for their signatures to be verified as a batch.
         const TOGETHER: usize = 1024;
         let work = Arc::new(work);
+        let failures = AtomicUsize::new(0);
         let batches: Vec<Vec<HashPart>> = parts.chunks(BATCH).map(<[HashPart]>::to_vec).collect();
         futures_util::stream::iter(batches)
             .flat_map(move |batch| cache.read_many(batch.into_iter().map(name).collect()))
-            .map(|(name, text)| {
+            .map(move |(name, text)| {
                 let text = match text {
                     Ok(text) => text.map(Ok),
-                    Err(Error::TooLarge { limit, .. }) => Some(Err(limit)),
-                    Err(error) => return Err(error),
+                    Err(error) => Some(Err(unreadable(error, &failures)?)),
                 };
                 // It was made of one.
                 let part = name.get(..HashPart::TEXT_LEN).and_then(|part| HashPart::parse(part).ok());
-                Ok(part.map(|part| (part, text)))
+                Ok::<_, Error>(part.map(|part| (part, text)))
             })
             .try_filter_map(async |read| Ok(read))
             .try_chunks(TOGETHER)
@@ -269,22 +324,74 @@ impl Audit {
     }
 }
 
-/// A text, or how long it may be if it is longer.
-type Text = Result<bytes::Bytes, u64>;
+/// What is wrong with a listing that was read. One that was removed since it was listed is none.
+fn check_listing(
+    index: &Index,
+    limits: Limits,
+    name: String,
+    text: Result<Option<Bytes>, Error>,
+    failures: &AtomicUsize,
+) -> Result<Option<Finding>, Error> {
+    let part = name.get(..HashPart::TEXT_LEN).and_then(|part| HashPart::parse(part).ok());
+    let kind = match text {
+        Ok(None) => return Ok(None),
+        Ok(Some(text)) => match listing::parse(&text, limits) {
+            Ok(listing) => {
+                let nar_size = part.and_then(|part| index.nar_size(part));
+                match nar_size.and_then(|nar_size| listing::disagreement(&listing, nar_size)) {
+                    Some(reason) => Kind::ListingDisagrees { reason },
+                    None => return Ok(None),
+                }
+            }
+            Err(reason) => Kind::BadListing { reason },
+        },
+        Err(error) => Kind::Unreadable { subject: Subject::Listing, reason: unreadable(error, failures)? },
+    };
+    Ok(Some(Finding { object: name, path: None, kind }))
+}
+
+/// A text, or why it could not be read.
+type Text = Result<bytes::Bytes, String>;
+
+/// Why an object could not be read. An error once the network has failed for many: then nothing can be read.
+fn unreadable(error: Error, failures: &AtomicUsize) -> Result<String, Error> {
+    let is_network = matches!(error, Error::Server { .. });
+    if is_network && failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_MAX {
+        return Err(error);
+    }
+    Ok(error.to_string())
+}
 
 /// What was found so far.
+#[derive(Default)]
 struct Findings {
     kept: Vec<Finding>,
     notes: usize,
     tells_notes: bool,
+    judged: HashMap<HashPart, Hash>,
+    young: Vec<Finding>,
+    unsigned: usize,
+    elsewhere: usize,
 }
 
 impl Findings {
     fn push(&mut self, finding: Finding) {
+        if finding.is_note() && matches!(finding.kind, Kind::Temporary { .. } | Kind::OrphanNar { .. }) {
+            self.young.push(finding.clone());
+        }
+        self.elsewhere += usize::from(matches!(finding.kind, Kind::UrlOutside { .. }));
         if finding.is_note() && !self.tells_notes {
             self.notes += 1;
         } else {
             self.kept.push(finding);
+        }
+    }
+
+    /// Remembers the text of a narinfo about which something was found. If it was another one before, it is like none.
+    fn judge(&mut self, part: HashPart, text: Hash) {
+        let known = self.judged.entry(part).or_insert(text);
+        if *known != text {
+            *known = Hash::sha256(b"");
         }
     }
 }
@@ -299,14 +406,22 @@ impl Extend<Finding> for Findings {
 
 async fn cache_info(cache: &Cache, index: &Index, findings: &mut Findings) -> Result<(), Error> {
     let object = layout::CACHE_INFO.to_owned();
+    // If the network fails for this, it fails for all.
+    let failures = AtomicUsize::new(FAILURES_MAX);
     // Servers may make it up without listing it.
-    let kind = match cache.read(&object).await? {
-        None if !index.has_cache_info => Kind::MissingCacheInfo,
-        None => return Ok(()),
-        Some(text) => match CacheInfo::parse(&text) {
+    let kind = match cache.read(&object).await {
+        Ok(None) if !index.has_cache_info => Kind::MissingCacheInfo,
+        Ok(None) => return Ok(()),
+        Ok(Some(_)) if index.objects == 0 => Kind::Unreadable {
+            subject: Subject::Cache,
+            reason: "the server lists no object, though nix-cache-info is there: it may not list what it has"
+                .to_owned(),
+        },
+        Ok(Some(text)) => match CacheInfo::parse(&text) {
             Ok(_) => return Ok(()),
             Err(error) => Kind::BadCacheInfo(error),
         },
+        Err(error) => Kind::Unreadable { subject: Subject::CacheInfo, reason: unreadable(error, &failures)? },
     };
     findings.push(Finding { object, path: None, kind });
     Ok(())
@@ -317,14 +432,28 @@ fn leftovers(index: &Index, findings: &mut Findings) {
     let listings = index.listings.iter().filter(|(part, _)| !index.has(*part));
     let listings =
         listings.map(|(part, meta)| (layout::listing(*part), Kind::OrphanListing { modified: meta.modified }));
+    let is_young = |meta| index.age(meta).is_none_or(|age| age < OLD);
+    let has_push = index.has_push();
     let files = index.files.iter().filter(|file| !file.is_used()).map(|file| {
-        let is_nar = file.name.starts_with("nar/");
-        let kind = if is_nar { Kind::OrphanNar { modified: file.meta.modified } } else { Kind::Unknown };
+        let doubt = if index.is_incomplete() {
+            Some(Doubt::UnreadNarInfos)
+        } else if index.has_unplaced() {
+            Some(Doubt::UnplacedNars)
+        } else {
+            (has_push && is_young(file.meta)).then_some(Doubt::Push)
+        };
+        let kind = if index::is_nar_name(&file.name) {
+            Kind::OrphanNar { modified: file.meta.modified, doubt }
+        } else {
+            Kind::Unknown
+        };
         (file.name.to_string(), kind)
     });
     let temporaries = index.temporaries.iter();
-    let temporaries = temporaries.map(|(name, meta)| (name.clone(), Kind::Temporary { modified: meta.modified }));
-    let all = listings.chain(files).chain(temporaries);
+    let odd = index.odd.iter().map(|name| (name.clone(), Kind::Unknown));
+    let temporaries = temporaries
+        .map(|(name, meta)| (name.clone(), Kind::Temporary { modified: meta.modified, is_young: is_young(*meta) }));
+    let all = listings.chain(files).chain(temporaries).chain(odd);
     findings.extend(all.map(|(object, kind)| Finding { object, path: None, kind }));
 }
 

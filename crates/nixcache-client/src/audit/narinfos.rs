@@ -1,18 +1,21 @@
 //! What can be told of narinfos by their texts, and by what is listed beside them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache::compression::Compression;
+use nixcache::compression::{Compression, DecodeOptions, Decoder};
+use nixcache::hash::Hash;
 use nixcache::narinfo::{self, Field, NarInfo, NarName, NarUrl};
 use nixcache::signature::{Policy, Standing, Verdict, Verifier};
 use nixcache::store_path::{self, HashPart, StoreDir, StorePath};
 
-use super::index::Index;
-use super::{Audit, Finding, Findings, Kind, Text, finding};
+use super::index::{Index, Named};
+use super::{Audit, Contents, Finding, Findings, Kind, Subject, Text, finding, unreadable};
 use crate::address::Claim;
-use crate::cache::{Cache, Error, layout};
+use crate::cache::{Cache, Error, Object, layout};
 
 /// Names of keys that a finding has: a narinfo may have thousands of signatures.
 const KEYS: usize = 8;
@@ -20,7 +23,7 @@ const KEYS: usize = 8;
 /// Which file of the index is the NAR of which path.
 pub(super) type Uses = Vec<(u32, HashPart)>;
 
-/// Looks at all narinfos. Returns who has which NAR, if contents are to be read.
+/// Looks at all narinfos. Returns which path has which NAR, if contents are to be read.
 pub(super) async fn audit(
     audit: &Audit,
     cache: &Cache,
@@ -28,23 +31,54 @@ pub(super) async fn audit(
     findings: &mut Findings,
 ) -> Result<Uses, Error> {
     let (policy, contents) = (audit.policy.clone(), audit.contents);
-    let (store_dir, checked) = (cache.store_dir().clone(), Arc::clone(index));
+    let (store_dir, checked, here) = (cache.store_dir().clone(), Arc::clone(index), cache.clone());
     let mut read = audit.read(cache, &index.narinfos, layout::narinfo, move |texts| {
-        Look { index: &checked, store_dir: &store_dir, policy: policy.as_deref(), contents }.at(&texts)
+        Look { cache: &here, index: &checked, store_dir: &store_dir, policy: policy.as_deref(), contents }.at(&texts)
     });
     let mut uses = Vec::new();
     let mut misnamed = Vec::new();
     let mut doubtful = Vec::new();
+    let mut vanished = Vec::new();
     while let Some(seen) = read.try_next().await? {
         uses.extend(seen.uses);
         misnamed.extend(seen.misnamed);
         doubtful.extend(seen.doubtful);
+        vanished.extend(seen.vanished);
+        findings.unsigned += seen.unsigned;
+        seen.judged.into_iter().for_each(|(part, text)| findings.judge(part, text));
         findings.extend(seen.findings);
     }
     drop(read);
     swapped(&misnamed, findings);
+    still_listed(cache, index, &vanished, findings).await?;
     confirm(cache, doubtful, findings).await?;
     Ok(uses)
+}
+
+/// Narinfos that were listed and not there when they were read: unless they were removed meanwhile, what they say is not known.
+async fn still_listed(
+    cache: &Cache,
+    index: &Index,
+    vanished: &[HashPart],
+    findings: &mut Findings,
+) -> Result<(), Error> {
+    if vanished.is_empty() {
+        return Ok(());
+    }
+    let vanished: HashSet<HashPart> = vanished.iter().copied().collect();
+    let mut listed = cache.list();
+    while let Some((name, _)) = listed.try_next().await? {
+        if let Object::NarInfo(part) = Object::of(&name)
+            && vanished.contains(&part)
+            && cache.meta(&name).await.is_ok_and(|meta| meta.is_none())
+        {
+            index.set_incomplete();
+            let reason = "it is listed, and is not there when it is read".to_owned();
+            let kind = Kind::Unreadable { subject: Subject::NarInfo, reason };
+            findings.push(Finding { object: name, path: None, kind });
+        }
+    }
+    Ok(())
 }
 
 /// Narinfos under wrong names, and who has whose.
@@ -66,30 +100,52 @@ fn swapped(misnamed: &[(HashPart, StorePath)], findings: &mut Findings) {
 /// is compressed.
 async fn confirm(cache: &Cache, doubtful: Vec<Finding>, findings: &mut Findings) -> Result<(), Error> {
     let ask = async |mut finding: Finding| {
-        let is_still_so = match &mut finding.kind {
+        let asked = match &mut finding.kind {
             Kind::MissingReference { reference } => {
-                cache.meta(&layout::narinfo(reference.hash_part())).await?.is_none()
+                cache.meta(&layout::narinfo(reference.hash_part())).await.map(|meta| meta.is_none())
             }
-            Kind::MissingNar { nar } => cache.meta(nar).await?.is_none(),
-            Kind::WrongFileSize { nar, expected, found } => match cache.meta(nar).await?.and_then(|meta| meta.size) {
-                Some(size) => {
+            Kind::MissingNar { nar } => cache.meta(nar).await.map(|meta| meta.is_none()),
+            Kind::WrongFileSize { nar, expected, found, .. } => cache.meta(nar).await.map(|meta| {
+                if let Some(size) = meta.and_then(|meta| meta.size) {
                     *found = size;
-                    size != *expected
                 }
-                None => true,
-            },
+                found != expected
+            }),
             Kind::UrlCompression { nar, found, .. } => {
-                let head = cache.read_range(nar, 0..Compression::DETECT_LEN as u64).await?;
-                *found = head.and_then(|head| Compression::detect(&head));
-                true
+                let head = cache.read_range(nar, 0..Compression::DETECT_LEN as u64).await;
+                head.map(|head| {
+                    *found = head.and_then(|head| Compression::detect(&head));
+                    true
+                })
             }
-            _ => true,
+            _ => Ok(true),
         };
-        Ok::<_, Error>(is_still_so.then_some(finding))
+        let (object, subject) = match &finding.kind {
+            Kind::MissingReference { reference } => (layout::narinfo(reference.hash_part()), Subject::NarInfo),
+            Kind::MissingNar { nar } | Kind::WrongFileSize { nar, .. } | Kind::UrlCompression { nar, .. } => {
+                (nar.clone(), Subject::Nar)
+            }
+            _ => (finding.object.clone(), Subject::NarInfo),
+        };
+        match asked {
+            Ok(is_still_so) => Ok(is_still_so.then_some(finding)),
+            Err(error) => Err((object, finding.path, subject, error)),
+        }
     };
-    let asked = futures_util::stream::iter(doubtful).map(ask).buffer_unordered(cache.options().concurrency);
-    let confirmed: Vec<Option<Finding>> = asked.try_collect().await?;
-    findings.extend(confirmed.into_iter().flatten());
+    let failures = AtomicUsize::new(0);
+    let mut known = HashSet::new();
+    let mut asked = futures_util::stream::iter(doubtful).map(ask).buffer_unordered(cache.options().concurrency);
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(finding) => findings.extend(finding),
+            Err((object, path, subject, error)) => {
+                let reason = unreadable(error, &failures)?;
+                if known.insert(object.clone()) {
+                    findings.push(Finding { object, path, kind: Kind::Unreadable { subject, reason } });
+                }
+            }
+        }
+    }
     Ok(())
 }
 
@@ -101,10 +157,16 @@ struct Seen {
     doubtful: Vec<Finding>,
     uses: Uses,
     misnamed: Vec<(HashPart, StorePath)>,
+    /// Those that were listed, and were not there when they were read.
+    vanished: Vec<HashPart>,
+    /// The hashes of the texts of those about which something was found.
+    judged: Vec<(HashPart, Hash)>,
+    unsigned: usize,
 }
 
 /// What some narinfos are held against.
 struct Look<'a> {
+    cache: &'a Cache,
     index: &'a Index,
     store_dir: &'a StoreDir,
     policy: Option<&'a Policy>,
@@ -116,23 +178,23 @@ impl Look<'_> {
         let mut seen = Seen::default();
         let mut infos = Vec::with_capacity(texts.len());
         for (part, text) in texts {
-            let info = match text {
-                None => continue,
-                Some(Ok(text)) => NarInfo::parse(text, self.store_dir),
-                Some(Err(_)) => Err(narinfo::Error {
-                    line: None,
-                    field: None,
-                    reason: narinfo::Reason::TooLong { limit: NarInfo::MAX_LEN },
-                }),
+            let text = match text {
+                None => {
+                    seen.vanished.push(*part);
+                    continue;
+                }
+                Some(Ok(text)) => text,
+                Some(Err(reason)) => {
+                    seen.findings.push(self.unread(*part, reason.clone()));
+                    continue;
+                }
             };
-            match info {
-                Err(error) => seen.findings.push(unreadable(*part, error)),
+            match NarInfo::parse(text, self.store_dir) {
+                Err(error) => seen.findings.push(self.broken(*part, text, error)),
                 Ok(info) if info.store_path().hash_part() != *part => {
                     seen.misnamed.push((*part, info.store_path().to_owned()));
-                    // Whoever else has the NAR, this has it, too, until it is withdrawn.
-                    if let Ok(url) = NarUrl::parse(info.url()) {
-                        self.index.use_file(url.path);
-                    }
+                    // Whatever else has the NAR, this has it, too, until it is withdrawn.
+                    self.index.use_url(self.cache, info.url());
                 }
                 Ok(info) => infos.push(info),
             }
@@ -145,7 +207,39 @@ impl Look<'_> {
             let signed = infos.iter().zip(&verdicts);
             seen.findings.extend(signed.filter_map(|(info, verdict)| about(info, signatures(verdict)?).into()));
         }
+        let found: HashSet<&str> =
+            seen.findings.iter().chain(&seen.doubtful).map(|finding| finding.object.as_str()).collect();
+        let misnamed: HashSet<HashPart> = seen.misnamed.iter().map(|(part, _)| *part).collect();
+        let texts = texts.iter().filter_map(|(part, text)| Some((*part, text.as_ref()?.as_ref().ok()?)));
+        let judged =
+            texts.filter(|(part, _)| misnamed.contains(part) || found.contains(layout::narinfo(*part).as_str()));
+        let judged: Vec<_> = judged.map(|(part, text)| (part, Hash::sha256(text))).collect();
+        seen.judged = judged;
         seen
+    }
+
+    fn unread(&self, part: HashPart, reason: String) -> Finding {
+        self.index.set_incomplete();
+        let kind = Kind::Unreadable { subject: Subject::NarInfo, reason };
+        Finding { object: layout::narinfo(part), path: None, kind }
+    }
+
+    /// A narinfo that is none. What may be one in an encoding says nothing, and may name any NAR.
+    fn broken(&self, part: HashPart, text: &[u8], error: narinfo::Error) -> Finding {
+        use narinfo::Reason::StorePath;
+        if let Some(encoding) = encoding(text) {
+            let reason = format!("it is compressed with {encoding}, and the server does not say so (Content-Encoding)");
+            return self.unread(part, reason);
+        }
+        let is_outside = matches!(error.reason, StorePath(store_path::Error::OutsideStore { .. }));
+        let kind = if is_outside && error.field == Some(Field::StorePath) {
+            // Which NAR it has is not looked at.
+            self.index.set_unplaced();
+            Kind::OtherStore(error)
+        } else {
+            Kind::Unparsable(error)
+        };
+        Finding { object: layout::narinfo(part), path: None, kind }
     }
 
     fn at_one(&self, info: &NarInfo<'_>, seen: &mut Seen) {
@@ -162,28 +256,33 @@ impl Look<'_> {
                 seen.doubtful.push(about(info, Kind::MissingReference { reference: reference.to_owned() }));
             }
         }
-        let url = match NarUrl::parse(info.url()) {
-            Ok(url) if url.is_absolute => {
+        if info.signatures().len() == 0 && !info.is_content_addressed(self.store_dir) {
+            seen.unsigned += 1;
+        }
+        let (nar, place) = match self.index.use_url(self.cache, info.url()) {
+            Named::Elsewhere => {
                 return seen.findings.push(about(info, Kind::UrlOutside { url: info.url().to_owned() }));
             }
-            Ok(url) => url,
-            Err(error) => return seen.findings.push(about(info, Kind::BadUrl(error))),
+            Named::Unclear(reason) => return seen.findings.push(about(info, Kind::BadUrl { reason })),
+            Named::Absent(nar) => (nar, None),
+            Named::File(place, file) => (file.name.to_string(), Some((place, file))),
         };
-        let nar = || url.path.to_owned();
-        if !is_named_after(&url.name, info) {
-            seen.findings.push(about(info, Kind::UrlHash { nar: nar(), harmless: false }));
+        let url = NarUrl::parse(&nar).ok();
+        if url.is_some_and(|url| !is_named_after(&url.name, info)) {
+            seen.findings.push(about(info, Kind::UrlHash { nar: nar.clone(), harmless: false }));
         }
-        let Some((place, file)) = self.index.use_file(url.path) else {
-            return seen.doubtful.push(about(info, Kind::MissingNar { nar: nar() }));
+        let Some((place, file)) = place else {
+            return seen.doubtful.push(about(info, Kind::MissingNar { nar }));
         };
         if let Some((expected, found)) = info.file_size().zip(file.meta.size).filter(|(said, is)| said != is) {
-            seen.doubtful.push(about(info, Kind::WrongFileSize { nar: nar(), expected, found }));
+            let contents = if info.compression().is_ok() { Contents::Unread } else { Contents::Unknown };
+            seen.doubtful.push(about(info, Kind::WrongFileSize { nar: nar.clone(), expected, found, contents }));
         }
-        // An unknown compression is an oddity, and reported as that.
-        if let (Ok(stated), Some(named)) = (info.compression(), url.compression)
+        // A compression that is not known is an oddity, and reported as that.
+        if let (Ok(stated), Some(named)) = (info.compression(), url.and_then(|url| url.compression))
             && stated.extension() != named.extension()
         {
-            seen.doubtful.push(about(info, Kind::UrlCompression { nar: nar(), stated, named, found: None }));
+            seen.doubtful.push(about(info, Kind::UrlCompression { nar, stated, named, found: None }));
         }
         if self.contents {
             // Places are those of files that were listed, of which there are fewer than paths of a graph.
@@ -192,21 +291,27 @@ impl Look<'_> {
     }
 }
 
+/// The encoding of a text that is a narinfo in an encoding, or may be one.
+pub(super) fn encoding(text: &[u8]) -> Option<Compression> {
+    match Compression::detect(text) {
+        Some(Compression::None) => None,
+        Some(compression) => Some(compression),
+        // Brotli has no magic.
+        None if std::str::from_utf8(text).is_err() => {
+            let options = DecodeOptions { max_size: NarInfo::MAX_LEN as u64, ..DecodeOptions::default() };
+            let mut decoder = Decoder::new(text, Compression::Brotli, &options).ok()?;
+            let mut start = [0; 10];
+            decoder.read_exact(&mut start).ok()?;
+            start.is_ascii().then_some(Compression::Brotli)
+        }
+        None => None,
+    }
+}
+
 /// A finding about a narinfo.
 pub(super) fn about(info: &NarInfo<'_>, kind: Kind) -> Finding {
     let path = info.store_path();
     Finding { object: layout::narinfo(path.hash_part()), path: Some(path.to_owned()), kind }
-}
-
-fn unreadable(part: HashPart, error: narinfo::Error) -> Finding {
-    use narinfo::Reason::StorePath;
-    let is_outside = matches!(error.reason, StorePath(store_path::Error::OutsideStore { .. }));
-    let kind = if is_outside && error.field == Some(Field::StorePath) {
-        Kind::OtherStore(error)
-    } else {
-        Kind::Unparsable(error)
-    };
-    Finding { object: layout::narinfo(part), path: None, kind }
 }
 
 /// What is the matter with signatures, if anything is.

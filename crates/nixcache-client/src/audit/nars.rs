@@ -1,20 +1,23 @@
-//! The contents of NARs: each file is read once, whoever has it.
+//! The contents of NARs: each file is read once, however many narinfos name it.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::compression::Compression;
+use nixcache::hash::Hash;
 use nixcache::nar::scan::Candidates;
-use nixcache::narinfo::{NarInfo, NarInfoBuf, NarUrl};
+use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::HashPart;
 
 use super::index::Index;
 use super::narinfos::{Uses, about};
-use super::{Audit, Event, Finding, Findings, Kind, Watch, listing};
-use crate::cache::{Cache, Error, blocking, layout};
-use crate::nar_file::{self, Inspection, NarFile};
+use super::place::{NarPlace, nar_place};
+use super::{Audit, Contents, Event, Finding, Findings, Kind, Subject, Watch, listing, unreadable};
+use crate::cache::{Cache, Error, ObjectReader, blocking, layout};
+use crate::nar_file::{self, Inspection, NarFile, RawFile};
 
 /// Reads all NARs, and holds them against their narinfos and listings.
 pub(super) async fn audit(
@@ -32,18 +35,34 @@ pub(super) async fn audit(
     // Hash parts are candidates; if they were not, nothing would be looked for.
     let candidates = Candidates::new(known.iter()).ok();
     let has_listing = |part: &HashPart| index.listings.binary_search_by_key(part, |(part, _)| *part).is_ok();
+    let failures = AtomicUsize::new(0);
     let check = async |group: &[(u32, HashPart)]| {
         let parts: Vec<(HashPart, bool)> = group.iter().map(|(_, part)| (*part, has_listing(part))).collect();
-        let reading = Reading { audit, cache, known: &known, candidates: candidates.as_ref() };
+        let reading =
+            Reading { audit, cache, index, known: &known, candidates: candidates.as_ref(), failures: &failures };
         reading.check(&index.files[group[0].0 as usize].name, parts).await
     };
     let checked = futures_util::stream::iter(groups).map(check).buffer_unordered(audit.threads.get());
-    let found: Vec<Vec<Finding>> = checked.try_collect().await?;
-    settle(findings, &found);
+    let checked: Vec<Checked> = checked.try_collect().await?;
+    for (part, text) in checked.iter().flat_map(|checked| &checked.judged) {
+        findings.judge(*part, *text);
+    }
+    settle(findings, &checked);
     let known = told(findings);
-    let news = found.into_iter().flatten().filter(|finding| !known.contains(&key(finding)));
-    findings.extend(news.collect::<Vec<_>>());
+    let found = checked.into_iter().flat_map(|checked| checked.findings);
+    let news: Vec<Finding> = found.filter(|finding| !known.contains(&key(finding))).collect();
+    findings.extend(news);
     Ok(())
+}
+
+/// What came of reading a file.
+#[derive(Default)]
+struct Checked {
+    findings: Vec<Finding>,
+    /// The narinfos that it was held against: the hashes of the texts of those about which something was found.
+    judged: Vec<(HashPart, Hash)>,
+    /// The narinfos that it was held against as a NAR.
+    compared: Vec<HashPart>,
 }
 
 /// What findings have in common that are about the same fault.
@@ -51,67 +70,137 @@ fn key(finding: &Finding) -> (String, &'static str) {
     (finding.object.clone(), finding.kind.name())
 }
 
-/// What was told already, by narinfos and the sizes of files alone.
+/// What was told already.
 fn told(findings: &Findings) -> HashSet<(String, &'static str)> {
-    let both = |kind: &Kind| matches!(kind, Kind::WrongFileSize { .. } | Kind::WrongAddress(_));
-    findings.kept.iter().filter(|finding| both(&finding.kind)).map(key).collect()
+    findings.kept.iter().map(key).collect()
 }
 
-/// A file of a strange name is none the worse for it, if it has the right contents.
-fn settle(findings: &mut Findings, found: &[Vec<Finding>]) {
-    let bad: HashSet<&str> =
-        found.iter().flatten().filter(|finding| !finding.is_note()).map(|finding| finding.object.as_str()).collect();
-    let is_unread = |kind: &Kind| matches!(kind, Kind::MissingNar { .. });
-    let unread: HashSet<String> =
-        findings.kept.iter().filter(|finding| is_unread(&finding.kind)).map(|finding| finding.object.clone()).collect();
-    let (mut settled, kept) = std::mem::take(&mut findings.kept).into_iter().partition::<Vec<_>, _>(|finding| {
-        let is_open = matches!(finding.kind, Kind::UrlHash { .. } | Kind::UrlCompression { found: None, .. });
-        is_open && !bad.contains(finding.object.as_str()) && !unread.contains(&finding.object)
-    });
-    findings.kept = kept;
-    for finding in &mut settled {
-        match &mut finding.kind {
-            Kind::UrlHash { harmless, .. } => *harmless = true,
-            Kind::UrlCompression { stated, found, .. } => *found = Some(*stated),
-            _ => {}
+/// A file of a strange name or size is none the worse for it, if it has the right contents.
+fn settle(findings: &mut Findings, checked: &[Checked]) {
+    let found = || checked.iter().flat_map(|checked| &checked.findings);
+    let bad: HashSet<&str> = found()
+        .filter(|finding| !finding.is_note() && !is_of_file(&finding.kind))
+        .map(|finding| finding.object.as_str())
+        .collect();
+    let compared: HashSet<String> =
+        checked.iter().flat_map(|checked| &checked.compared).map(|part| layout::narinfo(*part)).collect();
+    for finding in std::mem::take(&mut findings.kept) {
+        let (is_read, is_bad) = (compared.contains(&finding.object), bad.contains(finding.object.as_str()));
+        let finding = settled(finding, is_read, is_bad);
+        if finding.is_note() && !findings.tells_notes {
+            findings.notes += 1;
+        } else {
+            findings.kept.push(finding);
         }
     }
-    findings.extend(settled);
+}
+
+/// What a finding is, now that the NAR was read or not.
+fn settled(mut finding: Finding, is_read: bool, is_bad: bool) -> Finding {
+    match &mut finding.kind {
+        Kind::UrlHash { harmless, .. } if is_read && !is_bad => *harmless = true,
+        Kind::UrlCompression { stated, found: found @ None, .. } if is_read && !is_bad => *found = Some(*stated),
+        Kind::WrongFileSize { contents: contents @ Contents::Unread, .. } if is_read => {
+            *contents = if is_bad { Contents::Wrong } else { Contents::Right };
+        }
+        _ => {}
+    }
+    finding
+}
+
+/// Whether a finding is about the file alone, whatever is in it.
+fn is_of_file(kind: &Kind) -> bool {
+    matches!(kind, Kind::WrongFileSize { .. } | Kind::WrongFileHash { .. })
 }
 
 struct Reading<'a> {
     audit: &'a Audit,
     cache: &'a Cache,
+    index: &'a Index,
     known: &'a Arc<[String]>,
     candidates: Option<&'a Candidates>,
+    failures: &'a AtomicUsize,
 }
 
 impl Reading<'_> {
-    /// Holds a file against the narinfos that have it, which are read again: nobody keeps their texts.
-    async fn check(&self, file: &str, parts: Vec<(HashPart, bool)>) -> Result<Vec<Finding>, Error> {
-        let mut by_compression: HashMap<Compression, Vec<(NarInfoBuf, bool)>> = HashMap::new();
+    /// Holds a file against the narinfos that have it, which are read again: their texts are not kept.
+    async fn check(&self, file: &str, parts: Vec<(HashPart, bool)>) -> Result<Checked, Error> {
+        let mut by_compression: HashMap<Option<Compression>, Vec<(NarInfoBuf, bool)>> = HashMap::new();
+        let mut checked = Checked::default();
         for (part, has_listing) in parts {
             match self.cache.narinfo(part).await {
                 Ok(Some(info)) => {
-                    let is_this = NarUrl::parse(info.as_ref().url()).is_ok_and(|url| url.path == file);
-                    if let (true, Ok(compression)) = (is_this, info.as_ref().compression()) {
+                    let place = nar_place(self.cache, info.as_ref().url());
+                    if matches!(place, NarPlace::Within(name) if name == file) {
+                        let compression = info.as_ref().compression().ok();
                         by_compression.entry(compression).or_default().push((info, has_listing));
                     }
                 }
                 // It was withdrawn or changed since; the next audit sees to it.
                 Ok(None) => {}
                 Err(error) if error.is_about_content() => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let kind =
+                        Kind::Unreadable { subject: Subject::NarInfo, reason: unreadable(error, self.failures)? };
+                    checked.findings.push(Finding { object: layout::narinfo(part), path: None, kind });
+                }
             }
         }
-        let mut found = Vec::new();
-        for infos in by_compression.into_values() {
-            found.extend(self.check_together(file, &infos).await?);
+        for (compression, infos) in by_compression {
+            let found = match compression {
+                Some(_) => self.check_together(file, &infos, &mut checked).await?,
+                None => self.check_raw(file, &infos).await?,
+            };
+            for (info, _) in &infos {
+                let part = info.as_ref().store_path().hash_part();
+                let name = layout::narinfo(part);
+                if found.iter().any(|finding| finding.object == name) {
+                    checked.judged.push((part, Hash::sha256(info.as_str().as_bytes())));
+                }
+            }
+            checked.findings.extend(found);
         }
-        Ok(found)
+        Ok(checked)
     }
 
-    async fn check_together(&self, file: &str, infos: &[(NarInfoBuf, bool)]) -> Result<Vec<Finding>, Error> {
+    /// Reads a file. Why it could not be read is a finding of the file.
+    async fn read<T: Send + 'static>(
+        &self,
+        file: &str,
+        read: impl FnOnce(&mut Watched<ObjectReader>) -> Result<T, nar_file::Error> + Send + 'static,
+    ) -> Result<Result<Result<T, nar_file::Error>, Finding>, Error> {
+        let unread = |reason: String| {
+            let kind = Kind::Unreadable { subject: Subject::Nar, reason };
+            Ok(Err(Finding { object: file.to_owned(), path: None, kind }))
+        };
+        let reader = match self.cache.open_object(file).await {
+            Ok(Some(reader)) => reader,
+            Ok(None) => return unread("it is listed, and is not there when it is read".to_owned()),
+            Err(error) => return unread(unreadable(error, self.failures)?),
+        };
+        let watch = Arc::clone(&self.audit.watch);
+        let done = blocking(move || {
+            let mut watched = Watched { inner: reader, watch };
+            let done = read(&mut watched);
+            (done, watched.inner.failure())
+        });
+        match done.await {
+            (_, Some(failure)) => unread(unreadable(failure, self.failures)?),
+            (Err(nar_file::Error::Io(error)), None) => unread(error.to_string()),
+            (Err(error), None) if !error.is_about_content() && !error.is_unknown_compression() => {
+                unread(error.to_string())
+            }
+            (done, None) => Ok(Ok(done)),
+        }
+    }
+
+    /// Holds a file against narinfos that name the same compression.
+    async fn check_together(
+        &self,
+        file: &str,
+        infos: &[(NarInfoBuf, bool)],
+        checked: &mut Checked,
+    ) -> Result<Vec<Finding>, Error> {
         let Some(Ok(mut inspection)) = infos.first().map(|(info, _)| Inspection::of(&info.as_ref())) else {
             return Ok(Vec::new());
         };
@@ -125,24 +214,15 @@ impl Reading<'_> {
         if let Some(candidates) = self.candidates {
             inspection = inspection.references(candidates.clone());
         }
-        // Somebody has removed it since.
-        let Some(reader) = self.cache.open_object(file).await? else { return Ok(Vec::new()) };
-        let watch = Arc::clone(&self.audit.watch);
-        let read = blocking(move || {
-            let mut watched = Watched { inner: reader, watch };
-            let read = inspection.read(&mut watched);
-            (read, watched.inner.failure())
-        });
-        let read = match read.await {
-            (_, Some(failure)) => return Err(failure),
-            (Err(nar_file::Error::Io(error)), None) => {
-                return Err(Error::Io { object: self.cache.locate(file), error });
-            }
-            (read, None) => read,
+        let read = match self.read(file, move |reader| inspection.read(reader)).await? {
+            Err(unread) => return Ok(vec![unread]),
+            Ok(Err(error)) if error.is_unknown_compression() => return self.check_raw(file, infos).await,
+            Ok(read) => read,
         };
         let mut found = Vec::new();
         for (info, has_listing) in infos {
             let info = info.as_ref();
+            checked.compared.push(info.store_path().hash_part());
             match &read {
                 Err(error) => {
                     let (nar, reason) = (file.to_owned(), error.to_string());
@@ -159,9 +239,33 @@ impl Reading<'_> {
         Ok(found)
     }
 
+    /// Holds a file that cannot be decompressed against what narinfos say of the file itself.
+    async fn check_raw(&self, file: &str, infos: &[(NarInfoBuf, bool)]) -> Result<Vec<Finding>, Error> {
+        let texts: Vec<NarInfoBuf> = infos.iter().map(|(info, _)| info.clone()).collect();
+        let read = move |reader: &mut Watched<ObjectReader>| {
+            let infos: Vec<NarInfo<'_>> = texts.iter().map(NarInfoBuf::as_ref).collect();
+            RawFile::read(&infos, reader)
+        };
+        let read = match self.read(file, read).await? {
+            Err(unread) => return Ok(vec![unread]),
+            Ok(read) => read,
+        };
+        let mut found = Vec::new();
+        for (info, _) in infos {
+            let info = info.as_ref();
+            let compression = info.compression_name().to_owned();
+            found.push(about(&info, Kind::UnknownCompression { nar: file.to_owned(), compression }));
+            let faults = read.as_ref().map(|read| read.faults(&info)).unwrap_or_default();
+            found.extend(faults.into_iter().map(|fault| about(&info, kind_of(file, fault, Contents::Unknown))));
+        }
+        Ok(found)
+    }
+
     fn compare(&self, file: &str, read: &NarFile, info: &NarInfo<'_>) -> Vec<Finding> {
-        let faults = read.faults(info).into_iter();
-        let mut kinds: Vec<Kind> = faults.map(|fault| Kind::WrongNar { nar: file.to_owned(), fault }).collect();
+        let faults = read.faults(info);
+        let is_right = faults.iter().all(nar_file::Fault::is_of_file);
+        let contents = if is_right { Contents::Right } else { Contents::Wrong };
+        let mut kinds: Vec<Kind> = faults.into_iter().map(|fault| kind_of(file, fault, contents)).collect();
         let declared: Vec<&str> = info.references().iter().map(|reference| reference.hash_text()).collect();
         let found = read.references.iter().map(|index| self.known[*index].as_str());
         let undeclared: Vec<String> = found.filter(|part| !declared.contains(part)).map(str::to_owned).collect();
@@ -175,11 +279,13 @@ impl Reading<'_> {
     async fn listing(&self, read: &NarFile, info: &NarInfo<'_>) -> Result<Option<Finding>, Error> {
         let part = info.store_path().hash_part();
         let object = layout::listing(part);
+        let size = self.index.listings.binary_search_by_key(&part, |(part, _)| *part);
+        let size = size.ok().and_then(|place| self.index.listings[place].1.size);
+        let _room = listing::room_for(size.unwrap_or_default()).await;
         let text = match self.cache.read(&object).await {
             Ok(text) => text,
             // It was reported when listings were read.
-            Err(error) if error.is_about_content() => None,
-            Err(error) => return Err(error),
+            Err(error) => unreadable(error, self.failures).map(|_| None)?,
         };
         let parsed = text.and_then(|text| listing::parse(&text, self.audit.limits).ok());
         // What its sizes show was reported, too.
@@ -190,6 +296,17 @@ impl Reading<'_> {
             path: Some(info.store_path().to_owned()),
             kind: Kind::ListingDisagrees { reason },
         }))
+    }
+}
+
+/// The finding that a fault of a file is.
+pub(super) fn kind_of(file: &str, fault: nar_file::Fault, contents: Contents) -> Kind {
+    use nar_file::Fault::{FileHash, FileSize};
+    let nar = file.to_owned();
+    match fault {
+        FileSize { expected, found } => Kind::WrongFileSize { nar, expected, found, contents },
+        FileHash { expected, found } => Kind::WrongFileHash { nar, expected, found, contents },
+        fault => Kind::WrongNar { nar, fault },
     }
 }
 

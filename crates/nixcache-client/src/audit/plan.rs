@@ -1,24 +1,31 @@
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::hash::Hash;
-use nixcache::narinfo::{NarInfo, NarInfoBuf, NarUrl};
+use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StorePath};
 
-use super::{Audit, Audited, Finding, Index, Kind, Remedy, Text};
-use crate::cache::{Cache, Error, Meta, Object, layout};
-use crate::nar_file::Fault;
+use super::index::{Index, Named, is_nar_name};
+use super::repair::RepairError;
+use super::{Audit, Audited, Contents, Finding, Kind, Remedy, Text};
+use crate::cache::{Cache, Error, Object, blocking, layout};
+use crate::nar_file::{self, Fault, Inspection};
+use crate::roots;
+
+type Result<T, E = RepairError> = std::result::Result<T, E>;
 
 /// What can safely be done about the findings of an audit, in the order in which it is done.
 ///
-/// First is written what loses nothing by it. Then narinfos that cannot be served are withdrawn, and with them all that refer to them, referrers
-/// first: at every instant, whoever sees a narinfo sees those that it refers to. At last NARs, listings and temporaries are
-/// removed that nobody refers to then.
+/// First is written what loses nothing by it; roots no longer list what is going to be withdrawn. Then narinfos that cannot be served are
+/// withdrawn, and with them all that refer to them, referrers first: at every instant, a reader that sees a narinfo sees those that it refers
+/// to. At last NARs, listings and temporaries are removed that nothing refers to then.
 ///
-/// Leftovers go only when they are old, since a new one may be of somebody who publishes just now. A push that began before, and found there
-/// what is withdrawn, may still publish what refers to it: the next audit says so.
+/// There is no plan while something could not be read: [`RepairError::Incomplete`]. Each object is looked at again before it is removed.
+///
+/// Leftovers go only when they are old by the clock of the store, since a new one may belong to a push that is running.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Plan {
@@ -31,9 +38,11 @@ pub struct Plan {
     /// How many leftovers are too new to be removed.
     pub too_new: usize,
     /// How old leftovers have to be.
-    age: Duration,
+    pub(super) age: Duration,
     /// NARs that are bad themselves, and go whatever their age.
-    spoilt: HashSet<Box<str>>,
+    pub(super) spoilt: HashSet<Box<str>>,
+    /// What was listed when the cache was looked over.
+    pub(super) index: Option<Arc<Index>>,
 }
 
 /// An object that is written anew.
@@ -56,6 +65,22 @@ pub enum Mend {
         /// The hash that it gets.
         to: Hash,
     },
+    /// A narinfo gets the size of the file that is there, whose contents are right.
+    FileSize {
+        /// The narinfo.
+        object: String,
+        /// The size that it has.
+        from: u64,
+        /// The size that it gets.
+        to: u64,
+    },
+    /// A root no longer lists paths that are not in the cache, or are withdrawn.
+    Root {
+        /// The root.
+        object: String,
+        /// How many paths it no longer lists.
+        paths: usize,
+    },
 }
 
 /// A narinfo that is withdrawn.
@@ -68,6 +93,8 @@ pub struct Withdrawal {
     pub path: Option<StorePath>,
     /// Whether it is withdrawn only because of what it refers to.
     pub is_referrer: bool,
+    /// The hash of its text. If that is another one by then, it is not withdrawn.
+    pub(super) text: Hash,
 }
 
 /// Something that a [`Plan`] has done.
@@ -87,7 +114,10 @@ impl Mend {
     pub fn object(&self) -> &str {
         match self {
             Self::CacheInfo => layout::CACHE_INFO,
-            Self::FinalNewline { object } | Self::FileHash { object, .. } => object,
+            Self::FinalNewline { object }
+            | Self::FileHash { object, .. }
+            | Self::FileSize { object, .. }
+            | Self::Root { object, .. } => object,
         }
     }
 }
@@ -102,54 +132,11 @@ impl Plan {
     pub fn withdrawals(&self) -> impl Iterator<Item = &Withdrawal> {
         self.withdraw.iter().flatten()
     }
-
-    fn is_young(&self, meta: Option<Meta>) -> bool {
-        let modified = meta.and_then(|meta| meta.modified);
-        modified.is_some_and(|modified| modified.elapsed().unwrap_or_default() < self.age)
-    }
-
-    /// Does it, and tells each thing that was done. What others have changed meanwhile is left alone.
-    pub async fn run(&self, cache: &Cache, mut done: impl FnMut(Done<'_>)) -> Result<(), Error> {
-        for mend in &self.mend {
-            if mend.run(cache).await? {
-                done(Done::Mended(mend));
-            }
-        }
-        let concurrency = cache.options().concurrency;
-        for step in &self.withdraw {
-            let withdraw = async |withdrawal: &Withdrawal| {
-                cache.delete(&layout::narinfo(withdrawal.hash_part)).await?;
-                cache.delete(&layout::listing(withdrawal.hash_part)).await
-            };
-            let mut withdrawn = futures_util::stream::iter(step)
-                .map(async |withdrawal| withdraw(withdrawal).await.map(|()| withdrawal))
-                .buffer_unordered(concurrency);
-            while let Some(withdrawal) = withdrawn.try_next().await? {
-                done(Done::Withdrawn(withdrawal));
-            }
-        }
-        let remove = async |object: &String| {
-            // Who publishes what needs an old NAR writes it again.
-            let is_checked = Object::of(object) == Object::Nar && !self.spoilt.contains(object.as_str());
-            if is_checked && self.is_young(cache.meta(object).await?) {
-                return Ok::<_, Error>(false);
-            }
-            cache.delete(object).await.map(|()| true)
-        };
-        let mut removed = futures_util::stream::iter(&self.remove)
-            .map(async |object| remove(object).await.map(|done| (object, done)))
-            .buffer_unordered(concurrency);
-        while let Some((object, is_removed)) = removed.try_next().await? {
-            if is_removed {
-                done(Done::Removed(object));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Mend {
-    async fn run(&self, cache: &Cache) -> Result<bool, Error> {
+    /// Writes the object anew, if it is still what it was. [`Mend::Root`] is done together with all roots.
+    pub(super) async fn run(&self, cache: &Cache) -> Result<bool, Error> {
         match self {
             Self::CacheInfo => {
                 let text = cache.info().to_string();
@@ -171,6 +158,16 @@ impl Mend {
                 };
                 cache.edit(object, correct).await
             }
+            Self::FileSize { object, from, to } => {
+                let (from, to, store_dir) = (*from, *to, cache.store_dir().clone());
+                let correct = move |text: Option<&[u8]>| {
+                    let info = NarInfo::parse(text?, &store_dir).ok()?;
+                    let edited = (info.file_size() == Some(from)).then(|| info.edit().file_size(Some(to)).finish());
+                    Some(edited?.ok()?.as_str().as_bytes().to_vec())
+                };
+                cache.edit(object, correct).await
+            }
+            Self::Root { .. } => Ok(false),
         }
     }
 }
@@ -178,37 +175,68 @@ impl Mend {
 /// What narinfos say that matters to a plan.
 struct References {
     graph: Graph,
-    /// Who has which file of the index.
+    /// Which path has which file of the index.
     uses: Vec<(usize, HashPart)>,
+    /// Whether it is not certain of some path which file it has.
+    has_unplaced: bool,
+}
+
+/// What is known of a narinfo that was read for a plan.
+type Parsed = (HashPart, std::result::Result<Option<NarInfoBuf>, Unparsed>);
+
+/// Why nothing is known of a narinfo.
+enum Unparsed {
+    /// It could not be read.
+    Unread,
+    /// It is no narinfo of this store.
+    Broken,
 }
 
 impl Audit {
     /// What can safely be done about what was found, where leftovers must be older than `age`.
     ///
-    /// If something is to be withdrawn, the cache is read once more, for what refers to it now.
-    pub async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<Plan, Error> {
-        let mut plan = Plan { age, ..Plan::default() };
+    /// [`RepairError::Incomplete`] if anything could not be read: what it keeps is not known. If something is to be withdrawn, all narinfos
+    /// are read once more, for what refers to it. Where a narinfo says a wrong size of a NAR that was not read, the NAR is read.
+    pub async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<Plan> {
+        RepairError::check(cache, audited.unread().map(|finding| finding.object.clone()))?;
+        let index = match &audited.index {
+            Some(index) => Arc::clone(index),
+            None => return Ok(Plan::default()),
+        };
+        let mut plan = Plan { age, index: Some(Arc::clone(&index)), ..Plan::default() };
         let mut broken = HashSet::new();
-        let now = SystemTime::now();
+        // Only to show what would go: before an object is removed, the store is asked for the time.
+        let now = SystemTime::now().max(index.newest.unwrap_or(SystemTime::UNIX_EPOCH));
         let is_old = |modified: Option<SystemTime>| {
             modified.and_then(|modified| now.duration_since(modified).ok()).is_some_and(|passed| passed >= age)
         };
         let of_another_store = |finding: &Finding| matches!(finding.kind, Kind::OtherStore(_));
         let knows_store = !audited.findings.iter().any(of_another_store);
-        for finding in &audited.findings {
-            match finding.remedy() {
+        let mut unread: BTreeMap<String, Vec<HashPart>> = BTreeMap::new();
+        let shown = audited.findings.iter().filter(|finding| !is_leftover(&finding.kind) || !finding.is_note());
+        for finding in shown.chain(&audited.young) {
+            let remedy = if is_leftover(&finding.kind) { Remedy::Remove } else { finding.remedy() };
+            match remedy {
                 Remedy::Withdraw => {
                     if let Object::NarInfo(part) = Object::of(&finding.object) {
                         broken.insert(part);
                     }
-                    if let Kind::CorruptNar { nar, .. } | Kind::WrongNar { nar, .. } | Kind::WrongFileSize { nar, .. } =
-                        &finding.kind
+                    plan.spoilt.extend(spoilt_nar(&finding.kind).map(Into::into));
+                }
+                Remedy::ReadAndMend => {
+                    if let (Object::NarInfo(part), Kind::WrongFileSize { nar, .. }) =
+                        (Object::of(&finding.object), &finding.kind)
                     {
-                        plan.spoilt.insert(nar.as_str().into());
+                        unread.entry(nar.clone()).or_default().push(part);
                     }
                 }
                 Remedy::Remove => match &finding.kind {
-                    Kind::OrphanNar { modified } | Kind::OrphanListing { modified } | Kind::Temporary { modified } => {
+                    Kind::OrphanNar {
+                        doubt: Some(super::Doubt::UnreadNarInfos | super::Doubt::UnplacedNars), ..
+                    } => {}
+                    Kind::OrphanNar { modified, .. }
+                    | Kind::OrphanListing { modified }
+                    | Kind::Temporary { modified, .. } => {
                         if is_old(*modified) {
                             plan.remove.push(finding.object.clone());
                         } else {
@@ -221,48 +249,118 @@ impl Audit {
                 _ => {}
             }
         }
-        if broken.is_empty() {
-            return Ok(plan);
+        for (nar, parts) in unread {
+            for part in parts {
+                if let Some(mends) = self.read_and_mend(cache, &nar, part).await? {
+                    plan.mend.extend(mends);
+                } else {
+                    broken.insert(part);
+                    plan.spoilt.insert(nar.as_str().into());
+                }
+            }
         }
-        let index = Index::read(cache).await?;
-        let references = self.references(cache, &index, &broken).await?;
-        plan.withdraw = withdraw(cache, &references.graph, &index, &broken).await?;
+        if !broken.is_empty() {
+            self.plan_withdrawals(cache, audited, &index, &broken, &is_old, &mut plan).await?;
+        }
+        let has_holes = audited.findings.iter().any(|finding| matches!(finding.kind, Kind::RootHole { .. }));
+        if has_holes || !plan.withdraw.is_empty() {
+            let holes = roots::holes::find(cache, plan.is_there(&index)).await?;
+            plan.mend.extend(holes.into_iter().map(|(root, paths)| Mend::Root { object: root.object(), paths }));
+        }
+        Ok(plan)
+    }
+
+    async fn plan_withdrawals(
+        &self,
+        cache: &Cache,
+        audited: &Audited,
+        index: &Arc<Index>,
+        broken: &HashSet<HashPart>,
+        is_old: &(dyn Fn(Option<SystemTime>) -> bool + Sync),
+        plan: &mut Plan,
+    ) -> Result<()> {
+        let references = self.references(cache, index, broken).await?;
+        plan.withdraw = withdraw(cache, &references.graph, index, broken, &audited.judged).await?;
         let withdrawn: HashSet<HashPart> = plan.withdrawals().map(|withdrawal| withdrawal.hash_part).collect();
         plan.mend.retain(|mend| !is_among(&withdrawn, mend.object()));
         // Its listing goes with a narinfo.
         plan.remove.retain(|object| !is_among(&withdrawn, object));
+        if references.has_unplaced {
+            return Ok(());
+        }
         let still: HashSet<usize> =
             references.uses.iter().filter(|(_, part)| !withdrawn.contains(part)).map(|(place, _)| *place).collect();
         let freed: BTreeSet<usize> =
             references.uses.iter().map(|(place, _)| *place).filter(|place| !still.contains(place)).collect();
-        for file in freed.into_iter().map(|place| &index.files[place]) {
-            // What is bad itself would be taken for good by whoever publishes it again.
+        for file in freed.into_iter().map(|place| &index.files[place]).filter(|file| is_nar_name(&file.name)) {
+            // What is bad itself would be taken for good by a push that publishes it again.
             if plan.spoilt.contains(&*file.name) || is_old(file.meta.modified) {
                 plan.remove.push(file.name.to_string());
             } else {
                 plan.too_new += 1;
             }
         }
-        Ok(plan)
+        Ok(())
+    }
+
+    /// Reads a NAR of which the narinfo says a wrong size. What is to be written anew if the contents are right; `None` if they are wrong.
+    async fn read_and_mend(&self, cache: &Cache, nar: &str, part: HashPart) -> Result<Option<Vec<Mend>>> {
+        let object = layout::narinfo(part);
+        let unread = |_: &dyn std::error::Error| RepairError::incomplete(cache, nar);
+        let Some(info) = cache.narinfo(part).await.map_err(|error| unread(&error))? else {
+            return Err(RepairError::Changed { object: cache.locate(&object) });
+        };
+        let Ok(inspection) = Inspection::of(&info.as_ref()) else { return Ok(Some(Vec::new())) };
+        let inspection = inspection.limits(self.limits);
+        let Some(mut reader) = cache.open_object(nar).await.map_err(|error| unread(&error))? else {
+            return Err(RepairError::incomplete(cache, nar));
+        };
+        let read = blocking(move || (inspection.read(&mut reader), reader.failure())).await;
+        let read = match read {
+            (_, Some(error)) => return Err(unread(&error)),
+            (Ok(read), None) => read,
+            (Err(error), None) if error.is_about_content() => return Ok(None),
+            (Err(error), None) => return Err(unread(&error)),
+        };
+        let faults = read.faults(&info.as_ref());
+        if !faults.iter().all(nar_file::Fault::is_of_file) {
+            return Ok(None);
+        }
+        Ok(Some(faults.into_iter().filter_map(|fault| mend_of(&object, &fault)).collect()))
     }
 
     /// Which narinfo refers to which, by hash parts alone: under each, a cache has one path.
-    async fn references(&self, cache: &Cache, index: &Index, broken: &HashSet<HashPart>) -> Result<References, Error> {
+    async fn references(&self, cache: &Cache, index: &Arc<Index>, broken: &HashSet<HashPart>) -> Result<References> {
         let store_dir = cache.store_dir().clone();
         let mut read = self.read(cache, &index.narinfos, layout::narinfo, move |texts| {
-            let parse = |(part, text): (HashPart, Option<Text>)| {
-                let info = NarInfoBuf::parse(&text?.ok()?, &store_dir).ok()?;
-                Some((part, info))
+            let parse = |(part, text): (HashPart, Option<Text>)| -> Parsed {
+                match text {
+                    None => (part, Ok(None)),
+                    Some(Err(_)) => (part, Err(Unparsed::Unread)),
+                    Some(Ok(text)) => {
+                        (part, NarInfoBuf::parse(&text, &store_dir).map(Some).map_err(|_| Unparsed::Broken))
+                    }
+                }
             };
-            texts.into_iter().filter_map(parse).collect::<Vec<_>>()
+            texts.into_iter().map(parse).collect::<Vec<Parsed>>()
         });
         let mut builder = GraphBuilder::new();
         let mut uses = Vec::new();
+        let mut has_unplaced = index.has_unplaced();
         while let Some(infos) = read.try_next().await? {
             for (part, info) in infos {
+                let info = match info {
+                    Ok(Some(info)) => info,
+                    Ok(None) => continue,
+                    // It was read before, and says nothing that anything can read.
+                    Err(Unparsed::Broken) if broken.contains(&part) || has_unplaced => continue,
+                    Err(_) => return Err(RepairError::incomplete(cache, &layout::narinfo(part))),
+                };
                 let info = info.as_ref();
-                if let Ok(url) = NarUrl::parse(info.url()) {
-                    uses.extend(index.use_file(url.path).map(|(place, _)| (place, part)));
+                match index.use_url(cache, info.url()) {
+                    Named::File(place, _) => uses.push((place, part)),
+                    Named::Absent(_) => {}
+                    Named::Elsewhere | Named::Unclear(_) => has_unplaced = true,
                 }
                 // What a broken one refers to does not matter: nothing that it says is kept.
                 let references = info.references().iter().filter(|_| !broken.contains(&part));
@@ -273,7 +371,32 @@ impl Audit {
             }
         }
         drop(read);
-        Ok(References { graph: builder.finish(), uses })
+        Ok(References { graph: builder.finish(), uses, has_unplaced })
+    }
+}
+
+impl Plan {
+    /// Whether a path is in the cache when the plan is done, as far as it was listed.
+    pub(super) fn is_there(&self, index: &Arc<Index>) -> impl Fn(HashPart) -> bool + Clone + Send + 'static {
+        let withdrawn: Arc<HashSet<HashPart>> = Arc::new(self.withdrawals().map(|gone| gone.hash_part).collect());
+        let index = Arc::clone(index);
+        move |part| index.has(part) && !withdrawn.contains(&part)
+    }
+}
+
+/// Whether it is about what a writer has left, or is still writing.
+fn is_leftover(kind: &Kind) -> bool {
+    matches!(kind, Kind::OrphanNar { .. } | Kind::Temporary { .. })
+}
+
+/// The NAR that is bad itself, if a finding says so.
+fn spoilt_nar(kind: &Kind) -> Option<&str> {
+    match kind {
+        Kind::CorruptNar { nar, .. }
+        | Kind::WrongNar { nar, .. }
+        | Kind::WrongFileSize { nar, contents: Contents::Wrong, .. }
+        | Kind::WrongFileHash { nar, contents: Contents::Wrong, .. } => Some(nar),
+        _ => None,
     }
 }
 
@@ -297,7 +420,8 @@ async fn withdraw(
     graph: &Graph,
     index: &Index,
     broken: &HashSet<HashPart>,
-) -> Result<Vec<Vec<Withdrawal>>, Error> {
+    judged: &HashMap<HashPart, Hash>,
+) -> Result<Vec<Vec<Withdrawal>>> {
     let nodes: Vec<Node> = broken.iter().filter_map(|part| graph.find(*part)).collect();
     let closure = graph.referrers_closure(nodes);
     // A path is withdrawn in the step after the last of its referrers. Those of a circle go one by one.
@@ -316,19 +440,23 @@ async fn withdraw(
         withdraw[step].push(graph.hash_part(node));
     }
     let name = async |hash_part: HashPart| {
-        let path = match cache.narinfo(hash_part).await {
-            Ok(info) => info.map(|info| info.as_ref().store_path().to_owned()),
-            Err(error) if error.is_about_content() => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Withdrawal { hash_part, path, is_referrer: !broken.contains(&hash_part) })
+        let object = layout::narinfo(hash_part);
+        let text = cache.read(&object).await.map_err(|_| RepairError::incomplete(cache, &object))?;
+        // Something else has removed it meanwhile.
+        let Some(text) = text else { return Ok::<_, RepairError>(None) };
+        let hash = Hash::sha256(&text);
+        if judged.get(&hash_part).is_some_and(|judged| *judged != hash) && broken.contains(&hash_part) {
+            return Err(RepairError::Changed { object: cache.locate(&object) });
+        }
+        let path = cache.parse_narinfo(hash_part, &text).ok().map(|info| info.as_ref().store_path().to_owned());
+        Ok(Some(Withdrawal { hash_part, path, is_referrer: !broken.contains(&hash_part), text: hash }))
     };
     let mut named = Vec::with_capacity(withdraw.len());
     for mut step in withdraw {
         step.retain(|part| index.has(*part));
         step.sort_unstable();
         let step = futures_util::stream::iter(step).map(name).buffered(cache.options().concurrency);
-        named.push(step.try_collect::<Vec<_>>().await?);
+        named.push(step.try_filter_map(async |withdrawal| Ok(withdrawal)).try_collect::<Vec<_>>().await?);
     }
     named.retain(|step| !step.is_empty());
     Ok(named)
@@ -340,9 +468,19 @@ fn mend(finding: &Finding) -> Option<Mend> {
     match &finding.kind {
         Kind::MissingCacheInfo | Kind::BadCacheInfo(_) => Some(Mend::CacheInfo),
         Kind::Refused(_) => Some(Mend::FinalNewline { object }),
-        Kind::WrongNar { fault: Fault::FileHash { expected, found }, .. } => {
-            Some(Mend::FileHash { object, from: *expected, to: *found })
-        }
+        Kind::WrongFileHash { expected, found, .. } => Some(Mend::FileHash { object, from: *expected, to: *found }),
+        Kind::WrongFileSize { expected, found, .. } => Some(Mend::FileSize { object, from: *expected, to: *found }),
+        // All roots are looked at together.
+        _ => None,
+    }
+}
+
+/// How a narinfo is written anew that says something wrong of a file whose contents are right.
+fn mend_of(object: &str, fault: &Fault) -> Option<Mend> {
+    let object = object.to_owned();
+    match *fault {
+        Fault::FileSize { expected, found } => Some(Mend::FileSize { object, from: expected, to: found }),
+        Fault::FileHash { expected, found } => Some(Mend::FileHash { object, from: expected, to: found }),
         _ => None,
     }
 }

@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::stream::TryStreamExt;
-use nixcache::narinfo::{NarInfo, NarUrl};
+use nixcache::narinfo::NarInfo;
 
+use super::narinfos::encoding;
 use super::{Audit, Index};
 use crate::cache::{Cache, Error, layout};
 
@@ -23,10 +24,14 @@ pub struct Summary {
     pub compressions: BTreeMap<String, usize>,
     /// How many paths have a signature that is said to be by which key. None is verified.
     pub keys: BTreeMap<String, usize>,
-    /// How many paths nobody has signed.
+    /// How many paths have no signature.
     pub unsigned: usize,
-    /// How many narinfos cannot be read, or are about another path than their names say.
+    /// How many narinfos are no narinfos, or are about another path than their names say.
     pub unreadable: usize,
+    /// How many narinfos could not be looked at, such as those to which access is denied. The other numbers are without them.
+    pub unread: usize,
+    /// Why not, for the first of them.
+    pub unread_reason: Option<String>,
 }
 
 impl Summary {
@@ -46,6 +51,8 @@ impl Summary {
         self.nar_size = self.nar_size.saturating_add(other.nar_size);
         self.unsigned += other.unsigned;
         self.unreadable += other.unreadable;
+        self.unread += other.unread;
+        self.unread_reason = self.unread_reason.take().or(other.unread_reason);
         for (all, some) in [(&mut self.compressions, other.compressions), (&mut self.keys, other.keys)] {
             for (name, count) in some {
                 *all.entry(name).or_default() += count;
@@ -59,20 +66,30 @@ impl Audit {
     pub async fn summary(&self, cache: &Cache) -> Result<Summary, Error> {
         let index = Arc::new(Index::read(cache).await?);
         (self.watch)(super::Event::Listed { objects: index.narinfos.len() });
-        let (store_dir, files) = (cache.store_dir().clone(), Arc::clone(&index));
+        let (store_dir, files, here) = (cache.store_dir().clone(), Arc::clone(&index), cache.clone());
         let mut read = self.read(cache, &index.narinfos, layout::narinfo, move |texts| {
             let mut summary = Summary::default();
             for (part, text) in &texts {
-                let Some(text) = text else { continue };
-                let info = text.as_ref().ok().and_then(|text| NarInfo::parse(text, &store_dir).ok());
-                match info.filter(|info| info.store_path().hash_part() == *part) {
-                    Some(info) => {
-                        summary.add(&info);
-                        if let Ok(url) = NarUrl::parse(info.url()) {
-                            files.use_file(url.path);
-                        }
+                let text = match text {
+                    None => continue,
+                    Some(Ok(text)) => text,
+                    Some(Err(reason)) => {
+                        summary.unread += 1;
+                        summary.unread_reason.get_or_insert_with(|| reason.clone());
+                        continue;
                     }
-                    None => summary.unreadable += 1,
+                };
+                let info = NarInfo::parse(text, &store_dir).ok();
+                if let Some(info) = info.filter(|info| info.store_path().hash_part() == *part) {
+                    summary.add(&info);
+                    files.use_url(&here, info.url());
+                } else if let Some(encoding) = encoding(text) {
+                    summary.unread += 1;
+                    summary.unread_reason.get_or_insert_with(|| {
+                        format!("{}: it is compressed with {encoding}", here.locate(&layout::narinfo(*part)))
+                    });
+                } else {
+                    summary.unreadable += 1;
                 }
             }
             summary

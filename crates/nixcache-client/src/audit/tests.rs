@@ -1,3 +1,4 @@
+mod answers;
 mod plan;
 
 use nixcache::compression::{Compression, EncodeOptions, Encoder};
@@ -89,7 +90,7 @@ pub(super) async fn text(cache: &Cache, object: &str) -> String {
 }
 
 /// Replaces a part of an object.
-async fn replace(cache: &Cache, object: &str, from: &str, to: &str) {
+pub(super) async fn replace(cache: &Cache, object: &str, from: &str, to: &str) {
     let old = text(cache, object).await;
     assert!(old.contains(from), "{old}");
     cache.write(object, old.replacen(from, to, 1)).await.unwrap();

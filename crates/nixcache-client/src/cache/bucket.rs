@@ -613,7 +613,9 @@ impl Progress {
         const SAME_PAGES_MAX: usize = 3;
         let Some(next) = next else { return true };
         let mut hasher = DefaultHasher::new();
-        objects.iter().for_each(|(name, _)| name.hash(&mut hasher));
+        for (name, _) in objects {
+            name.hash(&mut hasher);
+        }
         let names = Some(hasher.finish());
         self.idle = if self.last == names { self.idle + 1 } else { 0 };
         self.last = names;

@@ -8,6 +8,7 @@ use std::io::Read;
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, ZlibDecoder};
 use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+use nixcache::narinfo::NarInfo;
 
 use super::error::{Error, Result};
 use super::layout;
@@ -125,9 +126,9 @@ impl Layer {
             Self::Compressed(compression) => {
                 let options = DecodeOptions { max_size: limit, ..DecodeOptions::default() };
                 let mut decoded = Vec::new();
-                let mut decoder =
+                let mut reader =
                     Decoder::new(&bytes[..], compression, &options).map_err(|error| Some(error.to_string()))?;
-                decoder.read_to_end(&mut decoded).map_err(|error| match compression::Error::of(&error) {
+                reader.read_to_end(&mut decoded).map_err(|error| match compression::Error::of(&error) {
                     Some(compression::Error::TooLarge { .. }) => None,
                     _ => Some(error.to_string()),
                 })?;
@@ -167,11 +168,25 @@ pub(super) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Byte
     }
 }
 
+/// The narinfo in a file that a mirror of a cache has stored encoded; `None` if the file is not. `file` is what messages call
+/// it.
+///
+/// [`Cache`](super::Cache) does so by itself; this is for programs that read files of narinfos on their own.
+pub fn decode_narinfo(file: &str, stored: &[u8]) -> Result<Option<Bytes>> {
+    let Some(compression) = Compression::detect(stored).filter(|magic| is_of_texts(*magic)) else { return Ok(None) };
+    let (stored, limit) = (Bytes::copy_from_slice(stored), NarInfo::MAX_LEN as u64);
+    Encoding(vec![Layer::Compressed(compression)]).decode(file, stored, limit).map(Some)
+}
+
+/// Whether texts are stored in this compression, and whether it is known by more than a letter or two.
+const fn is_of_texts(compression: Compression) -> bool {
+    matches!(compression, Compression::Gzip | Compression::Zstd | Compression::Xz | Compression::Bzip2)
+}
+
 /// The compression of a text that was stored encoded by a tool that lost the header: `aws s3 sync` to a directory, say.
 pub(super) fn shown(name: &str, bytes: &[u8]) -> Option<Compression> {
     let magic = Compression::detect(bytes)?;
-    let is_encoding = matches!(magic, Compression::Gzip | Compression::Zstd | Compression::Xz | Compression::Bzip2);
-    (is_encoding && layout::is_text(name)).then_some(magic)
+    (is_of_texts(magic) && layout::is_text(name)).then_some(magic)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use nixcache::narinfo;
 use nixcache::store_path::StoreDir;
 
 use super::UrlError;
+use super::directory::TooLarge;
+use crate::file::{Odd, Oddity};
 
 /// What a lookup in a cache found out. There are three answers, which are never mixed:
 ///
@@ -90,6 +92,17 @@ pub enum Error {
         /// The most that it may have.
         limit: u64,
     },
+    /// What has the name of an object is no file that may be read: a FIFO, or a symbolic link that another user may have made. Whether
+    /// the cache has the object is not known.
+    #[error("{object}: {}{oddity}; remove it", place_of(place))]
+    Odd {
+        /// The object.
+        object: String,
+        /// What is odd, if it is not the object itself but a folder on the way to it.
+        place: String,
+        /// What it is.
+        oddity: Oddity,
+    },
     /// Authentication is missing or access was denied: 401, 403, `EACCES`. Says nothing about whether the object exists.
     #[error("{object}: access denied{}", denial(.reason))]
     Denied {
@@ -167,7 +180,16 @@ impl Error {
         if error.kind() == io::ErrorKind::PermissionDenied {
             return Self::Denied { object: object.to_string(), reason: error.to_string() };
         }
-        Self::Io { object: object.to_string(), error }
+        let object = object.to_string();
+        if let Some(odd) = Odd::of(&error) {
+            let is_object = object.ends_with(&odd.place);
+            let place = if is_object { String::new() } else { odd.place.clone() };
+            return Self::Odd { object, place, oddity: odd.oddity };
+        }
+        if let Some(too_large) = TooLarge::of(&error) {
+            return Self::TooLarge { object, limit: too_large.limit };
+        }
+        Self::Io { object, error }
     }
 
     /// Whether the content of the cache is at fault, rather than the way to it.
@@ -179,9 +201,14 @@ impl Error {
                 | Self::Misplaced { .. }
                 | Self::NarUrl { .. }
                 | Self::TooLarge { .. }
+                | Self::Odd { .. }
                 | Self::StoreDir { .. }
         )
     }
+}
+
+fn place_of(place: &str) -> String {
+    if place.is_empty() { "is ".to_owned() } else { format!("`{}` is ", place.escape_debug()) }
 }
 
 /// `(403): …` follows the words without a colon.

@@ -11,6 +11,40 @@ pub const CACHE_INFO: &str = "nix-cache-info";
 /// The beginning of the names of files that are not complete yet, in caches that are directories.
 pub(super) const TEMPORARY: &str = ".nixcache-";
 
+/// The folder of roots, and of what keeps collectors and writers apart.
+pub(super) const OURS: &str = "nixcache";
+
+/// Whether a folder is one of the layout, or in one.
+pub(super) fn is_ours(folder: &str) -> bool {
+    let top = folder.split('/').next().unwrap_or_default();
+    matches!(top, "nar" | "log" | "debuginfo" | "realisations" | "build-trace-v2" | OURS)
+}
+
+/// Whether a writer of caches, this one or Nix, gives an object such a name. What else is in the folders of a cache, people have put there:
+/// no collection removes it.
+pub(crate) fn is_written_by_caches(name: &str) -> bool {
+    let is_plain = |text: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+=?".contains(&byte);
+        !text.is_empty() && !text.starts_with('.') && text.bytes().all(is_plain)
+    };
+    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    match Object::of(name) {
+        Object::Nar => file.split_once(".nar").is_some_and(|(stem, end)| {
+            is_plain(stem)
+                && (end.is_empty()
+                    || (end.starts_with('.') && end.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')))
+        }),
+        Object::Log => folder == "log" && is_plain(file) && file.strip_suffix(".drv").is_some(),
+        Object::DebugInfo => folder == "debuginfo" && is_hex(file.strip_suffix(".debug").unwrap_or(file)),
+        Object::Realisation => file.strip_suffix(".doi").is_some(),
+        Object::Temporary => folder.is_empty() || is_ours(folder),
+        Object::CacheInfo | Object::NarInfo(_) | Object::Listing(_) => true,
+        Object::Root => [".json", ".narinfos.zst"].iter().any(|end| file.strip_suffix(end).is_some()),
+        Object::Other => false,
+    }
+}
+
 /// What an object of a cache is, by its name.
 ///
 /// ```

@@ -24,6 +24,7 @@ mod http;
 pub mod layout;
 mod nar;
 mod odd_keys;
+mod oddities;
 mod present;
 mod spot_check;
 mod staged;
@@ -39,7 +40,7 @@ mod webdav;
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -50,13 +51,16 @@ use nixcache::store_path::{HashPart, StoreDir};
 use tokio::sync::OnceCell;
 
 use self::bucket::Bucket;
-use self::directory::{Complete, Directory};
+use self::directory::{Complete, Directory, Listed, Unsynced};
 use self::encoding::Encoding;
 use self::http::WebServer;
+use self::oddities::Oddities;
 use self::staged::Staged;
 use self::traffic::Traffic;
 use self::url::Location;
 
+pub use crate::file::Oddity;
+pub use encoding::decode_narinfo;
 pub use error::{Error, Lookup};
 pub use layout::Object;
 pub use present::{Presence, Question};
@@ -65,7 +69,8 @@ pub use traffic::Requests;
 pub use uploads::{UnfinishedUpload, abort_uploads};
 pub use url::{CacheUrl, UrlError};
 
-pub(crate) use directory::rename_exclusively;
+pub use directory::open_regular;
+pub(crate) use directory::{rename_exclusively, rename_exclusively_at};
 use error::Result;
 pub(crate) use url::shown;
 pub(crate) use version::Version;
@@ -140,13 +145,15 @@ struct Inner {
     place: Place,
     options: Options,
     traffic: Arc<Traffic>,
+    /// What listings have passed over.
+    oddities: Arc<Oddities>,
     /// Whether conditions are kept, once that was asked.
     keeps_conditions: OnceCell<bool>,
 }
 
 enum Place {
     Directory(Directory),
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
     Web(Arc<WebServer>),
 }
 
@@ -199,7 +206,7 @@ impl Objects {
 #[derive(Debug, Default)]
 pub struct Pending {
     named: Vec<Complete>,
-    narinfo: Option<PathBuf>,
+    narinfo: Option<Unsynced>,
 }
 
 /// A narinfo that is written up to its name, and waits until those that it refers to have theirs.
@@ -226,7 +233,8 @@ impl Cache {
             Some(info) => inner.info = info,
             None => {
                 if let Place::Directory(directory) = &inner.place {
-                    let names = directory.names().map_err(|error| Error::io(url, error))?;
+                    let directory = directory.clone();
+                    let names = blocking(move || directory.names()).await.map_err(|error| Error::io(url, error))?;
                     if !names.iter().any(|name| matches!(Object::of(name), Object::NarInfo(_))) {
                         return Err(Error::NoCache { cache: url.to_string() });
                     }
@@ -404,7 +412,7 @@ impl Cache {
             Place::Directory(_) => {
                 self.on_disk(name, move |directory, name| {
                     let complete = directory.prepare(name, &contents)?;
-                    directory::flush_all([complete.temporary()].into_iter())?;
+                    directory::flush_all([complete.unsynced()])?;
                     let created = complete.create()?;
                     directory.flush(name).map(|()| created)
                 })
@@ -525,17 +533,25 @@ impl Cache {
             Place::Directory(directory) => {
                 let (sender, receiver) = tokio::sync::mpsc::channel(4);
                 let (directory, shown, folder) = (directory.clone(), self.0.url.to_string(), folder.to_owned());
+                let oddities = Arc::clone(&self.0.oddities);
                 tokio::task::spawn_blocking(move || {
                     let mut listed = Vec::new();
-                    let mut send = |name, meta| {
-                        listed.push((name, Meta::from(meta)));
-                        listed.len() < LISTED || sender.blocking_send(Ok(std::mem::take(&mut listed))).is_ok()
+                    let mut send = |found| match found {
+                        Listed::File(name, meta) => {
+                            listed.push((name, Meta::from(meta)));
+                            listed.len() < LISTED || sender.blocking_send(Ok(std::mem::take(&mut listed))).is_ok()
+                        }
+                        Listed::Odd(name, oddity) => {
+                            oddities.note(&shown, name, oddity);
+                            !sender.is_closed()
+                        }
                     };
                     let done = directory.list(&folder, &mut send);
                     // Nobody listens any more, perhaps.
                     let _ = sender.blocking_send(Ok(listed));
                     if let Err(error) = done {
-                        let _ = sender.blocking_send(Err(Error::io(shown, error)));
+                        let folder = format!("{}/{folder}", shown.trim_end_matches('/'));
+                        let _ = sender.blocking_send(Err(Error::io(folder.trim_end_matches('/'), error)));
                     }
                 });
                 futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)))
@@ -546,6 +562,11 @@ impl Cache {
             Place::Bucket(bucket) => bucket.list(folder),
             Place::Web(server) => server.list(folder),
         }
+    }
+
+    /// What the listings of this cache have passed over so far, by name: links, FIFOs, names that no object has. Users were warned of it.
+    pub fn oddities(&self) -> Vec<(String, Oddity)> {
+        self.0.oddities.all()
     }
 
     /// The narinfo of a path, which has to be about a path with this hash part.
@@ -611,7 +632,7 @@ impl Cache {
         match &self.0.place {
             Place::Directory(directory) => {
                 let file = directory.temporary("nar/staged").map_err(|error| Error::io(self.locate("nar"), error))?;
-                Ok(Staging::in_file(file))
+                Ok(Staging::in_directory(file))
             }
             Place::Bucket(_) | Place::Web(_) => Ok(Staging::in_memory()),
         }
@@ -647,7 +668,7 @@ impl Cache {
                 pending.named.push(directory.prepare(&name, &contents)?);
             }
             let complete = directory.prepare(&prepared.name, &prepared.text)?;
-            pending.narinfo = Some(complete.temporary().to_owned());
+            pending.narinfo = Some(complete.unsynced());
             prepared.complete = Some(complete);
             Ok((prepared, pending))
         })
@@ -705,8 +726,8 @@ impl Cache {
     }
 
     fn staged(&self, staging: Staging, name: &str) -> Result<(Staged, u64)> {
-        let staged = staging.finish();
-        let size = staged.len().map_err(|error| Error::io(self.locate(name), error))?;
+        let staged = staging.finish().and_then(|staged| Ok((staged.len()?, staged)));
+        let (size, staged) = staged.map_err(|error| Error::io(self.locate(name), error))?;
         Ok((staged, size))
     }
 
@@ -722,11 +743,13 @@ impl Cache {
             return created.try_collect().await;
         }
         self.on_disk("", move |directory, _| {
-            let files = pending
-                .iter()
-                .flat_map(|pending| pending.named.iter().map(Complete::temporary).chain(pending.narinfo.as_deref()));
+            let mut pending = pending;
+            let files = pending.iter_mut();
+            let files = files.flat_map(|pending| {
+                pending.named.iter().map(Complete::unsynced).chain(pending.narinfo.take()).collect::<Vec<_>>()
+            });
             directory::flush_all(files)?;
-            directory.name_all(pending.into_iter().flat_map(|pending| pending.named))?;
+            Directory::name_all(pending.into_iter().flat_map(|pending| pending.named))?;
             let narinfos = prepared.into_iter().filter_map(|prepared| prepared.complete);
             let created = narinfos.map(Complete::create).collect::<io::Result<Vec<bool>>>()?;
             if !created.is_empty() {
@@ -735,6 +758,15 @@ impl Cache {
             Ok(created)
         })
         .await
+    }
+
+    /// Removes an object of a directory at once, for those who cannot wait.
+    pub(crate) fn delete_at_once(&self, name: &str) {
+        if let Place::Directory(directory) = &self.0.place
+            && let Err(error) = directory.delete(name)
+        {
+            tracing::debug!("{}: not removed: {error}", self.locate(name));
+        }
     }
 
     /// Removes what writers to a directory left behind that died at least `age` ago, and says how many files that were.
@@ -775,7 +807,6 @@ impl Cache {
         let limit = layout::limit(name);
         let read = directory.read(name, limit).map_err(|error| Error::io(self.locate(name), error))?;
         match read {
-            Some(bytes) if bytes.len() as u64 > limit => Err(Error::TooLarge { object: self.locate(name), limit }),
             Some(bytes) if encoding::shown(name, &bytes).is_some() => {
                 encoding::decode(&self.locate(name), name, None, bytes.into(), limit).map(Some)
             }
@@ -808,9 +839,9 @@ impl Inner {
             Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
             Location::Http(address) => Place::Web(Arc::new(WebServer::new(address, &options, Arc::clone(&traffic))?)),
             Location::Bucket { kind, name, prefix } => {
-                Place::Bucket(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?)
+                Place::Bucket(Box::new(Bucket::open(*kind, name, prefix, url, &options, Arc::clone(&traffic)).await?))
             }
-            Location::Memory => Place::Bucket(Bucket::in_memory()),
+            Location::Memory => Place::Bucket(Box::new(Bucket::in_memory())),
         };
         Ok(Self {
             url: url.clone(),
@@ -818,6 +849,7 @@ impl Inner {
             place,
             options,
             traffic,
+            oddities: Arc::default(),
             keeps_conditions: OnceCell::new(),
         })
     }
@@ -828,7 +860,13 @@ impl Inner {
         let object = || format!("{}/{name}", self.url.to_string().trim_end_matches('/'));
         let text = match &self.place {
             Place::Directory(directory) => {
-                let text = directory.read(name, limit).map_err(|error| Error::io(&self.url, error))?;
+                let directory = directory.clone();
+                let read = blocking(move || match directory.read(name, limit) {
+                    // No root is no cache, which is told otherwise.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    read => read,
+                });
+                let text = read.await.map_err(|error| Error::io(object(), error))?;
                 let decode = |text: Vec<u8>| encoding::decode(&object(), name, None, text.into(), limit);
                 text.map(decode).transpose()?
             }
@@ -840,17 +878,24 @@ impl Inner {
     }
 }
 
-/// A staged NAR up to its name; none if there is a new one of that name and size. (One of another size is broken.)
+/// A staged NAR up to its name; none if there is a new one of that name with the same contents. Any other one is broken, or was put there
+/// by another user.
 fn complete(directory: &Directory, staging: Staging, name: &str) -> io::Result<Option<Complete>> {
-    let staged = staging.finish();
-    let size = staged.len()?;
-    if directory.meta(name)?.is_some_and(|meta| Meta::from(meta).is_new(size)) {
+    let growing = match staging.finish_in_directory()? {
+        Ok(growing) => growing,
+        Err(staged) => {
+            let mut growing = directory.temporary(name)?;
+            staged.copy_to(&mut growing)?;
+            growing
+        }
+    };
+    let size = growing.len()?;
+    // What is odd is replaced, whatever it is.
+    let is_new = directory.meta(name).ok().flatten().is_some_and(|meta| Meta::from(meta).is_new(size));
+    if is_new && directory.has_contents(name, &mut growing.reader()?)? {
         return Ok(None);
     }
-    Ok(Some(match staged {
-        Staged::File(file) => directory.complete(file, name),
-        Staged::Memory(bytes) => directory.prepare(name, &bytes)?,
-    }))
+    directory.complete(growing, name).map(Some)
 }
 
 /// Runs what may wait for disks, or take long, where that holds nobody up.

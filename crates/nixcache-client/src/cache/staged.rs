@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
+use super::directory::Growing;
+
 /// Beyond this many bytes what is staged goes to a file.
 const IN_MEMORY: usize = 4 << 20;
 
@@ -16,6 +18,14 @@ pub(super) enum Staged {
 }
 
 impl Staged {
+    /// Writes it all.
+    pub(super) fn copy_to(&self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Memory(bytes) => out.write_all(bytes),
+            Self::File(file) => io::copy(&mut file.reopen()?, out).map(drop),
+        }
+    }
+
     pub(super) fn len(&self) -> io::Result<u64> {
         match self {
             Self::Memory(bytes) => Ok(bytes.len() as u64),
@@ -35,6 +45,8 @@ pub struct Staging(Sink);
 enum Sink {
     Memory(Vec<u8>),
     File(NamedTempFile),
+    /// A file in a cache that is a directory.
+    Directory(Growing),
 }
 
 impl Staging {
@@ -42,14 +54,29 @@ impl Staging {
         Self(Sink::Memory(Vec::new()))
     }
 
-    pub(super) const fn in_file(file: NamedTempFile) -> Self {
-        Self(Sink::File(file))
+    pub(super) const fn in_directory(file: Growing) -> Self {
+        Self(Sink::Directory(file))
     }
 
-    pub(super) fn finish(self) -> Staged {
-        match self.0 {
+    /// What is complete, for a bucket or a server.
+    pub(super) fn finish(self) -> io::Result<Staged> {
+        Ok(match self.0 {
             Sink::Memory(bytes) => Staged::Memory(bytes.into()),
             Sink::File(file) => Staged::File(file),
+            // It was staged for another cache.
+            Sink::Directory(file) => {
+                let mut copy = NamedTempFile::new()?;
+                io::copy(&mut file.reader()?, &mut copy)?;
+                Staged::File(copy)
+            }
+        })
+    }
+
+    /// What is complete, for a directory: a file in it, or else what has to be written there.
+    pub(super) fn finish_in_directory(self) -> io::Result<Result<Growing, Staged>> {
+        match self.0 {
+            Sink::Directory(file) => Ok(Ok(file)),
+            sink => Self(sink).finish().map(Err),
         }
     }
 }
@@ -69,6 +96,7 @@ impl Write for Staging {
                 Ok(bytes.len())
             }
             Sink::File(file) => file.write(bytes),
+            Sink::Directory(file) => file.write(bytes),
         }
     }
 

@@ -67,6 +67,42 @@ fn urls_are_those_of_nix() {
 }
 
 #[test]
+fn what_people_put_into_the_folders_of_a_cache_is_told_from_what_writers_do() {
+    let ours = [
+        "nix-cache-info",
+        "nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz",
+        "nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar",
+        "nar/0b2a7b3e-6c1f-4b8e-9c56-1f1d2a3b4c5d.nar.zst",
+        "nar/ab/cd.nar.zst",
+        "log/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-hello-2.12?.drv",
+        "debuginfo/0123456789abcdef0123456789abcdef01234567",
+        "debuginfo/0123456789abcdef0123456789abcdef01234567.debug",
+        "realisations/sha256:abc!out.doi",
+        "build-trace-v2/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a.drv/out.doi",
+        "nar/.nixcache-h-1-abc.tmp",
+    ];
+    for name in ours {
+        assert!(layout::is_written_by_caches(name), "{name}");
+    }
+    let theirs = [
+        "nar/id_ed25519",
+        "nar/x/id_ed25519",
+        "nar/evil\nname.nar",
+        "nar/.nar",
+        "nar/a.narrative",
+        "log/notes.txt",
+        "log/a/b.drv",
+        "debuginfo/notes",
+        "realisations/notes",
+        "other/.nixcache-h-1-abc.tmp",
+        "index.html",
+    ];
+    for name in theirs {
+        assert!(!layout::is_written_by_caches(name), "{name}");
+    }
+}
+
+#[test]
 fn objects_are_known_by_their_names() {
     let temporary = [".nixcache-h-1-abc.tmp", "nar/.nixcache-h-1-abc.tmp", ".narutil-x.tmp", "a.narinfo.tmp.12.3"];
     assert!(temporary.iter().all(|name| Object::of(name) == Object::Temporary));

@@ -157,6 +157,9 @@ impl Inventory {
         let is_young = age.is_none_or(|age| age < grace);
         let file = File { size: meta.size.unwrap_or(0), modified: meta.modified, is_young };
         match Object::of(&name) {
+            // People have put it there.
+            Object::Nar | Object::Log | Object::DebugInfo | Object::Realisation | Object::Temporary
+                if !crate::cache::layout::is_written_by_caches(&name) => {}
             Object::NarInfo(part) => drop(self.narinfos.insert(part, file)),
             Object::Listing(part) => drop(self.listings.insert(part, file)),
             Object::Nar => self.nars.push((name, file)),

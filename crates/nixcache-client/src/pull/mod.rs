@@ -61,6 +61,9 @@ pub use error::{Error, Fault, Missing, PathError, Refusal};
 pub use find::{Found, Located, Wanted};
 pub use target::Target;
 
+/// How long a pull that has failed waits for NARs that are still being received.
+const END_AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);
+
 /// Attempts that a NAR is worth, beside what the cache itself repeats.
 const ATTEMPTS: u32 = 3;
 
@@ -479,11 +482,18 @@ impl<'a> Run<'a> {
         let _ = self.processors.acquire_many(self.most).await;
     }
 
+    fn is_stopped(&self) -> bool {
+        self.receiver.stopped.load(Ordering::Relaxed)
+    }
+
     async fn run(&self, mut plan: Plan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
         let nodes: Vec<Node> = plan.nars().iter().copied().filter(|node| !damaged.contains(node)).collect();
         let jobs = if self.is_remote { SMALL_AT_ONCE } else { 2 * self.pull.threads.get() };
         let mut nars = futures_util::stream::iter(nodes)
-            .filter_map(|node| std::future::ready(self.found.located(node).map(|located| (node, located))))
+            .filter_map(|node| {
+                let located = self.found.located(node).filter(|_| !self.is_stopped());
+                std::future::ready(located.map(|located| (node, located)))
+            })
             .map(|(node, located)| async move { (node, self.fetch(located).await) })
             .buffer_unordered(jobs)
             .fuse();
@@ -491,29 +501,45 @@ impl<'a> Run<'a> {
         let mut ready: VecDeque<Node> = VecDeque::new();
         let mut publishing = FuturesUnordered::new();
         let (batches, batch) = self.site.batches();
-        loop {
+        let done = loop {
             while publishing.len() < batches && !ready.is_empty() {
                 let nodes = ready.drain(..batch.min(ready.len()));
                 let batch = nodes.filter_map(|node| waiting.remove(&node).map(|ready| (node, ready))).collect();
                 publishing.push(self.publish(batch));
             }
             tokio::select! {
-                Some((node, outcome)) = nars.next() => match outcome? {
-                    Ok(fetched) => {
+                Some((node, outcome)) = nars.next() => match outcome {
+                    Ok(Ok(fetched)) => {
                         waiting.insert(node, fetched);
                         ready.extend(plan.nar_done(node));
                     }
-                    Err(error) => pulled.failed.push((self.found.graph.path(node), error)),
+                    Ok(Err(error)) => pulled.failed.push((self.found.graph.path(node), error)),
+                    Err(error) => break Err(error),
                 },
-                Some(done) = publishing.next() => {
-                    for (node, fetched) in done? {
-                        ready.extend(plan.narinfo_done(node));
-                        (self.pull.watch)(Event::Published { path: fetched.path.clone() });
-                        pulled.fetched.push(fetched);
+                Some(done) = publishing.next() => match done {
+                    Ok(done) => {
+                        for (node, fetched) in done {
+                            ready.extend(plan.narinfo_done(node));
+                            (self.pull.watch)(Event::Published { path: fetched.path.clone() });
+                            pulled.fetched.push(fetched);
+                        }
                     }
-                }
-                else => break,
+                    Err(error) => break Err(error),
+                },
+                else => break Ok(()),
             }
+        };
+        if done.is_err() {
+            // What the others are writing is removed when they have ended. On a full disk it would be in the way.
+            self.receiver.stopped.store(true, Ordering::Relaxed);
+            let end = async {
+                while nars.next().await.is_some() {}
+                while publishing.next().await.is_some() {}
+            };
+            if tokio::time::timeout(END_AFTER_FAILURE_MAX, end).await.is_err() {
+                tracing::debug!("some NARs are still being received");
+            }
+            return done;
         }
         pulled.held_back = waiting.into_keys().map(|node| self.found.graph.path(node)).collect();
         pulled.held_back.sort_unstable();
@@ -530,6 +556,9 @@ impl<'a> Run<'a> {
                 Ok(ready) => return Ok(Ok(ready)),
                 Err(error) => error,
             };
+            if self.is_stopped() {
+                return Ok(Err(error));
+            }
             let Some(next) = self.pull.elsewhere(from).await else {
                 // What the best cache did wrong is what matters; of the others, the log tells.
                 return Ok(Err(first.unwrap_or(error)));
@@ -560,7 +589,7 @@ impl<'a> Run<'a> {
                     self.site.discard(path)?;
                     let object = self.pull.caches[located.cache].locate(&located.nar);
                     let error = PathError { object, fault };
-                    if error.is_about_content() || attempt == ATTEMPTS {
+                    if error.is_about_content() || attempt == ATTEMPTS || self.is_stopped() {
                         return Ok(Err(error));
                     }
                     tracing::info!("{error}: fetched again");
@@ -595,11 +624,14 @@ impl<'a> Run<'a> {
         };
         let (job, info, site) = (self.receiver.clone(), located.info.clone(), self.site.clone());
         let outcome = blocking(move || {
-            let _permit = permit;
-            let (sink, copy) = site.sink(info.as_ref().store_path())?;
-            Ok::<_, Error>(job.receive(&info, object, copy, &sink))
+            let received = site.sink(info.as_ref().store_path());
+            let received = received.map(|(sink, copy)| job.receive(&info, object, copy, &sink));
+            // The permit comes last: when it is given back, nothing is left of what nobody waits for any more.
+            (received, permit)
         });
-        match outcome.await? {
+        let (received, permit) = outcome.await;
+        drop(permit);
+        match received? {
             Ok(received) => Ok(Ok(received)),
             Err(Failure::Nar(fault)) => Ok(Err(fault)),
             Err(Failure::Tree(error)) => Err(Error::Unpack(error)),

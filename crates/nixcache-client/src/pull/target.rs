@@ -1,10 +1,10 @@
 //! Where fetched paths go.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
-use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout};
+use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout, open_regular};
+use crate::file::{Odd, Oddity, kind};
 use crate::push::merge;
 
 /// Where fetched paths go.
@@ -71,7 +72,12 @@ impl Target {
             let mut present = HashSet::new();
             for (part, place) in places {
                 match place.symlink_metadata() {
-                    Ok(_) => {
+                    Ok(metadata) => {
+                        // Another user may have put anything under the name.
+                        if !is_content(&metadata, is_store) {
+                            let error = Odd::error("", Oddity::of(kind(metadata.mode())));
+                            return Err(Error::target(place)(error));
+                        }
                         if is_store {
                             workspace::settle(&place).map_err(Error::target(&place))?;
                         }
@@ -112,6 +118,11 @@ impl Target {
     }
 }
 
+/// Whether what has the name of a path may be one: a tree in a store, or else the file of an archive.
+fn is_content(metadata: &fs::Metadata, is_store: bool) -> bool {
+    metadata.is_file() || metadata.is_symlink() || (is_store && metadata.is_dir())
+}
+
 /// The store directory below a root.
 fn in_root(root: &Path, store_dir: &StoreDir) -> PathBuf {
     root.join(store_dir.as_str().trim_start_matches('/'))
@@ -125,7 +136,7 @@ fn hash_tree(tree: &Path, limits: Limits) -> io::Result<Hash> {
 
 fn hash_file(file: &Path) -> io::Result<Hash> {
     let observer = Observer::new().hash(Algorithm::Sha256).map_err(io::Error::other)?;
-    Ok(observer.read(BufReader::new(File::open(file)?)).map_err(io::Error::other)?.hashes[0])
+    Ok(observer.read(BufReader::new(open_regular(file)?)).map_err(io::Error::other)?.hashes[0])
 }
 
 /// A target that is being written to.

@@ -1,14 +1,19 @@
 //! Where things grow before they get their names.
 
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::cache::rename_exclusively;
+use crate::file::CALM;
 use crate::lock::{Lock, lock_if_free};
 
 /// The beginning of the names of workspaces.
@@ -17,8 +22,11 @@ const PREFIX: &str = ".nixcache-pull-";
 /// No pull takes so long.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A hidden directory beside what is to be made. Who works in it holds a lock, so that whoever comes later knows the ones of the dead, and
-/// removes them.
+/// How directories are opened that other users may replace: never through a link, and without waiting for what is no directory.
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(CALM);
+
+/// A hidden directory beside what is to be made. It is locked while a pull works in it: by that, later pulls recognise what a killed one has
+/// left, and remove it.
 #[derive(Debug)]
 pub(super) struct Workspace {
     path: PathBuf,
@@ -27,13 +35,13 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// Makes one in `parent`, and removes those of the dead.
+    /// Makes one in `parent`, and removes those that killed pulls of this user have left.
     pub(super) fn new(parent: &Path) -> io::Result<Self> {
-        remove_dead(parent)?;
+        remove_left(parent)?;
         loop {
             let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
-            let lock = File::open(&made)?;
-            // Somebody may have taken it for dead before it was locked, and removed it.
+            let lock = File::from(rustix::fs::open(&made, FOLDER, Mode::empty())?);
+            // Another pull may have taken it for a left one before it was locked, and removed it.
             if lock_if_free(&lock)? != Lock::Taken && is_there(&made, &lock) {
                 return Ok(Self { path: made, _lock: lock });
             }
@@ -76,47 +84,106 @@ pub(super) fn publish(from: &Path, to: &Path) -> io::Result<bool> {
 
 /// Gives a directory of a store the mode that it has there, which it lacks if [`publish`] was killed.
 pub(super) fn settle(path: &Path) -> io::Result<()> {
-    let metadata = path.symlink_metadata()?;
-    if metadata.is_dir() && metadata.permissions().mode() & 0o200 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o555))?;
+    if !path.symlink_metadata()?.is_dir() {
+        return Ok(());
+    }
+    let opened = match rustix::fs::open(path, FOLDER, Mode::empty()) {
+        // It was replaced meanwhile, or is not for this user to read: no pull of this user has made it.
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT | Errno::ACCESS) => return Ok(()),
+        opened => opened?,
+    };
+    let stat = rustix::fs::fstat(&opened)?;
+    if stat.st_mode & 0o200 != 0 && stat.st_uid == rustix::process::geteuid().as_raw() {
+        rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o555))?;
     }
     Ok(())
 }
 
-/// Removes a file, or a tree, also one that nobody may write to.
+/// Removes a file, or a tree, also one that has no permission to write.
+///
+/// Works by handle, so that it stays in the tree whatever another user does to it meanwhile.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let mut directories = vec![path.to_owned()];
-    while let Some(directory) = directories.pop() {
-        if !directory.symlink_metadata()?.is_dir() {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    match enter(CWD, &name) {
+        Ok(tree) => {
+            empty(tree)?;
+            rustix::fs::unlinkat(CWD, &*name, AtFlags::REMOVEDIR)?;
+        }
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => rustix::fs::unlinkat(CWD, &*name, AtFlags::empty())?,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// Opens a directory to remove what is in it.
+fn enter(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<OwnedFd> {
+    let opened = rustix::fs::openat(parent, name, FOLDER, Mode::empty())?;
+    // Directories of a store have no permission to write. What belongs to another user may have it, or cannot be removed.
+    let _ = rustix::fs::fchmod(&opened, Mode::RWXU);
+    Ok(opened)
+}
+
+/// Removes all that is in a directory. Nests no calls, however deep the tree is.
+fn empty(tree: OwnedFd) -> io::Result<()> {
+    let mut open: Vec<(OwnedFd, CString)> = vec![(tree, CString::default())];
+    while let Some((folder, _)) = open.last() {
+        let mut below = None;
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error @ (Errno::ISDIR | Errno::PERM)) => match enter(folder.as_fd(), name) {
+                    Ok(opened) => {
+                        below = Some((opened, name.to_owned()));
+                        break;
+                    }
+                    Err(Errno::NOENT) => {}
+                    Err(Errno::NOTDIR) => return Err(error.into()),
+                    Err(error) => return Err(error.into()),
+                },
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(below) = below {
+            open.push(below);
             continue;
         }
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                directories.push(entry.path());
+        let done = open.pop();
+        if let (Some((_, name)), Some((parent, _))) = (done, open.last()) {
+            match rustix::fs::unlinkat(parent, &*name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
-    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    Ok(())
 }
 
-fn remove_dead(parent: &Path) -> io::Result<()> {
+/// Removes the workspaces that killed pulls of this user have left. What else has such a name, another user has put there: it is left alone.
+fn remove_left(parent: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if !entry.file_name().as_bytes().starts_with(OsStr::new(PREFIX).as_bytes()) {
             continue;
         }
         // Others do the same, or are about to end.
-        let Ok(lock) = File::open(entry.path()) else { continue };
-        // Where nothing tells whether somebody is at work, only time does.
+        let Ok(lock) = rustix::fs::open(entry.path(), FOLDER, Mode::empty()) else { continue };
+        let lock = File::from(lock);
+        if lock.metadata()?.uid() != rustix::process::geteuid().as_raw() {
+            continue;
+        }
+        // Where nothing tells whether a pull is at work, only time does.
         let is_old = || lock.metadata()?.modified().map(|modified| modified.elapsed().is_ok_and(|age| age >= OLD));
-        let is_dead = match lock_if_free(&lock)? {
+        let is_left = match lock_if_free(&lock)? {
             Lock::Held => true,
             Lock::Taken => false,
             Lock::Impossible => is_old()?,
         };
-        if is_dead {
+        if is_left {
             tracing::info!("{}: left by a pull that was killed; removed", entry.path().display());
             if let Err(error) = remove(&entry.path()) {
                 tracing::warn!("{}: not removed: {error}", entry.path().display());
@@ -129,5 +196,5 @@ fn remove_dead(parent: &Path) -> io::Result<()> {
 fn is_there(path: &Path, opened: &File) -> bool {
     let same =
         |there: fs::Metadata| Some((there.dev(), there.ino()) == opened.metadata().ok().map(|m| (m.dev(), m.ino()))?);
-    path.metadata().ok().and_then(same).unwrap_or(false)
+    path.symlink_metadata().ok().and_then(same).unwrap_or(false)
 }

@@ -21,18 +21,20 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::io::{self, Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nixcache::closure::{Graph, Node};
 use nixcache::store_path::{StoreDir, StorePath};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::cache::rename_exclusively;
+use crate::cache::rename_exclusively_at;
+use crate::file::CALM;
 use crate::lock::{Lock, lock_if_free};
 use crate::push::{PathError, Pushed};
 
@@ -152,6 +154,9 @@ impl Queue {
             return Ok(None);
         }
         let metadata = opened.metadata().map_err(fail)?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
         let file = (metadata.dev(), metadata.ino());
         // Who had it until now has removed it.
         if identity(&path) != Some(file) {
@@ -261,40 +266,72 @@ impl Entry {
     }
 
     fn move_aside(self) -> Result<Outcome, Error> {
-        let failed = self.queue.join(FAILED);
-        match fs::create_dir(&failed) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error { path: failed, error }),
+        let path = self.queue.join(FAILED);
+        let fail = |error: Errno| Error { path: path.clone(), error: error.into() };
+        let queue = open_folder(CWD, &self.queue).map_err(fail)?;
+        match rustix::fs::mkdirat(&queue, FAILED, Mode::from_raw_mode(0o777)) {
+            Err(error) if error != Errno::EXIST => return Err(fail(error)),
             _ => {}
         }
-        let from = self.queue.join(&self.name);
-        let to = free_place(&from, &failed, &self.name)?;
+        // Where others may write to the queue, it may be a link.
+        let folder = match rustix::fs::openat(&queue, FAILED, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::LOOP | Errno::MLINK | Errno::NOTDIR) => {
+                let error = io::Error::new(
+                    io::ErrorKind::NotADirectory,
+                    "is not a directory, or a symbolic link to one; remove it",
+                );
+                return Err(Error { path, error });
+            }
+            opened => opened.map_err(fail)?,
+        };
         let mut text = self.wrong.join("\n");
         text.push('\n');
-        let reason = with_suffix(&to, ".reason");
-        fs::write(&reason, text).map_err(|error| Error { path: reason, error })?;
-        Ok(Outcome::SetAside { to, reasons: self.wrong })
+        let name = free_place(&queue, &folder, &self.name)
+            .map_err(|error| Error { path: self.queue.join(&self.name), error })?;
+        let reason = with_suffix(&name, ".reason");
+        replace_file(&folder, &reason, &text).map_err(|error| Error { path: path.join(&reason), error })?;
+        Ok(Outcome::SetAside { to: path.join(name), reasons: self.wrong })
     }
 }
 
-/// Moves a file to where nothing is yet. That another process has moved it is as good.
-fn free_place(from: &Path, folder: &Path, name: &OsStr) -> Result<PathBuf, Error> {
-    let first = folder.join(name);
-    let places =
-        std::iter::once(first.clone()).chain((1_u64..).map(|number| with_suffix(&first, &format!(".{number}"))));
-    for place in places {
-        match rename_exclusively(from, &place) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(place),
+/// How folders are opened.
+const FOLDER: OFlags = OFlags::DIRECTORY.union(CALM);
+
+fn open_folder(parent: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(parent, path, FOLDER, Mode::empty())
+}
+
+/// Moves an entry to a name in a folder that nothing has yet, and gives the name. That another process has moved it is as good.
+fn free_place(queue: &OwnedFd, folder: &OwnedFd, entry: &OsStr) -> io::Result<OsString> {
+    let numbered = (1_u64..).map(|number| with_suffix(entry, &format!(".{number}")));
+    for name in std::iter::once(entry.to_owned()).chain(numbered) {
+        match rename_exclusively_at((queue, entry), (folder, &*name)) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(name),
             Err(Errno::EXIST) => {}
-            Err(error) => return Err(Error { path: from.to_owned(), error: error.into() }),
+            Err(error) => return Err(error.into()),
         }
     }
-    Ok(first)
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned().into_vec();
-    path.extend_from_slice(suffix.as_bytes());
-    OsString::from_vec(path).into()
+/// Writes a file in a folder, in the place of what has its name: also of a link, which is not followed.
+fn replace_file(folder: &OwnedFd, name: &OsStr, text: &str) -> io::Result<()> {
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    let temporary = format!(".{random:016x}.tmp");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | CALM;
+    let mut file = File::from(rustix::fs::openat(folder, &*temporary, flags, Mode::from_raw_mode(0o666))?);
+    let written = file.write_all(text.as_bytes());
+    let named = written.and_then(|()| Ok(rustix::fs::renameat(folder, &*temporary, folder, name)?));
+    if named.is_err() {
+        let _ = rustix::fs::unlinkat(folder, &*temporary, AtFlags::empty());
+    }
+    named
+}
+
+fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(suffix);
+    name
 }
 
 /// Which file has this name.

@@ -73,5 +73,45 @@ fn paths_that_are_not_known_set_an_entry_aside_with_the_reason() {
     let to = directory.path().join("failed/1");
     assert_eq!(outcome, Outcome::SetAside { to: to.clone(), reasons: vec![format!("{PATH}: not in the store")] });
     assert_eq!(fs::read(&to).unwrap(), PATH.as_bytes());
-    assert_eq!(fs::read_to_string(with_suffix(&to, ".reason")).unwrap(), format!("{PATH}: not in the store\n"));
+    assert_eq!(
+        fs::read_to_string(directory.path().join("failed/1.reason")).unwrap(),
+        format!("{PATH}: not in the store\n")
+    );
+}
+
+/// Where other users may write to the queue, they may put links there.
+#[test]
+fn a_reason_is_not_written_through_a_link() {
+    let (directory, queue) = queue();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("victim"), "precious").unwrap();
+    fs::create_dir(path("failed")).unwrap();
+    std::os::unix::fs::symlink(path("victim"), path("failed/1.reason")).unwrap();
+    std::os::unix::fs::symlink(path("nothing"), path("failed/2.reason")).unwrap();
+    for name in ["1", "2"] {
+        fs::write(path(name), "rm").unwrap();
+    }
+    fs::rename(path("victim"), path(".victim")).unwrap();
+    std::os::unix::fs::symlink(path(".victim"), path("victim")).unwrap();
+    for entry in take(&queue) {
+        let name = entry.name().to_owned();
+        let Outcome::SetAside { to, .. } = entry.set_aside("no path").unwrap() else { panic!("{name:?}") };
+        let reason = directory.path().join("failed").join(with_suffix(&name, ".reason"));
+        assert!(reason.symlink_metadata().unwrap().is_file(), "{reason:?}");
+        assert_eq!(to, path("failed").join(&name));
+    }
+    assert_eq!(fs::read_to_string(path(".victim")).unwrap(), "precious");
+    assert!(!path("nothing").exists());
+}
+
+#[test]
+fn a_folder_of_failed_entries_that_is_a_link_is_not_written_to() {
+    let (directory, queue) = queue();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), directory.path().join("failed")).unwrap();
+    fs::write(directory.path().join("1"), "rm").unwrap();
+    let refused = take(&queue).pop().unwrap().set_aside("no path").unwrap_err();
+    assert!(refused.to_string().contains("symbolic link"), "{refused}");
+    assert!(directory.path().join("1").exists());
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }

@@ -234,6 +234,8 @@ pub(crate) struct Guard {
     cache: Cache,
     object: String,
     owner: Owner,
+    /// Whether it claims all NARs and snapshots.
+    claims_files: AtomicBool,
     /// Claims of which was said that they cannot be read.
     reported: Mutex<HashSet<String>>,
     state: Arc<State>,
@@ -275,12 +277,21 @@ impl Guard {
         let state =
             Arc::new(State { text: Mutex::new(text), last: Mutex::new(before), is_lost: AtomicBool::new(false) });
         let beat = tokio::spawn(beat(cache.clone(), object.clone(), Arc::clone(&state)));
-        Ok(Self { cache: cache.clone(), object, owner, reported: Mutex::default(), state, beat })
+        Ok(Self {
+            cache: cache.clone(),
+            object,
+            owner,
+            claims_files: AtomicBool::new(claim.files),
+            reported: Mutex::default(),
+            state,
+            beat,
+        })
     }
 
     /// Claims something else from now on.
     pub(crate) async fn change(&self, claim: &Claim) -> Result<()> {
         self.check()?;
+        self.claims_files.store(claim.files, Ordering::Relaxed);
         let text = Bytes::from(claim.to_json(&self.owner));
         *self.state.text.lock().unwrap_or_else(PoisonError::into_inner) = text.clone();
         let before = (Instant::now(), SystemTime::now());
@@ -303,8 +314,12 @@ impl Guard {
     }
 
     /// The claims in a folder that have not expired, without this one. Expired ones are removed.
+    ///
+    /// A collector that has not removed anything yet stops at a lease that it cannot read: that is an error. Later it waits for it.
     pub(crate) async fn others(&self, folder: &str) -> Result<Vec<Claim>> {
-        Ok(self.others_held(folder).await?.into_iter().map(|held| held.claim).collect())
+        let stops =
+            self.object.starts_with(&plans()) && folder == leases() && !self.claims_files.load(Ordering::Relaxed);
+        Ok(self.read_others(folder, stops).await?.into_iter().map(|held| held.claim).collect())
     }
 
     /// The claims in a folder, as [`others`](Self::others) gives them. One that cannot be read is an error: it may protect anything.
@@ -318,6 +333,10 @@ impl Guard {
 
     /// The claims in a folder that have not expired, without this one, and who holds them. Expired ones are removed.
     pub(crate) async fn others_held(&self, folder: &str) -> Result<Vec<Held>> {
+        self.read_others(folder, false).await
+    }
+
+    async fn read_others(&self, folder: &str, stops_at_unreadable: bool) -> Result<Vec<Held>> {
         let mut listed: Vec<_> = self.cache.list_below(folder).try_collect().await?;
         listed.retain(|(object, _)| *object != self.object && is_claim(folder, object));
         if listed.is_empty() {
@@ -334,9 +353,10 @@ impl Guard {
             let (claim, owner) = match read {
                 Read::Absent => return Ok(None),
                 Read::Claim(claim, owner) => (claim, owner),
-                Read::Unreadable { reason, .. } => {
+                Read::Unreadable { error, .. } if stops_at_unreadable => return Err(error),
+                Read::Unreadable { error, .. } => {
                     if self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(object.clone()) {
-                        tracing::warn!("{reason}: this claim cannot be read, so it counts as a claim on everything");
+                        tracing::warn!("{error}: this claim cannot be read, so it counts as a claim on everything");
                     }
                     (Claim::everything(), None)
                 }
@@ -416,11 +436,9 @@ impl Drop for Guard {
     /// removed may still be removed when he has gone.
     fn drop(&mut self) {
         self.beat.abort();
-        if let Some(directory) = self.cache.directory()
-            && self.object.starts_with(&leases())
-        {
+        if self.object.starts_with(&leases()) {
             // Whoever has ended it has removed it.
-            let _ = std::fs::remove_file(directory.join(&self.object));
+            self.cache.delete_at_once(&self.object);
         }
     }
 }
@@ -463,7 +481,7 @@ enum Read {
     Claim(Claim, Option<Owner>),
     /// It may claim anything.
     Unreadable {
-        reason: String,
+        error: Error,
         is_denied: bool,
     },
 }
@@ -474,20 +492,23 @@ async fn read(cache: &Cache, object: &str) -> Result<Read> {
         Ok(Some(text)) => text,
         Ok(None) => return Ok(Read::Absent),
         Err(error @ cache::Error::Denied { .. }) => {
-            return Ok(Read::Unreadable { reason: error.to_string(), is_denied: true });
+            return Ok(Read::Unreadable { error: error.into(), is_denied: true });
         }
         Err(error) if error.is_about_content() => {
-            return Ok(Read::Unreadable { reason: error.to_string(), is_denied: false });
+            return Ok(Read::Unreadable { error: error.into(), is_denied: false });
         }
         Err(error) => return Err(error.into()),
     };
     let value = match parse_version(&at, &text) {
         Ok(value) => value,
-        Err(error) => return Ok(Read::Unreadable { reason: error.to_string(), is_denied: false }),
+        Err(error) => return Ok(Read::Unreadable { error, is_denied: false }),
     };
     Ok(match Claim::from_json(&value) {
         Some(claim) => Read::Claim(claim, value["owner"].is_object().then(|| Owner::from_json(&value["owner"]))),
-        None => Read::Unreadable { reason: format!("{at}: is not a claim"), is_denied: false },
+        None => {
+            let error = Error::Broken { object: at, reason: "is not a claim".to_owned() };
+            Read::Unreadable { error, is_denied: false }
+        }
     })
 }
 

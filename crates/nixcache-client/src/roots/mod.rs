@@ -16,6 +16,7 @@
 //! last, by the clock of the store. No client's clock matters.
 
 mod guard;
+pub(crate) mod holes;
 pub(crate) mod reserve;
 mod session;
 mod signature;
@@ -624,7 +625,9 @@ async fn amend_under(
     root: &Root,
     mut change: impl FnMut(&mut Root),
 ) -> Result<Option<Root>> {
-    loop {
+    // Other writers of the same root are few, and each of them succeeds once.
+    const ATTEMPTS_MAX: usize = 20;
+    for _ in 0..ATTEMPTS_MAX {
         let Some(mut root) = read(cache, root.object(), root.used).await? else { return Ok(None) };
         change(&mut root);
         lease.check()?;
@@ -632,6 +635,8 @@ async fn amend_under(
             return Ok(Some(root));
         }
     }
+    let object = cache.locate(&root.object());
+    Err(cache::Error::KeepsChanging { object, attempts: ATTEMPTS_MAX }.into())
 }
 
 /// Removes a root. What it alone keeps is left to be collected.

@@ -12,7 +12,7 @@ use nixcache::path_info::{Agreement, Heard, PathInfo, PathInfos, export, registr
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Error, Source};
-use crate::cache::{self, Cache, CacheUrl, Object, Options, layout};
+use crate::cache::{self, Cache, CacheUrl, Object, Options, layout, open_regular};
 use crate::store_database::StoreDatabase;
 
 /// Bytes that are read at once, the size that measured best for NAR files.
@@ -143,10 +143,11 @@ fn narinfo(file: &Path, hash_part: HashPart, text: &mut Vec<u8>, store_dir: &Sto
     // A byte more than may be, so that too much is noticed.
     const MOST: u64 = NarInfo::MAX_LEN as u64 + 1;
     text.clear();
-    File::open(file)
+    open_regular(file)
         .and_then(|opened| opened.take(MOST).read_to_end(text))
         .map_err(|error| Error::Io { file: file.to_owned(), error })?;
-    parse(file, hash_part, text, store_dir)
+    let decoded = cache::decode_narinfo(&file.display().to_string(), text)?;
+    parse(file, hash_part, decoded.as_deref().unwrap_or(text), store_dir)
 }
 
 fn parse(file: &Path, hash_part: HashPart, text: &[u8], store_dir: &StoreDir) -> Result<PathInfo, Error> {

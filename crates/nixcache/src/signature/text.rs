@@ -126,7 +126,7 @@ pub fn looks_like_key(text: &str) -> bool {
         let is_whole = is_named && has_key_length(run);
         // A key that lost or won some characters; not a path, nor the port and the path of a URL.
         let is_random = run.iter().any(u8::is_ascii_uppercase) && run.iter().any(u8::is_ascii_lowercase);
-        let slashes = run.iter().filter(|byte| **byte == b'/').count();
+        let slashes = memchr::memchr_iter(b'/', run).count();
         let is_path =
             (run.starts_with(b"/") && slashes * 10 > length) || bytes[..at].windows(3).any(|window| window == b"://");
         let is_damaged = is_named && length >= SHORTEST && is_random && !is_path;

@@ -1,26 +1,34 @@
-//! The NARs of a local cache.
+//! The NARs beside the narinfos.
 
-use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 
 use nixcache::nar::Limits;
 use nixcache::nar::scan::Candidates;
-use nixcache::narinfo::{NarInfo, NarUrl};
-use nixcache_client::nar_file::{self, Inspection};
+use nixcache::narinfo::{CacheInfo, NarInfo};
+use nixcache_client::cache::{Cache, CacheUrl, Meta, Options};
+use nixcache_client::nar_file::{self, Inspection, RawFile};
+use tokio::runtime::Runtime;
 
+use crate::cache::runtime;
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
-use crate::target::{Group, Remote};
+use crate::target::Group;
 
 /// Checks NARs against their narinfos.
 pub(super) struct Contents<'a> {
-    directory: PathBuf,
-    remote: Option<&'a Remote>,
+    place: Place<'a>,
     limits: Limits,
     /// The hash parts of all paths of the cache, and how to find them in a NAR.
     known: Vec<String>,
     candidates: Candidates,
+}
+
+/// Where NARs are looked for.
+enum Place<'a> {
+    /// In the directory that the narinfos are in.
+    Directory { cache: Cache, runtime: Runtime },
+    /// In the cache that the narinfos are in.
+    Remote(&'a crate::target::Remote),
 }
 
 /// Why a NAR is not as its narinfo says.
@@ -37,6 +45,22 @@ impl From<String> for Fault {
     }
 }
 
+impl Place<'_> {
+    fn cache(&self) -> &Cache {
+        match self {
+            Self::Directory { cache, .. } => cache,
+            Self::Remote(remote) => &remote.cache,
+        }
+    }
+
+    fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        match self {
+            Self::Directory { runtime, .. } => runtime.block_on(work),
+            Self::Remote(remote) => remote.wait(work),
+        }
+    }
+}
+
 impl<'a> Contents<'a> {
     pub(super) fn new(common: &Common, group: &'a Group) -> Result<Self> {
         // What comes from standard input has none, and is refused before.
@@ -45,64 +69,92 @@ impl<'a> Contents<'a> {
         // A directory has no order of its own.
         known.sort_unstable();
         let candidates = Candidates::new(&known).map_err(|error| Failure::failed(&directory, error))?;
-        Ok(Self { directory, remote: group.remote.as_ref(), limits: common.limits(), known, candidates })
+        let place = match &group.remote {
+            Some(remote) => Place::Remote(remote),
+            None => Self::directory(common, directory)?,
+        };
+        Ok(Self { place, limits: common.limits(), known, candidates })
+    }
+
+    fn directory(common: &Common, directory: PathBuf) -> Result<Place<'a>> {
+        let absolute = std::path::absolute(&directory).map_err(|error| Failure::failed(&directory, error))?;
+        let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
+        let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+        let runtime = runtime(common)?;
+        let cache = runtime.block_on(Cache::open_as(&url, info, Options::default()));
+        Ok(Place::Directory { cache: cache.map_err(|error| Failure::cache(&error))?, runtime })
     }
 
     /// Checks a NAR, and returns the hash parts of paths of this cache that it refers to without its narinfo saying so.
     pub(super) fn check(&self, info: &NarInfo<'_>) -> std::result::Result<Vec<String>, Fault> {
-        let url = NarUrl::parse(info.url()).map_err(|error| format!("URL: {error}"))?;
-        if url.is_absolute {
-            return Err(format!("URL: {} is not in this cache", info.url().escape_debug()).into());
-        }
-        let path = self.directory.join(url.path);
-        let failed = |error: &io::Error| Fault::Failed(Failure::failed(&path, error));
-        let bad = |fault: &nar_file::Fault| {
-            Fault::Bad(match fault {
-                nar_file::Fault::FileSize { .. } | nar_file::Fault::FileHash { .. } => format!("{} {fault}", url.path),
-                fault => fault.to_string(),
-            })
-        };
-        let absent = || Fault::Bad(format!("there is no {}", url.path));
-        let inspection = Inspection::of(info).map_err(|error| error.to_string())?;
-        let inspection = inspection.limits(self.limits).references(self.candidates.clone());
-        let read = if let Some(remote) = self.remote {
-            let unreachable = |error| Fault::Failed(Failure::cache(&error));
-            let meta = remote.wait(remote.cache.meta(url.path)).map_err(unreachable)?.ok_or_else(absent)?;
-            // What has another size need not be read.
-            if let (Some(expected), Some(found)) = (info.file_size(), meta.size)
-                && expected != found
-            {
-                return Err(bad(&nar_file::Fault::FileSize { expected, found }));
-            }
-            let reader = remote.wait(remote.cache.open_object(url.path)).map_err(unreachable)?;
-            let mut reader = reader.ok_or_else(absent)?;
-            let read = inspection.read(&mut reader);
-            if let Some(error) = reader.failure() {
-                return Err(unreachable(error));
-            }
-            read
-        } else {
-            let file = File::open(&path).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => absent(),
-                _ => failed(&error),
-            })?;
-            // What has another size need not be read.
-            let size = file.metadata().map_err(|error| failed(&error))?.len();
-            if let Some(expected) = info.file_size().filter(|expected| *expected != size) {
-                return Err(bad(&nar_file::Fault::FileSize { expected, found: size }));
-            }
-            inspection.read(file)
-        };
-        let read = read.map_err(|error| match error {
-            nar_file::Error::Io(error) => failed(&error),
-            error if error.is_about_content() => Fault::Bad(format!("{}: {error}", url.path)),
-            error => Fault::Failed(Failure::failed(&path, error)),
+        let cache = self.place.cache();
+        let unreachable = |error| Fault::Failed(Failure::cache(&error));
+        let object = cache.nar(info).map_err(|error| match error {
+            nixcache_client::cache::Error::NarUrl { reason, .. } => Fault::Bad(format!("URL: {reason}")),
+            error => Fault::Bad(error.to_string()),
         })?;
-        if let Some(fault) = read.faults(info).first() {
-            return Err(bad(fault));
+        let shown = object.split('?').next().unwrap_or_default();
+        let absent = || Fault::Bad(format!("there is no {shown}"));
+        let describe = |fault: &nar_file::Fault| {
+            if fault.is_of_file() { format!("{shown} {fault}") } else { fault.to_string() }
+        };
+        let meta = self.place.wait(cache.meta(&object)).map_err(unreachable)?.ok_or_else(absent)?;
+        let inspection = match Inspection::of(info) {
+            Ok(inspection) => inspection.limits(self.limits).references(self.candidates.clone()),
+            Err(unknown) => {
+                let mut reasons = vec![unknown.to_string()];
+                let read = self.read(&object, |reader| RawFile::read(&[*info], reader))?.ok_or_else(absent)?;
+                match read {
+                    Ok(read) => reasons.extend(read.faults(info).iter().map(describe)),
+                    Err(error) => return Err(self.failed(&object, &error)),
+                }
+                return Err(reasons.join("; ").into());
+            }
+        };
+        let read = self.read(&object, |reader| inspection.read(reader))?.ok_or_else(absent)?;
+        let read = read.map_err(|error| {
+            if !error.is_about_content() {
+                return self.failed(&object, &error);
+            }
+            let size = wrong_size(info, meta).map(|fault| describe(&fault) + "; ").unwrap_or_default();
+            Fault::Bad(format!("{size}{shown}: {error}"))
+        })?;
+        let faults = read.faults(info);
+        if let Some(fault) = faults.first() {
+            let mut reason = describe(fault);
+            if faults.iter().all(nar_file::Fault::is_of_file) {
+                reason.push_str("; the contents are right (narutil audit --repair corrects the narinfo)");
+            }
+            return Err(reason.into());
         }
         let declared: Vec<&str> = info.references().iter().map(|reference| reference.hash_text()).collect();
         let found = read.references.iter().map(|&index| &self.known[index]);
         Ok(found.filter(|part| !declared.contains(&part.as_str())).cloned().collect())
     }
+
+    /// Reads an object; `None` if it is not there.
+    fn read<T>(
+        &self,
+        object: &str,
+        read: impl FnOnce(&mut nixcache_client::cache::ObjectReader) -> std::result::Result<T, nar_file::Error>,
+    ) -> std::result::Result<Option<std::result::Result<T, nar_file::Error>>, Fault> {
+        let unreachable = |error| Fault::Failed(Failure::cache(&error));
+        let opened = self.place.wait(self.place.cache().open_object(object)).map_err(unreachable)?;
+        let Some(mut reader) = opened else { return Ok(None) };
+        let done = read(&mut reader);
+        match reader.failure() {
+            Some(error) => Err(unreachable(error)),
+            None => Ok(Some(done)),
+        }
+    }
+
+    fn failed(&self, object: &str, error: &nar_file::Error) -> Fault {
+        Fault::Failed(Failure::failed(std::path::Path::new(&self.place.cache().locate(object)), error))
+    }
+}
+
+/// What is wrong with the size of a file, as it was listed.
+fn wrong_size(info: &NarInfo<'_>, meta: Meta) -> Option<nar_file::Fault> {
+    let (expected, found) = info.file_size().zip(meta.size)?;
+    (expected != found).then_some(nar_file::Fault::FileSize { expected, found })
 }

@@ -4,6 +4,7 @@ mod contents;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
 use nixcache::signature::{Policy, Standing, TrustedKeys, Verdict, Verifier};
@@ -32,7 +33,8 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
     if args.contents && groups.iter().any(|group| group.directory.is_none()) {
         return Err(Failure::usage("--contents cannot be checked for a narinfo from standard input"));
     }
-    Ok(for_each(&groups, |group| {
+    let counts = Counts::default();
+    let status = for_each(&groups, |group| {
         let files = group.files()?;
         let is_cache = group.is_cache();
         let contents = if args.contents { Some(Contents::new(common, group)?) } else { None };
@@ -48,10 +50,36 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
                 group,
                 is_cache,
                 required: args.require.get(),
+                is_quiet: common.quiet,
+                counts: &counts,
             };
             move |files: &[PathBuf]| verification.verify(files)
         })
-    }))
+    });
+    if !common.quiet {
+        counts.tell();
+    }
+    Ok(status)
+}
+
+/// How many narinfos were found to be what.
+#[derive(Debug, Default)]
+struct Counts {
+    good: AtomicUsize,
+    bad: AtomicUsize,
+    unread: AtomicUsize,
+}
+
+impl Counts {
+    /// Sums up, where there is more than one line to sum up.
+    fn tell(&self) {
+        let [good, bad, unread] = [&self.good, &self.bad, &self.unread].map(|count| count.load(Ordering::Relaxed));
+        if good + bad + unread < 2 {
+            return;
+        }
+        let unread = if unread > 0 { format!(", {unread} could not be checked") } else { String::new() };
+        eprintln!("{good} ok, {bad} bad{unread}");
+    }
 }
 
 /// The keys that arguments name.
@@ -87,6 +115,9 @@ struct Verification<'a> {
     /// Whether files are found by their names, so that each has to be about the path that it is named after.
     is_cache: bool,
     required: usize,
+    /// Whether to leave out the lines of what is valid.
+    is_quiet: bool,
+    counts: &'a Counts,
 }
 
 impl Verification<'_> {
@@ -114,12 +145,18 @@ impl Verification<'_> {
                     self.judge(report, file, info, &verdict);
                 }
                 Ok(Err(error)) => self.unreadable(report, file, error),
-                Err(failure) => report.failure(Failure { message: failure.message.clone(), ..**failure }),
+                Err(failure) => self.failed(report, Failure { message: failure.message.clone(), ..**failure }),
             }
         }
     }
 
+    fn failed(&self, report: &mut Report, failure: Failure) {
+        self.counts.unread.fetch_add(1, Ordering::Relaxed);
+        report.failure(failure);
+    }
+
     fn unreadable(&self, report: &mut Report, file: &Path, error: &nixcache::narinfo::Error) {
+        self.counts.bad.fetch_add(1, Ordering::Relaxed);
         let line = if self.json {
             let reason = error.to_string();
             json!({
@@ -155,7 +192,7 @@ impl Verification<'_> {
             match contents.check(info) {
                 Ok(found) => undeclared = found,
                 Err(contents::Fault::Bad(fault)) => reason = Some(fault),
-                Err(contents::Fault::Failed(failure)) => return report.failure(failure),
+                Err(contents::Fault::Failed(failure)) => return self.failed(report, failure),
             }
             for part in &undeclared {
                 let file = shown(file);
@@ -163,6 +200,8 @@ impl Verification<'_> {
             }
         }
         let status = if reason.is_none() { Status::Ok } else { Status::Bad };
+        let count = if reason.is_none() { &self.counts.good } else { &self.counts.bad };
+        count.fetch_add(1, Ordering::Relaxed);
         if self.json {
             let signatures: Vec<Value> = verdict
                 .signatures()
@@ -180,6 +219,8 @@ impl Verification<'_> {
         }
         let line = if let Some(reason) = reason {
             format!("bad  {path}  {reason}")
+        } else if self.is_quiet {
+            return;
         } else {
             let names = verdict.keys().collect::<Vec<_>>();
             let address = info.content_address().filter(|_| names.is_empty()).map(|address| format!("ca:{address}"));

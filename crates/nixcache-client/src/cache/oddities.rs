@@ -1,0 +1,38 @@
+//! What listings pass over, told to users once.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::file::Oddity;
+
+/// So many are told one by one.
+const TOLD: usize = 20;
+
+/// So many are remembered.
+const MOST: usize = 10_000;
+
+/// What the listings of a cache have passed over, by name.
+#[derive(Debug, Default)]
+pub(super) struct Oddities(Mutex<BTreeMap<String, Oddity>>);
+
+impl Oddities {
+    /// Remembers what was passed over, and warns of it the first time.
+    pub(super) fn note(&self, cache: &str, name: String, oddity: Oddity) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() == MOST || known.contains_key(&name) {
+            return;
+        }
+        let cache = cache.trim_end_matches('/');
+        match known.len() {
+            0..TOLD => tracing::warn!("{cache}/{}: is {oddity}: passed over", name.escape_debug()),
+            TOLD => tracing::warn!("{cache}: more than {TOLD} objects were passed over; audit tells all of them"),
+            _ => {}
+        }
+        known.insert(name, oddity);
+    }
+
+    pub(super) fn all(&self) -> Vec<(String, Oddity)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(name, oddity)| (name.clone(), *oddity)).collect()
+    }
+}
