@@ -1,6 +1,7 @@
 //! `Cache`: a binary cache, wherever it is.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ffi::CString;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use nixcache_client::pull::{self, Found, Pull, RootRequest, Target, Trust, Wante
 use nixcache_client::push::{self, Attachments, LogDirectory, Push, Selection, Subject, Upload};
 use nixcache_client::roots::{self, Name, NameError, Session, Wish};
 use nixcache_client::source::{self, Source};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMapping, PyMappingMethods, PyTuple};
 
@@ -364,7 +365,10 @@ impl Cache {
                 None => roots::list(&self.0).await?,
             })
         })?;
-        Ok(found.into_iter().map(Root).collect())
+        for broken in &found.broken {
+            warn(py, &broken.error)?;
+        }
+        Ok(found.roots.into_iter().map(Root).collect())
     }
 
     /// Pins a root or not, or says something else beside it; returns it as it is then. That it is used now goes with it.
@@ -393,31 +397,48 @@ impl Cache {
         wait(py, None, |_| async { Ok(roots::remove(&self.0, root).await?) })
     }
 
+    /// Removes all generations of a name, or one, whether they can be read or not; returns how many.
+    #[pyo3(signature = (name, /, *, generation=None))]
+    fn remove_roots(&self, py: Python<'_>, name: &str, generation: Option<&str>) -> Result<usize> {
+        let name = root_name(name)?;
+        wait(py, None, |_| async { Ok(roots::remove_named(&self.0, &name, generation).await?) })
+    }
+
     /// Removes what no root keeps. Ages are timedeltas. With `dry_run`, only says what would go.
-    #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, grace=None, root_paths=None, now=false,
-        dry_run=false))]
+    ///
+    /// `unrooted` is what happens to paths that no root has ever listed: "keep", "remove", or an age from which they go. Unless
+    /// `allow_empty`, it is an error if no root, lease or path of `root_paths` keeps anything.
+    #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, unrooted=None, grace=None, root_paths=None,
+        now=false, allow_empty=false, dry_run=false))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn gc(
         &self,
         py: Python<'_>,
         keep_last: Option<usize>,
         keep_within: Option<Duration>,
         max_size: Option<u64>,
+        unrooted: Option<UnrootedArgument>,
         grace: Option<Duration>,
         root_paths: Option<&Bound<'_, PyAny>>,
         now: bool,
+        allow_empty: bool,
         dry_run: bool,
     ) -> Result<Collected> {
         let mut policy = gc::Policy::default();
         (policy.keep_last, policy.keep_within, policy.max_size, policy.now) = (keep_last, keep_within, max_size, now);
+        policy.allow_empty = allow_empty;
+        policy.unrooted = unrooted.map_or(Ok(policy.unrooted), UnrootedArgument::parse)?;
         policy.grace = grace.unwrap_or(policy.grace);
         if let Some(paths) = root_paths {
             let paths = self.parts(&one_or_many(paths)?)?.into_iter();
             let whole = paths.map(|path| path.path.ok_or_else(|| PyValueError::new_err("root_paths are whole paths")));
             policy.root_paths = whole.collect::<PyResult<_>>()?;
         }
-        wait(py, None, |_| async {
+        let collected = wait(py, None, |_| async {
             let collection = gc::Collection::find(&self.0, policy).await?;
             let mut doomed = Vec::new();
+            let problems = collection.problems().iter().map(ToString::to_string).collect();
+            let unrooted = collection.summary().paths_unrooted;
             if dry_run {
                 doomed = collection.doomed();
                 collection.give_up().await?;
@@ -431,8 +452,12 @@ impl Cache {
             }
             let size = doomed.iter().map(|doomed| doomed.size).sum();
             let objects = doomed.into_iter().map(|doomed| (doomed.why.as_str(), doomed.object)).collect();
-            Ok(Collected { objects, size })
-        })
+            Ok(Collected { objects, size, unrooted, problems })
+        })?;
+        for problem in &collected.problems {
+            warn(py, problem)?;
+        }
+        Ok(collected)
     }
 
     fn __iter__(&self, py: Python<'_>) -> Result<NarInfos> {
@@ -495,6 +520,33 @@ fn log_directory(logs: &Bound<'_, PyAny>, root: &std::path::Path) -> Result<Opti
         Err(_) => logs.extract::<PathBuf>()?,
     };
     Ok(Some(LogDirectory::open(&directory).map_err(PyErr::from)?))
+}
+
+/// "keep", "remove" or an age.
+#[derive(FromPyObject)]
+enum UnrootedArgument {
+    Age(Duration),
+    Word(String),
+}
+
+impl UnrootedArgument {
+    fn parse(self) -> PyResult<gc::Unrooted> {
+        match self {
+            Self::Age(age) => Ok(gc::Unrooted::OlderThan(age)),
+            Self::Word(word) => match &*word {
+                "keep" => Ok(gc::Unrooted::Keep),
+                "remove" => Ok(gc::Unrooted::Remove),
+                _ => Err(PyValueError::new_err("unrooted is \"keep\", \"remove\" or a timedelta")),
+            },
+        }
+    }
+}
+
+/// Gives a warning of Python.
+fn warn(py: Python<'_>, message: &dyn std::fmt::Display) -> PyResult<()> {
+    let text = message.to_string().replace('\0', " ");
+    let text = CString::new(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
 }
 
 fn root_name(text: &str) -> PyResult<Name> {
@@ -1028,10 +1080,20 @@ pub(crate) struct Collected {
     /// Bytes of what goes.
     #[pyo3(get)]
     size: u64,
+    /// How many paths stay only since no root has ever listed them.
+    #[pyo3(get)]
+    unrooted: usize,
+    problems: Vec<String>,
 }
 
 #[pymethods]
 impl Collected {
+    /// What is broken, and what was kept for it.
+    #[getter]
+    fn problems(&self) -> Vec<String> {
+        self.problems.clone()
+    }
+
     /// The objects that go, in order, each with why.
     #[getter]
     fn objects(&self) -> Vec<(&'static str, String)> {

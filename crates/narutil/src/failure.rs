@@ -141,7 +141,12 @@ impl Failure {
         use roots::Error;
         let status = match error {
             Error::Cache(error) => return Self::cache(error),
-            Error::Broken { .. } | Error::Version { .. } | Error::NoRoot { .. } | Error::Unreadable(_) => Status::Bad,
+            Error::Broken { .. }
+            | Error::Version { .. }
+            | Error::NoRoot { .. }
+            | Error::Unreadable(_)
+            | Error::Unknown { .. }
+            | Error::WouldEmpty { .. } => Status::Bad,
             _ => Status::Failed,
         };
         Self::new(status, error)

@@ -11,6 +11,7 @@ mod audit;
 mod audit_answers;
 mod cache;
 mod closure;
+mod collection;
 mod compression;
 mod concurrency;
 mod contents;
