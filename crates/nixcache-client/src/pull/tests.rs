@@ -301,7 +301,7 @@ async fn what_is_missing_is_said_with_who_refers_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_outside_the_cache_is_fetched() {
+async fn nothing_is_fetched_from_outside_of_the_cache_but_over_http() {
     for (url, reason) in [
         ("../outside.nar", "no path within a cache"),
         ("nar/../../outside.nar", "no path within a cache"),
@@ -309,8 +309,8 @@ async fn nothing_outside_the_cache_is_fetched() {
         ("nar/%2e%2e/%2E./outside.nar", "no path within a cache"),
         ("nar/..%2foutside.nar", "no path within a cache"),
         ("nar/..\\..\\outside.nar", "no path within a cache"),
-        ("https://elsewhere.example.org/outside.nar", "is not in this cache"),
-        ("file:///etc/outside.nar", "is not in this cache"),
+        ("file:///etc/outside.nar", "is neither in this cache nor on a web server"),
+        ("ftp://elsewhere.example.org/outside.nar", "is neither in this cache nor on a web server"),
         ("nix-cache-info", "is no NAR"),
     ] {
         let origin = Origin::new(1).await;
