@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use conformance::{ACCESS_KEY, Action, Answer, Conditions, FakeS3, Rule, SECRET_KEY, WebServer};

@@ -162,7 +162,7 @@ const HARMLESS: &[&str] = &[
 /// Whether the value of a parameter may be shown.
 fn is_harmless(name: &str, value: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/[]".contains(&byte);
-    HARMLESS.contains(&name) && value.bytes().all(is_plain)
+    HARMLESS.contains(&name) && value.bytes().all(is_plain) && (name != "priority" || value.parse::<i32>().is_ok())
 }
 
 /// Leaves the names of parameters, and the values of those that hold no secret.
