@@ -202,6 +202,8 @@ async fn encoded_objects_are_read_as_they_are_meant_and_stay_readable_when_they_
             });
             assert_eq!(read.await.unwrap().unwrap(), b"0123456789");
             assert!(matches!(cache.read_range("nar/x.nar", 0..3).await, Err(Error::NoRanges { .. })));
+            let beyond = cache.read_range("nix-cache-info", 5000..5003).await;
+            assert!(matches!(beyond, Err(Error::NoRanges { .. })), "{beyond:?}");
         }
         let cache = open(&server.url()).await;
         let change = |text: Option<&[u8]>| Some([text.unwrap(), b"Sig: a:b\n"].concat());

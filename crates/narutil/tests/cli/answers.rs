@@ -54,7 +54,7 @@ impl Bucket {
             command
         };
         let gc = |more: &[&str]| {
-            let mut command = narutil!["gc", &url, "-q", "--keep-last", "1", "--grace", "0s", "--now"];
+            let mut command = narutil!["gc", &url, "-q", "--keep-last", "9", "--grace", "0s", "--now"];
             command.args(more);
             command
         };

@@ -161,3 +161,23 @@ fn a_bucket_that_is_not_there_is_named_with_what_to_do() {
     );
     assert!(stderr.contains("create the bucket"), "{stderr}");
 }
+
+#[test]
+fn a_push_that_is_told_to_end_leaves_no_upload_in_parts() {
+    let scratch = Scratch::new();
+    // More than one part, of what does not compress.
+    let (s3, store, key) = (FakeS3::start(), Store::of_size(&scratch, 12 << 20), Key::new(&scratch, "one-1"));
+    s3.rule(Rule::on("UPLOAD_PART", Action::Delay(std::time::Duration::from_secs(30))));
+    let mut push = store.push(s3.url().as_ref(), &key, "main", &["base"]);
+    push.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    let mut child = push.spawn().unwrap();
+    while s3.count("UPLOAD_PART") == 0 {
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(s3.uploads().len(), 1);
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(s3.uploads().is_empty(), "{:?}", s3.uploads());
+}

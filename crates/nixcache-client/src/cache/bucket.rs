@@ -22,7 +22,7 @@ use object_store::{
 };
 use tokio::task::JoinSet;
 
-use super::answer::{Meaning, bucket_error, escaped, meaning, was_interrupted};
+use super::answer::{Meaning, Refusal, bucket_error, escaped, meaning, was_interrupted};
 use super::authorization::Authorization;
 use super::clients::Clients;
 use super::encoding::{self, Encoding};
@@ -349,7 +349,13 @@ impl Bucket {
             }
             .boxed()
         };
-        let Some((encoding, bytes)) = self.lookup(name, self.persist(read).await)? else { return Ok(None) };
+        let read = self.persist(read).await;
+        // The object ends before the range: the whole of it tells more than this.
+        let is_beyond = |refusal: &Refusal| refusal.status == http::StatusCode::RANGE_NOT_SATISFIABLE;
+        if read.as_ref().err().and_then(|error| Refusal::of(error)).is_some_and(is_beyond) {
+            return Err(Error::NoRanges { object: self.locate(name) });
+        }
+        let Some((encoding, bytes)) = self.lookup(name, read)? else { return Ok(None) };
         if !Encoding::parse(&self.locate(name), encoding.as_deref())?.is_identity() {
             return Err(Error::NoRanges { object: self.locate(name) });
         }

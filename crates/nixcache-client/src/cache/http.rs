@@ -200,6 +200,10 @@ impl WebServer {
         match self.send(method, url, headers, None).await? {
             Ok(response) => Ok(Some(response)),
             Err(refusal) if refusal.meaning() == Meaning::Absent => Ok(None),
+            // The object ends before the range: the whole of it tells more than this.
+            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
+                Err(Error::NoRanges { object: url.to_string() })
+            }
             Err(refusal) => Err(refusal.error(url.as_str(), None)),
         }
     }

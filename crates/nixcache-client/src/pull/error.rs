@@ -68,10 +68,9 @@ impl Error {
     /// Whether what the caches hold is at fault, rather than the way to them or the target.
     pub fn is_about_content(&self) -> bool {
         match self {
-            Self::Cache(error) => error.is_about_content(),
+            Self::Cache(error) | Self::Roots(roots::Error::Cache(error)) => error.is_about_content(),
             Self::Missing(missing) => missing.iter().all(Missing::is_about_content),
             Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => true,
-            Self::Roots(roots::Error::Cache(error)) => error.is_about_content(),
             Self::Roots(error) => {
                 matches!(
                     error,

@@ -218,7 +218,7 @@ impl Pull {
             all.extend(listed.into_iter().map(|root| (number, root)));
         }
         // Those used last are written last.
-        all.sort_by(|(_, a), (_, b)| (a.used, a.record.created).cmp(&(b.used, b.record.created)));
+        all.sort_by_key(|(_, root)| (root.used, root.record.created));
         let mut found = self.find_closures(all).await?;
         found.missing.extend(broken);
         Ok(found)
@@ -339,12 +339,11 @@ impl Pull {
             if !listed.is_empty() {
                 let (pull, cache) = (self.clone(), cache.clone());
                 for (mut question, found) in blocking(move || pull.judge(index, &cache, listed)).await {
-                    match found {
-                        Some(found) => located.push(found),
-                        None => {
-                            question.refused.pop();
-                            questions.push(question);
-                        }
+                    if let Some(found) = found {
+                        located.push(found);
+                    } else {
+                        question.refused.pop();
+                        questions.push(question);
                     }
                 }
             }

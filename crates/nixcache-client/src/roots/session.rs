@@ -171,8 +171,8 @@ impl Snapshot {
         let Some(infos) = read_snapshot(cache, root).await? else { return Ok(Self::default()) };
         let named = |info: NarInfoBuf| (info.as_ref().store_path().hash_part(), info);
         let mut infos: HashMap<HashPart, NarInfoBuf> = infos.into_iter().map(named).collect();
-        let names: Vec<String> = infos.values().map(|info| info.as_ref().store_path().to_string()).collect();
-        if path_set(names.iter().map(String::as_str)) != root.record.path_set {
+        let base_names: Vec<String> = infos.values().map(|info| info.as_ref().store_path().to_string()).collect();
+        if path_set(base_names.iter().map(String::as_str)) != root.record.path_set {
             let object = cache.locate(&snapshot::object(&root.record.closure));
             tracing::warn!("{object}: lists other paths than its root {} says; all paths are looked for", root.name);
             return Ok(Self::default());
@@ -293,6 +293,9 @@ impl Session {
 
     /// Uses the last root once more, under the lease. The root is claimed: no collector is about to remove it.
     async fn refresh(&mut self) -> Result<Option<Root>> {
+        /// Other writers of one root are few.
+        const ATTEMPTS_MAX: usize = 20;
+        let mut attempts = 0;
         while let Some(root) = self.wish.renew(self.cache.store_dir(), self.last.as_ref(), &self.set) {
             if !self.wish.targets.is_empty() && !self.inspect().await?.is_sound {
                 return Ok(None);
@@ -300,6 +303,11 @@ impl Session {
             self.check()?;
             if rewrite(&self.cache, &root).await? {
                 return Ok(Some(root));
+            }
+            attempts += 1;
+            if attempts == ATTEMPTS_MAX {
+                let object = self.cache.locate(&root.object());
+                return Err(cache::Error::KeepsChanging { object, attempts }.into());
             }
             // It has been pinned meanwhile, perhaps.
             self.last = self.latest().await?;
@@ -430,9 +438,9 @@ impl Session {
 
     /// Writes copies of roots of another cache, those used least recently first, and ends. All that they list has to be here.
     pub(crate) async fn finish_copies(self, copies: Vec<RootCopy>, published: Vec<NarInfoBuf>) -> Result<Vec<Root>> {
-        let copied = self.write_copies(copies, published).await;
+        let written = self.write_copies(copies, published).await;
         self.lease.end_or_expire().await;
-        copied
+        written
     }
 
     async fn write_copies(&self, copies: Vec<RootCopy>, published: Vec<NarInfoBuf>) -> Result<Vec<Root>> {
@@ -447,10 +455,11 @@ impl Session {
             let (closure, file_size) = self.write_snapshot(listed_infos.clone()).await?;
             let mut root = Root::new(original.name.clone(), original.generation.clone(), original.record.clone());
             let before = root.fingerprint(self.cache.store_dir());
-            let names: Vec<String> = listed_infos.iter().map(|info| info.as_ref().store_path().to_string()).collect();
+            let base_names: Vec<String> =
+                listed_infos.iter().map(|info| info.as_ref().store_path().to_string()).collect();
             root.record.closure = closure;
-            root.record.path_set = path_set(names.iter().map(String::as_str));
-            root.record.paths = names.len() as u64;
+            root.record.path_set = path_set(base_names.iter().map(String::as_str));
+            root.record.paths = base_names.len() as u64;
             root.record.file_size = file_size;
             let is_same = root.fingerprint(self.cache.store_dir()) == before;
             root.sign(self.cache.store_dir(), &self.wish.keys, is_same);
