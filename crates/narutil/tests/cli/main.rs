@@ -39,7 +39,6 @@ mod rights;
 mod scan;
 mod secrets;
 mod servers;
-mod shared_directory;
 mod sessions;
 mod shared_directory;
 mod sign;
