@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nixcache::nar::Limits;
 use nixcache::nar::scan::Candidates;
 use nixcache::narinfo::{CacheInfo, NarInfo};
-use nixcache_client::cache::{Cache, CacheUrl, Meta, Options};
+use nixcache_client::cache::{Cache, CacheUrl, Meta, NarPlace, Options};
 use nixcache_client::nar_file::{self, Inspection, RawFile};
 use tokio::runtime::Runtime;
 
@@ -21,6 +21,14 @@ pub(super) struct Contents<'a> {
     /// The hash parts of all paths of the cache, and how to find them in a NAR.
     known: Vec<String>,
     candidates: Candidates,
+}
+
+/// Characters of a URL that a reason has room for.
+const URL_SHOWN: usize = 200;
+
+/// Why an object could not be looked at: it is not what it should be, or the way to it fails.
+fn unreachable(error: nixcache_client::cache::Error) -> Fault {
+    if error.is_about_content() { Fault::Bad(error.to_string()) } else { Fault::Failed(Failure::cache(&error)) }
 }
 
 /// Where NARs are looked for.
@@ -88,7 +96,11 @@ impl<'a> Contents<'a> {
     /// Checks a NAR, and returns the hash parts of paths of this cache that it refers to without its narinfo saying so.
     pub(super) fn check(&self, info: &NarInfo<'_>) -> std::result::Result<Vec<String>, Fault> {
         let cache = self.place.cache();
-        let unreachable = |error| Fault::Failed(Failure::cache(&error));
+        // A directory is looked at without a network.
+        if let (Place::Directory { .. }, NarPlace::Elsewhere(url)) = (&self.place, cache.nar_place(info.url())) {
+            let shown: String = url.escape_debug().take(URL_SHOWN).collect();
+            return Err(format!("URL: {shown} is not in this cache").into());
+        }
         let object = cache.nar(info).map_err(|error| match error {
             nixcache_client::cache::Error::NarUrl { reason, .. } => Fault::Bad(format!("URL: {reason}")),
             error => Fault::Bad(error.to_string()),
@@ -138,7 +150,6 @@ impl<'a> Contents<'a> {
         object: &str,
         read: impl FnOnce(&mut nixcache_client::cache::ObjectReader) -> std::result::Result<T, nar_file::Error>,
     ) -> std::result::Result<Option<std::result::Result<T, nar_file::Error>>, Fault> {
-        let unreachable = |error| Fault::Failed(Failure::cache(&error));
         let opened = self.place.wait(self.place.cache().open_object(object)).map_err(unreachable)?;
         let Some(mut reader) = opened else { return Ok(None) };
         let done = read(&mut reader);
