@@ -1,6 +1,7 @@
 //! `Cache`: a binary cache, wherever it is.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ffi::CString;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +16,10 @@ use nixcache_client::audit::{self, Audit, Remedy};
 use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
 use nixcache_client::gc;
 use nixcache_client::pull::{self, Found, Pull, RootRequest, Target, Trust, Wanted};
-use nixcache_client::push::{self, Push, Selection, Subject, Upload};
+use nixcache_client::push::{self, Attachments, LogDirectory, Push, Selection, Subject, Upload};
 use nixcache_client::roots::{self, Name, NameError, Session, Wish};
-use nixcache_client::source::Source;
-use pyo3::exceptions::PyValueError;
+use nixcache_client::source::{self, Source};
+use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMapping, PyMappingMethods, PyTuple};
 
@@ -150,7 +151,8 @@ impl Cache {
     ///
     /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
     /// the words of `Graph.load`. The paths are in the store below `store`. All is kept under the name `root`, or, if that is None, only as long as
-    /// it is young or another root lists it. What a cache in `skip` has with a signature that is `trusted` is left out.
+    /// it is young or another root lists it. What a cache in `skip` has with a signature that is `trusted` is left out. `logs` is the directory of
+    /// build logs, `…/log/nix`, or True for that of the store; the logs and realisations of paths that are there are published as well.
     #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=Some("default"), labels=None, keys=None,
         compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
         progress=None))]
@@ -170,7 +172,7 @@ impl Cache {
         trusted: Option<&Bound<'_, TrustedKeys>>,
         listings: bool,
         debug_info: bool,
-        logs: Option<PathBuf>,
+        logs: Option<&Bound<'_, PyAny>>,
         verify_present: bool,
         threads: Option<usize>,
         progress: Option<&Bound<'_, PyAny>>,
@@ -181,9 +183,6 @@ impl Cache {
             .listings(listings)
             .debug_info(debug_info)
             .threads(thread_count(threads)?);
-        if let Some(logs) = logs {
-            push = push.logs(logs);
-        }
         let mut wish = Wish::default();
         wish.name = root.map(root_name).transpose()?;
         wish.labels = labels.unwrap_or_default();
@@ -198,6 +197,12 @@ impl Cache {
             Some(words) => Source::parse(words.as_os_str())?,
             None => Source::local(),
         };
+        let logs =
+            logs.map(|logs| log_directory(logs, &store.clone().unwrap_or_else(|| source.store_root()))).transpose()?;
+        let with_logs = logs.as_ref().is_some_and(Option::is_some);
+        if let Some(logs) = logs.flatten() {
+            push = push.logs(logs);
+        }
         let wanted = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?;
         let graph = match wanted {
             Some(_) => load(py, &source, self.0.store_dir())?,
@@ -218,12 +223,29 @@ impl Cache {
             Ok((begun, missing))
         })?;
         let mut uploads = self.uploads(py, &source, store, &graph, missing)?;
+        if wanted.is_some() {
+            let mut attachments = Attachments::default();
+            py.detach(|| attachments.gather(&source, &selection, self.0.store_dir(), with_logs))?;
+            push = push.attachments(attachments);
+        }
         uploads.extend(trees);
         let (pushed, root) = wait(py, progress, |told| {
             let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
             async move { Ok(begun.publish(&push, &self.0, uploads).await?) }
         })?;
         Ok(Pushed::of(pushed, root))
+    }
+
+    /// Which store path refers to which, of these paths and all that they refer to. Each path is asked for, so the cache need not be one
+    /// that lists what it has.
+    #[pyo3(signature = (paths, /))]
+    fn graph(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<crate::graph::Graph> {
+        let roots: Vec<HashPart> = self.parts(&one_or_many(paths)?)?.iter().map(|path| path.hash_part).collect();
+        let walked =
+            wait(py, None, |_| async { Ok(source::walk(std::slice::from_ref(&self.0), roots, |_| false).await?) })?;
+        let mut builder = GraphBuilder::new();
+        walked.infos.iter().try_for_each(|info| builder.insert_path_info(info))?;
+        Ok(crate::graph::Graph::new(builder.finish(), self.0.store_dir().clone()))
     }
 
     /// Fetches paths with all that they refer to: into the store below a directory, or into another cache.
@@ -343,7 +365,10 @@ impl Cache {
                 None => roots::list(&self.0).await?,
             })
         })?;
-        Ok(found.into_iter().map(Root).collect())
+        for broken in &found.broken {
+            warn(py, &broken.error)?;
+        }
+        Ok(found.roots.into_iter().map(Root).collect())
     }
 
     /// Pins a root or not, or says something else beside it; returns it as it is then. That it is used now goes with it.
@@ -372,31 +397,48 @@ impl Cache {
         wait(py, None, |_| async { Ok(roots::remove(&self.0, root).await?) })
     }
 
+    /// Removes all generations of a name, or one, whether they can be read or not; returns how many.
+    #[pyo3(signature = (name, /, *, generation=None))]
+    fn remove_roots(&self, py: Python<'_>, name: &str, generation: Option<&str>) -> Result<usize> {
+        let name = root_name(name)?;
+        wait(py, None, |_| async { Ok(roots::remove_named(&self.0, &name, generation).await?) })
+    }
+
     /// Removes what no root keeps. Ages are timedeltas. With `dry_run`, only says what would go.
-    #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, grace=None, root_paths=None, now=false,
-        dry_run=false))]
+    ///
+    /// `unrooted` is what happens to paths that no root has ever listed: "keep", "remove", or an age from which they go. Unless
+    /// `allow_empty`, it is an error if no root, lease or path of `root_paths` keeps anything.
+    #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, unrooted=None, grace=None, root_paths=None,
+        now=false, allow_empty=false, dry_run=false))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn gc(
         &self,
         py: Python<'_>,
         keep_last: Option<usize>,
         keep_within: Option<Duration>,
         max_size: Option<u64>,
+        unrooted: Option<UnrootedArgument>,
         grace: Option<Duration>,
         root_paths: Option<&Bound<'_, PyAny>>,
         now: bool,
+        allow_empty: bool,
         dry_run: bool,
     ) -> Result<Collected> {
         let mut policy = gc::Policy::default();
         (policy.keep_last, policy.keep_within, policy.max_size, policy.now) = (keep_last, keep_within, max_size, now);
+        policy.allow_empty = allow_empty;
+        policy.unrooted = unrooted.map_or(Ok(policy.unrooted), UnrootedArgument::parse)?;
         policy.grace = grace.unwrap_or(policy.grace);
         if let Some(paths) = root_paths {
             let paths = self.parts(&one_or_many(paths)?)?.into_iter();
             let whole = paths.map(|path| path.path.ok_or_else(|| PyValueError::new_err("root_paths are whole paths")));
             policy.root_paths = whole.collect::<PyResult<_>>()?;
         }
-        wait(py, None, |_| async {
+        let collected = wait(py, None, |_| async {
             let collection = gc::Collection::find(&self.0, policy).await?;
             let mut doomed = Vec::new();
+            let problems = collection.problems().iter().map(ToString::to_string).collect();
+            let unrooted = collection.summary().paths_unrooted;
             if dry_run {
                 doomed = collection.doomed();
                 collection.give_up().await?;
@@ -410,8 +452,12 @@ impl Cache {
             }
             let size = doomed.iter().map(|doomed| doomed.size).sum();
             let objects = doomed.into_iter().map(|doomed| (doomed.why.as_str(), doomed.object)).collect();
-            Ok(Collected { objects, size })
-        })
+            Ok(Collected { objects, size, unrooted, problems })
+        })?;
+        for problem in &collected.problems {
+            warn(py, problem)?;
+        }
+        Ok(collected)
     }
 
     fn __iter__(&self, py: Python<'_>) -> Result<NarInfos> {
@@ -464,6 +510,43 @@ fn find(graph: &Graph, path: &PathLike) -> Result<Node> {
     let fits = |node: &Node| path.path.as_ref().is_none_or(|path| path.name() == graph.name(*node));
     let text = || path.path.as_ref().map_or_else(|| path.hash_part.to_string(), ToString::to_string);
     node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
+}
+
+/// Where build logs are: in the directory that is named; with `True`, where the store keeps them; nowhere with `False`.
+fn log_directory(logs: &Bound<'_, PyAny>, root: &std::path::Path) -> Result<Option<LogDirectory>> {
+    let directory = match logs.extract::<bool>() {
+        Ok(false) => return Ok(None),
+        Ok(true) => LogDirectory::default_of(root),
+        Err(_) => logs.extract::<PathBuf>()?,
+    };
+    Ok(Some(LogDirectory::open(&directory).map_err(PyErr::from)?))
+}
+
+/// "keep", "remove" or an age.
+#[derive(FromPyObject)]
+enum UnrootedArgument {
+    Age(Duration),
+    Word(String),
+}
+
+impl UnrootedArgument {
+    fn parse(self) -> PyResult<gc::Unrooted> {
+        match self {
+            Self::Age(age) => Ok(gc::Unrooted::OlderThan(age)),
+            Self::Word(word) => match &*word {
+                "keep" => Ok(gc::Unrooted::Keep),
+                "remove" => Ok(gc::Unrooted::Remove),
+                _ => Err(PyValueError::new_err("unrooted is \"keep\", \"remove\" or a timedelta")),
+            },
+        }
+    }
+}
+
+/// Gives a warning of Python.
+fn warn(py: Python<'_>, message: &dyn std::fmt::Display) -> PyResult<()> {
+    let text = message.to_string().replace('\0', " ");
+    let text = CString::new(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
 }
 
 fn root_name(text: &str) -> PyResult<Name> {
@@ -590,6 +673,7 @@ pub(crate) struct Pushed {
     added: Vec<StorePath>,
     held_back: Vec<StorePath>,
     failed: Vec<(String, String)>,
+    unattached: Vec<String>,
     root: Option<Root>,
     notes: Vec<String>,
     /// Bytes of the NARs that were published.
@@ -598,6 +682,15 @@ pub(crate) struct Pushed {
     /// Bytes of their files in the cache.
     #[pyo3(get)]
     file_size: u64,
+    /// How many of the published paths have neither a signature nor a content address: Nix does not accept them.
+    #[pyo3(get)]
+    unsigned: usize,
+    /// How many realisations were written.
+    #[pyo3(get)]
+    realisations: usize,
+    /// How many build logs were written.
+    #[pyo3(get)]
+    logs: usize,
 }
 
 fn convert(paths: Vec<nixcache::store_path::StorePath>) -> Vec<StorePath> {
@@ -616,12 +709,22 @@ impl Pushed {
             added: convert(pushed.added),
             held_back: convert(pushed.held_back),
             failed: pushed.failed.into_iter().map(|(path, error)| (path, error.to_string())).collect(),
+            unattached: pushed.unattached.iter().map(ToString::to_string).collect(),
+            unsigned: pushed.unsigned,
+            realisations: pushed.realisations,
+            logs: pushed.logs,
         }
     }
 }
 
 #[pymethods]
 impl Pushed {
+    /// Why realisations and build logs could not be published, which their paths were.
+    #[getter]
+    fn unattached(&self) -> Vec<String> {
+        self.unattached.clone()
+    }
+
     /// The paths that were published, in the order in which they were.
     #[getter]
     fn published(&self) -> Vec<StorePath> {
@@ -665,7 +768,7 @@ impl Pushed {
     }
 
     fn __bool__(&self) -> bool {
-        self.failed.is_empty() && self.held_back.is_empty()
+        self.failed.is_empty() && self.held_back.is_empty() && self.unattached.is_empty()
     }
 
     fn __repr__(&self) -> String {
@@ -685,6 +788,9 @@ pub(crate) struct Pulled {
     notes: Vec<String>,
     found: Found,
     store_dir: StoreDir,
+    /// How many realisations of the paths were written to the cache.
+    #[pyo3(get)]
+    realisations: usize,
     /// Bytes of the NARs that were fetched.
     #[pyo3(get)]
     nar_size: u64,
@@ -696,6 +802,7 @@ pub(crate) struct Pulled {
 impl Pulled {
     fn of(pulled: pull::Pulled, found: Found, store_dir: StoreDir) -> Self {
         Self {
+            realisations: pulled.realisations,
             nar_size: pulled.fetched.iter().map(|fetched| fetched.nar_size).sum(),
             file_size: pulled.fetched.iter().map(|fetched| fetched.file_size).sum(),
             fetched: pulled.fetched.into_iter().map(|fetched| StorePath(fetched.path)).collect(),
@@ -973,10 +1080,20 @@ pub(crate) struct Collected {
     /// Bytes of what goes.
     #[pyo3(get)]
     size: u64,
+    /// How many paths stay only since no root has ever listed them.
+    #[pyo3(get)]
+    unrooted: usize,
+    problems: Vec<String>,
 }
 
 #[pymethods]
 impl Collected {
+    /// What is broken, and what was kept for it.
+    #[getter]
+    fn problems(&self) -> Vec<String> {
+        self.problems.clone()
+    }
+
     /// The objects that go, in order, each with why.
     #[getter]
     fn objects(&self) -> Vec<(&'static str, String)> {

@@ -351,10 +351,13 @@ impl From<roots::Error> for Failure {
         use roots::Error;
         match error {
             Error::Cache(error) => error.into(),
-            Error::Broken { ref object, .. } | Error::Version { ref object, .. } => {
+            Error::Broken { ref object, .. }
+            | Error::Version { ref object, .. }
+            | Error::Unknown { ref object, .. } => {
                 let object = object.clone();
                 Self::new("CacheContentError", &error).text("path", object)
             }
+            error @ Error::Unreadable(_) => Self::new("CacheContentError", &error),
             error => Self::new("CacheError", &error).system(&error),
         }
     }

@@ -75,7 +75,7 @@ impl Shared {
 pub(crate) struct Graph(pub(crate) Arc<Shared>);
 
 impl Graph {
-    fn new(graph: closure::Graph, store_dir: StoreDir) -> Self {
+    pub(crate) fn new(graph: closure::Graph, store_dir: StoreDir) -> Self {
         Self(Arc::new(Shared { graph, store_dir, sizes: OnceLock::new() }))
     }
 }

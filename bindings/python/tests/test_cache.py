@@ -176,6 +176,37 @@ def count(url: str) -> int:
     return len(list(Cache(url)))
 
 
+def test_a_collection_empties_no_cache_and_removes_nothing_that_no_root_has_listed(tmp_path: Path, tree: Path) -> None:
+    cache = Cache(tmp_path / "cache", create=True)
+    cache.push(add={"tree": tree}, root=None)
+    none = timedelta()
+    kept = cache.gc(grace=none, keep_last=3)
+    assert (len(kept), kept.unrooted, kept.problems) == (0, 1, [])
+    for _ in range(2):
+        with pytest.raises(CacheError, match="no root, lease or named path"):
+            cache.gc(grace=none, keep_last=3, unrooted="remove")
+    assert len(list(cache)) == 1
+    assert len(cache.gc(grace=none, unrooted=timedelta(days=1), dry_run=True)) == 0
+    with pytest.raises(ValueError, match="unrooted is"):
+        cache.gc(unrooted="all")  # type: ignore[arg-type]
+    assert len(cache.gc(grace=none, unrooted="remove", allow_empty=True)) > 0
+    assert len(list(cache)) == 0
+
+
+def test_a_broken_root_is_told_and_stops_no_other(tmp_path: Path, tree: Path) -> None:
+    cache = Cache(tmp_path / "cache", create=True)
+    cache.push(add={"tree": tree}, root="feature/x")
+    broken = tmp_path / "cache/nixcache/v1/roots/other/1.json"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    with pytest.warns(RuntimeWarning, match="other/1.json"):
+        assert [root.name for root in cache.roots()] == ["feature/x"]
+    with pytest.warns(RuntimeWarning, match="kept all that it may list"):
+        assert len(cache.gc(grace=timedelta()).problems) == 1
+    assert cache.remove_roots("other", generation="1") == 1
+    assert len(cache.roots()) == 1
+
+
 def test_what_a_root_keeps_stays_and_the_rest_goes(tmp_path: Path, tree: Path) -> None:
     cache = Cache(tmp_path / "cache", create=True)
     kept = cache.push(add={"tree": tree}, root="main", labels={"commit": "abc"}).added
@@ -196,7 +227,7 @@ def test_what_a_root_keeps_stays_and_the_rest_goes(tmp_path: Path, tree: Path) -
     assert [(root.pinned, root.labels) for root in cache.roots()] == [(True, {})]
     assert not cache.audit(contents=True).faults
     with pytest.raises(ValueError, match="no name for a root"):
-        cache.roots("a/b")
+        cache.roots("a//b")
     cache.push(add={"third": tree / "bin"}, root=None)
     assert len(cache.roots()) == 1
 

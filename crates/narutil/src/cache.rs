@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use nixcache::narinfo::CacheInfo;
 use nixcache_client::cache::{Cache, CacheUrl, Error, Options, abort_uploads};
+use nixcache_client::source;
 use tokio::runtime::Runtime;
 
 use crate::cli::Common;
@@ -79,6 +80,26 @@ impl Reach {
             Cache::open_as(&url, info, self.options()).await
         };
         opened.map_err(|error| Failure::cache(&error))
+    }
+
+    /// Opens a cache as a source of path infos, for paths in the store directory of the command line. A directory needs no
+    /// `nix-cache-info`.
+    pub(crate) async fn open_source(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
+        let (url, store_dir) = (url(argument)?, common.store_dir()?);
+        if let Some(directory) = url.directory() {
+            let failed = |error: std::io::Error| Failure::failed(directory, error);
+            if !directory.metadata().map_err(failed)?.is_dir() {
+                return Err(Failure::source(&source::Error::NoDirectory { file: directory.to_owned() }));
+            }
+            let info = CacheInfo { store_dir, ..CacheInfo::default() };
+            return Cache::open_as(&url, info, self.options()).await.map_err(|error| Failure::cache(&error));
+        }
+        let cache = self.open(argument).await?;
+        if *cache.store_dir() != store_dir {
+            let theirs = cache.store_dir().clone();
+            return Err(Failure::cache(&Error::StoreDir { cache: url.to_string(), theirs, ours: store_dir }));
+        }
+        Ok(cache)
     }
 
     /// Opens it to write to it, and makes it a cache if there is nothing.

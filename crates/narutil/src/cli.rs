@@ -161,6 +161,8 @@ pub(crate) enum Command {
     /// What is only referred to, but not known to the source, is listed like the rest; then the closure has holes, and the exit
     /// status is 1. So it is when references run in a circle.
     ///
+    /// A cache is asked about each path of the closure, and need not list what it has, but for --referrers.
+    ///
     /// With --json: `[{"path": STRING, "narSize": NUMBER, "closureSize": NUMBER, "references": [STRING, ...], "known": BOOLEAN},
     /// ...]`.
     Closure(ClosureArgs),
@@ -178,6 +180,8 @@ pub(crate) enum Command {
     /// With --json: `[STRING, ...]`, or `null`.
     Why(WhyArgs),
     /// Rewrite what is known of store paths in another form.
+    ///
+    /// With PATHs, only of these and of all that they refer to; a cache is asked about each of them then, and need not list what it has.
     ///
     /// What that form has no place for is said on standard error.
     ///
@@ -199,9 +203,16 @@ pub(crate) enum Command {
     /// `.tmp`) and renames. A file whose paths cannot be published is moved to DIR/failed, with the reason beside, and the exit
     /// status is 1; if the cache cannot be reached, all stay for the next time, and it is 3. What another push has in hand is left to it.
     ///
+    /// Realisations of content-addressed derivations, which Nix's database has, are published with their paths and signed with --key, and so
+    /// are build logs with --logs: also for paths that the cache has already. Without --key, paths that have no signature are counted on
+    /// standard error, since Nix does not accept them.
+    ///
+    /// A path that cannot be published is named, and so is what refers to it; the others are published, and the exit status is 1.
+    ///
     /// The store paths of what is added are printed, a line each. With --json: `{"paths": NUMBER, "published": [{"path": STRING,
     /// "narSize": NUMBER, "fileSize": NUMBER, "uploaded": BOOLEAN}, ...], "added": [STRING, ...], "failed": [{"path": STRING, "error":
     /// STRING}, ...], "heldBack": [STRING, ...], "undeclaredReferences": [{"path": STRING, "hashParts": [STRING, ...]}, ...],
+    /// "unsigned": NUMBER, "realisations": NUMBER, "logs": NUMBER, "unattached": [STRING, ...],
     /// "root": STRING or null, "seconds": NUMBER}`; with --queue also `"queue": {"published": NUMBER, "failed": [{"entry": STRING, "error": STRING}, ...], "kept":
     /// [{"entry": STRING, "error": STRING}, ...]}`; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
     Push(PushArgs),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
-use nixcache_client::{archive, cache, roots, source, store_database};
+use nixcache_client::{archive, cache, roots, source};
 
 use crate::output::shown;
 use crate::secret::{KEY_NOT_FILE, is_key_for_file};
@@ -124,14 +124,12 @@ impl Failure {
 
     /// What went wrong while a source was read: its content, or the reading. The message itself names the source.
     pub(crate) fn source(error: &source::Error) -> Self {
-        use store_database::Error as Database;
         let status = match error {
             source::Error::Remote(error) => return Self::cache(error),
             source::Error::Url(_) | source::Error::NoDirectory { .. } => Status::Usage,
-            source::Error::Io { .. }
-            | source::Error::Database(Database::Io { .. } | Database::Busy { .. } | Database::Changed { .. }) => {
-                Status::Failed
-            }
+            source::Error::Io { .. } => Status::Failed,
+            source::Error::Database(error) if !error.is_about_content() => Status::Failed,
+            source::Error::Database(_) => Status::Bad,
             error if is_input_output(error) => Status::Failed,
             _ => Status::Bad,
         };
@@ -143,7 +141,12 @@ impl Failure {
         use roots::Error;
         let status = match error {
             Error::Cache(error) => return Self::cache(error),
-            Error::Broken { .. } | Error::Version { .. } | Error::NoRoot { .. } | Error::Unreadable(_) => Status::Bad,
+            Error::Broken { .. }
+            | Error::Version { .. }
+            | Error::NoRoot { .. }
+            | Error::Unreadable(_)
+            | Error::Unknown { .. }
+            | Error::WouldEmpty { .. } => Status::Bad,
             _ => Status::Failed,
         };
         Self::new(status, error)

@@ -1,5 +1,6 @@
 //! The reference graph of what sources say.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
@@ -7,9 +8,10 @@ use std::path::Path;
 
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::path_info::PathInfo;
-use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
-use nixcache_client::source::{Source, Stream};
+use nixcache::store_path::{HashPart, StoreDir, StorePath, StorePathRef};
+use nixcache_client::source::{self, Source, Stream};
 
+use crate::cache::{Reach, explain_requests, run as block_on};
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
 use crate::output::shown;
@@ -30,7 +32,62 @@ pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {
     Ok(builder.finish())
 }
 
-/// Opens a source, and says what somebody should know who relies on it.
+/// What sources say of these paths and of all that they refer to. Caches are asked path by path; the others are read as a whole.
+pub(crate) fn load_closure(common: &Common, reach: &Reach, sources: &[OsString], paths: &[&OsStr]) -> Result<Graph> {
+    let store_dir = common.store_dir()?;
+    let mut builder = GraphBuilder::new();
+    let mut caches: Vec<&OsString> = Vec::new();
+    let (mut known, mut wanted) = (HashSet::new(), HashSet::new());
+    let named = || sources.iter().map(|source| Ok((Some(source), Source::parse(source)?)));
+    let sources = if sources.is_empty() { vec![Ok((None, Source::local()))] } else { named().collect() };
+    for source in sources {
+        let (argument, source) = source.map_err(|error: source::Error| Failure::source(&error))?;
+        if let (Some(argument), Source::Cache(_) | Source::Remote { .. }) = (argument, &source) {
+            caches.push(argument);
+            continue;
+        }
+        let stream = open(common, &source, &store_dir)?;
+        let take = |info: &PathInfo| {
+            known.insert(info.path.hash_part());
+            wanted.extend(info.references.iter().map(StorePath::hash_part));
+            builder.insert_path_info(info)
+        };
+        visit(common, &source, stream, take)?.map_err(|error| Failure::bad(source.path(), error))?;
+    }
+    for path in paths {
+        wanted.insert(path_named(&store_dir, path)?.0);
+    }
+    let infos = walk(common, reach, &caches, wanted, &known)?;
+    for info in &infos {
+        let file = || Path::new(caches.first().map_or_else(|| OsStr::new("-"), |cache| cache.as_os_str()));
+        builder.insert_path_info(info).map_err(|error| Failure::bad(file(), error))?;
+    }
+    Ok(builder.finish())
+}
+
+/// What caches say of these paths and of all that they refer to, but for paths that are known.
+pub(crate) fn walk(
+    common: &Common,
+    reach: &Reach,
+    caches: &[&OsString],
+    wanted: HashSet<HashPart>,
+    known: &HashSet<HashPart>,
+) -> Result<Vec<PathInfo>> {
+    if caches.is_empty() {
+        return Ok(Vec::new());
+    }
+    block_on(common, async {
+        let mut opened = Vec::with_capacity(caches.len());
+        for argument in caches {
+            opened.push(reach.open_source(common, argument).await?);
+        }
+        let walked = source::walk(&opened, wanted, |part| known.contains(&part)).await;
+        opened.iter().for_each(explain_requests);
+        Ok(walked.map_err(|error| Failure::cache(&error))?.infos)
+    })
+}
+
+/// Opens a source, and says why it may be incomplete.
 pub(crate) fn open(common: &Common, source: &Source, store_dir: &StoreDir) -> Result<Stream> {
     let stream = source.open(store_dir).map_err(|error| Failure::source(&error))?;
     if let Some(warning) = stream.warning().filter(|_| !common.quiet) {

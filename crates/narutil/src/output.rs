@@ -190,3 +190,8 @@ pub(crate) fn shown(path: &Path) -> String {
     // It may be a URL, or was meant to be one.
     nixcache_client::cache::redacted(&shown)
 }
+
+/// A number of things, in the singular or the plural.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}

@@ -25,11 +25,11 @@
 //! ```
 
 use std::io::{self, Write};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use nixcache::path_info::registration::{WriteError, Writer};
 use nixcache::path_info::{JsonVersion, Lost, PathInfo, PathInfos};
-use nixcache::store_path::StoreDir;
+use nixcache::store_path::{StoreDir, StorePath};
 
 use crate::source::{self, Stream};
 
@@ -37,10 +37,9 @@ use crate::source::{self, Stream};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form {
-    /// What `nix-store --load-db` reads; written path by path.
+    /// What `nix-store --load-db` reads, in the bytes and the order of `nix-store --dump-db`.
     Registration,
-    /// What `nix path-info --json` prints, without a newline at the end; all of it is kept until the last path is
-    /// known, since Nix prints them in order.
+    /// What `nix path-info --json` prints, without a newline at the end.
     Json(JsonVersion),
 }
 
@@ -78,7 +77,8 @@ impl From<WriteError> for Error {
     }
 }
 
-/// Writes all that a source says to `out`, and flushes it. Many writes are small: give it a buffered sink.
+/// Writes all that a source says to `out`, in the order of the paths, and flushes it. All of it is kept until the last path is known. Many writes
+/// are small: give it a buffered sink.
 ///
 /// After an error a part may have been written.
 pub fn convert(stream: Stream, form: Form, store_dir: &StoreDir, mut out: impl Write) -> Result<Converted, Error> {
@@ -89,16 +89,27 @@ pub fn convert(stream: Stream, form: Form, store_dir: &StoreDir, mut out: impl W
     };
     match form {
         Form::Registration => {
-            let mut writer = Writer::new(&mut out, store_dir);
-            let flow = stream.visit(|info| match writer.write(&info) {
-                Ok(lost) => {
-                    count(lost);
-                    ControlFlow::Continue(())
+            // `nix-store --dump-db` prints records in the order of their paths, and sources have them in any. They are kept as they will be
+            // written, which takes less memory than what they say.
+            let mut records: Vec<(StorePath, Range<usize>)> = Vec::new();
+            let mut text = Vec::new();
+            let flow = stream.visit(|info| {
+                let start = text.len();
+                match Writer::new(&mut text, store_dir).write(&info) {
+                    Ok(lost) => {
+                        count(lost);
+                        records.push((info.path, start..text.len()));
+                        ControlFlow::Continue(())
+                    }
+                    Err(error) => ControlFlow::Break(error),
                 }
-                Err(error) => ControlFlow::Break(error),
             })?;
             if let ControlFlow::Break(error) = flow {
                 return Err(error.into());
+            }
+            records.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            for (_, record) in records {
+                out.write_all(&text[record])?;
             }
         }
         Form::Json(version) => {

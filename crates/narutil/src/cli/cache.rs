@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use nixcache::compression::EncodeOptions;
+use nixcache_client::gc::Unrooted;
 use nixcache_client::roots::Name;
 
 use super::closure::From;
-use super::value::{KeyArgs, age, cache, label, size};
+use super::value::{KeyArgs, age, cache, label, size, unrooted};
 use crate::cache::Reach;
 
 #[derive(Args, Debug)]
@@ -71,12 +72,10 @@ pub(crate) struct PushArgs {
     /// Index debug information by build ids.
     #[arg(long)]
     pub(crate) debug_info: bool,
-    /// Publish the logs of the builds, too, from this directory [default: that of Nix].
-    /// The directory follows an equals sign: --logs=DIR.
-    #[arg(
-        long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/nix/var/log/nix/drvs"
-    )]
-    pub(crate) logs: Option<PathBuf>,
+    /// Publish the build logs of all the paths, also of those that the cache has: from this directory, `…/log/nix` or the `drvs` in it
+    /// [default: that of the store; NIX_LOG_DIR].
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    pub(crate) logs: Option<Option<PathBuf>>,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
@@ -132,7 +131,7 @@ pub(crate) enum RootCommand {
     Pin(RootArgs),
     /// Leave it to the policy of `gc` again.
     Unpin(RootArgs),
-    /// Remove a root. What it alone keeps goes with the next `gc`.
+    /// Remove a root: all generations of the name, or one. What it alone keeps goes with the next `gc`.
     Remove(RootArgs),
     /// Say something beside it: a commit, a pipeline.
     Label(LabelArgs),
@@ -142,9 +141,13 @@ pub(crate) enum RootCommand {
 pub(crate) struct RootArgs {
     /// The cache: a directory, or a URL.
     pub(crate) cache: OsString,
-    /// The root: its name, and which generation, as `roots` prints it [default: the one used last].
+    /// The root: its name, perhaps with a generation as `roots` prints it. Without one, `remove` takes all generations, and `pin`,
+    /// `unpin` and `label` the newest.
     #[arg(value_name = "NAME[/GENERATION]")]
     pub(crate) root: String,
+    /// The generation.
+    #[arg(long, value_name = "GENERATION")]
+    pub(crate) generation: Option<String>,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
@@ -162,15 +165,19 @@ pub(crate) struct LabelArgs {
 pub(crate) struct GcArgs {
     /// The cache: a directory, or the URL of what can be listed.
     pub(crate) cache: OsString,
-    /// Keep so many roots of each name, those used last.
+    /// Keep the N most recently used generations of each root. Generations of equal closures count once.
     #[arg(long, value_name = "N")]
     pub(crate) keep_last: Option<usize>,
-    /// Keep roots that were used within this time: 30d, 12h.
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    /// Keep roots that were used within this time: 30d, 2w, 12h.
+    #[arg(long, value_name = "AGE", value_parser = age, alias = "delete-older-than")]
     pub(crate) keep_within: Option<Duration>,
-    /// Let the roots go that were used least recently, until what the others list has no more bytes than this: 50G.
+    /// Drop the least recently used roots until what the others list has no more bytes than this: 50G.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_size: Option<u64>,
+    /// What to do with paths that no root has ever listed, such as those of `nix copy` and of `push --no-root`: keep them, remove
+    /// them, or remove those older than AGE.
+    #[arg(long, value_name = "keep|remove|AGE", default_value = "keep", value_parser = unrooted)]
+    pub(crate) unrooted: Unrooted,
     /// Keep this path with its closure, or the paths in this file, one a line: for what was published without roots. May be
     /// repeated.
     #[arg(long, value_name = "PATH")]
@@ -178,15 +185,18 @@ pub(crate) struct GcArgs {
     /// Keep what is younger, with all that it refers to.
     #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
     pub(crate) grace: Duration,
-    /// Remove NARs together with their narinfos, rather than one run later: whoever has just read a narinfo will not find its NAR.
+    /// Remove NARs together with their narinfos, rather than in the next run: a client that has just read a narinfo does not find its NAR.
     #[arg(long)]
     pub(crate) now: bool,
     /// How long to wait for pushes that are under way before NARs are removed; then those stay until the next run.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
     pub(crate) patience: Duration,
-    /// Remove so many objects a second at most.
+    /// Remove at most N objects a second.
     #[arg(long, value_name = "N")]
     pub(crate) rate: Option<NonZeroUsize>,
+    /// Go on even if no root, lease or named path keeps anything.
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
     /// Only print what would go, and why.
     #[arg(long)]
     pub(crate) dry_run: bool,

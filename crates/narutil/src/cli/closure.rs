@@ -12,8 +12,8 @@ use crate::cache::Reach;
 /// Where facts about store paths come from.
 #[derive(Args, Debug)]
 pub(crate) struct From {
-    /// Where to look things up: db:FILE, registration:FILE, json:FILE, export:FILE, or a cache; may be given again [default:
-    /// the database of Nix].
+    /// Where to look things up: db:FILE, registration:FILE, json:FILE, export:FILE, a file of these kinds that is recognised by its content, `-`
+    /// for JSON on standard input, or a cache; may be given again [default: the database of Nix].
     #[arg(long = "from", value_name = "SOURCE", value_parser = cache())]
     pub(crate) sources: Vec<OsString>,
 }
@@ -40,6 +40,8 @@ pub(crate) struct ClosureArgs {
     /// Instead of printing, write a page to look at in a browser: a treemap, and a table to sort and search.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "dot", "size", "sort"])]
     pub(crate) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,11 +79,18 @@ pub(crate) struct WhyArgs {
     pub(crate) dependency: OsString,
     #[command(flatten)]
     pub(crate) from: From,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ConvertArgs {
-    /// Where to read: db:FILE, registration:FILE, json:FILE, export:FILE, or a cache [default: the database of Nix].
+    /// Only these paths and all that they refer to: store paths, their base names or hash parts, or links into the store [default: all that
+    /// the source has].
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
+    /// Where to read: db:FILE, registration:FILE, json:FILE, export:FILE, a file that is recognised by its content, or a cache [default: the
+    /// database of Nix].
     #[arg(long, value_name = "SOURCE", value_parser = cache())]
     pub(crate) from: Option<OsString>,
     /// Where to write: registration:FILE or json:FILE.
@@ -90,6 +99,8 @@ pub(crate) struct ConvertArgs {
     /// The form of JSON: list (Nix 2.8), map (2.19), or what `nix path-info --json-format` calls 1, 2 and 3.
     #[arg(long, value_name = "FORM", default_value = "1", value_parser = json_version)]
     pub(crate) json_format: JsonVersion,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 fn json_version(name: &str) -> Result<JsonVersion, &'static str> {

@@ -13,10 +13,9 @@ use crate::cache::Reach;
 pub(crate) enum NarinfoCommand {
     /// Print the fields of narinfos.
     ///
-    /// With --json, the object that `nix path-info --json` prints for a path, and `url`,
-    /// `compression`, `downloadHash`, `downloadSize` and `deviations`, a list of `{"line": NUMBER,
-    /// "name": STRING, "field": STRING, "explanation": STRING, "nixAccepts": "yes", "only-older" or
-    /// "no"}`.
+    /// With --json, the object that `nix path-info --json --json-format 1` of Nix 2.34 prints for a
+    /// path of a cache, with `path` and `deviations`, a list of `{"line": NUMBER, "name": STRING,
+    /// "field": STRING, "explanation": STRING, "nixAccepts": "yes", "only-older" or "no"}`.
     Show(ShowArgs),
     /// Check narinfos: print `ok`, the error, or each deviation from what Nix writes.
     ///

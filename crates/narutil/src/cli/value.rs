@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use nixcache::store_path::StoreDir;
+use nixcache_client::gc::Unrooted;
 
 /// Secret keys to sign with.
 #[derive(Args, Clone, Debug, Default)]
@@ -80,15 +81,24 @@ pub(super) fn age(text: &str) -> Result<Duration, &'static str> {
 pub(super) fn size(text: &str) -> Result<u64, &'static str> {
     const WRONG: &str = "expected a number of bytes, or one and K, M, G or T, as in 50G";
     let (number, unit) = number_and_unit(text).ok_or(WRONG)?;
-    let power = match unit {
+    let power = match &*unit.to_ascii_uppercase() {
         "" | "B" => 0,
-        "K" | "KB" | "KiB" | "k" | "kB" => 1,
-        "M" | "MB" | "MiB" => 2,
-        "G" | "GB" | "GiB" => 3,
-        "T" | "TB" | "TiB" => 4,
+        "K" | "KB" | "KIB" => 1,
+        "M" | "MB" | "MIB" => 2,
+        "G" | "GB" | "GIB" => 3,
+        "T" | "TB" | "TIB" => 4,
         _ => return Err(WRONG),
     };
     number.checked_mul(1 << (10 * power)).ok_or("that is more than 2^64 bytes")
+}
+
+/// What to do with paths that no root has listed: a word, or an age.
+pub(super) fn unrooted(text: &str) -> Result<Unrooted, &'static str> {
+    match text {
+        "keep" => Ok(Unrooted::Keep),
+        "remove" => Ok(Unrooted::Remove),
+        text => age(text).map(Unrooted::OlderThan).map_err(|_| "expected keep, remove, or an age, as in 30d"),
+    }
 }
 
 /// A label, NAME=TEXT.
@@ -118,6 +128,13 @@ mod tests {
         for text in ["", "G", "1.5G", "-1", "1X", "1iB", "18446744073709551615K"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn unrooted_paths_are_kept_removed_or_kept_for_a_time() {
+        assert_eq!((unrooted("keep"), unrooted("remove")), (Ok(Unrooted::Keep), Ok(Unrooted::Remove)));
+        assert_eq!(unrooted("2w"), Ok(Unrooted::OlderThan(Duration::from_secs(14 * 86_400))));
+        assert!(unrooted("removed").is_err());
     }
 
     #[test]

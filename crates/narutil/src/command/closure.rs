@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
@@ -15,11 +16,17 @@ use serde_json::json;
 
 use crate::cli::{ClosureArgs, Common, Sort};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{find_all, full, load};
+use crate::graph::{find_all, full, load, load_closure};
 use crate::output::{Output, print, shown};
 
 pub(crate) fn run(common: &Common, args: &ClosureArgs) -> Result {
-    let graph = load(common, &args.from.sources)?;
+    let graph = if args.referrers {
+        // What refers to a path can be anything.
+        load(common, &args.from.sources)?
+    } else {
+        let paths: Vec<&OsStr> = args.paths.iter().map(OsString::as_os_str).collect();
+        load_closure(common, &args.reach, &args.from.sources, &paths)?
+    };
     let store_dir = common.store_dir()?;
     let roots = find_all(common, &graph, &args.paths)?;
     let closure = if args.referrers {

@@ -1,17 +1,22 @@
 //! `narutil convert`
 
+use std::collections::HashSet;
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nixcache::closure::GraphBuilder;
+use nixcache::path_info::PathInfo;
+use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::convert::{Error, Form, convert};
-use nixcache_client::source::Source;
+use nixcache_client::source::{Source, Stream};
 use serde_json::{Map, json};
 
 use crate::cli::{Common, ConvertArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::open;
+use crate::graph::{find_all, full, open, path_named, visit, walk};
 use crate::output::{Output, is_standard, print};
 
 pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
@@ -30,7 +35,11 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     let store_dir = common.store_dir()?;
     let source = args.from.as_deref().map_or_else(|| Ok(Source::local()), Source::parse);
     let source = source.map_err(|error| Failure::source(&error))?;
-    let stream = open(common, &source, &store_dir)?;
+    let stream = if args.paths.is_empty() {
+        open(common, &source, &store_dir)?
+    } else {
+        closure(common, args, &source, &store_dir)?
+    };
     let mut output = BufWriter::new(Output::create(file)?);
     let done = convert(stream, form, &store_dir, &mut output).map_err(|error| match &error {
         Error::Source(error) => Failure::source(error),
@@ -51,4 +60,39 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
         }
     }
     Ok(Status::Ok)
+}
+
+/// What the source says of the paths that are named, and of all that they refer to.
+fn closure(common: &Common, args: &ConvertArgs, source: &Source, store_dir: &StoreDir) -> Result<Stream> {
+    let mut wanted = HashSet::new();
+    for path in &args.paths {
+        wanted.insert(path_named(store_dir, path)?.0);
+    }
+    let infos = match (source, &args.from) {
+        (Source::Cache(_) | Source::Remote { .. }, Some(cache)) => {
+            walk(common, &args.reach, &[cache], wanted, &HashSet::new())?
+        }
+        _ => {
+            let mut all = Vec::new();
+            let take = |info: &PathInfo| {
+                all.push(info.clone());
+                Ok::<(), Infallible>(())
+            };
+            let Ok(()) = visit(common, source, open(common, source, store_dir)?, take)?;
+            all
+        }
+    };
+    let mut builder = GraphBuilder::new();
+    for info in &infos {
+        builder.insert_path_info(info).map_err(|error| Failure::bad(source.path(), error))?;
+    }
+    let graph = builder.finish();
+    let closure = graph.closure(find_all(common, &graph, &args.paths)?);
+    if let Some(&absent) = closure.nodes().iter().find(|&&node| !graph.is_present(node)) {
+        let absent = full(store_dir, &graph, absent);
+        return Err(Failure::bad(source.path(), format_args!("{absent} is referred to but not in the source")));
+    }
+    let parts: HashSet<HashPart> = closure.nodes().iter().map(|&node| graph.hash_part(node)).collect();
+    let infos = infos.into_iter().filter(|info| parts.contains(&info.path.hash_part())).collect();
+    Ok(Stream::of(source.path().to_owned(), store_dir, infos))
 }

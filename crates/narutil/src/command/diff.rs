@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cache::{Reach, explain_requests, run as block_on};
 use crate::cli::{Common, DiffArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{find_all, full, load, open, visit};
+use crate::graph::{find_all, full, load_closure, open, visit};
 use crate::input::{BUFFER, bytes};
 use crate::output::{print, shown};
 
@@ -23,7 +23,8 @@ use crate::output::{print, shown};
 const BATCH: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
-    let graph = load(common, &args.from.sources)?;
+    let paths: Vec<&OsStr> = args.paths.iter().map(OsString::as_os_str).collect();
+    let graph = load_closure(common, &args.reach, &args.from.sources, &paths)?;
     let store_dir = common.store_dir()?;
     let roots = find_all(common, &graph, &args.paths)?;
     let closure = graph.closure(roots);

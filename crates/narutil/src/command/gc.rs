@@ -5,14 +5,14 @@ use std::path::Path;
 
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
-use nixcache_client::gc::{Collection, Doomed, Event, Policy};
+use nixcache_client::gc::{Collection, Doomed, Event, Policy, Summary};
 use serde_json::json;
 
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, GcArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::input::lines;
-use crate::output::print;
+use crate::output::{counted, print};
 use crate::progress::Progress;
 
 pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
@@ -20,12 +20,13 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
     policy.keep_last = args.keep_last;
     policy.keep_within = args.keep_within;
     policy.max_size = args.max_size;
+    policy.unrooted = args.unrooted;
     policy.grace = args.grace;
     policy.now = args.now;
     policy.patience = args.patience;
     policy.rate = args.rate;
+    policy.allow_empty = args.allow_empty;
     policy.root_paths = root_paths(&common.store_dir()?, &args.root_path)?;
-    let root_paths = policy.root_paths.len();
     let fail = |error| Failure::roots(&error);
     block_on(common, async {
         let cache = args.reach.open(&args.cache).await?;
@@ -33,26 +34,26 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
         let store_dir = cache.store_dir();
         for path in collection.absent() {
             eprintln!(
-                "narutil: {}: {}: not there to be kept",
+                "narutil: {}: {}: is to be kept, and is not in the cache",
                 crate::output::shown(Path::new(&args.cache)),
                 store_dir.display(path.as_ref())
             );
         }
-        let keeps_paths = collection.absent().len() < root_paths;
-        if collection.kept().is_empty() && !keeps_paths && !collection.doomed().is_empty() {
-            // Whoever has never made a root does not want all gone.
-            collection.give_up().await.map_err(fail)?;
-            let message = "there is no root nor path that would be kept, so everything would go: push under a root, or name paths by --root-path";
-            return Err(Failure::bad(Path::new(&args.cache), message));
+        let mut status = Status::Ok;
+        for problem in collection.problems() {
+            eprintln!("narutil: {problem}");
+            status = status.max(Failure::roots(&problem.error).status);
         }
+        let summary = collection.summary().clone();
         if !common.quiet {
-            let dropped = collection.dropped().len();
-            eprintln!(
-                "keeping {} roots and {} paths; {dropped} roots go",
-                collection.kept().len(),
-                collection.living()
-            );
+            for line in explain(&summary, args) {
+                eprintln!("{line}");
+            }
         }
+        let later = |files: usize, bytes: u64| match files {
+            0 => String::new(),
+            _ => format!("; {}, {}, go in the next run", counted(files, "file"), HumanBytes(bytes)),
+        };
         if args.dry_run {
             let doomed = collection.doomed();
             collection.give_up().await.map_err(fail)?;
@@ -61,14 +62,15 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
             }
             let bytes = doomed.iter().map(|doomed| doomed.size).sum();
             if !common.quiet {
-                eprintln!("would remove {} objects, {}", doomed.len(), HumanBytes(bytes));
+                let later = later(summary.files_later, summary.bytes_later);
+                eprintln!("would remove {}, {}{later}", counted(doomed.len(), "object"), HumanBytes(bytes));
             }
-            return Ok(Status::Ok);
+            return Ok(status);
         }
         let progress = Progress::items(common, "removing", Some(collection.doomed().len()));
         let mut printed = Ok(());
         let done = collection.run(|event| match event {
-            Event::Waiting => progress.suspend(|| eprintln!("narutil: waits for pushes that are under way")),
+            Event::Waiting => progress.suspend(|| eprintln!("narutil: waiting for pushes that are under way")),
             Event::Removed(doomed) => {
                 progress.advance(1);
                 if printed.is_ok() && (common.json || common.verbose > 0) {
@@ -81,23 +83,79 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
         printed?;
         explain_requests(&cache);
         if !common.quiet {
-            let spared = if done.spared == 0 { String::new() } else { format!(", spared {} paths", done.spared) };
-            let later = if done.condemned == 0 {
-                String::new()
-            } else {
-                format!("; {} files, {}, go next time", done.condemned, HumanBytes(done.condemned_bytes))
+            let spared = match done.spared {
+                0 => String::new(),
+                spared => format!(", spared {} that a push relies on", counted(spared, "path")),
             };
-            eprintln!("removed {} objects, {}{spared}{later}", done.objects, HumanBytes(done.bytes));
+            let later = later(done.condemned, done.condemned_bytes);
+            eprintln!("removed {}, {}{spared}{later}", counted(done.objects, "object"), HumanBytes(done.bytes));
         }
-        Ok(Status::Ok)
+        Ok(status)
     })
 }
 
+/// What stays and what goes, a line for each reason.
+fn explain(summary: &Summary, args: &GcArgs) -> Vec<String> {
+    let paths = |count| counted(count, "path");
+    let mut lines = vec![format!(
+        "keeping {} and {}; {} and {} go",
+        counted(summary.roots_kept, "root"),
+        paths(summary.paths_kept),
+        counted(summary.roots_dropped, "root"),
+        paths(summary.paths_dropped),
+    )];
+    let mut more = |count: usize, line: String| lines.extend((count > 0).then_some(line));
+    let bytes = |bytes: u64| HumanBytes(bytes).to_string();
+    let (young, unrooted) = (bytes(summary.bytes_young), bytes(summary.bytes_unrooted));
+    more(
+        summary.paths_young,
+        format!("  {} of these, {young}, only because they are younger than --grace", paths(summary.paths_young)),
+    );
+    more(
+        summary.paths_unrooted,
+        format!(
+            "  {} of these, {unrooted}, only because they belong to no root: --unrooted AGE or --unrooted remove lets them go",
+            paths(summary.paths_unrooted)
+        ),
+    );
+    more(
+        summary.paths_missing,
+        format!("  {} that roots list are not in the cache: `narutil audit` tells which", paths(summary.paths_missing)),
+    );
+    more(
+        summary.nars_unplaced,
+        format!(
+            "  {} without a narinfo, {}, stay: a narinfo has a URL outside the cache, which may mean any of them",
+            counted(summary.nars_unplaced, "NAR"),
+            bytes(summary.bytes_unplaced)
+        ),
+    );
+    more(
+        summary.uploads,
+        format!("  aborting {} begun more than a day ago", counted(summary.uploads, "unfinished upload")),
+    );
+    if let Some(most) = args.max_size.filter(|most| summary.bytes_left > *most) {
+        let mut reasons = Vec::new();
+        if summary.paths_unrooted > 0 {
+            reasons.push(format!("{unrooted} belong to no root (see --unrooted)"));
+        }
+        if summary.paths_young > 0 {
+            reasons.push(format!("{young} are younger than --grace"));
+        }
+        let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
+        let (left, most) = (bytes(summary.bytes_left), bytes(most));
+        lines.push(format!("  {left} stay, more than the {most} of --max-size{reasons}"));
+    }
+    lines
+}
+
 fn shown(common: &Common, doomed: &Doomed) -> String {
+    let path = doomed.path.as_ref().map(ToString::to_string);
     if common.json {
-        json!({ "object": doomed.object, "size": doomed.size, "why": doomed.why.as_str() }).to_string()
+        json!({ "object": doomed.object, "size": doomed.size, "why": doomed.why.as_str(), "path": path }).to_string()
     } else {
-        format!("{}  {}", doomed.why.as_str(), doomed.object.escape_debug())
+        let path = path.map(|path| format!("  {path}")).unwrap_or_default();
+        format!("{}  {}{path}", doomed.why.as_str(), doomed.object.escape_debug())
     }
 }
 

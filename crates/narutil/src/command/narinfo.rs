@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use nixcache::narinfo::{self, Deviation, NarInfo, NixAccepts};
-use nixcache::path_info::{JsonVersion, PathInfo, PathInfos};
+use nixcache::path_info::{JsonVersion, PathInfo};
 use nixcache::store_path::{StoreDir, StorePathRef};
 use serde_json::{Value, json};
 
@@ -107,13 +107,13 @@ fn full(info: &NarInfo<'_>, path: StorePathRef<'_>) -> String {
     format!("{}/{path}", info.store_dir())
 }
 
-/// As `nix path-info --json` of Nix 2.8 has it for a cache, and what that leaves out.
+/// As `nix path-info --json --json-format 1` of Nix 2.34 prints it of a cache, with the path and what is odd.
 fn to_json(info: &NarInfo<'_>, store_dir: &StoreDir) -> Value {
-    let infos = PathInfos { valid: vec![PathInfo::from(info)], invalid: Vec::new() };
-    let mut list = Vec::new();
-    // Writing to memory never fails, and what is written is a list of one object.
-    let _ = infos.write_json(JsonVersion::List, store_dir, &mut list);
-    let mut object = serde_json::from_slice::<Value>(&list).map(|mut list| list[0].take()).unwrap_or_default();
+    let mut text = Vec::new();
+    // Writing to memory never fails, and what is written is an object.
+    let _ = PathInfo::from(info).write_json(JsonVersion::V1, store_dir, &mut text);
+    let mut object: Value = serde_json::from_slice(&text).unwrap_or_default();
+    object["path"] = full(info, info.store_path()).into();
     object["compression"] = info.compression_name().into();
     object["deviations"] = info.deviations().iter().map(deviation).collect();
     object

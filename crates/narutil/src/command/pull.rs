@@ -306,6 +306,7 @@ fn to_json(store_dir: &StoreDir, pull: &Pull, found: &Found, pulled: &Pulled, st
         "present": pulled.present.len(),
         "failed": failed.collect::<Value>(),
         "heldBack": pulled.held_back.iter().map(full).collect::<Value>(),
+        "realisations": pulled.realisations,
         "missing": found.missing().iter().map(|missing| json!({ "path": missing.path, "error": missing.to_string() })).collect::<Value>(),
         "roots": pulled.roots.iter().map(super::roots::shown).collect::<Value>(),
         "notes": pulled.notes,

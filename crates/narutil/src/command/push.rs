@@ -14,7 +14,7 @@ use nixcache::path_info::PathInfo;
 use nixcache::signature::{Policy, SecretKey};
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::cache::{Cache, CacheUrl};
-use nixcache_client::push::{Event, Push, Pushed, Selection, Subject, Upload, Watch};
+use nixcache_client::push::{Attachments, Event, LogDirectory, Push, Pushed, Selection, Subject, Upload, Watch};
 use nixcache_client::roots::{Begun, Root, Session, Wish};
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
@@ -53,6 +53,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
             let missing = selection.missing(&cache, begun.as_mut()).await.map_err(|error| failure(&args.to, &error))?;
             let mut uploads = uploads(common, args.store.as_deref(), &sources, &graph, &missing)?;
             let Some(begun) = begun else { return dry_run(common, &cache, &uploads, &trees) };
+            let push = attach(common, args, push, &sources, &selection)?;
             uploads.extend(trees);
             let transfer = Transfer::new(common, "publishing");
             let published = begun.publish(&push.watch(watch(&transfer)), &cache, uploads).await;
@@ -117,10 +118,57 @@ pub(super) fn settings(common: &Common, args: &PushArgs) -> Result<Push> {
         .limits(common.limits())
         .listings(!args.no_listing)
         .debug_info(args.debug_info || is_set(&url, "index-debug-info"));
-    Ok(match &args.logs {
-        Some(directory) => push.logs(directory.clone()),
-        None => push,
-    })
+    match &args.logs {
+        Some(None) => with_default_logs(args, push),
+        Some(Some(directory)) => {
+            let logs = LogDirectory::open(directory);
+            Ok(push.logs(logs.map_err(|error| Failure { status: Status::Failed, message: Some(error.to_string()) })?))
+        }
+        None => Ok(push),
+    }
+}
+
+/// Publishes the logs that belong to the store of the first source. That it has none is no failure: nothing may have been built there.
+fn with_default_logs(args: &PushArgs, push: Push) -> Result<Push> {
+    let source = args.from.sources.first().map_or_else(|| Ok(Source::local()), |source| Source::parse(source));
+    let root = source.map_err(|error| Failure::source(&error))?.store_root();
+    match LogDirectory::open(&LogDirectory::default_of(args.store.as_deref().unwrap_or(&root))) {
+        Ok(logs) => Ok(push.logs(logs)),
+        Err(error) => {
+            tracing::warn!("{error}; no build logs are published. --logs=DIR says where they are");
+            Ok(push)
+        }
+    }
+}
+
+/// Adds what is to be published beside the paths: realisations, and logs if they are wanted.
+pub(super) fn attach(
+    common: &Common,
+    args: &PushArgs,
+    push: Push,
+    sources: &[Source],
+    selection: &Selection<'_>,
+) -> Result<Push> {
+    let store_dir = common.store_dir()?;
+    let mut attachments = Attachments::default();
+    for source in sources {
+        let gathered = attachments.gather(source, selection, &store_dir, args.logs.is_some());
+        gathered.map_err(|error| Failure::source(&error))?;
+    }
+    Ok(push.attachments(attachments))
+}
+
+/// Says what was not published beside the paths, and that paths have no signature.
+pub(super) fn report_beside(common: &Common, pushed: &Pushed) -> Status {
+    for error in &pushed.unattached {
+        eprintln!("narutil: {error}");
+    }
+    if pushed.unsigned > 0 && !common.quiet {
+        let (paths, them) = (count(pushed.unsigned), if pushed.unsigned == 1 { "it" } else { "them" });
+        let are = if pushed.unsigned == 1 { "is" } else { "are" };
+        eprintln!("narutil: {paths} {are} unsigned: Nix will not accept {them}; see --key");
+    }
+    if pushed.unattached.is_empty() { Status::Ok } else { Status::Failed }
 }
 
 /// What the command line says, else what the URL does, as to Nix.
@@ -312,7 +360,8 @@ fn report(
         let failed = if failed == 0 { String::new() } else { format!(", {failed} could not be") };
         eprintln!("published {}{amount}, {there} were there{failed}, in {seconds:.1} s", count(published));
     }
-    Ok(if failed == 0 { Status::Ok } else { Status::Bad })
+    let beside = report_beside(common, pushed);
+    Ok(if failed == 0 { beside } else { Status::Bad })
 }
 
 pub(super) fn to_json(
@@ -337,6 +386,10 @@ pub(super) fn to_json(
         "failed": failed.collect::<Value>(),
         "heldBack": pushed.held_back.iter().map(full).collect::<Value>(),
         "undeclaredReferences": undeclared.collect::<Value>(),
+        "unsigned": pushed.unsigned,
+        "realisations": pushed.realisations,
+        "logs": pushed.logs,
+        "unattached": pushed.unattached.iter().map(ToString::to_string).collect::<Value>(),
         "root": root.map(super::roots::shown),
         "notes": pushed.notes,
         "seconds": started.elapsed().as_secs_f64(),

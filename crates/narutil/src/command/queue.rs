@@ -13,7 +13,9 @@ use nixcache_client::roots;
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
-use super::push::{begin, count, select, settings, sources, to_json, uploads, watch, without_root};
+use super::push::{
+    attach, begin, count, report_beside, select, settings, sources, to_json, uploads, watch, without_root,
+};
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Failure, Result, Status};
@@ -140,7 +142,8 @@ impl Drain<'_> {
         };
         let uploads = uploads(self.common, self.args.store.as_deref(), &self.sources, graph, &missing)?;
         let transfer = Transfer::new(self.common, "publishing");
-        let push = self.push.clone().watch(watch(&transfer));
+        let push = attach(self.common, self.args, self.push.clone(), &self.sources, &selection)?;
+        let push = push.watch(watch(&transfer));
         let published = begun.publish(&push, cache, uploads).await;
         transfer.finish();
         let (mut pushed, root) = match published {
@@ -156,6 +159,10 @@ impl Drain<'_> {
         drained.total += selection.count();
         drained.pushed.published.append(&mut pushed.published);
         drained.pushed.undeclared.append(&mut pushed.undeclared);
+        drained.pushed.unattached.append(&mut pushed.unattached);
+        drained.pushed.unsigned += pushed.unsigned;
+        drained.pushed.realisations += pushed.realisations;
+        drained.pushed.logs += pushed.logs;
         Ok(Ok(pushed))
     }
 
@@ -234,9 +241,10 @@ fn report(drain: &Drain<'_>, drained: &Drained, started: Instant) -> Result {
             started.elapsed().as_secs_f64(),
         );
     }
+    let beside = report_beside(drain.common, &drained.pushed);
     Ok(match (failed, kept) {
-        (0, 0) if drained.lacks_root => without_root(drain.args, &drained.pushed.notes),
-        (0, 0) => Status::Ok,
+        (0, 0) if drained.lacks_root => without_root(drain.args, &drained.pushed.notes).max(beside),
+        (0, 0) => beside,
         (_, 0) => Status::Bad,
         _ => Status::Failed,
     })

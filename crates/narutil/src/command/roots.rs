@@ -4,13 +4,13 @@ use std::time::SystemTime;
 
 use indicatif::{HumanBytes, HumanDuration};
 use nixcache_client::cache::Cache;
-use nixcache_client::roots::{self, Error, Name, Root};
+use nixcache_client::roots::{self, BrokenRoot, Error, Name, Root};
 use serde_json::json;
 
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, LabelArgs, RootArgs, RootCommand, RootsArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::output::print;
+use crate::output::{counted, print};
 
 /// Which root, for whoever wants to name it.
 pub(super) fn shown(root: &Root) -> String {
@@ -26,10 +26,17 @@ pub(crate) fn list(common: &Common, args: &RootsArgs) -> Result {
         };
         let found = found.map_err(|error| Failure::roots(&error))?;
         explain_requests(&cache);
-        for root in &found {
+        for root in &found.roots {
             print(if common.json { to_json(&cache, root) } else { line(root) }.as_bytes())?;
         }
-        Ok(if found.is_empty() && args.name.is_some() { Status::Bad } else { Status::Ok })
+        for broken in &found.broken {
+            let BrokenRoot { name, generation, error, .. } = broken;
+            eprintln!(
+                "narutil: {error}; the next push as {name} replaces it, and `root remove {name}/{generation}` removes it"
+            );
+        }
+        let is_missing = found.roots.is_empty() && args.name.is_some();
+        Ok(if is_missing || !found.broken.is_empty() { Status::Bad } else { Status::Ok })
     })
 }
 
@@ -71,8 +78,13 @@ pub(crate) fn run(common: &Common, command: &RootCommand) -> Result {
             }
         }),
         RootCommand::Remove(args) => block_on(common, async {
-            let (cache, root) = find(args).await?;
-            roots::remove(&cache, &root).await.map_err(|error| Failure::roots(&error))?;
+            let cache = args.reach.open(&args.cache).await?;
+            let fail = |error| Failure::roots(&error);
+            let (name, generation) = named(&cache, args).await?;
+            let removed = roots::remove_named(&cache, &name, generation.as_deref()).await.map_err(fail)?;
+            if !common.quiet {
+                eprintln!("removed {}", counted(removed, "generation"));
+            }
             Ok(Status::Ok)
         }),
     }
@@ -86,20 +98,38 @@ fn change(common: &Common, args: &RootArgs, change: impl FnMut(&mut Root)) -> Re
     })
 }
 
+/// The name and the generation that are meant. A name may have slashes, so what is behind the last one is a generation only if that
+/// makes the name of a root that is there.
+async fn named(cache: &Cache, args: &RootArgs) -> Result<(Name, Option<String>)> {
+    let parse = |text: &str| text.parse::<Name>().map_err(Failure::usage);
+    if let Some(generation) = &args.generation {
+        return Ok((parse(&args.root)?, Some(generation.clone())));
+    }
+    let Some((name, generation)) = args.root.rsplit_once('/') else { return Ok((parse(&args.root)?, None)) };
+    let with_slash = args.root.parse::<Name>();
+    if let Ok(name) = name.parse::<Name>() {
+        let is_there =
+            roots::is_listed(cache, &name, Some(generation)).await.map_err(|error| Failure::roots(&error))?;
+        if is_there || with_slash.is_err() {
+            return Ok((name, Some(generation.to_owned())));
+        }
+    }
+    with_slash.map(|name| (name, None)).map_err(Failure::usage)
+}
+
 /// The root that is named.
 async fn find(args: &RootArgs) -> Result<(Cache, Root)> {
     let cache = args.reach.open(&args.cache).await?;
-    let (name, generation) = match args.root.split_once('/') {
-        Some((name, generation)) => (name, Some(generation)),
-        None => (args.root.as_str(), None),
-    };
-    let name: Name = name.parse().map_err(Failure::usage)?;
+    let (name, generation) = named(&cache, args).await?;
     let fail = |error| Failure::roots(&error);
     let found = match generation {
         None => roots::latest(&cache, &name).await.map_err(fail)?,
         Some(generation) => {
             let all = roots::generations(&cache, &name).await.map_err(fail)?;
-            all.into_iter().find(|root| root.generation == generation)
+            if let Some(broken) = all.broken.into_iter().find(|root| root.generation == generation) {
+                return Err(fail(broken.error));
+            }
+            all.roots.into_iter().find(|root| root.generation == generation)
         }
     };
     let missing = || Error::NoRoot { cache: cache.url().to_string(), name: args.root.clone() };

@@ -6,11 +6,11 @@ use serde_json::json;
 
 use crate::cli::{Common, WhyArgs};
 use crate::failure::{Result, Status};
-use crate::graph::{find, full, load};
+use crate::graph::{find, full, load_closure};
 use crate::output::{print, shown};
 
 pub(crate) fn run(common: &Common, args: &WhyArgs) -> Result {
-    let graph = load(common, &args.from.sources)?;
+    let graph = load_closure(common, &args.reach, &args.from.sources, &[&args.path, &args.dependency])?;
     let store_dir = common.store_dir()?;
     let (from, to) = (find(common, &graph, &args.path)?, find(common, &graph, &args.dependency)?);
     let chain = graph.why(from, to);

@@ -143,15 +143,24 @@ fn what_nix_published_is_kept_by_path_and_nix_publishes_again_what_has_gone() {
         copy(&wanted);
         copy(&other);
         let place = cache.to_str().unwrap();
+        // No root has listed it, so it stays.
+        let kept = run(narutil!["gc", place, "--grace", "0s", "--keep-last", "1", "--max-size", "1k"]);
+        for said in
+            ["22 paths of these", "belong to no root", "--unrooted remove", "more than the 1.00 KiB of --max-size"]
+        {
+            assert!(kept.stderr.contains(said), "{}", kept.stderr);
+        }
+        kept.ok();
+        assert_eq!(whole(&cache).len(), 22);
         // Nothing says what is to be kept, so nothing goes.
-        let refused = run(narutil!["gc", place, "--grace", "0s"]);
+        let refused = run(narutil!["gc", place, "--grace", "0s", "--unrooted", "remove"]);
         assert_eq!(refused.status, Some(1));
         assert!(refused.stderr.contains("--root-path"), "{}", refused.stderr);
         // All of it is young.
         run(narutil!["gc", place, "--root-path", &wanted]).ok();
         assert_eq!(whole(&cache).len(), 22);
         let list = scratch.file(&format!("list-{index}"), format!("{wanted}\n").as_bytes());
-        collect(place, &["--root-path", list.to_str().unwrap()]);
+        collect(place, &["--root-path", list.to_str().unwrap(), "--unrooted", "remove"]);
         assert_eq!((whole(&cache).len(), files(&cache)), (12, 12));
         fetch(&nix, &format!("file://{}", cache.display()), &key, &wanted);
         copy(&other);

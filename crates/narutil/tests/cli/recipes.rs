@@ -327,7 +327,7 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
         let script = format!("{}\n{}", recipe.job("deploy", "before_script"), recipe.job("deploy", "script"));
         assert!(deploy.run(&script).contains("bin"));
         let said = job("collect", None).run(&recipe.job("collect", "script"));
-        assert!(said.contains("keeping 1 roots and 2 paths"), "{said}");
+        assert!(said.contains("keeping 1 root and 2 paths"), "{said}");
         fs::remove_dir_all(deploy.folder.join("root")).ok();
         deploy.run(&script);
     }

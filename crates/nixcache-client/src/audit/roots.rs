@@ -40,7 +40,7 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
             claims.push((name.as_str(), *meta));
         } else if name == CONDEMNED {
             findings.extend(looking.condemned().await?);
-        } else if name != CONDITIONS {
+        } else if name != CONDITIONS && *name != roots::reserve::object() {
             findings.push(finding(name, Kind::Unknown));
         }
     }
@@ -96,9 +96,12 @@ impl Looking<'_> {
 
     /// A root; none if it is a tombstone, or was removed meanwhile.
     async fn root(&self, name: &str, meta: Meta) -> Result<Result<Option<Root>, Finding>, Error> {
-        let read = roots::read_roots(self.cache, std::iter::once((name.to_owned(), meta.modified))).await;
+        let read = roots::read_roots(self.cache, std::iter::once((name.to_owned(), meta.modified)), None).await;
         Ok(match read {
-            Ok(mut roots) => Ok(roots.pop()),
+            Ok(mut survey) => match survey.broken.pop() {
+                Some(broken) => Err(self.fault(name, Subject::Root, broken.error)?),
+                None => Ok(survey.roots.pop()),
+            },
             Err(error) => Err(self.fault(name, Subject::Root, error)?),
         })
     }

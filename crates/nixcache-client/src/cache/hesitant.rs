@@ -1,7 +1,8 @@
 //! A store in memory that hesitates: before each request, and between that it is done and the answer, some time passes, as chance wants it.
 //!
 //! With the time of a test paused, that is an order in which the requests of many tasks come. The same numbers make the same order. The clock
-//! of the store is that of the test, too: days pass at once. Requests may also fail: before anything is done, or so that only the answer is lost.
+//! of the store is that of the test, too: days pass at once. Requests may also fail: before anything is done, or so that only the answer is
+//! lost; and reads may be denied.
 //!
 //! Where the order is not to be left to chance, there is a [`gate`].
 
@@ -35,15 +36,21 @@ pub(crate) struct Mood {
     chance: Random,
     /// One of so many requests fails; none if it is not said.
     failures: Option<usize>,
+    /// One of so many reads is denied; none if it is not said.
+    denials: Option<usize>,
 }
 
 impl Mood {
     pub(crate) fn new(chance: Random, failures: Option<usize>) -> Self {
-        Self { chance, failures }
+        Self { chance, failures, denials: None }
+    }
+
+    pub(crate) fn with_denials(self, denials: Option<usize>) -> Self {
+        Self { denials, ..self }
     }
 
     pub(crate) fn without_failures(self) -> Self {
-        Self { failures: None, ..self }
+        Self { failures: None, denials: None, ..self }
     }
 }
 
@@ -51,6 +58,16 @@ thread_local! {
     static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
     static MOOD: RefCell<Option<Mood>> = const { RefCell::new(None) };
     static KEEPS_CONDITIONS: Cell<bool> = const { Cell::new(true) };
+    static DENIED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// From now on, this thread may not read objects whose names have this in them, though they are listed; with none, it may read all.
+pub(crate) fn deny(part: Option<&str>) {
+    DENIED.set(part.map(str::to_owned));
+}
+
+fn denied() -> object_store::Error {
+    object_store::Error::Unauthenticated { path: String::new(), source: DENIAL.into() }
 }
 
 /// Whether requests of this thread to replace an object are refused if it was changed meanwhile. Some servers write in any case.
@@ -84,7 +101,7 @@ async fn pass() -> Result<()> {
 
 async fn wait(is_conditional: bool) -> Result<()> {
     let drawn = MOOD.with_borrow_mut(|mood| {
-        let Mood { chance, failures } = mood.as_mut()?;
+        let Mood { chance, failures, .. } = mood.as_mut()?;
         // Mostly little, so that many requests of one task may lie between two of another; now and then so much that all of another
         // task's do.
         let most = match chance.below(200) {
@@ -104,6 +121,16 @@ async fn wait(is_conditional: bool) -> Result<()> {
 const STORE: &str = "hesitant";
 /// What failures say that were made here.
 pub(crate) const FAILURE: &str = "the connection broke";
+/// What denials say that were made here.
+pub(crate) const DENIAL: &str = "access denied by chance";
+
+fn is_denied(location: &Path) -> bool {
+    let is_meant = DENIED.with_borrow(|part| part.as_ref().is_some_and(|part| location.as_ref().contains(&**part)));
+    let by_chance = MOOD.with_borrow_mut(|mood| {
+        mood.as_mut().is_some_and(|mood| mood.denials.is_some_and(|denials| mood.chance.once_in(denials)))
+    });
+    is_meant || by_chance
+}
 
 fn is_hesitating() -> bool {
     MOOD.with_borrow(Option::is_some)
@@ -179,6 +206,9 @@ impl ObjectStore for Hesitant {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         gate::enter(if options.head { Kind::Head } else { Kind::Get }, location.as_ref()).await;
         pass().await?;
+        if is_denied(location) {
+            return Err(denied());
+        }
         let got = self.store.get_opts(location, options).await;
         let got = got.map(|got| GetResult { meta: self.dated(got.meta.clone()), ..got });
         pass().await?;

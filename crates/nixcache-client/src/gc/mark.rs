@@ -1,8 +1,9 @@
 //! What of a cache lives.
 
-use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
@@ -11,9 +12,12 @@ use nixcache::narinfo::NarInfo;
 use nixcache::store_path::{HashPart, StorePath};
 use serde_json::Value;
 
-use super::{Doomed, Path, Policy, Result, Why};
-use crate::cache::{self, Cache, Meta, OLD, Object, layout};
-use crate::roots::{self, Guard, Root, snapshot};
+use super::order::Dead;
+use super::place::{NarPlace, file_named, nar_place};
+use super::policy::{Policy, Unrooted};
+use super::{Doomed, Path, Problem, Result, Why};
+use crate::cache::{Cache, Meta, OLD, Object, layout};
+use crate::roots::{self, BrokenRoot, Error, Guard, Root, Survey, snapshot};
 
 /// A file of a cache.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +33,8 @@ pub(super) type Narinfos = HashMap<HashPart, File>;
 /// All that a cache has, from one listing.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
+    /// The time of the store.
+    now: Option<SystemTime>,
     pub(super) narinfos: Narinfos,
     listings: HashMap<HashPart, File>,
     nars: Vec<(String, File)>,
@@ -39,48 +45,95 @@ pub(super) struct Inventory {
 }
 
 /// What lives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Living {
     pub(super) paths: HashSet<HashPart>,
+    /// Those of the paths that no snapshot of a kept root lists.
+    beyond_roots: HashSet<HashPart>,
+    /// Whether what is added from now on belongs to those.
+    is_beyond_roots: bool,
     /// The objects that their narinfos name, of those that are known.
     files: HashSet<u64>,
+    /// Those of the files that are here only if there is such a file.
+    files_perhaps: HashSet<u64>,
+    /// A narinfo that names a file which is nowhere in the cache, or whose name in it is unknown.
+    elsewhere: Option<HashPart>,
     /// The derivations that made them.
     derivers: HashSet<u64>,
     names: Names,
+    /// The URL of the cache, with a slash at its end.
+    root: Arc<str>,
 }
 
 /// Makes numbers of names, of which a million would take most of the memory. Two with the same number keep something
 /// alive by mistake, once in some ten million collections of that size, and not in the next one: the numbers are others in each.
 type Names = std::hash::RandomState;
 
-/// What a collection has to know of a narinfo that a root lists.
+/// What a collection has to know of a narinfo.
 #[derive(Clone, Copy, Debug)]
 struct Listed {
     part: HashPart,
     /// Bytes of the narinfo.
     text: usize,
     file: u64,
+    place: Place,
     size: u64,
     deriver: Option<u64>,
 }
 
+/// Where the file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Here,
+    Perhaps,
+    Elsewhere,
+}
+
 impl Listed {
-    fn new(names: &Names, info: &NarInfo<'_>, text: usize) -> Self {
-        let file = names.hash_one(file_named(info.url()));
+    fn new(names: &Names, root: &str, info: &NarInfo<'_>, text: usize) -> Self {
+        let (file, place) = match nar_place(root, info.url()) {
+            NarPlace::Here(name) => (names.hash_one(&*name), Place::Here),
+            NarPlace::Perhaps(name) => (names.hash_one(&*name), Place::Perhaps),
+            NarPlace::Elsewhere => (0, Place::Elsewhere),
+        };
         let deriver = info.deriver().map(|deriver| names.hash_one(deriver.as_str()));
-        Self { part: info.store_path().hash_part(), text, file, size: info.file_size().unwrap_or(0), deriver }
+        Self { part: info.store_path().hash_part(), text, file, place, size: info.file_size().unwrap_or(0), deriver }
     }
 }
 
 impl Living {
+    fn new(cache: &Cache) -> Self {
+        Self {
+            paths: HashSet::new(),
+            beyond_roots: HashSet::new(),
+            is_beyond_roots: false,
+            files: HashSet::new(),
+            files_perhaps: HashSet::new(),
+            elsewhere: None,
+            derivers: HashSet::new(),
+            names: Names::new(),
+            root: format!("{}/", cache.url().to_string().trim_end_matches('/')).into(),
+        }
+    }
+
+    fn list(&self, info: &NarInfo<'_>, text: usize) -> Listed {
+        Listed::new(&self.names, &self.root, info, text)
+    }
+
     fn add(&mut self, listed: &Listed) {
-        self.files.insert(listed.file);
+        match listed.place {
+            Place::Here => drop(self.files.insert(listed.file)),
+            Place::Perhaps => drop((self.files.insert(listed.file), self.files_perhaps.insert(listed.file))),
+            Place::Elsewhere => self.elsewhere = Some(listed.part),
+        }
         self.derivers.extend(listed.deriver);
-        self.paths.insert(listed.part);
+        if self.paths.insert(listed.part) && self.is_beyond_roots {
+            self.beyond_roots.insert(listed.part);
+        }
     }
 
     fn has_file(&self, name: &str) -> bool {
-        self.files.contains(&self.names.hash_one(file_named(name)))
+        self.files.contains(&self.names.hash_one(&*file_named(name)))
     }
 
     fn has_deriver(&self, name: &str) -> bool {
@@ -88,22 +141,9 @@ impl Living {
     }
 }
 
-/// Which file a URL of a narinfo means, or an object is: the same for all ways to write it, so that none of them is taken for another file. Readers
-/// of directories take a query for a part of the name, and servers do not; what is one file to anybody is one here.
-pub(super) fn file_named(url: &str) -> Cow<'_, str> {
-    let name = url.split(['?', '#']).next().unwrap_or_default();
-    let parts = || name.split('/').filter(|part| !matches!(*part, "" | "."));
-    let is_plain = !name.contains('%') && parts().map(|part| part.len() + 1).sum::<usize>() == name.len() + 1;
-    if is_plain {
-        return name.into();
-    }
-    let name = parts().collect::<Vec<_>>().join("/");
-    percent_encoding::percent_decode_str(&name).decode_utf8_lossy().into_owned().into()
-}
-
 impl Inventory {
     pub(super) async fn of(cache: &Cache, now: Option<SystemTime>, grace: Duration) -> Result<Self> {
-        let mut inventory = Self::default();
+        let mut inventory = Self { now, ..Self::default() };
         let mut listed = cache.list();
         while let Some((name, meta)) = listed.try_next().await? {
             inventory.add(name, meta, now, grace);
@@ -154,39 +194,31 @@ impl Inventory {
         self.snapshots.iter().find(|(name, _)| *name == object).and_then(|(_, file)| file.modified)
     }
 
-    /// The roots, those used last first.
-    pub(super) async fn roots(&self, cache: &Cache) -> Result<Vec<Root>> {
-        roots::read_roots(cache, self.roots.iter().cloned()).await
-    }
-
-    /// What a collector has left who died when he had made tombstones of roots.
-    pub(super) fn tombstones(&self, roots: &[Root]) -> Vec<Doomed> {
-        let living: HashSet<String> = roots.iter().map(Root::object).collect();
-        let tombstones = self.roots.iter().filter(|(name, _)| roots::is_root(name) && !living.contains(name));
-        tombstones.map(|(name, _)| Doomed { object: name.clone(), size: 0, why: Why::Root }).collect()
+    /// The roots, the newest first.
+    ///
+    /// An object that is listed and answers that it is not there was removed meanwhile, or may not be read and the store hides that.
+    pub(super) async fn roots(&self, cache: &Cache) -> Result<Survey> {
+        let survey = roots::read_roots(cache, self.roots.iter().cloned(), self.now).await?;
+        refuse_newer(&survey)?;
+        check_vanished(cache, &survey.vanished).await?;
+        Ok(survey)
     }
 
     /// The paths that go.
     pub(super) fn doomed_paths(&self, living: &Living) -> HashMap<HashPart, Path> {
         let dead = self.narinfos.iter().filter(|(part, _)| !living.paths.contains(part));
         dead.map(|(&part, file)| {
-            let narinfo = Doomed { object: layout::narinfo(part), size: file.size, why: Why::Path };
+            let narinfo = Doomed::new(layout::narinfo(part), file.size, Why::Path);
             let listing = self.listings.get(&part);
-            let listing =
-                listing.map(|file| Doomed { object: layout::listing(part), size: file.size, why: Why::Listing });
+            let listing = listing.map(|file| Doomed::new(layout::listing(part), file.size, Why::Listing));
             (part, Path { narinfo, listing })
         })
         .collect()
     }
 
     /// What goes beside paths, and the NARs and snapshots without a use.
-    pub(super) async fn rest(
-        &self,
-        cache: &Cache,
-        living: &Living,
-        kept: &[Root],
-    ) -> Result<(Vec<Doomed>, Vec<Doomed>)> {
-        let doomed = |object: &str, file: &File, why| Doomed { object: object.to_owned(), size: file.size, why };
+    pub(super) async fn rest(&self, cache: &Cache, living: &Living, is_used: impl Fn(&str) -> bool) -> Result<Rest> {
+        let doomed = |object: &str, file: &File, why| Doomed::new(object.to_owned(), file.size, why);
         let is_orphan = |(part, file): &(&HashPart, &File)| {
             !file.is_young && !living.paths.contains(part) && !self.narinfos.contains_key(part)
         };
@@ -204,14 +236,72 @@ impl Inventory {
         rest.extend(judged.try_filter_map(async |doomed| Ok::<_, roots::Error>(doomed)).try_collect::<Vec<_>>().await?);
         rest.sort_unstable_by(|a, b| (a.why, &a.object).cmp(&(b.why, &b.object)));
 
-        let used: HashSet<String> = kept.iter().map(|root| snapshot::object(&root.record.closure)).collect();
         let nars = self.nars.iter().filter(|(name, file)| !file.is_young && !living.has_file(name));
-        let snapshots = self.snapshots.iter().filter(|(name, file)| !file.is_young && !used.contains(name));
+        let snapshots = self.snapshots.iter().filter(|(name, file)| !file.is_young && !is_used(name));
         let mut unused: Vec<Doomed> = nars.map(|(name, file)| doomed(name, file, Why::Nar)).collect();
+        // Any of them may be what such a narinfo means.
+        let unplaced = if self.has_unplaced(living) { std::mem::take(&mut unused) } else { Vec::new() };
         unused.extend(snapshots.map(|(name, file)| doomed(name, file, Why::Snapshot)));
         unused.sort_unstable_by(|a, b| a.object.cmp(&b.object));
-        Ok((rest, unused))
+        let nar_bytes = self.nars.iter().map(|(_, file)| file.size).sum();
+        Ok(Rest { beside: rest, unused, unplaced, nar_bytes })
     }
+
+    /// How many of the living are not in the cache.
+    pub(super) fn missing(&self, living: &Living) -> usize {
+        living.paths.iter().filter(|part| !self.narinfos.contains_key(*part)).count()
+    }
+
+    /// Whether a living narinfo names a file that cannot be found in the cache by the name.
+    fn has_unplaced(&self, living: &Living) -> bool {
+        if living.elsewhere.is_some() {
+            return true;
+        }
+        if living.files_perhaps.is_empty() {
+            return false;
+        }
+        let nars: HashSet<u64> = self.nars.iter().map(|(name, _)| living.names.hash_one(&*file_named(name))).collect();
+        !living.files_perhaps.is_subset(&nars)
+    }
+}
+
+/// What goes beside paths and roots.
+pub(super) struct Rest {
+    pub(super) beside: Vec<Doomed>,
+    /// NARs and snapshots without a use.
+    pub(super) unused: Vec<Doomed>,
+    /// NARs without a use that is known, which stay since it may be unknown.
+    pub(super) unplaced: Vec<Doomed>,
+    /// Bytes of all NARs.
+    pub(super) nar_bytes: u64,
+}
+
+/// Objects of a later version may keep anything.
+pub(super) fn refuse_newer(survey: &Survey) -> Result<()> {
+    for broken in &survey.broken {
+        if let Error::Version { object, version } = &broken.error {
+            return Err(Error::Version { object: object.clone(), version: *version });
+        }
+    }
+    Ok(())
+}
+
+/// Objects that were listed and then not there must not be listed any more.
+pub(super) async fn check_vanished(cache: &Cache, objects: &[String]) -> Result<()> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let mut listed = cache.list();
+    while let Some((name, _)) = listed.try_next().await? {
+        if objects.contains(&name) {
+            return Err(Error::Unknown {
+                object: cache.locate(&name),
+                reason: "is listed, but the store answers that it is not there".to_owned(),
+                remedy: "check the credentials, and what is between here and the store",
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Whether what an old object is about is gone.
@@ -219,7 +309,11 @@ async fn is_useless(cache: &Cache, living: &Living, name: &str, why: Why) -> Res
     let text = match why {
         Why::Temporary => return Ok(true),
         Why::Log => return Ok(!living.has_deriver(name.trim_start_matches("log/"))),
-        _ => cache.read(name).await?,
+        _ => match cache.read(name).await {
+            // What cannot be understood stays.
+            Err(error) if error.is_about_content() => return Ok(false),
+            read => read?,
+        },
     };
     let Some(value) = text.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else { return Ok(false) };
     if why == Why::DebugInfo {
@@ -232,6 +326,13 @@ async fn is_useless(cache: &Cache, living: &Living, name: &str, why: Why) -> Res
     Ok(part.is_some_and(|part| !living.paths.contains(&part)))
 }
 
+/// How many paths, and bytes of their files as far as their narinfos say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) paths: usize,
+    pub(super) bytes: u64,
+}
+
 /// What lives, and for which roots.
 pub(super) struct Found<'a> {
     cache: &'a Cache,
@@ -241,6 +342,25 @@ pub(super) struct Found<'a> {
     pub(super) living: Living,
     /// Paths whose narinfos may be others than those in the snapshots.
     changed: HashSet<HashPart>,
+    /// What could not be read, and did not stop the collection.
+    pub(super) problems: Vec<Problem>,
+    /// The objects of that.
+    pub(super) broken: HashSet<String>,
+    /// Snapshots that no kept root names, each with what it lists that is there and no kept root lists. They tell that a root
+    /// has listed that, so they stay as long as it does.
+    pub(super) memories: HashMap<String, Vec<HashPart>>,
+    /// Whether all snapshots stay, since a broken root may name them.
+    pub(super) keeps_orphans: bool,
+    /// Whether what no snapshot lists stays, since a broken root may list it.
+    keeps_unrooted: bool,
+    /// Paths that are kept by leases, or as they were asked for.
+    pub(super) claimed: usize,
+    /// Paths that only their age keeps.
+    pub(super) young: Amount,
+    /// Paths that are kept since no root has ever listed them.
+    pub(super) unrooted: Amount,
+    /// Bytes that the newest root needs by itself, if that is more than the policy allows.
+    pub(super) too_large: Option<u64>,
 }
 
 impl<'a> Found<'a> {
@@ -250,20 +370,55 @@ impl<'a> Found<'a> {
         inventory: &'a Inventory,
         policy: &Policy,
         guard: &Guard,
-        kept: Vec<Root>,
-        mut dropped: Vec<Root>,
+        (kept, dropped, broken): (Vec<Root>, Vec<Root>, Vec<BrokenRoot>),
     ) -> Result<Self> {
-        let mut living = Living::default();
-        let mut changed = HashSet::new();
-        // What lives without a root, and has to be read.
-        let leases = guard.others(&roots::leases()).await?;
+        let leases = guard.others_readable(&roots::leases()).await?;
+        let mut found = Self {
+            cache,
+            inventory,
+            kept: Vec::new(),
+            dropped,
+            living: Living::new(cache),
+            changed: HashSet::new(),
+            problems: Vec::new(),
+            broken: HashSet::new(),
+            memories: HashMap::new(),
+            keeps_orphans: !broken.is_empty(),
+            keeps_unrooted: false,
+            claimed: 0,
+            young: Amount::default(),
+            unrooted: Amount::default(),
+            too_large: None,
+        };
+        found.add_roots(policy, kept).await?;
+        if !broken.is_empty() {
+            found.add_orphans(broken).await?;
+        }
+        found.living.is_beyond_roots = true;
         let mut wanted: Vec<HashPart> = policy.root_paths.iter().map(StorePath::hash_part).collect();
         wanted.extend(leases.iter().flat_map(|lease| lease.paths.iter().copied()));
+        found.claimed = wanted.iter().filter(|part| inventory.narinfos.contains_key(*part)).count();
+        walk(cache, inventory, &mut found.living, wanted).await?;
+        let young =
+            inventory.narinfos.iter().filter(|(part, file)| file.is_young && !found.living.paths.contains(*part));
+        let young = young.map(|(part, _)| *part).collect();
+        found.young = walk(cache, inventory, &mut found.living, young).await?.added;
+        if policy.unrooted != Unrooted::Remove || found.keeps_unrooted {
+            found.add_unrooted(policy).await?;
+        }
+        Ok(found)
+    }
+
+    /// Adds what kept roots list, and drops those for which there is no room.
+    async fn add_roots(&mut self, policy: &Policy, kept: Vec<Root>) -> Result<()> {
+        let (cache, inventory) = (self.cache, self.inventory);
         // Equal closures stay or go together. The pinned stay, so that they come first.
         let (pinned, others): (Vec<Root>, Vec<Root>) = kept.into_iter().partition(|root| root.record.pinned);
         let mut places = HashMap::new();
         let mut closures: Vec<Vec<Root>> = Vec::new();
-        for root in pinned.into_iter().chain(others) {
+        let mut order: HashMap<String, usize> = HashMap::new();
+        for (number, root) in pinned.into_iter().chain(others).enumerate() {
+            order.insert(root.object(), number);
             let place = *places.entry(root.record.closure).or_insert(closures.len());
             if place == closures.len() {
                 closures.push(Vec::new());
@@ -271,43 +426,163 @@ impl<'a> Found<'a> {
             closures[place].push(root);
         }
         let hashes = closures.iter().map(|roots| roots[0].record.closure).collect();
-        let names = living.names.clone();
-        let mut snapshots = snapshot::read_many(cache, hashes, move |info, text| Listed::new(&names, info, text));
+        let (names, root) = (self.living.names.clone(), Arc::clone(&self.living.root));
+        let list = move |info: &NarInfo<'_>, text| Listed::new(&names, &root, info, text);
+        let mut snapshots = Box::pin(snapshot::read_many(cache, hashes, list));
         let mut closures = closures.into_iter();
         let mut fitting = Vec::new();
-        let mut sizes = Sizes::of(inventory, &living.names, policy);
+        // What is left of roots without a snapshot.
+        let mut targets = Vec::new();
+        let mut sizes = Sizes::of(inventory, &self.living.names, policy);
         for roots in closures.by_ref() {
-            let Some(listed) = snapshots.try_next().await?.flatten() else {
-                for root in &roots {
-                    // Its targets are what is left of it.
-                    tracing::warn!("{}: its list of paths is not there", cache.locate(&root.object()));
-                    wanted.extend(root.record.targets.iter().map(StorePath::hash_part));
+            let listed = match snapshots.next().await.transpose() {
+                Ok(listed) => listed.flatten().ok_or_else(|| missing_snapshot(cache, &roots[0])),
+                Err(error) if error.is_about_content() => Err(error),
+                Err(error) => return Err(error),
+            };
+            let listed = match listed {
+                Ok(listed) => listed,
+                Err(error) => {
+                    targets.extend(roots.iter().flat_map(|root| &root.record.targets).map(StorePath::hash_part));
+                    self.broken.insert(snapshot::object(&roots[0].record.closure));
+                    let names: Vec<String> = roots.iter().map(|root| root.name.to_string()).collect();
+                    let names = names.join(", ");
+                    let consequence = format!(
+                        "kept for {names} what its targets refer to. The next push that publishes something as {names} writes it again"
+                    );
+                    self.problems.push(Problem { error, consequence });
+                    fitting.extend(roots);
+                    continue;
                 }
-                fitting.extend(roots);
-                continue;
             };
             let bytes = sizes.add(&listed);
             if policy.max_size.is_some_and(|most| bytes > most) && !roots.iter().any(|root| root.record.pinned) {
-                dropped.extend(roots);
+                self.too_large = fitting.is_empty().then_some(bytes);
+                self.dropped.extend(roots);
                 break;
             }
             let written = inventory.time_of(&roots[0].record.closure);
             for listed in &listed {
-                living.add(listed);
+                self.living.add(listed);
                 if inventory.is_changed(listed.part, listed.text, written) {
-                    changed.insert(listed.part);
+                    self.changed.insert(listed.part);
                 }
             }
             fitting.extend(roots);
         }
         // What was used before one that did not fit.
-        dropped.extend(closures.flatten());
+        self.dropped.extend(closures.flatten());
         drop(snapshots);
-        let young = inventory.narinfos.iter().filter(|(part, file)| file.is_young && !living.paths.contains(*part));
-        wanted.extend(young.map(|(part, _)| *part));
-        walk(cache, inventory, &mut living, wanted).await?;
-        fitting.sort_by_key(|root| std::cmp::Reverse(root.used));
-        Ok(Self { cache, inventory, kept: fitting, dropped, living, changed })
+        fitting.sort_by_key(|root| (!root.record.pinned, order.get(&root.object()).copied()));
+        self.kept = fitting;
+        let walked = walk(cache, inventory, &mut self.living, targets).await?;
+        match walked.missing {
+            None => Ok(()),
+            Some(part) => Err(Error::Unknown {
+                object: cache.locate(&layout::narinfo(part)),
+                reason: "is not there, and the snapshot that would tell what it refers to is broken or not there"
+                    .to_owned(),
+                remedy: "push the root again, or remove it with `root remove`",
+            }),
+        }
+    }
+
+    /// Adds what all snapshots list: a broken root may name any, also one of a root that goes.
+    async fn add_orphans(&mut self, broken: Vec<BrokenRoot>) -> Result<()> {
+        let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
+        let snapshots = self.inventory.snapshots.iter().filter_map(|(name, _)| snapshot::hash_of(name));
+        let orphans: Vec<Hash> = snapshots.filter(|hash| !kept.contains(hash)).collect();
+        // Then it may be that the snapshot of the broken root is gone, too.
+        self.keeps_unrooted = orphans.is_empty();
+        let (names, root) = (self.living.names.clone(), Arc::clone(&self.living.root));
+        let list = move |info: &NarInfo<'_>, text| Listed::new(&names, &root, info, text);
+        let mut snapshots = Box::pin(snapshot::read_many(self.cache, orphans, list));
+        while let Some(listed) = snapshots.next().await {
+            let listed = match listed {
+                Err(error) if error.is_about_content() => {
+                    return Err(Error::Unknown {
+                        object: self.cache.locate(&broken[0].object),
+                        reason: format!("{}, and so is what it may keep ({error})", broken[0].error),
+                        remedy: "push that root again, or remove it with `root remove`",
+                    });
+                }
+                listed => listed?,
+            };
+            for listed in listed.into_iter().flatten() {
+                self.living.add(&listed);
+            }
+        }
+        drop(snapshots);
+        for BrokenRoot { object, name, generation, error, .. } in broken {
+            self.broken.insert(object);
+            let consequence = format!(
+                "kept all that it may list. The next push as {name} replaces it, and `root remove CACHE {name}/{generation}` removes it"
+            );
+            self.problems.push(Problem { error, consequence });
+        }
+        Ok(())
+    }
+
+    /// The snapshots that no root names.
+    fn orphans(&self) -> Vec<Hash> {
+        let named = self.kept.iter().chain(&self.dropped).map(|root| root.record.closure).collect::<HashSet<_>>();
+        let snapshots = self.inventory.snapshots.iter().filter_map(|(name, _)| snapshot::hash_of(name));
+        snapshots.filter(|hash| !named.contains(hash)).collect()
+    }
+
+    /// Adds what no root has ever listed: neither one that goes, nor one of which only the snapshot is left.
+    async fn add_unrooted(&mut self, policy: &Policy) -> Result<()> {
+        let (cache, inventory) = (self.cache, self.inventory);
+        let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
+        let mut closures: Vec<Hash> = if self.keeps_orphans { Vec::new() } else { self.orphans() };
+        let dropped: HashSet<Hash> = self.dropped.iter().map(|root| root.record.closure).collect();
+        closures.extend(dropped.into_iter().filter(|closure| !kept.contains(closure)));
+        let mut snapshots =
+            Box::pin(snapshot::read_many(cache, closures.clone(), |info, _| info.store_path().hash_part()));
+        let mut rooted: HashSet<HashPart> = HashSet::new();
+        for closure in &closures {
+            let listed = match snapshots.next().await.transpose() {
+                Ok(listed) => listed.flatten(),
+                // What it listed is kept like what no root has listed, unless the root tells.
+                Err(error) if error.is_about_content() => None,
+                Err(error) => return Err(error),
+            };
+            let listed = match listed {
+                Some(listed) => listed,
+                None => {
+                    let is_its = |root: &&Root| root.record.closure == *closure;
+                    let targets = self.dropped.iter().filter(is_its).flat_map(|root| &root.record.targets);
+                    let targets = targets.map(StorePath::hash_part).collect();
+                    closure_of_dead(cache, inventory, &self.living, targets).await?
+                }
+            };
+            let is_beyond = |part: &HashPart| {
+                let is_kept = self.living.paths.contains(part) && !self.living.beyond_roots.contains(part);
+                inventory.narinfos.contains_key(part) && !is_kept
+            };
+            let listed: Vec<HashPart> = listed.into_iter().filter(is_beyond).collect();
+            rooted.extend(listed.iter().filter(|part| !self.living.paths.contains(*part)));
+            self.memories.insert(snapshot::object(closure), listed);
+        }
+        drop(snapshots);
+        let is_kept = |(part, file): &(&HashPart, &File)| {
+            let age = inventory.now.zip(file.modified).map(|(now, then)| now.duration_since(then).unwrap_or_default());
+            let is_old = match policy.unrooted {
+                Unrooted::OlderThan(most) if !self.keeps_unrooted => age.is_some_and(|age| age >= most),
+                _ => false,
+            };
+            !is_old && !self.living.paths.contains(*part) && !rooted.contains(*part)
+        };
+        let unrooted = inventory.narinfos.iter().filter(is_kept).map(|(part, _)| *part).collect();
+        self.unrooted = walk(cache, inventory, &mut self.living, unrooted).await?.added;
+        Ok(())
+    }
+
+    /// Whether a snapshot is in use: by a root, or as the only one that tells that a root has listed what is still there.
+    pub(super) fn is_snapshot_used(&self, object: &str) -> bool {
+        self.keeps_orphans
+            || self.kept.iter().any(|root| snapshot::object(&root.record.closure) == object)
+            || self.memories.get(object).is_some_and(|parts| parts.iter().any(|part| self.living.paths.contains(part)))
     }
 
     /// Reads the narinfos of the living that may be others than those in the snapshots, also by what an earlier run has seen. What they say, lives as
@@ -318,7 +593,7 @@ impl<'a> Found<'a> {
         let mut read = Vec::new();
         let mut wanted = Vec::new();
         read_all(self.cache, parts, |info| {
-            read.push(Listed::new(&self.living.names, info, 0));
+            read.push(self.living.list(info, 0));
             wanted.extend(info.references().iter().map(|reference| reference.hash_part()));
         })
         .await?;
@@ -331,40 +606,61 @@ impl<'a> Found<'a> {
         Ok(unlisted)
     }
 
-    /// The paths that go, in groups: what refers to others is in an earlier one than these. Reads the narinfos of those that no
-    /// root that goes has listed.
-    pub(super) async fn order(&mut self) -> Result<Vec<Vec<HashPart>>> {
+    /// The paths that go, in groups: what refers to others is in an earlier one than these; and their names. Reads the narinfos of
+    /// those that no snapshot lists.
+    pub(super) async fn order(&mut self) -> Result<(Vec<Vec<HashPart>>, HashMap<HashPart, StorePath>)> {
         let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
         let mut dead = Dead::new(dead.copied().collect());
         let mut known: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
         let closures = self.dropped.iter().map(|root| root.record.closure).filter(|closure| known.insert(*closure));
-        let closures: Vec<Hash> = closures.collect();
+        let mut closures: Vec<Hash> = closures.collect();
+        let dropped = closures.len();
+        if !self.keeps_orphans {
+            closures.extend(self.orphans());
+        }
         let references = |info: &NarInfo<'_>| {
             let references = info.references().iter().map(|reference| reference.hash_part());
-            (info.store_path().hash_part(), references.collect::<Vec<_>>())
+            (info.store_path().to_owned(), references.collect::<Vec<_>>())
         };
         let listed = move |info: &NarInfo<'_>, text| (references(info), text);
-        let mut snapshots = snapshot::read_many(self.cache, closures.clone(), listed);
-        let mut closures = closures.into_iter();
-        while let Some(listed) = snapshots.try_next().await? {
-            // They come in the order of the closures. What goes may be older than what stays, and know better.
-            let written = closures.next().and_then(|closure| self.inventory.time_of(&closure));
-            for ((part, references), text) in listed.into_iter().flatten() {
-                dead.add(part, &references);
-                if self.living.paths.contains(&part) && self.inventory.is_changed(part, text, written) {
-                    self.changed.insert(part);
+        let mut snapshots = Box::pin(snapshot::read_many(self.cache, closures.clone(), listed));
+        let mut names = HashMap::new();
+        for (number, closure) in closures.into_iter().enumerate() {
+            let listed = match snapshots.next().await.transpose() {
+                Ok(listed) => listed.flatten(),
+                // Then the narinfos are read.
+                Err(error) if error.is_about_content() => None,
+                Err(error) => return Err(error),
+            };
+            // What goes may be older than what stays, and know better.
+            let written = self.inventory.time_of(&closure);
+            for ((path, references), text) in listed.into_iter().flatten() {
+                let part = path.hash_part();
+                if self.living.paths.contains(&part) {
+                    if number < dropped && self.inventory.is_changed(part, text, written) {
+                        self.changed.insert(part);
+                    }
+                } else if self.inventory.narinfos.contains_key(&part) {
+                    dead.add(part, &references);
+                    names.insert(part, path);
                 }
             }
         }
         drop(snapshots);
         let unknown = dead.unknown();
-        read(self.cache, unknown, |info| {
-            let (part, references) = references(info);
-            dead.add(part, &references);
+        read_all(self.cache, unknown, |info| {
+            let (path, references) = references(info);
+            dead.add(path.hash_part(), &references);
+            names.insert(path.hash_part(), path);
         })
         .await?;
-        Ok(dead.levels())
+        Ok((dead.levels(), names))
     }
+}
+
+pub(super) fn missing_snapshot(cache: &Cache, root: &Root) -> Error {
+    let object = cache.locate(&snapshot::object(&root.record.closure));
+    Error::Broken { object, reason: "is not there".to_owned() }
 }
 
 /// Which files were counted, since roots share them.
@@ -378,14 +674,14 @@ struct Sizes {
 impl Sizes {
     fn of(inventory: &Inventory, names: &Names, policy: &Policy) -> Self {
         let nars = inventory.nars.iter().filter(|_| policy.max_size.is_some());
-        let known = nars.map(|(name, file)| (names.hash_one(file_named(name)), file.size)).collect();
+        let known = nars.map(|(name, file)| (names.hash_one(&*file_named(name)), file.size)).collect();
         Self { files: HashSet::new(), bytes: 0, known }
     }
 
     /// Adds the files that are new, and says how many bytes it are altogether.
     fn add(&mut self, listed: &[Listed]) -> u64 {
         for listed in listed {
-            let is_new = self.files.insert(listed.file);
+            let is_new = listed.place == Place::Elsewhere || self.files.insert(listed.file);
             let size = self.known.get(&listed.file).copied().unwrap_or(listed.size);
             self.bytes += if is_new { size } else { 0 };
         }
@@ -393,114 +689,79 @@ impl Sizes {
     }
 }
 
+/// What became of a walk.
+#[derive(Default)]
+struct Walked {
+    /// What lives now and did not before.
+    added: Amount,
+    /// A path that was reached and is not in the cache.
+    missing: Option<HashPart>,
+}
+
 /// Adds paths and all that they refer to, reading narinfos.
-async fn walk(cache: &Cache, inventory: &Inventory, living: &mut Living, wanted: Vec<HashPart>) -> Result<()> {
+async fn walk(cache: &Cache, inventory: &Inventory, living: &mut Living, wanted: Vec<HashPart>) -> Result<Walked> {
     let mut asked: HashSet<HashPart> = HashSet::new();
+    let mut walked = Walked::default();
     let mut level = wanted;
     while !level.is_empty() {
         level.retain(|part| {
-            inventory.narinfos.contains_key(part) && !living.paths.contains(part) && asked.insert(*part)
+            let is_there = inventory.narinfos.contains_key(part);
+            let is_known = living.paths.contains(part);
+            if !is_there && !is_known {
+                walked.missing = Some(*part);
+            }
+            is_there && !is_known && asked.insert(*part)
         });
         let mut next = Vec::new();
         read_all(cache, level, |info| {
-            living.add(&Listed::new(&living.names, info, 0));
+            let listed = living.list(info, 0);
+            living.add(&listed);
+            walked.added.paths += 1;
+            walked.added.bytes += listed.size;
             next.extend(info.references().iter().map(|reference| reference.hash_part()));
         })
         .await?;
         level = next;
     }
-    Ok(())
+    Ok(walked)
 }
 
-/// Looks at narinfos of what lives. One that cannot be read is an error: what it refers to would be lost.
+/// Those of the paths that do not live, and what they refer to of these.
+async fn closure_of_dead(
+    cache: &Cache,
+    inventory: &Inventory,
+    living: &Living,
+    targets: Vec<HashPart>,
+) -> Result<Vec<HashPart>> {
+    let mut closure: HashSet<HashPart> = HashSet::new();
+    let mut level = targets;
+    while !level.is_empty() {
+        level.retain(|part| {
+            inventory.narinfos.contains_key(part) && !living.paths.contains(part) && closure.insert(*part)
+        });
+        let mut next = Vec::new();
+        read_all(cache, level, |info| next.extend(info.references().iter().map(|reference| reference.hash_part())))
+            .await?;
+        level = next;
+    }
+    Ok(closure.into_iter().collect())
+}
+
+/// Looks at narinfos. One that cannot be read is an error: what it refers to would be lost. So is one that is listed, and of which the
+/// store answers that it is not there.
 async fn read_all(cache: &Cache, parts: Vec<HashPart>, mut each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
     let mut read = cache.narinfos(parts);
-    while let Some((_, info)) = read.next().await {
+    let mut vanished = Vec::new();
+    while let Some((part, info)) = read.next().await {
         match info {
-            Ok(info) => info.iter().for_each(|info| each(&info.as_ref())),
-            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => {
-                return Err(roots::Error::Unreadable(error));
-            }
+            Ok(Some(info)) => each(&info.as_ref()),
+            Ok(None) => vanished.push(layout::narinfo(part)),
+            Err(error) if error.is_about_content() => return Err(Error::Unreadable(error)),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
-}
-
-/// Looks at those narinfos that can be read.
-async fn read(cache: &Cache, parts: Vec<HashPart>, mut each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
-    let mut read = cache.narinfos(parts);
-    while let Some((_, info)) = read.next().await {
-        match info {
-            Ok(info) => info.iter().for_each(|info| each(&info.as_ref())),
-            Err(error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. })) => tracing::warn!("{error}"),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Which of the paths that go refer to which others of them. Paths are known by their places.
-struct Dead {
-    /// In ascending order.
-    parts: Vec<HashPart>,
-    places: HashMap<HashPart, u32>,
-    /// Of each path, once they are known.
-    references: Vec<Option<Box<[u32]>>>,
-}
-
-impl Dead {
-    fn new(mut parts: Vec<HashPart>) -> Self {
-        parts.sort_unstable();
-        let places = parts.iter().copied().zip(0..).collect();
-        let references = vec![None; parts.len()];
-        Self { parts, places, references }
-    }
-
-    fn add(&mut self, part: HashPart, references: &[HashPart]) {
-        if let Some(place) = self.places.get(&part) {
-            let others =
-                references.iter().filter_map(|reference| self.places.get(reference)).filter(|other| *other != place);
-            self.references[*place as usize] = Some(others.copied().collect());
-        }
-    }
-
-    /// Those whose references are not known yet.
-    fn unknown(&self) -> Vec<HashPart> {
-        self.parts.iter().zip(&self.references).filter(|(_, known)| known.is_none()).map(|(part, _)| *part).collect()
-    }
-
-    /// Those that nothing refers to, then those that only they refer to, and so on. What refers to itself in a circle comes last.
-    fn levels(&self) -> Vec<Vec<HashPart>> {
-        let below = |place: u32| self.references[place as usize].iter().flatten().copied();
-        let mut referrers = vec![0_u32; self.parts.len()];
-        for reference in (0..).zip(&self.parts).flat_map(|(place, _)| below(place)) {
-            referrers[reference as usize] += 1;
-        }
-        let named = |places: &[u32]| places.iter().map(|place| self.parts[*place as usize]).collect();
-        let mut levels = Vec::new();
-        let mut level: Vec<u32> =
-            (0..).zip(&referrers).filter(|(_, count)| **count == 0).map(|(place, _)| place).collect();
-        while !level.is_empty() {
-            level.sort_unstable();
-            levels.push(named(&level));
-            let mut next = Vec::new();
-            for reference in level.into_iter().flat_map(below) {
-                let count = &mut referrers[reference as usize];
-                *count -= 1;
-                if *count == 0 {
-                    next.push(reference);
-                }
-            }
-            level = next;
-        }
-        let circles: Vec<u32> =
-            (0..).zip(&referrers).filter(|(_, count)| **count > 0).map(|(place, _)| place).collect();
-        if !circles.is_empty() {
-            levels.push(named(&circles));
-        }
-        levels
-    }
+    drop(read);
+    check_vanished(cache, &vanished).await
 }
 
 /// Those of the dead that others refer to, at once or by way of others, which were published since the listing.
@@ -518,7 +779,7 @@ pub(super) async fn referred_since(
     let mut level: Vec<HashPart> = new.try_collect().await?;
     while !level.is_empty() {
         let mut next = Vec::new();
-        read(cache, level, |info| {
+        read_all(cache, level, |info| {
             let references = info.references().iter().map(|reference| reference.hash_part());
             next.extend(references.filter(|part| dead.contains_key(part) && referred.insert(*part)));
         })
@@ -529,34 +790,67 @@ pub(super) async fn referred_since(
 }
 
 /// The NARs and snapshots that are in use by what was published since the listing.
+pub(super) struct Used {
+    pub(super) files: HashSet<String>,
+    /// Whether a narinfo names a NAR that cannot be found by its name.
+    pub(super) has_unplaced: bool,
+}
+
+/// Looks once more what is in use. Files that were uploaded once more, and are young again, are: their narinfos are on the way.
 ///
-/// Those that were uploaded once more, and are young again, are also in use: their narinfos are on the way.
+/// An error if that cannot be known. `known` are roots and snapshots that were broken before, for which all has been kept that they may
+/// name.
 pub(super) async fn used_since(
     cache: &Cache,
     living: &Living,
     before: &Narinfos,
-    now: Option<SystemTime>,
-    grace: Duration,
-) -> Result<HashSet<String>> {
+    known: &HashSet<String>,
+    (now, grace): (Option<SystemTime>, Duration),
+) -> Result<Used> {
     let again = Inventory::of(cache, now, grace).await?;
     let files = again.nars.iter().chain(&again.snapshots);
-    let mut used: HashSet<String> =
-        files.filter(|(_, file)| file.is_young).map(|(name, _)| file_named(name).into_owned()).collect();
+    let files = files.filter(|(_, file)| file.is_young).map(|(name, _)| file_named(name).into_owned());
+    let mut used = Used { files: files.collect(), has_unplaced: false };
+    let nars = OnceCell::new();
+    let is_there = |name: &String| {
+        nars.get_or_init(|| again.nars.iter().map(|(nar, _)| file_named(nar).into_owned()).collect::<HashSet<_>>())
+            .contains(name)
+    };
+    let mut add = |place: NarPlace<'_>| match place {
+        NarPlace::Here(name) => drop(used.files.insert(name.into_owned())),
+        NarPlace::Perhaps(name) if is_there(&name) => drop(used.files.insert(name)),
+        NarPlace::Perhaps(_) | NarPlace::Elsewhere => used.has_unplaced = true,
+    };
     // Also those of the living that were written again.
     let is_known = |part: &HashPart, file: &File| {
         let is_same = |before: &File| (before.size, before.modified) == (file.size, file.modified);
         living.paths.contains(part) && before.get(part).is_some_and(is_same)
     };
     let new = again.narinfos.iter().filter(|(part, file)| !is_known(part, file)).map(|(part, _)| *part).collect();
-    read(cache, new, |info| used.extend([file_named(info.url()).into_owned()])).await?;
+    read_all(cache, new, |info| add(nar_place(&living.root, info.url()))).await?;
     // What a root that has come meanwhile lists may also have been there before.
-    let closures: HashSet<Hash> = roots::list(cache).await?.into_iter().map(|root| root.record.closure).collect();
-    used.extend(closures.iter().map(snapshot::object));
-    let named = |info: &NarInfo<'_>, _| file_named(info.url()).into_owned();
-    let mut snapshots = snapshot::read_many(cache, closures.into_iter().collect(), named);
-    while let Some(files) = snapshots.try_next().await? {
-        used.extend(files.into_iter().flatten());
+    let survey = roots::list(cache).await?;
+    refuse_newer(&survey)?;
+    for broken in survey.broken {
+        if !known.contains(&broken.object) {
+            return Err(broken.error);
+        }
+    }
+    let roots: HashMap<Hash, Root> = survey.roots.into_iter().map(|root| (root.record.closure, root)).collect();
+    let closures: Vec<Hash> = roots.keys().copied().collect();
+    let own_url = Arc::clone(&living.root);
+    let named = move |info: &NarInfo<'_>, _| nar_place(&own_url, info.url()).into_owned();
+    let mut snapshots = Box::pin(snapshot::read_many(cache, closures.clone(), named));
+    for closure in &closures {
+        match snapshots.next().await.transpose() {
+            Ok(Some(Some(places))) => places.into_iter().for_each(&mut add),
+            Ok(_) if known.contains(&snapshot::object(closure)) => {}
+            Ok(_) => return Err(missing_snapshot(cache, &roots[closure])),
+            Err(error) if error.is_about_content() && known.contains(&snapshot::object(closure)) => {}
+            Err(error) => return Err(error),
+        }
     }
     drop(snapshots);
+    used.files.extend(closures.iter().map(snapshot::object));
     Ok(used)
 }

@@ -1,32 +1,42 @@
-//! Collection: what no root keeps is removed, so that a cache stays at size.
+//! Garbage collection: removes what no root keeps, so that a cache stays at size.
 //!
-//! Alive is what the roots that the [`Policy`] keeps list, what pushes under way have claimed, what pinned roots and named paths refer to, and
-//! what is younger than the grace period, with all that this refers to. [`Collection::find`] learns that from one listing and the roots; of the living
-//! it reads no narinfo, unless they are young or named by path.
+//! Alive is what the roots that the [`Policy`] keeps list, what pushes under way have claimed, what pinned roots and named paths refer to,
+//! what is younger than the grace period, and what no root has ever listed ([`Unrooted`]), with all that this refers to.
+//! [`Collection::find`] learns that from one listing and the roots; of the living it reads no narinfo, unless they are young, unrooted or named by path.
 //!
 //! [`Collection::run`] removes the rest: first the roots that go; then narinfos, those that refer to others before these, so that every closure
-//! is whole at every instant; then listings, logs, debug information and realisations. A NAR goes one run later, since somebody may have read its narinfo just
-//! before; until then it is *condemned*. That run also has to find it without a narinfo.
+//! is whole at every instant; then listings, logs, debug information and realisations. A NAR goes one run later, since a client may have read its narinfo
+//! just before; until then it is *condemned*. That run also has to find it without a narinfo.
 //!
 //! Pushes and collectors keep out of each other's way by claims ([`roots`]): before anything is removed, a plan is written, and
 //! then leases, roots and what was published meanwhile are read once more. Where the store keeps conditions, roots that go become tombstones then.
+//!
+//! What cannot be read may keep anything. An object of which access is denied, or a narinfo that cannot be understood and whose references no snapshot
+//! tells, is an error, and nothing is removed. A root or a snapshot that is broken is a [`Problem`]: what it may keep stays, the rest is collected.
 
 mod mark;
+mod order;
+mod place;
+mod policy;
+mod summary;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
-use std::time::{Duration, SystemTime};
+use std::fmt;
+use std::time::Duration;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::{HashPart, StorePath};
 use serde_json::{Value, json};
 
-use self::mark::{Found, Inventory, Living, Narinfos};
-use crate::cache::Cache;
-use crate::roots::{self, Claim, Error, Guard, PATIENCE, Root};
+use self::mark::{Found, Inventory, Living, Narinfos, Rest};
+use crate::cache::{self, Cache, OLD, UnfinishedUpload};
+use crate::roots::{self, Claim, Error, Guard, PATIENCE, Root, reserve};
+
+pub use self::policy::{Policy, Unrooted};
+pub use self::summary::Summary;
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -35,77 +45,6 @@ const MEMORY: &str = "nixcache/v1/condemned.json";
 
 /// Objects that are removed between two looks at whether this is still in time.
 const TOGETHER: usize = 1000;
-
-/// What is kept.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Policy {
-    /// So many generations of each name, those used last, and all that were used at the same time as the last of these; all if nothing else
-    /// is said either.
-    pub keep_last: Option<usize>,
-    /// Roots that were used within this time.
-    pub keep_within: Option<Duration>,
-    /// Roots, those used last first, as long as the files of all that they list have no more than so many bytes.
-    pub max_size: Option<u64>,
-    /// Whatever is younger, with all that it refers to: writers that claim nothing, such as Nix, need that long at most. A day unless told
-    /// otherwise.
-    pub grace: Duration,
-    /// Paths that are kept with their closures, as if they were roots.
-    pub root_paths: Vec<StorePath>,
-    /// Whether NARs go in the run that removes their narinfos, and not one later.
-    pub now: bool,
-    /// How long to wait for pushes under way before NARs are removed; if they take longer, NARs stay until the next run. Ten
-    /// minutes unless told otherwise.
-    pub patience: Duration,
-    /// The most objects that are removed in a second, if there is to be a limit.
-    pub rate: Option<NonZeroUsize>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            keep_last: None,
-            keep_within: None,
-            max_size: None,
-            grace: Duration::from_secs(24 * 60 * 60),
-            root_paths: Vec::new(),
-            now: false,
-            patience: Duration::from_secs(10 * 60),
-            rate: None,
-        }
-    }
-}
-
-impl Policy {
-    /// Which of these roots stay and which go. `roots` are those used last first, as [`roots::list`] gives them; `now` is the time of the store.
-    ///
-    /// Without a limit, all stay. With several, a root goes as soon as one of `keep_last` and `keep_within` speaks for it and no other
-    /// against: it stays if **either** wants it. `max_size` is for [`Collection::find`], which knows what roots list.
-    pub fn judge(&self, roots: Vec<Root>, now: Option<SystemTime>) -> (Vec<Root>, Vec<Root>) {
-        /// Of the roots of a name that were looked at: how many, and how many of them were used after the last one.
-        #[derive(Default)]
-        struct Rank {
-            roots: usize,
-            newer: usize,
-            used: Option<SystemTime>,
-        }
-        let mut ranks: HashMap<String, Rank> = HashMap::new();
-        roots.into_iter().partition(|root| {
-            let rank = ranks.entry(root.name.to_string()).or_default();
-            if root.used != rank.used {
-                (rank.newer, rank.used) = (rank.roots, root.used);
-            }
-            rank.roots += 1;
-            if root.record.pinned || (self.keep_last.is_none() && self.keep_within.is_none()) {
-                return true;
-            }
-            let age = now.zip(root.used).map(|(now, used)| now.duration_since(used).unwrap_or_default());
-            self.keep_last.is_some_and(|most| rank.newer < most)
-                // Whose age nobody knows is not old.
-                || self.keep_within.is_some_and(|longest| age.is_none_or(|age| age <= longest))
-        })
-    }
-}
 
 /// Why an object goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,9 +97,34 @@ pub struct Doomed {
     pub size: u64,
     /// Why it goes.
     pub why: Why,
+    /// The path that it belongs to, if that is known.
+    pub path: Option<StorePath>,
 }
 
-/// What happens during a run, for whoever shows it.
+impl Doomed {
+    fn new(object: String, size: u64, why: Why) -> Self {
+        Self { object, size, why, path: None }
+    }
+}
+
+/// Something that is broken, and what the collection has done about it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Problem {
+    /// What is broken.
+    pub error: Error,
+    /// What was kept for it, and what repairs it.
+    pub consequence: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { error, consequence } = self;
+        write!(f, "{error}; {consequence}")
+    }
+}
+
+/// What happens during a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -178,12 +142,14 @@ pub struct Collected {
     pub objects: usize,
     /// Bytes that they had.
     pub bytes: u64,
-    /// Paths that were to go, and stay since somebody has claimed them meanwhile.
+    /// Paths that were to go, and stay since they have been claimed meanwhile.
     pub spared: usize,
     /// NARs without a use that the next run will remove, unless they get one.
     pub condemned: usize,
     /// Bytes of these.
     pub condemned_bytes: u64,
+    /// Uploads in parts that were aborted: their writers gave them up long ago.
+    pub uploads: usize,
 }
 
 /// What of a cache goes, and why.
@@ -193,6 +159,8 @@ pub struct Collection {
     policy: Policy,
     guard: Guard,
     plan: Plan,
+    /// What went wrong when only files without a use were left, which stay for that.
+    late: Option<Error>,
 }
 
 /// What stays, and what goes.
@@ -215,6 +183,15 @@ struct Plan {
     narinfos: Narinfos,
     /// Paths that are to be kept, and are not in the cache.
     absent: Vec<StorePath>,
+    /// What is broken.
+    problems: Vec<Problem>,
+    /// The objects of that.
+    broken: HashSet<String>,
+    /// Uploads in parts that were given up long ago.
+    uploads: Vec<UnfinishedUpload>,
+    /// What snapshots list that no kept root names, of what is there.
+    memories: HashMap<String, Vec<HashPart>>,
+    summary: Summary,
 }
 
 /// A path that goes.
@@ -226,15 +203,26 @@ struct Path {
 
 impl Collection {
     /// Looks what is to go. This is the only collector from now on: [`Error::Busy`] if there is another one.
+    ///
+    /// [`Error::WouldEmpty`] if nothing would be kept but by its age, unless [`Policy::allow_empty`] says that this is meant.
     pub async fn find(cache: &Cache, policy: Policy) -> Result<Self> {
         // Claims nothing yet: it only keeps others away, and tells the time.
-        let guard = Guard::take(cache, &roots::plans(), &Claim::default()).await?;
+        let claim = Claim::default();
+        let guard = match Guard::take(cache, &roots::plans(), &claim).await {
+            Err(error) if reserve::is_full(&error) => {
+                reserve::release(cache).await?;
+                Guard::take(cache, &roots::plans(), &claim).await.map_err(|error| no_room(cache, error))?
+            }
+            taken => taken?,
+        };
         let plan = async {
             guard.check_alone(&roots::plans()).await?;
-            Plan::make(cache, &policy, &guard).await
+            let plan = Plan::make(cache, &policy, &guard).await?;
+            plan.refuse_to_empty(cache, &policy)?;
+            Ok(plan)
         };
         match plan.await {
-            Ok(plan) => Ok(Self { cache: cache.clone(), policy, guard, plan }),
+            Ok(plan) => Ok(Self { cache: cache.clone(), policy, guard, plan, late: None }),
             Err(error) => {
                 // Pushes would wait for it until it is dead.
                 let _ = guard.end().await;
@@ -258,9 +246,19 @@ impl Collection {
         &self.plan.absent
     }
 
-    /// How many paths stay.
+    /// How many paths stay that are in the cache.
     pub fn living(&self) -> usize {
-        self.plan.living.paths.len()
+        self.plan.summary.paths_kept
+    }
+
+    /// What stays and what goes, in numbers.
+    pub fn summary(&self) -> &Summary {
+        &self.plan.summary
+    }
+
+    /// What is broken, and did not stop the collection.
+    pub fn problems(&self) -> &[Problem] {
+        &self.plan.problems
     }
 
     /// All that would go now, in the order in which it would.
@@ -279,7 +277,9 @@ impl Collection {
 
     /// Ends without removing anything.
     pub async fn give_up(self) -> Result<()> {
-        self.guard.end().await
+        self.guard.end().await?;
+        reserve::keep(&self.cache).await;
+        Ok(())
     }
 
     /// Removes what is to go, and tells `watch` of it.
@@ -293,7 +293,12 @@ impl Collection {
             return Err(error);
         }
         self.sweep(&mut done, &mut watch).await?;
-        self.guard.end().await.map(|()| done)
+        self.guard.end().await?;
+        reserve::keep(&self.cache).await;
+        match self.late {
+            None => Ok(done),
+            Some(error) => Err(error),
+        }
     }
 
     async fn sweep(&mut self, done: &mut Collected, watch: &mut impl FnMut(Event)) -> Result<()> {
@@ -313,12 +318,19 @@ impl Collection {
         }
         let rest = std::mem::take(&mut self.plan.rest);
         self.remove(rest, done, watch).await?;
+        for upload in std::mem::take(&mut self.plan.uploads) {
+            match self.cache.abort_upload(&upload).await {
+                Ok(()) => done.uploads += 1,
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
 
         let unused = std::mem::take(&mut self.plan.unused);
         let (due, mut waiting): (Vec<_>, Vec<_>) = unused.into_iter().partition(|file| self.is_due(file));
         if !due.is_empty() {
             if self.is_alone(watch).await? {
-                let due = self.still_unused(due).await?;
+                let (due, kept) = self.still_unused(due).await;
+                waiting.extend(kept);
                 self.remove(due, done, watch).await?;
             } else {
                 waiting.extend(due);
@@ -334,9 +346,14 @@ impl Collection {
     async fn spare(&mut self, done: &mut Collected) -> Result<()> {
         let sets = self.plan.dropped.iter().map(|root| root.record.path_set).collect();
         let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, ..Claim::default() };
-        self.guard.change(&claim).await?;
-        // Leases before roots: whoever ends his lease in between has left a root.
-        let mut claims = self.guard.others(&roots::leases()).await?;
+        let has_room = self.claim(&claim).await?;
+        // Leases before roots: a push that ends its lease in between has left a root.
+        let mut claims = self.guard.others_readable(&roots::leases()).await?;
+        if !has_room && claims.iter().any(|lease| !lease.is_empty()) {
+            let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            let object = self.cache.locate(&roots::plans());
+            return Err(no_room(&self.cache, Error::Cache(cache::Error::Io { object, error })));
+        }
         let left = Claim { sets: claim.sets, ..Claim::default() }.without(&claims);
         let kept = self.plan.kept.iter().map(|root| (root.object(), (root, false)));
         let before: HashMap<String, (&Root, bool)> =
@@ -346,15 +363,27 @@ impl Collection {
                 !before.is_as_written(root) || (*is_dropped && !left.sets.contains(&root.record.path_set))
             })
         };
-        let mut spared = roots::list(&self.cache).await?;
+        let survey = roots::list(&self.cache).await?;
+        mark::refuse_newer(&survey)?;
+        mark::check_vanished(&self.cache, &survey.vanished).await?;
+        if let Some(broken) = survey.broken.into_iter().find(|broken| !self.plan.broken.contains(&broken.object)) {
+            return Err(broken.error);
+        }
+        let mut spared = survey.roots;
         spared.retain(is_spared);
         let objects: HashSet<String> = spared.iter().map(Root::object).collect();
         self.plan.dropped.retain(|dropped| !objects.contains(&dropped.object()));
         spared.extend(self.bury().await?);
-        let closures = spared.into_iter().map(|root| root.record.closure).collect();
-        let mut listed = roots::snapshot::read_many(&self.cache, closures, |info, _| info.store_path().hash_part());
-        while let Some(paths) = listed.try_next().await? {
-            claims.push(Claim { paths: paths.into_iter().flatten().collect(), ..Claim::default() });
+        let closures = spared.iter().map(|root| root.record.closure).collect();
+        let listed = roots::snapshot::read_many(&self.cache, closures, |info, _| info.store_path().hash_part());
+        let mut listed = Box::pin(listed);
+        for root in &spared {
+            match listed.try_next().await?.flatten() {
+                Some(paths) => claims.push(Claim { paths: paths.into_iter().collect(), ..Claim::default() }),
+                // All of it was kept, as far as it can be known.
+                None if self.plan.is_kept(root) => {}
+                None => return Err(mark::missing_snapshot(&self.cache, root)),
+            }
         }
         drop(listed);
         if !claim.paths.is_empty() {
@@ -366,8 +395,29 @@ impl Collection {
         let left = Claim { paths: claim.paths, ..Claim::default() }.without(&claims);
         // What is spared keeps what it refers to: all of these name whole closures.
         done.spared = wanted - left.paths.len();
-        self.plan.paths.retain(|part, _| left.paths.contains(part));
+        let Plan { paths, memories, unused, .. } = &mut self.plan;
+        // What tells that a root has listed what is spared, is needed by the next run.
+        let is_spared = |part: &HashPart| paths.contains_key(part) && !left.paths.contains(part);
+        unused.retain(|file| !memories.get(&file.object).is_some_and(|parts| parts.iter().any(is_spared)));
+        paths.retain(|part, _| left.paths.contains(part));
         Ok(())
+    }
+
+    /// Claims what is about to go. Where there is no room on the disk for the list of that, claims everything, and returns false.
+    async fn claim(&self, claim: &Claim) -> Result<bool> {
+        match self.guard.change(claim).await {
+            Err(error) if reserve::is_full(&error) => {}
+            changed => return changed.map(|()| true),
+        }
+        if reserve::release(&self.cache).await? {
+            match self.guard.change(claim).await {
+                Err(error) if reserve::is_full(&error) => {}
+                changed => return changed.map(|()| true),
+            }
+        }
+        let everything = Claim { files: true, sets: claim.sets.clone(), ..Claim::default() };
+        self.guard.change(&everything).await.map_err(|error| no_room(&self.cache, error))?;
+        Ok(false)
     }
 
     /// Makes tombstones of the roots that go, where the store keeps conditions: pushes may refresh a root by a condition alone there. Those that were,
@@ -406,13 +456,25 @@ impl Collection {
         Ok(true)
     }
 
-    /// Those files that nothing has come to use since they were found: pushes may have ended meanwhile, and writers that claim nothing
-    /// may have published.
-    async fn still_unused(&self, files: Vec<Doomed>) -> Result<Vec<Doomed>> {
-        let now = self.guard.now().await?;
-        let plan = &self.plan;
-        let used = mark::used_since(&self.cache, &plan.living, &plan.narinfos, now, self.policy.grace).await?;
-        Ok(files.into_iter().filter(|file| !used.contains(&*mark::file_named(&file.object))).collect())
+    /// Those files that nothing has come to use since they were found, and those that stay since that cannot be known: pushes may have
+    /// ended meanwhile, and writers that claim nothing may have published.
+    async fn still_unused(&mut self, files: Vec<Doomed>) -> (Vec<Doomed>, Vec<Doomed>) {
+        let look = async {
+            let now = self.guard.now().await?;
+            let Plan { living, narinfos, broken, .. } = &self.plan;
+            mark::used_since(&self.cache, living, narinfos, broken, (now, self.policy.grace)).await
+        };
+        match look.await {
+            Ok(used) => {
+                let is_unused = |file: &Doomed| !used.files.contains(&*place::file_named(&file.object));
+                let files = files.into_iter().filter(is_unused);
+                files.partition(|file| file.why != Why::Nar || !used.has_unplaced)
+            }
+            Err(error) => {
+                self.late = Some(error);
+                (Vec::new(), files)
+            }
+        }
     }
 
     async fn remove(&self, objects: Vec<Doomed>, done: &mut Collected, watch: &mut impl FnMut(Event)) -> Result<()> {
@@ -441,28 +503,100 @@ impl Plan {
     async fn make(cache: &Cache, policy: &Policy, guard: &Guard) -> Result<Self> {
         let now = guard.now().await?;
         let inventory = Inventory::of(cache, now, policy.grace).await?;
-        let roots = inventory.roots(cache).await?;
-        let tombstones = inventory.tombstones(&roots);
-        let (kept, dropped) = policy.judge(roots, now);
-        let mut found = Found::search(cache, &inventory, policy, guard, kept, dropped).await?;
-        let mut levels = found.order().await?;
+        let survey = inventory.roots(cache).await?;
+        let tombstones = survey.tombstones.into_iter().map(|object| Doomed::new(object, 0, Why::Root));
+        let (kept, dropped) = policy.judge(survey.roots, now);
+        let mut found = Found::search(cache, &inventory, policy, guard, (kept, dropped, survey.broken)).await?;
+        let (mut levels, mut names) = found.order().await?;
         let mut memory = Memory::read(cache).await?;
         memory.changed = found.look_again(&memory.changed_before).await?;
         for level in &mut levels {
             level.retain(|part| !found.living.paths.contains(part));
         }
-        let Found { kept, dropped, living, .. } = found;
-        let paths = inventory.doomed_paths(&living);
-        let (mut rest, unused) = inventory.rest(cache, &living, &kept).await?;
-        rest.splice(..0, tombstones);
+        let mut paths = inventory.doomed_paths(&found.living);
+        for (part, path) in &mut paths {
+            path.narinfo.path = names.remove(part);
+        }
+        let rest = inventory.rest(cache, &found.living, |object| found.is_snapshot_used(object)).await?;
+        let summary = Summary::of(policy, &inventory, &found, &paths, &rest, &memory.condemned);
+        let Rest { mut beside, unused, .. } = rest;
+        beside.splice(..0, tombstones);
         let is_absent = |path: &&StorePath| !inventory.narinfos.contains_key(&path.hash_part());
         let absent = policy.root_paths.iter().filter(is_absent).cloned().collect();
-        Ok(Self { kept, dropped, living, levels, paths, rest, unused, memory, narinfos: inventory.narinfos, absent })
+        let uploads = cache.unfinished_uploads(policy.grace.max(OLD)).await.unwrap_or_else(|error| {
+            tracing::debug!("{error}");
+            Vec::new()
+        });
+        let summary = Summary { uploads: uploads.len(), ..summary };
+        let Found { kept, dropped, living, problems, broken, memories, .. } = found;
+        let narinfos = inventory.narinfos;
+        Ok(Self {
+            kept,
+            dropped,
+            living,
+            levels,
+            paths,
+            rest: beside,
+            unused,
+            memory,
+            narinfos,
+            absent,
+            problems,
+            broken,
+            uploads,
+            memories,
+            summary,
+        })
+    }
+
+    fn is_kept(&self, root: &Root) -> bool {
+        self.kept.iter().any(|kept| kept.record.closure == root.record.closure)
+    }
+
+    /// An error if no root, lease or named path keeps anything, and something goes.
+    fn refuse_to_empty(&self, cache: &Cache, policy: &Policy) -> Result<()> {
+        let Summary { paths_claimed, paths_kept, too_large, .. } = self.summary;
+        let is_kept = !self.kept.is_empty() || paths_claimed > 0 || !self.broken.is_empty();
+        let is_removing = !self.dropped.is_empty()
+            || !self.paths.is_empty()
+            || (paths_kept == 0 && self.unused.iter().any(|file| file.why == Why::Nar));
+        if policy.allow_empty || is_kept || !is_removing {
+            return Ok(());
+        }
+        let reason = match (too_large, policy.max_size, self.dropped.first()) {
+            (Some(bytes), Some(most), _) => format!(
+                "the newest root alone lists files of {bytes} bytes, and at most {most} are to stay, so all roots would go. Allow \
+                 more, or say that the cache may become empty (--allow-empty)"
+            ),
+            (_, _, Some(_)) => {
+                "the policy keeps none of the roots, so all of them would go. Keep some, or say that the cache may \
+                 become empty (--allow-empty)"
+                    .to_owned()
+            }
+            (_, _, None) => {
+                "no root, lease or named path keeps anything, so all would go. Push under a root, name paths with \
+                 --root-path, or say that the cache may become empty (--allow-empty)"
+                    .to_owned()
+            }
+        };
+        Err(Error::WouldEmpty { cache: cache.url().to_string(), reason })
+    }
+}
+
+/// The disk is full, and there is nothing to make room with.
+fn no_room(cache: &Cache, error: Error) -> Error {
+    if !reserve::is_full(&error) {
+        return error;
+    }
+    Error::Unknown {
+        object: cache.url().to_string(),
+        reason: format!("the disk is full, and a collection needs some KiB for its plan ({error})"),
+        remedy: "delete a file by hand that does no harm, such as a log below log/ or a listing (*.ls), and run it again",
     }
 }
 
 fn doomed_root(root: &Root) -> Doomed {
-    Doomed { object: root.object(), size: 0, why: Why::Root }
+    Doomed::new(root.object(), 0, Why::Root)
 }
 
 /// What one run leaves for the next one.

@@ -225,7 +225,15 @@ impl Pull {
     }
 
     async fn roots_of(&self, cache: &Cache, _broken: &mut Vec<Missing>) -> Result<Vec<Root>, Error> {
-        Ok(roots::list(cache).await?)
+        let survey = roots::list(cache).await?;
+        match survey.broken.into_iter().next() {
+            Some(broken) if !self.keep_going => Err(broken.error.into()),
+            Some(broken) => {
+                tracing::warn!("{}; left out", broken.error);
+                Ok(survey.roots)
+            }
+            None => Ok(survey.roots),
+        }
     }
 
     fn no_root(&self, name: &str) -> Error {

@@ -29,6 +29,7 @@
 
 mod error;
 mod find;
+mod realisations;
 mod receive;
 mod target;
 #[cfg(test)]
@@ -168,6 +169,8 @@ pub struct Pulled {
     pub failed: Vec<(StorePath, PathError)>,
     /// What was not given its name because something that it refers to could not be fetched.
     pub held_back: Vec<StorePath>,
+    /// How many realisations of the paths were written to the cache.
+    pub realisations: usize,
     /// The roots that were left in the cache that was written to.
     pub roots: Vec<Root>,
     /// What was not possible although everything was fetched: leaving a root, or removing the lease.
@@ -383,6 +386,9 @@ impl Pull {
             // A pull that was killed at its very end may have left its workspace, which opening another one removes. Where that is
             // impossible, there is nothing of ours.
             drop(Site::open(target, &self.store_dir, self.listings).await);
+            if let Target::Cache(cache) = target {
+                pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
+            }
             return Ok(pulled);
         }
         let total = difference.missing_total();
@@ -397,6 +403,7 @@ impl Pull {
         done?;
         if let Target::Cache(cache) = target {
             cache.clean_old().await?;
+            pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
         }
         Ok(pulled)
     }

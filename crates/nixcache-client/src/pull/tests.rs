@@ -546,7 +546,7 @@ async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
 }
 
 async fn all_roots(cache: &Cache) -> Vec<Root> {
-    let mut roots = crate::roots::list(cache).await.unwrap();
+    let mut roots = crate::roots::list(cache).await.unwrap().roots;
     roots.sort_by_key(Root::object);
     roots
 }

@@ -36,15 +36,6 @@ pub enum Error {
         /// The directory of its store.
         store_dir: StoreDir,
     },
-    /// The log of a build cannot be read.
-    #[error("the build log of {deriver}: {error}")]
-    Log {
-        /// The derivation.
-        deriver: String,
-        /// The failure.
-        #[source]
-        error: io::Error,
-    },
 }
 
 /// What is on the disk is not what is registered: it was changed, or the disk is bad. `nix-store --verify --check-contents --repair`
@@ -96,4 +87,7 @@ pub enum PathError {
     /// What is known of the path has no place in a narinfo.
     #[error(transparent)]
     NarInfo(narinfo::Error),
+    /// It could not be uploaded, although the cache took others.
+    #[error(transparent)]
+    Cache(cache::Error),
 }

@@ -10,6 +10,7 @@
 //!
 //! Large NARs come first, so that the last thing to wait for is a small one. Paths are packed on several threads while others are uploaded.
 
+mod attachments;
 mod error;
 mod selection;
 mod stage;
@@ -23,7 +24,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FusedStream, FuturesUnordered, StreamExt};
@@ -41,6 +42,8 @@ use self::stage::{Staged, Stager};
 use crate::cache::{self, Cache, Objects, Pending, Prepared, blocking, layout};
 use crate::roots::Session;
 
+pub(crate) use attachments::publish_realisation;
+pub use attachments::{AttachmentError, Attachments, LogDirectory};
 pub use error::{Error, Mismatch, PathError};
 pub use selection::Selection;
 
@@ -121,7 +124,8 @@ pub struct Push {
     limits: Limits,
     listings: bool,
     debug_info: bool,
-    logs: Option<PathBuf>,
+    logs: Option<LogDirectory>,
+    attachments: Arc<Attachments>,
     watch: Watch,
 }
 
@@ -141,6 +145,14 @@ pub struct Pushed {
     pub undeclared: Vec<(StorePath, Vec<String>)>,
     /// The paths that trees became, in the order in which they were given, as far as they did not fail.
     pub added: Vec<StorePath>,
+    /// How many of the published paths have no signature and no content address: Nix accepts them only where it does not ask for signatures.
+    pub unsigned: usize,
+    /// How many realisations were written.
+    pub realisations: usize,
+    /// How many build logs were written.
+    pub logs: usize,
+    /// Why realisations and build logs could not be published. Their paths are in the cache.
+    pub unattached: Vec<AttachmentError>,
     /// What was not possible although everything was published: leaving a root, or removing the lease.
     pub notes: Vec<String>,
 }
@@ -179,6 +191,7 @@ impl Push {
             listings: true,
             debug_info: false,
             logs: None,
+            attachments: Arc::default(),
             watch: Arc::new(|_| {}),
         }
     }
@@ -224,10 +237,17 @@ impl Push {
         Self { debug_info, ..self }
     }
 
-    /// Publishes the logs of the builds, too, from this directory: `/nix/var/log/nix/drvs`.
+    /// Publishes the logs of the builds from this directory, as well: those of the derivers of what is published, and of those that
+    /// [`attachments`](Self::attachments) name.
     #[must_use]
-    pub fn logs(self, directory: PathBuf) -> Self {
+    pub fn logs(self, directory: LogDirectory) -> Self {
         Self { logs: Some(directory), ..self }
+    }
+
+    /// Publishes these realisations and logs beside the paths, whether the paths are in the cache already or not.
+    #[must_use]
+    pub fn attachments(self, attachments: Attachments) -> Self {
+        Self { attachments: Arc::new(attachments), ..self }
     }
 
     /// Tells `watch` what happens.
@@ -259,15 +279,40 @@ impl Push {
             uploads.into_iter().partition(|upload| matches!(upload.subject, Subject::Known(_)));
         let nar_size = known.iter().map(Upload::nar_size).sum();
         (self.watch)(Event::Planned { paths: known.len() + new.len(), nar_size });
+        let derivers = known.iter().filter_map(Upload::deriver).collect();
         let run = Run::new(self, cache, &known);
         let mut pushed = Pushed::default();
         let mut session = session;
         run.publish_new(session.as_deref_mut(), new, &mut pushed).await?;
         run.publish_known(session.as_deref(), known, &mut pushed).await?;
+        pushed.check_any()?;
+        pushed.count_unsigned();
+        self.attach(cache, &derivers, &mut pushed).await;
         if pushed.published.iter().any(|published| published.uploaded) {
             cache.clean_old().await?;
         }
         Ok(pushed)
+    }
+}
+
+impl Pushed {
+    /// An error if the cache took nothing at all.
+    fn check_any(&mut self) -> Result<(), Error> {
+        let is_of_cache = |failed: &(String, PathError)| matches!(failed.1, PathError::Cache(_));
+        if self.published.is_empty() && self.present.is_empty() && self.failed.iter().all(is_of_cache) {
+            if let Some((_, PathError::Cache(error))) = self.failed.pop() {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn count_unsigned(&mut self) {
+        let is_unsigned = |published: &&Published| {
+            let info = published.narinfo.as_ref();
+            info.signatures().len() == 0 && info.content_address().is_none()
+        };
+        self.unsigned = self.published.iter().filter(is_unsigned).count();
     }
 }
 
@@ -276,6 +321,13 @@ impl Upload {
         match &self.subject {
             Subject::Known(info) => info.nar_size,
             Subject::New { .. } => 0,
+        }
+    }
+
+    fn deriver(&self) -> Option<(StorePath, StorePath)> {
+        match &self.subject {
+            Subject::Known(info) => Some((info.path.clone(), info.deriver.clone()?)),
+            Subject::New { .. } => None,
         }
     }
 
@@ -295,6 +347,8 @@ struct Run<'a> {
     /// How many trees are packed at the same time.
     processors: Arc<Semaphore>,
     started: Instant,
+    /// Uploads that the cache did not take, since the last that it took.
+    refused: AtomicUsize,
 }
 
 /// What came of one path's NAR.
@@ -344,7 +398,21 @@ impl<'a> Run<'a> {
             stopped: Arc::new(AtomicBool::new(false)),
         };
         let processors = Arc::new(Semaphore::new(push.threads.get()));
-        Self { push, cache, stager, processors, started: Instant::now() }
+        Self { push, cache, stager, processors, started: Instant::now(), refused: AtomicUsize::new(0) }
+    }
+
+    /// What an upload that failed means: that its path cannot be published, or after several in a row that the cache cannot be written to.
+    fn refused(&self, error: cache::Error) -> Result<PathError, Error> {
+        /// As many at the same time are the fault of the cache, rather than of what is uploaded.
+        const REFUSED_IN_A_ROW_MAX: usize = 4;
+        if self.refused.fetch_add(1, Ordering::Relaxed) + 1 >= REFUSED_IN_A_ROW_MAX {
+            return Err(error.into());
+        }
+        Ok(PathError::Cache(error))
+    }
+
+    fn taken(&self) {
+        self.refused.store(0, Ordering::Relaxed);
     }
 
     /// Paths of a store.
@@ -417,6 +485,14 @@ impl<'a> Run<'a> {
                 },
                 Some(done) = publishing.next() => {
                     for (node, published, is_new, undeclared) in done? {
+                        let is_new = match is_new {
+                            Ok(is_new) => is_new,
+                            Err(error) => {
+                                let path = self.stager.store_dir.display(published.path.as_ref()).to_string();
+                                pushed.failed.push((path, error));
+                                continue;
+                            }
+                        };
                         ready.extend(plan.narinfo_done(node));
                         (self.push.watch)(Event::Published { path: published.path.clone() });
                         if !undeclared.is_empty() {
@@ -458,7 +534,10 @@ impl<'a> Run<'a> {
         let packed = packed.await?;
         drop(permit);
         match packed {
-            Ok(packed) => self.upload(packed).await,
+            Ok(packed) => match self.upload(packed).await {
+                Ok(ready) => Ok(ready),
+                Err(error) => Ok(Outcome::Failed(self.refused(error)?)),
+            },
             Err(error) => Ok(Outcome::Failed(error)),
         }
     }
@@ -470,8 +549,8 @@ impl<'a> Run<'a> {
         self.cache.directory().is_some() || (nar_size >= LARGE && self.started.elapsed() >= LONG)
     }
 
-    /// Listing, debug information, log, NAR: all that has to be there before the narinfo.
-    async fn upload(&self, staged: Staged) -> Result<Outcome, Error> {
+    /// Listing, debug information, NAR: all that has to be there before the narinfo.
+    async fn upload(&self, staged: Staged) -> Result<Outcome, cache::Error> {
         let Staged { staging, info, narinfo, listing, listing_text, undeclared } = staged;
         let part = info.path.hash_part();
         let (url, file_size) = (narinfo.as_ref().url().to_owned(), narinfo.as_ref().file_size().unwrap_or(0));
@@ -486,23 +565,10 @@ impl<'a> Run<'a> {
         if let Some(listing) = listing.filter(|_| self.push.debug_info) {
             beside.extend(stage::debug_info(&listing, &url));
         }
-        if let (Some(logs), Some(deriver)) = (&self.push.logs, &info.deriver) {
-            let (logs, deriver) = (logs.clone(), deriver.clone());
-            let name = format!("log/{deriver}");
-            let failed = |error| Error::Log { deriver: deriver.to_string(), error };
-            let log = blocking({
-                let deriver = deriver.clone();
-                move || stage::build_log(&logs, &deriver)
-            });
-            if let Some(log) = log.await.map_err(failed)?
-                && !self.cache.is_known(&name).await?
-            {
-                beside.push((name, log.into()));
-            }
-        }
         let mut objects = Objects::new(narinfo.clone());
         (objects.nar, objects.beside) = (Some(staging), beside);
         let (prepared, pending) = self.cache.prepare(objects).await?;
+        self.taken();
         (self.push.watch)(Event::Uploaded { name: info.path.name().to_owned(), file_size });
         let uploaded = prepared.is_uploaded();
         let published = Published { nar_size: info.nar_size, path: info.path, file_size, uploaded, narinfo };
@@ -510,13 +576,13 @@ impl<'a> Run<'a> {
         Ok(Outcome::Ready(Box::new(Ready { published, pending, prepared, undeclared })))
     }
 
-    /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is new.
+    /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is new, or why the cache does not take it.
     async fn publish<T>(
         &self,
         session: Option<&Session>,
         pending: Vec<Pending>,
         batch: Vec<(T, Box<Ready>)>,
-    ) -> Result<Vec<(T, Published, bool, Vec<String>)>, Error> {
+    ) -> Result<Vec<(T, Published, Result<bool, PathError>, Vec<String>)>, Error> {
         let mut prepared = Vec::with_capacity(batch.len());
         let mut rest = Vec::with_capacity(batch.len());
         for (node, ready) in batch {
@@ -527,12 +593,26 @@ impl<'a> Run<'a> {
         if let Some(session) = session {
             session.check()?;
         }
-        let created = self.cache.publish(pending, prepared).await?;
+        let created = match self.cache.publish(pending, prepared).await {
+            // Of several, it is not known which one was refused.
+            Err(error) if rest.len() == 1 && self.cache.directory().is_none() => {
+                let refused = Err(self.refused(error)?);
+                let one = rest.pop().map(|(node, published, undeclared)| (node, published, refused, undeclared));
+                return Ok(one.into_iter().collect());
+            }
+            created => created?,
+        };
         for ((node, published, undeclared), is_new) in rest.into_iter().zip(created) {
             if !is_new {
-                merge(self.cache, published.path.hash_part(), published.narinfo.clone()).await?;
+                match merge(self.cache, published.path.hash_part(), published.narinfo.clone()).await {
+                    // Another writer's narinfo that cannot be read is as good as ours; only our signatures are missing.
+                    Err(cache::Error::Denied { object, .. }) => {
+                        tracing::warn!("{object}: is there and cannot be read, so it stays as it is");
+                    }
+                    merged => merged?,
+                }
             }
-            done.push((node, published, is_new, undeclared));
+            done.push((node, published, Ok(is_new), undeclared));
         }
         Ok(done)
     }
@@ -576,6 +656,13 @@ impl<'a> Run<'a> {
                 session.cover(batch.iter().map(|((), ready)| ready.published.path.clone()).collect()).await?;
             }
             for ((), published, is_new, _) in self.publish(session.as_deref(), pending, batch).await? {
+                let is_new = match is_new {
+                    Ok(is_new) => is_new,
+                    Err(error) => {
+                        pushed.failed.push((self.stager.store_dir.display(published.path.as_ref()).to_string(), error));
+                        continue;
+                    }
+                };
                 (self.push.watch)(Event::Published { path: published.path.clone() });
                 if is_new { pushed.published.push(published) } else { pushed.present.push(published.path) }
             }

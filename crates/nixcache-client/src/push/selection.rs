@@ -1,6 +1,7 @@
 //! What of a graph is to be published.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::stream::StreamExt;
 use nixcache::closure::{Closure, Graph, Node};
@@ -36,6 +37,8 @@ pub struct Selection<'a> {
     closure: Closure,
     is_alone: bool,
     skipped: Vec<(Cache, Policy)>,
+    /// What the skipped caches have, once that was found out.
+    left_out: Mutex<HashSet<HashPart>>,
 }
 
 impl<'a> Selection<'a> {
@@ -44,7 +47,7 @@ impl<'a> Selection<'a> {
         let mut seen = HashSet::new();
         let roots: Vec<Node> = roots.into_iter().filter(|&root| seen.insert(root)).collect();
         let closure = graph.closure(roots.iter().copied());
-        Self { graph, roots, closure, is_alone: false, skipped: Vec::new() }
+        Self { graph, roots, closure, is_alone: false, skipped: Vec::new(), left_out: Mutex::default() }
     }
 
     /// Some paths by themselves. What they refer to has to be in the cache already, or in one of the [skipped](Self::skip).
@@ -69,6 +72,15 @@ impl<'a> Selection<'a> {
     pub fn wish(&self, wish: Wish) -> Wish {
         let paths = |nodes: &[Node]| nodes.iter().map(|&node| self.graph.path(node)).collect();
         Wish { targets: paths(&self.roots), closure: paths(self.closure.nodes()), ..wish }
+    }
+
+    /// The paths that are to be in the cache in the end. Before [`missing`](Self::missing), nothing is known of what is skipped.
+    pub fn wanted(&self) -> HashSet<HashPart> {
+        let nodes = if self.is_alone { &self.roots } else { self.closure.nodes() };
+        let mut wanted: HashSet<HashPart> = nodes.iter().map(|&node| self.graph.hash_part(node)).collect();
+        let left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.retain(|part| !left_out.contains(part));
+        wanted
     }
 
     /// Those that the cache lacks, references first.
@@ -111,6 +123,7 @@ impl<'a> Selection<'a> {
                 session.leave_out(&vouched);
             }
             self.subtract(&mut missing, &vouched);
+            self.left_out.lock().unwrap_or_else(PoisonError::into_inner).extend(vouched);
         }
         let lacking = |&node: &Node| (self.graph.path(node), cache.store_dir().clone());
         if self.is_alone {
@@ -146,20 +159,26 @@ impl<'a> Selection<'a> {
 
 /// What a cache has of these paths under signatures that satisfy the policy.
 async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result<HashSet<HashPart>, cache::Error> {
+    let count = parts.len();
     let mut read = cache.narinfos(parts);
     let mut infos = Vec::new();
+    let (mut denied, mut first_denied) = (0_usize, None);
     while let Some((_, info)) = read.next().await {
         match info {
             Ok(info) => infos.extend(info),
             // What cannot be read vouches for nothing.
             Err(
-                error @ (cache::Error::NarInfo { .. }
-                | cache::Error::Misplaced { .. }
-                | cache::Error::Encoding { .. }
-                | cache::Error::Denied { .. }),
-            ) => tracing::info!("{error}"),
+                error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. } | cache::Error::Encoding { .. }),
+            ) => tracing::warn!("{error}; the path is not skipped"),
+            Err(error @ cache::Error::Denied { .. }) => {
+                denied += 1;
+                first_denied.get_or_insert(error);
+            }
             Err(error) => return Err(error),
         }
+    }
+    if let Some(error) = first_denied {
+        tracing::warn!("{error}. {denied} of {count} paths could not be looked up, so they are not skipped");
     }
     let infos: Vec<_> = infos.iter().map(NarInfoBuf::as_ref).collect();
     let verdicts = Verifier::new(policy).verify_all(&infos);

@@ -322,6 +322,15 @@ impl Guard {
         Ok(self.read_others(folder, stops).await?.into_iter().map(|held| held.claim).collect())
     }
 
+    /// The claims in a folder, as [`others`](Self::others) gives them. One that cannot be read is an error: it may protect anything.
+    pub(crate) async fn others_readable(&self, folder: &str) -> Result<Vec<Claim>> {
+        let held = self.others_held(folder).await?;
+        match held.iter().find(|held| held.claim.everything) {
+            Some(held) => Err(Error::Protected { object: self.cache.locate(&held.object) }),
+            None => Ok(held.into_iter().map(|held| held.claim).collect()),
+        }
+    }
+
     /// The claims in a folder that have not expired, without this one, and who holds them. Expired ones are removed.
     pub(crate) async fn others_held(&self, folder: &str) -> Result<Vec<Held>> {
         self.read_others(folder, false).await

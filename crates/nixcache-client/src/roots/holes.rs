@@ -26,7 +26,7 @@ pub(crate) async fn find(
     cache: &Cache,
     is_there: impl Fn(HashPart) -> bool + Clone + Send + 'static,
 ) -> Result<Vec<(Root, usize)>> {
-    let roots = list(cache).await?;
+    let roots = list(cache).await?.roots;
     let counts = count(cache, &roots, is_there).await?;
     let holes = roots.into_iter().filter_map(|root| {
         let holes = *counts.get(&root.record.closure)?;
@@ -69,7 +69,7 @@ pub(crate) async fn close(
     is_there: impl Fn(HashPart) -> bool + Clone + Send + 'static,
     mut done: impl FnMut(&Root),
 ) -> Result<()> {
-    let roots = list(cache).await?;
+    let roots = list(cache).await?.roots;
     let counts = count(cache, &roots, is_there.clone()).await?;
     let has_holes = |root: &Root| counts.get(&root.record.closure).is_some_and(|holes| *holes > 0);
     let mut names: BTreeMap<String, Vec<Root>> = BTreeMap::new();

@@ -17,6 +17,7 @@
 
 mod guard;
 pub(crate) mod holes;
+pub(crate) mod reserve;
 mod session;
 mod signature;
 pub mod snapshot;
@@ -24,10 +25,11 @@ pub mod snapshot;
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -87,9 +89,36 @@ pub enum Error {
         /// The cache.
         cache: String,
     },
-    /// What a narinfo keeps cannot be known.
-    #[error("{0}; what it refers to is unknown, so nothing is collected: mend it, or remove it")]
+    /// A narinfo cannot be read, so what it refers to is unknown, and nothing is collected.
+    #[error("{0}; what it refers to is unknown, so nothing was removed: repair or delete it first")]
     Unreadable(cache::Error),
+    /// What a root keeps cannot be known, so nothing is collected.
+    #[error("{object}: {reason}; what it keeps is unknown, so nothing was removed: {remedy}")]
+    Unknown {
+        /// The object that cannot be read.
+        object: String,
+        /// Why it cannot be read.
+        reason: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A claim cannot be read, so what it protects is unknown, and nothing is collected.
+    #[error(
+        "{object}: this claim cannot be read, and may protect anything, so nothing was removed. It expires by itself, or can \
+         be deleted when no push is running"
+    )]
+    Protected {
+        /// The claim.
+        object: String,
+    },
+    /// A collection would leave nothing in the cache, and the policy does not allow that.
+    #[error("{cache}: {reason}")]
+    WouldEmpty {
+        /// The cache.
+        cache: String,
+        /// Why nothing would be kept, and what to do.
+        reason: String,
+    },
     /// Another collection is running.
     #[error("{cache}: another collection is running: {holder}. Wait until it ends, then run this again")]
     Busy {
@@ -102,28 +131,51 @@ pub enum Error {
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The name of a root: 1 to 128 letters, digits, `+`, `-`, `.`, `_`, `=`, `@`, not beginning with a dot.
+impl Error {
+    /// Whether what is in an object is at fault, so that it will be so next time, rather than the way to it.
+    pub fn is_about_content(&self) -> bool {
+        match self {
+            Self::Broken { .. } | Self::Version { .. } => true,
+            Self::Cache(error) => error.is_about_content(),
+            _ => false,
+        }
+    }
+}
+
+/// The name of a root: 1 to 250 letters, digits, `+`, `-`, `.`, `_`, `=`, `@`, and `/` between parts of which none begins with a dot.
+///
+/// In the cache, a slash is written `=2F`, so it counts as three characters.
 ///
 /// ```
 /// use nixcache_client::roots::Name;
 /// assert!("main".parse::<Name>().is_ok());
-/// assert!("feature/x".parse::<Name>().is_err());
+/// assert_eq!("feature/x".parse::<Name>()?.folder(), "feature=2Fx");
+/// assert!("feature/../x".parse::<Name>().is_err());
+/// # Ok::<(), nixcache_client::roots::NameError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
-/// A name that no root can have.
+/// A text that is not a valid name of a root.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name for a root: it has 1 to 128 letters, digits, + - . _ = @, and does not begin with a dot")]
+#[error(
+    "{0:?} is no name for a root: names have 1 to 250 letters, digits, + - . _ = @ and /, and no part of one is empty or begins with a dot"
+)]
 pub struct NameError(String);
+
+/// What stands for a slash in the folder of a root.
+const SLASH: &str = "=2F";
 
 impl FromStr for Name {
     type Err = NameError;
 
+    /// Accepts the name, or the folder that it has in the cache.
     fn from_str(text: &str) -> std::result::Result<Self, NameError> {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+-._=@".contains(c);
-        if (1..=128).contains(&text.len()) && !text.starts_with('.') && text.chars().all(is_allowed) {
-            Ok(Self(text.to_owned()))
+        let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(is_allowed);
+        let name = Self(text.replace(SLASH, "/"));
+        if name.0.split('/').all(is_part) && name.folder().len() <= 250 {
+            Ok(name)
         } else {
             Err(NameError(text.chars().take(200).collect()))
         }
@@ -140,6 +192,11 @@ impl Name {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The folder of its generations, below `nixcache/v1/roots/`.
+    pub fn folder(&self) -> String {
+        self.0.replace('/', SLASH)
     }
 }
 
@@ -165,6 +222,43 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// Signatures of its [fingerprint](Root::fingerprint), `name:base64`.
     pub signatures: Vec<String>,
+}
+
+/// The roots of a cache, or those of a name.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Survey {
+    /// The roots that could be read, newest first.
+    pub roots: Vec<Root>,
+    /// The objects that should be roots and are not.
+    pub broken: Vec<BrokenRoot>,
+    /// The tombstones.
+    pub(crate) tombstones: Vec<String>,
+    /// The objects that were not there any more when they were read.
+    pub(crate) vanished: Vec<String>,
+}
+
+/// An object that should be a root, and says something else, or is of a later version of the layout.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BrokenRoot {
+    /// The name of the object.
+    pub object: String,
+    /// The name of the root, by the name of the object.
+    pub name: Name,
+    /// The generation, by the name of the object.
+    pub generation: String,
+    /// When the object was last written, by the clock of the store, where it tells.
+    pub used: Option<SystemTime>,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+impl BrokenRoot {
+    /// Whether it is of a later version of the layout, rather than damaged.
+    pub fn is_newer(&self) -> bool {
+        matches!(self.error, Error::Version { .. })
+    }
 }
 
 /// A root, as it is in a cache.
@@ -246,7 +340,11 @@ impl Root {
 }
 
 fn object(name: &Name, generation: &str) -> String {
-    format!("{FOLDER}/roots/{name}/{generation}.json")
+    format!("{}/{generation}.json", folder_of(name))
+}
+
+fn folder_of(name: &Name) -> String {
+    format!("{FOLDER}/roots/{}", name.folder())
 }
 
 /// The name and the generation that the object of a root has.
@@ -313,54 +411,164 @@ impl Record {
     }
 }
 
-/// All roots of a cache, those used last first. Those of a version that is not known are an error: nobody may collect beside them.
-pub async fn list(cache: &Cache) -> Result<Vec<Root>> {
+/// All roots of a cache, newest first.
+///
+/// An object that cannot be read, since access is denied or the store fails, is an error: it may be a root like any other.
+pub async fn list(cache: &Cache) -> Result<Survey> {
     read_all(cache, &format!("{FOLDER}/roots")).await
 }
 
-/// The generations of a name, the one used last first.
-pub async fn generations(cache: &Cache, name: &Name) -> Result<Vec<Root>> {
-    read_all(cache, &format!("{FOLDER}/roots/{name}")).await
+/// The generations of a name, newest first.
+pub async fn generations(cache: &Cache, name: &Name) -> Result<Survey> {
+    read_all(cache, &folder_of(name)).await
 }
 
-async fn read_all(cache: &Cache, folder: &str) -> Result<Vec<Root>> {
+async fn read_all(cache: &Cache, folder: &str) -> Result<Survey> {
     let objects: Vec<_> = cache.list_below(folder).try_collect().await?;
-    read_roots(cache, objects.into_iter().map(|(object, meta)| (object, meta.modified))).await
+    let objects = objects.into_iter().map(|(object, meta)| (object, meta.modified));
+    read_roots(cache, objects, Some(SystemTime::now())).await
 }
 
-/// Reads those of the objects that are roots.
+/// What an object turns out to be.
+enum Found {
+    Root(Box<Root>),
+    Broken(BrokenRoot),
+    Tombstone(String),
+    /// There is nothing any more.
+    Gone(String),
+}
+
+/// Reads those of the objects that are roots. `now` is the time by which roots are dated in the future.
 pub(crate) async fn read_roots(
     cache: &Cache,
     objects: impl Iterator<Item = (String, Option<SystemTime>)>,
-) -> Result<Vec<Root>> {
-    let named = objects.filter_map(|(object, used)| Some((name_of(&object)?, object, used)));
-    let read = async |((name, generation), object, used): ((Name, String), String, Option<SystemTime>)| {
-        match cache.read_version(&object).await? {
-            Some(read) => Root::parse(cache, (name, generation), read, used),
-            None => Ok(None), // removed meanwhile
-        }
-    };
-    let roots = futures_util::stream::iter(named).map(read).buffer_unordered(cache.options().concurrency);
-    let mut roots: Vec<Root> = roots.try_filter_map(async |root| Ok::<_, Error>(root)).try_collect().await?;
-    roots.sort_by(|a, b| (b.used, &b.name, &b.generation).cmp(&(a.used, &a.name, &a.generation)));
-    Ok(roots)
-}
-
-/// The generation of a name that was used last. It alone is read.
-pub async fn latest(cache: &Cache, name: &Name) -> Result<Option<Root>> {
-    let mut objects: Vec<_> = cache.list_below(&format!("{FOLDER}/roots/{name}")).try_collect().await?;
-    objects.sort_unstable_by(|(a, a_meta), (b, b_meta)| (b_meta.modified, b).cmp(&(a_meta.modified, a)));
-    for (object, meta) in objects {
-        // Tombstones are passed over.
-        if let Some(root) = read(cache, object, meta.modified).await? {
-            return Ok(Some(root));
+    now: Option<SystemTime>,
+) -> Result<Survey> {
+    /// Roots that are read at the same time: each may be as large as its limit.
+    const CONCURRENT_READS: usize = 16;
+    let read = |(object, used)| read_object(cache, object, used);
+    let objects = objects.filter(|(object, _)| is_root(object));
+    let found = futures_util::stream::iter(objects).map(read);
+    let mut found = found.buffer_unordered(cache.options().concurrency.min(CONCURRENT_READS));
+    let mut survey = Survey::default();
+    while let Some(found) = found.try_next().await? {
+        match found {
+            Found::Root(root) => survey.roots.push(*root),
+            Found::Broken(broken) => survey.broken.push(broken),
+            Found::Tombstone(object) => survey.tombstones.push(object),
+            Found::Gone(object) => survey.vanished.push(object),
         }
     }
-    Ok(None)
+    newest_first(&mut survey.roots, now);
+    survey.broken.sort_by(|a, b| a.object.cmp(&b.object));
+    Ok(survey)
+}
+
+async fn read_object(cache: &Cache, object: String, used: Option<SystemTime>) -> Result<Found> {
+    let Some((name, generation)) = name_of(&object) else { return Ok(Found::Gone(object)) };
+    let read = match cache.read_version(&object).await {
+        Ok(None) => return Ok(Found::Gone(object)),
+        Ok(Some(read)) => Root::parse(cache, (name.clone(), generation.clone()), read, used),
+        Err(error) => Err(error.into()),
+    };
+    match read {
+        Ok(Some(root)) => Ok(Found::Root(Box::new(root))),
+        Ok(None) => Ok(Found::Tombstone(object)),
+        Err(error) if error.is_about_content() => {
+            Ok(Found::Broken(BrokenRoot { object, name, generation, used, error }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A root that was used later than this from now was written while the clock of the store was wrong.
+const FUTURE_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// Whether a time lies so far in the future that it is wrong.
+pub(crate) fn is_in_future(time: SystemTime, now: Option<SystemTime>) -> bool {
+    now.and_then(|now| time.duration_since(now).ok()).is_some_and(|ahead| ahead > FUTURE_TOLERANCE)
+}
+
+/// What roots of a name are ordered by: when they were used last, and of several that were used at the same time, when they were
+/// made, which their generations begin with.
+///
+/// A time in the future is wrong, and says nothing. The root then counts as used when it was made; if that lies in the future as well, as
+/// older than all others.
+fn age_key(used: Option<SystemTime>, generation: &str, now: Option<SystemTime>) -> (Option<SystemTime>, String) {
+    let is_known = |time: &SystemTime| !is_in_future(*time, now);
+    (used.filter(is_known).or_else(|| used.and(made(generation).filter(is_known))), generation.to_owned())
+}
+
+/// Whether nothing tells how old a root is: it was used, and made, while clocks were wrong.
+pub(crate) fn is_undatable(root: &Root, now: Option<SystemTime>) -> bool {
+    root.used.is_some() && age_key(root.used, &root.generation, now).0.is_none()
+}
+
+/// When a generation was made, by its name, if this program has chosen that.
+fn made(generation: &str) -> Option<SystemTime> {
+    let time = chrono::NaiveDateTime::parse_from_str(generation.get(..15)?, "%Y%m%dT%H%M%S").ok()?;
+    Some(time.and_utc().into())
+}
+
+fn newest_first(roots: &mut [Root], now: Option<SystemTime>) {
+    roots.sort_by_cached_key(|root| Reverse((age_key(root.used, &root.generation, now), root.name.clone())));
+}
+
+/// The newest generation of a name: the one that was used last, and of several that were used at the same time, the one that was made last.
+///
+/// Broken roots are passed over with a warning. No more roots are read than it takes.
+pub async fn latest(cache: &Cache, name: &Name) -> Result<Option<Root>> {
+    Ok(look_up(cache, name).await?.root)
+}
+
+/// The newest generation of a name, and whether broken ones were met before it.
+pub(crate) struct Latest {
+    pub(crate) root: Option<Root>,
+    pub(crate) has_broken: bool,
+}
+
+pub(crate) async fn look_up(cache: &Cache, name: &Name) -> Result<Latest> {
+    let listed: Vec<_> = cache.list_below(&folder_of(name)).try_collect().await?;
+    let mut objects: Vec<_> = listed
+        .into_iter()
+        .filter_map(|(object, meta)| {
+            let (_, generation) = name_of(&object).filter(|(found, _)| found == name)?;
+            Some((object, generation, meta.modified))
+        })
+        .collect();
+    let now = Some(SystemTime::now());
+    objects.sort_by_cached_key(|(_, generation, used)| Reverse(age_key(*used, generation, now)));
+    let mut has_broken = false;
+    for (object, _, used) in objects {
+        match read_object(cache, object, used).await? {
+            Found::Root(root) => return Ok(Latest { root: Some(*root), has_broken }),
+            Found::Broken(broken) => {
+                tracing::warn!("{}; ignored", broken.error);
+                has_broken = true;
+            }
+            Found::Tombstone(_) | Found::Gone(_) => {}
+        }
+    }
+    Ok(Latest { root: None, has_broken })
 }
 
 async fn read(cache: &Cache, object: String, used: Option<SystemTime>) -> Result<Option<Root>> {
-    Ok(read_roots(cache, std::iter::once((object, used))).await?.pop())
+    match read_object(cache, object, used).await? {
+        Found::Root(root) => Ok(Some(*root)),
+        Found::Broken(broken) => Err(broken.error),
+        Found::Tombstone(_) | Found::Gone(_) => Ok(None),
+    }
+}
+
+/// Removes the roots of a name that are broken, for which there is a new one now. Objects of a later version stay.
+pub(crate) async fn remove_broken(cache: &Cache, name: &Name) -> Result<()> {
+    for broken in generations(cache, name).await?.broken {
+        if !broken.is_newer() {
+            tracing::warn!("{}; removed, since there is a new root of that name", broken.error);
+            cache.delete(&broken.object).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether an object is a root, or the tombstone of one, by its name.
@@ -370,7 +578,9 @@ pub(crate) fn is_root(object: &str) -> bool {
 
 /// Writes what a root says, which also makes it used now.
 pub(crate) async fn write(cache: &Cache, root: &Root) -> Result<()> {
-    Ok(cache.write(&root.object(), root.record.to_json(cache.store_dir())).await?)
+    cache.write(&root.object(), root.record.to_json(cache.store_dir())).await?;
+    reserve::keep(cache).await;
+    Ok(())
 }
 
 /// The same, but not if somebody has written it since it was read, where the store lets that be seen; and says whether it did.
@@ -434,9 +644,39 @@ pub async fn remove(cache: &Cache, root: &Root) -> Result<()> {
     Ok(cache.delete(&root.object()).await?)
 }
 
-/// Makes a name that nobody else makes: a time, for people, and a random part.
+/// Whether there is an object of a generation of this name, or of this generation.
+pub async fn is_listed(cache: &Cache, name: &Name, generation: Option<&str>) -> Result<bool> {
+    Ok(!named(cache, name, generation).await?.is_empty())
+}
+
+/// The objects of a name, or of one of its generations.
+async fn named(cache: &Cache, name: &Name, generation: Option<&str>) -> Result<Vec<String>> {
+    let listed: Vec<_> = cache.list_below(&folder_of(name)).try_collect().await?;
+    let is_meant = |object: &String| {
+        name_of(object)
+            .is_some_and(|(found, number)| found == *name && generation.is_none_or(|generation| number == generation))
+    };
+    Ok(listed.into_iter().map(|(object, _)| object).filter(is_meant).collect())
+}
+
+/// Removes all generations of a name, or one of them, and says how many objects that were. What they alone keep is left to be
+/// collected.
+///
+/// Nothing is read, so roots go as well that are broken or that may not be read. [`Error::NoRoot`] if there are none.
+pub async fn remove_named(cache: &Cache, name: &Name, generation: Option<&str>) -> Result<usize> {
+    let objects = named(cache, name, generation).await?;
+    if objects.is_empty() {
+        let name = generation.map_or_else(|| name.to_string(), |generation| format!("{name}/{generation}"));
+        return Err(Error::NoRoot { cache: cache.url().to_string(), name });
+    }
+    let removed = objects.len();
+    cache.delete_many(objects).await?;
+    Ok(removed)
+}
+
+/// Makes a name that no other call makes: a time, by which generations are ordered, and a random part.
 fn unique() -> String {
-    let time = DateTime::<Utc>::from(SystemTime::now()).format("%Y%m%dT%H%M%S");
+    let time = DateTime::<Utc>::from(SystemTime::now()).format("%Y%m%dT%H%M%S%3f");
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
     format!("{time}-{random:016x}")
 }

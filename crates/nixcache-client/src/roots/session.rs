@@ -11,8 +11,8 @@ use nixcache::store_path::{HashPart, StoreDir, StorePath};
 
 use super::guard::{Held, Waiting};
 use super::{
-    Claim, Error, Guard, Name, PATIENCE, Record, Result, Root, amend, amend_under, latest, leases, path_set, plans,
-    rewrite, snapshot, unique, write,
+    Claim, Error, Guard, Name, PATIENCE, Record, Result, Root, amend, amend_under, leases, look_up, path_set, plans,
+    remove_broken, rewrite, snapshot, unique, write,
 };
 use crate::cache::{self, Cache, layout};
 use crate::push::{self, Push, Pushed, Upload};
@@ -77,6 +77,8 @@ pub struct Session {
     lease: Guard,
     claim: Claim,
     last: Option<Root>,
+    /// Whether there are broken roots of the name, which a new one replaces.
+    has_broken: bool,
     /// What was found out about the snapshot of the last root.
     snapshot: Option<(Hash, Snapshot)>,
     /// The paths of this closure that the last root lists, as far as nothing contradicts it.
@@ -101,7 +103,7 @@ impl Begun {
         uploads: Vec<Upload>,
     ) -> std::result::Result<(Pushed, Option<Root>), push::Error> {
         match self {
-            Self::Present(root) => Ok((Pushed::default(), Some(*root))),
+            Self::Present(root) => Ok((push.run_attachments(cache).await, Some(*root))),
             Self::Open(mut session) => {
                 let mut pushed = match push.run_in(&mut session, uploads).await {
                     Ok(pushed) => pushed,
@@ -148,21 +150,6 @@ impl Wish {
 fn set_of(paths: &[StorePath]) -> Hash {
     let names: BTreeSet<String> = paths.iter().map(StorePath::to_string).collect();
     path_set(names.iter().map(String::as_str))
-}
-
-/// Reads the last root of a name. One that cannot be read is treated as absent: the push writes another one.
-async fn last_of(cache: &Cache, name: &Name) -> Result<Option<Root>> {
-    match latest(cache, name).await {
-        Err(error @ (Error::Broken { .. } | Error::Version { .. })) => {
-            tracing::warn!("{error}: this root is ignored, and the push writes another one");
-            Ok(None)
-        }
-        Err(Error::Cache(error)) if error.is_about_content() => {
-            tracing::warn!("{error}: this root is ignored, and the push writes another one");
-            Ok(None)
-        }
-        last => last,
-    }
 }
 
 impl Snapshot {
@@ -242,8 +229,17 @@ impl Session {
         let sets = wish.name.iter().map(|_| set).chain(wish.sets.iter().copied()).collect();
         let claim = Claim { paths, sets, files: wish.adds, ..Claim::default() };
         let lease = Guard::take(cache, &leases(), &claim).await?;
-        let mut session =
-            Self { cache: cache.clone(), wish, set, lease, claim, last: None, snapshot: None, known: HashMap::new() };
+        let mut session = Self {
+            cache: cache.clone(),
+            wish,
+            set,
+            lease,
+            claim,
+            last: None,
+            has_broken: false,
+            snapshot: None,
+            known: HashMap::new(),
+        };
         match session.look().await {
             Ok(None) => Ok(Begun::Open(Box::new(session))),
             Ok(Some(root)) => {
@@ -264,16 +260,19 @@ impl Session {
         // Not before: a collector may have come and gone, and what the root listed with it.
         self.last = self.latest().await?;
         if let Some(root) = self.refresh().await? {
+            if self.has_broken {
+                remove_broken(&self.cache, &root.name).await?;
+            }
             return Ok(Some(root));
         }
         self.remember().await.map(|()| None)
     }
 
-    async fn latest(&self) -> Result<Option<Root>> {
-        match &self.wish.name {
-            Some(name) => last_of(&self.cache, name).await,
-            None => Ok(None),
-        }
+    async fn latest(&mut self) -> Result<Option<Root>> {
+        let Some(name) = &self.wish.name else { return Ok(None) };
+        let latest = look_up(&self.cache, name).await?;
+        self.has_broken |= latest.has_broken;
+        Ok(latest.root)
     }
 
     /// Uses the last root once more, if it has exactly this closure, what it lists is there as far as a cheap look tells, and no process touches
@@ -281,14 +280,21 @@ impl Session {
     async fn refresh_at_once(cache: &Cache, wish: &Wish, set: &Hash) -> Result<Option<Root>> {
         let Some(name) = wish.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
         let keeps_conditions = async { Ok(cache.keeps_conditions().await?) };
-        let (keeps_conditions, last) = futures_util::try_join!(keeps_conditions, last_of(cache, name))?;
+        let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, look_up(cache, name))?;
+        let last = latest.root;
         let renewed = wish.renew(cache.store_dir(), last.as_ref(), set);
         let Some((root, last)) = renewed.zip(last).filter(|_| keeps_conditions) else { return Ok(None) };
         // A push that asks for no path relies on none.
         if !wish.targets.is_empty() && !Snapshot::inspect(cache, &last, &wish.targets).await?.is_sound {
             return Ok(None);
         }
-        Ok(rewrite(cache, &root).await?.then_some(root))
+        if !rewrite(cache, &root).await? {
+            return Ok(None);
+        }
+        if latest.has_broken {
+            remove_broken(cache, name).await?;
+        }
+        Ok(Some(root))
     }
 
     /// Uses the last root once more, under the lease. The root is claimed: no collector is about to remove it.
@@ -563,6 +569,10 @@ impl Session {
         root.sign(store_dir, &self.wish.keys, false);
         self.lease.check()?;
         write(&self.cache, &root).await?;
+        // Older broken ones were not met. On servers, reading all generations for that costs too much.
+        if self.has_broken || self.cache.directory().is_some() {
+            remove_broken(&self.cache, &root.name).await?;
+        }
         Ok(root)
     }
 }

@@ -5,28 +5,42 @@
 //! it, and whoever reads it sees whether it is whole.
 
 use std::borrow::Cow;
-use std::io::{Read, Write};
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::rc::Rc;
 
 use futures_util::stream::{Stream, StreamExt};
 use nixcache::closure::{Graph, GraphBuilder};
 use nixcache::compression::{Compression, DecodeOptions, Decoder, EncodeOptions, Encoder};
 use nixcache::hash::{Hash, Hasher};
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
+use nixcache::store_path::StoreDir;
 
 use super::{Error, FOLDER, Result, digest};
-use crate::cache::{Cache, blocking};
+use crate::cache::{self, Cache, ObjectReader, blocking};
 
 /// The beginning of a narinfo.
 const FIRST: &str = "StorePath:";
 
-/// The end of a narinfo, and the beginning of the next one.
-const NEXT: &str = "\nStorePath:";
+/// The most bytes of text of a snapshot: about a million narinfos.
+const TEXT_MAX_BYTES: u64 = 1 << 30;
 
-/// More bytes of text than this are no snapshot: a million narinfos.
-const MOST: u64 = 1 << 30;
+/// The most bytes of the object.
+const OBJECT_MAX_BYTES: u64 = 128 << 20;
 
-/// Snapshots that are read at the same time: so that two threads and a server are busy, and few texts are in memory.
-const TOGETHER: usize = 4;
+/// How much text a byte of the object may stand for, beyond what one narinfo may have. Narinfos are full of hashes, which do not compress:
+/// more is made to fill memory.
+const TEXT_PER_OBJECT_BYTE: u64 = 256;
+
+/// For how many bytes of the object there is a narinfo, beyond the first [`FREE_NARINFOS`]: each has two hashes of its own.
+const OBJECT_BYTES_PER_NARINFO: u64 = 8;
+const FREE_NARINFOS: u64 = 4096;
+
+/// The largest history that a snapshot may make its decoder keep. Encoders take 8 MiB at the highest level that is usual.
+const WINDOW_MAX_BYTES: u64 = 16 << 20;
+
+/// Snapshots that are read at the same time: so that two threads and a server are busy, and few are in memory.
+const CONCURRENT_READS: usize = 4;
 
 /// The name of the object of the snapshot with this hash.
 pub fn object(hash: &Hash) -> String {
@@ -36,6 +50,12 @@ pub fn object(hash: &Hash) -> String {
 /// Whether an object is a snapshot, by its name.
 pub(crate) fn is_snapshot(object: &str) -> bool {
     object.strip_prefix(FOLDER).is_some_and(|rest| rest.starts_with("/closures/"))
+}
+
+/// The hash of the snapshot that has this name.
+pub(crate) fn hash_of(object: &str) -> Option<Hash> {
+    let name = object.strip_prefix(FOLDER)?.strip_prefix("/closures/")?.strip_suffix(".narinfos.zst")?;
+    Hash::parse(&format!("sha256:{name}")).ok()
 }
 
 /// Narinfos in the order of a snapshot.
@@ -77,48 +97,33 @@ fn path_first(text: &str) -> Cow<'_, str> {
     first.into_iter().chain(others).flat_map(|line| [line, "\n"]).collect::<String>().into()
 }
 
-/// The text of a snapshot that was read, which has to have this hash.
-fn decode(hash: &Hash, bytes: &[u8]) -> std::result::Result<String, String> {
-    let options = DecodeOptions { max_size: MOST, ..DecodeOptions::default() };
-    let mut text = Vec::new();
-    let mut decoder = Decoder::new(bytes, Compression::Zstd, &options).map_err(|error| error.to_string())?;
-    decoder.read_to_end(&mut text).map_err(|error| error.to_string())?;
-    let mut hasher = Hasher::sha256();
-    hasher.update(&text);
-    if hasher.finish() != *hash {
-        return Err("its text has another hash than its name".to_owned());
-    }
-    String::from_utf8(text).map_err(|error| error.to_string())
-}
-
-/// The text cut before each `StorePath` at the beginning of a line.
-fn split(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let end = rest.find(NEXT).map_or(rest.len(), |newline| newline + 1);
-        let (first, others) = rest.split_at(end);
-        rest = others;
-        Some(first)
-    })
-}
-
-/// Reads a snapshot. `None` if it is not there.
+/// Reads a snapshot. `None` if it is not there, [`Error::Broken`] if it is not what its name says.
 pub async fn read(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
     extract(cache, *hash, |info, _| info.to_owned()).await
 }
 
+/// Reads a snapshot for those who can do without it: a broken one counts as absent, with a warning.
+///
+/// That one may not be read, or that the store fails, is an error all the same.
+pub async fn read_intact(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
+    match read(cache, hash).await {
+        Err(error) if error.is_about_content() => {
+            tracing::warn!("{error}; its narinfos are read one by one");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
 /// Reads many snapshots, several at the same time, and gives them in the order in which they were named: of each narinfo what `each` makes of it and
-/// of the bytes of its text. No more than that is held in memory of all but few of them.
+/// of the bytes of its text. No more than that is held in memory.
 pub(crate) fn read_many<T: Send + 'static>(
     cache: &Cache,
     hashes: Vec<Hash>,
     each: impl Fn(&NarInfo<'_>, usize) -> T + Clone + Send + 'static,
 ) -> impl Stream<Item = Result<Option<Vec<T>>>> {
     futures_util::stream::iter(hashes.into_iter().map(move |hash| extract(cache, hash, each.clone())))
-        .buffered(TOGETHER)
+        .buffered(CONCURRENT_READS)
 }
 
 async fn extract<T: Send + 'static>(
@@ -127,15 +132,93 @@ async fn extract<T: Send + 'static>(
     each: impl Fn(&NarInfo<'_>, usize) -> T + Send + 'static,
 ) -> Result<Option<Vec<T>>> {
     let name = object(&hash);
-    let Some(bytes) = cache.read(&name).await? else { return Ok(None) };
+    let at = cache.locate(&name);
+    let Some(reader) = cache.open_object(&name).await? else { return Ok(None) };
     let store_dir = cache.store_dir().clone();
     let extracted = blocking(move || {
-        let text = decode(&hash, &bytes)?;
-        let parse = |text: &str| {
-            let info = NarInfo::parse(text.as_bytes(), &store_dir).map_err(|error| error.to_string())?;
-            Ok(each(&info, text.len()))
-        };
-        split(&text).map(parse).collect::<Result<Vec<T>, String>>()
+        let object = Rc::new(RefCell::new(Source { reader, bytes: 0, failure: None }));
+        parse(&object, &hash, &store_dir, each).map_err(|fault| {
+            let mut object = object.borrow_mut();
+            match (object.reader.failure(), object.failure.take(), fault) {
+                (Some(error), ..) => Error::Cache(error),
+                (None, Some(error), _) => Error::Cache(cache::Error::Io { object: at, error }),
+                (None, None, reason) => Error::Broken { object: at, reason },
+            }
+        })
     });
-    extracted.await.map(Some).map_err(|reason| Error::Broken { object: cache.locate(&name), reason })
+    extracted.await.map(Some)
+}
+
+/// The object, as it is read: how much of it was, and why no more can be.
+struct Source {
+    reader: ObjectReader,
+    bytes: u64,
+    failure: Option<std::io::Error>,
+}
+
+#[derive(Clone)]
+struct Shared(Rc<RefCell<Source>>);
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut source = self.0.borrow_mut();
+        match source.reader.read(buffer) {
+            Ok(bytes) => {
+                source.bytes += bytes as u64;
+                if source.bytes > OBJECT_MAX_BYTES {
+                    return Err(std::io::Error::other(format!("larger than {OBJECT_MAX_BYTES} bytes")));
+                }
+                Ok(bytes)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                source.failure = Some(std::io::Error::new(error.kind(), error.to_string()));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Takes a snapshot apart, narinfo by narinfo, of which one is in memory.
+fn parse<T>(
+    object: &Rc<RefCell<Source>>,
+    hash: &Hash,
+    store_dir: &StoreDir,
+    each: impl Fn(&NarInfo<'_>, usize) -> T,
+) -> std::result::Result<Vec<T>, String> {
+    let options = DecodeOptions { max_size: TEXT_MAX_BYTES, max_window: WINDOW_MAX_BYTES, ..DecodeOptions::default() };
+    let shared = BufReader::new(Shared(Rc::clone(object)));
+    let decoder = Decoder::new(shared, Compression::Zstd, &options).map_err(|error| error.to_string())?;
+    let mut lines = BufReader::with_capacity(64 << 10, decoder);
+    let (mut hasher, mut total, mut parsed, mut text) = (Hasher::sha256(), 0_u64, Vec::new(), Vec::new());
+    let parse = |text: &[u8]| {
+        let info = NarInfo::parse(text, store_dir).map_err(|error| error.to_string())?;
+        Ok::<_, String>(each(&info, text.len()))
+    };
+    loop {
+        let start = text.len();
+        let room = (NarInfo::MAX_LEN + 1).saturating_sub(start) as u64;
+        let read = (&mut lines).take(room).read_until(b'\n', &mut text).map_err(|error| error.to_string())?;
+        let line = &text[start..];
+        hasher.update(line);
+        let is_next = read == 0 || line.starts_with(FIRST.as_bytes());
+        if start > 0 && is_next {
+            parsed.push(parse(&text[..start])?);
+            text.drain(..start);
+        }
+        if read == 0 {
+            break;
+        }
+        if text.len() > NarInfo::MAX_LEN {
+            return Err(format!("a narinfo in it is larger than {} bytes", NarInfo::MAX_LEN));
+        }
+        total += read as u64;
+        let bytes = object.borrow().bytes;
+        if total > NarInfo::MAX_LEN as u64 + bytes.saturating_mul(TEXT_PER_OBJECT_BYTE)
+            || parsed.len() as u64 > FREE_NARINFOS + bytes / OBJECT_BYTES_PER_NARINFO
+        {
+            return Err("it decompresses to more than a list of narinfos can".to_owned());
+        }
+    }
+    if hasher.finish() == *hash { Ok(parsed) } else { Err("its text has another hash than its name".to_owned()) }
 }

@@ -21,7 +21,8 @@ pub enum Error {
     },
     /// What is said without a kind before it is a directory.
     #[error(
-        "{}: not a directory of narinfos; a file needs a word before it: db:, registration:, json: or export:",
+        "{}: neither a directory of narinfos nor a file that is recognised; say what is in it by a word before it: db:, \
+         registration:, json: or export:",
         file.display()
     )]
     NoDirectory {

@@ -11,10 +11,12 @@
 //! | `DIRECTORY`, `file:///DIRECTORY` | a binary cache, or any directory of narinfos |
 //! | `s3://…`, `https://…` and other [`CacheUrl`]s | a binary cache on another machine, which has to be able to list what it has |
 //!
-//! `-` instead of a file is standard input. Where nothing is said, it is [`Source::local`].
+//! `-` instead of a file is standard input, and alone it is JSON on standard input. A file without a word before it is recognised by its first
+//! bytes. Where nothing is said, it is [`Source::local`].
 //!
 //! [`Source::open`] gives a [`Stream`] of [`PathInfo`]s. They come in any order, each path once; a source that says two
-//! different things of one path is refused. What they say is taken from the source as it is: nothing is verified.
+//! different things of one path is refused. What they say is taken from the source as it is: nothing is verified. [`walk`] asks caches about the
+//! closure of some paths only.
 //!
 //! ```
 //! use std::ffi::OsStr;
@@ -30,9 +32,12 @@ mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
+mod walk;
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +45,7 @@ use nixcache::store_path::StoreDir;
 
 pub use error::Error;
 pub use stream::Stream;
+pub use walk::{Walked, walk};
 
 use crate::cache::{CacheUrl, Use};
 use crate::store_database::StoreDatabase;
@@ -70,7 +76,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Reads what a user calls a source. Nothing is looked for yet.
+    /// Reads what a user calls a source. Only of a file without a word before it, the beginning is looked at.
     pub fn parse(text: &OsStr) -> Result<Self, Error> {
         let bytes = text.as_bytes();
         let file = |word: &str| Some(OsStr::from_bytes(bytes.strip_prefix(word.as_bytes())?).into());
@@ -91,7 +97,36 @@ impl Source {
             let name = url.to_string().into();
             return Ok(Self::Remote { url, name });
         }
-        Ok(Self::Cache(text.into()))
+        if bytes == b"-" {
+            return Ok(Self::Json(text.into()));
+        }
+        let path = Path::new(text);
+        Ok(Self::recognised(path).unwrap_or_else(|| Self::Cache(path.to_owned())))
+    }
+
+    /// What a file is by its first bytes, or else by the end of its name.
+    fn recognised(file: &Path) -> Option<Self> {
+        const SQLITE: &[u8] = b"SQLite format 3\0";
+        /// The number before the first path.
+        const EXPORT: &[u8] = &[1, 0, 0, 0, 0, 0, 0, 0];
+        if !fs::metadata(file).ok()?.is_file() {
+            return None;
+        }
+        let mut head = Vec::new();
+        fs::File::open(file).ok()?.take(64).read_to_end(&mut head).ok()?;
+        let file = file.to_owned();
+        if head.starts_with(SQLITE) {
+            return Some(Self::Database(file));
+        }
+        if head.starts_with(EXPORT) {
+            return Some(Self::Export(file));
+        }
+        match head.trim_ascii_start() {
+            [b'{' | b'[', ..] => Some(Self::Json(file)),
+            [b'/', ..] => Some(Self::Registration(file)),
+            _ if file.extension() == Some("json".as_ref()) => Some(Self::Json(file)),
+            _ => None,
+        }
     }
 
     /// The database of the Nix that is installed here.

@@ -33,6 +33,7 @@ enum Input {
     Export(export::Reader<Box<dyn BufRead>>),
     Cache(fs::ReadDir),
     Remote(Receiver<Result<PathInfo, Error>>),
+    Infos(Vec<PathInfo>),
 }
 
 impl Stream {
@@ -62,7 +63,12 @@ impl Stream {
         Ok(Self { path, store_dir: store_dir.clone(), input })
     }
 
-    /// What somebody should know who relies on this being complete.
+    /// The path infos that are given, such as those that [`walk`](super::walk) found. Errors name `path`.
+    pub fn of(path: PathBuf, store_dir: &StoreDir, infos: Vec<PathInfo>) -> Self {
+        Self { path, store_dir: store_dir.clone(), input: Input::Infos(infos) }
+    }
+
+    /// Why this may be incomplete, if there is a reason.
     pub fn warning(&self) -> Option<String> {
         let Input::Database(database) = &self.input else { return None };
         let bytes = database.unread_wal()?;
@@ -115,6 +121,7 @@ impl Stream {
                 Ok(ControlFlow::Continue(()))
             }
             Input::Remote(infos) => try_visit(infos.into_iter(), each),
+            Input::Infos(infos) => Ok(infos.into_iter().try_for_each(each)),
         }
     }
 }
@@ -210,6 +217,7 @@ impl fmt::Debug for Input {
             Self::Export(_) => "Export",
             Self::Cache(_) => "Cache",
             Self::Remote(_) => "Remote",
+            Self::Infos(_) => "Infos",
         })
     }
 }

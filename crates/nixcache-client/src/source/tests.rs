@@ -129,7 +129,7 @@ fn errors_name_the_file_and_the_place() {
     assert!(message(&Source::Registration(file.clone())).starts_with(&at("line 1: path: ")));
     assert!(message(&Source::Export(file.clone())).starts_with(&at("at byte 1: the stream ends")));
     assert!(message(&Source::Json(file.clone())).starts_with(&at("")));
-    assert!(message(&Source::Cache(file.clone())).starts_with(&at("not a directory")));
+    assert!(message(&Source::Cache(file.clone())).starts_with(&at("neither a directory")));
     assert!(message(&Source::Database(file.clone())).starts_with(&at("not the database")));
     let nowhere = folder.path().join("nowhere");
     assert!(message(&Source::Cache(nowhere.clone())).starts_with(&format!("{}: No such file", nowhere.display())));
@@ -148,4 +148,76 @@ fn it_breaks_off_when_told() {
     let folder = tempfile::tempdir().unwrap();
     let stream = cache(folder.path()).open(&StoreDir::default()).unwrap();
     assert!(matches!(stream.visit(ControlFlow::Break).unwrap(), ControlFlow::Break(_)));
+}
+
+#[test]
+fn a_file_is_recognised_by_what_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, contents: &[u8]| {
+        fs::write(folder.path().join(name), contents).unwrap();
+        Source::parse(folder.path().join(name).as_os_str()).unwrap()
+    };
+    assert!(matches!(file("a", b" [{}]"), Source::Json(_)));
+    assert!(matches!(file("b.json", b""), Source::Json(_)));
+    assert!(matches!(file("c", b"/nix/store/x\n"), Source::Registration(_)));
+    assert!(matches!(file("d", b"SQLite format 3\0..."), Source::Database(_)));
+    assert!(matches!(file("e", b"\x01\0\0\0\0\0\0\0\x0d"), Source::Export(_)));
+    assert!(matches!(file("f", b"?"), Source::Cache(_)));
+    assert_eq!(Source::parse(OsStr::new("-")).unwrap(), Source::Json("-".into()));
+}
+
+#[tokio::test]
+async fn a_walk_reads_the_closure_and_nothing_else() {
+    use super::walk;
+    use crate::cache::{Cache, CacheUrl, Options};
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut caches = Vec::new();
+    for folder in &folders {
+        caches.push(
+            Cache::create(
+                &CacheUrl::parse(folder.path().as_os_str()).unwrap(),
+                &StoreDir::default(),
+                Options::default(),
+            )
+            .await
+            .unwrap(),
+        );
+    }
+    // B refers to A, which only the other cache has; what is broken belongs to neither.
+    let source = cache(folders[0].path());
+    let [a, b] = [A, B].map(|path| StorePath::parse(path).unwrap());
+    let moved = format!("{}.narinfo", &A[..32]);
+    fs::rename(folders[0].path().join(&moved), folders[1].path().join(&moved)).unwrap();
+    fs::write(folders[0].path().join(format!("{}.narinfo", "0".repeat(32))), "broken").unwrap();
+    assert!(read(&source).is_err());
+    let walked = walk(&caches, [b.hash_part()], |_| false).await.unwrap();
+    let paths: Vec<&StorePath> = walked.infos.iter().map(|info| &info.path).collect();
+    assert_eq!((paths, walked.absent), (vec![&b, &a], Vec::new()));
+    let walked = walk(&caches[..1], [b.hash_part()], |_| false).await.unwrap();
+    assert_eq!((walked.infos.len(), walked.absent), (1, vec![a.hash_part()]));
+    let walked = walk(&caches[..1], [b.hash_part()], |part| part == a.hash_part()).await.unwrap();
+    assert_eq!((walked.infos.len(), walked.absent), (1, Vec::new()));
+    fs::write(folders[1].path().join(&moved), "broken").unwrap();
+    assert!(walk(&caches, [b.hash_part()], |_| false).await.is_err());
+}
+
+#[test]
+fn a_registration_is_in_the_order_of_the_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("infos.json");
+    let infos = [info(B), info(A)];
+    let store_dir = StoreDir::default();
+    let mut texts = infos.map(|info| {
+        let mut text = Vec::new();
+        info.write_json(JsonVersion::List, &store_dir, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    });
+    let mut written = Vec::new();
+    for _ in 0..2 {
+        fs::write(&file, format!("[{}]", texts.join(","))).unwrap();
+        written.push(to(&Source::Json(file.clone()), Form::Registration).0);
+        texts.reverse();
+    }
+    assert_eq!(written[0], written[1]);
+    assert!(written[0].starts_with(format!("/nix/store/{A}\n").as_bytes()));
 }

@@ -72,3 +72,16 @@ pub enum Error {
         reason: String,
     },
 }
+
+impl Error {
+    /// Whether the content of the database is at fault, rather than the way to it.
+    pub fn is_about_content(&self) -> bool {
+        match self {
+            Self::Foreign { .. } | Self::Schema { .. } | Self::Value { .. } => true,
+            Self::Sqlite { source, .. } => source
+                .downcast_ref::<rusqlite::Error>()
+                .is_some_and(|error| matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt))),
+            Self::Io { .. } | Self::Busy { .. } | Self::Journal { .. } | Self::Changed { .. } => false,
+        }
+    }
+}

@@ -36,6 +36,7 @@
 mod error;
 mod open;
 mod read;
+mod realisations;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;

@@ -45,9 +45,14 @@ impl StoreDatabase {
     pub fn open(file: &Path, store_dir: &StoreDir) -> Result<Self, Error> {
         // SQLite would not say that there is no such file. It is not opened here: closing it again would take the locks of all
         // other connections of this process.
-        let metadata = fs::metadata(file).map_err(|source| Error::Io { file: file.to_owned(), source })?;
+        let unusable = |source| Error::Io { file: file.to_owned(), source };
+        let metadata = fs::metadata(file).map_err(unusable)?;
         if metadata.is_dir() {
-            return Err(Error::Io { file: file.to_owned(), source: io::ErrorKind::IsADirectory.into() });
+            return Err(unusable(io::ErrorKind::IsADirectory.into()));
+        }
+        if !metadata.is_file() {
+            let reason = "not a regular file; expected the database, db.sqlite";
+            return Err(unusable(io::Error::new(io::ErrorKind::InvalidInput, reason)));
         }
         check_schema(file)?;
         let open = |connection, unlocked, unread_wal| Self {
@@ -67,7 +72,11 @@ impl StoreDatabase {
         }
         let looks = Looks::of(file)?;
         let unread_wal = looks.wal.filter(|size| *size > 0);
-        let connection = connect(file, "?immutable=1").map_err(|error| Error::from_sqlite(file, error))?;
+        let connection = connect(file, "?immutable=1").map_err(|error| match fs::File::open(file) {
+            // SQLite says only that it cannot open the file. No connection of ours has locks by now that closing it would take.
+            Err(reason) => unusable(reason),
+            Ok(_) => Error::from_sqlite(file, error),
+        })?;
         Ok(open(connection, Some(looks), unread_wal))
     }
 

@@ -102,7 +102,7 @@ impl StoreDatabase {
         Ok(Some(info))
     }
 
-    fn failed(&self, error: rusqlite::Error) -> Error {
+    pub(super) fn failed(&self, error: rusqlite::Error) -> Error {
         Error::from_sqlite(&self.file, error)
     }
 }

@@ -295,3 +295,77 @@ fn what_is_missed_in_a_wal_is_said() {
     // Who may write reads all of it.
     assert_eq!(read(&copy).unwrap().len(), 2);
 }
+
+/// The tables of Nix with `ca-derivations`: up to 2.34, and from 2.35.
+const REALISATIONS: &str = "
+    create table Realisations (id integer primary key autoincrement not null, drvPath text not null,
+        outputName text not null, outputPath integer not null, signatures text);
+    create table RealisationsRefs (referrer integer not null, realisationReference integer);";
+const BUILD_TRACE: &str = "
+    create table BuildTraceV3 (id integer primary key autoincrement not null, drvPath text not null,
+        outputName text not null, outputPath text not null, signatures text);";
+
+fn realisations(file: &Path) -> Vec<(String, String)> {
+    let database = open(file).unwrap();
+    let found = database.realisations(|path| path.name() == "a").unwrap();
+    found.iter().map(|realisation| (realisation.place(), realisation.contents())).collect()
+}
+
+#[test]
+fn realisations_of_both_forms_are_read() {
+    let (_folder, file, connection) = database("wal");
+    insert(&connection, 1, A);
+    insert(&connection, 2, B);
+    assert_eq!(realisations(&file), [], "without the tables");
+    connection.execute_batch(REALISATIONS).unwrap();
+    connection
+        .execute_batch(&format!(
+            "insert into Realisations values (1, '{HASH}', 'out', 1, 'k-1:x k-2:y');
+             insert into Realisations values (2, '{HASH}', 'dev', 2, null);
+             insert into Realisations values (3, '{HASH}', 'out', 2, null);
+             insert into Realisations values (4, 'no hash', 'out', 1, null);
+             insert into RealisationsRefs values (1, 2);"
+        ))
+        .unwrap();
+    let by_hash = (
+        format!("realisations/{HASH}!out.doi"),
+        format!(
+            r#"{{"dependentRealisations":{{"{HASH}!dev":"{}"}},"id":"{HASH}!out","outPath":"{}","signatures":["k-1:x","k-2:y"]}}"#,
+            &B[11..],
+            &A[11..]
+        ),
+    );
+    assert_eq!(realisations(&file), [by_hash.clone()], "a row that cannot be read is left out");
+    connection.execute_batch(BUILD_TRACE).unwrap();
+    let derivation = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a.drv";
+    connection
+        .execute_batch(&format!("insert into BuildTraceV3 values (1, '{derivation}', 'out', '{A}', '')"))
+        .unwrap();
+    let by_derivation =
+        (format!("build-trace-v2/{derivation}/out.doi"), format!(r#"{{"outPath":"{}","signatures":[]}}"#, &A[11..]));
+    assert_eq!(realisations(&file), [by_hash, by_derivation]);
+}
+
+#[test]
+#[ignore = "run by others, without privileges"]
+fn it_may_not_be_read() {
+    let error = open(&given()).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }) && !error.is_about_content(), "{error}");
+    assert!(error.to_string().ends_with("Permission denied (os error 13)"), "{error}");
+}
+
+#[test]
+fn a_database_that_may_not_be_read_says_so() {
+    let (_folder, file, connection) = database("wal");
+    connection.close().unwrap();
+    ReadOnly::set(&file, 0o000);
+    skip(run_without_privileges("it_may_not_be_read", &file));
+}
+
+#[test]
+fn what_is_no_file_is_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = open(folder.path()).unwrap_err();
+    assert!(error.to_string().ends_with("is a directory"), "{error}");
+    assert!(!error.is_about_content());
+}

@@ -10,7 +10,7 @@
 //! | file | `build-trace-v2/<derivation>/<output>.doi` | `realisations/sha256:<hash>!<output>.doi` |
 //! | signed | `{"key":{…},"value":{"outPath":…}}` | the file without its signatures |
 //!
-//! Both are read from any JSON that says them, and written in the bytes of Nix; both can be signed and verified. Nothing
+//! [`CachedRealisation`] is either, as an object of a cache. Both are read from any JSON that says them, and written in the bytes of Nix; both can be signed and verified. Nothing
 //! here computes a key from a derivation.
 //!
 //! ```
@@ -33,6 +33,7 @@
 
 mod build_trace;
 mod keyed_by_hash;
+mod object;
 mod output;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -42,6 +43,7 @@ use std::collections::BTreeSet;
 
 pub use self::build_trace::{BuildTraceEntry, BuildTraceKey};
 pub use self::keyed_by_hash::{OutputId, Realisation};
+pub use self::object::{CachedRealisation, ObjectError};
 pub use self::output::OutputName;
 use crate::json::{self, Node};
 use crate::signature::{PublicKey, SecretKey, SignatureRef, TrustedKeys};

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
 
@@ -142,4 +144,41 @@ fn one_output_of_two_texts_is_refused() {
     );
     let error = Realisation::parse(text.as_bytes()).unwrap_err().to_string();
     assert!(error.ends_with("this output stands there twice"), "{error}");
+}
+
+#[test]
+fn an_object_of_a_cache_is_read_by_its_name_and_written_as_it_was() {
+    for realisation in [
+        CachedRealisation::KeyedByHash(Realisation::new(
+            OutputId::parse(&format!("{HASH}!out")).unwrap(),
+            StorePath::parse(DRV).unwrap(),
+        )),
+        CachedRealisation::BuildTrace(BuildTraceEntry::new(
+            BuildTraceKey { derivation: StorePath::parse(DRV).unwrap(), output: OutputName::default() },
+            StorePath::parse(DRV).unwrap(),
+        )),
+    ] {
+        let (place, contents) = (realisation.place(), realisation.contents());
+        assert_eq!(CachedRealisation::parse(&place, contents.as_bytes()).unwrap(), realisation);
+    }
+    let contents = format!(r#"{{"id":"{HASH}!dev","outPath":"{DRV}"}}"#);
+    let error = CachedRealisation::parse(&format!("realisations/{HASH}!out.doi"), contents.as_bytes()).unwrap_err();
+    assert!(error.to_string().ends_with("which is another output than its name says"), "{error}");
+    assert!(CachedRealisation::parse("nar/x", contents.as_bytes()).is_err());
+}
+
+#[test]
+fn a_realisation_that_refers_to_others_is_signed_for_old_and_new_readers() {
+    let key = crate::signature::SecretKey::generate(crate::signature::KeyName::new("k").unwrap()).unwrap();
+    let trusted: TrustedKeys = [key.public_key().clone()].into_iter().collect();
+    let path = StorePath::parse(DRV).unwrap();
+    let mut whole = Realisation::new(OutputId::parse(&format!("{HASH}!out")).unwrap(), path.clone());
+    whole.dependencies.insert(OutputId::parse(&format!("{HASH}!dev")).unwrap(), path);
+    let mut cached = CachedRealisation::KeyedByHash(whole.clone());
+    cached.sign(&key);
+    cached.sign(&key);
+    assert_eq!(cached.signatures().len(), 2);
+    assert_eq!(cached.verify(&trusted).len(), 1);
+    let bare = Realisation { dependencies: BTreeMap::new(), signatures: cached.signatures().clone(), ..whole };
+    assert_eq!(bare.verify(&trusted).len(), 1);
 }

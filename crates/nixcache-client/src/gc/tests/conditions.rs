@@ -19,7 +19,7 @@ async fn a_root_that_is_refreshed_without_a_lease_stays() {
     assert_eq!(roots::bury(&cache, &read).await.unwrap().unwrap().object(), root.object());
     let collected = found.run(drop).await.unwrap();
     assert_eq!((collected.spared, paths(&cache).await), (2, vec![1, 2]));
-    let left: Vec<String> = roots::list(&cache).await.unwrap().iter().map(Root::object).collect();
+    let left: Vec<String> = roots::list(&cache).await.unwrap().roots.iter().map(Root::object).collect();
     assert_eq!(left, [root.object()]);
 }
 

@@ -15,7 +15,7 @@ use nixcache::store_path::HashPart;
 
 use super::*;
 use crate::cache::Objects;
-use crate::cache::hesitant::{FAILURE, Mood, hesitate, keep_conditions, watch};
+use crate::cache::hesitant::{DENIAL, FAILURE, Mood, hesitate, keep_conditions, watch};
 
 /// Paths in the world, each of which refers to some before it.
 const PATHS: u8 = 9;
@@ -32,6 +32,16 @@ struct World {
     policy: Policy,
     /// One of so many requests fails, if any does.
     failures: Option<usize>,
+    /// One of so many reads is denied, if any is.
+    denials: Option<usize>,
+    /// Whether roots and snapshots are damaged now and then.
+    is_damaged: bool,
+    /// Roots that were damaged, by their objects, with the closures that they listed.
+    damaged: RefCell<BTreeMap<String, BTreeSet<u8>>>,
+    /// Paths that a root has listed, or was to.
+    rooted: RefCell<BTreeSet<u8>>,
+    /// Paths that were there once.
+    seen: RefCell<BTreeSet<u8>>,
     /// Names under which a push has come to its end, and when the last one did.
     finished: RefCell<BTreeMap<&'static str, tokio::time::Instant>>,
     /// Paths that a writer has touched that claims nothing: he may take for granted what is about to go, or upload once more what a
@@ -58,10 +68,28 @@ impl World {
         let grace = if chance.once_in(2) { Duration::ZERO } else { HOUR };
         // The second one drops also the last root of a name, if it was not used in this round or the one before.
         let (keep_last, keep_within) = if chance.once_in(2) { (Some(1), None) } else { (None, Some(HOUR)) };
-        let policy = Policy { keep_last, keep_within, grace, now, ..Policy::default() };
+        let unrooted = if chance.once_in(3) { Unrooted::Keep } else { Unrooted::Remove };
+        let policy = Policy { keep_last, keep_within, grace, now, unrooted, allow_empty: true, ..Policy::default() };
         let failures = chance.once_in(3).then(|| 20 + chance.below(400));
-        let (finished, touched, strangers, counts) = Default::default();
-        Self { cache: memory().await, references, policy, failures, finished, touched, strangers, counts }
+        let denials = chance.once_in(4).then(|| 30 + chance.below(400));
+        let is_damaged = chance.once_in(4);
+        let cache = memory().await;
+        let (damaged, rooted, seen, finished, touched, strangers, counts) = Default::default();
+        Self {
+            cache,
+            references,
+            policy,
+            failures,
+            denials,
+            is_damaged,
+            damaged,
+            rooted,
+            seen,
+            finished,
+            touched,
+            strangers,
+            counts,
+        }
     }
 
     fn closure(&self, number: u8) -> BTreeSet<u8> {
@@ -87,6 +115,9 @@ impl World {
     async fn push(&self, name: Option<&'static str>, target: Option<u8>, added: Option<u8>) -> Result<(), Error> {
         let closure = target.map(|target| self.closure(target)).unwrap_or_default();
         let added = added.filter(|added| !closure.contains(added));
+        if name.is_some() {
+            self.rooted.borrow_mut().extend(closure.iter().chain(&added));
+        }
         let mut wish = Wish { adds: added.is_some(), ..Wish::default() };
         wish.closure = closure.iter().map(|number| path(*number)).collect();
         wish.targets = target.into_iter().map(path).collect();
@@ -98,6 +129,7 @@ impl World {
                 return Ok(());
             }
             Begun::Open(session) => session,
+            Begun::Unlisted(error) if self.denials.is_some() => return Err(error.into()),
             begun @ Begun::Unlisted(_) => panic!("{begun:?}"),
         };
         let known: BTreeSet<HashPart> = session.known().collect();
@@ -169,11 +201,40 @@ impl World {
         Ok(())
     }
 
+    /// Damages a root or a snapshot, as a disk does.
+    fn damage(&self, chance: usize) -> Result<(), Error> {
+        let objects: Vec<String> = at_once(self.cache.list_below("nixcache").map_ok(|(name, _)| name).try_collect())?;
+        let objects: Vec<&String> =
+            objects.iter().filter(|name| name.contains("/roots/") || name.contains("/closures/")).collect();
+        let Some(object) = objects.get(chance % objects.len().max(1)) else { return Ok(()) };
+        let roots = at_once(roots::list(&self.cache))?.roots;
+        if let Some(root) = roots.iter().find(|root| root.object() == **object) {
+            let snapshot = at_once(self.cache.read(&roots::snapshot::object(&root.record.closure)))?;
+            if snapshot.is_none_or(|text| &text[..] == b"damaged") {
+                // Then nothing tells any more what it lists.
+                return Ok(());
+            }
+            self.damaged.borrow_mut().insert((*object).clone(), self.closure_of(root));
+        } else if object.contains("/closures/")
+            && (!self.damaged.borrow().is_empty()
+                || !roots.iter().any(|root| roots::snapshot::object(&root.record.closure) == **object))
+        {
+            return Ok(());
+        }
+        self.count("damaged");
+        at_once(self.cache.write(object, &b"damaged"[..]))?;
+        Ok(())
+    }
+
     /// All narinfos of a root, and then the NARs.
     async fn pull(&self, name: &str, pause: Duration) -> Result<(), Error> {
         let Some(root) = roots::latest(&self.cache, &name.parse().unwrap()).await? else { return Ok(()) };
-        let infos = roots::snapshot::read(&self.cache, &root.record.closure).await?;
+        let infos = roots::snapshot::read_intact(&self.cache, &root.record.closure).await?;
         tokio::time::sleep(pause).await;
+        if infos.is_none() && self.is_damaged {
+            self.count("pulled without a snapshot");
+            return Ok(());
+        }
         let mut is_whole = infos.is_some();
         for info in infos.into_iter().flatten() {
             is_whole &= self.cache.read(info.as_ref().url()).await?.is_some();
@@ -204,7 +265,19 @@ impl World {
                 assert!(is_there(*reference), "{number} refers to {reference}, which is not there");
             }
         }
-        let roots = roots::list(&self.cache).now_or_never().unwrap().unwrap();
+        let mut seen = self.seen.borrow_mut();
+        if self.policy.unrooted == Unrooted::Keep {
+            let rooted = self.rooted.borrow();
+            let lost = seen.iter().find(|number| !rooted.contains(number) && !is_there(**number));
+            assert!(lost.is_none(), "no root has listed {lost:?}, which is gone");
+        }
+        seen.extend((0..PATHS).filter(|number| is_there(*number)));
+        for (object, closure) in self.damaged.borrow().iter().filter(|(object, _)| names.contains(*object)) {
+            let lost = closure.iter().find(|number| !touched.contains(number) && !is_whole(**number));
+            assert!(lost.is_none(), "a damaged root, {object}, has listed {lost:?}, which is gone");
+        }
+        let survey = roots::list(&self.cache).now_or_never().unwrap().unwrap();
+        let roots = survey.roots;
         for root in &roots {
             assert!(names.contains(&roots::snapshot::object(&root.record.closure)), "a root has no snapshot");
             let closure = self.closure_of(root);
@@ -213,7 +286,8 @@ impl World {
         }
         for (name, finished) in self.finished.borrow().iter() {
             let is_kept = self.policy.keep_within.is_none_or(|longest| finished.elapsed() + MOMENT < longest);
-            let is_there = roots.iter().any(|root| root.name.as_str() == *name);
+            let is_broken = survey.broken.iter().any(|root| root.name.as_str() == *name);
+            let is_there = is_broken || roots.iter().any(|root| root.name.as_str() == *name);
             assert!(is_there || !is_kept, "the root of {name} is gone");
         }
     }
@@ -221,26 +295,45 @@ impl World {
     /// Whether nothing is there that nobody keeps.
     async fn tidy(&self) {
         hesitate(hesitate(None).map(Mood::without_failures));
+        if self.is_damaged {
+            // Damaged roots are removed, as somebody would who was told of them.
+            let broken = roots::list(&self.cache).await.unwrap().broken;
+            self.finished.borrow_mut().retain(|name, _| !broken.iter().any(|root| root.name.as_str() == *name));
+            for root in broken {
+                self.cache.delete(&root.object).await.unwrap();
+            }
+        }
         for _ in 0..2 {
             tokio::time::sleep(DAY).await;
             self.collect().await.unwrap();
         }
-        let roots = roots::list(&self.cache).await.unwrap();
-        assert!(roots.len() <= NAMES.len());
+        let roots = roots::list(&self.cache).await.unwrap().roots;
+        if self.policy.unrooted == Unrooted::Keep || self.is_damaged {
+            return;
+        }
+        // Parallel pushes leave equal generations.
+        let distinct: BTreeSet<_> = roots.iter().map(|root| (&root.name, root.record.closure.to_string())).collect();
+        assert!(distinct.len() <= NAMES.len());
         let kept: BTreeSet<u8> = roots.iter().flat_map(|root| self.closure_of(root)).collect();
         let narinfos: BTreeSet<u8> = paths(&self.cache).await.into_iter().collect();
         let files: BTreeSet<u8> = nars(&self.cache).await.into_iter().collect();
         assert_eq!((narinfos, files), (kept.clone(), kept.into_iter().map(|number| number / 2).collect()));
         let left: Vec<String> = self.cache.list_below("nixcache").map_ok(|(name, _)| name).try_collect().await.unwrap();
         // Roots, their snapshots, and that there are no conditions, if there are none.
-        assert!(left.len() <= 2 * NAMES.len() + 1, "{left:?}");
+        assert!(left.len() <= roots.len() + NAMES.len() + 1, "{left:?}");
     }
+}
+
+/// Whether an error is about something damaged.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Unknown { .. } | Error::Broken { .. })
 }
 
 /// What one of them does, some time after the beginning.
 fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
     let delay = Duration::from_millis(chance.below(3000) as u64);
     let pause = Duration::from_secs(chance.below(120) as u64);
+    let damage = (world.is_damaged && chance.once_in(4)).then(|| chance.below(1000));
     let (what, name, target) = (chance.below(9), NAMES[chance.below(2)], u8::try_from(chance.below(4)).unwrap());
     // Mostly the same again.
     let target = if chance.once_in(4) { PATHS - 1 - target } else { PATHS - 1 };
@@ -249,9 +342,10 @@ fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
     let target_beside = Some(target).filter(|_| added.is_none() || chance.once_in(2));
     async move {
         tokio::time::sleep(delay).await;
-        // Who has failed tries once more.
+        // What has failed is tried once more.
         for _ in 0..2 {
             let done = match what {
+                _ if damage.is_some() => world.damage(damage.unwrap_or_default()),
                 0..=2 => world.push(Some(name), target_beside, added).await,
                 8 => world.push(None, target_beside, added).await,
                 3..=5 => world.collect().await,
@@ -261,6 +355,10 @@ fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
             match done {
                 Ok(()) => return,
                 Err(error) if world.failures.is_some() && error.to_string().contains(FAILURE) => world.count("failed"),
+                Err(error) if world.denials.is_some() && error.to_string().contains(DENIAL) => world.count("denied"),
+                Err(Error::Protected { .. }) if world.denials.is_some() => world.count("protected"),
+                // Damage that came in the midst of it.
+                Err(error) if world.is_damaged && is_refusal(&error) => world.count("refused"),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -309,7 +407,7 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
         let mut chance = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         keep_conditions(chance.once_in(2));
         let world = Rc::new(World::new(&mut chance).await);
-        hesitate(Some(Mood::new(Random::new(chance.next()), world.failures)));
+        hesitate(Some(Mood::new(Random::new(chance.next()), world.failures).with_denials(world.denials)));
         let watched = Rc::clone(&world);
         watch(Some(Rc::new(move || watched.look())));
         for _ in 0..4 {

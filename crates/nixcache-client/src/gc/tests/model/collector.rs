@@ -153,6 +153,14 @@ impl Protocol {
                 if new & APP != 0 && !self.has(Flaw::NarInfosListedOnce) {
                     run.doomed = self.without[usize::from(run.doomed)][usize::from(BASE)];
                 }
+                if self.keeps {
+                    // What tells that a root has listed what is spared, stays.
+                    let spared = run.narinfos & !run.living & !run.doomed;
+                    let tells = [BASE, ALL].into_iter().filter(|closure| closure & spared != 0);
+                    let tells = tells.map(snapshot_of).sum::<Bits>();
+                    run.due &= !tells;
+                    run.waiting &= !tells;
+                }
                 if self.has(Flaw::PathsBeforeRoots) { RemovePaths } else { RemoveRoots }
             }
             RemoveRoots => {
@@ -256,8 +264,21 @@ impl Protocol {
         run.dropped = self.dropped[&(present, recent)];
         let kept = present & !run.dropped;
         // What leases name and is not there yet, nobody can know the NARs of.
-        run.living = run.leased & run.narinfos | self.of_all(kept, |closure| closure);
-        let snapshots = self.of_all(kept, snapshot_of);
+        let listed = self.of_all(kept, |closure| closure);
+        run.living = run.leased & run.narinfos | listed;
+        let mut snapshots = self.of_all(kept, snapshot_of);
+        if self.keeps {
+            let others = run.files & !snapshots;
+            let orphans = [BASE, ALL].into_iter().filter(|closure| others & snapshot_of(*closure) != 0);
+            let rooted = orphans.fold(self.of_all(run.dropped, |closure| closure), |all, closure| all | closure);
+            let unrooted = run.narinfos & !run.living & !rooted;
+            run.living |= unrooted;
+            if unrooted & APP != 0 && !self.has(Flaw::UnrootedAlone) {
+                run.living |= BASE & run.narinfos;
+            }
+            let tells = |closure: Bits| closure & run.narinfos & !listed & run.living != 0;
+            snapshots |= [BASE, ALL].into_iter().filter(|closure| tells(*closure)).map(snapshot_of).sum::<Bits>();
+        }
         run.doomed = run.narinfos & !run.living;
         let unused = run.files & !run.living & !snapshots;
         run.due = if self.now { unused } else { unused & world.condemned };

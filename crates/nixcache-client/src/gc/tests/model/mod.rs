@@ -5,7 +5,8 @@
 //! [`Policy::judge`]. There is no grace, and there is no patience: a collector that waits for pushes waits until they have ended.
 //!
 //! There are two paths, [`APP`] and [`BASE`], to which the first refers. At first the cache has both, and a root that was not used for long and lists
-//! both. Collectors do not keep that root, unless somebody uses it.
+//! both. Collectors do not keep that root, unless a push uses it. In some settings, that root lists only [`BASE`], and collectors keep what no root has
+//! ever listed.
 //!
 //! Some stores replace an object on condition that it is still what was read. That is one step. Pushes that take no lease,
 //! and tombstones, are only there. That the code does the same as the model is shown by [`replay`].
@@ -26,7 +27,7 @@ use stateright::{Checker, Model, Property};
 
 use self::collector::{APP_FIRST, BASE_FIRST, Collector, CollectorAt, Listed, ROOTS_FIRST};
 use self::push::{Push, PushAt};
-use super::super::Policy;
+use super::super::{Policy, Unrooted};
 use crate::roots::{Claim, Record, Root, path_set};
 
 /// A set of paths, of files, of roots, or what a claim claims: bits, so that there is room for millions of states.
@@ -114,6 +115,8 @@ enum Flaw {
     NotAlone,
     /// A collector does not look once more which NARs are used.
     FilesListedOnce,
+    /// A collector keeps what no root has listed, but not what that refers to.
+    UnrootedAlone,
 }
 
 /// What a push is to leave behind.
@@ -181,6 +184,8 @@ struct Protocol {
     claims: [u8; 2],
     /// Whether collectors remove NARs in the run that removes their narinfos.
     now: bool,
+    /// Whether they keep what no root has ever listed.
+    keeps: bool,
     flaw: Option<Flaw>,
     touches: [[bool; CLAIMS]; CLAIMS],
     without: [[Bits; CLAIMS]; CLAIMS],
@@ -214,8 +219,9 @@ fn bits(claim: &Claim) -> Bits {
 }
 
 /// Collectors keep what was used within that time.
-fn policy() -> Policy {
-    Policy { keep_within: Some(super::HOUR), grace: Duration::ZERO, ..Policy::default() }
+fn policy(keeps: bool) -> Policy {
+    let (unrooted, allow_empty) = (if keeps { Unrooted::Keep } else { Unrooted::Remove }, true);
+    Policy { keep_within: Some(super::HOUR), grace: Duration::ZERO, unrooted, allow_empty, ..Policy::default() }
 }
 
 /// The roots that the policy does not keep.
@@ -241,12 +247,13 @@ fn judge(roots: &[(&'static str, Bits); ROOTS], present: Bits, recent: Bits) -> 
     };
     let mut roots: Vec<Root> = numbers(present).map(root).collect();
     roots.sort_by_key(|root| std::cmp::Reverse(root.used));
-    let (_, dropped) = policy().judge(roots, Some(now));
+    let (_, dropped) = policy(false).judge(roots, Some(now));
     dropped.iter().map(|root| 1 << root.generation.parse::<usize>().unwrap()).sum()
 }
 
 impl Protocol {
-    fn new(Setting { wishes, conditional, pages, claims: order, now }: Setting, flaw: Option<Flaw>) -> Self {
+    fn new(setting: Setting, flaw: Option<Flaw>) -> Self {
+        let Setting { wishes, conditional, pages, claims: order, now, keeps } = setting;
         let mut touches = [[false; CLAIMS]; CLAIMS];
         let mut without = [[0; CLAIMS]; CLAIMS];
         let claims: Vec<Claim> = (0..CLAIMS).map(|bits| claim(Bits::try_from(bits).unwrap())).collect();
@@ -255,12 +262,12 @@ impl Protocol {
             without[a][b] = bits(&claims[a].clone().without([&claims[b]]));
         }
         let own = wishes.map(|wish| (wish.name.unwrap_or("none"), wish.closure));
-        let roots = [("main", ALL), own[0], own[1]];
+        let roots = [("main", if keeps { BASE } else { ALL }), own[0], own[1]];
         let mut dropped = BTreeMap::new();
         for (present, recent) in (0..8).flat_map(|present| (0..8).map(move |recent| (present, recent))) {
             dropped.insert((present, recent), judge(&roots, present, recent));
         }
-        Self { wishes, roots, conditional, pages, claims: order, now, flaw, touches, without, dropped }
+        Self { wishes, roots, conditional, pages, claims: order, now, keeps, flaw, touches, without, dropped }
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -296,7 +303,7 @@ impl Model for Protocol {
     fn init_states(&self) -> Vec<World> {
         vec![World {
             narinfos: ALL,
-            files: ALL | SNAPSHOT_OF_ALL,
+            files: ALL | snapshot_of(self.roots[0].1),
             roots: [Some(0), None, None],
             tombstones: 0,
             condemned: 0,
@@ -335,7 +342,10 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let collected = |_: &Self, world: &World| world.narinfos | world.files | world.tombstones == 0;
+        let collected = |model: &Self, world: &World| {
+            let is_empty = world.narinfos | world.files | world.tombstones == 0;
+            if model.keeps { World::present(world.roots) | world.tombstones == 0 } else { is_empty }
+        };
         vec![
             Property::always(WHOLE, |model: &Self, world: &World| {
                 numbers(World::present(world.roots)).all(|root| {
@@ -353,6 +363,10 @@ impl Model for Protocol {
                 let has_references = world.narinfos & APP == 0 || world.narinfos & BASE != 0;
                 has_references && world.narinfos & !world.files == 0
             }),
+            Property::always(UNROOTED, |model: &Self, world: &World| {
+                // No push of these settings leaves a root that lists it.
+                !model.keeps || world.narinfos & world.files & ALL == ALL
+            }),
             Property::always(ENDS, |model: &Self, world: &World| {
                 let is_over = |push: &Push| matches!(push.at, PushAt::Done | PushAt::Dead);
                 let has_ended = |run: &Collector| matches!(run.at, CollectorAt::Done | CollectorAt::Dead);
@@ -367,8 +381,9 @@ impl Model for Protocol {
 const WHOLE: &str = "all that a root lists is there, and its snapshot";
 const FINISHED: &str = "the root of a push that has finished is there";
 const CLOSURES: &str = "a narinfo is there only with its NAR and its references";
+const UNROOTED: &str = "what no root has ever listed is there, with what it refers to";
 const ENDS: &str = "everybody who is not dead comes to an end";
-const COLLECTED: &str = "everything may be removed, down to the last NAR";
+const COLLECTED: &str = "all that is not kept may be removed, down to the last NAR";
 
 /// Pushes beside each other, what the store can do, and what collectors do.
 #[derive(Clone, Copy, Debug)]
@@ -378,10 +393,11 @@ struct Setting {
     pages: [Listed; 4],
     claims: [u8; 2],
     now: bool,
+    keeps: bool,
 }
 
 const fn setting(first: Wish, second: Wish) -> Setting {
-    Setting { wishes: [first, second], conditional: false, pages: APP_FIRST, claims: [1, 0], now: true }
+    Setting { wishes: [first, second], conditional: false, pages: APP_FIRST, claims: [1, 0], now: true, keeps: false }
 }
 
 /// It uses the root that is there once more.
@@ -393,7 +409,7 @@ const ROOTLESS: Wish = Wish::new(None, ALL);
 const ADDING: Wish = Wish::adding(Some("other"), BASE);
 const ROOTLESS_ADDING: Wish = Wish::adding(None, BASE);
 
-const SETTINGS: [Setting; 10] = [
+const SETTINGS: [Setting; 12] = [
     setting(SAME, OTHER),
     Setting { now: false, pages: ROOTS_FIRST, claims: [0, 1], ..setting(SAME, OTHER) },
     Setting { pages: BASE_FIRST, ..setting(SAME, NEXT) },
@@ -404,6 +420,8 @@ const SETTINGS: [Setting; 10] = [
     Setting { conditional: true, now: false, pages: BASE_FIRST, ..setting(SAME, OTHER) },
     Setting { conditional: true, pages: ROOTS_FIRST, claims: [0, 1], ..setting(SAME, NEXT) },
     Setting { conditional: true, claims: [0, 1], ..setting(SAME, SAME) },
+    Setting { keeps: true, ..setting(OTHER, ROOTLESS) },
+    Setting { keeps: true, conditional: true, now: false, pages: BASE_FIRST, ..setting(NEXT, ROOTLESS) },
 ];
 
 #[test]
@@ -438,6 +456,7 @@ fn what_is_wrong_is_found() {
         (PathsBeforeRoots, WHOLE),
         (NotAlone, CLOSURES),
         (FilesListedOnce, CLOSURES),
+        (UnrootedAlone, UNROOTED),
     ];
     for (flaw, broken) in flaws {
         let find = |setting| {
@@ -452,7 +471,8 @@ fn what_is_wrong_is_found() {
             RefreshUnconditionally | RemoveUnconditionally | RefreshedNotSpared => setting.conditional,
             AddedBeforeClaimed => setting.wishes.contains(&ADDING),
             NothingClaimed => setting.wishes.contains(&ROOTLESS_ADDING),
-            _ => true,
+            UnrootedAlone => setting.keeps,
+            _ => !setting.keeps,
         };
         let found = SETTINGS.into_iter().filter(is_meant).find_map(|setting| Some((setting, find(setting)?)));
         let (setting, steps) = found.unwrap_or_else(|| panic!("{flaw:?} is not found"));

@@ -114,25 +114,29 @@ impl Replay {
     async fn new(model: Rc<Protocol>) -> Self {
         let cache = memory().await;
         let mut snapshots = BTreeMap::new();
-        for (closure, bit) in [(BASE, SNAPSHOT_OF_BASE), (ALL, SNAPSHOT_OF_ALL)] {
+        let mut closures = [(BASE, SNAPSHOT_OF_BASE), (ALL, SNAPSHOT_OF_ALL)];
+        if model.keeps {
+            closures.reverse();
+        }
+        for (closure, bit) in closures {
             for number in numbers_of(closure) {
                 cache.write(&nar(number), vec![number]).await.unwrap();
                 cache.write(&narinfo(number), info_of(number).as_str().to_owned()).await.unwrap();
             }
             let root = keep(&cache, "main", &numbers_of(closure)).await;
             snapshots.insert(bit, roots::snapshot::object(&root.record.closure));
-            if closure == BASE {
+            if closure != model.roots[0].1 {
                 cache.delete(&root.object()).await.unwrap();
                 cache.delete(&snapshots[&bit]).await.unwrap();
             }
         }
         // They are told apart by the first request, which all clones share.
         assert_eq!(cache.keeps_conditions().await.unwrap(), model.conditional);
-        let first = roots::list(&cache).await.unwrap().pop().unwrap().object();
+        let first = roots::list(&cache).await.unwrap().roots.pop().unwrap().object();
         // Everything is old.
         tokio::time::sleep(100 * super::super::HOUR).await;
         let world = model.init_states().pop().unwrap();
-        let policy = Policy { now: model.now, patience: Duration::MAX, ..policy() };
+        let policy = Policy { now: model.now, patience: Duration::MAX, ..policy(model.keeps) };
         let tasks = std::array::from_fn(|actor| {
             let (cache, policy, wishes) = (cache.clone(), policy.clone(), model.wishes);
             tokio::task::spawn_local(ACTOR.scope(actor, async move {
@@ -251,7 +255,7 @@ impl Replay {
         let is_there = |root: usize| self.roots[root].as_ref().is_some_and(has);
         let roots: Bits = (0..ROOTS).filter(|root| is_there(*root)).map(|root| 1 << root).sum();
         assert_eq!(roots, World::present(world.roots) | world.tombstones, "roots");
-        let living = roots::list(&self.cache).await.unwrap();
+        let living = roots::list(&self.cache).await.unwrap().roots;
         assert_eq!(living.len(), numbers(World::present(world.roots)).count(), "{living:?}");
         let claims = [world.leases[0], world.leases[1], world.plans[0], world.plans[1]];
         for (actor, claim) in claims.into_iter().enumerate() {

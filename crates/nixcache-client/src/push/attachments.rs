@@ -1,0 +1,272 @@
+//! What a push publishes beside the paths: realisations and build logs.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::stream::StreamExt;
+use nixcache::path_info::PathInfo;
+use nixcache::realisation::CachedRealisation;
+use nixcache::store_path::{StoreDir, StorePath};
+
+use super::{Push, Pushed, Selection, stage};
+use crate::cache::{self, Cache, blocking, layout};
+use crate::source::{self, Source};
+use crate::store_database::StoreDatabase;
+
+/// Build logs that are read and uploaded at the same time. Each is in memory as a whole.
+const LOGS_AT_ONCE: usize = 4;
+
+/// What belongs to the paths of a push beside their contents: realisations of content-addressed outputs, and the derivations whose build
+/// logs are wanted.
+///
+/// A push publishes them also for paths that the cache has already, after all paths, and not for paths that could not be published.
+#[derive(Clone, Debug, Default)]
+pub struct Attachments {
+    realisations: Vec<CachedRealisation>,
+    /// The derivers of paths.
+    derivers: BTreeMap<StorePath, StorePath>,
+}
+
+impl Attachments {
+    /// Adds a realisation.
+    pub fn add_realisation(&mut self, realisation: CachedRealisation) {
+        self.realisations.push(realisation);
+    }
+
+    /// Adds the derivation that made a path: where the push publishes logs, its log is among them.
+    pub fn add_deriver(&mut self, path: StorePath, deriver: StorePath) {
+        self.derivers.insert(path, deriver);
+    }
+
+    /// Adds what a source knows of the paths that a selection wants in the cache: from the database of a store, the realisations; with `logs`,
+    /// from any source, the derivers.
+    ///
+    /// Call this after [`Selection::missing`], which finds out what the selection leaves out.
+    pub fn gather(
+        &mut self,
+        source: &Source,
+        selection: &Selection<'_>,
+        store_dir: &StoreDir,
+        logs: bool,
+    ) -> Result<(), source::Error> {
+        let wanted = selection.wanted();
+        if let Source::Database(file) = source {
+            let database = StoreDatabase::open(file, store_dir)?;
+            self.realisations.extend(database.realisations(|path| wanted.contains(&path.hash_part()))?);
+        }
+        if logs {
+            let take = |info: PathInfo| {
+                if let Some(deriver) = info.deriver.filter(|_| wanted.contains(&info.path.hash_part())) {
+                    self.add_deriver(info.path, deriver);
+                }
+                ControlFlow::<()>::Continue(())
+            };
+            // It never breaks off.
+            let _flow = source.open(store_dir)?.visit(take)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a realisation or a build log could not be published. The path that it belongs to is in the cache all the same.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachmentError {
+    /// The cache could not be read or written.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+    /// The build log could not be read.
+    #[error("{object}: the build log cannot be read: {error}")]
+    Log {
+        /// The object that it was to become.
+        object: String,
+        /// The failure.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// The directory in which Nix keeps build logs, that of `…/var/log/nix/drvs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDirectory(PathBuf);
+
+impl LogDirectory {
+    /// Opens a directory of build logs: `…/log/nix/drvs`, or the `…/log/nix` above it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such directory, or if it holds something else.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
+        let inside = directory.join("drvs");
+        if inside.is_dir() {
+            return Ok(Self(inside));
+        }
+        let mut is_empty = true;
+        for entry in std::fs::read_dir(directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // The first two characters of a derivation's name.
+            if entry.file_name().len() == 2 && entry.file_type().map_err(failed)?.is_dir() {
+                return Ok(Self(directory.to_owned()));
+            }
+            is_empty = false;
+        }
+        if is_empty || directory.file_name() == Some("drvs".as_ref()) {
+            return Ok(Self(directory.to_owned()));
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{}: not a directory of build logs; expected one like /nix/var/log/nix, with a folder `drvs` in it",
+                directory.display()
+            ),
+        ))
+    }
+
+    /// Where the Nix whose store is below `root` keeps its logs: in the directory that `NIX_LOG_DIR` names; else in the one beside
+    /// `NIX_STATE_DIR`, where that has one; else in `nix/var/log/nix` below the root. A chroot store keeps its own.
+    pub fn default_of(root: &Path) -> PathBuf {
+        let named = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if root != Path::new("/") {
+            return root.join("nix/var/log/nix");
+        }
+        let beside_state = || {
+            let state = named("NIX_STATE_DIR")?;
+            let logs = state.parent()?.join("log").join(state.file_name()?);
+            logs.is_dir().then_some(logs)
+        };
+        named("NIX_LOG_DIR").or_else(beside_state).unwrap_or_else(|| "/nix/var/log/nix".into())
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Push {
+    /// Publishes only what is beside the paths, all of which are in the cache.
+    pub(crate) async fn run_attachments(&self, cache: &Cache) -> Pushed {
+        let mut pushed = Pushed::default();
+        self.attach(cache, &BTreeMap::new(), &mut pushed).await;
+        pushed
+    }
+
+    /// Publishes realisations and logs, but for paths that could not be published. `derivers` are known beside those of the attachments.
+    pub(super) async fn attach(&self, cache: &Cache, derivers: &BTreeMap<StorePath, StorePath>, pushed: &mut Pushed) {
+        let store_dir = cache.store_dir();
+        let is_lost = {
+            let failed: std::collections::HashSet<String> = pushed
+                .failed
+                .iter()
+                .map(|(path, _)| path.clone())
+                .chain(pushed.held_back.iter().map(|path| store_dir.display(path.as_ref()).to_string()))
+                .collect();
+            move |path: &StorePath| !failed.is_empty() && failed.contains(&store_dir.display(path.as_ref()).to_string())
+        };
+        let realisations: Vec<CachedRealisation> =
+            self.attachments.realisations.iter().filter(|found| !is_lost(found.out_path())).cloned().collect();
+        let keys = &self.keys;
+        let attached = futures_util::stream::iter(realisations).map(|mut realisation| async move {
+            keys.iter().for_each(|key| realisation.sign(key));
+            publish_realisation(cache, realisation).await
+        });
+        let mut attached = attached.buffer_unordered(cache.options().concurrency);
+        while let Some(done) = attached.next().await {
+            match done {
+                Ok(is_written) => pushed.realisations += usize::from(is_written),
+                Err(error) => pushed.unattached.push(error.into()),
+            }
+        }
+        let Some(logs) = &self.logs else { return };
+        let derivers = self.attachments.derivers.iter().chain(derivers).filter(|(path, _)| !is_lost(path));
+        let derivers: std::collections::BTreeSet<StorePath> = derivers.map(|(_, deriver)| deriver.clone()).collect();
+        let logs = futures_util::stream::iter(derivers).map(|deriver| publish_log(cache, logs, deriver));
+        let mut logs = logs.buffer_unordered(LOGS_AT_ONCE);
+        while let Some(done) = logs.next().await {
+            match done {
+                Ok(is_written) => pushed.logs += usize::from(is_written),
+                Err(error) => pushed.unattached.push(error),
+            }
+        }
+    }
+}
+
+/// Publishes a realisation. What the cache says of the same output and path gets our signatures beside its own. Returns whether anything
+/// was written.
+///
+/// Of two paths for one output, that in the cache stays, as long as the cache has it: other paths there were built with it.
+pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) -> Result<bool, cache::Error> {
+    let place = ours.place();
+    let other: Arc<Mutex<Option<StorePath>>> = Arc::default();
+    let change = {
+        let (place, ours, other) = (place.clone(), ours.clone(), Arc::clone(&other));
+        move |theirs: Option<&[u8]>| {
+            let mut other = other.lock().unwrap_or_else(PoisonError::into_inner);
+            *other = None;
+            // What cannot be read says nothing to Nix either.
+            let theirs = theirs.and_then(|text| CachedRealisation::parse(&place, text).ok());
+            let Some(theirs) = theirs else { return Some(ours.contents().into_bytes()) };
+            if theirs.out_path() != ours.out_path() {
+                *other = Some(theirs.out_path().clone());
+                return None;
+            }
+            merged(&theirs, &ours).map(|merged| merged.contents().into_bytes())
+        }
+    };
+    let edited = match cache.edit(&place, change).await {
+        // Who may write and not read can still add what is not there.
+        Err(cache::Error::Denied { .. }) => return cache.create_object(&place, ours.contents()).await,
+        edited => edited?,
+    };
+    let other = other.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(other) = other else { return Ok(edited) };
+    let object = cache.locate(&place);
+    if cache.meta(&layout::narinfo(other.hash_part())).await?.is_some() {
+        tracing::warn!(
+            "{object}: names {other} for this output, which stays; {} is published without it",
+            ours.out_path()
+        );
+        return Ok(false);
+    }
+    tracing::info!("{object}: named {other}, which is not in the cache any more");
+    cache.write(&place, ours.contents()).await.map(|()| true)
+}
+
+/// What is published, with our signatures; none if that is what it is already.
+fn merged(theirs: &CachedRealisation, ours: &CachedRealisation) -> Option<CachedRealisation> {
+    let name = |signature: &str| signature.split_once(':').map(|(name, _)| name.to_owned());
+    let mut merged = match (theirs, ours) {
+        // The cache's may refer to others, and ours not.
+        (CachedRealisation::KeyedByHash(old), CachedRealisation::KeyedByHash(new)) if new.dependencies.is_empty() => {
+            CachedRealisation::KeyedByHash(old.clone())
+        }
+        _ => ours.clone(),
+    };
+    let names: Vec<Option<String>> = ours.signatures().iter().map(|signature| name(signature)).collect();
+    let kept = theirs.signatures().iter().filter(|signature| !names.contains(&name(signature)));
+    let signatures = kept.chain(ours.signatures()).cloned().collect();
+    *merged.signatures_mut() = signatures;
+    (merged != *theirs).then_some(merged)
+}
+
+/// Publishes the log of a derivation's build, unless the cache has one, or there is none. Returns whether it was written.
+async fn publish_log(cache: &Cache, logs: &LogDirectory, deriver: StorePath) -> Result<bool, AttachmentError> {
+    let name = format!("log/{deriver}");
+    match cache.meta(&name).await {
+        Ok(Some(_)) => return Ok(false),
+        // Who may write and not read can still add what is not there.
+        Ok(None) | Err(cache::Error::Denied { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let directory = logs.path().to_owned();
+    let log = blocking(move || stage::build_log(&directory, &deriver)).await;
+    let log = log.map_err(|error| AttachmentError::Log { object: cache.locate(&name), error })?;
+    match log {
+        Some(log) => Ok(cache.create_object(&name, log).await?),
+        None => Ok(false),
+    }
+}

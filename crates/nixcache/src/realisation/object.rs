@@ -1,0 +1,128 @@
+//! Realisations as objects of a binary cache, in either form.
+
+use std::collections::BTreeSet;
+
+use super::{BuildTraceEntry, BuildTraceKey, Error, OutputId, Realisation};
+use crate::json;
+use crate::signature::{PublicKey, SecretKey, TrustedKeys};
+use crate::store_path::StorePath;
+use crate::text::excerpt;
+
+/// A realisation as an object of a binary cache, in the form of one or the other version of Nix.
+///
+/// ```
+/// use nixcache::realisation::CachedRealisation;
+///
+/// let place = "build-trace-v2/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar.drv/out.doi";
+/// let text = br#"{"outPath":"g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar","signatures":[]}"#;
+/// let realisation = CachedRealisation::parse(place, text)?;
+/// assert_eq!(realisation.out_path().name(), "bar");
+/// assert_eq!((realisation.place(), realisation.contents().as_bytes()), (place.to_owned(), &text[..]));
+/// # Ok::<(), nixcache::realisation::ObjectError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CachedRealisation {
+    /// Below `build-trace-v2/`: Nix from 2.35.
+    BuildTrace(BuildTraceEntry),
+    /// Below `realisations/`: Nix up to 2.34.
+    KeyedByHash(Realisation),
+}
+
+/// Why an object of a cache is no realisation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// The name of the object is not that of a realisation.
+    #[error(transparent)]
+    Place(#[from] Error),
+    /// The contents cannot be read.
+    #[error(transparent)]
+    Json(#[from] json::Error),
+    /// The contents are those of another output than the one that the object is named after.
+    #[error("the realisation of `{id}`, which is another output than its name says")]
+    Misplaced {
+        /// The output that the contents are about.
+        id: String,
+    },
+}
+
+impl CachedRealisation {
+    /// Reads an object of a cache, which says by its name what it is about.
+    pub fn parse(place: &str, contents: &[u8]) -> Result<Self, ObjectError> {
+        if place.starts_with("build-trace-v2/") {
+            let key = BuildTraceKey::from_place(place)?;
+            return Ok(Self::BuildTrace(BuildTraceEntry::parse_value(contents, key)?));
+        }
+        let id = OutputId::from_place(place)?;
+        let realisation = Realisation::parse(contents)?;
+        if realisation.id == id {
+            return Ok(Self::KeyedByHash(realisation));
+        }
+        Err(ObjectError::Misplaced { id: excerpt(&realisation.id.to_string()) })
+    }
+
+    /// The name of the object.
+    pub fn place(&self) -> String {
+        match self {
+            Self::BuildTrace(entry) => entry.key.place(),
+            Self::KeyedByHash(realisation) => realisation.id.place(),
+        }
+    }
+
+    /// The contents of the object, in the bytes of Nix.
+    pub fn contents(&self) -> String {
+        match self {
+            Self::BuildTrace(entry) => entry.value_to_json(),
+            Self::KeyedByHash(realisation) => realisation.to_json(),
+        }
+    }
+
+    /// The store path that the output became.
+    pub const fn out_path(&self) -> &StorePath {
+        match self {
+            Self::BuildTrace(entry) => &entry.out_path,
+            Self::KeyedByHash(realisation) => &realisation.out_path,
+        }
+    }
+
+    /// The signatures, each as in a narinfo.
+    pub const fn signatures(&self) -> &BTreeSet<String> {
+        match self {
+            Self::BuildTrace(entry) => &entry.signatures,
+            Self::KeyedByHash(realisation) => &realisation.signatures,
+        }
+    }
+
+    /// The signatures, to be changed.
+    pub const fn signatures_mut(&mut self) -> &mut BTreeSet<String> {
+        match self {
+            Self::BuildTrace(entry) => &mut entry.signatures,
+            Self::KeyedByHash(realisation) => &mut realisation.signatures,
+        }
+    }
+
+    /// Signs the realisation. Other signatures by the name of this key are stale, and dropped.
+    ///
+    /// A realisation that refers to others gets two signatures: one over all of it, which Nix 2.8 verifies, and one over what Nix 2.34 reads of
+    /// it, which is all but that.
+    pub fn sign(&mut self, key: &SecretKey) {
+        match self {
+            Self::BuildTrace(entry) => entry.sign(key),
+            Self::KeyedByHash(realisation) => {
+                realisation.sign(key);
+                if !realisation.dependencies.is_empty() {
+                    let bare = Realisation::new(realisation.id.clone(), realisation.out_path.clone());
+                    realisation.signatures.insert(key.sign(bare.fingerprint().as_bytes()).to_string());
+                }
+            }
+        }
+    }
+
+    /// Which of these keys signed it, sorted by name.
+    pub fn verify<'k>(&self, keys: &'k TrustedKeys) -> Vec<&'k PublicKey> {
+        match self {
+            Self::BuildTrace(entry) => entry.verify(keys),
+            Self::KeyedByHash(realisation) => realisation.verify(keys),
+        }
+    }
+}
