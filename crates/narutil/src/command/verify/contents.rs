@@ -1,6 +1,6 @@
 //! The NARs beside the narinfos.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use nixcache::nar::Limits;
 use nixcache::nar::scan::Candidates;
@@ -27,8 +27,8 @@ pub(super) struct Contents<'a> {
 const URL_SHOWN: usize = 200;
 
 /// Why an object could not be looked at: it is not what it should be, or the way to it fails.
-fn unreachable(error: nixcache_client::cache::Error) -> Fault {
-    if error.is_about_content() { Fault::Bad(error.to_string()) } else { Fault::Failed(Failure::cache(&error)) }
+fn unreachable(error: &nixcache_client::cache::Error) -> Fault {
+    if error.is_about_content() { Fault::Bad(error.to_string()) } else { Fault::Failed(Failure::cache(error)) }
 }
 
 /// Where NARs are looked for.
@@ -79,13 +79,13 @@ impl<'a> Contents<'a> {
         let candidates = Candidates::new(&known).map_err(|error| Failure::failed(&directory, error))?;
         let place = match &group.remote {
             Some(remote) => Place::Remote(remote),
-            None => Self::directory(common, directory)?,
+            None => Self::directory(common, &directory)?,
         };
         Ok(Self { place, limits: common.limits(), known, candidates })
     }
 
-    fn directory(common: &Common, directory: PathBuf) -> Result<Place<'a>> {
-        let absolute = std::path::absolute(&directory).map_err(|error| Failure::failed(&directory, error))?;
+    fn directory(common: &Common, directory: &Path) -> Result<Place<'a>> {
+        let absolute = std::path::absolute(directory).map_err(|error| Failure::failed(directory, error))?;
         let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
         let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
         let runtime = runtime(common)?;
@@ -110,7 +110,7 @@ impl<'a> Contents<'a> {
         let describe = |fault: &nar_file::Fault| {
             if fault.is_of_file() { format!("{shown} {fault}") } else { fault.to_string() }
         };
-        let meta = self.place.wait(cache.meta(&object)).map_err(unreachable)?.ok_or_else(absent)?;
+        let meta = self.place.wait(cache.meta(&object)).map_err(|error| unreachable(&error))?.ok_or_else(absent)?;
         let inspection = match Inspection::of(info) {
             Ok(inspection) => inspection.limits(self.limits).references(self.candidates.clone()),
             Err(unknown) => {
@@ -150,17 +150,17 @@ impl<'a> Contents<'a> {
         object: &str,
         read: impl FnOnce(&mut nixcache_client::cache::ObjectReader) -> std::result::Result<T, nar_file::Error>,
     ) -> std::result::Result<Option<std::result::Result<T, nar_file::Error>>, Fault> {
-        let opened = self.place.wait(self.place.cache().open_object(object)).map_err(unreachable)?;
+        let opened = self.place.wait(self.place.cache().open_object(object)).map_err(|error| unreachable(&error))?;
         let Some(mut reader) = opened else { return Ok(None) };
         let done = read(&mut reader);
         match reader.failure() {
-            Some(error) => Err(unreachable(error)),
+            Some(error) => Err(unreachable(&error)),
             None => Ok(Some(done)),
         }
     }
 
     fn failed(&self, object: &str, error: &nar_file::Error) -> Fault {
-        Fault::Failed(Failure::failed(std::path::Path::new(&self.place.cache().locate(object)), error))
+        Fault::Failed(Failure::failed(Path::new(&self.place.cache().locate(object)), error))
     }
 }
 
