@@ -198,8 +198,8 @@ impl RawFile {
                 algorithms.push(algorithm);
             }
         }
-        let hashers = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>()?;
-        let file = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
+        let running = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>()?;
+        let file = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers: running, size: 0 };
         let (size, hashes) = file.finish().map_err(Error::Io)?;
         Ok(Self { size, hashes })
     }

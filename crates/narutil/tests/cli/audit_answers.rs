@@ -468,7 +468,7 @@ fn signing_leaves_what_it_cannot_understand_and_goes_on() {
     assert_eq!(fs::read_to_string(&first).unwrap(), "garbage");
     assert!(fs::read_to_string(&second).unwrap().contains("other-1:"));
     allow_all(&cache);
-    fs::set_permissions(&first, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&first, fs::Permissions::from_mode(0o000)).unwrap();
     let Some(ran) = run_unprivileged(&scratch, narutil!["verify", "--trusted", other.public(), &cache]) else { return };
     assert_eq!(ran.status, Some(3), "{}", ran.stderr);
     let ran = run_unprivileged(&scratch, narutil!["info", &cache]).unwrap();

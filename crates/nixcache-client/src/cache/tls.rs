@@ -182,7 +182,7 @@ impl ServerCertVerifier for Verifier {
             Err(TlsError::InvalidCertificate(CertificateError::BadSignature)) => {
                 Err(explained("BadSignature", &trusted.problems))
             }
-            verified => verified,
+            other => other,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The NARs beside the narinfos.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use nixcache::nar::Limits;
 use nixcache::nar::scan::Candidates;
@@ -71,13 +71,13 @@ impl<'a> Contents<'a> {
         let candidates = Candidates::new(&known).map_err(|error| Failure::failed(&directory, error))?;
         let place = match &group.remote {
             Some(remote) => Place::Remote(remote),
-            None => Self::directory(common, directory)?,
+            None => Self::directory(common, &directory)?,
         };
         Ok(Self { place, limits: common.limits(), known, candidates })
     }
 
-    fn directory(common: &Common, directory: PathBuf) -> Result<Place<'a>> {
-        let absolute = std::path::absolute(&directory).map_err(|error| Failure::failed(&directory, error))?;
+    fn directory(common: &Common, directory: &Path) -> Result<Place<'a>> {
+        let absolute = std::path::absolute(directory).map_err(|error| Failure::failed(directory, error))?;
         let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
         let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
         let runtime = runtime(common)?;
