@@ -28,7 +28,6 @@ pub mod layout;
 mod making;
 mod nar;
 mod netrc;
-mod nix_conf;
 mod odd_keys;
 mod oddities;
 mod present;

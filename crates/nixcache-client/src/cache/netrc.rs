@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::redact::Secret;
+use crate::nix_config::NixConfig;
 
 /// No file of passwords is larger.
 const LEN_MAX: u64 = 1 << 20;
@@ -126,9 +127,11 @@ impl Netrc {
     pub(super) fn of_user() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let named = variable("NETRC").into_iter();
-        let named = named.chain(super::nix_conf::setting("netrc-file").map(PathBuf::from)).map(|path| (path, true));
+        let config = NixConfig::load_leniently();
+        let setting = config.get("netrc-file").filter(|file| !file.is_empty()).map(PathBuf::from);
+        let named = named.chain(setting).map(|path| (path, true));
         let usual = variable("HOME").map(|home| home.join(".netrc")).into_iter();
-        let usual = usual.chain([super::nix_conf::directory().join("netrc")]).map(|path| (path, false));
+        let usual = usual.chain([config.directory().join("netrc")]).map(|path| (path, false));
         Self::new(named.chain(usual))
     }
 
