@@ -433,8 +433,8 @@ fn a_machine_without_certificates_reaches_what_needs_none() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let (directory, path) = cache(&scratch, &key, "cache");
-    let served = directory.clone();
-    let server = WebServer::start(move |request| file(&served, request));
+    let files = directory.clone();
+    let server = WebServer::start(move |request| file(&files, request));
     let s3 = FakeS3::start();
     fs::create_dir(scratch.path("empty")).unwrap();
     let without = |command: Command| {

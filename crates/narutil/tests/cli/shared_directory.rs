@@ -253,7 +253,7 @@ fn a_push_replaces_a_nar_that_has_other_contents() {
     bad[good.len() / 2] ^= 1;
     let spoil: [&dyn Fn(); 4] =
         [&|| fs::write(nar, &bad).unwrap(), &|| fifo(nar), &|| symlink(&narinfo, nar).unwrap(), &|| {
-            symlink("nowhere", nar).unwrap()
+            symlink("nowhere", nar).unwrap();
         }];
     for spoil in spoil {
         fs::remove_file(nar).unwrap();

@@ -517,6 +517,6 @@ impl fmt::Debug for CacheUrl {
         f.debug_struct("CacheUrl")
             .field("url", &self.to_string())
             .field("parameters", &self.parameters.keys().collect::<Vec<_>>())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -547,14 +547,13 @@ impl<'a> Found<'a> {
                 Err(error) if error.is_about_content() => None,
                 Err(error) => return Err(error),
             };
-            let listed = match listed {
-                Some(listed) => listed,
-                None => {
-                    let is_its = |root: &&Root| root.record.closure == *closure;
-                    let targets = self.dropped.iter().filter(is_its).flat_map(|root| &root.record.targets);
-                    let targets = targets.map(StorePath::hash_part).collect();
-                    closure_of_dead(cache, inventory, &self.living, targets).await?
-                }
+            let listed = if let Some(listed) = listed {
+                listed
+            } else {
+                let is_its = |root: &&Root| root.record.closure == *closure;
+                let targets = self.dropped.iter().filter(is_its).flat_map(|root| &root.record.targets);
+                let targets = targets.map(StorePath::hash_part).collect();
+                closure_of_dead(cache, inventory, &self.living, targets).await?
             };
             let is_beyond = |part: &HashPart| {
                 let is_kept = self.living.paths.contains(part) && !self.living.beyond_roots.contains(part);

@@ -129,6 +129,7 @@ pub enum Event {
 pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// How to fetch.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Clone)]
 pub struct Pull {
     store_dir: StoreDir,

@@ -434,11 +434,13 @@ async fn a_pull_that_keeps_going_fetches_what_can_be_had() {
 
 /// Leaves a root over a closure of the chain.
 async fn keep(cache: &Cache, name: &str, number: usize, keys: &[SecretKey]) -> Root {
-    let mut wish = Wish::default();
-    wish.name = Some(name.parse().unwrap());
-    wish.targets = vec![path(number)];
-    wish.closure = (1..=number).map(path).collect();
-    wish.keys = keys.to_vec();
+    let mut wish = Wish {
+        name: Some(name.parse().unwrap()),
+        targets: vec![path(number)],
+        closure: (1..=number).map(path).collect(),
+        keys: keys.to_vec(),
+        ..Wish::default()
+    };
     wish.labels.insert("commit".to_owned(), name.to_owned());
     match Session::begin(cache, wish).await.unwrap() {
         Begun::Open(session) => session.finish(Vec::new()).await.unwrap().unwrap(),
@@ -536,8 +538,7 @@ async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
     let copy = Origin::new(3).await;
     let found = pull.find_root(&old.name).await.unwrap();
     assert_eq!(pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap().roots.len(), 1);
-    let mut request = RootRequest::default();
-    request.name = Some("mine".parse().unwrap());
+    let request = RootRequest { name: Some("mine".parse().unwrap()), ..RootRequest::default() };
     let pull = pull.leave_root(request);
     let found = pull.find(vec![path(2).into()]).await.unwrap();
     let pulled = pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap();
@@ -568,8 +569,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
         let url = CacheUrl::parse(folder.path().as_os_str()).unwrap();
         let target = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
         run(&origin, 2, &Target::Cache(target.clone())).await;
-        let mut request = RootRequest::default();
-        request.name = Some("kept".parse().unwrap());
+        let request = RootRequest { name: Some("kept".parse().unwrap()), ..RootRequest::default() };
         let kept = pull(&[&origin]).leave_root(request);
         let found = kept.find(vec![path(9).into()]).await.unwrap();
         kept.run(&found, &Target::Cache(target.clone())).await.unwrap();
