@@ -58,6 +58,11 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
         }
     }
     drop(read);
+    for (object, oddity) in roots::hidden(cache) {
+        is_complete = false;
+        let reason = format!("is {oddity}, and may hide roots or what they list");
+        findings.push(finding(&object, Kind::Unreadable { subject: Subject::Root, reason }));
+    }
     looking.closures(closures, &snapshots, is_complete, findings).await?;
     let read = async |(name, meta): (&str, Meta)| looking.claim(name, meta).await;
     let mut read = futures_util::stream::iter(claims).map(read).buffer_unordered(cache.options().concurrency);
