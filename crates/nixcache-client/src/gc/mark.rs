@@ -149,10 +149,14 @@ impl Inventory {
         let mut inventory = Self { now, ..Self::default() };
         let mut listed = cache.list_fresh("");
         while let Some((name, meta)) = listed.try_next().await? {
+            if cache.directory().is_some() && roots::may_hide_roots(&name) {
+                inventory.hidden.push((name, Oddity::File));
+                continue;
+            }
             inventory.add(name, meta, now, grace);
         }
         drop(listed);
-        inventory.hidden = roots::hidden(cache);
+        inventory.hidden.extend(roots::hidden(cache));
         Ok(inventory)
     }
 

@@ -456,10 +456,17 @@ pub(crate) fn hidden(cache: &Cache) -> Vec<(String, Oddity)> {
     hidden
 }
 
-fn may_hide_roots(object: &str) -> bool {
-    let roots = folder_of_all();
-    let name = object.strip_prefix(&roots).and_then(|rest| rest.strip_prefix('/'));
-    object == roots || object == snapshot::folder() || name.is_some_and(|name| name.parse::<Name>().is_ok())
+/// Whether this is the name of a folder of roots, or of the one of snapshots. In a directory, a file of that name hides them.
+pub(crate) fn may_hide_roots(name: &str) -> bool {
+    is_folder(name) && name != leases() && name != plans()
+}
+
+/// Whether this is the name of a folder of this layout.
+pub(crate) fn is_folder(name: &str) -> bool {
+    let of_roots = folder_of_all();
+    let root = name.strip_prefix(&of_roots).and_then(|rest| rest.strip_prefix('/'));
+    let is_of_name = root.is_some_and(|root| root.parse::<Name>().is_ok_and(|parsed| parsed.folder() == root));
+    is_of_name || name == FOLDER || [of_roots, snapshot::folder(), leases(), plans()].iter().any(|folder| folder == name)
 }
 
 /// What an object turns out to be.
