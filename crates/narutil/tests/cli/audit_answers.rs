@@ -209,9 +209,16 @@ fn narinfos_in_an_encoding_that_nothing_announces_protect_all_nars() {
             assert_eq!(run(narutil!["info", &cache]).status, Some(3));
         }
         run(narutil!["audit", &cache, "--contents", "--repair", "--older-than", "0s"]);
-        // Signing leaves them as they are.
-        assert_eq!(run(narutil!["sign", "--key", &key.file, &cache]).status, Some(1));
         assert_eq!(snapshot(&cache), before, "{compression}");
+        // What is understood is signed, and written as Nix reads it. What is not stays as it is.
+        let signed = run(narutil!["sign", "--key", &key.file, &cache]);
+        if compression == Compression::Brotli {
+            assert_eq!(signed.status, Some(1), "{}", signed.stderr);
+            assert_eq!(snapshot(&cache), before);
+        } else {
+            assert_eq!(signed.status, Some(0), "{}", signed.stderr);
+            run(narutil!["audit", "--contents", "--trusted", key.public(), &cache]).ok();
+        }
     }
 }
 
@@ -468,7 +475,7 @@ fn signing_leaves_what_it_cannot_understand_and_goes_on() {
     assert_eq!(fs::read_to_string(&first).unwrap(), "garbage");
     assert!(fs::read_to_string(&second).unwrap().contains("other-1:"));
     allow_all(&cache);
-    fs::set_permissions(&first, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&first, fs::Permissions::from_mode(0o000)).unwrap();
     let Some(ran) = run_unprivileged(&scratch, narutil!["verify", "--trusted", other.public(), &cache]) else { return };
     assert_eq!(ran.status, Some(3), "{}", ran.stderr);
     let ran = run_unprivileged(&scratch, narutil!["info", &cache]).unwrap();

@@ -32,7 +32,6 @@ mod index;
 mod listing;
 mod narinfos;
 mod nars;
-mod place;
 mod plan;
 mod repair;
 mod roots;
