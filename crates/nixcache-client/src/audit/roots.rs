@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::index::Index;
 use super::{Finding, Findings, Kind, Subject, unreadable};
 use crate::cache::{Cache, Error, Meta, layout};
+use crate::file::Oddity;
 use crate::roots::{self, DEADLINE, Root, snapshot};
 
 /// What a collection leaves for the next one.
@@ -31,6 +32,8 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
     let mut snapshots = HashSet::new();
     let mut claims = Vec::new();
     let mut roots = Vec::new();
+    let mut hidden: Vec<(String, Oddity)> = cache.oddities();
+    hidden.retain(|(name, _)| roots::is_folder(name));
     for (name, meta) in &index.protocol {
         if roots::is_root(name) {
             roots.push((name.as_str(), *meta));
@@ -38,6 +41,8 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
             snapshots.insert(name.as_str());
         } else if is_claim(name) {
             claims.push((name.as_str(), *meta));
+        } else if cache.directory().is_some() && roots::is_folder(name) {
+            hidden.push((name.clone(), Oddity::File));
         } else if name == CONDEMNED {
             findings.extend(looking.condemned().await?);
         } else if name != CONDITIONS && *name != roots::reserve::object() {
@@ -58,6 +63,11 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
         }
     }
     drop(read);
+    for (object, oddity) in hidden {
+        is_complete = false;
+        let reason = format!("is {oddity}, and hides what the folder held");
+        findings.push(finding(&object, Kind::Unreadable { subject: Subject::Root, reason }));
+    }
     looking.closures(closures, &snapshots, is_complete, findings).await?;
     let read = async |(name, meta): (&str, Meta)| looking.claim(name, meta).await;
     let mut read = futures_util::stream::iter(claims).map(read).buffer_unordered(cache.options().concurrency);
