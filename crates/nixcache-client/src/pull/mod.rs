@@ -537,8 +537,8 @@ impl<'a> Run<'a> {
             .buffer_unordered(jobs)
             .fuse();
         // What other pulls fetch. It takes no place among the jobs: all of them could wait for another pull whose jobs wait for this one.
-        let mut elsewhere = FuturesUnordered::new();
         let slots = Semaphore::new(jobs);
+        let mut elsewhere = FuturesUnordered::new();
         let mut there: HashSet<Node> = HashSet::new();
         let mut waiting: HashMap<Node, Box<Ready>> = HashMap::new();
         let mut ready: VecDeque<Node> = VecDeque::new();

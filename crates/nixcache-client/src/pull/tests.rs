@@ -695,10 +695,11 @@ async fn two_pulls_into_one_directory_fetch_each_path_once() {
         let found = first.find(vec![path(3).into()]).await.unwrap();
         let theirs = second.find(vec![path(3).into()]).await.unwrap();
         let place = target.clone();
-        let first = tokio::spawn(async move { first.run(&found, &place).await.unwrap() });
+        let runtime = tokio::runtime::Handle::current();
+        let first = std::thread::spawn(move || runtime.block_on(first.run(&found, &place)).unwrap());
         tokio::task::block_in_place(|| has_started.recv_timeout(PATIENCE).unwrap());
         let second = tokio::time::timeout(PATIENCE, second.run(&theirs, &target)).await.unwrap().unwrap();
-        let first = first.await.unwrap();
+        let first = tokio::task::block_in_place(|| first.join().unwrap());
 
         let mut fetched: Vec<_> = first.fetched.iter().chain(&second.fetched).map(|fetched| &fetched.path).collect();
         fetched.sort();
@@ -729,13 +730,16 @@ async fn what_another_pull_has_begun_and_not_ended_is_fetched() {
     let pull = pull(&[&origin]);
     let found = pull.find(vec![path(3).into()]).await.unwrap();
     let target = Target::Store(root.path().to_owned());
-    let pulled = tokio::spawn(async move { pull.run(&found, &target).await.unwrap() });
+    let runtime = tokio::runtime::Handle::current();
+    let pulled = std::thread::spawn(move || {
+        runtime.block_on(async move { tokio::time::timeout(PATIENCE, pull.run(&found, &target)).await.unwrap() })
+    });
     while !store.join(path(1).as_str()).exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(!store.join(path(2).as_str()).exists());
     drop(lock);
-    let pulled = tokio::time::timeout(PATIENCE, pulled).await.unwrap().unwrap();
+    let pulled = tokio::task::block_in_place(|| pulled.join().unwrap().unwrap());
     assert_eq!(pulled.fetched.len(), 3);
     // The other pull still has its locks.
     assert_eq!(entries(&store).len(), 4);
