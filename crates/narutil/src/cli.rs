@@ -233,7 +233,7 @@ pub(crate) enum Command {
     /// with --contents only. A finding is printed as `OBJECT: kind: explanation; what would repair it`. What harms nobody is only
     /// printed with -v. Kinds do not change: missing-cache-info, bad-cache-info, unparsable-narinfo, other-store, refused-narinfo,
     /// odd-narinfo, misnamed-narinfo, swapped-narinfos, bad-signature, no-valid-signature, bad-url, url-outside, url-compression,
-    /// url-hash, missing-nar, wrong-file-size, wrong-address, missing-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
+    /// url-hash, missing-nar, wrong-file-size, wrong-address, missing-reference, left-out-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
     /// listing-disagrees; with --contents corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash,
     /// undeclared-references, and wrong-address of contents, too.
     ///

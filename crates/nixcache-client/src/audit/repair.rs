@@ -63,11 +63,8 @@ pub enum RepairError {
 }
 
 fn list(objects: &[String], more: usize) -> String {
-    let mut listed = objects.iter().map(|object| object.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        listed.push_str(&format!(" and {more} more"));
-    }
-    listed
+    let listed = objects.iter().map(|object| object.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{listed} and {more} more") } else { listed }
 }
 
 impl RepairError {

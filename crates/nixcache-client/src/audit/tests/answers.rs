@@ -211,8 +211,7 @@ async fn after_a_withdrawal_a_push_asks_for_what_its_root_listed() {
 #[tokio::test]
 async fn an_upload_of_a_push_that_is_running_is_no_fault() {
     let cache = sample().await;
-    let mut wish = Wish::default();
-    wish.closure = vec![path(9)];
+    let wish = Wish { closure: vec![path(9)], ..Wish::default() };
     let Begun::Open(session) = Session::begin(&cache, wish).await.unwrap() else { panic!("it is not there") };
     cache.write("nar/half.nar.xz", &b"half"[..]).await.unwrap();
     let found = audited(&cache).await;
