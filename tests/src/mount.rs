@@ -27,6 +27,16 @@ impl Mounts {
     ///
     /// When it is not possible although `CI` is `true`, and when a mount does not come.
     pub fn sshfs(count: usize) -> Option<Self> {
+        Self::sshfs_that_remembers(count, Duration::from_secs(1))
+    }
+
+    /// Mounts a new directory as [`sshfs`](Self::sshfs) does, so that each mount remembers listings and what it knows of
+    /// files for this long.
+    ///
+    /// # Panics
+    ///
+    /// As above.
+    pub fn sshfs_that_remembers(count: usize, time: Duration) -> Option<Self> {
         let note = "no drive to mount twice: install sshfs and openssh-sftp-server";
         let [sshfs, unmount] = programs(["sshfs", "fusermount3"], note)?;
         drop(unmount);
@@ -48,7 +58,8 @@ impl Mounts {
             let from = format!(":{}", all.drive().display());
             let mut command = Command::new(&sshfs);
             command.args([&from, at.to_str().unwrap(), "-f"]);
-            command.args(["-o", "passive,cache=yes,dcache_timeout=1,auto_cache"]);
+            let options = format!("passive,cache=yes,dcache_timeout={},auto_cache", time.as_secs());
+            command.args(["-o", &options]);
             all.processes.push(command.stdin(stdio(&ours)).stdout(stdio(&ours)).spawn().unwrap());
             let started = Instant::now();
             while !is_mounted(&at) {

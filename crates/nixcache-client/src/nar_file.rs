@@ -198,10 +198,10 @@ impl RawFile {
                 algorithms.push(algorithm);
             }
         }
-        let running = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>()?;
-        let file = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers: running, size: 0 };
-        let (size, hashes) = file.finish().map_err(Error::Io)?;
-        Ok(Self { size, hashes })
+        let hashers = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>()?;
+        let reader = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
+        let (size, found) = reader.finish().map_err(Error::Io)?;
+        Ok(Self { size, hashes: found })
     }
 
     /// In what it is not as a narinfo says that it was read for.

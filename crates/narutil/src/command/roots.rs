@@ -31,9 +31,9 @@ pub(crate) fn list(common: &Common, args: &RootsArgs) -> Result {
         }
         for broken in &found.broken {
             let BrokenRoot { name, generation, error, .. } = broken;
-            eprintln!(
-                "narutil: {error}; the next push as {name} replaces it, and `root remove {name}/{generation}` removes it"
-            );
+            let replaced =
+                if broken.is_newer() { String::new() } else { format!("the next push as {name} replaces it, and ") };
+            eprintln!("narutil: {error}; {replaced}`root remove {name}/{generation}` removes it");
         }
         let is_missing = found.roots.is_empty() && args.name.is_some();
         Ok(if is_missing || !found.broken.is_empty() { Status::Bad } else { Status::Ok })

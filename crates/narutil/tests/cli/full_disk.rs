@@ -87,6 +87,7 @@ fn failed_pulls_and_pushes_leave_no_temporary_files() {
         assert!(matches!(ran.status, Some(1 | 3)), "{ran:?}");
         let left = left(&disk.directory);
         assert!(left.is_empty(), "push: {left:?}");
-        fs::remove_dir_all(&target).unwrap();
+        // A cache that was new is gone.
+        let _ = fs::remove_dir_all(&target);
     }
 }

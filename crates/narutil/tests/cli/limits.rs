@@ -74,8 +74,8 @@ fn huge_listings_narinfos_and_roots() {
     set_len(&cache.join("nix-cache-info.old"), 1 << 30);
     let trusted = key.public();
     let commands = [
-        (narutil!["audit", &cache], vec![1]),
-        (narutil!["audit", &cache, "--contents"], vec![1]),
+        (narutil!["audit", &cache], vec![1, 3]),
+        (narutil!["audit", &cache, "--contents"], vec![1, 3]),
         (narutil!["info", &cache], vec![0, 1, 3]),
         (narutil!["roots", &cache], vec![0, 1, 3]),
         (narutil!["gc", &cache, "--dry-run"], vec![0, 1, 3]),

@@ -248,6 +248,9 @@ fn check(is_wanted: impl Fn(usize, usize, usize) -> bool) -> usize {
             let damaged = scratch.path("damaged");
             copy(&cache, &damaged);
             replacement.put(&damaged.join(name));
+            // A claim that cannot be read is waited for until it is old.
+            let aged = Command::new("touch").args(["-h", "-c", "-d", "1 day ago"]).arg(damaged.join(name)).status();
+            assert!(aged.unwrap().success());
             let before = fetchable(&store, &damaged, &scratch);
             for (what, writer) in commands {
                 let place = scratch.path("place");

@@ -8,8 +8,7 @@ use std::time::SystemTime;
 use futures_util::stream::TryStreamExt;
 use nixcache::store_path::HashPart;
 
-use super::place::{NarPlace, nar_place};
-use crate::cache::{Cache, Error, Meta, Object};
+use crate::cache::{Cache, Error, Meta, NarPlace, Object};
 use crate::roots::{self, DEADLINE};
 
 /// A listing of a cache.
@@ -161,7 +160,7 @@ impl Index {
 
     /// What the URL of a narinfo names. A file is used from now on; a URL of which it is not certain protects all files.
     pub(super) fn use_url(&self, cache: &Cache, url: &str) -> Named<'_> {
-        match nar_place(cache, url) {
+        match cache.nar_place(url) {
             NarPlace::Within(name) => match self.file(&name) {
                 Some((place, file)) => {
                     file.used.store(true, Ordering::Relaxed);
@@ -169,7 +168,7 @@ impl Index {
                 }
                 None => Named::Absent(name),
             },
-            NarPlace::Elsewhere => {
+            NarPlace::Elsewhere(_) => {
                 self.has_unplaced.store(true, Ordering::Relaxed);
                 Named::Elsewhere
             }

@@ -14,9 +14,8 @@ use nixcache::store_path::HashPart;
 
 use super::index::Index;
 use super::narinfos::{Uses, about};
-use super::place::{NarPlace, nar_place};
 use super::{Audit, Contents, Event, Finding, Findings, Kind, Subject, Watch, listing, unreadable};
-use crate::cache::{Cache, Error, ObjectReader, blocking, layout};
+use crate::cache::{Cache, Error, NarPlace, ObjectReader, blocking, layout};
 use crate::nar_file::{self, Inspection, NarFile, RawFile};
 
 /// Reads all NARs, and holds them against their narinfos and listings.
@@ -130,7 +129,7 @@ impl Reading<'_> {
         for (part, has_listing) in parts {
             match self.cache.narinfo(part).await {
                 Ok(Some(info)) => {
-                    let place = nar_place(self.cache, info.as_ref().url());
+                    let place = self.cache.nar_place(info.as_ref().url());
                     if matches!(place, NarPlace::Within(name) if name == file) {
                         let compression = info.as_ref().compression().ok();
                         by_compression.entry(compression).or_default().push((info, has_listing));

@@ -576,6 +576,25 @@ impl Cache {
 
     /// The objects in a folder and below it, in no order. `""` stands for the whole cache; no folder is as good as an empty one.
     pub fn list_below(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+        self.list_with(folder, false)
+    }
+
+    /// The objects in a folder and below it, in no order, with all that was written before.
+    ///
+    /// Clients of network file systems remember what is in a directory for some seconds; here, they are made to forget it.
+    pub(crate) fn list_fresh(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+        self.list_with(folder, true)
+    }
+
+    /// Makes the client of a network file system forget what it remembers of a folder.
+    pub(crate) async fn refresh(&self, folder: &str) -> Result<()> {
+        match &self.0.place {
+            Place::Directory(_) => self.on_disk(folder, |directory, folder| directory.refresh(folder)).await,
+            Place::Bucket(_) | Place::Web(_) => Ok(()),
+        }
+    }
+
+    fn list_with(&self, folder: &str, is_fresh: bool) -> BoxStream<'_, Result<(String, Meta)>> {
         match &self.0.place {
             Place::Directory(directory) => {
                 let (sender, receiver) = tokio::sync::mpsc::channel(4);
@@ -593,10 +612,10 @@ impl Cache {
                             !sender.is_closed()
                         }
                     };
-                    let done = directory.list(&folder, &mut send);
+                    let done = directory.list(&folder, is_fresh, &mut send);
                     // Nobody listens any more, perhaps.
                     let _ = sender.blocking_send(Ok(listed));
-                    if let Err(error) = done {
+                    if let Err((folder, error)) = done {
                         let folder = format!("{}/{folder}", shown.trim_end_matches('/'));
                         let _ = sender.blocking_send(Err(Error::io(folder.trim_end_matches('/'), error)));
                     }

@@ -52,11 +52,11 @@ impl fmt::Display for Question {
 pub struct Presence {
     /// The paths that it has.
     pub present: HashSet<HashPart>,
-    /// The paths of which it does not tell: access was denied. A bucket that denies its listing says so of what it does not
+    /// The paths of which it does not tell: access was denied, or no file has the name of the narinfo. A bucket that denies its listing says so of what it does not
     /// have, and of what may not be read. A push may take them for absent, as it publishes them then; an answer to a user
     /// may not.
     pub unknown: HashSet<HashPart>,
-    /// What the cache said of one of the unknown paths: an [`Error::Denied`].
+    /// What the cache said of one of the unknown paths: an [`Error::Denied`], or an [`Error::Odd`].
     pub denied: Option<Error>,
     /// How the cache was asked.
     pub question: Question,
@@ -100,15 +100,20 @@ impl Cache {
                 let (directory, cache) = (directory.clone(), self.clone());
                 let hash_parts = hash_parts.to_vec();
                 blocking(move || {
-                    let mut present = HashSet::new();
+                    let mut presence = Presence::new(HashSet::new(), Question::Each { paths, pages: None });
                     for part in hash_parts {
                         let name = layout::narinfo(part);
-                        let meta = directory.meta(&name);
-                        if meta.map_err(|error| Error::io(cache.locate(&name), error))?.is_some() {
-                            present.insert(part);
+                        match directory.meta_opened(&name).map_err(|error| Error::io(cache.locate(&name), error)) {
+                            Ok(Some(_)) => drop(presence.present.insert(part)),
+                            Ok(None) => {}
+                            Err(error @ Error::Odd { .. }) => {
+                                presence.unknown.insert(part);
+                                presence.denied.get_or_insert(error);
+                            }
+                            Err(error) => return Err(error),
                         }
                     }
-                    Ok(Presence::new(present, Question::Each { paths, pages: None }))
+                    Ok(presence)
                 })
                 .await
             }

@@ -35,8 +35,11 @@ impl Cache {
             return blocking(move || {
                 let look = |part: HashPart| {
                     let name = layout::narinfo(part);
-                    let meta = directory.meta(&name).map_err(|error| Error::io(cache.locate(&name), error))?;
-                    Ok((part, meta.map(Meta::from)))
+                    match directory.meta_opened(&name).map_err(|error| Error::io(cache.locate(&name), error)) {
+                        // Another user has put something else there.
+                        Err(Error::Odd { .. }) => Ok((part, None)),
+                        meta => Ok((part, meta?.map(Meta::from))),
+                    }
                 };
                 wanted.into_iter().map(look).collect()
             })

@@ -17,6 +17,7 @@ use super::place::{NarPlace, file_named, nar_place};
 use super::policy::{Policy, Unrooted};
 use super::{Doomed, Path, Problem, Result, Why};
 use crate::cache::{Cache, Meta, OLD, Object, layout};
+use crate::file::Oddity;
 use crate::roots::{self, BrokenRoot, Error, Guard, Root, Survey, snapshot};
 
 /// A file of a cache.
@@ -42,6 +43,8 @@ pub(super) struct Inventory {
     roots: Vec<(String, Option<SystemTime>)>,
     /// Logs, debug information, realisations, temporaries.
     others: Vec<(String, File, Why)>,
+    /// What was passed over where roots should be, or what they list.
+    hidden: Vec<(String, Oddity)>,
 }
 
 /// What lives.
@@ -144,10 +147,16 @@ impl Living {
 impl Inventory {
     pub(super) async fn of(cache: &Cache, now: Option<SystemTime>, grace: Duration) -> Result<Self> {
         let mut inventory = Self { now, ..Self::default() };
-        let mut listed = cache.list();
+        let mut listed = cache.list_fresh("");
         while let Some((name, meta)) = listed.try_next().await? {
+            if cache.directory().is_some() && roots::may_hide_roots(&name) {
+                inventory.hidden.push((name, Oddity::File));
+                continue;
+            }
             inventory.add(name, meta, now, grace);
         }
+        drop(listed);
+        inventory.hidden.extend(roots::hidden(cache));
         Ok(inventory)
     }
 
@@ -286,12 +295,24 @@ pub(super) fn refuse_newer(survey: &Survey) -> Result<()> {
     Ok(())
 }
 
+/// An error if something may hide roots that was not there when the collection was planned.
+pub(super) fn refuse_hidden(cache: &Cache, known: &HashSet<String>) -> Result<()> {
+    match roots::hidden(cache).into_iter().find(|(object, _)| !known.contains(object)) {
+        None => Ok(()),
+        Some((object, oddity)) => Err(Error::Unknown {
+            object: cache.locate(&object),
+            reason: format!("is {oddity}, and may hide roots or what they list"),
+            remedy: "remove it, or put the folder back",
+        }),
+    }
+}
+
 /// Objects that were listed and then not there must not be listed any more.
 pub(super) async fn check_vanished(cache: &Cache, objects: &[String]) -> Result<()> {
     if objects.is_empty() {
         return Ok(());
     }
-    let mut listed = cache.list();
+    let mut listed = cache.list_fresh("");
     while let Some((name, _)) = listed.try_next().await? {
         if objects.contains(&name) {
             return Err(Error::Unknown {
@@ -383,7 +404,7 @@ impl<'a> Found<'a> {
             problems: Vec::new(),
             broken: HashSet::new(),
             memories: HashMap::new(),
-            keeps_orphans: !broken.is_empty(),
+            keeps_orphans: !broken.is_empty() || !inventory.hidden.is_empty(),
             keeps_unrooted: false,
             claimed: 0,
             young: Amount::default(),
@@ -391,7 +412,7 @@ impl<'a> Found<'a> {
             too_large: None,
         };
         found.add_roots(policy, kept).await?;
-        if !broken.is_empty() {
+        if found.keeps_orphans {
             found.add_orphans(broken).await?;
         }
         found.living.is_beyond_roots = true;
@@ -492,19 +513,38 @@ impl<'a> Found<'a> {
         let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
         let snapshots = self.inventory.snapshots.iter().filter_map(|(name, _)| snapshot::hash_of(name));
         let orphans: Vec<Hash> = snapshots.filter(|hash| !kept.contains(hash)).collect();
-        // Then it may be that the snapshot of the broken root is gone, too.
-        self.keeps_unrooted = orphans.is_empty();
+        // Then it may be that the snapshot of the broken root is gone, or hidden, too.
+        let hides_snapshots = self.inventory.hidden.iter().any(|(object, _)| *object == snapshot::folder());
+        self.keeps_unrooted = orphans.is_empty() || hides_snapshots;
+        let (mut problems, mut suspects) = (Vec::new(), Vec::new());
+        for BrokenRoot { object, name, generation, error, .. } in broken {
+            let consequence = format!(
+                "kept all that it may list. The next push as {name} replaces it, and `root remove CACHE {name}/{generation}` removes it"
+            );
+            problems.push(Problem { error, consequence });
+            suspects.push(object);
+        }
+        for (object, oddity) in &self.inventory.hidden {
+            let reason = format!("is {oddity}, and may hide roots or what they list");
+            let error = Error::Broken { object: self.cache.locate(object), reason };
+            let consequence = "kept all that they may list. Remove it, or put the folder back".to_owned();
+            problems.push(Problem { error, consequence });
+            suspects.push(object.clone());
+        }
         let (names, root) = (self.living.names.clone(), Arc::clone(&self.living.root));
         let list = move |info: &NarInfo<'_>, text| Listed::new(&names, &root, info, text);
         let mut snapshots = Box::pin(snapshot::read_many(self.cache, orphans, list));
         while let Some(listed) = snapshots.next().await {
             let listed = match listed {
                 Err(error) if error.is_about_content() => {
-                    return Err(Error::Unknown {
-                        object: self.cache.locate(&broken[0].object),
-                        reason: format!("{}, and so is what it may keep ({error})", broken[0].error),
-                        remedy: "push that root again, or remove it with `root remove`",
-                    });
+                    // It may be the one that the broken root names. All that other snapshots list stays in any case.
+                    self.keeps_unrooted = true;
+                    let consequence =
+                        "kept all paths, since a root is broken as well that may name it. Push that root \
+                                       again, or remove it with `root remove`"
+                            .to_owned();
+                    problems.push(Problem { error, consequence });
+                    continue;
                 }
                 listed => listed?,
             };
@@ -513,13 +553,8 @@ impl<'a> Found<'a> {
             }
         }
         drop(snapshots);
-        for BrokenRoot { object, name, generation, error, .. } in broken {
-            self.broken.insert(object);
-            let consequence = format!(
-                "kept all that it may list. The next push as {name} replaces it, and `root remove CACHE {name}/{generation}` removes it"
-            );
-            self.problems.push(Problem { error, consequence });
-        }
+        self.broken.extend(suspects);
+        self.problems.append(&mut problems);
         Ok(())
     }
 
@@ -771,7 +806,7 @@ pub(super) async fn referred_since(
 ) -> Result<HashSet<HashPart>> {
     let mut referred = HashSet::new();
     let is_new = |part: &HashPart| !living.paths.contains(part) && !dead.contains_key(part);
-    let new = cache.list().try_filter_map(async |(name, _)| match Object::of(&name) {
+    let new = cache.list_fresh("").try_filter_map(async |(name, _)| match Object::of(&name) {
         Object::NarInfo(part) => Ok(Some(part).filter(is_new)),
         _ => Ok(None),
     });
@@ -828,13 +863,14 @@ pub(super) async fn used_since(
     let new = again.narinfos.iter().filter(|(part, file)| !is_known(part, file)).map(|(part, _)| *part).collect();
     read_all(cache, new, |info| add(nar_place(&living.root, info.url()))).await?;
     // What a root that has come meanwhile lists may also have been there before.
-    let survey = roots::list(cache).await?;
+    let survey = roots::list_fresh(cache).await?;
     refuse_newer(&survey)?;
     for broken in survey.broken {
         if !known.contains(&broken.object) {
             return Err(broken.error);
         }
     }
+    refuse_hidden(cache, known)?;
     let roots: HashMap<Hash, Root> = survey.roots.into_iter().map(|root| (root.record.closure, root)).collect();
     let closures: Vec<Hash> = roots.keys().copied().collect();
     let own_url = Arc::clone(&living.root);

@@ -363,12 +363,13 @@ impl Collection {
                 !before.is_as_written(root) || (*is_dropped && !left.sets.contains(&root.record.path_set))
             })
         };
-        let survey = roots::list(&self.cache).await?;
+        let survey = roots::list_fresh(&self.cache).await?;
         mark::refuse_newer(&survey)?;
         mark::check_vanished(&self.cache, &survey.vanished).await?;
         if let Some(broken) = survey.broken.into_iter().find(|broken| !self.plan.broken.contains(&broken.object)) {
             return Err(broken.error);
         }
+        mark::refuse_hidden(&self.cache, &self.plan.broken)?;
         let mut spared = survey.roots;
         spared.retain(is_spared);
         let objects: HashSet<String> = spared.iter().map(Root::object).collect();
@@ -508,7 +509,19 @@ impl Plan {
         let (kept, dropped) = policy.judge(survey.roots, now);
         let mut found = Found::search(cache, &inventory, policy, guard, (kept, dropped, survey.broken)).await?;
         let (mut levels, mut names) = found.order().await?;
-        let mut memory = Memory::read(cache).await?;
+        let mut memory = match Memory::read(cache).await {
+            Err(error @ Error::Version { .. }) => return Err(error),
+            // Nothing is condemned then, and any narinfo may be another than the one in a snapshot.
+            Err(error) if error.is_about_content() => {
+                let consequence =
+                    "took no file for condemned, and read the narinfos of all paths that stay. It is written \
+                                   anew when the collection ends"
+                        .to_owned();
+                found.problems.push(Problem { error, consequence });
+                Memory { changed_before: found.living.paths.clone(), ..Memory::default() }
+            }
+            memory => memory?,
+        };
         memory.changed = found.look_again(&memory.changed_before).await?;
         for level in &mut levels {
             level.retain(|part| !found.living.paths.contains(part));

@@ -116,6 +116,8 @@ struct Question {
     wanted: Wanted,
     referrer: Option<StorePath>,
     refused: Vec<(String, Refusal)>,
+    /// Why the narinfo that a root lists will not do.
+    refused_listed: Option<(String, Refusal)>,
 }
 
 impl Pull {
@@ -132,7 +134,7 @@ impl Pull {
         }
         let root_parts: HashSet<HashPart> = roots.iter().map(|root| root.hash_part).collect();
         let mut seen = HashSet::with_capacity(roots.len());
-        let question = |wanted, referrer| Question { wanted, referrer, refused: Vec::new() };
+        let question = |wanted, referrer| Question { wanted, referrer, refused: Vec::new(), refused_listed: None };
         let mut level: Vec<Question> = Vec::new();
         for root in roots {
             if seen.insert(root.hash_part) {
@@ -308,7 +310,7 @@ impl Pull {
         let mut next = located.cache + 1;
         while next < self.caches.len() {
             let wanted = info.store_path().to_owned().into();
-            let question = Question { wanted, referrer: None, refused: Vec::new() };
+            let question = Question { wanted, referrer: None, refused: Vec::new(), refused_listed: None };
             let mut unreachable = vec![None; self.caches.len()];
             let mut tallies = vec![Tally::default(); self.caches.len()];
             let found = self.look(vec![question], next, &mut unreachable, &mut tallies).await.0.pop()?;
@@ -350,7 +352,7 @@ impl Pull {
                     if let Some(found) = found {
                         located.push(found);
                     } else {
-                        question.refused.pop();
+                        question.refused_listed = question.refused.pop();
                         questions.push(question);
                     }
                 }
@@ -367,7 +369,11 @@ impl Pull {
                         answered.push((question, text));
                         continue;
                     }
-                    Some(Ok(None)) => None,
+                    Some(Ok(None)) => {
+                        // What the root lists is all that there is.
+                        question.refused.extend(question.refused_listed.take());
+                        None
+                    }
                     Some(Err(error)) => Some(Arc::new(error)),
                     None => unreachable.clone(),
                 };
@@ -434,7 +440,7 @@ impl Pull {
 
     fn missing_path(&self, question: Question) -> Missing {
         let full = |path: &StorePath| self.store_dir.display(path.as_ref()).to_string();
-        let Question { wanted, referrer, refused } = question;
+        let Question { wanted, referrer, refused, .. } = question;
         let path = wanted.path.as_ref().map_or_else(|| wanted.hash_part.to_string(), full);
         Missing { path, referrer: referrer.as_ref().map(full), refused }
     }

@@ -101,14 +101,10 @@ impl<'a> Selection<'a> {
         self.subtract(&mut missing, &known);
         let parts = self.parts(&missing);
         // What the cache does not tell of is published: where nothing may be listed, it says so of what is not there.
-        let Presence { present, unknown, question, .. } = cache.presence(&parts).await?;
+        let Presence { present, unknown, denied, question, .. } = cache.presence(&parts).await?;
         self.subtract(&mut missing, &present);
-        if !unknown.is_empty() {
-            tracing::info!(
-                "{}: access to {} narinfos is denied: they are uploaded as if they were not there",
-                cache.url(),
-                unknown.len()
-            );
+        if let Some(error) = denied {
+            tracing::info!("{} narinfos are uploaded as if they were not there, since {error}", unknown.len());
         }
         tracing::info!(
             "{}: {question}; {} are there, and {} that the root lists",

@@ -337,7 +337,7 @@ impl Guard {
     }
 
     async fn read_others(&self, folder: &str, stops_at_unreadable: bool) -> Result<Vec<Held>> {
-        let mut listed: Vec<_> = self.cache.list_below(folder).try_collect().await?;
+        let mut listed: Vec<_> = self.cache.list_fresh(folder).try_collect().await?;
         listed.retain(|(object, _)| *object != self.object && is_claim(folder, object));
         if listed.is_empty() {
             return Ok(Vec::new());
@@ -361,7 +361,9 @@ impl Guard {
                     (Claim::everything(), None)
                 }
             };
-            let expires_in = apart.map(|apart| DEADLINE.saturating_sub(apart));
+            // A claim that is dated in the future lasts until the deadline after that.
+            let ahead = now.zip(meta.modified).and_then(|(now, then)| then.duration_since(now).ok());
+            let expires_in = apart.map(|apart| ahead.map_or(DEADLINE.saturating_sub(apart), |ahead| DEADLINE + ahead));
             Ok::<_, Error>(Some(Held { object, claim, owner, expires_in }))
         };
         let held = futures_util::stream::iter(listed).map(read).buffer_unordered(self.cache.options().concurrency);
@@ -412,7 +414,8 @@ impl Guard {
             self.change(claim).await?;
             plan = in_the_way().await?;
         }
-        Ok(())
+        // What a collector has removed before its plan ended is not seen any more.
+        Ok(self.cache.refresh("").await?)
     }
 
     /// Ends the claim of a writer that has done its work. Where that is impossible the claim expires by itself, which is told.

@@ -33,12 +33,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use futures_util::stream::{StreamExt, TryStreamExt};
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use nixcache::hash::{Format, Hash, Hasher};
 use nixcache::store_path::{StoreDir, StorePath};
 use serde_json::{Value, json};
 
 use crate::cache::{self, Cache, Version};
+use crate::file::Oddity;
 
 pub(crate) use guard::{Claim, Guard, PATIENCE, leases, plans};
 pub use guard::{DEADLINE, Owner};
@@ -415,18 +416,57 @@ impl Record {
 ///
 /// An object that cannot be read, since access is denied or the store fails, is an error: it may be a root like any other.
 pub async fn list(cache: &Cache) -> Result<Survey> {
-    read_all(cache, &format!("{FOLDER}/roots")).await
+    read_all(cache, &folder_of_all(), false).await
+}
+
+/// All roots of a cache, with those that were written just before through another mount of the same drive.
+pub(crate) async fn list_fresh(cache: &Cache) -> Result<Survey> {
+    read_all(cache, &folder_of_all(), true).await
+}
+
+/// The folder that has a folder for each name.
+pub(crate) fn folder_of_all() -> String {
+    format!("{FOLDER}/roots")
 }
 
 /// The generations of a name, newest first.
 pub async fn generations(cache: &Cache, name: &Name) -> Result<Survey> {
-    read_all(cache, &folder_of(name)).await
+    read_all(cache, &folder_of(name), false).await
 }
 
-async fn read_all(cache: &Cache, folder: &str) -> Result<Survey> {
-    let objects: Vec<_> = cache.list_below(folder).try_collect().await?;
+async fn read_all(cache: &Cache, folder: &str, is_fresh: bool) -> Result<Survey> {
+    let objects: Vec<_> = objects_below(cache, folder, is_fresh).try_collect().await?;
     let objects = objects.into_iter().map(|(object, meta)| (object, meta.modified));
     read_roots(cache, objects, Some(SystemTime::now())).await
+}
+
+fn objects_below<'a>(
+    cache: &'a Cache,
+    folder: &str,
+    is_fresh: bool,
+) -> BoxStream<'a, Result<(String, cache::Meta), cache::Error>> {
+    if is_fresh { cache.list_fresh(folder) } else { cache.list_below(folder) }
+}
+
+/// What listings have passed over that may hide roots, or what they list: a link or a file in the place of the folder of a
+/// name, or of another folder of this layout.
+pub(crate) fn hidden(cache: &Cache) -> Vec<(String, Oddity)> {
+    let mut hidden = cache.oddities();
+    hidden.retain(|(name, _)| may_hide_roots(name));
+    hidden
+}
+
+/// Whether this is the name of a folder of roots, or of the one of snapshots. In a directory, a file of that name hides them.
+pub(crate) fn may_hide_roots(name: &str) -> bool {
+    is_folder(name) && name != leases() && name != plans()
+}
+
+/// Whether this is the name of a folder of this layout.
+pub(crate) fn is_folder(name: &str) -> bool {
+    let of_roots = folder_of_all();
+    let root = name.strip_prefix(&of_roots).and_then(|rest| rest.strip_prefix('/'));
+    let is_of_name = root.is_some_and(|root| root.parse::<Name>().is_ok_and(|parsed| parsed.folder() == root));
+    is_of_name || name == FOLDER || [of_roots, snapshot::folder(), leases(), plans()].iter().any(|folder| folder == name)
 }
 
 /// What an object turns out to be.
@@ -518,7 +558,7 @@ fn newest_first(roots: &mut [Root], now: Option<SystemTime>) {
 ///
 /// Broken roots are passed over with a warning. No more roots are read than it takes.
 pub async fn latest(cache: &Cache, name: &Name) -> Result<Option<Root>> {
-    Ok(look_up(cache, name).await?.root)
+    Ok(look_up(cache, name, false).await?.root)
 }
 
 /// The newest generation of a name, and whether broken ones were met before it.
@@ -527,8 +567,8 @@ pub(crate) struct Latest {
     pub(crate) has_broken: bool,
 }
 
-pub(crate) async fn look_up(cache: &Cache, name: &Name) -> Result<Latest> {
-    let listed: Vec<_> = cache.list_below(&folder_of(name)).try_collect().await?;
+pub(crate) async fn look_up(cache: &Cache, name: &Name, is_fresh: bool) -> Result<Latest> {
+    let listed: Vec<_> = objects_below(cache, &folder_of(name), is_fresh).try_collect().await?;
     let mut objects: Vec<_> = listed
         .into_iter()
         .filter_map(|(object, meta)| {

@@ -271,7 +271,7 @@ impl Session {
 
     async fn latest(&mut self) -> Result<Option<Root>> {
         let Some(name) = &self.wish.name else { return Ok(None) };
-        let latest = look_up(&self.cache, name).await?;
+        let latest = look_up(&self.cache, name, true).await?;
         self.has_broken |= latest.has_broken;
         Ok(latest.root)
     }
@@ -281,7 +281,7 @@ impl Session {
     async fn refresh_at_once(cache: &Cache, wish: &Wish, set: &Hash) -> Result<Option<Root>> {
         let Some(name) = wish.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
         let keeps_conditions = async { Ok(cache.keeps_conditions().await?) };
-        let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, look_up(cache, name))?;
+        let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, look_up(cache, name, true))?;
         let last = latest.root;
         let renewed = wish.renew(cache.store_dir(), last.as_ref(), set);
         let Some((root, last)) = renewed.zip(last).filter(|_| keeps_conditions) else { return Ok(None) };
@@ -343,7 +343,9 @@ impl Session {
             let touches = |plan: &Held| {
                 Claim { files: false, everything: plan.claim.everything, ..plan.claim.clone() }.touches(&self.claim)
             };
-            let Some(plan) = plans.iter().find(|plan| touches(plan)) else { return Ok(()) };
+            let Some(plan) = plans.iter().find(|plan| touches(plan)) else {
+                return Ok(self.cache.refresh("").await?);
+            };
             waiting.report(&self.cache, plan);
             self.check()?;
             tokio::time::sleep(PATIENCE).await;

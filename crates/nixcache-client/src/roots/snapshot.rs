@@ -44,7 +44,12 @@ const CONCURRENT_READS: usize = 4;
 
 /// The name of the object of the snapshot with this hash.
 pub fn object(hash: &Hash) -> String {
-    format!("{FOLDER}/closures/{}.narinfos.zst", digest(hash))
+    format!("{}/{}.narinfos.zst", folder(), digest(hash))
+}
+
+/// The folder of all snapshots.
+pub(crate) fn folder() -> String {
+    format!("{FOLDER}/closures")
 }
 
 /// Whether an object is a snapshot, by its name.

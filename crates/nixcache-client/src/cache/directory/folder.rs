@@ -202,6 +202,22 @@ impl Folder {
         }
     }
 
+    /// Makes this mount of a shared drive forget which entries it remembers of the folder: what other machines have
+    /// made or removed there is seen from now on.
+    ///
+    /// Clients of network file systems keep listings for seconds, and drop them when they change the folder themselves.
+    /// So an empty file is made and removed. Where nothing may be written, nothing is done.
+    pub(super) fn refresh(&self) {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | CALM;
+        let name = temporary_name();
+        let made = rustix::fs::openat(&self.handle, &*name, flags, Mode::from_raw_mode(self.file_mode));
+        if let Ok(file) = made {
+            drop(file);
+            // Where it cannot be removed, an audit or a collection does so later.
+            let _ = self.remove(&name);
+        }
+    }
+
     /// Brings its names to the disk.
     pub(super) fn flush(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | CALM;

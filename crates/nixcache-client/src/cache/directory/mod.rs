@@ -231,60 +231,98 @@ impl Directory {
 
     /// All files in a folder and below, in no order. The folder `""` is the root. Ends when `each` says so.
     ///
-    /// That the folder is not there is as good as an empty one; not so the root.
-    pub(super) fn list(&self, folder: &str, each: &mut dyn FnMut(Listed) -> bool) -> io::Result<()> {
+    /// That the folder is not there is as good as an empty one; not so the root. An error comes with the folder that it is of.
+    ///
+    /// A fresh listing shows also what another mount of the same drive has written just before.
+    pub(super) fn list(
+        &self,
+        folder: &str,
+        is_fresh: bool,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> Result<(), (String, io::Error)> {
         let mut folders = vec![folder.to_owned()];
         let mut is_asked_for = true;
         while let Some(name) = folders.pop() {
-            let opened = match self.folder(&name, Links::Never) {
-                Ok(None) => continue, // removed meanwhile
-                Ok(Some(folder)) => folder.entries().map(|entries| (folder, entries)),
-                Err(error) => Err(error),
-            };
-            let (folder, entries) = match opened {
-                Ok(opened) => opened,
+            match self.list_one(&name, is_fresh, &mut folders, each) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
                 Err(error) => match oddity_of_folder(&name, &error) {
                     Some(oddity) if !is_asked_for => {
-                        if each(Listed::Odd(name, oddity)) {
-                            continue;
+                        if !each(Listed::Odd(name, oddity)) {
+                            return Ok(());
                         }
-                        return Ok(());
                     }
-                    _ => return Err(error),
+                    _ => return Err((name, error)),
                 },
-            };
-            is_asked_for = false;
-            for entry in entries {
-                let entry = entry?;
-                let file = match entry.file_name().to_str() {
-                    Ok("." | "..") => continue,
-                    Ok(file) => file,
-                    Err(_) => {
-                        let name = folder.join(&*entry.file_name().to_string_lossy());
-                        if each(Listed::Odd(name, Oddity::Name)) {
-                            continue;
-                        }
-                        return Ok(());
-                    }
-                };
-                let Some(stat) = folder.stat(file)? else { continue };
-                let name = folder.join(file);
-                let listed = match kind(stat.st_mode) {
-                    FileType::Directory => {
-                        folders.push(name);
-                        continue;
-                    }
-                    FileType::RegularFile if name == lock::FILE => continue,
-                    FileType::RegularFile => Listed::File(name, Meta::of(&stat)),
-                    FileType::Symlink => listed_link(&folder, file, &stat)?,
-                    kind => listed_oddity(name, Oddity::of(kind), &stat),
-                };
-                if !each(listed) {
-                    return Ok(());
-                }
             }
+            is_asked_for = false;
         }
         Ok(())
+    }
+
+    /// The entries of one folder; folders in it are added to those that are to come. False if `each` says that this is the end.
+    fn list_one(
+        &self,
+        name: &str,
+        is_fresh: bool,
+        folders: &mut Vec<String>,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> io::Result<bool> {
+        // It may have been removed meanwhile.
+        let Some(folder) = self.folder(name, Links::Never)? else { return Ok(true) };
+        if is_fresh && (name.is_empty() || layout::is_ours(name)) {
+            folder.refresh();
+        }
+        for entry in folder.entries()? {
+            let entry = entry?;
+            let file = match entry.file_name().to_str() {
+                Ok("." | "..") => continue,
+                Ok(file) => file,
+                Err(_) => {
+                    let name = folder.join(&*entry.file_name().to_string_lossy());
+                    if each(Listed::Odd(name, Oddity::Name)) {
+                        continue;
+                    }
+                    return Ok(false);
+                }
+            };
+            let Some(stat) = folder.stat(file)? else { continue };
+            let name = folder.join(file);
+            let listed = match kind(stat.st_mode) {
+                FileType::Directory if is_object(&name) => Listed::File(name, Meta::of(&stat)),
+                FileType::Directory => {
+                    folders.push(name);
+                    continue;
+                }
+                FileType::RegularFile if name == lock::FILE => continue,
+                FileType::RegularFile => Listed::File(name, Meta::of(&stat)),
+                FileType::Symlink => listed_link(&folder, file, &stat)?,
+                kind => listed_oddity(name, Oddity::of(kind), &stat),
+            };
+            if !each(listed) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes this mount of a shared drive see what others have made or removed in a folder.
+    pub(super) fn refresh(&self, name: &str) -> io::Result<()> {
+        if let Some(folder) = self.folder(name, Links::Never)? {
+            folder.refresh();
+        }
+        Ok(())
+    }
+
+    /// What is known of a file, from the file itself: what a mount remembers of its name may be outdated.
+    pub(super) fn meta_opened(&self, name: &str) -> io::Result<Option<Meta>> {
+        match self.open(name) {
+            Ok(Some(file)) => Ok(Some(Meta::of(&rustix::fs::fstat(file)?))),
+            Ok(None) => Ok(None),
+            // It is there, whoever may read it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.meta(name),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names in the root directory, without asking what they are.
@@ -457,11 +495,15 @@ fn not_a_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "is no name of an object")
 }
 
+/// Whether an object has this name.
+fn is_object(name: &str) -> bool {
+    layout::is_written_by_caches(name) && Object::of(name) != Object::Temporary
+}
+
 /// What is no regular file, in a listing. Under the name of an object, it is one that cannot be read: what it was is not known. What has
 /// any other name is passed over.
 fn listed_oddity(name: String, oddity: Oddity, stat: &Stat) -> Listed {
-    let is_object = layout::is_written_by_caches(&name) && Object::of(&name) != Object::Temporary;
-    if is_object { Listed::File(name, Meta::of(stat)) } else { Listed::Odd(name, oddity) }
+    if is_object(&name) { Listed::File(name, Meta::of(stat)) } else { Listed::Odd(name, oddity) }
 }
 
 /// What a link is in a listing: a file, if reading would follow it to one. To delete it removes the link only.

@@ -35,13 +35,15 @@ impl Scratch {
 
     fn listed(&self, folder: &str) -> io::Result<Found> {
         let (mut files, mut odd) = (Vec::new(), Vec::new());
-        self.directory.list(folder, &mut |found| {
-            match found {
-                Listed::File(name, _) => files.push(name),
-                Listed::Odd(name, oddity) => odd.push((name, oddity)),
-            }
-            true
-        })?;
+        self.directory
+            .list(folder, false, &mut |found| {
+                match found {
+                    Listed::File(name, _) => files.push(name),
+                    Listed::Odd(name, oddity) => odd.push((name, oddity)),
+                }
+                true
+            })
+            .map_err(|(_, error)| error)?;
         files.sort_unstable();
         odd.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok((files, odd))

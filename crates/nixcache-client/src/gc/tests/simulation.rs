@@ -423,18 +423,20 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     keep_conditions(true);
 }
 
-/// Panics say which world it was: `SEED=17 cargo test …` makes one like it, but for the names and orders that chance has made in the code.
+/// Panics say which world it was: `SEED=17 cargo test …` makes one like it, but for the names and orders that chance has
+/// made in the code. `NIXCACHE_WORLDS=20000` runs that many worlds.
 #[test]
 fn whatever_the_order_nothing_is_lost_and_nothing_is_left() {
     let (started, mut counts) = (std::time::Instant::now(), BTreeMap::new());
-    let seeds = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (1..=WORLDS).collect(),
+    let variable = |name| std::env::var(name).ok().map(|number: String| number.parse::<u64>().unwrap());
+    let seeds = match variable("SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=variable("NIXCACHE_WORLDS").unwrap_or(WORLDS)).collect(),
     };
     for seed in &seeds {
         let simulated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(*seed, &mut counts)));
         simulated.unwrap_or_else(|_| panic!("SEED={seed}"));
     }
     println!("{} worlds, {:.1?}: {counts:?}", seeds.len(), started.elapsed());
-    assert!(seeds.len() == 1 || counts.values().all(|count| *count > 10), "{counts:?}");
+    assert!(seeds.len() < 500 || counts.values().all(|count| *count > 10), "{counts:?}");
 }
