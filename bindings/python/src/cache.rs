@@ -151,7 +151,8 @@ impl Cache {
     ///
     /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
     /// the words of `Graph.load`. The paths are in the store below `store`. All is kept under the name `root`, or, if that is None, only as long as
-    /// it is young or another root lists it. That a root cannot be left is an error if it was named, and else in `Pushed.notes`. What a cache in `skip` has with a signature that is `trusted` is left out. `logs` is the directory of
+    /// it is young or another root lists it. A root that is named and cannot be left is an error;
+    /// without a name, the reason is in `Pushed.notes`. What a cache in `skip` has with a signature that is `trusted` is left out. `logs` is the directory of
     /// build logs, `…/log/nix`, or True for that of the store; the logs and realisations of paths that are there are published as well.
     #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=RootArgument::Default, labels=None, keys=None,
         compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,

@@ -1,6 +1,7 @@
 //! Warnings of the libraries, as records of the Python logger `nixcache`.
 //!
-//! They arise on any thread, also where a lock is held, so they wait in a queue until a call is about to return to Python.
+//! They arise on any thread, also where a lock is held, so they wait in a queue until a call is
+//! about to return to Python.
 
 use std::fmt::{self, Write};
 use std::sync::{Mutex, PoisonError};

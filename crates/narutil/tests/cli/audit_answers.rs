@@ -1,6 +1,5 @@
 //! Audits, signing and verification never take what they cannot look at for something that is not there.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,7 +13,7 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::{Builder, NarInfo};
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePathRef};
 
-use crate::cache::{Key, base_name, full_path, hash_part};
+use crate::cache::{Key, base_name, full_path, hash_part, snapshot};
 use crate::narutil::{Ran, Scratch, file, narutil, run};
 
 /// A signed path as Nix writes it: the number in its hash part, its contents, what it refers to.
@@ -71,23 +70,6 @@ fn two(scratch: &Scratch) -> (PathBuf, Key, [PathBuf; 2]) {
 fn nar_of(cache: &Path, narinfo: &Path) -> PathBuf {
     let text = fs::read(narinfo).unwrap();
     cache.join(NarInfo::parse(&text, &StoreDir::default()).unwrap().url())
-}
-
-/// All files below a folder with their contents.
-fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                files.insert(path.clone(), fs::read(&path).unwrap_or_default());
-            }
-        }
-    }
-    files
 }
 
 /// Runs a command as a user who has no rights but those that modes give to all.
