@@ -594,7 +594,9 @@ impl<'a> Run<'a> {
                 Ok(Outcome::Failed(error)) => {
                     pulled.failed.push((self.found.graph.path(node), error));
                     // What refers to it never gets its name here. Another pull may have better caches.
-                    waiting.values_mut().for_each(|ready| ready.lock = None);
+                    for ready in waiting.values_mut() {
+                        ready.lock = None;
+                    }
                 }
                 Err(error) => break Err(error),
             }
