@@ -76,3 +76,11 @@ fn what_has_no_contents_has_no_flat_hash() {
     assert_eq!(run(narutil!["hash", "--flat", "--nar", &file]).status, Some(2));
     assert_eq!(run(narutil!["hash", "--flat", "--compression", "xz", &file]).status, Some(2));
 }
+
+#[test]
+fn base32_is_a_name_of_nix32_as_in_nix() {
+    let scratch = Scratch::new();
+    let file = scratch.file("file", b"abc");
+    let of = |format: &str| run(narutil!["hash", "--flat", "--format", format, &file]).text();
+    assert_eq!(of("base32"), of("nix32"));
+}
