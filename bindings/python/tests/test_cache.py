@@ -242,7 +242,7 @@ def test_a_named_root_that_cannot_be_left_is_an_error(
     assert any("no root release can be left" in message for message in caplog.messages)
     caplog.clear()
     assert cache.push(add={"tree": tree}, root=None).root is None
-    assert caplog.messages == []
+    assert not any("root" in message for message in caplog.messages)
 
 
 def test_a_broken_root_is_told_and_stops_no_other(tmp_path: Path, tree: Path) -> None:

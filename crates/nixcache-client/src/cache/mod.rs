@@ -589,7 +589,7 @@ impl Cache {
     /// Makes the client of a network file system forget what it remembers of a folder.
     pub(crate) async fn refresh(&self, folder: &str) -> Result<()> {
         match &self.0.place {
-            Place::Directory(_) => self.on_disk(folder, directory::Directory::refresh).await,
+            Place::Directory(_) => self.on_disk(folder, Directory::refresh).await,
             Place::Bucket(_) | Place::Web(_) => Ok(()),
         }
     }
