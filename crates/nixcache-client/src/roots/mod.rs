@@ -466,7 +466,9 @@ pub(crate) fn is_folder(name: &str) -> bool {
     let of_roots = folder_of_all();
     let root = name.strip_prefix(&of_roots).and_then(|rest| rest.strip_prefix('/'));
     let is_of_name = root.is_some_and(|root| root.parse::<Name>().is_ok_and(|parsed| parsed.folder() == root));
-    is_of_name || name == FOLDER || [of_roots, snapshot::folder(), leases(), plans()].iter().any(|folder| folder == name)
+    is_of_name
+        || name == FOLDER
+        || [of_roots, snapshot::folder(), leases(), plans()].iter().any(|folder| folder == name)
 }
 
 /// What an object turns out to be.
