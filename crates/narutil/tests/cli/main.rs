@@ -18,6 +18,7 @@ mod contents;
 mod full_disk;
 mod gc;
 mod hashes;
+mod hidden;
 mod key;
 mod kill;
 mod kills;

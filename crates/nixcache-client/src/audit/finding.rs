@@ -193,6 +193,11 @@ pub enum Kind {
     },
     /// A lease or a plan has expired: the push or collection that wrote it has crashed.
     StaleClaim,
+    /// An upload in parts that was begun more than a day ago, and was neither completed nor aborted. A bucket keeps its parts.
+    UnfinishedUpload {
+        /// When it was begun, where the store tells.
+        begun: Option<SystemTime>,
+    },
     /// The list that a collection leaves for the next one cannot be understood.
     BrokenCondemned {
         /// Why.
@@ -329,7 +334,8 @@ impl Finding {
             | Kind::OrphanNar { doubt: Some(_), .. }
             | Kind::Temporary { is_young: true, .. }
             | Kind::LeftOutReference { .. }
-            | Kind::StaleClaim => Remedy::None,
+            | Kind::StaleClaim
+            | Kind::UnfinishedUpload { .. } => Remedy::None,
             Kind::Unreadable { .. } => Remedy::MakeReadable,
             Kind::UrlCompression { stated, found, .. } => match found {
                 Some(found) if found == stated => Remedy::None,
@@ -427,6 +433,7 @@ impl Kind {
             Self::BrokenSnapshot { .. } => "broken-snapshot",
             Self::BrokenClaim { .. } => "broken-claim",
             Self::StaleClaim => "stale-claim",
+            Self::UnfinishedUpload { .. } => "unfinished-upload",
             Self::BrokenCondemned { .. } => "broken-condemned",
             Self::UnknownCompression { .. } => "unknown-compression",
             Self::BadListing { .. } => "bad-listing",
@@ -526,6 +533,9 @@ impl fmt::Display for Kind {
             | Self::BrokenSnapshot { reason, .. }
             | Self::BrokenClaim { reason }
             | Self::BrokenCondemned { reason } => f.write_str(&escaped(reason)),
+            Self::UnfinishedUpload { .. } => {
+                f.write_str("upload in parts that was begun more than a day ago and not completed; `gc` aborts it")
+            }
             Self::StaleClaim => {
                 f.write_str("left by a writer that has crashed; the next push or collection removes it")
             }

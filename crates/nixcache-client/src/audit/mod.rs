@@ -224,6 +224,14 @@ impl Audit {
             nars::audit(self, cache, &index, uses, &mut findings).await?;
         }
         roots::audit(cache, &index, &mut findings).await?;
+        match cache.unfinished_uploads(OLD).await {
+            Ok(uploads) => findings.extend(uploads.into_iter().map(|upload| {
+                let kind = Kind::UnfinishedUpload { begun: upload.started };
+                Finding { object: upload.name, path: None, kind }
+            })),
+            // Many stores do not list them, or not to everybody.
+            Err(error) => tracing::debug!("{error}"),
+        }
         leftovers(&index, &mut findings);
         let Findings { mut kept, notes, judged, young, unsigned, elsewhere, .. } = findings;
         kept.sort_by(|a, b| (&a.object, a.kind.name()).cmp(&(&b.object, b.kind.name())));

@@ -781,7 +781,8 @@ impl Cache {
     /// nothing may be listed.
     async fn meta_if_allowed(&self, name: &str) -> Result<Option<Meta>> {
         match self.meta(name).await {
-            Err(Error::Denied { .. }) => Ok(None),
+            // What is no file is replaced.
+            Err(Error::Denied { .. } | Error::Odd { .. }) => Ok(None),
             meta => meta,
         }
     }

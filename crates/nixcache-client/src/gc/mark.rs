@@ -16,7 +16,7 @@ use super::order::Dead;
 use super::place::{NarPlace, file_named, nar_place};
 use super::policy::{Policy, Unrooted};
 use super::{Doomed, Path, Problem, Result, Why};
-use crate::cache::{Cache, Meta, OLD, Object, layout};
+use crate::cache::{self, Cache, Meta, OLD, Object, layout};
 use crate::file::Oddity;
 use crate::roots::{self, BrokenRoot, Error, Guard, Root, Survey, snapshot};
 
@@ -626,11 +626,17 @@ impl<'a> Found<'a> {
         let parts = changed.filter(|part| self.living.paths.contains(part)).collect();
         let mut read = Vec::new();
         let mut wanted = Vec::new();
-        read_all(self.cache, parts, |info| {
+        let mut odd = Vec::new();
+        let each = |info: &NarInfo<'_>| {
             read.push(self.living.list(info, 0));
             wanted.extend(info.references().iter().map(|reference| reference.hash_part()));
-        })
-        .await?;
+        };
+        read_regular(self.cache, parts, each, &mut odd).await?;
+        for error in odd {
+            // No reader gets anything from it. What it was, a snapshot tells.
+            let consequence = "kept what the list of its root tells of it. A push that publishes the path replaces it".to_owned();
+            self.problems.push(Problem { error: error.into(), consequence });
+        }
         let is_unlisted = |listed: &&Listed| !self.living.files.contains(&listed.file);
         let unlisted = read.iter().filter(is_unlisted).map(|listed| listed.part).collect();
         for listed in &read {
@@ -783,13 +789,29 @@ async fn closure_of_dead(
 
 /// Looks at narinfos. One that cannot be read is an error: what it refers to would be lost. So is one that is listed, and of which the
 /// store answers that it is not there.
-async fn read_all(cache: &Cache, parts: Vec<HashPart>, mut each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
+async fn read_all(cache: &Cache, parts: Vec<HashPart>, each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
+    let mut odd = Vec::new();
+    read_regular(cache, parts, each, &mut odd).await?;
+    match odd.pop() {
+        None => Ok(()),
+        Some(error) => Err(Error::Unreadable(error)),
+    }
+}
+
+/// Looks at narinfos as [`read_all`] does, but collects the errors of those that are no files.
+async fn read_regular(
+    cache: &Cache,
+    parts: Vec<HashPart>,
+    mut each: impl FnMut(&NarInfo<'_>),
+    odd: &mut Vec<cache::Error>,
+) -> Result<()> {
     let mut read = cache.narinfos(parts);
     let mut vanished = Vec::new();
     while let Some((part, info)) = read.next().await {
         match info {
             Ok(Some(info)) => each(&info.as_ref()),
             Ok(None) => vanished.push(layout::narinfo(part)),
+            Err(error @ cache::Error::Odd { .. }) => odd.push(error),
             Err(error) if error.is_about_content() => return Err(Error::Unreadable(error)),
             Err(error) => return Err(error.into()),
         }
