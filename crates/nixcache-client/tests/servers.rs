@@ -538,3 +538,33 @@ async fn a_server_without_head_is_asked_with_get() {
         assert!(cache.meta("nar/y.nar").await.unwrap().is_none());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_listed_and_then_not_found_makes_no_listing() {
+    let listed = |names: &[&str]| {
+        let entry = |name: &&str| {
+            format!(
+                "<D:response><D:href>/{name}</D:href><D:propstat><D:prop><D:resourcetype><D:collection/></D:resourcetype></D:prop>\
+                 <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>"
+            )
+        };
+        let entries: String = names.iter().map(entry).collect();
+        Answer::new(207, format!("<D:multistatus xmlns:D=\"DAV:\">{entries}</D:multistatus>"))
+    };
+    let asked = Arc::new(AtomicUsize::new(0));
+    for stays in [true, false] {
+        let asked = Arc::clone(&asked);
+        asked.store(0, Ordering::Relaxed);
+        let server = WebServer::start(move |request| match (&request.method[..], &request.path[..]) {
+            ("GET", "/nix-cache-info") => Answer::new(200, "StoreDir: /nix/store\n"),
+            // Another client removes the folder meanwhile.
+            ("PROPFIND", "/") if stays || asked.fetch_add(1, Ordering::Relaxed) == 0 => listed(&["", "nar/"]),
+            ("PROPFIND", "/") => listed(&[""]),
+            _ => Answer::new(404, ""),
+        });
+        let url = CacheUrl::parse(OsStr::new(&server.url())).unwrap();
+        let cache = Cache::open(&url, Options::default()).await.unwrap();
+        let listed: Result<Vec<_>, Error> = cache.list().try_collect().await;
+        assert_eq!(listed.is_err(), stays, "{listed:?}");
+    }
+}

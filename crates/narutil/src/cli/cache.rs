@@ -216,7 +216,6 @@ pub(crate) struct InfoArgs {
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("target").required(true))]
-#[command(group = ArgGroup::new("trust").args(["trusted", "no_check_sigs"]).required(true))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
     /// Store paths, their base names or hash parts.

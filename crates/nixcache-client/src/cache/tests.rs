@@ -98,6 +98,8 @@ fn slips_are_refused_rather_than_taken_for_directories() {
         "./c?secret-key=k",
         "c?",
         "~/cache",
+        "-",
+        " ",
         "~user/c",
         "$CACHE",
         " s3://b",

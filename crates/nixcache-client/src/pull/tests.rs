@@ -313,7 +313,8 @@ async fn no_file_outside_the_cache_is_fetched() {
         ("nar/%2e%2e/%2E./outside.nar", "no path within a cache"),
         ("nar/..%2foutside.nar", "no path within a cache"),
         ("nar/..\\..\\outside.nar", "no path within a cache"),
-        ("file:///etc/outside.nar", "neither in this cache nor on a web server"),
+        ("file:///etc/outside.nar", "is neither in this cache nor on a web server"),
+        ("ftp://elsewhere.example.org/outside.nar", "is neither in this cache nor on a web server"),
         ("nix-cache-info", "is no NAR"),
     ] {
         let origin = Origin::new(1).await;
