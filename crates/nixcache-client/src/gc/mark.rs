@@ -634,7 +634,8 @@ impl<'a> Found<'a> {
         read_regular(self.cache, parts, each, &mut odd).await?;
         for error in odd {
             // No reader gets anything from it. What it was, a snapshot tells.
-            let consequence = "kept what the list of its root tells of it. A push that publishes the path replaces it".to_owned();
+            let consequence =
+                "kept what the list of its root tells of it. A push that publishes the path replaces it".to_owned();
             self.problems.push(Problem { error: error.into(), consequence });
         }
         let is_unlisted = |listed: &&Listed| !self.living.files.contains(&listed.file);
