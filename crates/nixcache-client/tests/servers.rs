@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use conformance::{Action, Answer, Conditions, FakeS3, Rule, WebServer, is_signed_for};
