@@ -309,7 +309,6 @@ async fn nothing_outside_the_cache_is_fetched() {
         ("nar/%2e%2e/%2E./outside.nar", "no path within a cache"),
         ("nar/..%2foutside.nar", "no path within a cache"),
         ("nar/..\\..\\outside.nar", "no path within a cache"),
-        ("https://elsewhere.example.org/outside.nar", "is not in this cache"),
         ("file:///etc/outside.nar", "is not in this cache"),
         ("nix-cache-info", "is no NAR"),
     ] {
