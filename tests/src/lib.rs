@@ -31,7 +31,7 @@ pub use program::{programs, skip};
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
 pub use s3::{Action, Conditions, FakeS3, OpenUpload, Rule};
-pub use server::{ACCESS_KEY, SECRET_KEY, Server};
+pub use server::{ACCESS_KEY, SECRET_KEY, Server, is_signed_for};
 pub use tree::{TreeNode, any_forest, any_tree, read_tree, write_tree};
 pub use web::{Answer, Request, WebServer};
 

@@ -151,9 +151,10 @@ impl Cache {
     ///
     /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
     /// the words of `Graph.load`. The paths are in the store below `store`. All is kept under the name `root`, or, if that is None, only as long as
-    /// it is young or another root lists it. What a cache in `skip` has with a signature that is `trusted` is left out. `logs` is the directory of
+    /// it is young or another root lists it. A root that is named and cannot be left is an error;
+    /// without a name, the reason is in `Pushed.notes`. What a cache in `skip` has with a signature that is `trusted` is left out. `logs` is the directory of
     /// build logs, `…/log/nix`, or True for that of the store; the logs and realisations of paths that are there are published as well.
-    #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=Some("default"), labels=None, keys=None,
+    #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=RootArgument::Default, labels=None, keys=None,
         compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
         progress=None))]
     fn push(
@@ -163,7 +164,7 @@ impl Cache {
         add: Option<&Bound<'_, PyMapping>>,
         source: Option<PathBuf>,
         store: Option<PathBuf>,
-        root: Option<&str>,
+        #[pyo3(from_py_with = RootArgument::given)] root: RootArgument,
         labels: Option<BTreeMap<String, String>>,
         keys: Option<Vec<Bound<'_, SecretKey>>>,
         compression: &str,
@@ -184,9 +185,10 @@ impl Cache {
             .debug_info(debug_info)
             .threads(thread_count(threads)?);
         let mut wish = Wish::default();
-        wish.name = root.map(root_name).transpose()?;
+        wish.name = root.name().map(root_name).transpose()?;
         wish.labels = labels.unwrap_or_default();
         wish.verify_present = verify_present;
+        let wanted_root = wish.name.clone().filter(|_| root.is_given());
         let mut trees = Vec::new();
         for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
             let (name, tree): (String, PathBuf) = item.extract()?;
@@ -225,7 +227,9 @@ impl Cache {
         let mut uploads = self.uploads(py, &source, store, &graph, missing)?;
         if wanted.is_some() {
             let mut attachments = Attachments::default();
-            py.detach(|| attachments.gather(&source, &selection, self.0.store_dir(), with_logs))?;
+            let gathered = py.detach(|| attachments.gather(&source, &selection, self.0.store_dir(), with_logs));
+            crate::warnings::log(py);
+            gathered?;
             push = push.attachments(attachments);
         }
         uploads.extend(trees);
@@ -233,7 +237,14 @@ impl Cache {
             let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
             async move { Ok(begun.publish(&push, &self.0, uploads).await?) }
         })?;
-        Ok(Pushed::of(pushed, root))
+        let has_root = root.is_some();
+        let pushed = Pushed::of(pushed, root);
+        match wanted_root {
+            Some(name) if !has_root && pushed.__bool__() => {
+                Err(Failure::no_root(&self.0.url().to_string(), &name, &pushed.notes))
+            }
+            _ => Ok(pushed),
+        }
     }
 
     /// Which store path refers to which, of these paths and all that they refer to. Each path is asked for, so the cache need not be one
@@ -439,6 +450,7 @@ impl Cache {
             let mut doomed = Vec::new();
             let problems = collection.problems().iter().map(ToString::to_string).collect();
             let unrooted = collection.summary().paths_unrooted;
+            let absent = convert(collection.absent().to_vec());
             if dry_run {
                 doomed = collection.doomed();
                 collection.give_up().await?;
@@ -452,10 +464,14 @@ impl Cache {
             }
             let size = doomed.iter().map(|doomed| doomed.size).sum();
             let objects = doomed.into_iter().map(|doomed| (doomed.why.as_str(), doomed.object)).collect();
-            Ok(Collected { objects, size, unrooted, problems })
+            Ok(Collected { objects, size, unrooted, problems, absent })
         })?;
         for problem in &collected.problems {
             warn(py, problem)?;
+        }
+        for path in &collected.absent {
+            let path = self.0.store_dir().display(path.0.as_ref());
+            warn(py, &format_args!("{}: {path}: is to be kept, and is not in the cache", self.0.url()))?;
         }
         Ok(collected)
     }
@@ -520,6 +536,30 @@ fn log_directory(logs: &Bound<'_, PyAny>, root: &std::path::Path) -> Result<Opti
         Err(_) => logs.extract::<PathBuf>()?,
     };
     Ok(Some(LogDirectory::open(&directory).map_err(PyErr::from)?))
+}
+
+/// The name of the root that a push leaves.
+enum RootArgument {
+    /// None was named.
+    Default,
+    Given(Option<String>),
+}
+
+impl RootArgument {
+    fn given(argument: &Bound<'_, PyAny>) -> PyResult<Self> {
+        argument.extract().map(Self::Given)
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Default => Some("default"),
+            Self::Given(name) => name.as_deref(),
+        }
+    }
+
+    fn is_given(&self) -> bool {
+        matches!(self, Self::Given(Some(_)))
+    }
 }
 
 /// "keep", "remove" or an age.
@@ -1084,10 +1124,17 @@ pub(crate) struct Collected {
     #[pyo3(get)]
     unrooted: usize,
     problems: Vec<String>,
+    absent: Vec<StorePath>,
 }
 
 #[pymethods]
 impl Collected {
+    /// The paths of `root_paths` that are not in the cache.
+    #[getter]
+    fn absent(&self) -> Vec<StorePath> {
+        self.absent.clone()
+    }
+
     /// What is broken, and what was kept for it.
     #[getter]
     fn problems(&self) -> Vec<String> {

@@ -90,6 +90,16 @@ impl Failure {
         }
     }
 
+    /// A push that has published everything, and could not leave the root that it was asked for.
+    pub(crate) fn no_root(cache: &str, name: &dyn std::fmt::Display, notes: &[String]) -> Self {
+        let why = if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
+        let message = format_args!(
+            "{cache}: everything is published, but the root {name} was not left{why}. A collection may remove the closure; see the \
+             rights that a push needs, or push with root=None"
+        );
+        Self::new("CacheError", message).text("path", cache)
+    }
+
     /// A path that a graph does not have.
     pub(crate) fn not_in_graph(path: &str) -> Self {
         Self::new("GraphError", format_args!("{path}: not in the graph"))

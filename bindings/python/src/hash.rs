@@ -48,7 +48,7 @@ impl Hash {
         Ok(Self(digest?))
     }
 
-    /// The hash of what a buffer, a file object or a file holds.
+    /// The hash of what a buffer, a file object or a file holds: of a file, as `nix hash file` and `nix-hash --flat` print it.
     #[staticmethod]
     #[pyo3(signature = (source, /, algorithm="sha256"))]
     fn of(py: Python<'_>, source: &Bound<'_, PyAny>, algorithm: &str) -> Result<Self> {

@@ -139,7 +139,7 @@ pub(crate) mod nar {
         Ok(observation(py, seen, &candidates)?)
     }
 
-    /// The hash of a tree as `nix hash path` prints it: of its NAR.
+    /// The hash of a tree as `nix hash path` prints it: of its NAR. `Hash.of` hashes the contents of a file alone.
     #[pyfunction]
     #[pyo3(signature = (path, /, *, algorithm="sha256", threads=None))]
     fn hash(py: Python<'_>, path: PathBuf, algorithm: &str, threads: Option<usize>) -> Result<Hash> {

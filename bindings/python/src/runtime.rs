@@ -103,7 +103,7 @@ pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
         Some(callback) => Python::attach(|py| callback.call1(py, (event,)).map(drop)),
         None => Ok(()),
     };
-    py.detach(|| {
+    let done = py.detach(|| {
         runtime.block_on(async {
             let (sender, mut events) = unbounded_channel();
             let mut work = std::pin::pin!(work(Told(sender)));
@@ -122,7 +122,9 @@ pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
                 }
             }
         })
-    })
+    });
+    crate::warnings::log(py);
+    done
 }
 
 /// Lets Python's handlers of signals run, which may raise.

@@ -266,8 +266,10 @@ impl TrustedKeys {
     /// the word `nix.conf` for the keys that this machine's Nix trusts.
     #[staticmethod]
     #[pyo3(signature = (source, /, *, require=1, as_written=false))]
-    fn load(source: PathBuf, require: usize, as_written: bool) -> Result<Self> {
-        let trusted = nix_config::trusted_keys(source.as_os_str())?;
+    fn load(py: Python<'_>, source: PathBuf, require: usize, as_written: bool) -> Result<Self> {
+        let trusted = nix_config::trusted_keys(source.as_os_str());
+        crate::warnings::log(py);
+        let trusted = trusted?;
         Ok(Self { policy: Policy::new(trusted).require(require).as_written(as_written), as_written })
     }
 

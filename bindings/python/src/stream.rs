@@ -70,10 +70,12 @@ impl Visits {
 /// Runs work without the interpreter.
 pub(crate) fn run<T: Send>(py: Python<'_>, work: impl Send + FnOnce(&Visits) -> Result<T>) -> Result<T> {
     let visits = Visits::new();
-    py.detach(|| {
+    let done = py.detach(|| {
         let done = work(&visits);
         visits.settle(done)
-    })
+    });
+    crate::warnings::log(py);
+    done
 }
 
 /// Something to read: what a path, a buffer or a binary file object holds.

@@ -119,7 +119,7 @@ pub(crate) enum Command {
     /// Of a NAR in a cache that is not compressed, or is zstd with a seek table, only the part is fetched that holds the file; of others, all
     /// that precedes it. Neither signatures nor hashes are checked: only whole NARs have them.
     Cat(CatArgs),
-    /// Print `HASH  SIZE  PATH` of the archives of trees.
+    /// Print `HASH  SIZE  PATH` of the archives of trees, or with --flat of the contents of files.
     ///
     /// With --json: `{"path": STRING, "hash": STRING, "size": NUMBER}`.
     Hash(HashArgs),
@@ -233,7 +233,7 @@ pub(crate) enum Command {
     /// with --contents only. A finding is printed as `OBJECT: kind: explanation; what would repair it`. What harms nobody is only
     /// printed with -v. Kinds do not change: missing-cache-info, bad-cache-info, unparsable-narinfo, other-store, refused-narinfo,
     /// odd-narinfo, misnamed-narinfo, swapped-narinfos, bad-signature, no-valid-signature, bad-url, url-outside, url-compression,
-    /// url-hash, missing-nar, wrong-file-size, wrong-address, missing-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
+    /// url-hash, missing-nar, wrong-file-size, wrong-address, missing-reference, left-out-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
     /// listing-disagrees; with --contents corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash,
     /// undeclared-references, and wrong-address of contents, too.
     ///
@@ -349,12 +349,15 @@ pub(crate) struct CatArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct HashArgs {
-    /// What to hash: trees, or archives with `--nar`.
+    /// What to hash: trees; archives with `--nar`; files with `--flat`.
     #[arg(required = true)]
     pub(crate) paths: Vec<PathBuf>,
     /// The paths are archives already; compressed ones are decompressed first.
     #[arg(long)]
     pub(crate) nar: bool,
+    /// Hash the contents of files alone, as `nix hash file` and `nix-hash --flat` do. Links are followed.
+    #[arg(long, conflicts_with_all = ["nar", "compression"])]
+    pub(crate) flat: bool,
     /// How to write hashes: sri, nix32, base16 or base64.
     #[arg(long, value_name = "FORMAT", default_value = "sri")]
     pub(crate) format: Format,

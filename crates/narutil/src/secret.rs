@@ -70,6 +70,10 @@ impl Secrets {
             for password in passwords(&text).into_iter().chain(passwords(&percent_decoded(&text))) {
                 secrets.add(&password);
             }
+            for value in secret_values(&text) {
+                secrets.add(&value);
+                secrets.add(&percent_decoded(&value));
+            }
         }
         secrets
     }
@@ -212,6 +216,23 @@ fn passwords(argument: &str) -> Vec<String> {
     passwords
 }
 
+/// The values of parameters in an argument that may be secrets: tokens, keys, and in URLs also those of parameters that no
+/// cache has. The file that a parameter names is no secret.
+fn secret_values(argument: &str) -> Vec<String> {
+    const TELLING_NAMES: &[&str] = &["token", "secret", "pass", "pwd", "sig", "auth", "credential", "key"];
+    let Some((before, query)) = argument.split_once('?') else { return Vec::new() };
+    let is_url = before.contains("://") || before.starts_with("file:");
+    let pairs = query.split(['&', '?']).filter_map(|pair| pair.split_once('='));
+    let is_secret = |name: &str, value: &str| {
+        let name = name.to_ascii_lowercase();
+        let is_telling = TELLING_NAMES.iter().any(|telling| name.contains(telling));
+        let names_file = ["key", "keys", "certificate"].iter().any(|end| name.ends_with(end)) && value.contains('/');
+        let is_shown = nixcache_client::cache::redacted(&format!("x?{name}={value}")).ends_with(value);
+        if is_telling { !names_file } else { is_url && !is_shown && value.len() >= TELLING && !value.contains('/') }
+    };
+    pairs.filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value.to_owned()).collect()
+}
+
 fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -259,5 +280,28 @@ mod tests {
         assert_eq!(redact("port hunter2"), "port ***");
         assert_eq!(redact("é tr0ub4dor& ü"), "é *** ü");
         assert_eq!(redact("/a/path: k-1: no"), "/a/path: k-1: no");
+    }
+
+    #[test]
+    fn values_of_parameters_that_may_be_tokens_are_hidden_and_others_shown() {
+        for (argument, secret) in [
+            ("https://host/?token=hunter2", "hunter2"),
+            ("https://host/c?a=1&X-Amz-Signature=0123abcd", "0123abcd"),
+            ("s3://b?regoin=hunter2hunter2", "hunter2hunter2"),
+            ("./c?secret-key=hunter2", "hunter2"),
+        ] {
+            let secrets = Secrets::of(&[argument.into()]);
+            let shown = secrets.redact(argument);
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        for argument in [
+            "s3://cache?region=eu-west-1&compression=zstd",
+            "file:///c?secret-key=/etc/nix/key.secret",
+            "https://host/c?tls-private-key=/etc/key",
+            "/nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a?name=b-long-name",
+            "ssh://host?compress=true",
+        ] {
+            assert_eq!(Secrets::of(&[argument.into()]).redact(argument), argument);
+        }
     }
 }

@@ -6,9 +6,10 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use conformance::{ACCESS_KEY, Action, Answer, Conditions, FakeS3, Rule, SECRET_KEY, WebServer};
+use conformance::{Action, Answer, Conditions, FakeS3, Rule, WebServer, is_signed_for};
 use futures_util::stream::TryStreamExt;
 use nixcache::compression::{EncodeOptions, Encoder};
 use nixcache::store_path::{HashPart, StoreDir};
@@ -19,18 +20,6 @@ const NARINFO: &str = "StorePath: /nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a\
     URL: nar/1slpr5v62kdkh5qsmqdksnap3ck1m4n5zbc3x0j9c2qpgmv0kxh6.nar\nCompression: none\n\
     NarHash: sha256:1slpr5v62kdkh5qsmqdksnap3ck1m4n5zbc3x0j9c2qpgmv0kxh6\nNarSize: 5\nReferences: \n";
 const INFO: &str = "StoreDir: /nix/store\n";
-
-/// Who we are to the buckets comes from the environment: the test runs itself again with one.
-fn is_signed_for(test: &str) -> bool {
-    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|key| key == ACCESS_KEY) {
-        return true;
-    }
-    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    again.args([test, "--exact"]).env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-    let output = again.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    false
-}
 
 fn options() -> Options {
     let mut options = Options::default();
@@ -548,5 +537,35 @@ async fn a_server_without_head_is_asked_with_get() {
         let cache = open(&server.url()).await;
         assert_eq!(cache.meta("nar/x.nar").await.unwrap().unwrap().size, Some(1));
         assert!(cache.meta("nar/y.nar").await.unwrap().is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_listed_and_then_not_found_makes_no_listing() {
+    let listed = |names: &[&str]| {
+        let entry = |name: &&str| {
+            format!(
+                "<D:response><D:href>/{name}</D:href><D:propstat><D:prop><D:resourcetype><D:collection/></D:resourcetype></D:prop>\
+                 <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>"
+            )
+        };
+        let entries: String = names.iter().map(entry).collect();
+        Answer::new(207, format!("<D:multistatus xmlns:D=\"DAV:\">{entries}</D:multistatus>"))
+    };
+    let asked = Arc::new(AtomicUsize::new(0));
+    for stays in [true, false] {
+        let asked = Arc::clone(&asked);
+        asked.store(0, Ordering::Relaxed);
+        let server = WebServer::start(move |request| match (&request.method[..], &request.path[..]) {
+            ("GET", "/nix-cache-info") => Answer::new(200, "StoreDir: /nix/store\n"),
+            // Another client removes the folder meanwhile.
+            ("PROPFIND", "/") if stays || asked.fetch_add(1, Ordering::Relaxed) == 0 => listed(&["", "nar/"]),
+            ("PROPFIND", "/") => listed(&[""]),
+            _ => Answer::new(404, ""),
+        });
+        let url = CacheUrl::parse(OsStr::new(&server.url())).unwrap();
+        let cache = Cache::open(&url, Options::default()).await.unwrap();
+        let listed: Result<Vec<_>, Error> = cache.list().try_collect().await;
+        assert_eq!(listed.is_err(), stays, "{listed:?}");
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct PushArgs {
     /// Publish the build logs of all the paths, also of those that the cache has: from this directory, `…/log/nix` or the `drvs` in it
     /// [default: that of the store; NIX_LOG_DIR].
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    #[allow(clippy::doc_markdown, reason = "the help shows it as it is")]
+    #[allow(clippy::option_option, reason = "clap: not given, given without a value, given with one")]
     pub(crate) logs: Option<Option<PathBuf>>,
     #[command(flatten)]
     pub(crate) reach: Reach,
@@ -214,7 +216,6 @@ pub(crate) struct InfoArgs {
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("target").required(true))]
-#[command(group = ArgGroup::new("trust").args(["trusted", "no_check_sigs"]).required(true))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
     /// Store paths, their base names or hash parts.

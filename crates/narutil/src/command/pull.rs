@@ -63,59 +63,89 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
             .leave_root(request)
             .watch(watch(&transfer));
         let target = target(common, args).await?;
-        let found = match &args.root {
-            _ if args.roots => pull.find_roots().await,
-            Some(name) if wanted.is_empty() => pull.find_root(name).await,
-            _ => pull.find(wanted).await,
-        };
-        let found = found.map_err(|error| without_keys(args, failure(&error), &error))?;
-        let status = report_missing(&found);
-        let done = if args.dry_run {
-            let missing = pull.missing(&found, &target).await.map_err(|error| failure(&error))?;
-            dry_run(common, &store_dir, &missing)
-        } else {
-            let pulled = pull.run(&found, &target).await;
-            transfer.finish();
-            let pulled = pulled.map_err(|error| failure(&error))?;
-            let status = report(common, &store_dir, &pull, &found, &pulled, started)?.max(status);
-            if let Some(output) = registration.filter(|_| status == Status::Ok) {
-                register(&store_dir, &found, output)?;
-            }
-            hint(common, args, &pulled);
-            if args.touch && status == Status::Ok {
-                pull.touch(&found).await;
-            }
-            Ok(status.max(left_roots(args, &found, &pulled)))
-        };
+        let done = fetch(common, args, &pull, &target, wanted, &transfer, registration, started).await;
+        // Where nothing came of it, a cache that was made for it is in the way.
+        if done.is_err()
+            && let Target::Cache(cache) = &target
+            && !args.dry_run
+            && let Err(error) = cache.remove_if_new_and_empty().await
+        {
+            tracing::debug!("{error}");
+        }
         pull.caches().iter().for_each(explain_requests);
-        done.map(|done| done.max(status))
+        done
     })
+}
+
+#[expect(clippy::too_many_arguments, reason = "the state of one command")]
+async fn fetch(
+    common: &Common,
+    args: &PullArgs,
+    pull: &Pull,
+    target: &Target,
+    wanted: Vec<Wanted>,
+    transfer: &Transfer,
+    registration: Option<Output>,
+    started: Instant,
+) -> Result {
+    let found = match &args.root {
+        _ if args.roots => pull.find_roots().await,
+        Some(name) if wanted.is_empty() => pull.find_root(name).await,
+        _ => pull.find(wanted).await,
+    };
+    let found = found.map_err(|error| without_keys(args, failure(&error), &error))?;
+    let status = report_missing(args, &found);
+    if args.dry_run {
+        let missing = pull.missing(&found, target).await.map_err(|error| failure(&error))?;
+        return dry_run(common, &common.store_dir()?, &missing).map(|done| done.max(status));
+    }
+    let pulled = pull.run(&found, target).await;
+    transfer.finish();
+    let pulled = pulled.map_err(|error| failure(&error))?;
+    let store_dir = common.store_dir()?;
+    let status = report(common, &store_dir, pull, &found, &pulled, started)?.max(status);
+    if let Some(output) = registration.filter(|_| status == Status::Ok) {
+        register(&store_dir, &found, output)?;
+    }
+    hint(common, args, &pulled);
+    if args.touch && status == Status::Ok {
+        pull.touch(&found).await;
+    }
+    Ok(status.max(left_roots(args, &found, &pulled)))
 }
 
 /// What to do about paths that are not signed, where no key was given.
 fn without_keys(args: &PullArgs, mut failure: Failure, error: &Error) -> Failure {
-    let is_unsigned =
-        |missing: &Missing| missing.refused.iter().any(|(_, why)| matches!(why, Refusal::Signature { .. }));
     if let Error::Missing(missing) = error
-        && args.trusted.is_empty()
-        && missing.iter().any(is_unsigned)
+        && needs_keys(args, missing)
         && let Some(message) = &mut failure.message
     {
         failure.status = Status::Usage;
-        message.push_str(
-            "\nnarutil: no keys are trusted: give --trusted KEY (a public key, or a file of them), or --no-check-sigs to fetch without \
-             checking signatures. Only content-addressed paths need no key",
-        );
+        message.push_str("\nnarutil: ");
+        message.push_str(NO_KEYS);
     }
     failure
 }
 
+const NO_KEYS: &str = "no keys are trusted: give --trusted KEY (a public key, or a file of them), or --no-check-sigs to \
+                       fetch without checking signatures. Only content-addressed paths need no key";
+
+/// Whether paths are refused only because no key is given.
+fn needs_keys(args: &PullArgs, missing: &[Missing]) -> bool {
+    let is_unsigned =
+        |missing: &Missing| missing.refused.iter().any(|(_, why)| matches!(why, Refusal::Signature { .. }));
+    args.trusted.is_empty() && !args.no_check_sigs && missing.iter().any(is_unsigned)
+}
+
 /// Tells what cannot be had, where the rest is fetched all the same.
-fn report_missing(found: &Found) -> Status {
+fn report_missing(args: &PullArgs, found: &Found) -> Status {
     let mut status = Status::Ok;
     for missing in found.missing() {
         eprintln!("narutil: {missing}");
         status = status.max(if missing.is_about_content() { Status::Bad } else { Status::Failed });
+    }
+    if needs_keys(args, found.missing()) {
+        eprintln!("narutil: {NO_KEYS}");
     }
     status
 }

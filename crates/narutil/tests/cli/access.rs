@@ -61,6 +61,7 @@ fn passwords_come_from_every_netrc_that_nix_reads_and_go_to_their_host_only() {
     });
     let refused = run(pull(&scratch, &key, &path, &server.url()));
     assert_eq!(refused.status, Some(3), "{}", refused.stderr);
+    assert!(refused.stderr.contains("netrc") && refused.stderr.contains("NIXCACHE_BEARER_TOKEN"), "{}", refused.stderr);
     let [home, conf] = ["home", "conf"].map(|name| scratch.path(name));
     fs::create_dir_all(&home).unwrap();
     fs::create_dir_all(&conf).unwrap();
@@ -433,8 +434,8 @@ fn a_machine_without_certificates_reaches_what_needs_none() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let (directory, path) = cache(&scratch, &key, "cache");
-    let served = directory.clone();
-    let server = WebServer::start(move |request| file(&served, request));
+    let files = directory.clone();
+    let server = WebServer::start(move |request| file(&files, request));
     let s3 = FakeS3::start();
     fs::create_dir(scratch.path("empty")).unwrap();
     let without = |command: Command| {

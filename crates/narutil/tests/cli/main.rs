@@ -17,6 +17,7 @@ mod concurrency;
 mod contents;
 mod full_disk;
 mod gc;
+mod hashes;
 mod hidden;
 mod key;
 mod kill;

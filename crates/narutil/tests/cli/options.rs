@@ -82,7 +82,8 @@ fn a_store_path_as_the_value_of_an_option_is_told() {
 #[test]
 fn pull_says_how_to_do_without_keys() {
     let scratch = Scratch::new();
-    let error = run(narutil!["pull", full_path(1), "--from", scratch.path("c"), "--into", scratch.path("d")]).error(2);
+    let cache = cache(&scratch, 2);
+    let error = run(narutil!["pull", full_path(1), "--from", &cache, "--into", scratch.path("d")]).error(2);
     assert!(error.contains("--trusted") && error.contains("--no-check-sigs"), "{error}");
 }
 

@@ -15,7 +15,7 @@ use crate::cache::{Key, base_name, full_path, hash_part, narinfo};
 use crate::narutil::{Scratch, narutil, run, run_with};
 use crate::push::{push, whole};
 
-/// A web server that gives the files of a directory and takes new ones, refuses some, and can do nothing else: no listing, no WebDAV.
+/// A web server that gives the files of a directory and takes new ones, refuses some, and can do nothing else: no listing, no `WebDAV`.
 struct PlainServer {
     url: String,
     requests: Arc<Mutex<Vec<String>>>,

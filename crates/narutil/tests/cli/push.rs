@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use nixcache::signature::{Policy, TrustedKeys, Verifier};
 use nixcache::store_path::StoreDir;
 use serde_json::Value;
 
-use crate::cache::Key;
+use crate::cache::{Key, snapshot};
 use crate::narutil::{Ran, Scratch, narutil, run};
 
 /// The program, pushing from the store of a Nix.
@@ -265,22 +265,7 @@ fn debug_information_and_logs_are_where_nix_puts_them() {
         let to = format!("file://{}?compression=none&index-debug-info=true&write-nar-listing=true", theirs.display());
         nix.run("nix", ["copy", "--to", &to, &path], b"").unwrap();
         run(push(&nix, &path, &to.replace("theirs", "ours"), &["--no-root"])).ok();
-        let files = |cache: &Path| -> BTreeMap<PathBuf, Vec<u8>> {
-            let mut files = BTreeMap::new();
-            let mut folders = vec![cache.to_owned()];
-            while let Some(folder) = folders.pop() {
-                for entry in fs::read_dir(folder).unwrap() {
-                    let path = entry.unwrap().path();
-                    if path.is_dir() {
-                        folders.push(path);
-                    } else {
-                        files.insert(path.strip_prefix(cache).unwrap().to_owned(), fs::read(&path).unwrap());
-                    }
-                }
-            }
-            files
-        };
-        let (mut ours, mut theirs) = (files(&ours), files(&theirs));
+        let (mut ours, mut theirs) = (snapshot(&ours), snapshot(&theirs));
         // 2.34 leaves `executable: false` out, and Nix says neither priority nor the wish for queries unless told.
         for files in [&mut ours, &mut theirs] {
             files.retain(|name, _| name.extension().is_none_or(|end| end != "ls") && !name.ends_with("nix-cache-info"));

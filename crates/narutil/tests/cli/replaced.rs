@@ -4,6 +4,7 @@
 //! zeros. Then a command runs that writes to the cache. What could be fetched before it can be fetched after it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
@@ -57,7 +58,7 @@ impl Store {
             let hash = Hash::sha256(&nar);
             let lines: String = referred.iter().flat_map(|reference| [*reference, "\n"]).collect();
             let (hash, size, count) = (hash.display_digest(Format::Base16).to_string(), nar.len(), referred.len());
-            records += &format!("{path}\n{hash}\n{size}\n\n{count}\n{lines}");
+            write!(records, "{path}\n{hash}\n{size}\n\n{count}\n{lines}").unwrap();
             paths.push(path);
         }
         let registration = scratch.file("registration", records.as_bytes());
@@ -183,12 +184,10 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
+type Writer<'a> = Box<dyn Fn(&Path) -> Command + 'a>;
+
 /// The commands that write to a cache.
-fn writers<'a>(
-    store: &'a Store,
-    key: &'a Key,
-    other: &'a Key,
-) -> Vec<(&'static str, Box<dyn Fn(&Path) -> Command + 'a>)> {
+fn writers<'a>(store: &'a Store, key: &'a Key, other: &'a Key) -> Vec<(&'static str, Writer<'a>)> {
     vec![
         ("push", Box::new(|cache| store.push(cache, key, "main", &["app", "other"]))),
         (
@@ -249,6 +248,9 @@ fn check(is_wanted: impl Fn(usize, usize, usize) -> bool) -> usize {
             let damaged = scratch.path("damaged");
             copy(&cache, &damaged);
             replacement.put(&damaged.join(name));
+            // A claim that cannot be read is waited for until it is old.
+            let aged = Command::new("touch").args(["-h", "-c", "-d", "1 day ago"]).arg(damaged.join(name)).status();
+            assert!(aged.unwrap().success());
             let before = fetchable(&store, &damaged, &scratch);
             for (what, writer) in commands {
                 let place = scratch.path("place");

@@ -73,6 +73,9 @@ fn secrets(scratch: &Scratch) -> Vec<(String, String)> {
         (format!("s3://b?regoin=x&endpoint=http://user:{password}@127.0.0.1:1"), password.to_owned()),
         (format!("http://user:{password}/{password}@127.0.0.1:1/c"), password.to_owned()),
         (format!("user:{password}@host:/path"), password.to_owned()),
+        (format!("https://127.0.0.1:1/c?token={password}"), password.to_owned()),
+        (format!("s3://b?regoin={password}"), password.to_owned()),
+        (format!("./c?secret-key={password}"), password.to_owned()),
     ]
 }
 

@@ -222,6 +222,9 @@ fn without_a_key_only_content_addressed_paths_are_fetched() {
     let into = it.scratch.path("into");
     let error = run(narutil!["pull", it.paths.last().unwrap(), "--from", &it.cache, "--into", &into]).error(2);
     assert!(error.contains("--no-check-sigs") && error.contains("--trusted"), "{error}");
+    let to = it.scratch.path("new/copy");
+    run(narutil!["pull", it.paths.last().unwrap(), "--from", &it.cache, "--to", &to]).error(2);
+    assert!(!to.exists(), "a pull that fails leaves no new cache");
     let cache = it.scratch.path("added");
     let added = run(narutil!["push", "--add", it.scratch.path("tree"), "--to", &cache]).text();
     run(narutil!["pull", added.trim(), "--from", &cache, "--into", &into]).ok();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::cache::Key;
+use crate::cache::{Key, cache_with_tree};
 use crate::narutil::{Ran, Scratch, narutil, run};
 
 /// The user whom nobody trusts.
@@ -50,25 +50,6 @@ fn fifo(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
 }
 
-/// A cache with a path under the root `main`, and the path.
-fn cache(scratch: &Scratch, key: &Key) -> (PathBuf, String) {
-    let cache = scratch.path("cache");
-    let added = run(narutil![
-        "push",
-        "-q",
-        "--to",
-        &cache,
-        "--key",
-        &key.file,
-        "--root",
-        "main",
-        "--add",
-        scratch.path("tree")
-    ]);
-    let path = added.text().trim().to_owned();
-    (cache, path)
-}
-
 /// A directory that is no business of a cache, with old files of all names that a cache's objects have.
 fn victim(scratch: &Scratch) -> PathBuf {
     let victim = scratch.path("victim");
@@ -99,7 +80,7 @@ fn no_command_removes_anything_behind_a_link() {
     for is_foreign in [true, false] {
         let scratch = Scratch::new();
         let key = Key::new(&scratch, "k-1");
-        let (cache, path) = cache(&scratch, &key);
+        let (cache, path) = cache_with_tree(&scratch, &key);
         let victim = victim(&scratch);
         for link in ["nar/x", "log", "debuginfo", "realisations", "nixcache/v1/closures/x", "nixcache/v1/leases/x"] {
             plant(&victim, &cache.join(link), is_foreign);
@@ -127,7 +108,7 @@ fn claims_are_neither_read_nor_removed_behind_a_link() {
     for folder in ["plans", "leases"] {
         let scratch = Scratch::new();
         let key = Key::new(&scratch, "k-1");
-        let (cache, path) = cache(&scratch, &key);
+        let (cache, path) = cache_with_tree(&scratch, &key);
         let (victim, claims) = (victim(&scratch), cache.join("nixcache/v1").join(folder));
         let _ = fs::remove_dir_all(&claims);
         symlink(&victim, &claims).unwrap();
@@ -154,7 +135,7 @@ fn claims_are_neither_read_nor_removed_behind_a_link() {
 fn a_fifo_in_a_cache_keeps_no_command_waiting() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
-    let (cache, path) = cache(&scratch, &key);
+    let (cache, path) = cache_with_tree(&scratch, &key);
     let narinfo = cache.join(format!("{}.narinfo", &path[11..43]));
     let original = scratch.path("original");
     fs::rename(&narinfo, &original).unwrap();
@@ -209,7 +190,7 @@ fn a_fifo_in_a_cache_keeps_no_command_waiting() {
 fn what_stands_where_a_pull_works_keeps_it_from_nothing() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
-    let (cache, path) = cache(&scratch, &key);
+    let (cache, path) = cache_with_tree(&scratch, &key);
     let victim = victim(&scratch);
     let (into, nars) = (scratch.path("into"), scratch.path("nars"));
     for folder in [into.join("nix/store"), nars.clone()] {
@@ -244,7 +225,7 @@ fn what_stands_where_a_pull_works_keeps_it_from_nothing() {
 fn a_push_replaces_a_nar_that_has_other_contents() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
-    let (cache, path) = cache(&scratch, &key);
+    let (cache, path) = cache_with_tree(&scratch, &key);
     let nars: Vec<_> = fs::read_dir(cache.join("nar")).unwrap().map(|entry| entry.unwrap().path()).collect();
     let [nar] = &nars[..] else { panic!("{nars:?}") };
     let narinfo = cache.join(format!("{}.narinfo", &path[11..43]));
@@ -253,7 +234,7 @@ fn a_push_replaces_a_nar_that_has_other_contents() {
     bad[good.len() / 2] ^= 1;
     let spoil: [&dyn Fn(); 4] =
         [&|| fs::write(nar, &bad).unwrap(), &|| fifo(nar), &|| symlink(&narinfo, nar).unwrap(), &|| {
-            symlink("nowhere", nar).unwrap()
+            symlink("nowhere", nar).unwrap();
         }];
     for spoil in spoil {
         fs::remove_file(nar).unwrap();

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use nixcache::compression::seekable::{Frame, SeekTable, Tail};
 use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
-use nixcache::nar::{self, Event, Limits, Listing, ListingError, NodeKind, ReadError, Reader};
+use nixcache::nar::{self, Event, Limits, Listing, NodeKind, ReadError, Reader};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::HashPart;
 
@@ -48,15 +48,6 @@ pub enum Error {
     /// The cache could not be read, or its narinfo not be understood.
     #[error(transparent)]
     Cache(#[from] cache::Error),
-    /// The listing is none, or does not fit the NAR.
-    #[error("{object}: {error}")]
-    Listing {
-        /// The listing.
-        object: String,
-        /// What is wrong.
-        #[source]
-        error: ListingError,
-    },
     /// The NAR is not where its narinfo says.
     #[error("{object}: there is no such object")]
     Absent {
@@ -224,9 +215,21 @@ impl Archive {
 
     async fn listing_object(&self) -> Result<Option<Listing>, Error> {
         let name = layout::listing(self.info.as_ref().store_path().hash_part());
-        let Some(text) = self.cache.read(&name).await? else { return Ok(None) };
-        let listing = Listing::parse(&text, self.limits);
-        listing.map(Some).map_err(|error| Error::Listing { object: self.cache.locate(&name), error })
+        // The NAR says the same, so a listing that cannot be used costs time only.
+        let unusable = match self.cache.read(&name).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(text)) => match Listing::parse(&text, self.limits) {
+                Ok(listing) => return Ok(Some(listing)),
+                Err(error) => format!("{}: {error}", self.cache.locate(&name)),
+            },
+            // Each of these names the object.
+            Err(
+                error @ (cache::Error::Denied { .. } | cache::Error::Encoding { .. } | cache::Error::TooLarge { .. }),
+            ) => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        tracing::warn!("{unusable}; the NAR is read instead");
+        Ok(None)
     }
 
     /// In which way parts of the NAR can be read, if that is possible.

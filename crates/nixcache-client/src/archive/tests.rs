@@ -116,6 +116,20 @@ async fn files_are_the_same_however_they_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_is_none_is_passed_over_and_the_nar_is_read() {
+    let nar = nar(30_000);
+    for options in ways() {
+        for text in [&b"<html>"[..], b"", b"\x28\xb5\x2f\xfdbroken", b"{\"root\":{}", b"\xff"] {
+            let mut objects = objects(&nar, &options, true);
+            objects.insert(layout::listing(part()), text.to_vec());
+            let cache = in_memory(objects).await;
+            assert!(archive(&cache).await.listing().await.unwrap() == Listing::from_slice(&nar).unwrap());
+            assert!(file(&cache, "b/small").await.unwrap() == noise(10_000));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_listing_of_another_nar_is_noticed() {
     let [right, wrong] = [100_000, 90_000].map(nar);
     for options in ways().into_iter().filter(|options| options.compression() != Compression::Xz) {

@@ -135,6 +135,12 @@ pub enum Kind {
         /// The path.
         reference: StorePath,
     },
+    /// A path that is referred to is not there, and a root says that it was left out on purpose (`push --skip`): another cache
+    /// has it.
+    LeftOutReference {
+        /// The path.
+        reference: StorePath,
+    },
     /// No narinfo names this NAR.
     OrphanNar {
         /// When it was written, by the clock of the store.
@@ -327,6 +333,7 @@ impl Finding {
             | Kind::UrlOutside { .. }
             | Kind::OrphanNar { doubt: Some(_), .. }
             | Kind::Temporary { is_young: true, .. }
+            | Kind::LeftOutReference { .. }
             | Kind::StaleClaim
             | Kind::UnfinishedUpload { .. } => Remedy::None,
             Kind::Unreadable { .. } => Remedy::MakeReadable,
@@ -415,6 +422,7 @@ impl Kind {
             Self::MissingNar { .. } => "missing-nar",
             Self::WrongFileSize { .. } | Self::WrongNar { fault: Fault::FileSize { .. }, .. } => "wrong-file-size",
             Self::MissingReference { .. } => "missing-reference",
+            Self::LeftOutReference { .. } => "left-out-reference",
             Self::OrphanNar { .. } => "orphan-nar",
             Self::OrphanListing { .. } => "orphan-listing",
             Self::Temporary { .. } => "temporary",
@@ -492,6 +500,9 @@ impl fmt::Display for Kind {
             Self::WrongAddress(fault) => fault.fmt(f),
             Self::MissingReference { reference } => {
                 write!(f, "refers to {reference}, which is not in the cache: the closure has a hole")
+            }
+            Self::LeftOutReference { reference } => {
+                write!(f, "refers to {reference}, which a root leaves out of this cache: another cache has to have it")
             }
             Self::OrphanNar { doubt, .. } => {
                 f.write_str("no narinfo has this NAR")?;

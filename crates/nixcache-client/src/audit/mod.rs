@@ -40,7 +40,7 @@ mod summary;
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -385,6 +385,23 @@ struct Findings {
 }
 
 impl Findings {
+    /// Makes notes of those references that are not there because roots leave them out: pairs of a path and its reference.
+    fn leave_out(&mut self, left_out: &HashSet<(HashPart, HashPart)>) {
+        for finding in &mut self.kept {
+            if let Kind::MissingReference { reference } = &finding.kind
+                && let Some(path) = &finding.path
+                && left_out.contains(&(path.hash_part(), reference.hash_part()))
+            {
+                finding.kind = Kind::LeftOutReference { reference: reference.clone() };
+            }
+        }
+        if !self.tells_notes {
+            let all = self.kept.len();
+            self.kept.retain(|finding| !matches!(finding.kind, Kind::LeftOutReference { .. }));
+            self.notes += all - self.kept.len();
+        }
+    }
+
     fn push(&mut self, finding: Finding) {
         if finding.is_note() && matches!(finding.kind, Kind::Temporary { .. } | Kind::OrphanNar { .. }) {
             self.young.push(finding.clone());

@@ -97,15 +97,31 @@ impl Refusal {
 
     /// The error about an object that this refusal is. `right` is what a request of this kind needs, in the words of S3.
     pub(super) fn error(&self, object: &str, right: Option<&str>) -> Error {
+        let right = right.map(|right| format!(", and that they allow {right}")).unwrap_or_default();
+        self.with_advice(object, &format!("Check the credentials{right}"))
+    }
+
+    /// The error about an object of a web server that this refusal is.
+    pub(super) fn web_error(&self, object: &str) -> Error {
+        let advice = match self.status {
+            StatusCode::UNAUTHORIZED => {
+                "Put a login for this host into a netrc file (~/.netrc, or the one that NETRC names), or a token into \
+                 NIXCACHE_BEARER_TOKEN"
+            }
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => "Put the login for the proxy into its URL (https_proxy)",
+            _ => "Check the credentials: those of the URL, of the netrc file, or NIXCACHE_BEARER_TOKEN",
+        };
+        self.with_advice(object, advice)
+    }
+
+    fn with_advice(&self, object: &str, advice: &str) -> Error {
         match self.meaning() {
             Meaning::NoBucket => {
                 Error::NoBucket { cache: object.to_owned(), reason: format!("there is no such bucket ({self})") }
             }
             Meaning::Denied => {
                 let details = self.details().map(|details| format!(": {details}")).unwrap_or_default();
-                let right = right.map(|right| format!(", and that they allow {right}")).unwrap_or_default();
-                let reason =
-                    format!("({} to {}){details}. Check the credentials{right}", self.status.as_u16(), self.method);
+                let reason = format!("({} to {}){details}. {advice}", self.status.as_u16(), self.method);
                 Error::Denied { object: object.to_owned(), reason }
             }
             _ => Error::Server { object: object.to_owned(), reason: self.to_string() },

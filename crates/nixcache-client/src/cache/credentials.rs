@@ -71,12 +71,9 @@ pub(super) async fn find(url: &CacheUrl, tls: &Tls) -> Result<Found> {
     let mut found = Found { region, endpoint, credentials: None, hint: None };
     let Some(provider) = config.credentials_provider() else { return Ok(found) };
     let chain = Chain { provider, current: Mutex::default() };
-    let refused = match chain.renewed().await {
-        Ok(_) => {
-            found.credentials = Some(Arc::new(chain));
-            return Ok(found);
-        }
-        Err(refused) => refused,
+    let Err(refused) = chain.renewed().await else {
+        found.credentials = Some(Arc::new(chain));
+        return Ok(found);
     };
     let reason = described(&refused);
     let is_absent = matches!(refused, Refused::None(CredentialsError::CredentialsNotLoaded(_)));

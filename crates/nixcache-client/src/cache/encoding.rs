@@ -160,7 +160,11 @@ impl Layer {
 pub(super) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Bytes, limit: u64) -> Result<Bytes> {
     let encoding = Encoding::parse(object, header)?;
     if !encoding.is_identity() {
-        return encoding.decode(object, bytes, limit);
+        return match encoding.decode(object, bytes.clone(), limit) {
+            // A proxy has decoded it, and left the header.
+            Err(Error::Encoding { .. }) if is_plain_text(name, &bytes) => Ok(bytes),
+            decoded => decoded,
+        };
     }
     match shown(name, &bytes) {
         None => Ok(bytes),
@@ -187,6 +191,12 @@ const fn is_of_texts(compression: Compression) -> bool {
 pub(super) fn shown(name: &str, bytes: &[u8]) -> Option<Compression> {
     let magic = Compression::detect(bytes)?;
     (is_of_texts(magic) && layout::is_text(name)).then_some(magic)
+}
+
+/// Whether an object that is a text is one as it stands.
+fn is_plain_text(name: &str, bytes: &[u8]) -> bool {
+    let is_shown = |character: char| !character.is_control() || matches!(character, '\n' | '\r' | '\t');
+    layout::is_text(name) && std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(is_shown))
 }
 
 #[cfg(test)]
@@ -232,6 +242,15 @@ mod tests {
             let bytes = encoded(b"StorePath: x\n", name);
             assert_eq!(&decode(NAME, NAME, None, bytes.clone(), 1 << 20).unwrap()[..], b"StorePath: x\n", "{name}");
             assert_eq!(decode("nar/x.nar", "nar/x.nar", None, bytes.clone(), 1 << 20).unwrap(), bytes, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_a_proxy_has_decoded_is_read_whatever_the_header_says() {
+        for header in ["gzip", "br", "zstd", "deflate", "xz", "gzip, zstd"] {
+            let text = Bytes::from_static(b"StorePath: x\n");
+            assert_eq!(decode(NAME, NAME, Some(header), text.clone(), 1 << 20).unwrap(), text, "{header}");
+            assert!(decode("nar/x.nar", "nar/x.nar", Some(header), text, 1 << 20).is_err(), "{header}");
         }
     }
 

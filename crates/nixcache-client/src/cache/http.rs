@@ -204,7 +204,7 @@ impl WebServer {
             Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
                 Err(Error::NoRanges { object: url.to_string() })
             }
-            Err(refusal) => Err(refusal.error(url.as_str(), None)),
+            Err(refusal) => Err(refusal.web_error(url.as_str())),
         }
     }
 
@@ -270,7 +270,7 @@ impl WebServer {
                 Err(refusal) => match refusal.meaning() {
                     Meaning::Absent => return Ok(None),
                     Meaning::NotImplemented => self.refuses_head.store(true, Ordering::Relaxed),
-                    _ => return Err(refusal.error(url.as_str(), None)),
+                    _ => return Err(refusal.web_error(url.as_str())),
                 },
             }
         }
@@ -375,16 +375,24 @@ impl WebServer {
                     self.make_folders(name).await?;
                 }
                 StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST if is_conditional => condition_refused = true,
-                _ => return Err(refusal.error(url.as_str(), None)),
+                _ => return Err(refusal.web_error(url.as_str())),
             }
         }
     }
 
+    /// Makes the folders of an object, and those that the URL of the cache itself names.
     async fn make_folders(&self, name: &str) -> Result<()> {
         let method = Method::from_bytes(b"MKCOL").unwrap_or(Method::OPTIONS);
-        for (end, _) in name.match_indices('/') {
+        let above = self.base.path();
+        let above = above.match_indices('/').skip(1).map(|(end, _)| {
+            let mut url = self.base.clone();
+            url.set_path(&above[..=end]);
+            Ok(url)
+        });
+        let below = name.match_indices('/').map(|(end, _)| self.url(&name[..=end]));
+        for url in above.chain(below) {
             // That it exists already is a refusal, and fine. What else is wrong, the next write tells.
-            let _ = self.send(&method, &self.url(&name[..=end])?, HeaderMap::new(), None).await?;
+            let _ = self.send(&method, &url?, HeaderMap::new(), None).await?;
         }
         Ok(())
     }
@@ -392,7 +400,7 @@ impl WebServer {
     pub(super) async fn delete(&self, name: &str) -> Result<()> {
         let url = self.url(name)?;
         match self.send(&Method::DELETE, &url, HeaderMap::new(), None).await? {
-            Err(refusal) if refusal.meaning() != Meaning::Absent => Err(refusal.error(url.as_str(), None)),
+            Err(refusal) if refusal.meaning() != Meaning::Absent => Err(refusal.web_error(url.as_str())),
             _ => Ok(()),
         }
     }
@@ -419,7 +427,7 @@ impl WebServer {
                     return match refusal.meaning() {
                         Meaning::Absent => Ok(None),
                         Meaning::NotImplemented | Meaning::BadRequest => Err(unlisted()),
-                        _ => Err(refusal.error(url.as_str(), None)),
+                        _ => Err(refusal.web_error(url.as_str())),
                     };
                 }
             };
@@ -452,6 +460,23 @@ impl WebServer {
         self.lists.get_or_try_init(ask).await.copied()
     }
 
+    /// Refuses a folder that the server has listed, and does not find. One that is gone by now is not listed again.
+    async fn check_gone(&self, folder: &str) -> Result<()> {
+        let name = folder.trim_end_matches('/');
+        if name.is_empty() {
+            return Ok(());
+        }
+        let above = name.rfind('/').map_or("", |slash| &name[..=slash]);
+        let base = percent_encoding::percent_decode_str(self.base.path()).decode_utf8_lossy();
+        let path = format!("{base}{name}");
+        let listed = self.propfind(above, "1").await?.unwrap_or_default();
+        if listed.iter().any(|entry| entry.is_folder && entry.path.trim_end_matches('/') == path) {
+            let reason = "is listed, but the server answers that it is not there: what is in it is unknown".to_owned();
+            return Err(Error::Server { object: format!("{}{folder}", self.base), reason });
+        }
+        Ok(())
+    }
+
     /// All files in a folder and below, `""` being the root. Folder by folder: many servers refuse to list all below one at once.
     pub(super) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
         let first = if folder.is_empty() { String::new() } else { format!("{folder}/") };
@@ -460,6 +485,7 @@ impl WebServer {
             let Some(listed) = self.propfind(&folder, "1").await? else {
                 // It is not made yet, or gone again, if the server is able to know.
                 self.can_list().await?;
+                self.check_gone(&folder).await?;
                 return Ok(Some((futures_util::stream::iter(Vec::new()), folders)));
             };
             let base = percent_encoding::percent_decode_str(self.base.path()).decode_utf8_lossy();

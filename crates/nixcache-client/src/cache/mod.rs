@@ -28,7 +28,6 @@ pub mod layout;
 mod making;
 mod nar;
 mod netrc;
-mod nix_conf;
 mod odd_keys;
 mod oddities;
 mod present;
@@ -245,19 +244,16 @@ impl Cache {
     pub async fn open(url: &CacheUrl, options: Options) -> Result<Self> {
         url.check(Use::Read)?;
         let mut inner = Inner::connect(url, options).await?;
-        match inner.read_info().await? {
-            Some(info) => {
-                inner.info = info;
-                inner.apply_parameters(true)?;
-            }
-            None => {
-                inner.apply_parameters(false)?;
-                if let Place::Directory(directory) = &inner.place {
-                    let directory = directory.clone();
-                    let names = blocking(move || directory.names()).await.map_err(|error| Error::io(url, error))?;
-                    if !names.iter().any(|name| matches!(Object::of(name), Object::NarInfo(_))) {
-                        return Err(Error::NoCache { cache: url.to_string() });
-                    }
+        if let Some(info) = inner.read_info().await? {
+            inner.info = info;
+            inner.apply_parameters(true)?;
+        } else {
+            inner.apply_parameters(false)?;
+            if let Place::Directory(directory) = &inner.place {
+                let directory = directory.clone();
+                let names = blocking(move || directory.names()).await.map_err(|error| Error::io(url, error))?;
+                if !names.iter().any(|name| matches!(Object::of(name), Object::NarInfo(_))) {
+                    return Err(Error::NoCache { cache: url.to_string() });
                 }
             }
         }
@@ -593,7 +589,7 @@ impl Cache {
     /// Makes the client of a network file system forget what it remembers of a folder.
     pub(crate) async fn refresh(&self, folder: &str) -> Result<()> {
         match &self.0.place {
-            Place::Directory(_) => self.on_disk(folder, |directory, folder| directory.refresh(folder)).await,
+            Place::Directory(_) => self.on_disk(folder, Directory::refresh).await,
             Place::Bucket(_) | Place::Web(_) => Ok(()),
         }
     }

@@ -29,16 +29,17 @@ impl fmt::Display for Secret {
     }
 }
 
-/// An argument as a message may show it: without passwords, tokens, keys, values of parameters, and control characters.
+/// An argument as a message may show it: without passwords, tokens, keys, and control characters.
 ///
 /// - What looks like a Nix key becomes `a key`.
 /// - What precedes the `@` in a URL becomes `…`, also where the rest is no valid URL.
-/// - Of the parameters after a question mark, the names are left.
+/// - Of the parameters after a question mark, the names are left, and the values of those that never hold a secret.
 ///
 /// ```
 /// use nixcache_client::cache::redacted;
 ///
 /// assert_eq!(redacted("https://ci:s3cret@example.org/cache?regoin=x"), "https://…@example.org/cache?regoin=…");
+/// assert_eq!(redacted("s3://cache?region=eu-west-1&token=x"), "s3://cache?region=eu-west-1&token=…");
 /// assert_eq!(redacted("/srv/cache"), "/srv/cache");
 /// let key = format!("cache.example.org-1:{}", "Ab3+".repeat(22));
 /// assert_eq!(redacted(&key), "a key");
@@ -134,10 +135,41 @@ fn without_user(text: &str) -> String {
     if rest.contains("://") { format!("{scheme}{}", without_user(rest)) } else { text.to_owned() }
 }
 
-/// Leaves the names of parameters.
+/// Parameters that hold no secret. A value with user, password or escapes in it is hidden all the same.
+const HARMLESS: &[&str] = &[
+    "addressing-style",
+    "compression",
+    "compression-level",
+    "endpoint",
+    "index-debug-info",
+    "ls-compression",
+    "log-compression",
+    "multipart-chunk-size",
+    "multipart-threshold",
+    "multipart-upload",
+    "narinfo-compression",
+    "parallel-compression",
+    "priority",
+    "profile",
+    "region",
+    "scheme",
+    "storage-class",
+    "store",
+    "want-mass-query",
+    "write-nar-listing",
+];
+
+/// Whether the value of a parameter may be shown.
+fn is_harmless(name: &str, value: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/[]".contains(&byte);
+    HARMLESS.contains(&name) && value.bytes().all(is_plain)
+}
+
+/// Leaves the names of parameters, and the values of those that hold no secret.
 fn without_values(text: &str) -> String {
     let Some((before, query)) = text.split_once('?') else { return text.to_owned() };
     let names = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) if is_harmless(name, value) => pair.to_owned(),
         Some((name, _)) if is_name(name) => format!("{name}=…"),
         None if is_name(pair) => pair.to_owned(),
         _ => "…".to_owned(),

@@ -19,7 +19,8 @@ use rustls::{
 };
 
 use super::error::{Error, Result};
-use super::{CacheUrl, Options, nix_conf};
+use super::{CacheUrl, Options};
+use crate::nix_config::NixConfig;
 
 /// How connections to the servers of a cache are secured.
 #[derive(Clone, Debug)]
@@ -135,7 +136,10 @@ impl Trusted {
 /// The file that a user of Nix names certificates in.
 fn certificate_file() -> Option<PathBuf> {
     let named = std::env::var_os("NIX_SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
-    named.or_else(|| nix_conf::setting("ssl-cert-file").map(PathBuf::from))
+    named.or_else(|| {
+        let config = NixConfig::load_leniently();
+        config.get("ssl-cert-file").filter(|file| !file.is_empty()).map(PathBuf::from)
+    })
 }
 
 /// Verifies the certificates of servers as browsers do, and takes one that is trusted by itself even if it says that it is an
@@ -182,7 +186,7 @@ impl ServerCertVerifier for Verifier {
             Err(TlsError::InvalidCertificate(CertificateError::BadSignature)) => {
                 Err(explained("BadSignature", &trusted.problems))
             }
-            verified => verified,
+            other => other,
         }
     }
 

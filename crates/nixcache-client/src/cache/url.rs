@@ -306,6 +306,9 @@ impl CacheUrl {
         let lossy = text.to_string_lossy();
         let syntax = |reason: &str| UrlError::Syntax { url: redacted(&lossy), reason: reason.to_owned() };
         let bytes = text.as_bytes();
+        if bytes == b"-" || bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(syntax("is no cache: a directory of this name is written with ./ before it"));
+        }
         let word = bytes.split(|byte| *byte == b'?').next().unwrap_or_default();
         if [&b"auto"[..], b"daemon", b"local"].contains(&word) {
             return Err(syntax(
@@ -517,6 +520,6 @@ impl fmt::Debug for CacheUrl {
         f.debug_struct("CacheUrl")
             .field("url", &self.to_string())
             .field("parameters", &self.parameters.keys().collect::<Vec<_>>())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -582,14 +582,13 @@ impl<'a> Found<'a> {
                 Err(error) if error.is_about_content() => None,
                 Err(error) => return Err(error),
             };
-            let listed = match listed {
-                Some(listed) => listed,
-                None => {
-                    let is_its = |root: &&Root| root.record.closure == *closure;
-                    let targets = self.dropped.iter().filter(is_its).flat_map(|root| &root.record.targets);
-                    let targets = targets.map(StorePath::hash_part).collect();
-                    closure_of_dead(cache, inventory, &self.living, targets).await?
-                }
+            let listed = if let Some(listed) = listed {
+                listed
+            } else {
+                let is_its = |root: &&Root| root.record.closure == *closure;
+                let targets = self.dropped.iter().filter(is_its).flat_map(|root| &root.record.targets);
+                let targets = targets.map(StorePath::hash_part).collect();
+                closure_of_dead(cache, inventory, &self.living, targets).await?
             };
             let is_beyond = |part: &HashPart| {
                 let is_kept = self.living.paths.contains(part) && !self.living.beyond_roots.contains(part);
@@ -635,7 +634,8 @@ impl<'a> Found<'a> {
         read_regular(self.cache, parts, each, &mut odd).await?;
         for error in odd {
             // No reader gets anything from it. What it was, a snapshot tells.
-            let consequence = "kept what the list of its root tells of it. A push that publishes the path replaces it".to_owned();
+            let consequence =
+                "kept what the list of its root tells of it. A push that publishes the path replaces it".to_owned();
             self.problems.push(Problem { error: error.into(), consequence });
         }
         let is_unlisted = |listed: &&Listed| !self.living.files.contains(&listed.file);

@@ -174,7 +174,7 @@ fn names(signed_by: &[String]) -> String {
 
 /// Why one path could not be fetched.
 #[derive(Debug, thiserror::Error)]
-#[error("{object}: {fault}")]
+#[error("{}", said(.object, .fault))]
 #[non_exhaustive]
 pub struct PathError {
     /// The NAR, or the tree that is there.
@@ -182,6 +182,12 @@ pub struct PathError {
     /// What is wrong.
     #[source]
     pub fault: Fault,
+}
+
+/// Errors of caches name the object already.
+fn said(object: &str, fault: &Fault) -> String {
+    let fault = fault.to_string();
+    if fault.starts_with(&format!("{object}: ")) { fault } else { format!("{object}: {fault}") }
 }
 
 impl PathError {

@@ -10,6 +10,8 @@
 //! in a target that is written to in no other way, whatever has its name is whole, wherever a pull was killed, and is not fetched again.
 //! (A loss of power may undo that for trees, which are not flushed to the disk: [`Pull::check`] hashes them again.)
 //!
+//! Pulls of one user into one directory at the same time fetch each path once: the others wait for it.
+//!
 //! ```
 //! use nixcache::signature::{Policy, PublicKey, TrustedKeys};
 //! use nixcache::store_path::{StoreDir, StorePath};
@@ -29,6 +31,7 @@
 
 mod error;
 mod find;
+mod path_locks;
 mod realisations;
 mod receive;
 mod target;
@@ -53,6 +56,7 @@ use nixcache::signature::{Policy, SecretKey};
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
+use self::path_locks::{PathLock, Turn};
 use self::receive::{Failure, Received, Receiver};
 use self::target::{Placed, Site};
 use crate::cache::{self, Cache, ObjectReader, blocking, shown};
@@ -76,6 +80,13 @@ const SMALL_AT_ONCE: usize = 64;
 
 /// Larger ones from servers that are under way beside those that the processors are busy with.
 const WAITING: u32 = 6;
+
+/// How often a pull looks whether a path is there by now that another pull fetches: seldom in the end.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// How long a pull waits for another one to fetch a path. That one may be stopped, or be slow.
+const OTHER_PULL_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// More threads than this are not worth it.
 const MOST_THREADS: u32 = 256;
@@ -129,6 +140,7 @@ pub enum Event {
 pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// How to fetch.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Clone)]
 pub struct Pull {
     store_dir: StoreDir,
@@ -457,6 +469,27 @@ struct Run<'a> {
 struct Ready {
     placed: Placed,
     fetched: Fetched,
+    /// Other pulls wait until the path has its name, or this is dropped.
+    lock: Option<PathLock>,
+}
+
+/// What came of a path.
+enum Outcome {
+    Ready(Box<Ready>),
+    /// Another pull has given it its name.
+    There,
+    /// Another pull is fetching it.
+    Elsewhere,
+    Failed(PathError),
+}
+
+impl From<Result<Ready, PathError>> for Outcome {
+    fn from(fetched: Result<Ready, PathError>) -> Self {
+        match fetched {
+            Ok(ready) => Self::Ready(Box::new(ready)),
+            Err(error) => Self::Failed(error),
+        }
+    }
 }
 
 impl Drop for Run<'_> {
@@ -501,28 +534,31 @@ impl<'a> Run<'a> {
                 let located = self.found.located(node).filter(|_| !self.is_stopped());
                 std::future::ready(located.map(|located| (node, located)))
             })
-            .map(|(node, located)| async move { (node, self.fetch(located).await) })
+            .map(|(node, located)| async move { (node, self.fetch_unless_elsewhere(located).await) })
             .buffer_unordered(jobs)
             .fuse();
-        let mut waiting: HashMap<Node, Ready> = HashMap::new();
+        // What other pulls fetch. It takes no place among the jobs: all of them could wait for another pull whose jobs wait for this one.
+        let slots = Semaphore::new(jobs);
+        let mut elsewhere = FuturesUnordered::new();
+        let mut there: HashSet<Node> = HashSet::new();
+        let mut waiting: HashMap<Node, Box<Ready>> = HashMap::new();
         let mut ready: VecDeque<Node> = VecDeque::new();
         let mut publishing = FuturesUnordered::new();
         let (batches, batch) = self.site.batches();
         let done = loop {
+            while !there.is_empty()
+                && let Some(node) = ready.iter().position(|node| there.remove(node)).and_then(|at| ready.remove(at))
+            {
+                ready.extend(plan.narinfo_done(node));
+            }
             while publishing.len() < batches && !ready.is_empty() {
                 let nodes = ready.drain(..batch.min(ready.len()));
                 let batch = nodes.filter_map(|node| waiting.remove(&node).map(|ready| (node, ready))).collect();
                 publishing.push(self.publish(batch));
             }
-            tokio::select! {
-                Some((node, outcome)) = nars.next() => match outcome {
-                    Ok(Ok(fetched)) => {
-                        waiting.insert(node, fetched);
-                        ready.extend(plan.nar_done(node));
-                    }
-                    Ok(Err(error)) => pulled.failed.push((self.found.graph.path(node), error)),
-                    Err(error) => break Err(error),
-                },
+            let (node, outcome) = tokio::select! {
+                Some(outcome) = nars.next() => outcome,
+                Some(outcome) = elsewhere.next() => outcome,
                 Some(done) = publishing.next() => match done {
                     Ok(done) => {
                         for (node, fetched) in done {
@@ -530,10 +566,39 @@ impl<'a> Run<'a> {
                             (self.pull.watch)(Event::Published { path: fetched.path.clone() });
                             pulled.fetched.push(fetched);
                         }
+                        continue;
                     }
                     Err(error) => break Err(error),
                 },
                 else => break Ok(()),
+            };
+            match outcome {
+                Ok(Outcome::Ready(mut fetched)) => {
+                    if !pulled.failed.is_empty() {
+                        fetched.lock = None;
+                    }
+                    waiting.insert(node, fetched);
+                    ready.extend(plan.nar_done(node));
+                }
+                Ok(Outcome::There) => {
+                    pulled.present.push(self.found.graph.path(node));
+                    there.insert(node);
+                    ready.extend(plan.nar_done(node));
+                }
+                Ok(Outcome::Elsewhere) => {
+                    if let Some(located) = self.found.located(node) {
+                        let slots = &slots;
+                        elsewhere.push(async move { (node, self.await_other(located, slots).await) });
+                    }
+                }
+                Ok(Outcome::Failed(error)) => {
+                    pulled.failed.push((self.found.graph.path(node), error));
+                    // What refers to it never gets its name here. Another pull may have better caches.
+                    for ready in waiting.values_mut() {
+                        ready.lock = None;
+                    }
+                }
+                Err(error) => break Err(error),
             }
         };
         if done.is_err() {
@@ -541,6 +606,7 @@ impl<'a> Run<'a> {
             self.receiver.stopped.store(true, Ordering::Relaxed);
             let end = async {
                 while nars.next().await.is_some() {}
+                while elsewhere.next().await.is_some() {}
                 while publishing.next().await.is_some() {}
             };
             if tokio::time::timeout(END_AFTER_FAILURE_MAX, end).await.is_err() {
@@ -551,6 +617,48 @@ impl<'a> Run<'a> {
         pulled.held_back = waiting.into_keys().map(|node| self.found.graph.path(node)).collect();
         pulled.held_back.sort_unstable();
         Ok(())
+    }
+
+    /// Fetches a NAR, up to the name of its path, unless another pull has done so or is about to.
+    async fn fetch_unless_elsewhere(&self, located: &Located) -> Result<Outcome, Error> {
+        let path = located.info.as_ref().store_path();
+        match self.site.turn(path).await {
+            Turn::Ours(lock) => self.fetch_locked(located, lock).await,
+            Turn::Theirs => Ok(Outcome::Elsewhere),
+        }
+    }
+
+    /// Fetches a NAR, unless another pull has done so until the lock was free.
+    async fn fetch_locked(&self, located: &Located, lock: Option<PathLock>) -> Result<Outcome, Error> {
+        if self.site.has(located.info.as_ref().store_path()) {
+            return Ok(Outcome::There);
+        }
+        let fetched = self.fetch(located).await?;
+        Ok(fetched.map(|ready| Ready { lock, ..ready }).into())
+    }
+
+    /// Waits for another pull that fetches a path, and fetches it if that one does not.
+    async fn await_other(&self, located: &Located, slots: &Semaphore) -> Result<Outcome, Error> {
+        let path = located.info.as_ref().store_path();
+        tracing::info!("{path}: another pull fetches it");
+        let begin = tokio::time::Instant::now();
+        let mut pause = LOOK_AGAIN_MIN;
+        while begin.elapsed() < OTHER_PULL_WAIT_MAX && !self.is_stopped() {
+            tokio::time::sleep(pause).await;
+            pause = LOOK_AGAIN_MAX.min(pause * 2);
+            if self.site.has(path) {
+                return Ok(Outcome::There);
+            }
+            if let Turn::Ours(lock) = self.site.turn(path).await {
+                let _slot = slots.acquire().await;
+                return self.fetch_locked(located, lock).await;
+            }
+        }
+        if self.is_stopped() {
+            return Ok(Outcome::Elsewhere);
+        }
+        let _slot = slots.acquire().await;
+        self.fetch_locked(located, None).await
     }
 
     /// Fetches a NAR, up to the name of its path, from the first cache that has a good one. The inner error is of this path alone.
@@ -590,7 +698,7 @@ impl<'a> Run<'a> {
                         nar_size: info.nar_size(),
                         file_size: received.file_size,
                     };
-                    return Ok(Ok(Ready { placed: self.site.place(located, received).await?, fetched }));
+                    return Ok(Ok(Ready { placed: self.site.place(located, received).await?, fetched, lock: None }));
                 }
                 Err(fault) => {
                     self.site.discard(path)?;
@@ -646,8 +754,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn publish(&self, batch: Vec<(Node, Ready)>) -> Result<Vec<(Node, Fetched)>, Error> {
-        let (placed, done) = batch.into_iter().map(|(node, ready)| (ready.placed, (node, ready.fetched))).unzip();
+    async fn publish(&self, batch: Vec<(Node, Box<Ready>)>) -> Result<Vec<(Node, Fetched)>, Error> {
+        let (mut placed, mut done, mut locks) = (Vec::new(), Vec::new(), Vec::new());
+        for (node, ready) in batch {
+            placed.push(ready.placed);
+            done.push((node, ready.fetched));
+            // Held until the path has its name.
+            locks.push(ready.lock);
+        }
         if let Some(session) = self.session {
             session.check()?;
         }

@@ -129,7 +129,8 @@ async fn list(cache: &Cache) -> Result<Vec<String>, cache::Error> {
     for folder in FOLDERS {
         let mut listed = cache.list_below(folder);
         while let Some((name, _)) = listed.try_next().await? {
-            if cache::Object::of(&name) == cache::Object::Realisation && name.ends_with(".doi") {
+            let is_document = name.rsplit_once('.').is_some_and(|(_, extension)| extension == "doi");
+            if cache::Object::of(&name) == cache::Object::Realisation && is_document {
                 names.insert(name);
             }
         }

@@ -16,6 +16,7 @@ use nixcache::nar::{Limits, Observer, Packer};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 
+use super::path_locks::{PathLocks, Turn};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
@@ -142,7 +143,7 @@ fn hash_file(file: &Path) -> io::Result<Hash> {
 /// A target that is being written to.
 #[derive(Clone, Debug)]
 pub(super) enum Site {
-    Directory { directory: PathBuf, workspace: Arc<Workspace>, target: Target },
+    Directory { directory: PathBuf, workspace: Arc<Workspace>, locks: Option<Arc<PathLocks>>, target: Target },
     Cache { cache: Cache, listings: bool },
 }
 
@@ -165,9 +166,25 @@ impl Site {
             let mut builder = fs::DirBuilder::new();
             let made = builder.recursive(true).mode(0o755).create(&directory).and_then(|()| Workspace::new(&directory));
             let workspace = Arc::new(made.map_err(Error::target(&directory))?);
-            Ok(Self::Directory { directory, workspace, target })
+            let locks = PathLocks::open(&directory).map(Arc::new);
+            Ok(Self::Directory { directory, workspace, locks, target })
         })
         .await
+    }
+
+    /// Whether a path has its name by now, as another pull may have given it.
+    pub(super) fn has(&self, path: StorePathRef<'_>) -> bool {
+        let Self::Directory { directory, target, .. } = self else { return false };
+        let is_store = matches!(target, Target::Store(_));
+        let metadata = directory.join(target.file_name(path)).symlink_metadata();
+        metadata.is_ok_and(|metadata| is_content(&metadata, is_store))
+    }
+
+    /// Which pull into this target fetches a path.
+    pub(super) async fn turn(&self, path: StorePathRef<'_>) -> Turn {
+        let Self::Directory { locks: Some(locks), target, .. } = self else { return Turn::Ours(None) };
+        let (locks, name) = (Arc::clone(locks), target.file_name(path));
+        blocking(move || locks.turn(&name)).await
     }
 
     /// Where a NAR goes, and what takes a copy of its file.
@@ -195,7 +212,7 @@ impl Site {
     pub(super) async fn place(&self, located: &Located, received: Received) -> Result<Placed, Error> {
         let info = located.info.as_ref();
         match self {
-            Self::Directory { directory, workspace, target } => {
+            Self::Directory { directory, workspace, target, .. } => {
                 let name = target.file_name(info.store_path());
                 Ok(Placed::Directory { from: workspace.join(&name), to: directory.join(&name) })
             }

@@ -17,13 +17,13 @@ use crate::file::CALM;
 use crate::lock::{Lock, lock_if_free};
 
 /// The beginning of the names of workspaces.
-const PREFIX: &str = ".nixcache-pull-";
+pub(super) const PREFIX: &str = ".nixcache-pull-";
 
 /// No pull takes so long.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How directories are opened that other users may replace: never through a link, and without waiting for what is no directory.
-const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(CALM);
+pub(super) const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(CALM);
 
 /// A hidden directory beside what is to be made. It is locked while a pull works in it: by that, later pulls recognise what a killed one has
 /// left, and remove it.
@@ -193,7 +193,8 @@ fn remove_left(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_there(path: &Path, opened: &File) -> bool {
+/// Whether an opened directory is still the one of this path.
+pub(super) fn is_there(path: &Path, opened: &File) -> bool {
     let same =
         |there: fs::Metadata| Some((there.dev(), there.ino()) == opened.metadata().ok().map(|m| (m.dev(), m.ino()))?);
     path.symlink_metadata().ok().and_then(same).unwrap_or(false)

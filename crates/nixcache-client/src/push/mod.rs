@@ -299,10 +299,12 @@ impl Pushed {
     /// An error if the cache took nothing at all.
     fn check_any(&mut self) -> Result<(), Error> {
         let is_of_cache = |failed: &(String, PathError)| matches!(failed.1, PathError::Cache(_));
-        if self.published.is_empty() && self.present.is_empty() && self.failed.iter().all(is_of_cache) {
-            if let Some((_, PathError::Cache(error))) = self.failed.pop() {
-                return Err(error.into());
-            }
+        if self.published.is_empty()
+            && self.present.is_empty()
+            && self.failed.iter().all(is_of_cache)
+            && let Some((_, PathError::Cache(error))) = self.failed.pop()
+        {
+            return Err(error.into());
         }
         Ok(())
     }

@@ -363,7 +363,7 @@ impl Guard {
             };
             // A claim that is dated in the future lasts until the deadline after that.
             let ahead = now.zip(meta.modified).and_then(|(now, then)| then.duration_since(now).ok());
-            let expires_in = apart.map(|apart| ahead.map_or(DEADLINE - apart, |ahead| DEADLINE + ahead));
+            let expires_in = apart.map(|apart| ahead.map_or(DEADLINE.saturating_sub(apart), |ahead| DEADLINE + ahead));
             Ok::<_, Error>(Some(Held { object, claim, owner, expires_in }))
         };
         let held = futures_util::stream::iter(listed).map(read).buffer_unordered(self.cache.options().concurrency);
@@ -506,13 +506,12 @@ async fn read(cache: &Cache, object: &str) -> Result<Read> {
         Ok(value) => value,
         Err(error) => return Ok(Read::Unreadable { error, is_denied: false }),
     };
-    Ok(match Claim::from_json(&value) {
-        Some(claim) => Read::Claim(claim, value["owner"].is_object().then(|| Owner::from_json(&value["owner"]))),
-        None => {
-            let error = Error::Broken { object: at, reason: "is not a claim".to_owned() };
-            Read::Unreadable { error, is_denied: false }
-        }
-    })
+    let Some(claim) = Claim::from_json(&value) else {
+        let error = Error::Broken { object: at, reason: "is not a claim".to_owned() };
+        return Ok(Read::Unreadable { error, is_denied: false });
+    };
+    let owner = value["owner"].is_object().then(|| Owner::from_json(&value["owner"]));
+    Ok(Read::Claim(claim, owner))
 }
 
 async fn beat(cache: Cache, object: String, state: Arc<State>) {

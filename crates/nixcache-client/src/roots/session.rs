@@ -210,9 +210,10 @@ impl Session {
         let name = wish.name.clone();
         match Self::try_begin(cache, wish).await {
             Err(Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. }))) => {
-                match name {
-                    Some(name) => tracing::warn!("{}: no root {name} can be left: {error}", cache.url()),
-                    None => tracing::info!("{}: no lease can be taken: {error}", cache.url()),
+                if let Some(name) = name {
+                    tracing::warn!("{}: no root {name} can be left: {error}", cache.url());
+                } else {
+                    tracing::info!("{}: no lease can be taken: {error}", cache.url());
                 }
                 Ok(Begun::Unlisted(error))
             }
@@ -484,14 +485,14 @@ impl Session {
                 Err(Error::Broken { .. }) => None,
                 amended => amended?,
             };
-            written.push(match amended {
-                Some(root) => root,
-                None => {
-                    self.lease.check()?;
-                    write(&self.cache, &root).await?;
-                    root
-                }
-            });
+            let root = if let Some(root) = amended {
+                root
+            } else {
+                self.lease.check()?;
+                write(&self.cache, &root).await?;
+                root
+            };
+            written.push(root);
         }
         Ok(written)
     }

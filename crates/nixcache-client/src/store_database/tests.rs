@@ -335,7 +335,7 @@ fn realisations_of_both_forms_are_read() {
             &A[11..]
         ),
     );
-    assert_eq!(realisations(&file), [by_hash.clone()], "a row that cannot be read is left out");
+    assert_eq!(realisations(&file), std::slice::from_ref(&by_hash), "a row that cannot be read is left out");
     connection.execute_batch(BUILD_TRACE).unwrap();
     let derivation = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a.drv";
     connection

@@ -289,6 +289,7 @@ impl Directory {
             let Some(stat) = folder.stat(file)? else { continue };
             let name = folder.join(file);
             let listed = match kind(stat.st_mode) {
+                FileType::Directory if is_object(&name) => Listed::File(name, Meta::of(&stat)),
                 FileType::Directory => {
                     folders.push(name);
                     continue;
@@ -494,11 +495,15 @@ fn not_a_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "is no name of an object")
 }
 
+/// Whether an object has this name.
+fn is_object(name: &str) -> bool {
+    layout::is_written_by_caches(name) && Object::of(name) != Object::Temporary
+}
+
 /// What is no regular file, in a listing. Under the name of an object, it is one that cannot be read: what it was is not known. What has
 /// any other name is passed over.
 fn listed_oddity(name: String, oddity: Oddity, stat: &Stat) -> Listed {
-    let is_object = layout::is_written_by_caches(&name) && Object::of(&name) != Object::Temporary;
-    if is_object { Listed::File(name, Meta::of(stat)) } else { Listed::Odd(name, oddity) }
+    if is_object(&name) { Listed::File(name, Meta::of(stat)) } else { Listed::Odd(name, oddity) }
 }
 
 /// What a link is in a listing: a file, if reading would follow it to one. To delete it removes the link only.
