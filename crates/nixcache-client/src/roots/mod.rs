@@ -604,7 +604,12 @@ async fn read(cache: &Cache, object: String, used: Option<SystemTime>) -> Result
 
 /// Removes the roots of a name that are broken, for which there is a new one now. Objects of a later version stay.
 pub(crate) async fn remove_broken(cache: &Cache, name: &Name) -> Result<()> {
-    for broken in generations(cache, name).await?.broken {
+    let survey = generations(cache, name).await?;
+    if survey.roots.is_empty() {
+        // The root that was to replace them was damaged or removed meanwhile: they are all that is left to keep anything.
+        return Ok(());
+    }
+    for broken in survey.broken {
         if !broken.is_newer() {
             tracing::warn!("{}; removed, since there is a new root of that name", broken.error);
             cache.delete(&broken.object).await?;
