@@ -51,9 +51,9 @@ pub enum Action {
     Status(u16, String),
     /// The answer comes later.
     Delay(Duration),
-    /// The body of the answer comes in pieces of so many bytes with so much time between them.
+    /// The body of the answer comes in pieces of this many bytes, with this time between them.
     Drip(usize, Duration),
-    /// The connection breaks after so many bytes of the body of the answer.
+    /// The connection breaks after this many bytes of the body of the answer.
     Cut(usize),
     /// The answer has another header.
     Header(&'static str, String),
@@ -86,7 +86,7 @@ impl Rule {
         self
     }
 
-    /// Only about the next so many requests that it matches.
+    /// Only about the next `times` requests that it matches.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.left = times;
@@ -275,7 +275,7 @@ impl FakeS3 {
         self.state().uploads.iter().map(open).collect()
     }
 
-    /// Begins an upload in parts that nobody ends, and makes it so old.
+    /// Begins an upload in parts that is never ended, and gives it an age.
     pub fn begin_upload(&self, key: &str, age: Duration) -> String {
         let mut state = self.state();
         let id = state.begin(key);

@@ -1,7 +1,7 @@
 //! What goes wrong, as the exceptions of `nixcache._exceptions`.
 //!
-//! A [`Failure`] is made where nobody holds the interpreter, and becomes an exception when it is handed to Python. The class tells the
-//! kind, attributes tell where.
+//! A [`Failure`] is made where nobody holds the interpreter, and becomes an exception when it is
+//! handed to Python. The class tells the kind, attributes tell where.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,7 +16,8 @@ use pyo3::types::{PyDict, PyTuple};
 /// Why something failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Python's own: of a callback, of a file object, of an argument, or that somebody pressed Ctrl-C.
+    /// Python's own: of a callback, of a file object, of an argument, or that somebody pressed
+    /// Ctrl-C.
     Python(PyErr),
     /// One of the package's.
     Ours(Box<Ours>),

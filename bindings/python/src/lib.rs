@@ -1,8 +1,11 @@
-//! The Python package `nixcache`: the crates `nixcache` and `nixcache-client`, spelled as Python spells things.
+//! The Python package `nixcache`: the crates `nixcache` and `nixcache-client`, spelled as Python
+//! spells things.
 //!
-//! There is no logic here. A module of this crate holds the classes of one topic, with what they say to Python: conversions, comparisons,
-//! texts. What all need is in [`buffer`] (bytes that Python owns), [`stream`] (sources and sinks, Ctrl-C), [`error`] (exceptions) and [`warnings`] (what goes to Python's logging).
-//! The package around it, in `python/nixcache`, adds the exceptions, file objects and the types.
+//! There is no logic here. A module of this crate holds the classes of one topic, with what they
+//! say to Python: conversions, comparisons, texts. What all need is in [`buffer`] (bytes that
+//! Python owns), [`stream`] (sources and sinks, Ctrl-C), [`error`] (exceptions) and [`warnings`]
+//! (what goes to Python's logging). The package around it, in `python/nixcache`, adds the
+//! exceptions, file objects and the types.
 
 mod buffer;
 mod cache;

@@ -109,7 +109,7 @@ impl NixConfig {
         Self::load_from(|name| std::env::var_os(name))
     }
 
-    /// Reads the settings of this machine as far as they can be read. A mistake elsewhere in
+    /// Reads those settings of this machine that can be read. A mistake elsewhere in
     /// `nix.conf` must not keep a cache from being opened.
     pub(crate) fn load_leniently() -> Self {
         Self::leniently_from(|name| std::env::var_os(name))

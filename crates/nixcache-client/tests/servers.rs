@@ -261,7 +261,7 @@ async fn errors_name_cache_object_and_cause_and_pass_on_nothing_that_steers_a_te
             server.clear_rules();
         }
     }
-    // Nobody listens there.
+    // No process listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for url in [
         format!("s3://cache?endpoint=http://127.0.0.1:{port}&addressing-style=path&region=us-east-1"),

@@ -28,7 +28,8 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
     policy.rate = args.rate;
     policy.allow_empty = args.allow_empty;
     policy.root_paths = root_paths(&common.store_dir()?, &args.root_path)?;
-    // What is not understood stops a collection: that it could not be done is the answer, whatever is bad.
+    // What is not understood stops a collection: that it could not be done is the answer, whatever
+    // is bad.
     let fail = |error| match (&error, Failure::roots(&error)) {
         (roots::Error::WouldEmpty { .. }, failure) => failure,
         (_, Failure { status: Status::Bad, message }) => Failure { status: Status::Failed, message },

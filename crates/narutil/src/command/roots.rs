@@ -98,8 +98,8 @@ fn change(common: &Common, args: &RootArgs, change: impl FnMut(&mut Root)) -> Re
     })
 }
 
-/// The name and the generation that are meant. A name may have slashes, so what is behind the last one is a generation only if that
-/// makes the name of a root that is there.
+/// The name and the generation that are meant. A name may have slashes, so what is behind the last
+/// one is a generation only if that makes the name of a root that is there.
 async fn named(cache: &Cache, args: &RootArgs) -> Result<(Name, Option<String>)> {
     let parse = |text: &str| text.parse::<Name>().map_err(Failure::usage);
     if let Some(generation) = &args.generation {

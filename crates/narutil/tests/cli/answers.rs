@@ -1,7 +1,8 @@
 //! "There", "not there" and "cannot tell" are three answers, and no command takes one for another.
 //!
-//! A bucket refuses to show some of its objects, breaks, or has them encoded, while a command runs that writes to it.
-//! Afterwards it shows them again, and everything can be fetched that could be fetched before.
+//! A bucket refuses to show some of its objects, breaks, or has them encoded, while a command runs
+//! that writes to it. Afterwards it shows them again, and everything can be fetched that could be
+//! fetched before.
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! Audits, signing and verification never take what they cannot look at for something that is not there.
+//! Audits, signing and verification never take what they cannot look at for something that is not
+//! there.
 
 use std::fs;
 use std::io::Write;

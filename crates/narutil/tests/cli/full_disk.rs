@@ -14,7 +14,8 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// A disk of a mebibyte where this user may mount one; elsewhere, commands may not write large files.
+    /// A disk of a mebibyte where this user may mount one; elsewhere, commands may not write large
+    /// files.
     fn new(scratch: &Scratch) -> Self {
         let directory = scratch.path("disk");
         fs::create_dir(&directory).unwrap();

@@ -1,4 +1,5 @@
-//! Something else stands where a folder of roots is expected: what the folder held may still be needed, so nothing of it goes.
+//! Something else stands where a folder of roots is expected: what the folder held may still be
+//! needed, so nothing of it goes.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -161,7 +161,8 @@ fn many_add_and_drains_are_killed_and_nothing_is_lost() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                // Close to what a drain takes, on any machine: deaths come before its end, and late.
+                // Close to what a drain takes, on any machine: deaths come before its end, and
+                // late.
                 let mut life = Duration::from_millis(200);
                 while !is_done.load(Ordering::Relaxed) || killed.load(Ordering::Relaxed) < 8 {
                     let mut command = drain(&nix, &queue, &cache);

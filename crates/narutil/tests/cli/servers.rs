@@ -143,7 +143,8 @@ fn a_server_without_conditional_writes_gets_few_requests_more() {
     let kept = count(Conditions::Kept);
     for status in [501, 400] {
         let refused = count(Conditions::Refused(status));
-        // One refusal at most for each object that was already under way when the first was refused.
+        // One refusal at most for each object that was already under way when the first was
+        // refused.
         assert!(refused <= kept + 12, "{refused} instead of {kept} for {status}");
     }
 }

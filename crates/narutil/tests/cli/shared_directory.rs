@@ -1,4 +1,5 @@
-//! A cache in a directory that other users may write to: what they plant there leads no command out of it, and keeps none waiting.
+//! A cache in a directory that other users may write to: what they plant there leads no command out
+//! of it, and keeps none waiting.
 
 use std::fs;
 use std::io::Read;
@@ -13,7 +14,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use crate::cache::{Key, cache_with_tree};
 use crate::narutil::{Ran, Scratch, narutil, run};
 
-/// The user whom nobody trusts.
+/// The user `nobody`, who is not trusted.
 const NOBODY: u32 = 65534;
 
 /// Runs a command that must end by itself, and soon.
@@ -50,7 +51,8 @@ fn fifo(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
 }
 
-/// A directory that is no business of a cache, with old files of all names that a cache's objects have.
+/// A directory that is no business of a cache, with old files of all names that a cache's objects
+/// have.
 fn victim(scratch: &Scratch) -> PathBuf {
     let victim = scratch.path("victim");
     fs::create_dir_all(victim.join("sub")).unwrap();
@@ -220,7 +222,8 @@ fn what_stands_where_a_pull_works_keeps_it_from_nothing() {
     assert!(ran.status == Some(3) && ran.stderr.contains("a FIFO"), "{ran:?}");
 }
 
-/// The name of a NAR is known from its contents, and so another user may have put something there before.
+/// The name of a NAR is known from its contents, and so another user may have put something there
+/// before.
 #[test]
 fn a_push_replaces_a_nar_that_has_other_contents() {
     let scratch = Scratch::new();
@@ -294,7 +297,7 @@ fn users_of_a_group_share_a_drive_whatever_their_umask() {
         }
     }
     if is_root {
-        // Another one of the group, and whoever was there before.
+        // Another member of the group, and the first user.
         let mut other = push("077", &trees[1], "main");
         other.uid(NOBODY).gid(NOBODY);
         ends(other).ok();

@@ -25,8 +25,9 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The object is there, or is listed, and could not be looked at: access was denied, it is larger than it may be, or it has
-    /// an encoding that cannot be undone. Whether anything is wrong with it is not known.
+    /// The object is there, or is listed, and could not be looked at: access was denied, it is
+    /// larger than it may be, or it has an encoding that cannot be undone. Whether anything is
+    /// wrong with it is not known.
     Unreadable {
         /// What kind of object it is.
         subject: Subject,
@@ -110,7 +111,8 @@ pub enum Kind {
         /// What is known of the contents.
         contents: Contents,
     },
-    /// The NAR's file has another hash than the narinfo says. No signature covers the hash of the file.
+    /// The NAR's file has another hash than the narinfo says. No signature covers the hash of the
+    /// file.
     WrongFileHash {
         /// The NAR.
         nar: String,
@@ -128,15 +130,16 @@ pub enum Kind {
         /// The compression, as the narinfo names it.
         compression: String,
     },
-    /// What a narinfo says of its content address is not true: Nix refuses the path, whoever has signed it.
+    /// What a narinfo says of its content address is not true: Nix refuses the path, whoever has
+    /// signed it.
     WrongAddress(address::Fault),
     /// A path that is referred to is not there.
     MissingReference {
         /// The path.
         reference: StorePath,
     },
-    /// A path that is referred to is not there, and a root says that it was left out on purpose (`push --skip`): another cache
-    /// has it.
+    /// A path that is referred to is not there, and a root says that it was left out on purpose
+    /// (`push --skip`): another cache has it.
     LeftOutReference {
         /// The path.
         reference: StorePath,
@@ -186,14 +189,16 @@ pub enum Kind {
         /// Whether a root names it.
         is_used: bool,
     },
-    /// A lease or a plan cannot be understood. What it claims is unknown, so it keeps everything until it expires.
+    /// A lease or a plan cannot be understood. What it claims is unknown, so it keeps everything
+    /// until it expires.
     BrokenClaim {
         /// Why.
         reason: String,
     },
     /// A lease or a plan has expired: the push or collection that wrote it has crashed.
     StaleClaim,
-    /// An upload in parts that was begun more than a day ago, and was neither completed nor aborted. A bucket keeps its parts.
+    /// An upload in parts that was begun more than a day ago, and was neither completed nor
+    /// aborted. A bucket keeps its parts.
     UnfinishedUpload {
         /// When it was begun, where the store tells.
         begun: Option<SystemTime>,
@@ -379,7 +384,8 @@ impl Finding {
     }
 }
 
-/// `OBJECT: kind: explanation; remedy`, without the remedy where none is needed. Control characters do not occur.
+/// `OBJECT: kind: explanation; remedy`, without the remedy where none is needed. Control characters
+/// do not occur.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.object.escape_debug(), self.kind.name(), self.kind)?;

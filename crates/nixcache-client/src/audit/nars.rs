@@ -58,7 +58,8 @@ pub(super) async fn audit(
 #[derive(Default)]
 struct Checked {
     findings: Vec<Finding>,
-    /// The narinfos that it was held against: the hashes of the texts of those about which something was found.
+    /// The narinfos that it was held against: the hashes of the texts of those about which
+    /// something was found.
     judged: Vec<(HashPart, Hash)>,
     /// The narinfos that it was held against as a NAR.
     compared: Vec<HashPart>,
@@ -122,7 +123,8 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Holds a file against the narinfos that have it, which are read again: their texts are not kept.
+    /// Holds a file against the narinfos that have it, which are read again: their texts are not
+    /// kept.
     async fn check(&self, file: &str, parts: Vec<(HashPart, bool)>) -> Result<Checked, Error> {
         let mut by_compression: HashMap<Option<Compression>, Vec<(NarInfoBuf, bool)>> = HashMap::new();
         let mut checked = Checked::default();

@@ -98,7 +98,8 @@ struct Listed {
     absent_references: Vec<HashPart>,
 }
 
-/// The references that a closure was published without, as `push --skip` does: paths of it refer to them, and it does not list them.
+/// The references that a closure was published without, as `push --skip` does: paths of it refer to
+/// them, and it does not list them.
 fn left_out_by(listed: &[Listed]) -> Vec<(HashPart, HashPart)> {
     let parts: HashSet<HashPart> = listed.iter().map(|listed| listed.part).collect();
     let references = listed.iter().flat_map(|listed| listed.absent_references.iter().map(|part| (listed.part, *part)));
@@ -203,9 +204,11 @@ impl Looking<'_> {
         Ok(())
     }
 
-    /// Reports the paths that roots list and that are not there, also when they are asked for by themselves.
+    /// Reports the paths that roots list and that are not there, also when they are asked for by
+    /// themselves.
     async fn holes(&self, missing: Vec<StorePath>, roots: &[String], findings: &mut Findings) -> Result<(), Error> {
-        /// More than this are not asked for: so many cannot have come since the cache was listed.
+        /// No more than this are asked for one by one: more cannot have come since the cache was
+        /// listed.
         const ASKED: usize = 1000;
         let mut holes = Vec::new();
         let ask = async |path: &StorePath| self.cache.meta(&layout::narinfo(path.hash_part())).await;

@@ -36,7 +36,7 @@ pub(crate) struct Mood {
     chance: Random,
     /// One of so many requests fails; none if it is not said.
     failures: Option<usize>,
-    /// One of so many reads is denied; none if it is not said.
+    /// One of this many reads is denied; `None` denies none.
     denials: Option<usize>,
 }
 

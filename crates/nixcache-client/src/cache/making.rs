@@ -47,7 +47,7 @@ pub(super) fn new_info(store_dir: &StoreDir) -> CacheInfo {
     CacheInfo { store_dir: store_dir.clone(), want_mass_query: true, priority: Some(50) }
 }
 
-/// Refuses a directory that is, or is in, a Nix store: that is one, or somebody's slip.
+/// Refuses a directory that is, or is in, a Nix store: that is a store, or a slip.
 pub(super) fn check_place(url: &CacheUrl, store_dir: &StoreDir) -> Result<()> {
     let Location::Directory(directory) = &url.location else { return Ok(()) };
     let place = resolved(directory).map_err(|error| Error::io(url, error))?;

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use super::layout;
 use crate::file::Oddity;
 
-/// So many are told one by one.
+/// Entries that are reported one by one.
 const TOLD: usize = 20;
 
-/// So many are remembered.
+/// Entries that are remembered.
 const MOST: usize = 10_000;
 
 /// What the listings of a cache have passed over, by name.

@@ -277,7 +277,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// How long so many bytes may take beyond the timeout, at the least speed that a server must have.
+/// How long a transfer may take beyond the timeout, at the lowest speed that a server must have.
 pub(super) fn transfer_time(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SPEED_MIN)
 }

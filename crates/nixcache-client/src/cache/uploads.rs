@@ -1,6 +1,6 @@
 //! Uploads in parts: those that are under way are aborted when they are given up, those that were left are found.
 //!
-//! A bucket keeps, and bills, the parts of an upload that nobody completes. `object_store` has no request that lists
+//! A bucket keeps, and bills, the parts of an upload that is never completed. `object_store` has no request that lists
 //! them, so that one is made here, for S3.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -381,7 +381,7 @@ impl Collection {
         for root in &spared {
             match listed.try_next().await?.flatten() {
                 Some(paths) => claims.push(Claim { paths: paths.into_iter().collect(), ..Claim::default() }),
-                // All of it was kept, as far as it can be known.
+                // All of it counts as kept.
                 None if self.plan.is_kept(root) => {}
                 None => return Err(mark::missing_snapshot(&self.cache, root)),
             }

@@ -9,7 +9,7 @@ pub(super) enum NarPlace<'a> {
     Here(Cow<'a, str>),
     /// Under this name, if there is such a file: a directory does not know the URL under which it is served. Otherwise elsewhere.
     Perhaps(String),
-    /// Nobody knows.
+    /// It cannot be told.
     Elsewhere,
 }
 

@@ -741,7 +741,7 @@ impl<'a> Run<'a> {
         let outcome = blocking(move || {
             let received = site.sink(info.as_ref().store_path());
             let received = received.map(|(sink, copy)| job.receive(&info, object, copy, &sink));
-            // The permit comes last: when it is given back, nothing is left of what nobody waits for any more.
+            // The permit comes last: when it is given back, nothing is left of work that was given up.
             (received, permit)
         });
         let (received, permit) = outcome.await;
@@ -783,7 +783,7 @@ async fn read_small(cache: &Cache, name: &str) -> Result<Option<ObjectReader>, F
     Ok(Some(ObjectReader::of_bytes(bytes.freeze())))
 }
 
-/// What paths consist of that are in a cache, they among it, as far as it is there.
+/// The closure of paths that are in a cache: those members of it that are there, the paths among them.
 async fn closure_within(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<StorePath>, Error> {
     let mut seen: HashSet<HashPart> = parts.iter().copied().collect();
     let (mut level, mut paths) = (parts, Vec::new());

@@ -561,7 +561,7 @@ async fn names_below(cache: &Cache, folder: &str) -> Vec<String> {
     cache.list_below(folder).map_ok(|(name, _)| name).try_collect().await.unwrap()
 }
 
-/// The paths that are in the target already are nobody's: a collection is removing them.
+/// The paths that are in the target already are in no root: a collection is removing them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
     use crate::gc::{Collection, Policy};

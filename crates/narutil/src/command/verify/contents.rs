@@ -93,7 +93,8 @@ impl<'a> Contents<'a> {
         Ok(Place::Directory { cache: cache.map_err(|error| Failure::cache(&error))?, runtime })
     }
 
-    /// Checks a NAR, and returns the hash parts of paths of this cache that it refers to without its narinfo saying so.
+    /// Checks a NAR, and returns the hash parts of paths of this cache that it refers to without
+    /// its narinfo saying so.
     pub(super) fn check(&self, info: &NarInfo<'_>) -> std::result::Result<Vec<String>, Fault> {
         let cache = self.place.cache();
         // A directory is looked at without a network.

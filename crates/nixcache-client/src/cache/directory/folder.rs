@@ -249,8 +249,8 @@ impl Folder {
     }
 }
 
-/// The modes of files and folders in a cache whose root has this mode: whoever may read the root may read them, and where a group may
-/// write to the root, it may write to them. No umask changes that: one pusher's would lock out all others.
+/// The modes of files and folders in a cache whose root has this mode: who may read the root may read them, and where a group may
+/// write to the root, it may write to them. The umask has no say: that of one pusher would lock out all others.
 fn modes(root: RawMode) -> (RawMode, RawMode) {
     const READABLE: RawMode = 0o755;
     let root = root & 0o7777;
@@ -292,7 +292,7 @@ impl Temporary {
         Ok(Self { folder: Arc::clone(folder), name: self.name.clone(), is_named: false })
     }
 
-    /// Gives it a name that must not be taken; whether it was free. What no writer makes there is in nobody's way.
+    /// Gives it a name that must not be taken; whether it was free. What stands there and was made by no writer is replaced.
     pub(super) fn create(mut self, name: &str) -> io::Result<bool> {
         let handle = &self.folder.handle;
         match rename_exclusively((handle, &*self.name), (handle, name)) {

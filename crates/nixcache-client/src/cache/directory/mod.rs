@@ -319,7 +319,7 @@ impl Directory {
         match self.open(name) {
             Ok(Some(file)) => Ok(Some(Meta::of(&rustix::fs::fstat(file)?))),
             Ok(None) => Ok(None),
-            // It is there, whoever may read it.
+            // It is there, even if it may not be read.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.meta(name),
             Err(error) => Err(error),
         }

@@ -32,7 +32,7 @@ struct World {
     policy: Policy,
     /// One of so many requests fails, if any does.
     failures: Option<usize>,
-    /// One of so many reads is denied, if any is.
+    /// One of this many reads is denied; `None` denies none.
     denials: Option<usize>,
     /// Whether roots and snapshots are damaged now and then.
     is_damaged: bool,
@@ -296,7 +296,7 @@ impl World {
     async fn tidy(&self) {
         hesitate(hesitate(None).map(Mood::without_failures));
         if self.is_damaged {
-            // Damaged roots are removed, as somebody would who was told of them.
+            // Damaged roots are removed, as a person does who is told of them.
             let broken = roots::list(&self.cache).await.unwrap().broken;
             self.finished.borrow_mut().retain(|name, _| !broken.iter().any(|root| root.name.as_str() == *name));
             for root in broken {
