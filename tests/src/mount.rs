@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::programs;
 
-/// A directory, and mounts of it that each keep what they have read for a while: as near to NFS as a machine gets that
-/// mounts no NFS. They end with this value.
+/// A directory, and mounts of it that each keep what they have read for a while: as near to NFS as
+/// a machine gets that mounts no NFS. They end with this value.
 #[derive(Debug)]
 pub struct Mounts {
     directory: TempDir,
@@ -20,8 +20,8 @@ pub struct Mounts {
 }
 
 impl Mounts {
-    /// Mounts a new directory `count` times by sshfs, whose server is run directly. `None`, with a loud note, where that is
-    /// not possible.
+    /// Mounts a new directory `count` times by sshfs, whose server is run directly. `None`, with a
+    /// loud note, where that is not possible.
     ///
     /// # Panics
     ///
@@ -30,8 +30,8 @@ impl Mounts {
         Self::sshfs_that_remembers(count, Duration::from_secs(1))
     }
 
-    /// Mounts a new directory as [`sshfs`](Self::sshfs) does, so that each mount remembers listings and what it knows of
-    /// files for this long.
+    /// Mounts a new directory as [`sshfs`](Self::sshfs) does, so that each mount remembers listings
+    /// and what it knows of files for this long.
     ///
     /// # Panics
     ///

@@ -11,9 +11,9 @@ use crate::web::{Answer, Request, WebServer};
 
 /// An S3 with path-style addresses and one bucket, `cache`. It checks no signatures.
 ///
-/// It keeps conditions (`If-Match`, `If-None-Match`), lists in pages, gives ranges, takes uploads in parts, removes
-/// many objects with a request, and has the clock of S3: times of objects are whole seconds. [`Rule`]s change what it
-/// answers.
+/// It keeps conditions (`If-Match`, `If-None-Match`), lists in pages, gives ranges, takes uploads
+/// in parts, removes many objects with a request, and has the clock of S3: times of objects are
+/// whole seconds. [`Rule`]s change what it answers.
 #[derive(Debug)]
 pub struct FakeS3 {
     server: WebServer,
@@ -71,9 +71,9 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule about some operations, named with blanks between them: `GET`, `HEAD`, `PUT`, `DELETE`, `LIST`,
-    /// `DELETE_MANY`, `CREATE_UPLOAD`, `UPLOAD_PART`, `COMPLETE_UPLOAD`, `ABORT_UPLOAD`, `LIST_UPLOADS`; `READ` for `GET` and
-    /// `HEAD`, `*` for all.
+    /// A rule about some operations, named with blanks between them: `GET`, `HEAD`, `PUT`,
+    /// `DELETE`, `LIST`, `DELETE_MANY`, `CREATE_UPLOAD`, `UPLOAD_PART`, `COMPLETE_UPLOAD`,
+    /// `ABORT_UPLOAD`, `LIST_UPLOADS`; `READ` for `GET` and `HEAD`, `*` for all.
     pub fn on(operations: &str, action: Action) -> Self {
         let operations = operations.split_whitespace().map(str::to_owned).collect();
         Self { operations, matches: Box::new(|_| true), action, left: usize::MAX, is_about_absent: false }

@@ -57,7 +57,8 @@ pub struct Answer {
     pub pace: Option<(usize, Duration)>,
     /// The connection breaks after this many bytes of the body.
     pub cut: Option<usize>,
-    /// What `Content-Length` says, if it is not the length of the body: the answer to a `HEAD`, or a lie.
+    /// What `Content-Length` says, if it is not the length of the body: the answer to a `HEAD`, or
+    /// a lie.
     pub length: Option<u64>,
 }
 

@@ -149,8 +149,8 @@ async fn on_a_drive_that_is_mounted_twice() {
     let url = |number| parse(mounts.path(number).join("cache").to_str().unwrap());
     let (one, two) = (create(&url(0)).await, create(&url(1)).await);
     behaves(&one, true).await;
-    // What is new on one is there on the other, and what is replaced is seen once the second is over for which sshfs
-    // remembers sizes.
+    // What is new on one is there on the other, and what is replaced is seen once the second is
+    // over for which sshfs remembers sizes.
     one.write("log/seen", &b"first"[..]).await.unwrap();
     assert_eq!(two.read("log/seen").await.unwrap().as_deref(), Some(&b"first"[..]));
     assert!(!two.create_object("log/seen", &b"third"[..]).await.unwrap());

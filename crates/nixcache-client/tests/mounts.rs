@@ -1,5 +1,5 @@
-//! Collectors and pushes keep out of each other's way on a drive that several machines have mounted, each of which
-//! remembers listings for a while.
+//! Collectors and pushes keep out of each other's way on a drive that several machines have
+//! mounted, each of which remembers listings for a while.
 
 #![allow(clippy::unwrap_used, reason = "here a panic is the report")]
 

@@ -1,5 +1,5 @@
-//! What servers may answer, and what is made of it: denied is never absent, encodings are decoded, and no server holds a
-//! command for ever.
+//! What servers may answer, and what is made of it: denied is never absent, encodings are decoded,
+//! and no server holds a command for ever.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "here a panic is the report")]
 

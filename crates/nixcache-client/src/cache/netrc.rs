@@ -22,9 +22,9 @@ pub(super) struct Entry {
 
 /// The entries of a file.
 ///
-/// Words are separated by white space. One in double quotes may have blanks, and `\"`, `\\`, `\n`, `\r` and `\t` in it. `#` at the
-/// beginning of a word begins a comment, unless a value is expected there. A `macdef` ends at an empty line. What is not
-/// understood is skipped.
+/// Words are separated by white space. One in double quotes may have blanks, and `\"`, `\\`, `\n`,
+/// `\r` and `\t` in it. `#` at the beginning of a word begins a comment, unless a value is expected
+/// there. A `macdef` ends at an empty line. What is not understood is skipped.
 pub(super) fn parse(text: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut rest = text;
@@ -58,7 +58,8 @@ pub(super) fn parse(text: &str) -> Vec<Entry> {
     entries
 }
 
-/// The first word, and what follows it. Where a keyword is expected there may be a comment, which is skipped.
+/// The first word, and what follows it. Where a keyword is expected there may be a comment, which
+/// is skipped.
 fn word(text: &str, is_keyword: bool) -> Option<(String, &str)> {
     let mut text = text.trim_start();
     while is_keyword && text.starts_with('#') {
@@ -123,7 +124,8 @@ struct Version {
 }
 
 impl Netrc {
-    /// Those of this machine and user: `NETRC`, `netrc-file` of the settings of Nix, `~/.netrc`, and the `netrc` beside `nix.conf`.
+    /// Those of this machine and user: `NETRC`, `netrc-file` of the settings of Nix, `~/.netrc`,
+    /// and the `netrc` beside `nix.conf`.
     pub(super) fn of_user() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let named = variable("NETRC").into_iter();

@@ -68,8 +68,9 @@ pub(super) struct Living {
     root: Arc<str>,
 }
 
-/// Makes numbers of names, of which a million would take most of the memory. Two with the same number keep something
-/// alive by mistake, once in some ten million collections of that size, and not in the next one: the numbers are others in each.
+/// Makes numbers of names, of which a million would take most of the memory. Two with the same
+/// number keep something alive by mistake, once in some ten million collections of that size, and
+/// not in the next one: the numbers are others in each.
 type Names = std::hash::RandomState;
 
 /// What a collection has to know of a narinfo.
@@ -187,8 +188,8 @@ impl Inventory {
         }
     }
 
-    /// Whether the narinfo of a path may be another than the one in a snapshot: it was written later, or is of another size. The last newline may
-    /// be the snapshot's.
+    /// Whether the narinfo of a path may be another than the one in a snapshot: it was written
+    /// later, or is of another size. The last newline may be the snapshot's.
     fn is_changed(&self, part: HashPart, text: usize, snapshot: Option<SystemTime>) -> bool {
         self.narinfos.get(&part).is_some_and(|file| {
             let text = text as u64;
@@ -205,7 +206,8 @@ impl Inventory {
 
     /// The roots, the newest first.
     ///
-    /// An object that is listed and answers that it is not there was removed meanwhile, or may not be read and the store hides that.
+    /// An object that is listed and answers that it is not there was removed meanwhile, or may not
+    /// be read and the store hides that.
     pub(super) async fn roots(&self, cache: &Cache) -> Result<Survey> {
         let survey = roots::read_roots(cache, self.roots.iter().cloned(), self.now).await?;
         refuse_newer(&survey)?;
@@ -341,7 +343,8 @@ async fn is_useless(cache: &Cache, living: &Living, name: &str, why: Why) -> Res
         let archive = value["archive"].as_str();
         return Ok(archive.is_some_and(|archive| !living.has_file(archive.trim_start_matches("../"))));
     }
-    // A path, with the store directory or without; older ones have it beside the signatures, newer ones within.
+    // A path, with the store directory or without; older ones have it beside the signatures, newer
+    // ones within.
     let path = value["outPath"].as_str().or_else(|| value["value"]["outPath"].as_str());
     let part = path.and_then(|path| HashPart::parse(path.rsplit('/').next()?.get(..HashPart::TEXT_LEN)?).ok());
     Ok(part.is_some_and(|part| !living.paths.contains(&part)))
@@ -367,8 +370,8 @@ pub(super) struct Found<'a> {
     pub(super) problems: Vec<Problem>,
     /// The objects of that.
     pub(super) broken: HashSet<String>,
-    /// Snapshots that no kept root names, each with what it lists that is there and no kept root lists. They tell that a root
-    /// has listed that, so they stay as long as it does.
+    /// Snapshots that no kept root names, each with what it lists that is there and no kept root
+    /// lists. They tell that a root has listed that, so they stay as long as it does.
     pub(super) memories: HashMap<String, Vec<HashPart>>,
     /// Whether all snapshots stay, since a broken root may name them.
     pub(super) keeps_orphans: bool,
@@ -537,7 +540,8 @@ impl<'a> Found<'a> {
         while let Some(listed) = snapshots.next().await {
             let listed = match listed {
                 Err(error) if error.is_about_content() => {
-                    // It may be the one that the broken root names. All that other snapshots list stays in any case.
+                    // It may be the one that the broken root names. All that other snapshots list
+                    // stays in any case.
                     self.keeps_unrooted = true;
                     let consequence =
                         "kept all paths, since a root is broken as well that may name it. Push that root \
@@ -565,7 +569,8 @@ impl<'a> Found<'a> {
         snapshots.filter(|hash| !named.contains(hash)).collect()
     }
 
-    /// Adds what no root has ever listed: neither one that goes, nor one of which only the snapshot is left.
+    /// Adds what no root has ever listed: neither one that goes, nor one of which only the snapshot
+    /// is left.
     async fn add_unrooted(&mut self, policy: &Policy) -> Result<()> {
         let (cache, inventory) = (self.cache, self.inventory);
         let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
@@ -612,15 +617,17 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    /// Whether a snapshot is in use: by a root, or as the only one that tells that a root has listed what is still there.
+    /// Whether a snapshot is in use: by a root, or as the only one that tells that a root has
+    /// listed what is still there.
     pub(super) fn is_snapshot_used(&self, object: &str) -> bool {
         self.keeps_orphans
             || self.kept.iter().any(|root| snapshot::object(&root.record.closure) == object)
             || self.memories.get(object).is_some_and(|parts| parts.iter().any(|part| self.living.paths.contains(part)))
     }
 
-    /// Reads the narinfos of the living that may be others than those in the snapshots, also by what an earlier run has seen. What they say, lives as
-    /// well. Gives those that name files which no snapshot names.
+    /// Reads the narinfos of the living that may be others than those in the snapshots, also by
+    /// what an earlier run has seen. What they say, lives as well. Gives those that name files
+    /// which no snapshot names.
     pub(super) async fn look_again(&mut self, before: &HashSet<HashPart>) -> Result<HashSet<HashPart>> {
         let changed = self.changed.union(before).copied();
         let parts = changed.filter(|part| self.living.paths.contains(part)).collect();
@@ -647,8 +654,8 @@ impl<'a> Found<'a> {
         Ok(unlisted)
     }
 
-    /// The paths that go, in groups: what refers to others is in an earlier one than these; and their names. Reads the narinfos of
-    /// those that no snapshot lists.
+    /// The paths that go, in groups: what refers to others is in an earlier one than these; and
+    /// their names. Reads the narinfos of those that no snapshot lists.
     pub(super) async fn order(&mut self) -> Result<(Vec<Vec<HashPart>>, HashMap<HashPart, StorePath>)> {
         let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
         let mut dead = Dead::new(dead.copied().collect());
@@ -788,8 +795,8 @@ async fn closure_of_dead(
     Ok(closure.into_iter().collect())
 }
 
-/// Looks at narinfos. One that cannot be read is an error: what it refers to would be lost. So is one that is listed, and of which the
-/// store answers that it is not there.
+/// Looks at narinfos. One that cannot be read is an error: what it refers to would be lost. So is
+/// one that is listed, and of which the store answers that it is not there.
 async fn read_all(cache: &Cache, parts: Vec<HashPart>, each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
     let mut odd = Vec::new();
     read_regular(cache, parts, each, &mut odd).await?;
@@ -821,7 +828,8 @@ async fn read_regular(
     check_vanished(cache, &vanished).await
 }
 
-/// Those of the dead that others refer to, at once or by way of others, which were published since the listing.
+/// Those of the dead that others refer to, at once or by way of others, which were published since
+/// the listing.
 pub(super) async fn referred_since(
     cache: &Cache,
     living: &Living,
@@ -853,10 +861,11 @@ pub(super) struct Used {
     pub(super) has_unplaced: bool,
 }
 
-/// Looks once more what is in use. Files that were uploaded once more, and are young again, are: their narinfos are on the way.
+/// Looks once more what is in use. Files that were uploaded once more, and are young again, are:
+/// their narinfos are on the way.
 ///
-/// An error if that cannot be known. `known` are roots and snapshots that were broken before, for which all has been kept that they may
-/// name.
+/// An error if that cannot be known. `known` are roots and snapshots that were broken before, for
+/// which all has been kept that they may name.
 pub(super) async fn used_since(
     cache: &Cache,
     living: &Living,

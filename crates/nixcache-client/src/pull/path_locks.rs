@@ -18,16 +18,18 @@ use crate::lock::{Lock, lock_if_free};
 const OPEN_ATTEMPTS: u32 = 50;
 const OPEN_PAUSE: Duration = Duration::from_millis(10);
 
-/// How many locks one pull holds at most, since each is an open file. What is beyond is fetched without one.
+/// How many locks one pull holds at most, since each is an open file. What is beyond is fetched
+/// without one.
 const LOCKS_MAX: usize = 200;
 
 /// A lock for each path, held while a pull fetches the path and until it has its name.
 ///
-/// The lock files are in a directory of the target. Each pull has a shared lock on it. When the last pull ends, it removes the
-/// directory; what a killed pull leaves, the next pull removes like a workspace, which the name of the directory makes it.
+/// The lock files are in a directory of the target. Each pull has a shared lock on it. When the
+/// last pull ends, it removes the directory; what a killed pull leaves, the next pull removes like
+/// a workspace, which the name of the directory makes it.
 ///
-/// Locks only save work. Where there can be none (the directory belongs to another user, or the file system has no locks), each pull
-/// fetches everything, which is right as well.
+/// Locks only save work. Where there can be none (the directory belongs to another user, or the
+/// file system has no locks), each pull fetches everything, which is right as well.
 #[derive(Debug)]
 pub(super) struct PathLocks {
     path: PathBuf,

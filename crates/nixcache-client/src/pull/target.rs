@@ -62,7 +62,8 @@ impl Target {
         let Some(directory) = self.directory(store_dir) else {
             let Self::Cache(cache) = self else { return Ok(HashSet::new()) };
             let parts: Vec<HashPart> = paths.map(|path| path.hash_part()).collect();
-            // What the cache does not tell of is written: where nothing may be listed, it says so of what is not there.
+            // What the cache does not tell of is written: where nothing may be listed, it says so
+            // of what is not there.
             let Presence { present, question, .. } = cache.presence(&parts).await?;
             tracing::info!("{}: {question}", cache.url());
             return Ok(present);
@@ -119,7 +120,8 @@ impl Target {
     }
 }
 
-/// Whether what has the name of a path may be one: a tree in a store, or else the file of an archive.
+/// Whether what has the name of a path may be one: a tree in a store, or else the file of an
+/// archive.
 fn is_content(metadata: &fs::Metadata, is_store: bool) -> bool {
     metadata.is_file() || metadata.is_symlink() || (is_store && metadata.is_dir())
 }
@@ -294,8 +296,8 @@ impl Site {
         }
     }
 
-    /// How many batches are published at the same time, and of how many paths each is: in a directory all at once, elsewhere each by
-    /// itself.
+    /// How many batches are published at the same time, and of how many paths each is: in a
+    /// directory all at once, elsewhere each by itself.
     pub(super) fn batches(&self) -> (usize, usize) {
         match self {
             Self::Cache { cache, .. } if cache.directory().is_none() => (cache.options().concurrency, 1),

@@ -226,7 +226,8 @@ async fn a_copy_has_the_same_narinfos_and_files() {
     assert_eq!((again.fetched.len(), again.present.len()), (0, 3));
 }
 
-/// A cache may call its files as it likes; in the copy, two of different origins must not have one name.
+/// A cache may call its files as it likes; in the copy, two of different origins must not have one
+/// name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_named_after_its_hash() {
     let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
@@ -326,7 +327,8 @@ async fn no_file_outside_the_cache_is_fetched() {
     }
 }
 
-/// Whatever a cache offers under a good signature, what is wrong is refused with its reason, and nothing stays.
+/// Whatever a cache offers under a good signature, what is wrong is refused with its reason, and
+/// nothing stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nar_that_is_not_what_its_narinfo_says_leaves_nothing_behind() {
     let nar = archive(b"contents");
@@ -675,7 +677,8 @@ async fn two_pulls_into_one_directory_fetch_each_path_once() {
     let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
     origin.add_chain().await;
     for target in [Target::Store(root.path().to_owned()), Target::Archives(root.path().join("nars"))] {
-        // The first one has begun with a NAR when the second one begins, and goes on when that one knows what is missing.
+        // The first one has begun with a NAR when the second one begins, and goes on when that one
+        // knows what is missing.
         let (started, has_started) = mpsc::channel();
         let (planned, has_planned) = mpsc::channel();
         let waiting = Mutex::new(Some(has_planned));

@@ -1,4 +1,5 @@
-//! What does not need Nix; that its databases are read rightly is shown beside it, in the conformance tests.
+//! What does not need Nix; that its databases are read rightly is shown beside it, in the
+//! conformance tests.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -178,8 +179,8 @@ fn it_waits_for_a_lock() {
     unlock.join().unwrap();
 }
 
-/// Runs another test of this file as a process that, though root, may write only where the modes of files let it. False where
-/// that cannot be done.
+/// Runs another test of this file as a process that, though root, may write only where the modes of
+/// files let it. False where that cannot be done.
 fn run_without_privileges(test: &str, file: &Path) -> bool {
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set=-dac_override,-dac_read_search", "--"]);

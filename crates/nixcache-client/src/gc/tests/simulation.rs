@@ -1,7 +1,9 @@
-//! Pushes, collectors and writers that know nothing of them, at work on one cache, in orders that chance chooses; some of them die at it.
+//! Pushes, collectors and writers that know nothing of them, at work on one cache, in orders that
+//! chance chooses; some of them die at it.
 //!
-//! The store [hesitates](crate::cache::hesitant) and the time is paused, so that a number makes an order, and a day takes no time. In some
-//! worlds requests fail now and then. What has to hold at every instant is looked at after each change.
+//! The store [hesitates](crate::cache::hesitant) and the time is paused, so that a number makes an
+//! order, and a day takes no time. In some worlds requests fail now and then. What has to hold at
+//! every instant is looked at after each change.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,8 +46,8 @@ struct World {
     seen: RefCell<BTreeSet<u8>>,
     /// Names under which a push has come to its end, and when the last one did.
     finished: RefCell<BTreeMap<&'static str, tokio::time::Instant>>,
-    /// Paths that a writer has touched that claims nothing: he may take for granted what is about to go, or upload once more what a
-    /// collector removes just then.
+    /// Paths that a writer has touched that claims nothing: he may take for granted what is about
+    /// to go, or upload once more what a collector removes just then.
     touched: RefCell<BTreeSet<u8>>,
     /// How many such writers there are.
     strangers: Cell<usize>,
@@ -66,7 +68,8 @@ impl World {
         let now = chance.once_in(2);
         // Writers that claim nothing need that long.
         let grace = if chance.once_in(2) { Duration::ZERO } else { HOUR };
-        // The second one drops also the last root of a name, if it was not used in this round or the one before.
+        // The second one drops also the last root of a name, if it was not used in this round or
+        // the one before.
         let (keep_last, keep_within) = if chance.once_in(2) { (Some(1), None) } else { (None, Some(HOUR)) };
         let unrooted = if chance.once_in(3) { Unrooted::Keep } else { Unrooted::Remove };
         let policy = Policy { keep_last, keep_within, grace, now, unrooted, allow_empty: true, ..Policy::default() };
@@ -111,7 +114,8 @@ impl World {
         (0..PATHS).filter(is_target).flat_map(|number| self.closure(number)).collect()
     }
 
-    /// What the command does: what is not known is asked for, what is not there is uploaded, references first, and at last what is added.
+    /// What the command does: what is not known is asked for, what is not there is uploaded,
+    /// references first, and at last what is added.
     async fn push(&self, name: Option<&'static str>, target: Option<u8>, added: Option<u8>) -> Result<(), Error> {
         let closure = target.map(|target| self.closure(target)).unwrap_or_default();
         let added = added.filter(|added| !closure.contains(added));
@@ -180,7 +184,8 @@ impl World {
         Ok(())
     }
 
-    /// As `nix copy`: what is not there is uploaded, references first. It takes what is there for granted.
+    /// As `nix copy`: what is not there is uploaded, references first. It takes what is there for
+    /// granted.
     async fn copy(&self, target: u8) -> Result<(), Error> {
         struct Leaving<'a>(&'a Cell<usize>);
         impl Drop for Leaving<'_> {
@@ -242,7 +247,8 @@ impl World {
         if is_whole {
             self.count("pulled");
         } else {
-            // A newer root has taken its place, and collectors the NARs. What is gone does not come back.
+            // A newer root has taken its place, and collectors the NARs. What is gone does not come
+            // back.
             let is_gone = !at_once(has(&self.cache, &root.object()));
             assert!(is_gone || !self.touched.borrow().is_empty(), "what a root lists is not there");
             self.count("pulled too late");
@@ -423,8 +429,8 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     keep_conditions(true);
 }
 
-/// Panics say which world it was: `SEED=17 cargo test …` makes one like it, but for the names and orders that chance has
-/// made in the code. `NIXCACHE_WORLDS=20000` runs that many worlds.
+/// Panics say which world it was: `SEED=17 cargo test …` makes one like it, but for the names and
+/// orders that chance has made in the code. `NIXCACHE_WORLDS=20000` runs that many worlds.
 #[test]
 fn whatever_the_order_nothing_is_lost_and_nothing_is_left() {
     let (started, mut counts) = (std::time::Instant::now(), BTreeMap::new());
