@@ -1,6 +1,8 @@
-//! Graphs of closures at the size of a public cache's part: building, searching, closure sizes, differences.
+//! Graphs of closures at the size of a public cache's part: building, searching, closure sizes,
+//! differences.
 //!
-//! The graph has 1,000,000 paths at `NIXCACHE_BENCH_SCALE=100`, and takes 4 GiB of memory with the texts of which it is made.
+//! The graph has 1,000,000 paths at `NIXCACHE_BENCH_SCALE=100`, and takes 4 GiB of memory with the
+//! texts of which it is made.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
@@ -120,8 +122,8 @@ fn upload(plan: &mut Plan) {
     assert!(plan.is_done());
 }
 
-/// All paths of one generation: closures of tens of thousands of paths, which is not what nixpkgs is like, but where the time goes as the
-/// closures get larger.
+/// All paths of one generation: closures of tens of thousands of paths, which is not what nixpkgs
+/// is like, but where the time goes as the closures get larger.
 fn large_closures(criterion: &mut Criterion) {
     let paths = benches::scaled(1_000_000);
     let set = PackageSet::new(paths, paths);

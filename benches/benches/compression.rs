@@ -1,4 +1,5 @@
-//! Zstd at Nix's level, in frames: by the calling thread, and by two. Input: the sources and machine code of this project.
+//! Zstd at Nix's level, in frames: by the calling thread, and by two. Input: the sources and
+//! machine code of this project.
 
 use std::fs;
 use std::hint::black_box;
@@ -12,7 +13,8 @@ const SIZE: usize = 128 << 20;
 /// As chunks come out of a packer.
 const CHUNK: usize = 256 << 10;
 
-/// Half of it text and half of it machine code, repeated from farther back than any window at this level reaches.
+/// Half of it text and half of it machine code, repeated from farther back than any window at this
+/// level reaches.
 fn input() -> Vec<u8> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/nixcache/src/nar");
     let entries = fs::read_dir(sources).unwrap().map(|entry| entry.unwrap().path());

@@ -1,5 +1,6 @@
-//! Archives: decoding, packing, hashing, measuring and unpacking them, ours beside `nix-archive` and `nix-nar`, and beside
-//! what cannot be done without: a bare loop over the bytes, reading the files, the hash alone.
+//! Archives: decoding, packing, hashing, measuring and unpacking them, ours beside `nix-archive`
+//! and `nix-nar`, and beside what cannot be done without: a bare loop over the bytes, reading the
+//! files, the hash alone.
 //!
 //! Everything comes from the page cache, and what is unpacked goes to memory.
 
@@ -43,7 +44,8 @@ fn walk(nar: &[u8]) -> usize {
     Events::new(nar).map(|event| contents(event.unwrap())).sum()
 }
 
-/// Walks an archive believing all that it says: the least that any decoder does. Returns the sum of the file sizes.
+/// Walks an archive believing all that it says: the least that any decoder does. Returns the sum of
+/// the file sizes.
 fn bare_loop(nar: &[u8]) -> usize {
     let mut rest = nar;
     let mut next = || {
@@ -293,7 +295,8 @@ fn unpack(criterion: &mut Criterion) {
     let mut bench = |name: &str, unpack: &dyn Fn(&Path)| {
         group.bench_function(name, |bencher| {
             let setup = || tempfile::tempdir_in(memory_directory()).unwrap();
-            // What the measured function returns is dropped, and so removed, outside of the measured time.
+            // What the measured function returns is dropped, and so removed, outside of the
+            // measured time.
             let routine = |directory: tempfile::TempDir| {
                 unpack(&directory.path().join("tree"));
                 directory

@@ -1,6 +1,8 @@
-//! Reading, writing, fingerprinting, signing and verifying narinfos, beside the other crates that do it.
+//! Reading, writing, fingerprinting, signing and verifying narinfos, beside the other crates that
+//! do it.
 //!
-//! Each figure is for one pass over all narinfos of [`benches::narinfos`]; the throughput is narinfos a second.
+//! Each figure is for one pass over all narinfos of [`benches::narinfos`]; the throughput is
+//! narinfos a second.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;

@@ -1,5 +1,5 @@
-//! nixbase32 of hash parts (20 bytes) and sha256 digests (32 bytes): ours, the definition's loop over characters, and
-//! `data-encoding` with the same alphabet.
+//! nixbase32 of hash parts (20 bytes) and sha256 digests (32 bytes): ours, the definition's loop
+//! over characters, and `data-encoding` with the same alphabet.
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
 use std::hint::black_box;
@@ -8,7 +8,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use data_encoding::{BitOrder, Encoding, Specification};
 use nixcache::hash::nixbase32::{ALPHABET, decode_into, encode_into, encoded_len};
 
-/// `data-encoding` counts digits from the least significant one, so its text is reversed afterwards (or before).
+/// `data-encoding` counts digits from the least significant one, so its text is reversed afterwards
+/// (or before).
 fn specification() -> Encoding {
     let mut specification = Specification::new();
     specification.symbols.extend(ALPHABET.map(char::from));

@@ -1,7 +1,8 @@
-//! Reference scans: ours and `nix-archive`'s (Nix's own algorithm), beside a plain sum of the same bytes.
+//! Reference scans: ours and `nix-archive`'s (Nix's own algorithm), beside a plain sum of the same
+//! bytes.
 //!
-//! Inputs: random bytes, machine code, source text, text with a store path every 160 bytes or so, and one long run of nixbase32
-//! characters, which is what a hostile input would hold.
+//! Inputs: random bytes, machine code, source text, text with a store path every 160 bytes or so,
+//! and one long run of nixbase32 characters, which is what a hostile input would hold.
 
 use std::fs;
 use std::hint::black_box;

@@ -1,11 +1,12 @@
 //! The trees that the benches work on.
 //!
-//! They are generated, the same on every machine, below `bench-data` in Cargo's target directory, and stay there for the
-//! next run: one of many [`small`] files, like the sources and headers of a package set, one of a few [`large`] ones, and
-//! [`nar`] makes the archive of either. The first run makes them in less than a minute, and takes 3.5 GB of disk.
+//! They are generated, the same on every machine, below `bench-data` in Cargo's target directory,
+//! and stay there for the next run: one of many [`small`] files, like the sources and headers of a
+//! package set, one of a few [`large`] ones, and [`nar`] makes the archive of either. The first run
+//! makes them in less than a minute, and takes 3.5 GB of disk.
 //!
-//! `NIXCACHE_BENCH_SCALE` gives the size of the trees in percent, 100 by default. At 1 everything is over in seconds,
-//! which shows that it works, but says little about speed.
+//! `NIXCACHE_BENCH_SCALE` gives the size of the trees in percent, 100 by default. At 1 everything
+//! is over in seconds, which shows that it works, but says little about speed.
 
 pub mod package_set;
 
@@ -22,8 +23,8 @@ use nix_archive::nar::{CaseHack, encode_path};
 /// To be raised whenever different trees come out of this file: the earlier ones are made again.
 const EDITION: u32 = 1;
 
-/// About 51,000 files with an archive of about 570 MB: most of 200 bytes to 6 KB, few up to 410 KB; directories of up to 60
-/// entries, up to seven deep; some symlinks, some executables.
+/// About 51,000 files with an archive of about 570 MB: most of 200 bytes to 6 KB, few up to 410 KB;
+/// directories of up to 60 entries, up to seven deep; some symlinks, some executables.
 pub fn small() -> PathBuf {
     made("small", |path| Grower::new(path).grow(scaled(51_000)))
 }
@@ -52,8 +53,9 @@ pub fn nar(tree: &Path) -> PathBuf {
     })
 }
 
-/// narinfos as caches have them, about 31 references each: real ones of cache.nixos.org from the test vectors, where these
-/// are (see `NIXCACHE_VECTORS` in CONTRIBUTING.md), else made up ones of that shape.
+/// narinfos as caches have them, about 31 references each: real ones of cache.nixos.org from the
+/// test vectors, where these are (see `NIXCACHE_VECTORS` in CONTRIBUTING.md), else made up ones of
+/// that shape.
 pub fn narinfos() -> Vec<String> {
     let vectors = std::env::var_os("NIXCACHE_VECTORS")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")), PathBuf::from);
@@ -110,7 +112,8 @@ pub fn narutil() -> PathBuf {
     target_directory().join("release/narutil")
 }
 
-/// Where files are in memory only, if the machine has such a place: for measuring what writes, not the disk below it.
+/// Where files are in memory only, if the machine has such a place: for measuring what writes, not
+/// the disk below it.
 pub fn memory_directory() -> PathBuf {
     let shm = PathBuf::from("/dev/shm");
     if shm.is_dir() { shm } else { std::env::temp_dir() }
@@ -121,8 +124,8 @@ const PEAK: &str = "--peak-of";
 
 /// Runs a command, and says how many bytes of memory it takes at most. What it prints is lost.
 ///
-/// The system tells the peak of all children so far: a process of its own keeps them apart, which is this program once more. It has to begin with
-/// [`report_peak`].
+/// The system tells the peak of all children so far: a process of its own keeps them apart, which
+/// is this program once more. It has to begin with [`report_peak`].
 pub fn peak(command: &Command, input: Stdio) -> u64 {
     let mut wrapper = Command::new(std::env::current_exe().unwrap());
     wrapper.arg(PEAK).arg(command.get_program()).args(command.get_args());
@@ -189,7 +192,8 @@ const EXTENSIONS: [&str; 8] = ["c", "h", "json", "md", "py", "rs", "toml", "txt"
 /// The longest text that [`Prose`] gives out.
 const PIECE: usize = 512 << 10;
 
-/// Text of lines of words: it compresses about as source code does, and hardly two parts of it are equal.
+/// Text of lines of words: it compresses about as source code does, and hardly two parts of it are
+/// equal.
 struct Prose {
     pool: Vec<u8>,
     random: Random,

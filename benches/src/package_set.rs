@@ -6,10 +6,11 @@ use conformance::Random;
 
 /// Narinfos of paths that refer to one another as packages do.
 ///
-/// A cache holds many generations of a package set, each built against its own libraries. A path of a generation stands on one of forty levels,
-/// few on the lower ones and many on the upper ones. It refers to one path of the level below, so that chains are forty long, and to a number
-/// of paths of all lower levels, around twelve, some to many more. The lower a path, the more popular it is. At 20,000 paths
-/// in a generation closures have 2,000 paths on average.
+/// A cache holds many generations of a package set, each built against its own libraries. A path of
+/// a generation stands on one of forty levels, few on the lower ones and many on the upper ones. It
+/// refers to one path of the level below, so that chains are forty long, and to a number of paths
+/// of all lower levels, around twelve, some to many more. The lower a path, the more popular it is.
+/// At 20,000 paths in a generation closures have 2,000 paths on average.
 #[derive(Debug)]
 pub struct PackageSet {
     text: String,
@@ -24,8 +25,8 @@ const LEVELS: usize = 40;
 pub const GENERATION: usize = 20_000;
 
 impl PackageSet {
-    /// As many paths, in generations of `generation` each. Their narinfos are in the order of hash parts, which says nothing of
-    /// references, as in the listing of a cache.
+    /// As many paths, in generations of `generation` each. Their narinfos are in the order of hash
+    /// parts, which says nothing of references, as in the listing of a cache.
     pub fn new(paths: usize, generation: usize) -> Self {
         let mut random = Random::new(0x2545_F491_4F6C_DD1D);
         let mut names: Vec<(u64, usize)> = (0..paths).map(|path| (random.next(), path)).collect();
@@ -87,8 +88,8 @@ impl PackageSet {
         self.reference_count
     }
 
-    /// The hash parts of the paths and of others, `count` altogether, in ascending order on lines: a listing of a larger cache that has a
-    /// path but for one in `missing_each`.
+    /// The hash parts of the paths and of others, `count` altogether, in ascending order on lines:
+    /// a listing of a larger cache that has a path but for one in `missing_each`.
     pub fn sorted_hash_parts(&self, count: usize, missing_each: usize) -> String {
         let mut random = Random::new(0x9E37_79B9_7F4A_7C15);
         let ours = self.narinfos().map(|info| info.split_once("/nix/store/").unwrap().1[..32].to_owned());

@@ -1,7 +1,7 @@
 //! The promises that fuzzing tries to break, one function each.
 //!
-//! Each takes any bytes and panics if a promise is broken. `fuzz_targets/` runs them in a fuzzer, `tests/corpus.rs` over
-//! the inputs in `corpus/`.
+//! Each takes any bytes and panics if a promise is broken. `fuzz_targets/` runs them in a fuzzer,
+//! `tests/corpus.rs` over the inputs in `corpus/`.
 
 mod arguments;
 mod key;
@@ -75,8 +75,9 @@ fn whole(nar: &[u8]) -> Result<Vec<Said>, Error> {
     Ok(said)
 }
 
-/// Our decoder and `nix-archive`'s agree on what is an archive, and on what it says. Ours is stricter where Nix 2.34
-/// is: names of at most 255 bytes, targets of at most 4095 bytes that are not empty and hold no NUL.
+/// Our decoder and `nix-archive`'s agree on what is an archive, and on what it says. Ours is
+/// stricter where Nix 2.34 is: names of at most 255 bytes, targets of at most 4095 bytes that are
+/// not empty and hold no NUL.
 pub fn decode(data: &[u8]) {
     let mut theirs = Vec::new();
     let verdict = peer::decode_events(data, |event| {
@@ -99,8 +100,8 @@ pub fn decode(data: &[u8]) {
     }
 }
 
-/// An archive in chunks of any size is the archive in one, through the decoder and through a reader. The first byte
-/// says how to cut.
+/// An archive in chunks of any size is the archive in one, through the decoder and through a
+/// reader. The first byte says how to cut.
 pub fn chunks(data: &[u8]) {
     let Some((&seed, nar)) = data.split_first() else { return };
     let expected = whole(nar);
@@ -170,7 +171,8 @@ pub fn identity(data: &[u8]) {
     assert_eq!(writer.finish().expect("it is complete"), data);
 }
 
-/// Listings never panic, and what is read can be written and read again. An archive gives the listing that it has.
+/// Listings never panic, and what is read can be written and read again. An archive gives the
+/// listing that it has.
 pub fn listing(data: &[u8]) {
     if let Ok(listing) = Listing::parse(data, Limits::default()) {
         let mut text = Vec::new();
@@ -202,7 +204,8 @@ pub fn hash(data: &[u8]) {
     }
 }
 
-/// A scan in two chunks finds what stands in the bytes: the first 32 of them, where those are a hash part, among others.
+/// A scan in two chunks finds what stands in the bytes: the first 32 of them, where those are a
+/// hash part, among others.
 pub fn scan(data: &[u8]) {
     let Some((first, rest)) = data.split_first_chunk::<32>() else { return };
     let Some((&cut, text)) = rest.split_first() else { return };
@@ -223,7 +226,8 @@ pub fn scan(data: &[u8]) {
     assert_eq!(scanner.finish(), naive);
 }
 
-/// A registration that is read is written such that it is read as the same, and in the same bytes from then on.
+/// A registration that is read is written such that it is read as the same, and in the same bytes
+/// from then on.
 pub fn registration(data: &[u8]) {
     let store_dir = StoreDir::default();
     let read = |text: &[u8]| registration::Reader::new(text, &store_dir).collect::<Result<Vec<PathInfo>, _>>();
@@ -241,7 +245,8 @@ pub fn registration(data: &[u8]) {
     assert_eq!(write(&again), written);
 }
 
-/// An export that is read is written such that it is read as the same; in pieces it is the same as in one.
+/// An export that is read is written such that it is read as the same; in pieces it is the same as
+/// in one.
 pub fn export(data: &[u8]) {
     let store_dir = StoreDir::default();
     let whole = read_export(data, &store_dir);
@@ -272,8 +277,8 @@ fn read_export(source: impl std::io::BufRead, store_dir: &StoreDir) -> Result<Ve
     }
 }
 
-/// Path infos as JSON never panic, and what is read is written such that every version reads it as the same, as far as
-/// it holds it.
+/// Path infos as JSON never panic, and what is read is written such that every version reads it as
+/// the same, as far as it holds it.
 pub fn json(data: &[u8]) {
     let store_dir = StoreDir::default();
     let infos = match PathInfos::parse_json(data, &store_dir) {

@@ -14,8 +14,8 @@ const LASTING: [DeviationKind; 4] = [
     DeviationKind::MalformedSignature,
 ];
 
-/// What is read is the text it was read from, is odd exactly if it says where, and is written such that it reads as the
-/// same, with no oddities left but those that belong to its values.
+/// What is read is the text it was read from, is odd exactly if it says where, and is written such
+/// that it reads as the same, with no oddities left but those that belong to its values.
 pub fn narinfo(data: &[u8]) {
     let store_dir = StoreDir::default();
     let info = match NarInfo::parse(data, &store_dir) {
@@ -171,9 +171,9 @@ impl<'a> Change<'a> {
     }
 }
 
-/// A changed narinfo says what the changes say, and has every line that they do not concern as it was. Lines before the
-/// first blank one ask for changes: `url TEXT`, `compression NAME`, `file-hash HASH`, `file-size NUMBER`,
-/// `sign SIGNATURE`, `unsign NAME`.
+/// A changed narinfo says what the changes say, and has every line that they do not concern as it
+/// was. Lines before the first blank one ask for changes: `url TEXT`, `compression NAME`,
+/// `file-hash HASH`, `file-size NUMBER`, `sign SIGNATURE`, `unsign NAME`.
 pub fn edit(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some((changes, text)) = text.split_once("\n\n") else { return };

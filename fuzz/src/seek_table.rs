@@ -17,8 +17,9 @@ fn read(file: &[u8], threads: u32) -> (Vec<u8>, Option<ErrorKind>) {
     (content, verdict.map(|error| error.kind()))
 }
 
-/// A seek table adds up to the size of its file, whatever part of its end is looked at; a frame holds as much as the table
-/// says or is refused; and threads read of a file what one reads, or refuse it alike.
+/// A seek table adds up to the size of its file, whatever part of its end is looked at; a frame
+/// holds as much as the table says or is refused; and threads read of a file what one reads, or
+/// refuse it alike.
 pub fn seek_table(data: &[u8]) {
     let size = data.len() as u64;
     match SeekTable::parse(data, size) {

@@ -2,8 +2,8 @@ use nixcache::hash::Format;
 use nixcache::narinfo::{CacheInfo, NarName, NarUrl, file_name, hash_part_of_file_name};
 use nixcache::store_path::{ContentAddress, StoreDir, StorePath, StorePathRef};
 
-/// Store paths print as they stood there; content addresses and what a cache says of itself print as what reads the same;
-/// the URL of a NAR is what its parts say, and stays within its cache.
+/// Store paths print as they stood there; content addresses and what a cache says of itself print
+/// as what reads the same; the URL of a NAR is what its parts say, and stays within its cache.
 pub fn store_path(data: &[u8]) {
     if let Ok(info) = CacheInfo::parse(data) {
         assert_eq!(CacheInfo::parse(info.to_string().as_bytes()), Ok(info));

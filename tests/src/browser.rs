@@ -36,7 +36,8 @@ pub mod key {
 }
 
 impl Browser {
-    /// Starts one with a window of this many pixels; nothing, with a loud note, where Chromium or its driver is missing.
+    /// Starts one with a window of this many pixels; nothing, with a loud note, where Chromium or
+    /// its driver is missing.
     ///
     /// # Panics
     ///
@@ -91,7 +92,8 @@ impl Browser {
         let body = if method == "POST" { body.to_string() } else { String::new() };
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let length = body.len();
-        // In one piece: the driver waits for the rest of a cut request, and the kernel for more to send.
+        // In one piece: the driver waits for the rest of a cut request, and the kernel for more to
+        // send.
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"

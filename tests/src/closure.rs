@@ -17,11 +17,12 @@ const WORDS: [&str; 24] = [
 ];
 
 impl Nix {
-    /// Registers `count` paths with about so many bytes of contents in all, and returns them, references first: the last refers to
-    /// all others, directly or not.
+    /// Registers `count` paths with about so many bytes of contents in all, and returns them,
+    /// references first: the last refers to all others, directly or not.
     ///
-    /// Sizes are mixed: most paths are small, few large. Each has several files, a link and an executable, names what it refers to
-    /// (one to six earlier paths, and sometimes itself), and compresses about as programs do. The same `seed` makes the same paths.
+    /// Sizes are mixed: most paths are small, few large. Each has several files, a link and an
+    /// executable, names what it refers to (one to six earlier paths, and sometimes itself), and
+    /// compresses about as programs do. The same `seed` makes the same paths.
     pub fn add_closure(&self, count: usize, bytes: usize, seed: u64) -> Vec<String> {
         let mut random = Random::new(seed.wrapping_mul(2).wrapping_add(1));
         let weights: Vec<usize> = (0..count).map(|_| 1 << random.below(13)).collect();

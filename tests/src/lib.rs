@@ -1,11 +1,13 @@
 //! What the conformance tests share.
 //!
-//! A test here asks two independent authorities what is right: the real programs, in every version of Nix that the
-//! machine has ([`nixes`]), and a naive writer of NARs ([`TreeNode::to_nar`]) that is short enough to be checked by eye.
-//! `tests/oracle.rs` proves the second against the first over random trees ([`any_tree`]), so that other tests can
-//! afford many trees without starting a process for each.
+//! A test here asks two independent authorities what is right: the real programs, in every version
+//! of Nix that the machine has ([`nixes`]), and a naive writer of NARs ([`TreeNode::to_nar`]) that
+//! is short enough to be checked by eye. `tests/oracle.rs` proves the second against the first over
+//! random trees ([`any_tree`]), so that other tests can afford many trees without starting a
+//! process for each.
 //!
-//! Pages are asked of a third, a real [`Browser`]. What other [`programs`] a test needs, it says aloud that it wants.
+//! Pages are asked of a third, a real [`Browser`]. What other [`programs`] a test needs, it says
+//! aloud that it wants.
 //!
 //! `tests/run` sets up the Nix versions and names them in `NIXCACHE_NIX`; see its head.
 
@@ -31,7 +33,7 @@ pub use program::{programs, skip};
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
 pub use s3::{Action, Conditions, FakeS3, OpenUpload, Rule};
-pub use server::{ACCESS_KEY, SECRET_KEY, Server};
+pub use server::{ACCESS_KEY, SECRET_KEY, Server, is_signed_for};
 pub use tree::{TreeNode, any_forest, any_tree, read_tree, write_tree};
 pub use web::{Answer, Request, WebServer};
 

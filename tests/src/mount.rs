@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::programs;
 
-/// A directory, and mounts of it that each keep what they have read for a while: as near to NFS as a machine gets that
-/// mounts no NFS. They end with this value.
+/// A directory, and mounts of it that each keep what they have read for a while: as near to NFS as
+/// a machine gets that mounts no NFS. They end with this value.
 #[derive(Debug)]
 pub struct Mounts {
     directory: TempDir,
@@ -20,13 +20,23 @@ pub struct Mounts {
 }
 
 impl Mounts {
-    /// Mounts a new directory `count` times by sshfs, whose server is run directly. `None`, with a loud note, where that is
-    /// not possible.
+    /// Mounts a new directory `count` times by sshfs, whose server is run directly. `None`, with a
+    /// loud note, where that is not possible.
     ///
     /// # Panics
     ///
     /// When it is not possible although `CI` is `true`, and when a mount does not come.
     pub fn sshfs(count: usize) -> Option<Self> {
+        Self::sshfs_that_remembers(count, Duration::from_secs(1))
+    }
+
+    /// Mounts a new directory as [`sshfs`](Self::sshfs) does, so that each mount remembers listings
+    /// and what it knows of files for this long.
+    ///
+    /// # Panics
+    ///
+    /// As above.
+    pub fn sshfs_that_remembers(count: usize, time: Duration) -> Option<Self> {
         let note = "no drive to mount twice: install sshfs and openssh-sftp-server";
         let [sshfs, unmount] = programs(["sshfs", "fusermount3"], note)?;
         drop(unmount);
@@ -48,7 +58,8 @@ impl Mounts {
             let from = format!(":{}", all.drive().display());
             let mut command = Command::new(&sshfs);
             command.args([&from, at.to_str().unwrap(), "-f"]);
-            command.args(["-o", "passive,cache=yes,dcache_timeout=1,auto_cache"]);
+            let options = format!("passive,cache=yes,dcache_timeout={},auto_cache", time.as_secs());
+            command.args(["-o", &options]);
             all.processes.push(command.stdin(stdio(&ours)).stdout(stdio(&ours)).spawn().unwrap());
             let started = Instant::now();
             while !is_mounted(&at) {

@@ -15,8 +15,9 @@ use crate::program::skip;
 
 /// One installed version of Nix.
 ///
-/// Its commands see no configuration and no store but their own: the store is empty at first, lies in a temporary
-/// directory that goes away with this value, and calls itself `/nix/store`, so that paths made in it are the real ones.
+/// Its commands see no configuration and no store but their own: the store is empty at first, lies
+/// in a temporary directory that goes away with this value, and calls itself `/nix/store`, so that
+/// paths made in it are the real ones.
 #[derive(Debug)]
 pub struct Nix {
     bin: PathBuf,
@@ -26,12 +27,13 @@ pub struct Nix {
 
 /// The versions of Nix to test against, at least one; empty, with a loud note, where there is none.
 ///
-/// They are the `bin` directories in `NIXCACHE_NIX`, separated by colons, or else whatever `nix-store` is on `PATH`.
+/// They are the `bin` directories in `NIXCACHE_NIX`, separated by colons, or else whatever
+/// `nix-store` is on `PATH`.
 ///
 /// # Panics
 ///
-/// When a directory in `NIXCACHE_NIX` holds no working Nix; and when there is no Nix at all although `CI` is `true`:
-/// what was not compared must not look as if it had passed.
+/// When a directory in `NIXCACHE_NIX` holds no working Nix; and when there is no Nix at all
+/// although `CI` is `true`: what was not compared must not look as if it had passed.
 pub fn nixes() -> Vec<Nix> {
     let listed = std::env::var_os("NIXCACHE_NIX").filter(|list| !list.is_empty());
     let bins: Vec<PathBuf> = match listed {
@@ -62,14 +64,16 @@ impl Nix {
         &self.version
     }
 
-    /// Where this Nix's `/nix/store` lies on the machine's disk; made by the first command that needs it.
+    /// Where this Nix's `/nix/store` lies on the machine's disk; made by the first command that
+    /// needs it.
     pub fn physical_store(&self) -> PathBuf {
         self.state.path().canonicalize().unwrap().join("root/nix/store")
     }
 
     /// A command such as `nix-store`, ready for arguments, in this Nix's private surroundings.
     pub fn command(&self, program: &str) -> Command {
-        // Nix refuses a store below a symbolic link, and the system's temporary directory may be one.
+        // Nix refuses a store below a symbolic link, and the system's temporary directory may be
+        // one.
         let state = self.state.path().canonicalize().unwrap();
         let mut command = Command::new(self.bin.join(program));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"NIX_")) {
@@ -107,8 +111,8 @@ impl Nix {
         Err(Failure { command, version: self.version.clone(), output })
     }
 
-    /// Puts a file into the store as if a builder had made it: its path does not depend on its contents, and the
-    /// references are as they are said to be. The deriver may be empty.
+    /// Puts a file into the store as if a builder had made it: its path does not depend on its
+    /// contents, and the references are as they are said to be. The deriver may be empty.
     pub fn add_built(&self, path: &str, contents: &[u8], references: &[&str], deriver: &str) {
         let nar = TreeNode::File { executable: false, contents: contents.to_vec() }.to_nar();
         let hash = Hash::sha256(&nar);
@@ -147,7 +151,8 @@ impl Nix {
     }
 }
 
-/// A file to read `bytes` from: a pipe could block both sides when the command stops reading or prints much.
+/// A file to read `bytes` from: a pipe could block both sides when the command stops reading or
+/// prints much.
 fn input(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();

@@ -11,9 +11,9 @@ use crate::web::{Answer, Request, WebServer};
 
 /// An S3 with path-style addresses and one bucket, `cache`. It checks no signatures.
 ///
-/// It keeps conditions (`If-Match`, `If-None-Match`), lists in pages, gives ranges, takes uploads in parts, removes
-/// many objects with a request, and has the clock of S3: times of objects are whole seconds. [`Rule`]s change what it
-/// answers.
+/// It keeps conditions (`If-Match`, `If-None-Match`), lists in pages, gives ranges, takes uploads
+/// in parts, removes many objects with a request, and has the clock of S3: times of objects are
+/// whole seconds. [`Rule`]s change what it answers.
 #[derive(Debug)]
 pub struct FakeS3 {
     server: WebServer,
@@ -51,9 +51,9 @@ pub enum Action {
     Status(u16, String),
     /// The answer comes later.
     Delay(Duration),
-    /// The body of the answer comes in pieces of so many bytes with so much time between them.
+    /// The body of the answer comes in pieces of this many bytes, with this time between them.
     Drip(usize, Duration),
-    /// The connection breaks after so many bytes of the body of the answer.
+    /// The connection breaks after this many bytes of the body of the answer.
     Cut(usize),
     /// The answer has another header.
     Header(&'static str, String),
@@ -71,9 +71,9 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule about some operations, named with blanks between them: `GET`, `HEAD`, `PUT`, `DELETE`, `LIST`,
-    /// `DELETE_MANY`, `CREATE_UPLOAD`, `UPLOAD_PART`, `COMPLETE_UPLOAD`, `ABORT_UPLOAD`, `LIST_UPLOADS`; `READ` for `GET` and
-    /// `HEAD`, `*` for all.
+    /// A rule about some operations, named with blanks between them: `GET`, `HEAD`, `PUT`,
+    /// `DELETE`, `LIST`, `DELETE_MANY`, `CREATE_UPLOAD`, `UPLOAD_PART`, `COMPLETE_UPLOAD`,
+    /// `ABORT_UPLOAD`, `LIST_UPLOADS`; `READ` for `GET` and `HEAD`, `*` for all.
     pub fn on(operations: &str, action: Action) -> Self {
         let operations = operations.split_whitespace().map(str::to_owned).collect();
         Self { operations, matches: Box::new(|_| true), action, left: usize::MAX, is_about_absent: false }
@@ -86,7 +86,7 @@ impl Rule {
         self
     }
 
-    /// Only about the next so many requests that it matches.
+    /// Only about the next `times` requests that it matches.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.left = times;
@@ -275,7 +275,7 @@ impl FakeS3 {
         self.state().uploads.iter().map(open).collect()
     }
 
-    /// Begins an upload in parts that nobody ends, and makes it so old.
+    /// Begins an upload in parts that is never ended, and gives it an age.
     pub fn begin_upload(&self, key: &str, age: Duration) -> String {
         let mut state = self.state();
         let id = state.begin(key);

@@ -25,7 +25,8 @@ pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 impl Server {
-    /// nginx, which takes `PUT` and lists by `PROPFIND`. What it serves is in [`Self::root`]. Nothing, with a loud note, where there is none.
+    /// nginx, which takes `PUT` and lists by `PROPFIND`. What it serves is in [`Self::root`].
+    /// Nothing, with a loud note, where there is none.
     ///
     /// # Panics
     ///
@@ -61,7 +62,8 @@ impl Server {
         Some(Self::start(command, port, directory))
     }
 
-    /// moto, which keeps buckets in memory, with an empty bucket `cache` that is open to all: Nix as it is built for tests signs nothing.
+    /// moto, which keeps buckets in memory, with an empty bucket `cache` that is open to all: Nix
+    /// as it is built for tests signs nothing.
     ///
     /// # Panics
     ///
@@ -201,4 +203,18 @@ fn temporary() -> TempDir {
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Whether this process has the credentials of the buckets of these tests, which come from the
+/// environment. If not, the test runs itself again with them, and the caller has nothing left to
+/// do.
+pub fn is_signed_for(test: &str) -> bool {
+    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|key| key == ACCESS_KEY) {
+        return true;
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args([test, "--exact"]).env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    let output = again.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    false
 }

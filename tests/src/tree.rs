@@ -1,4 +1,5 @@
-//! Trees as values: random ones, to and from a disk, and as NARs by the shortest writer that can be right.
+//! Trees as values: random ones, to and from a disk, and as NARs by the shortest writer that can be
+//! right.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -77,8 +78,8 @@ fn string(nar: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Writes `tree` at `path`, where nothing may be yet.
 ///
-/// A NAR keeps one bit of a file's mode, so each file is given one of the many modes that have the wanted bit, by its
-/// length: 0654 and 0111 among them, since group and others must not count.
+/// A NAR keeps one bit of a file's mode, so each file is given one of the many modes that have the
+/// wanted bit, by its length: 0654 and 0111 among them, since group and others must not count.
 pub fn write_tree(tree: &TreeNode, path: &Path) -> io::Result<()> {
     const PLAIN: [u32; 5] = [0o644, 0o654, 0o400, 0o677, 0o000];
     const EXECUTABLE: [u32; 5] = [0o755, 0o744, 0o111, 0o500, 0o100];

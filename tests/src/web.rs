@@ -53,11 +53,12 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// How long the server waits before it answers.
     pub delay: Duration,
-    /// The body comes in pieces of so many bytes with so much time between them.
+    /// The body comes in pieces of this many bytes, with this time between them.
     pub pace: Option<(usize, Duration)>,
-    /// The connection breaks after so many bytes of the body.
+    /// The connection breaks after this many bytes of the body.
     pub cut: Option<usize>,
-    /// What `Content-Length` says, if it is not the length of the body: the answer to a `HEAD`, or a lie.
+    /// What `Content-Length` says, if it is not the length of the body: the answer to a `HEAD`, or
+    /// a lie.
     pub length: Option<u64>,
 }
 

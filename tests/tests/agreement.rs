@@ -1,4 +1,5 @@
-//! `nix-archive`, written by others, agrees: on what is an archive, on what it says, and on its bytes.
+//! `nix-archive`, written by others, agrees: on what is an archive, on what it says, and on its
+//! bytes.
 
 use conformance::{TreeNode, any_tree, for_all, write_tree};
 use nix_archive::nar::{self as peer, CaseHack};
@@ -37,8 +38,8 @@ fn theirs(nar: &[u8]) -> Result<Said, peer::Error> {
     Ok(said)
 }
 
-/// Whether both say the same of `bytes`, or ours refuses what Nix 2.34 refuses and theirs does not: long names and
-/// targets, and targets that are empty or hold NUL.
+/// Whether both say the same of `bytes`, or ours refuses what Nix 2.34 refuses and theirs does not:
+/// long names and targets, and targets that are empty or hold NUL.
 fn agree(bytes: &[u8]) -> TestCaseResult {
     match (ours(bytes), theirs(bytes)) {
         (Ok(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs),

@@ -1,5 +1,5 @@
-//! `nix-narinfo`, written by others, agrees: on what is a narinfo and on what it says. Where it does not, the
-//! difference is one of those listed here, each with its reason; any other fails.
+//! `nix-narinfo`, written by others, agrees: on what is a narinfo and on what it says. Where it
+//! does not, the difference is one of those listed here, each with its reason; any other fails.
 
 use std::path::{Path, PathBuf};
 
@@ -20,23 +20,28 @@ enum OnlyTheirs {
     BlankLine,
     /// It wants no space after the colon. Nix skips one byte, whatever it is.
     NoSpace,
-    /// It reads lines that end in a carriage return and a newline. Nix takes the former for a part of the value.
+    /// It reads lines that end in a carriage return and a newline. Nix takes the former for a part
+    /// of the value.
     CarriageReturn,
     /// It takes control characters in URLs, compressions and signatures. Nix does, too.
     Control,
-    /// It drops any blanks before a value. Nix keeps all but the first, and then reads no path, hash or size.
+    /// It drops any blanks before a value. Nix keeps all but the first, and then reads no path,
+    /// hash or size.
     LeadingBlank,
     /// It takes a plus sign before a size. Nix 2.8 does not.
     PlusSign,
-    /// It takes a hash of a NAR by any algorithm. Nix takes it, but signs and verifies none but sha256.
+    /// It takes a hash of a NAR by any algorithm. Nix takes it, but signs and verifies none but
+    /// sha256.
     NarHashAlgorithm,
-    /// It takes base64 without padding after a colon. Nix tells the formats apart by their exact lengths.
+    /// It takes base64 without padding after a colon. Nix tells the formats apart by their exact
+    /// lengths.
     UnpaddedBase64,
     /// It takes full paths for references and derivers. Nix wants base names.
     FullPath,
     /// It takes any white space between references. Nix separates them by spaces.
     WhiteSpace,
-    /// It takes the SRI form for the hash of a content address. Nix wants a colon after the algorithm.
+    /// It takes the SRI form for the hash of a content address. Nix wants a colon after the
+    /// algorithm.
     SriAddress,
 }
 
@@ -83,7 +88,8 @@ enum OnlyOurs {
     TooLarge,
     /// To it an empty `CA` is an error. To Nix it is none.
     EmptyContentAddress,
-    /// It wants sha1 or sha256 for git objects, as current Nix does when it makes the path. Nix reads the field.
+    /// It wants sha1 or sha256 for git objects, as current Nix does when it makes the path. Nix
+    /// reads the field.
     GitAlgorithm,
     /// It drops all blanks before a URL, and then nothing may be left. Nix takes blanks for a URL.
     BlankUrl,
@@ -307,7 +313,8 @@ fn texts() -> impl Strategy<Value = String> {
     })
 }
 
-/// Damage to a text: a piece of it, given by two places, replaced by a piece that matters to readers.
+/// Damage to a text: a piece of it, given by two places, replaced by a piece that matters to
+/// readers.
 type Damage = (Index, Index, Option<&'static str>);
 
 fn damages() -> impl Strategy<Value = Damage> {

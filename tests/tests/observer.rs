@@ -30,7 +30,8 @@ fn one_pass_tells_what_separate_passes_tell() {
     let placed = vec((0..PARTS.len(), any::<Index>()), 0..3);
     for_all(128, (any_tree(), lengths, placed), |(tree, lengths, placed)| {
         let mut nar = tree.to_nar();
-        // Over contents, or over the framing: then it is no archive, which only those notice who were asked to check.
+        // Over contents, or over the framing: then it is no archive, which only those notice who
+        // were asked to check.
         for (part, at) in placed {
             let at = at.index(nar.len());
             let part = &PARTS[part].as_bytes()[..32.min(nar.len() - at)];

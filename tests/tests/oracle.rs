@@ -29,8 +29,8 @@ fn naive_nar_is_what_nix_dumps_and_restores() {
         }
         Ok(())
     };
-    // Few cases of many trees each, since starting Nix costs more than all its work here; and some whose root is a
-    // file or a link.
+    // Few cases of many trees each, since starting Nix costs more than all its work here; and some
+    // whose root is a file or a link.
     for_all(24, any_forest(), agree);
     for_all(16, any_tree(), agree);
 }

@@ -17,8 +17,9 @@ struct Node {
     references: Vec<u32>,
 }
 
-/// Paths of sizes that fall with their number: `count - 1` libraries of a few families, each referring to two before it and
-/// to itself, and at last `app-1`, the root, which refers to the first three.
+/// Paths of sizes that fall with their number: `count - 1` libraries of a few families, each
+/// referring to two before it and to itself, and at last `app-1`, the root, which refers to the
+/// first three.
 fn closure(count: u32) -> Vec<Node> {
     let mut nodes: Vec<Node> = (0..count)
         .map(|number| {
@@ -38,7 +39,8 @@ fn closure(count: u32) -> Vec<Node> {
     nodes
 }
 
-/// Sizes of a path and of what it refers to, in place of its closure's: the page shows what it is told.
+/// Sizes of a path and of what it refers to, in place of its closure's: the page shows what it is
+/// told.
 fn closure_size(node: &Node, nodes: &[Node]) -> u64 {
     node.references.iter().fold(node.nar_size, |sum, &at| sum.saturating_add(nodes[at as usize].nar_size))
 }

@@ -1,4 +1,5 @@
-//! Path infos are read from what real Nix prints, of stores and of caches, and written in the same bytes.
+//! Path infos are read from what real Nix prints, of stores and of caches, and written in the same
+//! bytes.
 
 use std::fs;
 use std::path::Path;
@@ -35,8 +36,8 @@ fn fill(nix: &Nix, folder: &Path) -> Vec<String> {
     nix.add_built(INPUT, format!("{INPUT} {tree}").as_bytes(), &[INPUT, &tree], &deriver);
     paths.push(INPUT.to_owned());
 
-    // Names that sort otherwise with the colon after them, and many keys of one name, so that bytes sort otherwise than
-    // their base64.
+    // Names that sort otherwise with the colon after them, and many keys of one name, so that bytes
+    // sort otherwise than their base64.
     for (index, name) in ["a", "a-1", "b", "b", "b", "b", "b", "b"].into_iter().enumerate() {
         let [secret, public] = ["secret", "public"].map(|end| folder.join(format!("{index}.{end}")));
         let [secret, public] = [secret.to_str().unwrap(), public.to_str().unwrap()];

@@ -37,7 +37,8 @@ fn verify(narinfo: &str, keys: &[&SecretKey]) -> (bool, Vec<Standing>) {
     (verdict.is_valid(), verdict.signatures().iter().map(|(_, standing)| *standing).collect())
 }
 
-/// A store and caches of it: an input-addressed path that refers to itself and to a content-addressed one.
+/// A store and caches of it: an input-addressed path that refers to itself and to a
+/// content-addressed one.
 struct Caches<'a> {
     nix: &'a Nix,
     folder: TempDir,
@@ -97,7 +98,8 @@ impl<'a> Caches<'a> {
         }
     }
 
-    /// Whether Nix copies a path from a cache into an empty store, which must have signatures by trusted keys.
+    /// Whether Nix copies a path from a cache into an empty store, which must have signatures by
+    /// trusted keys.
     fn nix_copies(&self, name: &str, path: &str, key: &SecretKey) -> bool {
         let store = tempfile::tempdir().unwrap();
         let to = format!("local?root={}", store.path().canonicalize().unwrap().display());
@@ -153,7 +155,8 @@ fn nix_derives_the_public_key_that_we_do() {
     }
 }
 
-/// A signature of ed25519 depends on nothing but key and message: equal narinfos show that the fingerprints are equal.
+/// A signature of ed25519 depends on nothing but key and message: equal narinfos show that the
+/// fingerprints are equal.
 #[test]
 fn we_sign_a_cache_in_the_same_bytes_as_nix() {
     for nix in nixes() {
@@ -252,7 +255,8 @@ fn content_addressed_paths_need_no_signature_unless_the_address_is_another_s() {
     }
 }
 
-/// Both versions keep references as a set, and so sign and verify them sorted, however they stand in the narinfo.
+/// Both versions keep references as a set, and so sign and verify them sorted, however they stand
+/// in the narinfo.
 #[test]
 fn what_holds_only_over_references_in_file_order_is_refused_as_by_nix() {
     for nix in nixes() {
@@ -281,8 +285,8 @@ fn what_holds_only_over_references_in_file_order_is_refused_as_by_nix() {
     }
 }
 
-/// The narinfo under the name of a path is that of another path: nobody may answer for one with the other. `nix store verify`
-/// and `nix path-info` do not look; what copies and substitutes does.
+/// The narinfo under the name of a path is that of another path: nobody may answer for one with the
+/// other. `nix store verify` and `nix path-info` do not look; what copies and substitutes does.
 #[test]
 fn nix_copies_no_path_whose_narinfo_is_that_of_another() {
     const WANTED: &str = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-wanted";
@@ -370,7 +374,8 @@ fn deviating(kind: DeviationKind) -> Vec<String> {
     }
 }
 
-/// What we call malformed and Nix does not: it fills in padding, and overlooks bits that belong to no byte.
+/// What we call malformed and Nix does not: it fills in padding, and overlooks bits that belong to
+/// no byte.
 fn signatures_that_only_nix_takes() -> [String; 4] {
     let digits = "A".repeat(86);
     [format!("k:{digits}"), format!("k:{digits}="), format!("k:{}B==", &digits[1..]), format!(" k:{digits}==")]

@@ -1,4 +1,5 @@
-//! Path infos come from real Nix, and go back into it: its database, its registrations, its exports, its caches, its JSON.
+//! Path infos come from real Nix, and go back into it: its database, its registrations, its
+//! exports, its caches, its JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +16,8 @@ use nixcache::store_path::StoreDir;
 use nixcache_client::convert::{Form, convert};
 use nixcache_client::source::Source;
 
-/// A diamond, a chain, references to oneself, several outputs of which one refers to another, text files that refer.
+/// A diamond, a chain, references to oneself, several outputs of which one refers to another, text
+/// files that refer.
 const STORE: &str = r#"
 let
   build = name: script: extra: derivation ({
@@ -50,7 +52,8 @@ fn build(nix: &Nix) -> Vec<String> {
     let mut args =
         vec!["--no-out-link", "--option", "substitute", "false", "--option", "sandbox-paths", SYSTEM, "-E", STORE];
     if !is_old(nix) {
-        // It would start itself, under a name that a Nix which is run through its loader does not have.
+        // It would start itself, under a name that a Nix which is run through its loader does not
+        // have.
         args.extend(["--option", "build-hook", ""]);
     }
     let built = run(nix, "nix-build", &args);

@@ -55,7 +55,8 @@ fn golden_archives_are_restored_as_nix_restores_them() {
             let dest = dir.path().join(nix.version());
             match nix.restore(&nar, &dest) {
                 Ok(()) if ours.is_ok() => {
-                    // By our own packing: some of these paths are longer than what Nix could dump again.
+                    // By our own packing: some of these paths are longer than what Nix could dump
+                    // again.
                     assert!(packed(&dest) == nar && packed(&dir.path().join("ours")) == nar, "{path:?}");
                 }
                 // Nix 2.8 knows no limit of the depth, and we keep to that of 2.34.

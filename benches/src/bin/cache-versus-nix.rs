@@ -1,16 +1,18 @@
-//! Times publishing, fetching and verifying beside real Nix, as whole processes, and prints a table in Markdown.
+//! Times publishing, fetching and verifying beside real Nix, as whole processes, and prints a table
+//! in Markdown.
 //!
 //! ```sh
 //! cargo run --release -p benches --bin cache-versus-nix [ROUNDS] [WORK…]
 //! ```
 //!
-//! Five rounds unless told otherwise, and only the works whose names contain one of the words, if there are any. The closure has
-//! 301 paths of mixed sizes, 164 MB in all; `NIXCACHE_BENCH_PATHS` changes the one, and `NIXCACHE_BENCH_SCALE` the other. In each round every program does the work once, so that
-//! whatever else the machine does meets all of them; caches are on the disk, and a round before those warms the page cache. The ratios are
-//! those of the medians.
+//! Five rounds unless told otherwise, and only the works whose names contain one of the words, if
+//! there are any. The closure has 301 paths of mixed sizes, 164 MB in all; `NIXCACHE_BENCH_PATHS`
+//! changes the one, and `NIXCACHE_BENCH_SCALE` the other. In each round every program does the work
+//! once, so that whatever else the machine does meets all of them; caches are on the disk, and a
+//! round before those warms the page cache. The ratios are those of the medians.
 //!
-//! Every version of Nix has the same closure in a store of its own, from which `narutil` reads it, too. The Nix to beat is found as
-//! by `versus-nix`, and so is `narutil`.
+//! Every version of Nix has the same closure in a store of its own, from which `narutil` reads it,
+//! too. The Nix to beat is found as by `versus-nix`, and so is `narutil`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -142,8 +144,8 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Does the work once. What came out stays until the end: ext4 gives new files no inodes that were freed lately, and
-/// searching for others took a sixth of a push.
+/// Does the work once. What came out stays until the end: ext4 gives new files no inodes that were
+/// freed lately, and searching for others took a sixth of a push.
 fn time(place: &Place, work: &Work, narutil: Option<&Path>) -> Duration {
     let scratch = tempfile::tempdir_in(place.scratch.path()).unwrap().keep();
     let cache = scratch.join("cache");
@@ -219,7 +221,8 @@ fn main() {
         println!("| {} | {:.0} ms | {} |", work.name, ours.as_secs_f64() * 1e3, columns.join(" | "));
     }
     for place in &places {
-        // Nix makes what is in stores unwritable, and a directory that cannot be emptied is left behind by whoever drops it.
+        // Nix makes what is in stores unwritable, and a directory that cannot be emptied is left
+        // behind by whoever drops it.
         let _ = Command::new("chmod").args(["-R", "u+w"]).arg(place.scratch.path()).status();
     }
 }

@@ -4,14 +4,17 @@
 //! cargo run --release -p benches --bin collection-plan [DIRECTORY]
 //! ```
 //!
-//! The cache is a directory with 1,000,000 paths; `NIXCACHE_BENCH_PATHS` gives another number. They are of projects with 25 generations, each a
-//! closure of 5,000 paths: every fifth one is all new, as after an update of what the project is built with, and the others differ
-//! from the one before in the 250 paths that nothing else refers to. Three in five projects have a root for each generation, 500
-//! altogether that list 600,000 paths; the rest is dead. A narinfo has ten references on average; NARs are empty files.
+//! The cache is a directory with 1,000,000 paths; `NIXCACHE_BENCH_PATHS` gives another number. They
+//! are of projects with 25 generations, each a closure of 5,000 paths: every fifth one is all new,
+//! as after an update of what the project is built with, and the others differ from the one before
+//! in the 250 paths that nothing else refers to. Three in five projects have a root for each
+//! generation, 500 altogether that list 600,000 paths; the rest is dead. A narinfo has ten
+//! references on average; NARs are empty files.
 //!
-//! It is made in a temporary directory, or in the one that is named, and found there by the next run. What is timed is
-//! `narutil gc --dry-run` as a whole process, and beside it what no collector can do without: listing all files with their sizes and
-//! times. `narutil` is found as by `versus-nix`. A run before those warms the page cache.
+//! It is made in a temporary directory, or in the one that is named, and found there by the next
+//! run. What is timed is `narutil gc --dry-run` as a whole process, and beside it what no collector
+//! can do without: listing all files with their sizes and times. `narutil` is found as by
+//! `versus-nix`. A run before those warms the page cache.
 
 use std::fs;
 use std::path::Path;

@@ -1,12 +1,14 @@
-//! Times reading the database of a large store beside `nix-store --dump-db`, and prints a table in Markdown.
+//! Times reading the database of a large store beside `nix-store --dump-db`, and prints a table in
+//! Markdown.
 //!
 //! ```sh
 //! cargo run --release -p benches --bin database-versus-nix [PATHS]
 //! ```
 //!
-//! 100,000 paths unless told otherwise, each with 12 references to paths that came before it. Nix makes the empty
-//! database, so its indexes and triggers are the real ones; the rows are put there by SQL. Each work is done five times after a
-//! round that warms the page cache; what is given is the median. The Nix to beat is found as by `versus-nix`.
+//! 100,000 paths unless told otherwise, each with 12 references to paths that came before it. Nix
+//! makes the empty database, so its indexes and triggers are the real ones; the rows are put there
+//! by SQL. Each work is done five times after a round that warms the page cache; what is given is
+//! the median. The Nix to beat is found as by `versus-nix`.
 
 use std::io::{self, BufWriter};
 use std::ops::ControlFlow;

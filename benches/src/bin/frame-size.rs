@@ -4,8 +4,9 @@
 //! cargo run --release -p benches --bin frame-size [TREE [LEVEL]]
 //! ```
 //!
-//! The archive of the tree (`/usr/lib` unless told otherwise) is compressed at the level (Nix's 3) with frames of each size, and as one frame; a
-//! reader of 10 KB has to fetch one or two frames, so many bytes on average.
+//! The archive of the tree (`/usr/lib` unless told otherwise) is compressed at the level (Nix's 3)
+//! with frames of each size, and as one frame; a reader of 10 KB has to fetch one or two frames, so
+//! many bytes on average.
 
 use std::io::{self, Write};
 

@@ -4,13 +4,13 @@
 //! cargo run --release -p benches --bin versus-nix [ROUNDS] [WORK…]
 //! ```
 //!
-//! Seven rounds unless told otherwise, and only the works whose names begin with one of the words, if there are any. In each
-//! round every program does the work once, so that whatever else the machine does meets all of them. A round before
-//! those warms the page cache. What is unpacked goes to memory, what is written otherwise goes nowhere. The ratios are
-//! those of the medians.
+//! Seven rounds unless told otherwise, and only the works whose names begin with one of the words,
+//! if there are any. In each round every program does the work once, so that whatever else the
+//! machine does meets all of them. A round before those warms the page cache. What is unpacked goes
+//! to memory, what is written otherwise goes nowhere. The ratios are those of the medians.
 //!
-//! The Nix to beat is each one whose `bin` directory `NIXCACHE_NIX` lists, separated by colons, or the one on `PATH`;
-//! `narutil` is the one that `NARUTIL` names, or else is built.
+//! The Nix to beat is each one whose `bin` directory `NIXCACHE_NIX` lists, separated by colons, or
+//! the one on `PATH`; `narutil` is the one that `NARUTIL` names, or else is built.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -30,10 +30,12 @@ use crate::signature::{SecretKey, TrustedKeys, threads as thread_count};
 use crate::store_path::{PathLike, StorePath};
 use crate::stream::{path_of, run};
 
-/// A binary cache: a directory, a bucket (`s3://`, `gs://`, `az://`) or a web server (`http://`, `https://`).
+/// A binary cache: a directory, a bucket (`s3://`, `gs://`, `az://`) or a web server (`http://`,
+/// `https://`).
 ///
-/// Opening it reads what it says of itself. With `create`, it is made where there is nothing, for the paths of `store_dir`.
-/// Going through a cache gives the narinfos of all its paths, in no order.
+/// Opening it reads what it says of itself. With `create`, it is made where there is nothing, for
+/// the paths of `store_dir`. Going through a cache gives the narinfos of all its paths, in no
+/// order.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Cache(cache::Cache);
 
@@ -116,8 +118,9 @@ impl Cache {
         Ok(read.map(|bytes| PyBytes::new(py, &bytes)))
     }
 
-    /// Changes the narinfo of a path: `change` is given it, and returns what it becomes, or None to leave it as it is. It may be called
-    /// several times, until no other writer interferes. Returns whether the narinfo was changed.
+    /// Changes the narinfo of a path: `change` is given it, and returns what it becomes, or None to
+    /// leave it as it is. It may be called several times, until no other writer interferes. Returns
+    /// whether the narinfo was changed.
     #[pyo3(signature = (path, change, /))]
     fn edit(&self, py: Python<'_>, path: &Bound<'_, PyAny>, change: &Bound<'_, PyAny>) -> Result<bool> {
         let part = PathLike::of(path, self.0.store_dir())?.hash_part;
@@ -147,13 +150,17 @@ impl Cache {
         }
     }
 
-    /// Publishes paths with all that they refer to, as far as the cache lacks them; and trees, under names, as `nix store add` does.
+    /// Publishes paths with all that they refer to, as far as the cache lacks them; and trees,
+    /// under names, as `nix store add` does.
     ///
-    /// What is known of the paths comes from `source`: the database of the Nix that is installed here, unless another is named in
-    /// the words of `Graph.load`. The paths are in the store below `store`. All is kept under the name `root`, or, if that is None, only as long as
-    /// it is young or another root lists it. What a cache in `skip` has with a signature that is `trusted` is left out. `logs` is the directory of
-    /// build logs, `…/log/nix`, or True for that of the store; the logs and realisations of paths that are there are published as well.
-    #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=Some("default"), labels=None, keys=None,
+    /// What is known of the paths comes from `source`: the database of the Nix that is installed
+    /// here, unless another is named in the words of `Graph.load`. The paths are in the store below
+    /// `store`. All is kept under the name `root`, or, if that is None, only as long as it is young
+    /// or another root lists it. A root that is named and cannot be left is an error; without a
+    /// name, the reason is in `Pushed.notes`. What a cache in `skip` has with a signature that is
+    /// `trusted` is left out. `logs` is the directory of build logs, `…/log/nix`, or True for that
+    /// of the store; the logs and realisations of paths that are there are published as well.
+    #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=RootArgument::Default, labels=None, keys=None,
         compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
         progress=None))]
     fn push(
@@ -163,7 +170,7 @@ impl Cache {
         add: Option<&Bound<'_, PyMapping>>,
         source: Option<PathBuf>,
         store: Option<PathBuf>,
-        root: Option<&str>,
+        #[pyo3(from_py_with = RootArgument::given)] root: RootArgument,
         labels: Option<BTreeMap<String, String>>,
         keys: Option<Vec<Bound<'_, SecretKey>>>,
         compression: &str,
@@ -184,9 +191,10 @@ impl Cache {
             .debug_info(debug_info)
             .threads(thread_count(threads)?);
         let mut wish = Wish::default();
-        wish.name = root.map(root_name).transpose()?;
+        wish.name = root.name().map(root_name).transpose()?;
         wish.labels = labels.unwrap_or_default();
         wish.verify_present = verify_present;
+        let wanted_root = wish.name.clone().filter(|_| root.is_given());
         let mut trees = Vec::new();
         for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
             let (name, tree): (String, PathBuf) = item.extract()?;
@@ -225,7 +233,9 @@ impl Cache {
         let mut uploads = self.uploads(py, &source, store, &graph, missing)?;
         if wanted.is_some() {
             let mut attachments = Attachments::default();
-            py.detach(|| attachments.gather(&source, &selection, self.0.store_dir(), with_logs))?;
+            let gathered = py.detach(|| attachments.gather(&source, &selection, self.0.store_dir(), with_logs));
+            crate::warnings::log(py);
+            gathered?;
             push = push.attachments(attachments);
         }
         uploads.extend(trees);
@@ -233,11 +243,18 @@ impl Cache {
             let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
             async move { Ok(begun.publish(&push, &self.0, uploads).await?) }
         })?;
-        Ok(Pushed::of(pushed, root))
+        let has_root = root.is_some();
+        let pushed = Pushed::of(pushed, root);
+        match wanted_root {
+            Some(name) if !has_root && pushed.__bool__() => {
+                Err(Failure::no_root(&self.0.url().to_string(), &name, &pushed.notes))
+            }
+            _ => Ok(pushed),
+        }
     }
 
-    /// Which store path refers to which, of these paths and all that they refer to. Each path is asked for, so the cache need not be one
-    /// that lists what it has.
+    /// Which store path refers to which, of these paths and all that they refer to. Each path is
+    /// asked for, so the cache need not be one that lists what it has.
     #[pyo3(signature = (paths, /))]
     fn graph(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<crate::graph::Graph> {
         let roots: Vec<HashPart> = self.parts(&one_or_many(paths)?)?.iter().map(|path| path.hash_part).collect();
@@ -248,12 +265,15 @@ impl Cache {
         Ok(crate::graph::Graph::new(builder.finish(), self.0.store_dir().clone()))
     }
 
-    /// Fetches paths with all that they refer to: into the store below a directory, or into another cache.
+    /// Fetches paths with all that they refer to: into the store below a directory, or into another
+    /// cache.
     ///
-    /// `trusted` says whose signatures are believed; None believes whatever the cache says. With `archives`, `into` is a directory that gets
-    /// NARs. `others` are caches that may have the paths, too. Without `paths`, the closure of the root `root` is fetched, or with
-    /// `roots` those of all roots, and another cache gets the same roots. With `paths`, `root` is the name of a root that another cache gets.
-    /// `touch` makes the roots used now. With `keep_going`, what can be had is fetched where some paths cannot.
+    /// `trusted` says whose signatures are believed; None believes whatever the cache says. With
+    /// `archives`, `into` is a directory that gets NARs. `others` are caches that may have the
+    /// paths, too. Without `paths`, the closure of the root `root` is fetched, or with `roots`
+    /// those of all roots, and another cache gets the same roots. With `paths`, `root` is the name
+    /// of a root that another cache gets. `touch` makes the roots used now. With `keep_going`, what
+    /// can be had is fetched where some paths cannot.
     #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
         listings=true, root=None, roots=false, touch=false, keep_going=false, threads=None, progress=None))]
     fn pull(
@@ -330,8 +350,8 @@ impl Cache {
         Ok(Pulled::of(pulled, found, store_dir))
     }
 
-    /// Looks the whole cache over. With `trusted`, signatures are verified; with `contents`, all NARs are read; with `notes`, what is
-    /// only odd is told, too.
+    /// Looks the whole cache over. With `trusted`, signatures are verified; with `contents`, all
+    /// NARs are read; with `notes`, what is only odd is told, too.
     #[pyo3(signature = (*, trusted=None, contents=false, notes=true, threads=None, progress=None))]
     fn audit(
         &self,
@@ -355,7 +375,8 @@ impl Cache {
         Ok(Audited { findings, narinfos, nars, file_size, unsigned, signatures_checked, elsewhere })
     }
 
-    /// The roots of the cache, or of one name: which closures it is to keep. Those used last come first.
+    /// The roots of the cache, or of one name: which closures it is to keep. Those used last come
+    /// first.
     #[pyo3(signature = (name=None, /))]
     fn roots(&self, py: Python<'_>, name: Option<&str>) -> Result<Vec<Root>> {
         let name = name.map(root_name).transpose()?;
@@ -371,7 +392,8 @@ impl Cache {
         Ok(found.roots.into_iter().map(Root).collect())
     }
 
-    /// Pins a root or not, or says something else beside it; returns it as it is then. That it is used now goes with it.
+    /// Pins a root or not, or says something else beside it; returns it as it is then. That it is
+    /// used now goes with it.
     #[pyo3(signature = (root, /, *, pinned=None, labels=None))]
     fn amend_root(
         &self,
@@ -397,7 +419,8 @@ impl Cache {
         wait(py, None, |_| async { Ok(roots::remove(&self.0, root).await?) })
     }
 
-    /// Removes all generations of a name, or one, whether they can be read or not; returns how many.
+    /// Removes all generations of a name, or one, whether they can be read or not; returns how
+    /// many.
     #[pyo3(signature = (name, /, *, generation=None))]
     fn remove_roots(&self, py: Python<'_>, name: &str, generation: Option<&str>) -> Result<usize> {
         let name = root_name(name)?;
@@ -406,8 +429,9 @@ impl Cache {
 
     /// Removes what no root keeps. Ages are timedeltas. With `dry_run`, only says what would go.
     ///
-    /// `unrooted` is what happens to paths that no root has ever listed: "keep", "remove", or an age from which they go. Unless
-    /// `allow_empty`, it is an error if no root, lease or path of `root_paths` keeps anything.
+    /// `unrooted` is what happens to paths that no root has ever listed: "keep", "remove", or an
+    /// age from which they go. Unless `allow_empty`, it is an error if no root, lease or path of
+    /// `root_paths` keeps anything.
     #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, unrooted=None, grace=None, root_paths=None,
         now=false, allow_empty=false, dry_run=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
@@ -439,6 +463,7 @@ impl Cache {
             let mut doomed = Vec::new();
             let problems = collection.problems().iter().map(ToString::to_string).collect();
             let unrooted = collection.summary().paths_unrooted;
+            let absent = convert(collection.absent().to_vec());
             if dry_run {
                 doomed = collection.doomed();
                 collection.give_up().await?;
@@ -452,10 +477,14 @@ impl Cache {
             }
             let size = doomed.iter().map(|doomed| doomed.size).sum();
             let objects = doomed.into_iter().map(|doomed| (doomed.why.as_str(), doomed.object)).collect();
-            Ok(Collected { objects, size, unrooted, problems })
+            Ok(Collected { objects, size, unrooted, problems, absent })
         })?;
         for problem in &collected.problems {
             warn(py, problem)?;
+        }
+        for path in &collected.absent {
+            let path = self.0.store_dir().display(path.0.as_ref());
+            warn(py, &format_args!("{}: {path}: is to be kept, and is not in the cache", self.0.url()))?;
         }
         Ok(collected)
     }
@@ -512,7 +541,8 @@ fn find(graph: &Graph, path: &PathLike) -> Result<Node> {
     node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
 }
 
-/// Where build logs are: in the directory that is named; with `True`, where the store keeps them; nowhere with `False`.
+/// Where build logs are: in the directory that is named; with `True`, where the store keeps them;
+/// nowhere with `False`.
 fn log_directory(logs: &Bound<'_, PyAny>, root: &std::path::Path) -> Result<Option<LogDirectory>> {
     let directory = match logs.extract::<bool>() {
         Ok(false) => return Ok(None),
@@ -520,6 +550,30 @@ fn log_directory(logs: &Bound<'_, PyAny>, root: &std::path::Path) -> Result<Opti
         Err(_) => logs.extract::<PathBuf>()?,
     };
     Ok(Some(LogDirectory::open(&directory).map_err(PyErr::from)?))
+}
+
+/// The name of the root that a push leaves.
+enum RootArgument {
+    /// None was named.
+    Default,
+    Given(Option<String>),
+}
+
+impl RootArgument {
+    fn given(argument: &Bound<'_, PyAny>) -> PyResult<Self> {
+        argument.extract().map(Self::Given)
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Default => Some("default"),
+            Self::Given(name) => name.as_deref(),
+        }
+    }
+
+    fn is_given(&self) -> bool {
+        matches!(self, Self::Given(Some(_)))
+    }
 }
 
 /// "keep", "remove" or an age.
@@ -682,7 +736,8 @@ pub(crate) struct Pushed {
     /// Bytes of their files in the cache.
     #[pyo3(get)]
     file_size: u64,
-    /// How many of the published paths have neither a signature nor a content address: Nix does not accept them.
+    /// How many of the published paths have neither a signature nor a content address: Nix does not
+    /// accept them.
     #[pyo3(get)]
     unsigned: usize,
     /// How many realisations were written.
@@ -749,13 +804,15 @@ impl Pushed {
         self.held_back.clone()
     }
 
-    /// The root that keeps the closure in the cache; None if none was left, for a reason in `notes`.
+    /// The root that keeps the closure in the cache; None if none was left, for a reason in
+    /// `notes`.
     #[getter]
     fn root(&self) -> Option<Root> {
         self.root.clone()
     }
 
-    /// What was not possible although everything was published: leaving a root, or removing the lease.
+    /// What was not possible although everything was published: leaving a root, or removing the
+    /// lease.
     #[getter]
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
@@ -831,7 +888,8 @@ impl Pulled {
         self.present.clone()
     }
 
-    /// The paths that did not get their names because something that they refer to could not be fetched.
+    /// The paths that did not get their names because something that they refer to could not be
+    /// fetched.
     #[getter]
     fn held_back(&self) -> Vec<StorePath> {
         self.held_back.clone()
@@ -855,7 +913,8 @@ impl Pulled {
         self.roots.clone()
     }
 
-    /// What was not possible although everything was fetched: leaving a root, or removing the lease.
+    /// What was not possible although everything was fetched: leaving a root, or removing the
+    /// lease.
     #[getter]
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
@@ -899,7 +958,8 @@ pub(crate) struct Finding {
     /// What would make it good; None of what harms nobody.
     #[pyo3(get)]
     remedy: Option<String>,
-    /// Whether it says that an object could not be looked at, rather than that something is wrong with it.
+    /// Whether it says that an object could not be looked at, rather than that something is wrong
+    /// with it.
     #[pyo3(get)]
     is_unread: bool,
     path: Option<StorePath>,
@@ -1039,7 +1099,8 @@ impl Root {
         self.0.record.file_size
     }
 
-    /// When it was used last, by the clock of the store, in seconds since 1970. None if that says no times.
+    /// When it was used last, by the clock of the store, in seconds since 1970. None if that says
+    /// no times.
     #[getter]
     fn used(&self) -> Option<f64> {
         let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
@@ -1084,10 +1145,17 @@ pub(crate) struct Collected {
     #[pyo3(get)]
     unrooted: usize,
     problems: Vec<String>,
+    absent: Vec<StorePath>,
 }
 
 #[pymethods]
 impl Collected {
+    /// The paths of `root_paths` that are not in the cache.
+    #[getter]
+    fn absent(&self) -> Vec<StorePath> {
+        self.absent.clone()
+    }
+
     /// What is broken, and what was kept for it.
     #[getter]
     fn problems(&self) -> Vec<String> {

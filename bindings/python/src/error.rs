@@ -1,7 +1,7 @@
 //! What goes wrong, as the exceptions of `nixcache._exceptions`.
 //!
-//! A [`Failure`] is made where nobody holds the interpreter, and becomes an exception when it is handed to Python. The class tells the
-//! kind, attributes tell where.
+//! A [`Failure`] is made where nobody holds the interpreter, and becomes an exception when it is
+//! handed to Python. The class tells the kind, attributes tell where.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,7 +16,8 @@ use pyo3::types::{PyDict, PyTuple};
 /// Why something failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Python's own: of a callback, of a file object, of an argument, or that somebody pressed Ctrl-C.
+    /// Python's own: of a callback, of a file object, of an argument, or that somebody pressed
+    /// Ctrl-C.
     Python(PyErr),
     /// One of the package's.
     Ours(Box<Ours>),
@@ -88,6 +89,16 @@ impl Failure {
             Some(inner) => Self::new("CompressionError", inner),
             None => Self::new("SourceError", error).system(error),
         }
+    }
+
+    /// A push that has published everything, and could not leave the root that it was asked for.
+    pub(crate) fn no_root(cache: &str, name: &dyn std::fmt::Display, notes: &[String]) -> Self {
+        let why = if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
+        let message = format_args!(
+            "{cache}: everything is published, but the root {name} was not left{why}. A collection may remove the closure; see the \
+             rights that a push needs, or push with root=None"
+        );
+        Self::new("CacheError", message).text("path", cache)
     }
 
     /// A path that a graph does not have.

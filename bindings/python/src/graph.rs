@@ -139,7 +139,8 @@ impl Graph {
         load(py, &[source], crate::store_path::store_dir(store_dir)?)
     }
 
-    /// Of sources in words, those of `narutil`: `db:FILE`, `registration:FILE`, `json:FILE`, `export:FILE`, or a cache.
+    /// Of sources in words, those of `narutil`: `db:FILE`, `registration:FILE`, `json:FILE`,
+    /// `export:FILE`, or a cache.
     #[staticmethod]
     #[pyo3(signature = (*sources, store_dir="/nix/store"))]
     fn load(py: Python<'_>, sources: Vec<std::path::PathBuf>, store_dir: &str) -> Result<Self> {
@@ -203,7 +204,8 @@ impl Graph {
         Ok(all)
     }
 
-    /// A shortest chain of references from one path to another, both included; None if there is none.
+    /// A shortest chain of references from one path to another, both included; None if there is
+    /// none.
     #[pyo3(signature = (path, dependency, /))]
     fn why<'py>(
         &self,
@@ -215,7 +217,8 @@ impl Graph {
         Ok(chain.map(|chain| self.0.paths(py, &chain)).transpose()?)
     }
 
-    /// What of the closure of some paths is in which of several caches, each given as the paths or hash parts that it has.
+    /// What of the closure of some paths is in which of several caches, each given as the paths or
+    /// hash parts that it has.
     #[pyo3(signature = (paths, /, *caches))]
     fn difference(&self, paths: &Bound<'_, PyAny>, caches: &Bound<'_, PyTuple>) -> Result<Difference> {
         let closure = self.closure(paths)?;
@@ -255,7 +258,8 @@ impl Graph {
         py.detach(|| table(&self.0, &caption, nodes))
     }
 
-    /// The page about all paths that `narutil closure --html` writes about a closure: a treemap and a table, in one document.
+    /// The page about all paths that `narutil closure --html` writes about a closure: a treemap and
+    /// a table, in one document.
     fn treemap(&self, py: Python<'_>) -> Result<String> {
         let roots = self.0.graph.roots();
         let closure = self.0.graph.closure(self.0.graph.nodes());
@@ -282,7 +286,8 @@ fn load(py: Python<'_>, sources: &[InfoSource], store_dir: StoreDir) -> Result<G
 
 /// A set of paths that has, with each, all that it refers to; or all that refers to it.
 ///
-/// A sequence in which every path comes after all that it refers to, but for itself and others of the same cycle.
+/// A sequence in which every path comes after all that it refers to, but for itself and others of
+/// the same cycle.
 #[pyclass(frozen, sequence, module = "nixcache")]
 pub(crate) struct Closure {
     shared: Arc<Shared>,
@@ -338,7 +343,8 @@ impl Closure {
         py.detach(|| table(&self.shared, &caption, self.inner.nodes().to_vec()))
     }
 
-    /// The page that `narutil closure --html` writes: a treemap and a table, in one document that needs nothing else.
+    /// The page that `narutil closure --html` writes: a treemap and a table, in one document that
+    /// needs nothing else.
     fn treemap(&self, py: Python<'_>) -> Result<String> {
         py.detach(|| page(&self.shared, &self.roots, self.inner.nodes()))
     }
@@ -353,14 +359,16 @@ pub(crate) struct Difference {
 
 #[pymethods]
 impl Difference {
-    /// The paths that no cache has, references first: the order in which their narinfos can be uploaded.
+    /// The paths that no cache has, references first: the order in which their narinfos can be
+    /// uploaded.
     #[getter]
     fn missing<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let nodes: Vec<Node> = self.difference.missing().iter().map(|missing| missing.node).collect();
         self.shared.paths(py, &nodes)
     }
 
-    /// Those of the missing paths that are known only as references of others, so that they cannot be uploaded.
+    /// Those of the missing paths that are known only as references of others, so that they cannot
+    /// be uploaded.
     #[getter]
     fn unknown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let unknown = self.difference.missing().iter().filter(|missing| missing.reason == Reason::Unknown);

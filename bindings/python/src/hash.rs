@@ -12,8 +12,8 @@ use crate::stream::{Source, run};
 
 /// A hash: an algorithm and a digest.
 ///
-/// The text may be `algorithm:digest` in base16, nixbase32 or base64, or SRI, `algorithm-base64`; with `algorithm`,
-/// the digest alone will do. Hashes are ordered by algorithm, then by digest.
+/// The text may be `algorithm:digest` in base16, nixbase32 or base64, or SRI, `algorithm-base64`;
+/// with `algorithm`, the digest alone will do. Hashes are ordered by algorithm, then by digest.
 ///
 /// >>> from nixcache import Hash
 /// >>> hash = Hash("sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=")
@@ -48,7 +48,8 @@ impl Hash {
         Ok(Self(digest?))
     }
 
-    /// The hash of what a buffer, a file object or a file holds.
+    /// The hash of what a buffer, a file object or a file holds: of a file, as `nix hash file` and
+    /// `nix-hash --flat` print it.
     #[staticmethod]
     #[pyo3(signature = (source, /, algorithm="sha256"))]
     fn of(py: Python<'_>, source: &Bound<'_, PyAny>, algorithm: &str) -> Result<Self> {

@@ -1,8 +1,11 @@
-//! The Python package `nixcache`: the crates `nixcache` and `nixcache-client`, spelled as Python spells things.
+//! The Python package `nixcache`: the crates `nixcache` and `nixcache-client`, spelled as Python
+//! spells things.
 //!
-//! There is no logic here. A module of this crate holds the classes of one topic, with what they say to Python: conversions, comparisons,
-//! texts. What all need is in [`buffer`] (bytes that Python owns), [`stream`] (sources and sinks, Ctrl-C) and [`error`] (exceptions).
-//! The package around it, in `python/nixcache`, adds the exceptions, file objects and the types.
+//! There is no logic here. A module of this crate holds the classes of one topic, with what they
+//! say to Python: conversions, comparisons, texts. What all need is in [`buffer`] (bytes that
+//! Python owns), [`stream`] (sources and sinks, Ctrl-C), [`error`] (exceptions) and [`warnings`]
+//! (what goes to Python's logging). The package around it, in `python/nixcache`, adds the
+//! exceptions, file objects and the types.
 
 mod buffer;
 mod cache;
@@ -15,6 +18,7 @@ mod runtime;
 mod signature;
 mod store_path;
 mod stream;
+mod warnings;
 
 /// The compiled part of the package. What is public of it is in `nixcache`.
 #[pyo3::pymodule]
@@ -43,6 +47,7 @@ mod _nixcache {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::warnings::collect();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

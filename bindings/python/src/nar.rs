@@ -107,11 +107,12 @@ pub(crate) mod nar {
     #[pymodule_export]
     use super::listing::{Listing, Node};
 
-    /// Packs a tree into a file, by path or as a binary file object, and hashes it in the same pass.
+    /// Packs a tree into a file, by path or as a binary file object, and hashes it in the same
+    /// pass.
     ///
-    /// `compression` is a name, perhaps with a level: "zstd:19". The hash and size are those of the NAR, not of the compressed file. With
-    /// `listing`, the result has the listing. `candidates` are paths that may occur in the tree; those that do are the references
-    /// of the result.
+    /// `compression` is a name, perhaps with a level: "zstd:19". The hash and size are those of the
+    /// NAR, not of the compressed file. With `listing`, the result has the listing. `candidates`
+    /// are paths that may occur in the tree; those that do are the references of the result.
     #[pyfunction]
     #[pyo3(signature = (path, file=None, /, *, algorithm="sha256", compression="none", listing=false,
         candidates=None, threads=None))]
@@ -139,7 +140,8 @@ pub(crate) mod nar {
         Ok(observation(py, seen, &candidates)?)
     }
 
-    /// The hash of a tree as `nix hash path` prints it: of its NAR.
+    /// The hash of a tree as `nix hash path` prints it: of its NAR. `Hash.of` hashes the contents
+    /// of a file alone.
     #[pyfunction]
     #[pyo3(signature = (path, /, *, algorithm="sha256", threads=None))]
     fn hash(py: Python<'_>, path: PathBuf, algorithm: &str, threads: Option<usize>) -> Result<Hash> {
@@ -154,9 +156,11 @@ pub(crate) mod nar {
         })
     }
 
-    /// Restores a NAR, from a path, a buffer or a binary file object, compressed or not, to a path that must not exist.
+    /// Restores a NAR, from a path, a buffer or a binary file object, compressed or not, to a path
+    /// that must not exist.
     ///
-    /// With `canonical`, everything gets the modes and times that it has in a store. With `sync`, it is on the disk afterwards.
+    /// With `canonical`, everything gets the modes and times that it has in a store. With `sync`,
+    /// it is on the disk afterwards.
     #[pyfunction]
     #[pyo3(signature = (source, path, /, *, algorithm="sha256", canonical=false, sync=false, listing=false,
         candidates=None, threads=None))]
@@ -203,7 +207,8 @@ pub(crate) mod nar {
         run(py, |visits| super::listing::read(source, visits))
     }
 
-    /// A file of a NAR, compressed or not, and its contents, reading no further than these. `nixcache.nar.open` is made with it.
+    /// A file of a NAR, compressed or not, and its contents, reading no further than these.
+    /// `nixcache.nar.open` is made with it.
     #[pyfunction]
     #[pyo3(signature = (source, member, /))]
     fn extract<'py>(
@@ -217,7 +222,8 @@ pub(crate) mod nar {
         Ok((node, PyBytes::new(py, &contents)))
     }
 
-    /// The events of a NAR in memory, one after the other. What files contain comes as memoryviews of the buffer.
+    /// The events of a NAR in memory, one after the other. What files contain comes as memoryviews
+    /// of the buffer.
     #[pyfunction]
     #[pyo3(signature = (buffer, /))]
     fn events(buffer: &Bound<'_, PyAny>) -> Result<Events> {

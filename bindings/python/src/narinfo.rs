@@ -15,8 +15,8 @@ use crate::store_path::{AddressLike, ContentAddress, StorePath};
 
 /// What a binary cache says of a store path. Made by `NarInfo.parse` and `NarInfo.build`.
 ///
-/// It keeps its text: `str()` and `bytes()` give what was read, and editing leaves all other bytes as they are. What is edited is a new
-/// narinfo. Two are equal if their texts are.
+/// It keeps its text: `str()` and `bytes()` give what was read, and editing leaves all other bytes
+/// as they are. What is edited is a new narinfo. Two are equal if their texts are.
 #[pyclass(frozen, eq, module = "nixcache")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct NarInfo(pub(crate) NarInfoBuf);
@@ -135,7 +135,8 @@ impl NarInfo {
         self.info().nar_size()
     }
 
-    /// The paths that the contents refer to, as they stand in the text; the path itself may be among them.
+    /// The paths that the contents refer to, as they stand in the text; the path itself may be
+    /// among them.
     #[getter]
     fn references<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.info().references().iter().map(StorePath::from))
@@ -177,7 +178,8 @@ impl NarInfo {
         PyBytes::new(py, &self.info().fingerprint().to_vec())
     }
 
-    /// With a signature: by a secret key, or one that is there already. It takes the place of others by the same key name.
+    /// With a signature: by a secret key, or one that is there already. It takes the place of
+    /// others by the same key name.
     #[pyo3(signature = (by, /))]
     fn sign(&self, by: &Bound<'_, PyAny>) -> Result<Self> {
         let info = self.info();

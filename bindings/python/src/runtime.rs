@@ -1,4 +1,5 @@
-//! What waits for caches: one runtime for all, and a thread of Python that looks after what Python wants meanwhile.
+//! What waits for caches: one runtime for all, and a thread of Python that looks after what Python
+//! wants meanwhile.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,8 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// The runtime, and the process that it is of.
 static RUNTIME: Mutex<Option<(u32, &'static Runtime)>> = Mutex::new(None);
 
-/// The runtime of this process. It is never ended: at the end of the process, its threads wait for nothing.
+/// The runtime of this process. It is never ended: at the end of the process, its threads wait for
+/// nothing.
 fn runtime() -> Result<&'static Runtime> {
     let mut known = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
@@ -90,8 +92,8 @@ impl Told {
     }
 }
 
-/// Waits for work without the interpreter. The callback is called on this thread, one event after the other; what it raises ends the work,
-/// and so does Ctrl-C.
+/// Waits for work without the interpreter. The callback is called on this thread, one event after
+/// the other; what it raises ends the work, and so does Ctrl-C.
 pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
@@ -103,7 +105,7 @@ pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
         Some(callback) => Python::attach(|py| callback.call1(py, (event,)).map(drop)),
         None => Ok(()),
     };
-    py.detach(|| {
+    let done = py.detach(|| {
         runtime.block_on(async {
             let (sender, mut events) = unbounded_channel();
             let mut work = std::pin::pin!(work(Told(sender)));
@@ -122,7 +124,9 @@ pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
                 }
             }
         })
-    })
+    });
+    crate::warnings::log(py);
+    done
 }
 
 /// Lets Python's handlers of signals run, which may raise.

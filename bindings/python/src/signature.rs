@@ -34,7 +34,8 @@ fn with_message<R>(message: &Bound<'_, PyAny>, look: impl FnOnce(&[u8]) -> R) ->
     Ok(Buffer::of(message)?.show(message.py(), look))
 }
 
-/// A named key that signs. It shows only its name, and cannot be pickled; `to_text` gives what belongs in a key file.
+/// A named key that signs. It shows only its name, and cannot be pickled; `to_text` gives what
+/// belongs in a key file.
 #[pyclass(frozen, eq, module = "nixcache")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct SecretKey(pub(crate) signature::SecretKey);
@@ -47,7 +48,8 @@ impl SecretKey {
         Ok(Self(signature::SecretKey::generate(KeyName::new(name)?)?))
     }
 
-    /// Reads the text of a key file, as `nix key generate-secret` writes it. Blanks, line ends and quotes around it do not matter.
+    /// Reads the text of a key file, as `nix key generate-secret` writes it. Blanks, line ends and
+    /// quotes around it do not matter.
     #[staticmethod]
     #[pyo3(signature = (text, /))]
     fn parse(text: &str) -> Result<Self> {
@@ -84,7 +86,8 @@ impl SecretKey {
         self.0.to_text().to_string()
     }
 
-    /// Signs bytes, or the fingerprint of a narinfo. The same message always gives the same signature.
+    /// Signs bytes, or the fingerprint of a narinfo. The same message always gives the same
+    /// signature.
     #[pyo3(signature = (message, /))]
     fn sign(&self, message: &Bound<'_, PyAny>) -> Result<Signature> {
         with_message(message, |message| Signature(self.0.sign(message)))
@@ -140,7 +143,8 @@ impl PublicKey {
         PyBytes::new(py, self.0.bytes())
     }
 
-    /// Whether a signature is this key's, of bytes or of the fingerprint of a narinfo. It is not if the names differ.
+    /// Whether a signature is this key's, of bytes or of the fingerprint of a narinfo. It is not if
+    /// the names differ.
     #[pyo3(signature = (message, signature, /))]
     fn verify(&self, message: &Bound<'_, PyAny>, signature: SignatureLike) -> Result<bool> {
         let signature = signature.into_inner()?;
@@ -160,7 +164,8 @@ impl PublicKey {
     }
 }
 
-/// A signature and the name of the key that is said to have made it: `name:base64`. Ordered as the texts are.
+/// A signature and the name of the key that is said to have made it: `name:base64`. Ordered as the
+/// texts are.
 #[pyclass(frozen, eq, ord, hash, from_py_object, module = "nixcache")]
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Signature(pub(crate) signature::Signature);
@@ -224,11 +229,13 @@ enum KeyLike {
     Text(String),
 }
 
-/// The public keys that one trusts, each as a key or a text, which may hold several keys, and what makes a narinfo valid: that `require` of them have signed it, or that its path is the one
-/// that its contents make.
+/// The public keys that one trusts, each as a key or a text, which may hold several keys, and what
+/// makes a narinfo valid: that `require` of them have signed it, or that its path is the one that
+/// its contents make.
 ///
-/// Of two keys with one name, the first counts, as in Nix. With `as_written`, signatures count, too, that hold only over references in
-/// the order of the narinfo, as very old versions of Nix made them.
+/// Of two keys with one name, the first counts, as in Nix. With `as_written`, signatures count,
+/// too, that hold only over references in the order of the narinfo, as very old versions of Nix
+/// made them.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct TrustedKeys {
     pub(crate) policy: Policy,
@@ -262,12 +269,15 @@ impl TrustedKeys {
         Ok(Self { policy: Policy::new(trusted).require(require).as_written(as_written), as_written })
     }
 
-    /// The keys that `source` means: `name:base64`, several of them separated by blanks, a file that holds keys or lines of nix.conf, or
-    /// the word `nix.conf` for the keys that this machine's Nix trusts.
+    /// The keys that `source` means: `name:base64`, several of them separated by blanks, a file
+    /// that holds keys or lines of nix.conf, or the word `nix.conf` for the keys that this
+    /// machine's Nix trusts.
     #[staticmethod]
     #[pyo3(signature = (source, /, *, require=1, as_written=false))]
-    fn load(source: PathBuf, require: usize, as_written: bool) -> Result<Self> {
-        let trusted = nix_config::trusted_keys(source.as_os_str())?;
+    fn load(py: Python<'_>, source: PathBuf, require: usize, as_written: bool) -> Result<Self> {
+        let trusted = nix_config::trusted_keys(source.as_os_str());
+        crate::warnings::log(py);
+        let trusted = trusted?;
         Ok(Self { policy: Policy::new(trusted).require(require).as_written(as_written), as_written })
     }
 
@@ -295,7 +305,8 @@ impl TrustedKeys {
         py.detach(|| Verdict::of(&Verifier::new(&self.policy).verify(&info.0.as_ref())))
     }
 
-    /// Verifies many narinfos together, on several threads, with the verdicts that `verify` gives, in their order.
+    /// Verifies many narinfos together, on several threads, with the verdicts that `verify` gives,
+    /// in their order.
     #[pyo3(signature = (infos, /, *, threads=None))]
     fn verify_many<'py>(
         &self,
@@ -384,8 +395,8 @@ impl Verdict {
         pyo3::types::PyTuple::new(py, self.keys.iter())
     }
 
-    /// Each signature as the name of its key and how it stands: holds, holds-as-written, fails, unknown or malformed. Of a malformed one, the
-    /// whole text stands for the name.
+    /// Each signature as the name of its key and how it stands: holds, holds-as-written, fails,
+    /// unknown or malformed. Of a malformed one, the whole text stands for the name.
     #[getter]
     fn signatures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
         pyo3::types::PyTuple::new(py, self.signatures.iter().map(|(name, standing)| (name, word(*standing))))

@@ -17,7 +17,8 @@ pub(crate) fn store_dir(text: &str) -> Result<StoreDir> {
 
 /// A store path without its directory: 32 characters of nixbase32, a dash and a name.
 ///
-/// `StorePath.parse` takes the directory off. Paths are ordered as their texts are, which is the order of Nix.
+/// `StorePath.parse` takes the directory off. Paths are ordered as their texts are, which is the
+/// order of Nix.
 ///
 /// >>> from nixcache import StorePath
 /// >>> path = StorePath.parse("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60")
@@ -64,7 +65,8 @@ impl StorePath {
 
     /// The path that contents with this address and these references have in a store.
     ///
-    /// `references` are those to other paths; `to_itself` is whether the contents refer to the path that is made.
+    /// `references` are those to other paths; `to_itself` is whether the contents refer to the path
+    /// that is made.
     #[staticmethod]
     #[pyo3(signature = (name, address, references=None, *, to_itself=false, store_dir="/nix/store"))]
     fn from_content_address(
@@ -186,7 +188,8 @@ impl AddressLike {
     }
 }
 
-/// A store path, in one of the ways in which people have one: a [`StorePath`], a full path, a base name, or a hash part alone.
+/// A store path, in one of the ways in which people have one: a [`StorePath`], a full path, a base
+/// name, or a hash part alone.
 pub(crate) struct PathLike {
     pub(crate) hash_part: HashPart,
     pub(crate) path: Option<store_path::StorePath>,

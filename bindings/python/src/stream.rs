@@ -1,7 +1,9 @@
-//! Where bytes come from and go to: paths, buffers and file objects; and what Python wants to know meanwhile.
+//! Where bytes come from and go to: paths, buffers and file objects; and what Python wants to know
+//! meanwhile.
 //!
-//! Long work runs without the interpreter. It looks in at it a few times a second, so that Ctrl-C ends it, and whenever a file object has
-//! to be read or written. What Python raises then is kept in the [`Visits`], while the work ends with some I/O error, and raised in its place.
+//! Long work runs without the interpreter. It looks in at it a few times a second, so that Ctrl-C
+//! ends it, and whenever a file object has to be read or written. What Python raises then is kept
+//! in the [`Visits`], while the work ends with some I/O error, and raised in its place.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -17,7 +19,8 @@ use pyo3::types::{PyBytes, PyString};
 use crate::buffer::Buffer;
 use crate::error::{Failure, Result};
 
-/// How often signals are looked for. Each look waits for other threads to give up the interpreter, 5 ms for a busy one.
+/// How often signals are looked for. Each look waits for other threads to give up the interpreter,
+/// 5 ms for a busy one.
 const PERIOD: Duration = Duration::from_millis(50);
 
 /// The size of reads that measured best for NARs.
@@ -34,7 +37,8 @@ impl Visits {
         Self { last: Mutex::new(Instant::now()), raised: Mutex::new(None) }
     }
 
-    /// Lets signals be handled, if that was long ago. To be called without the interpreter, every few milliseconds or less.
+    /// Lets signals be handled, if that was long ago. To be called without the interpreter, every
+    /// few milliseconds or less.
     pub(crate) fn check(&self) -> io::Result<()> {
         {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,10 +74,12 @@ impl Visits {
 /// Runs work without the interpreter.
 pub(crate) fn run<T: Send>(py: Python<'_>, work: impl Send + FnOnce(&Visits) -> Result<T>) -> Result<T> {
     let visits = Visits::new();
-    py.detach(|| {
+    let done = py.detach(|| {
         let done = work(&visits);
         visits.settle(done)
-    })
+    });
+    crate::warnings::log(py);
+    done
 }
 
 /// Something to read: what a path, a buffer or a binary file object holds.
@@ -84,7 +90,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A `str` or `os.PathLike` is a path, whatever has the buffer protocol is the bytes themselves, and what has `read` is a file object.
+    /// A `str` or `os.PathLike` is a path, whatever has the buffer protocol is the bytes
+    /// themselves, and what has `read` is a file object.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> Result<Self> {
         if let Some(path) = path_of(object)? {
             let file = object.py().detach(|| File::open(&path));
@@ -120,7 +127,8 @@ impl Source {
         }
     }
 
-    /// Reads it from its beginning, decompressed, whatever it is compressed with that can be told from its beginning.
+    /// Reads it from its beginning, decompressed, whatever it is compressed with that can be told
+    /// from its beginning.
     pub(crate) fn decompressed(self, visits: &Visits) -> Result<Decoder<BufReader<Reading<'_>>>> {
         let input = BufReader::with_capacity(READ, Reading { source: self, visits });
         Ok(Decoder::detect(input, &DecodeOptions::default())?)

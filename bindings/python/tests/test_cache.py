@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +125,6 @@ def test_narinfos_are_edited_in_place(cache: Cache) -> None:
 
 
 def test_progress_is_told_on_the_calling_thread(cache: Cache, tree: Path, tmp_path: Path) -> None:
-    import threading
-
     seen: list[Progress] = []
 
     def progress(event: Progress) -> None:
@@ -191,6 +193,56 @@ def test_a_collection_empties_no_cache_and_removes_nothing_that_no_root_has_list
         cache.gc(unrooted="all")  # type: ignore[arg-type]
     assert len(cache.gc(grace=none, unrooted="remove", allow_empty=True)) > 0
     assert len(list(cache)) == 0
+
+
+def test_a_path_to_keep_that_the_cache_has_not_is_told(cache: Cache) -> None:
+    absent = StorePath(f"{'0' * 32}-absent")
+    with pytest.warns(RuntimeWarning, match="0-absent: is to be kept"):
+        assert cache.gc(root_paths=[absent], dry_run=True).absent == [absent]
+
+
+class Plain(SimpleHTTPRequestHandler):
+    """A web server that takes files, and lists none."""
+
+    def do_PUT(self) -> None:
+        file = Path(self.translate_path(self.path))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def list_directory(self, path: Any) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "served").mkdir()
+    handler = partial(Plain, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_named_root_that_cannot_be_left_is_an_error(
+    plain: str, tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(plain, create=True)
+    for root in ["release", "default"]:
+        with pytest.raises(CacheError, match=f"everything is published, but the root {root} was not left: .*") as raised:
+            cache.push(add={"tree": tree}, root=root)
+        assert raised.value.path == cache.url
+    pushed = cache.push(add={"tree": tree})
+    assert pushed and pushed.root is None and pushed.notes and cache.narinfo(pushed.added[0])
+    assert any("no root release can be left" in message for message in caplog.messages)
+    caplog.clear()
+    assert cache.push(add={"tree": tree}, root=None).root is None
+    assert not any("root" in message for message in caplog.messages)
 
 
 def test_a_broken_root_is_told_and_stops_no_other(tmp_path: Path, tree: Path) -> None:

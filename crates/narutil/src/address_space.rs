@@ -1,9 +1,11 @@
 //! Few memory arenas where the address space is limited (`ulimit -v`, `prlimit --as`).
 //!
-//! The allocator of glibc reserves 64 MiB of address space for each thread, however little of it is used. Under a limit of 256 MiB that
-//! leaves nothing for the work. The number of these arenas can only be set before a program starts, so it starts once more.
+//! The allocator of glibc reserves 64 MiB of address space for each thread, however little of it is
+//! used. Under a limit of 256 MiB that leaves nothing for the work. The number of these arenas can
+//! only be set before a program starts, so it starts once more.
 
-/// Starts the program again with one arena, if its address space is limited and nobody has said otherwise.
+/// Starts the program again with one arena, if its address space is limited, unless the variable is
+/// set already.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn economise() {
     use rustix::process::{Resource, getrlimit};

@@ -24,7 +24,7 @@ pub(crate) struct Refusal {
 pub(crate) fn read(arguments: &[OsString]) -> Result<Cli, Refusal> {
     Cli::try_parse_from(arguments).map_err(|error| {
         let message = error.render().to_string();
-        // Errors have one form, whoever found them.
+        // All errors have one form, those of clap too.
         let message = match message.strip_prefix("error: ") {
             Some(rest) => format!("narutil: {rest}"),
             None => message,

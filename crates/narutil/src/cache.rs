@@ -14,7 +14,8 @@ use crate::cli::Common;
 use crate::failure::{Failure, Result};
 use crate::signals::{CLEAN_UP_MAX, Listener, exit};
 
-/// The longest silence of a server that is waited for: longer times cannot be added to the present one.
+/// The longest silence of a server that is waited for: longer times cannot be added to the present
+/// one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// How caches are reached that are on other machines.
@@ -70,7 +71,8 @@ impl Reach {
         opened.map_err(|error| Failure::cache(&error))
     }
 
-    /// Opens a cache to look at few of its paths: what it says of itself is not asked for, unless that costs nothing.
+    /// Opens a cache to look at few of its paths: what it says of itself is not asked for, unless
+    /// that costs nothing.
     pub(crate) async fn open_briefly(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let url = url(argument)?;
         let opened = if url.directory().is_some() {
@@ -82,8 +84,8 @@ impl Reach {
         opened.map_err(|error| Failure::cache(&error))
     }
 
-    /// Opens a cache as a source of path infos, for paths in the store directory of the command line. A directory needs no
-    /// `nix-cache-info`.
+    /// Opens a cache as a source of path infos, for paths in the store directory of the command
+    /// line. A directory needs no `nix-cache-info`.
     pub(crate) async fn open_source(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let (url, store_dir) = (url(argument)?, common.store_dir()?);
         if let Some(directory) = url.directory() {
@@ -107,7 +109,8 @@ impl Reach {
         self.create_at(common, &url(argument)?).await
     }
 
-    /// Opens a cache to publish paths in it, as the parameters of its URL say, and makes one if there is nothing.
+    /// Opens a cache to publish paths in it, as the parameters of its URL say, and makes one if
+    /// there is nothing.
     pub(crate) async fn create_to_publish(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         self.create_at(common, &url(argument)?.for_publishing()).await
     }
@@ -147,7 +150,8 @@ pub(crate) fn runtime(common: &Common) -> Result<Runtime> {
 ///
 /// A signal to end drops the work, which removes its temporary files, and ends the program.
 pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
-    /// After a failure, threads are still writing: they notice at once that it is for nothing, unless a disk does not answer.
+    /// After a failure, threads are still writing: they notice at once that it is for nothing,
+    /// unless a disk does not answer.
     const AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);
     let mut listener = Listener::new();
     let runtime = runtime(common)?;

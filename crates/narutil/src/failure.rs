@@ -38,7 +38,8 @@ impl From<Status> for ExitCode {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
-    /// What to tell; nothing if whoever was to read the results has gone away, which also ends the command.
+    /// What to tell; nothing if whoever was to read the results has gone away, which also ends the
+    /// command.
     pub(crate) message: Option<String>,
 }
 
@@ -67,7 +68,8 @@ impl Failure {
         Self::new(Status::Failed, format_args!("{}: {message}", shown(input)))
     }
 
-    /// What went wrong while `output` was written. That the next program in a pipeline wants no more is nothing to tell.
+    /// What went wrong while `output` was written. That the next program in a pipeline wants no
+    /// more is nothing to tell.
     pub(crate) fn writing(output: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { status: Status::Closed, message: None },
@@ -122,7 +124,8 @@ impl Failure {
         }
     }
 
-    /// What went wrong while a source was read: its content, or the reading. The message itself names the source.
+    /// What went wrong while a source was read: its content, or the reading. The message itself
+    /// names the source.
     pub(crate) fn source(error: &source::Error) -> Self {
         let status = match error {
             source::Error::Remote(error) => return Self::cache(error),
@@ -152,7 +155,8 @@ impl Failure {
         Self::new(status, error)
     }
 
-    /// What went wrong with a cache: its content, what was said of it, or the way to it. The message itself names it.
+    /// What went wrong with a cache: its content, what was said of it, or the way to it. The
+    /// message itself names it.
     pub(crate) fn cache(error: &cache::Error) -> Self {
         let status = match error {
             error if error.is_about_content() => Status::Bad,

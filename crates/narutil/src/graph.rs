@@ -32,7 +32,8 @@ pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {
     Ok(builder.finish())
 }
 
-/// What sources say of these paths and of all that they refer to. Caches are asked path by path; the others are read as a whole.
+/// What sources say of these paths and of all that they refer to. Caches are asked path by path;
+/// the others are read as a whole.
 pub(crate) fn load_closure(common: &Common, reach: &Reach, sources: &[OsString], paths: &[&OsStr]) -> Result<Graph> {
     let store_dir = common.store_dir()?;
     let mut builder = GraphBuilder::new();
@@ -123,7 +124,8 @@ pub(crate) fn find_all(common: &Common, graph: &Graph, arguments: &[OsString]) -
     Ok(nodes)
 }
 
-/// The path that an argument names: a store path or something in it, a base name, a hash part, or a link to such.
+/// The path that an argument names: a store path or something in it, a base name, a hash part, or a
+/// link to such.
 pub(crate) fn find(common: &Common, graph: &Graph, argument: &OsStr) -> Result<Node> {
     let path = Path::new(argument);
     let (part, name) = path_named(&common.store_dir()?, argument)?;
@@ -143,7 +145,8 @@ pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(Hash
     }
 }
 
-/// The path that the beginning of an argument means, as a whole, as base name or hash part, and what follows it.
+/// The path that the beginning of an argument means, as a whole, as base name or hash part, and
+/// what follows it.
 pub(crate) fn path_and_rest<'a>(
     store_dir: &StoreDir,
     argument: &'a Path,
@@ -188,8 +191,8 @@ fn named<'a>(store_dir: &StoreDir, text: &'a str) -> Option<(HashPart, Option<&'
     }
 }
 
-/// The store path that links lead to. What that is itself, or whether it is there, does not matter: it may be a link to
-/// another store path.
+/// The store path that links lead to. What that is itself, or whether it is there, does not matter:
+/// it may be a link to another store path.
 fn behind_links(store_dir: &StoreDir, path: &Path) -> Option<(HashPart, Option<String>)> {
     const LINKS: usize = 40; // as many as Linux follows
     let mut path = std::path::absolute(path).ok()?;

@@ -40,17 +40,24 @@ impl Input {
 
     /// Reads it, decompressed, with progress.
     pub(crate) fn archive(self, common: &Common, source: &Source) -> Result<(Archive, Progress)> {
-        let total = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
-        let progress = Progress::new(common, &self.path, total.map(|metadata| metadata.len()));
-        let reader = progress.count(BufReader::with_capacity(BUFFER, bytes(self.file)));
+        let path = self.path.clone();
+        let (reader, progress) = self.counted(common);
         let options = DecodeOptions { threads: common.codec_threads(), ..DecodeOptions::default() };
         let decoder = match source.compression {
             Some(compression) => Decoder::new(reader, compression, &options),
             None => Decoder::detect(reader, &options),
         };
-        let decoder = decoder.map_err(|error| Failure::decoding(&self.path, &error))?;
-        tracing::info!("{}: compression {}", shown(&self.path), decoder.compression());
+        let decoder = decoder.map_err(|error| Failure::decoding(&path, &error))?;
+        tracing::info!("{}: compression {}", shown(&path), decoder.compression());
         Ok((decoder, progress))
+    }
+
+    /// Reads it as it is, with progress.
+    pub(crate) fn counted(self, common: &Common) -> (Counted<BufReader<Box<dyn Read + Send>>>, Progress) {
+        let total = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
+        let progress = Progress::new(common, &self.path, total.map(|metadata| metadata.len()));
+        let reader = progress.count(BufReader::with_capacity(BUFFER, bytes(self.file)));
+        (reader, progress)
     }
 
     /// The file, to seek in, if it is one and holds an archive that is not compressed.

@@ -10,11 +10,12 @@ use tempfile::NamedTempFile;
 
 use crate::failure::{Failure, Result};
 
-/// How much is held back from a stream that cannot be taken back, so that a command that fails early has written nothing.
+/// How much is held back from a stream that cannot be taken back, so that a command that fails
+/// early has written nothing.
 pub(crate) const HELD_BACK: usize = 16 << 20;
 
-/// Where a command writes what it produces. Dropped without [`commit`](Self::commit), it leaves nothing behind, as far as
-/// that is possible.
+/// Where a command writes what it produces. Dropped without [`commit`](Self::commit), it leaves
+/// nothing behind, as far as that is possible.
 #[derive(Debug)]
 pub(crate) struct Output {
     /// As it was given, for messages.
@@ -80,7 +81,8 @@ impl Output {
         Some(temporary.strip_prefix(root).ok()?.to_owned())
     }
 
-    /// [`commit`](Self::commit), after the contents have reached the disk. The name has when the directory is flushed.
+    /// [`commit`](Self::commit), after the contents have reached the disk. The name has when the
+    /// directory is flushed.
     pub(crate) fn commit_durably(self) -> Result<()> {
         if let Sink::File { temporary, .. } = &self.sink {
             temporary.as_file().sync_all().map_err(|error| Failure::writing(&self.name, &error))?;
@@ -126,9 +128,11 @@ pub(crate) fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Where writing to `path` ends up, so that what links point to is replaced, not a link. It need not exist.
+/// Where writing to `path` ends up, so that what links point to is replaced, not a link. It need
+/// not exist.
 ///
-/// A link that another user may have made is replaced itself: he would choose the file that is written to.
+/// A link that another user may have made is replaced itself: its owner would choose the file that
+/// is written to.
 pub(crate) fn behind_links(path: &Path) -> PathBuf {
     const LINKS: usize = 40; // as many as Linux follows
     let mut path = path.to_owned();
@@ -161,7 +165,8 @@ pub(crate) fn print(line: &[u8]) -> Result<()> {
     written.map_err(|error| Failure::writing(Path::new("-"), &error))
 }
 
-/// A name that stays on its line and cannot steer a terminal: control characters are escaped, all else is as it was.
+/// A name that stays on its line and cannot steer a terminal: control characters are escaped, all
+/// else is as it was.
 pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
     if name.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return name.into();

@@ -15,7 +15,8 @@ use crate::output::shown;
 static BARS: Mutex<Vec<WeakProgressBar>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// Whether this thread has cleared the bars already, and holds what clearing them would wait for.
+    /// Whether this thread has cleared the bars already, and holds what clearing them would wait
+    /// for.
     static IS_CLEARED: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -216,8 +216,8 @@ fn passwords(argument: &str) -> Vec<String> {
     passwords
 }
 
-/// The values of parameters in an argument that may be secrets: tokens, keys, and in URLs also those of parameters that no
-/// cache has. The file that a parameter names is no secret.
+/// The values of parameters in an argument that may be secrets: tokens, keys, and in URLs also
+/// those of parameters that no cache has. The file that a parameter names is no secret.
 fn secret_values(argument: &str) -> Vec<String> {
     const TELLING_NAMES: &[&str] = &["token", "secret", "pass", "pwd", "sig", "auth", "credential", "key"];
     let Some((before, query)) = argument.split_once('?') else { return Vec::new() };

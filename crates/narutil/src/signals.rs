@@ -1,7 +1,8 @@
 //! SIGINT and SIGTERM end the program within a second, whatever it waits for.
 //!
-//! A thread of its own receives them: all others may be waiting for a disk or a server that does not answer. The work under way is dropped,
-//! which removes its temporary files. If that takes too long, the program ends without.
+//! A thread of its own receives them: all others may be waiting for a disk or a server that does
+//! not answer. The work under way is dropped, which removes its temporary files. If that takes too
+//! long, the program ends without.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -26,7 +26,8 @@ use crate::failure::{Failure, Result, Status};
 use crate::output::{directory, is_standard};
 use crate::progress::Progress;
 
-/// Bytes of narinfos that are in memory together, about: only hostile ones are so long that these are fewer than a chunk.
+/// Bytes of narinfos that are in memory together, about: only hostile ones are so long that these
+/// are fewer than a chunk.
 const TOGETHER: usize = 16 << 20;
 
 /// narinfos of one directory or cache, or the one on standard input.
@@ -40,7 +41,8 @@ pub(crate) struct Group {
     selected: Option<Vec<PathBuf>>,
     /// The names that were asked for together with hash parts, by the file.
     names: BTreeMap<PathBuf, BTreeSet<String>>,
-    /// Whether they were asked for by path, so that each has to be about the path that its file is named after.
+    /// Whether they were asked for by path, so that each has to be about the path that its file is
+    /// named after.
     pub(crate) by_path: bool,
 }
 
@@ -48,7 +50,8 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) cache: Cache,
-    /// How many requests each thread has under way at most, so that all together have no more than they may.
+    /// How many requests each thread has under way at most, so that all together have no more than
+    /// they may.
     pub(crate) at_once: usize,
     runtime: Runtime,
 }
@@ -115,8 +118,9 @@ pub(crate) fn name_of(file: &Path) -> &str {
 }
 
 impl Group {
-    /// What the arguments name: narinfos, directories of them and caches, each perhaps followed by hash parts or store paths that
-    /// select from it, and `-`. What is not there is found out when it is read, but for caches on other machines.
+    /// What the arguments name: narinfos, directories of them and caches, each perhaps followed by
+    /// hash parts or store paths that select from it, and `-`. What is not there is found out when
+    /// it is read, but for caches on other machines.
     pub(crate) fn all(common: &Common, reach: &Reach, arguments: &[OsString]) -> Result<Vec<Self>> {
         let store_dir = common.store_dir()?;
         crate::input::once_from_standard_input(arguments)?;
@@ -204,14 +208,15 @@ impl Group {
         }
     }
 
-    /// Whether this is a whole cache, and not only a directory in which narinfos may have any names.
+    /// Whether this is a whole cache, and not only a directory in which narinfos may have any
+    /// names.
     pub(crate) fn is_cache(&self) -> bool {
         let is_cache = |directory: &PathBuf| directory.join("nix-cache-info").exists();
         self.selected.is_none() && (self.remote.is_some() || self.directory.as_ref().is_some_and(is_cache))
     }
 
-    /// The hash parts of all paths that the directory has narinfos of; of a cache on another machine, of those that were asked for, if any
-    /// were: it need not be able to list what it has.
+    /// The hash parts of all paths that the directory has narinfos of; of a cache on another
+    /// machine, of those that were asked for, if any were: it need not be able to list what it has.
     pub(crate) fn hash_parts(&self) -> Result<Vec<HashPart>> {
         if let Some(remote) = &self.remote {
             let Some(selected) = &self.selected else { return remote.hash_parts() };
@@ -222,7 +227,8 @@ impl Group {
         Ok(names.iter().filter_map(|name| hash_part_of_file_name(name.to_str()?)).collect())
     }
 
-    /// The texts of the first of these files, at least of one, as long as they have fewer than [`TOGETHER`] bytes together.
+    /// The texts of the first of these files, at least of one, as long as they have fewer than
+    /// [`TOGETHER`] bytes together.
     pub(crate) fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
         if let Some(remote) = &self.remote {
             return remote.read(files);
@@ -287,12 +293,14 @@ fn names(directory: &Path) -> Result<Vec<OsString>> {
 /// The text of a narinfo, or of what claims to be one: a byte more than may be is read at most.
 pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
     const MOST: u64 = NarInfo::MAX_LEN as u64 + 1;
-    // Room for most: reading one of them takes two calls of the system, where growing from nothing takes six.
+    // Room for most: reading one of them takes two calls of the system, where growing from nothing
+    // takes six.
     let mut text = Vec::with_capacity(1 << 10);
     if is_standard(file) {
         io::stdin().lock().take(MOST).read_to_end(&mut text)?;
     } else {
-        // In a cache, another user may have put anything there. Elsewhere it may be what a shell makes of `<(…)`.
+        // In a cache, another user may have put anything there. Elsewhere it may be what a shell
+        // makes of `<(…)`.
         let is_of_cache = file.extension() == Some(OsStr::new("narinfo"));
         let opened = if is_of_cache { open_regular(file)? } else { File::open(file)? };
         opened.take(MOST).read_to_end(&mut text)?;
@@ -332,10 +340,11 @@ impl Report {
     }
 }
 
-/// Gives the files to workers, `chunk` at a time, and prints their reports in the order of the files.
+/// Gives the files to workers, `chunk` at a time, and prints their reports in the order of the
+/// files.
 ///
-/// Each thread has a worker of its own. Reports that have to wait for an earlier one are few, so memory does not depend on
-/// how many files there are.
+/// Each thread has a worker of its own. Reports that have to wait for an earlier one are few, so
+/// memory does not depend on how many files there are.
 pub(crate) fn report_on<W>(
     common: &Common,
     what: &str,

@@ -1,10 +1,12 @@
-//! Whether a narinfo's content address is true: whether it makes the path, and whether the contents are those that it is of.
+//! Whether a narinfo's content address is true: whether it makes the path, and whether the contents
+//! are those that it is of.
 //!
-//! Nobody else vouches for a path that was accepted for its content address. Nix refuses a content address that is not true
-//! whoever has signed it, so it is looked at in all narinfos that have one.
+//! Nobody else vouches for a path that was accepted for its content address. Nix refuses a content
+//! address that is not true whoever has signed it, so it is looked at in all narinfos that have
+//! one.
 //!
-//! A `Claim` is what a narinfo says. What has to be hashed to prove it is a `Measure`, which other claims about the same NAR may
-//! share; a `Measuring` sees the NAR go by, in pieces.
+//! A `Claim` is what a narinfo says. What has to be hashed to prove it is a `Measure`, which other
+//! claims about the same NAR may share; a `Measuring` sees the NAR go by, in pieces.
 
 use nixcache::hash::{self, Algorithm, Hash, Hasher};
 use nixcache::nar::scan::ModuloHasher;
@@ -47,12 +49,14 @@ enum Object {
     Nar,
     /// The NAR without the places where it mentions this, its own path.
     Modulo(HashPart),
-    /// The only file in the NAR. As in Nix, it may be executable: the address is of its contents alone.
+    /// The only file in the NAR. As in Nix, it may be executable: the address is of its contents
+    /// alone.
     File,
 }
 
 impl Claim {
-    /// What a narinfo says; none if it has no content address, or one by git, which is only accepted with a signature.
+    /// What a narinfo says; none if it has no content address, or one by git, which is only
+    /// accepted with a signature.
     pub(crate) fn of(info: &NarInfo<'_>) -> Option<Self> {
         let address = info.content_address()?;
         let path = info.store_path();
@@ -67,7 +71,8 @@ impl Claim {
         Some(Self { address, measure: Measure { algorithm: address.hash().algorithm(), object } })
     }
 
-    /// What has to be hashed beside the sha256 of the NAR, which everybody compares with the `NarHash`.
+    /// What has to be hashed beside the sha256 of the NAR, which everybody compares with the
+    /// `NarHash`.
     pub(crate) fn measure(&self) -> Option<Measure> {
         (!self.measure.is_nar_hash()).then_some(self.measure)
     }

@@ -1,7 +1,7 @@
 //! From any source of path infos to a form that Nix reads.
 //!
-//! No form holds everything: a registration knows nothing of signatures. What was lost is returned, by kind, with the
-//! number of paths that it was lost of.
+//! No form holds everything: a registration knows nothing of signatures. What was lost is returned,
+//! by kind, with the number of paths that it was lost of.
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
@@ -77,8 +77,8 @@ impl From<WriteError> for Error {
     }
 }
 
-/// Writes all that a source says to `out`, in the order of the paths, and flushes it. All of it is kept until the last path is known. Many writes
-/// are small: give it a buffered sink.
+/// Writes all that a source says to `out`, in the order of the paths, and flushes it. All of it is
+/// kept until the last path is known. Many writes are small: give it a buffered sink.
 ///
 /// After an error a part may have been written.
 pub fn convert(stream: Stream, form: Form, store_dir: &StoreDir, mut out: impl Write) -> Result<Converted, Error> {
@@ -89,8 +89,9 @@ pub fn convert(stream: Stream, form: Form, store_dir: &StoreDir, mut out: impl W
     };
     match form {
         Form::Registration => {
-            // `nix-store --dump-db` prints records in the order of their paths, and sources have them in any. They are kept as they will be
-            // written, which takes less memory than what they say.
+            // `nix-store --dump-db` prints records in the order of their paths, and sources have
+            // them in any. They are kept as they will be written, which takes less memory than what
+            // they say.
             let mut records: Vec<(StorePath, Range<usize>)> = Vec::new();
             let mut text = Vec::new();
             let flow = stream.visit(|info| {

@@ -1,7 +1,7 @@
 //! Opening files in directories that other users may write to.
 //!
-//! A FIFO there would keep a reader waiting for ever, and a device may do anything. So nothing is opened in a way that waits, and
-//! what was opened must turn out to be a regular file.
+//! A FIFO there would keep a reader waiting for ever, and a device may do anything. So nothing is
+//! opened in a way that waits, and what was opened must turn out to be a regular file.
 
 use std::fmt;
 use std::fs::File;
@@ -16,7 +16,8 @@ pub(crate) const CALM: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFl
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Oddity {
-    /// A symbolic link that is not followed: another user may have made it, or listing and deleting would lead out of the cache.
+    /// A symbolic link that is not followed: another user may have made it, or listing and deleting
+    /// would lead out of the cache.
     Link,
     /// A symbolic link that leads nowhere, or in a circle.
     BrokenLink,

@@ -1,7 +1,7 @@
 //! Locks that end with the process that holds them.
 //!
-//! They are advisory, on whole files (`flock`). Over NFS, Linux locks only what is open for writing, which a directory cannot be, and some file
-//! systems lock nothing.
+//! They are advisory, on whole files (`flock`). Over NFS, Linux locks only what is open for
+//! writing, which a directory cannot be, and some file systems lock nothing.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -15,10 +15,11 @@ use crate::file::CALM;
 /// What a file is called that is made only to be locked, where directories themselves cannot be.
 pub(crate) const FILE: &str = ".narutil.lock";
 
-/// Waits until no other process has locked a directory, and keeps others waiting until the returned file is closed, also by the end of this
-/// process.
+/// Waits until no other process has locked a directory, and keeps others waiting until the returned
+/// file is closed, also by the end of this process.
 ///
-/// `waiting` is called if there is something to wait for. Where directories cannot be locked, a file in it is, which stays there.
+/// `waiting` is called if there is something to wait for. Where directories cannot be locked, a
+/// file in it is, which stays there.
 ///
 /// # Errors
 ///
@@ -29,12 +30,14 @@ pub fn lock_directory(directory: &Path, mut waiting: impl FnMut()) -> io::Result
     if lock(&held, &mut waiting)? {
         return Ok(held);
     }
-    // Another user of the directory may have put anything there; to write to a FIFO that is not read is an error, and not waited for.
+    // Another user of the directory may have put anything there; to write to a FIFO that is not
+    // read is an error, and not waited for.
     let file = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | CALM;
     let mode = rustix::fs::fstat(&held)?.st_mode & 0o020 | 0o644;
     let held = File::from(rustix::fs::openat(&held, FILE, file, Mode::from_raw_mode(mode))?);
     crate::file::expect_regular(&held)?;
-    // All who may write to the directory may lock it, whatever the umask. Only the one who has made the file can say so.
+    // All who may write to the directory may lock it, whatever the umask. Only the one who has made
+    // the file can say so.
     let _ = rustix::fs::fchmod(&held, Mode::from_raw_mode(mode));
     if lock(&held, &mut waiting)? { Ok(held) } else { Err(ErrorKind::Unsupported.into()) }
 }

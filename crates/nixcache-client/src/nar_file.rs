@@ -1,7 +1,8 @@
 //! The file of a NAR in a cache: read once, and held against all that narinfos say of it.
 //!
-//! An [`Inspection`] is what some narinfos need to have found out about one file; [`Inspection::read`] finds it out in one pass that never
-//! decompresses more than they say there is. [`NarFile::faults`] then says for each narinfo in what the file is not what it says.
+//! An [`Inspection`] is what some narinfos need to have found out about one file;
+//! [`Inspection::read`] finds it out in one pass that never decompresses more than they say there
+//! is. [`NarFile::faults`] then says for each narinfo in what the file is not what it says.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -66,7 +67,8 @@ pub enum Error {
     /// It could not be read.
     #[error(transparent)]
     Io(io::Error),
-    /// It is not what its narinfo says it is compressed as, or decompresses to more than there should be.
+    /// It is not what its narinfo says it is compressed as, or decompresses to more than there
+    /// should be.
     #[error(transparent)]
     Compression(compression::Error),
     /// It is no NAR.
@@ -190,7 +192,8 @@ impl Inspection {
 }
 
 impl RawFile {
-    /// Reads a file to its end without decompressing it, for narinfos whose compression is not known.
+    /// Reads a file to its end without decompressing it, for narinfos whose compression is not
+    /// known.
     pub fn read(infos: &[NarInfo<'_>], file: impl Read) -> Result<Self, Error> {
         let mut algorithms: Vec<Algorithm> = Vec::new();
         for algorithm in infos.iter().filter_map(NarInfo::file_hash).map(|hash| hash.algorithm()) {
@@ -199,9 +202,9 @@ impl RawFile {
             }
         }
         let hashers = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>()?;
-        let file = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
-        let (size, hashes) = file.finish().map_err(Error::Io)?;
-        Ok(Self { size, hashes })
+        let reader = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
+        let (size, found) = reader.finish().map_err(Error::Io)?;
+        Ok(Self { size, hashes: found })
     }
 
     /// In what it is not as a narinfo says that it was read for.
@@ -233,7 +236,8 @@ impl Fault {
 }
 
 impl NarFile {
-    /// In what it is not as the narinfo says, which must be one that the [`Inspection`] was made for: what matters to the file first.
+    /// In what it is not as the narinfo says, which must be one that the [`Inspection`] was made
+    /// for: what matters to the file first.
     pub fn faults(&self, info: &NarInfo<'_>) -> Vec<Fault> {
         let mut faults = file_faults(self.size, &self.hashes, info);
         if self.nar_size != info.nar_size() {

@@ -96,6 +96,8 @@ pub struct NixConfig {
     /// What `extra-NAME` adds to settings that nothing sets.
     extra: BTreeMap<String, String>,
     unreadable: Vec<PathBuf>,
+    /// Whether lines and files that are no settings are passed over.
+    is_lenient: bool,
 }
 
 impl NixConfig {
@@ -107,12 +109,32 @@ impl NixConfig {
         Self::load_from(|name| std::env::var_os(name))
     }
 
+    /// Reads those settings of this machine that can be read. A mistake elsewhere in
+    /// `nix.conf` must not keep a cache from being opened.
+    pub(crate) fn load_leniently() -> Self {
+        Self::leniently_from(|name| std::env::var_os(name))
+    }
+
+    fn leniently_from(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let mut config = Self { is_lenient: true, ..Self::default() };
+        if let Err(error) = config.read_all(variable) {
+            tracing::debug!("{error}");
+        }
+        config
+    }
+
     /// Reads the settings under other environment variables than those of this process.
     pub fn load_from(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        let mut config = Self::default();
+        config.read_all(variable)?;
+        Ok(config)
+    }
+
+    fn read_all(&mut self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(), Error> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let directory = set("NIX_CONF_DIR").map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from);
-        let mut config = Self { directory: directory.clone(), ..Self::default() };
-        config.read_file(&directory.join("nix.conf"), true, 0)?;
+        self.directory = set("NIX_CONF_DIR").map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from);
+        let read = self.read_file(&self.directory.join("nix.conf"), true, 0);
+        self.unless_lenient(read)?;
         let home = set("HOME").map(PathBuf::from);
         let user_files: Vec<PathBuf> = if let Some(files) = variable("NIX_USER_CONF_FILES") {
             std::env::split_paths(&files).collect()
@@ -124,12 +146,24 @@ impl NixConfig {
         };
         // The first is the most important one, so it is read last.
         for file in user_files.iter().rev().filter(|file| !file.as_os_str().is_empty()) {
-            config.read_file(file, true, 0)?;
+            let read = self.read_file(file, true, 0);
+            self.unless_lenient(read)?;
         }
-        if let Some(text) = variable("NIX_CONFIG") {
-            config.apply(&text.to_string_lossy(), "NIX_CONFIG", Path::new("."), 0)?;
+        match variable("NIX_CONFIG") {
+            Some(text) => self.apply(&text.to_string_lossy(), "NIX_CONFIG", Path::new("."), 0),
+            None => Ok(()),
         }
-        Ok(config)
+    }
+
+    /// The result, or success with what was read if mistakes are passed over.
+    fn unless_lenient(&self, read: Result<(), Error>) -> Result<(), Error> {
+        match read {
+            Err(error) if self.is_lenient => {
+                tracing::debug!("{error}");
+                Ok(())
+            }
+            read => read,
+        }
     }
 
     /// The directory of `nix.conf`, which has also `netrc` and `machines`.
@@ -195,10 +229,11 @@ impl NixConfig {
                     if depth == INCLUDE_DEPTH_MAX {
                         return Err(wrong("files include each other too deeply"));
                     }
-                    self.read_file(&directory.join(file), words[0] == "!include", depth + 1)?;
+                    let may_be_absent = self.is_lenient || words[0] == "!include";
+                    self.read_file(&directory.join(file), may_be_absent, depth + 1)?;
                 }
                 [name, "=", ref value @ ..] => self.set(name, &value.join(" ")),
-                _ => return Err(wrong("expected NAME = VALUE")),
+                _ => self.unless_lenient(Err(wrong("expected NAME = VALUE")))?,
             }
         }
         Ok(())
@@ -378,6 +413,21 @@ mod tests {
         fs::remove_file(machine.directory.path().join("nix.conf")).unwrap();
         fs::create_dir(machine.directory.path().join("nix.conf")).unwrap();
         assert_eq!(machine.config().unwrap().unreadable().len(), 1);
+    }
+
+    #[test]
+    fn a_mistake_in_a_file_hides_no_setting_from_what_reads_leniently() {
+        let machine = Machine::new("one = 1\nnonsense\ninclude absent\nincluded = no\n!include more.conf\n")
+            .file("more.conf", "included =  a   b\n!include more.conf\n!include more.conf\n")
+            .file(".config/nix/nix.conf", "two = 2\ntoo much\n")
+            .with("NIX_CONFIG", "what is this\nthree = 3\n");
+        let config = NixConfig::leniently_from(|name| machine.variables.get(name).cloned());
+        assert_eq!(
+            ["one", "included", "two", "three"].map(|name| config.get(name)),
+            [Some("1"), Some("a b"), Some("2"), Some("3")]
+        );
+        assert_eq!(config.directory(), machine.directory.path());
+        assert!(machine.config().is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use conformance::{ACCESS_KEY, Mounts, SECRET_KEY, Server};
+use conformance::{Mounts, Server, is_signed_for};
 use futures_util::stream::TryStreamExt;
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
@@ -149,8 +149,8 @@ async fn on_a_drive_that_is_mounted_twice() {
     let url = |number| parse(mounts.path(number).join("cache").to_str().unwrap());
     let (one, two) = (create(&url(0)).await, create(&url(1)).await);
     behaves(&one, true).await;
-    // What is new on one is there on the other, and what is replaced is seen once the second is over for which sshfs
-    // remembers sizes.
+    // What is new on one is there on the other, and what is replaced is seen once the second is
+    // over for which sshfs remembers sizes.
     one.write("log/seen", &b"first"[..]).await.unwrap();
     assert_eq!(two.read("log/seen").await.unwrap().as_deref(), Some(&b"first"[..]));
     assert!(!two.create_object("log/seen", &b"third"[..]).await.unwrap());
@@ -159,18 +159,6 @@ async fn on_a_drive_that_is_mounted_twice() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(two.read("log/seen").await.unwrap().as_deref(), Some(&b"second, and longer"[..]));
-}
-
-/// Who we are to the buckets, from where everybody says it: the environment is that of the process.
-fn is_signed_for(test: &str) -> bool {
-    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|key| key == ACCESS_KEY) {
-        return true;
-    }
-    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    again.args([test, "--exact"]).env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-    let output = again.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    false
 }
 
 #[tokio::test(flavor = "multi_thread")]

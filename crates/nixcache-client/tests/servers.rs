@@ -1,5 +1,5 @@
-//! What servers may answer, and what is made of it: denied is never absent, encodings are decoded, and no server holds a
-//! command for ever.
+//! What servers may answer, and what is made of it: denied is never absent, encodings are decoded,
+//! and no server holds a command for ever.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "here a panic is the report")]
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use conformance::{ACCESS_KEY, Action, Answer, Conditions, FakeS3, Rule, SECRET_KEY, WebServer};
+use conformance::{Action, Answer, Conditions, FakeS3, Rule, WebServer, is_signed_for};
 use futures_util::stream::TryStreamExt;
 use nixcache::compression::{EncodeOptions, Encoder};
 use nixcache::store_path::{HashPart, StoreDir};
@@ -20,18 +20,6 @@ const NARINFO: &str = "StorePath: /nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a\
     URL: nar/1slpr5v62kdkh5qsmqdksnap3ck1m4n5zbc3x0j9c2qpgmv0kxh6.nar\nCompression: none\n\
     NarHash: sha256:1slpr5v62kdkh5qsmqdksnap3ck1m4n5zbc3x0j9c2qpgmv0kxh6\nNarSize: 5\nReferences: \n";
 const INFO: &str = "StoreDir: /nix/store\n";
-
-/// Who we are to the buckets comes from the environment: the test runs itself again with one.
-fn is_signed_for(test: &str) -> bool {
-    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|key| key == ACCESS_KEY) {
-        return true;
-    }
-    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    again.args([test, "--exact"]).env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-    let output = again.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    false
-}
 
 fn options() -> Options {
     let mut options = Options::default();
@@ -273,7 +261,7 @@ async fn errors_name_cache_object_and_cause_and_pass_on_nothing_that_steers_a_te
             server.clear_rules();
         }
     }
-    // Nobody listens there.
+    // No process listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for url in [
         format!("s3://cache?endpoint=http://127.0.0.1:{port}&addressing-style=path&region=us-east-1"),

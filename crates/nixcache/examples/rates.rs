@@ -1,7 +1,8 @@
-//! How fast a few things are here: narinfos parsed and verified, a tree hashed. The benchmark of the Python package compares itself with
-//! what this prints.
+//! How fast a few things are here: narinfos parsed and verified, a tree hashed. The benchmark of
+//! the Python package compares itself with what this prints.
 //!
-//! `rates NARINFOS PUBLIC_KEY TREE`: a file of narinfos with an empty line behind each, a public key, and a tree.
+//! `rates NARINFOS PUBLIC_KEY TREE`: a file of narinfos with an empty line behind each, a public
+//! key, and a tree.
 
 use std::num::NonZeroUsize;
 use std::path::Path;

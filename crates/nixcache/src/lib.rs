@@ -13,8 +13,8 @@
 //! | `realisation` | which path a content-addressed derivation's output became: build traces and the older form |
 //! | `json` | why a JSON document was refused, and where |
 //!
-//! Formats know nothing of files, files know nothing of networks. Nothing here needs an async runtime, uses
-//! `unsafe`, or allocates by a length that the input merely claims.
+//! Formats know nothing of files, files know nothing of networks. Nothing here needs an async
+//! runtime, uses `unsafe`, or allocates by a length that the input merely claims.
 
 pub mod closure;
 pub mod compression;

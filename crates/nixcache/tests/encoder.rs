@@ -1,4 +1,5 @@
-//! The encoder refuses every event that would make an archive which no reader takes, and then stays refusing.
+//! The encoder refuses every event that would make an archive which no reader takes, and then stays
+//! refusing.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use nixcache::nar::{BorrowedEvent, EncodeError, Encoder, Event, Events, Limits, Writer, check};
@@ -21,8 +22,8 @@ const fn symlink<'a>(name: &'a [u8], target: &'a [u8]) -> Sized<'a> {
     Event::Symlink { name, target }
 }
 
-/// Encodes `good`, which must work, then `bad`, or the end if it is `None`: gives the error, once it is proven that
-/// nothing can follow it.
+/// Encodes `good`, which must work, then `bad`, or the end if it is `None`: gives the error, once
+/// it is proven that nothing can follow it.
 fn refused(limits: Limits, good: &[Sized<'_>], bad: Option<Sized<'_>>) -> EncodeError {
     let mut encoder = Encoder::with_limits(limits);
     for &event in good {
@@ -181,8 +182,8 @@ fn any_event() -> impl Strategy<Value = Owned> {
     ]
 }
 
-/// Encodes what it can of `events`, passing over what is refused, and ends what is open then; gives the archive, and the
-/// events in it as a decoder gives them.
+/// Encodes what it can of `events`, passing over what is refused, and ends what is open then; gives
+/// the archive, and the events in it as a decoder gives them.
 fn accepted(events: &[Owned]) -> (Vec<u8>, Vec<Owned>) {
     let mut encoder = Encoder::new();
     let (mut nar, mut taken) = (Vec::new(), Vec::<Owned>::new());

@@ -7,8 +7,8 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use nixcache::nar::{Decoder, Delimited, Error, Events, Limits, Listing, Observer, ReadError, Reader, Writer, check};
 
-/// More than there is in any machine; what overflows when something is added; what is negative as another type; and
-/// what could be, but is not.
+/// More than there is in any machine; what overflows when something is added; what is negative as
+/// another type; and what could be, but is not.
 const CLAIMS: [u64; 6] = [1 << 40, 1 << 62, (1 << 63) - 1, 1 << 63, u64::MAX - 7, u64::MAX];
 
 /// Archives with a claim in the place of a length, by what it is the length of.
@@ -173,7 +173,8 @@ fn raised_limits_are_no_promise_of_memory() {
 #[cfg(feature = "fs")]
 #[test]
 fn unpacking_refuses_it_and_leaves_nothing() {
-    // That contents of a claimed length take no disk is shown beside the other promises of unpacking.
+    // That contents of a claimed length take no disk is shown beside the other promises of
+    // unpacking.
     for claim in CLAIMS {
         for (what, nar) in lies(claim) {
             let dir = tempfile::tempdir().unwrap();

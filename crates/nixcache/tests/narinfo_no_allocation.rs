@@ -1,5 +1,5 @@
-//! Reading narinfos never allocates, whatever is odd about them; neither does verifying one, once its verifier has warmed
-//! up. A counting allocator says so.
+//! Reading narinfos never allocates, whatever is odd about them; neither does verifying one, once
+//! its verifier has warmed up. A counting allocator says so.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::hint::black_box;

@@ -1,4 +1,5 @@
-//! What is documented not to allocate does not, and the rest not once it has warmed up: a counting allocator says so.
+//! What is documented not to allocate does not, and the rest not once it has warmed up: a counting
+//! allocator says so.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use allocation_counter::measure;
@@ -8,8 +9,8 @@ use nixcache::nar::scan::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Encoder, Event, Events, Reader, Writer, check};
 use nixcache::signature::{KeyName, SecretKey, SignatureRef};
 
-/// An archive of everything that could tempt one to allocate: as deep as may be, the longest names and targets, many
-/// entries, contents from nothing to many chunks.
+/// An archive of everything that could tempt one to allocate: as deep as may be, the longest names
+/// and targets, many entries, contents from nothing to many chunks.
 fn demanding() -> Vec<u8> {
     const DEPTH: usize = 63;
     let mut writer = Writer::new(Vec::new());
@@ -62,7 +63,8 @@ fn decoding_allocates_only_until_its_buffers_have_grown() {
             }
         };
         let mut decoder = Decoder::new();
-        // All that is deep and long; two buffers for names grow by doubling, one for targets, one for what chunks cut.
+        // All that is deep and long; two buffers for names grow by doubling, one for targets, one
+        // for what chunks cut.
         let (first, second) = nar.split_at(nar.len() - 300_000);
         let warming = allocations(|| decode(&mut decoder, first));
         assert!(warming < 40, "{warming} allocations in chunks of {size} bytes");

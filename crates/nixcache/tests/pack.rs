@@ -1,4 +1,5 @@
-//! What packing promises, beyond giving the archive that Nix gives; that is compared in the conformance tests.
+//! What packing promises, beyond giving the archive that Nix gives; that is compared in the
+//! conformance tests.
 #![cfg(feature = "fs")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -520,7 +521,8 @@ fn an_observer_that_fails_is_reported_and_ends_the_work() {
     assert!(matches!(error, PackError::Nar(Error::Limit { .. })), "{error}");
 }
 
-/// Runs one of the ignored tests below in a process of its own, after the shell commands `limits`, on `path`.
+/// Runs one of the ignored tests below in a process of its own, after the shell commands `limits`,
+/// on `path`.
 fn in_a_child(test: &str, limits: &str, path: &Path, as_nobody: bool) {
     let dir = scratch();
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();

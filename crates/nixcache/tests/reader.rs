@@ -1,4 +1,5 @@
-//! A reader takes the archive and nothing after it, however contents are read and however small its buffer is.
+//! A reader takes the archive and nothing after it, however contents are read and however small its
+//! buffer is.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
@@ -105,7 +106,8 @@ fn any_way() -> impl Strategy<Value = Way> {
     ]
 }
 
-/// What `ways` see of the contents of a file, of which `remaining` are to come: its bytes, and whether they are all.
+/// What `ways` see of the contents of a file, of which `remaining` are to come: its bytes, and
+/// whether they are all.
 fn see<R: BufRead + Seek>(reader: &mut Reader<R>, ways: &[Way]) -> (Vec<u8>, bool) {
     let mut seen = Vec::new();
     let events = |reader: &mut Reader<R>, seen: &mut Vec<u8>, count: usize| {

@@ -1,5 +1,5 @@
-//! A batch of signatures has the verdicts of single verification, also for signatures that only an owner of the key can
-//! make: those that the usual equation of a batch would sometimes take.
+//! A batch of signatures has the verdicts of single verification, also for signatures that only an
+//! owner of the key can make: those that the usual equation of a batch would sometimes take.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use curve25519_dalek::{
@@ -248,7 +248,8 @@ fn plain_equation_holds(signer: &Signer, signatures: &[(Vec<u8>, [u8; 64])], rou
 fn torsion_that_cancels_in_the_plain_equation_is_seen() {
     const ROUNDS: u32 = 100;
     let signer = Signer::new(0, 0);
-    // The points of order 2, 4 and 8 are 4, 2 and 1; a pair of equal ones, and a pair of opposite ones.
+    // The points of order 2, 4 and 8 are 4, 2 and 1; a pair of equal ones, and a pair of opposite
+    // ones.
     for pair in [[4, 4], [2, 2], [2, 6], [1, 1], [1, 7]] {
         let bad: Vec<_> = pair
             .iter()

@@ -1,4 +1,5 @@
-//! What unpacking promises, beyond giving the tree that Nix gives; that is compared in the conformance tests.
+//! What unpacking promises, beyond giving the tree that Nix gives; that is compared in the
+//! conformance tests.
 #![cfg(feature = "fs")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -227,7 +228,8 @@ fn a_link_swapped_in_while_unpacking_never_leads_outside() {
     let (outside, inside) = (dir.path().join("outside"), dir.path().join("inside"));
     fs::create_dir(&outside).unwrap();
     fs::create_dir(&inside).unwrap();
-    // What following a link would change: the files that would be made there, and those that would be removed.
+    // What following a link would change: the files that would be made there, and those that would
+    // be removed.
     fs::create_dir(outside.join("d0000")).unwrap();
     fs::write(outside.join("d0000/file"), "mine").unwrap();
 
@@ -247,8 +249,8 @@ fn a_link_swapped_in_while_unpacking_never_leads_outside() {
             if round >= 12 && (attacked || begun.elapsed() > Duration::from_secs(60)) {
                 break;
             }
-            // Whole, or with an error at the end, so that what was written is removed under attack, too. The outcome
-            // depends on who was faster.
+            // Whole, or with an error at the end, so that what was written is removed under attack,
+            // too. The outcome depends on who was faster.
             let source = if round % 2 == 0 { nar.as_slice() } else { &nar[..nar.len() - 8] };
             let _ = unpacker.unpack(source, &inside.join(round.to_string()), Observer::new());
         }
@@ -353,7 +355,8 @@ fn an_archive_inside_a_stream_leaves_what_follows() {
     }
 }
 
-/// Runs `child_unpacks` in a process of its own, after the shell commands `limits`, and gives what it says.
+/// Runs `child_unpacks` in a process of its own, after the shell commands `limits`, and gives what
+/// it says.
 fn unpack_in_a_child(limits: &str, nar: &[u8], dir: &Path) -> String {
     let archive = tempfile::NamedTempFile::new().unwrap();
     fs::write(archive.path(), nar).unwrap();
@@ -393,7 +396,8 @@ fn a_disk_that_takes_no_more_leaves_nothing_behind() {
     writer.end().unwrap();
     let nar = writer.finish().unwrap();
     let dir = scratch();
-    // 512 or 1024 bytes each, as the shell sees it; the signal that comes with it would end the process.
+    // 512 or 1024 bytes each, as the shell sees it; the signal that comes with it would end the
+    // process.
     let said = unpack_in_a_child("trap '' XFSZ; ulimit -f 600", &nar, dir.path());
     assert!(said.contains("refused") && said.contains("tree/large: cannot write: File too large"), "{said}");
     assert!(entries(dir.path()).is_empty());

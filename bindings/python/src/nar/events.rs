@@ -230,7 +230,8 @@ impl Events {
         let (event, at) = self.buffer.show(py, |bytes| {
             let mut rest = bytes.get(at..).unwrap_or_default();
             let event = decoder.next(&mut rest);
-            // What the names of the event are is the decoder's, so that nothing of the buffer is kept but places.
+            // What the names of the event are is the decoder's, so that nothing of the buffer is
+            // kept but places.
             let event = event.map(|event| event.map(|event| event.map(<[u8]>::to_vec, <[u8]>::len)));
             (event, bytes.len() - rest.len())
         });

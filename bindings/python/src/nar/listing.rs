@@ -16,7 +16,8 @@ use crate::stream::{Source, Visits};
 
 /// What a NAR contains, and where: the `.ls` of a binary cache.
 ///
-/// A mapping of paths, without a slash before them, to nodes, in the order of the archive. The root has the empty path.
+/// A mapping of paths, without a slash before them, to nodes, in the order of the archive. The root
+/// has the empty path.
 #[pyclass(frozen, eq, mapping, module = "nixcache.nar")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct Listing(pub(crate) nar::Listing);

@@ -74,8 +74,8 @@ fn member<'a>(common: &Common, args: &CatArgs, nar: &'a File) -> Result<impl Rea
     }
 }
 
-/// The file, out of an archive that must be read from its start. All of the archive is read before the first byte is given
-/// out, since whatever follows may show that it is damaged.
+/// The file, out of an archive that must be read from its start. All of the archive is read before
+/// the first byte is given out, since whatever follows may show that it is damaged.
 fn stream(common: &Common, args: &CatArgs, input: Input) -> Result<impl Read + use<>> {
     let fail = |error: ReadError| Failure::nar(&args.nar, &error);
     let wanted: Vec<&[u8]> =

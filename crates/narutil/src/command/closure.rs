@@ -123,7 +123,8 @@ fn to_json(store_dir: &StoreDir, graph: &Graph, nodes: &[Node], sizes: &Sizes<'_
     nodes.iter().map(object).collect::<serde_json::Value>().to_string()
 }
 
-/// As `nix-store --query --graph`: an arrow from a path to what it refers to. What is not known is dashed.
+/// As `nix-store --query --graph`: an arrow from a path to what it refers to. What is not known is
+/// dashed.
 fn to_dot(graph: &Graph, nodes: &[Node]) -> String {
     let mut text = "digraph closure {\n".to_owned();
     let shown: HashSet<Node> = nodes.iter().copied().collect();

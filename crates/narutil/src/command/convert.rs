@@ -68,19 +68,16 @@ fn closure(common: &Common, args: &ConvertArgs, source: &Source, store_dir: &Sto
     for path in &args.paths {
         wanted.insert(path_named(store_dir, path)?.0);
     }
-    let infos = match (source, &args.from) {
-        (Source::Cache(_) | Source::Remote { .. }, Some(cache)) => {
-            walk(common, &args.reach, &[cache], wanted, &HashSet::new())?
-        }
-        _ => {
-            let mut all = Vec::new();
-            let take = |info: &PathInfo| {
-                all.push(info.clone());
-                Ok::<(), Infallible>(())
-            };
-            let Ok(()) = visit(common, source, open(common, source, store_dir)?, take)?;
-            all
-        }
+    let infos = if let (Source::Cache(_) | Source::Remote { .. }, Some(cache)) = (source, &args.from) {
+        walk(common, &args.reach, &[cache], wanted, &HashSet::new())?
+    } else {
+        let mut all = Vec::new();
+        let take = |info: &PathInfo| {
+            all.push(info.clone());
+            Ok::<(), Infallible>(())
+        };
+        let Ok(()) = visit(common, source, open(common, source, store_dir)?, take)?;
+        all
     };
     let mut builder = GraphBuilder::new();
     for info in &infos {

@@ -118,7 +118,8 @@ fn look(
     Ok(())
 }
 
-/// Whether an argument is the URL of a cache on another machine, rather than a source that is read from files.
+/// Whether an argument is the URL of a cache on another machine, rather than a source that is read
+/// from files.
 fn is_remote(argument: &OsStr) -> bool {
     let text = argument.to_string_lossy();
     text.split_once("://")

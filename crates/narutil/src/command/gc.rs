@@ -6,6 +6,7 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache_client::gc::{Collection, Doomed, Event, Policy, Summary};
+use nixcache_client::roots;
 use serde_json::json;
 
 use crate::cache::{explain_requests, run as block_on};
@@ -27,7 +28,13 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
     policy.rate = args.rate;
     policy.allow_empty = args.allow_empty;
     policy.root_paths = root_paths(&common.store_dir()?, &args.root_path)?;
-    let fail = |error| Failure::roots(&error);
+    // What is not understood stops a collection: that it could not be done is the answer, whatever
+    // is bad.
+    let fail = |error| match (&error, Failure::roots(&error)) {
+        (roots::Error::WouldEmpty { .. }, failure) => failure,
+        (_, Failure { status: Status::Bad, message }) => Failure { status: Status::Failed, message },
+        (_, failure) => failure,
+    };
     block_on(common, async {
         let cache = args.reach.open(&args.cache).await?;
         let collection = Collection::find(&cache, policy).await.map_err(fail)?;

@@ -3,18 +3,22 @@
 use std::io;
 use std::path::Path;
 
+use nixcache::hash::Hasher;
 use nixcache::nar::Observation;
 
 use super::{hash_line, hashing, observe, packer};
 use crate::cli::{Common, HashArgs};
 use crate::failure::{Failure, Result, Status, for_each};
-use crate::input::once_from_standard_input;
+use crate::input::{Input, once_from_standard_input};
 use crate::output::print;
 use crate::progress::Progress;
 
 pub(crate) fn run(common: &Common, args: &HashArgs) -> Result {
     once_from_standard_input(&args.paths)?;
     Ok(for_each(&args.paths, |path| {
+        if args.flat {
+            return flat(common, args, path);
+        }
         // What is not an archive is refused: a hash of it would be of no use.
         let seen = if args.nar {
             observe(common, &args.source, path, hashing(args.algo)?)?
@@ -39,4 +43,14 @@ fn tree(common: &Common, args: &HashArgs, path: &Path) -> Result<Observation> {
     };
     progress.finish();
     seen.map_err(|error| Failure::packing(&error))
+}
+
+/// Hashes what a file holds, as it is.
+fn flat(common: &Common, args: &HashArgs, path: &Path) -> Result<Status> {
+    let mut hasher = Hasher::new(args.algo).map_err(|error| Failure::usage(error.to_string()))?;
+    let (reader, progress) = Input::open(path)?.counted(common);
+    let size = hasher.read(reader).map_err(|error| Failure::failed(path, error));
+    progress.finish();
+    print(&hash_line(common, &hasher.finish(), args.format, size?, path))?;
+    Ok(Status::Ok)
 }

@@ -107,7 +107,8 @@ fn full(info: &NarInfo<'_>, path: StorePathRef<'_>) -> String {
     format!("{}/{path}", info.store_dir())
 }
 
-/// As `nix path-info --json --json-format 1` of Nix 2.34 prints it of a cache, with the path and what is odd.
+/// As `nix path-info --json --json-format 1` of Nix 2.34 prints it of a cache, with the path and
+/// what is odd.
 fn to_json(info: &NarInfo<'_>, store_dir: &StoreDir) -> Value {
     let mut text = Vec::new();
     // Writing to memory never fails, and what is written is an object.

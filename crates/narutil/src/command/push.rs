@@ -84,7 +84,8 @@ pub(super) async fn select<'a>(args: &PushArgs, graph: &'a Graph, roots: Vec<Nod
     Ok(selection)
 }
 
-/// How a push ends that has published everything, and left no root: it has failed if a root was asked for.
+/// How a push ends that has published everything, and left no root: it has failed if a root was
+/// asked for.
 pub(super) fn without_root(args: &PushArgs, notes: &[String]) -> Status {
     let Some(name) = args.root.as_ref().filter(|_| !args.no_root) else { return Status::Ok };
     let why = if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
@@ -128,7 +129,8 @@ pub(super) fn settings(common: &Common, args: &PushArgs) -> Result<Push> {
     }
 }
 
-/// Publishes the logs that belong to the store of the first source. That it has none is no failure: nothing may have been built there.
+/// Publishes the logs that belong to the store of the first source. That it has none is no failure:
+/// nothing may have been built there.
 fn with_default_logs(args: &PushArgs, push: Push) -> Result<Push> {
     let source = args.from.sources.first().map_or_else(|| Ok(Source::local()), |source| Source::parse(source));
     let root = source.map_err(|error| Failure::source(&error))?.store_root();

@@ -23,7 +23,8 @@ use crate::graph::load;
 use crate::output::{print, shown};
 use crate::progress::Transfer;
 
-/// Entries that are taken at a time. Each holds an open file; what comes meanwhile waits for the next time.
+/// Entries that are taken at a time. Each holds an open file; what comes meanwhile waits for the
+/// next time.
 const BATCH: usize = 256;
 
 /// What was done.
@@ -95,7 +96,8 @@ impl Drain<'_> {
         Ok(())
     }
 
-    /// Publishes entries together; or one by one, where one of them stands in the way of the others.
+    /// Publishes entries together; or one by one, where one of them stands in the way of the
+    /// others.
     async fn publish(&self, cache: &Cache, graph: &Graph, entries: Vec<Entry>, drained: &mut Drained) -> Result<()> {
         let mut entries = entries;
         let mut roots: Vec<Node> = Vec::new();
@@ -126,7 +128,8 @@ impl Drain<'_> {
         }
     }
 
-    /// The inner error is about what was to be published, or what the cache has of it; the outer one is about the way to the cache.
+    /// The inner error is about what was to be published, or what the cache has of it; the outer
+    /// one is about the way to the cache.
     async fn push(
         &self,
         cache: &Cache,

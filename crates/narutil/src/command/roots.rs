@@ -31,9 +31,9 @@ pub(crate) fn list(common: &Common, args: &RootsArgs) -> Result {
         }
         for broken in &found.broken {
             let BrokenRoot { name, generation, error, .. } = broken;
-            eprintln!(
-                "narutil: {error}; the next push as {name} replaces it, and `root remove {name}/{generation}` removes it"
-            );
+            let replaced =
+                if broken.is_newer() { String::new() } else { format!("the next push as {name} replaces it, and ") };
+            eprintln!("narutil: {error}; {replaced}`root remove {name}/{generation}` removes it");
         }
         let is_missing = found.roots.is_empty() && args.name.is_some();
         Ok(if is_missing || !found.broken.is_empty() { Status::Bad } else { Status::Ok })
@@ -98,8 +98,8 @@ fn change(common: &Common, args: &RootArgs, change: impl FnMut(&mut Root)) -> Re
     })
 }
 
-/// The name and the generation that are meant. A name may have slashes, so what is behind the last one is a generation only if that
-/// makes the name of a root that is there.
+/// The name and the generation that are meant. A name may have slashes, so what is behind the last
+/// one is a generation only if that makes the name of a root that is there.
 async fn named(cache: &Cache, args: &RootArgs) -> Result<(Name, Option<String>)> {
     let parse = |text: &str| text.parse::<Name>().map_err(Failure::usage);
     if let Some(generation) = &args.generation {

@@ -193,7 +193,7 @@ impl Signing {
     }
 
     /// Changes a narinfo in a cache on another machine. What is said of it is what was written, not
-    /// what was there before somebody else changed it.
+    /// what was there before another writer changed it.
     async fn sign_object(&self, remote: &Remote, file: &Path) -> Result<Changed> {
         let last = Arc::new(Mutex::new(None));
         let edit = {

@@ -1,4 +1,5 @@
-//! Caches are named without slips, reached with the credentials of their host, and no secret is shown on the way.
+//! Caches are named without slips, reached with the credentials of their host, and no secret is
+//! shown on the way.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,7 +119,8 @@ fn a_nar_on_another_server_is_fetched_and_no_other_server_is_told_who_asks() {
         let file = request.path.replace("/moved", "").replace("/f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "");
         file_below(&nars, &file)
     });
-    // Every narinfo names its NAR on the other server, with a user in the URL; everything else is redirected there.
+    // Every narinfo names its NAR on the other server, with a user in the URL; everything else is
+    // redirected there.
     for entry in fs::read_dir(&directory).unwrap() {
         let entry = entry.unwrap().path();
         if entry.extension().is_some_and(|extension| extension == "narinfo") {
@@ -210,7 +212,7 @@ fn slips_in_a_target_are_refused_and_leave_nothing_behind() {
         assert!(refused.lines().count() <= 2, "{refused}");
         assert_eq!(scratch.entries(), before, "{slip}");
     }
-    // Parameters that nobody would honour, too.
+    // So are parameters without effect.
     for parameter in [
         "region=x",
         "store=/other/store",
@@ -305,7 +307,7 @@ fn no_command_shows_a_secret_of_a_url() {
             narutil!["convert", "--from", url, "--to", "json:-"],
         ];
         for (number, mut command) in commands.into_iter().enumerate() {
-            // Where there is nobody to answer, only those are fast that can be told not to try again.
+            // Where nothing answers, only commands that take --retries end soon.
             if url.contains("127.0.0.1") {
                 if ![0, 8, 9].contains(&number) {
                     continue;
@@ -434,8 +436,8 @@ fn a_machine_without_certificates_reaches_what_needs_none() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let (directory, path) = cache(&scratch, &key, "cache");
-    let served = directory.clone();
-    let server = WebServer::start(move |request| file(&served, request));
+    let files = directory.clone();
+    let server = WebServer::start(move |request| file(&files, request));
     let s3 = FakeS3::start();
     fs::create_dir(scratch.path("empty")).unwrap();
     let without = |command: Command| {

@@ -1,7 +1,8 @@
 //! "There", "not there" and "cannot tell" are three answers, and no command takes one for another.
 //!
-//! A bucket refuses to show some of its objects, breaks, or has them encoded, while a command runs that writes to it.
-//! Afterwards it shows them again, and everything can be fetched that could be fetched before.
+//! A bucket refuses to show some of its objects, breaks, or has them encoded, while a command runs
+//! that writes to it. Afterwards it shows them again, and everything can be fetched that could be
+//! fetched before.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -101,13 +102,19 @@ impl Bucket {
     }
 }
 
+fn is_listing(key: &str) -> bool {
+    key.rsplit_once('.').is_some_and(|(_, extension)| extension == "ls")
+}
+
+type IsOfKind = fn(&str) -> bool;
+
 /// The kinds of objects: which keys are of each.
-const KINDS: [(&str, fn(&str) -> bool); 9] = [
+const KINDS: [(&str, IsOfKind); 9] = [
     ("everything", |_| true),
     ("nix-cache-info", |key| key.ends_with("nix-cache-info")),
     ("narinfos", |key| key.ends_with(".narinfo")),
     ("one narinfo", |key| key.ends_with("22222222222222222222222222222222.narinfo")),
-    ("listings", |key| key.ends_with(".ls")),
+    ("listings", |key| is_listing(key)),
     ("NARs", |key| key.contains("nar/")),
     ("roots", |key| key.contains("v1/roots/")),
     ("one root", |key| key.contains("v1/roots/tools/")),
@@ -178,7 +185,7 @@ fn a_cache_whose_objects_are_encoded_is_as_good_as_another() {
     };
     let bucket = Bucket::new();
     for (key, bytes) in bucket.objects() {
-        if key.ends_with(".narinfo") || key.ends_with(".ls") || key.ends_with("nix-cache-info") {
+        if key.ends_with(".narinfo") || is_listing(&key) || key.ends_with("nix-cache-info") {
             bucket.s3.put_encoded(&key, gzip(&bytes), "gzip");
         }
     }

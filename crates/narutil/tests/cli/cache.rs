@@ -1,5 +1,6 @@
 //! Caches and keys to test with, made by hand.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use nixcache::narinfo::NarInfo;
 use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::StoreDir;
 
-use crate::narutil::Scratch;
+use crate::narutil::{Scratch, narutil, run};
 
 /// A key, and the file that it lies in.
 pub(crate) struct Key {
@@ -80,4 +81,40 @@ pub(crate) fn cache(scratch: &Scratch, count: usize) -> PathBuf {
     fs::write(cache.join("nix-cache-info"), "StoreDir: /nix/store\n").unwrap();
     (0..count).for_each(|number| drop(add(&cache, number, &narinfo(number))));
     cache
+}
+
+/// A cache with the path of the tree `tree` under the root `main`, and the path.
+pub(crate) fn cache_with_tree(scratch: &Scratch, key: &Key) -> (PathBuf, String) {
+    let cache = scratch.path("cache");
+    let added = run(narutil![
+        "push",
+        "-q",
+        "--to",
+        &cache,
+        "--key",
+        &key.file,
+        "--root",
+        "main",
+        "--add",
+        scratch.path("tree")
+    ]);
+    let path = added.text().trim().to_owned();
+    (cache, path)
+}
+
+/// All files below a folder, by their names below it, with their contents.
+pub(crate) fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(below) = folders.pop() {
+        for entry in fs::read_dir(below).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap_or_default());
+            }
+        }
+    }
+    files
 }

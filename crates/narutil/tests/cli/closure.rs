@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::narutil::{Ran, Scratch, narutil, run, run_with};
 
-/// The paths, in ascending order: name, NAR size, references. `gone` is only referred to; `ping` and `pong` are a circle.
+/// The paths, in ascending order: name, NAR size, references. `gone` is only referred to; `ping`
+/// and `pong` are a circle.
 const STORE: [(&str, u64, &[&str]); 12] = [
     ("base", 100, &[]),
     ("left", 20, &["base"]),
@@ -271,7 +272,8 @@ fn a_path_may_be_said_in_many_ways() {
     for spelling in [&hash_part("top"), &base_name, &inside, &format!("{}/", path("top"))] {
         assert_eq!(store.closure(&[spelling]), expected, "{spelling}");
     }
-    // A link may dangle here: the store may be another machine's. It may be relative, and lead to another one.
+    // A link may dangle here: the store may be another machine's. It may be relative, and lead to
+    // another one.
     let scratch = &store.scratch;
     symlink(path("top"), scratch.path("result")).unwrap();
     symlink("result", scratch.path("again")).unwrap();

@@ -107,7 +107,8 @@ fn a_pull_of_a_root_needs_no_narinfo() {
     assert!(refused.stderr.contains("no valid signature"), "{}", refused.stderr);
 }
 
-/// What the cache is, the roots of the name, the last of them, and what it lists: whatever the size.
+/// What the cache is, the roots of the name, the last of them, and what it lists: whatever the
+/// size.
 #[test]
 fn the_first_nar_of_a_root_is_asked_for_after_four_requests() {
     let (Some(server), Some(nix)) = (Server::moto(), nixes().pop()) else { return };
@@ -207,7 +208,8 @@ fn a_dry_run_says_what_would_go_and_does_nothing() {
     assert_eq!(run(narutil!["root", "pin", place, ".."]).status, Some(2));
 }
 
-/// Four pushers and a collector at the same time, for a while on each place: for ten minutes if `NARUTIL_LONG_TESTS` is set.
+/// Four pushers and a collector at the same time, for a while on each place: for ten minutes if
+/// `NARUTIL_LONG_TESTS` is set.
 #[test]
 fn pushes_and_collections_at_the_same_time_lose_nothing() {
     let time = if std::env::var_os("NARUTIL_LONG_TESTS").is_some() { 600 } else { 5 };
@@ -248,7 +250,8 @@ fn pushes_and_collections_at_the_same_time_lose_nothing() {
 fn collide(nix: &Nix, key: &Key, place: &str, tops: &[&String], round: usize) {
     let spawn = |mut command: Command| command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut running = Vec::new();
-    // By turns, names change what they are about, and stay as they are, so that there is nothing to do but to use them once more.
+    // By turns, names change what they are about, and stay as they are, so that there is nothing to
+    // do but to use them once more.
     let is_same = round.is_multiple_of(2);
     for (number, top) in tops.iter().enumerate() {
         // Not all in every round, so that some of it is collected.

@@ -14,7 +14,8 @@ use crate::narutil::{Scratch, directory, file, narutil, run};
 /// Large enough that most of the kills come before the end.
 const SIZE: usize = 48 << 20;
 
-/// Starts the command again and again, and kills it a little later each time. Gives how many were killed in time.
+/// Starts the command again and again, and kills it a little later each time. Gives how many were
+/// killed in time.
 fn killed(runs: u32, command: impl Fn() -> Command, check: impl Fn()) -> u32 {
     let started = Instant::now();
     start(command()).wait().unwrap();
@@ -90,7 +91,8 @@ fn unpack_in_the_middle() {
     assert!(!dest.exists());
 }
 
-/// The narinfos are whole, each with the old text or the new one, and the next run finds its work undone.
+/// The narinfos are whole, each with the old text or the new one, and the next run finds its work
+/// undone.
 #[test]
 fn sign() {
     const COUNT: usize = 300;

@@ -41,8 +41,9 @@ impl World {
         self.store.push(to, &self.key, root, names)
     }
 
-    /// Runs the command on copies of the cache, kills it a little later each time, until it was killed often enough before
-    /// its end, and checks each copy. At last the command must succeed on the copy that was left.
+    /// Runs the command on copies of the cache, kills it a little later each time, until it was
+    /// killed often enough before its end, and checks each copy. At last the command must succeed
+    /// on the copy that was left.
     fn kill(&self, cache: &Path, command: impl Fn(&Path) -> Command, check: impl Fn(&Path)) {
         self.kill_until(cache, 0, command, check);
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use conformance::write_tree;
 
-use crate::cache::{Key, add, hash_part, narinfo};
+use crate::cache::{Key, add, cache_with_tree, hash_part, narinfo};
 use crate::narutil::{Scratch, narutil, run};
 use crate::shared_directory::ends;
 
@@ -55,20 +55,7 @@ fn a_listing_of_200_000_files() {
 fn huge_listings_narinfos_and_roots() {
     let scratch = Scratch::in_memory();
     let key = Key::new(&scratch, "k-1");
-    let cache = scratch.path("cache");
-    let added = run(narutil![
-        "push",
-        "-q",
-        "--to",
-        &cache,
-        "--key",
-        &key.file,
-        "--root",
-        "main",
-        "--add",
-        scratch.path("tree")
-    ]);
-    let path = added.text().trim().to_owned();
+    let (cache, path) = cache_with_tree(&scratch, &key);
     for number in 0..8 {
         add(&cache, number, &narinfo(number));
         set_len(&cache.join(format!("{}.ls", hash_part(number))), 250 << 20);
@@ -87,8 +74,8 @@ fn huge_listings_narinfos_and_roots() {
     set_len(&cache.join("nix-cache-info.old"), 1 << 30);
     let trusted = key.public();
     let commands = [
-        (narutil!["audit", &cache], vec![1]),
-        (narutil!["audit", &cache, "--contents"], vec![1]),
+        (narutil!["audit", &cache], vec![1, 3]),
+        (narutil!["audit", &cache, "--contents"], vec![1, 3]),
         (narutil!["info", &cache], vec![0, 1, 3]),
         (narutil!["roots", &cache], vec![0, 1, 3]),
         (narutil!["gc", &cache, "--dry-run"], vec![0, 1, 3]),

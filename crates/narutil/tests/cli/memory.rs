@@ -17,7 +17,8 @@ const PEAK: u64 = 64 << 20;
 #[test]
 fn four_gibibytes_take_64_mebibytes_of_memory() {
     let scratch = Scratch::new();
-    // Reading a hole fills the page cache on a disk, which takes longer than all else here, and does not in memory.
+    // Reading a hole fills the page cache on a disk, which takes longer than all else here, and
+    // does not in memory.
     let sparse = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let [tree, nar] = ["tree", "nar"].map(|name| sparse.path().join(name));
     File::create(&tree).unwrap().set_len(SIZE).unwrap();
@@ -88,7 +89,8 @@ pub(crate) fn peak_of(mut command: Command, status: i32) -> u64 {
         let status = PathBuf::from(format!("/proc/{}/status", child.id()));
         let mut peak = 0;
         let ended = loop {
-            // The kernel keeps the maximum, so that only what is taken in the last moments could be missed.
+            // The kernel keeps the maximum, so that only what is taken in the last moments could be
+            // missed.
             peak = peak.max(high_water_mark(&status));
             if let Some(ended) = child.try_wait().unwrap() {
                 break ended;

@@ -86,7 +86,8 @@ impl Scratch {
         Self::of(tempfile::tempdir().unwrap())
     }
 
-    /// One in memory where that is possible, for many small files: a disk takes long to have each of them safe.
+    /// One in memory where that is possible, for many small files: a disk takes long to have each
+    /// of them safe.
     pub(crate) fn in_memory() -> Self {
         Self::of(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
     }

@@ -56,7 +56,9 @@ fn logs_takes_its_directory_only_after_an_equals_sign() {
     assert!(ran.stderr.contains(&full_path(1)), "{}", ran.stderr);
     let alone = run(narutil!["push", "--from", &from, "--to", scratch.path("c"), "--logs", full_path(1)]);
     assert!(alone.stderr.contains(&format!("{}: not in the source", full_path(1))), "{}", alone.stderr);
-    let given = run(narutil!["push", "--from", &from, "--to", scratch.path("c"), "--logs=/logs", full_path(1)]);
+    std::fs::create_dir_all(scratch.path("logs/drvs")).unwrap();
+    let logs = format!("--logs={}", scratch.path("logs").display());
+    let given = run(narutil!["push", "--from", &from, "--to", scratch.path("c"), logs, full_path(1)]);
     assert!(given.stderr.contains(&format!("{}: not in the source", full_path(1))), "{}", given.stderr);
 }
 

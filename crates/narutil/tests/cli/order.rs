@@ -1,4 +1,5 @@
-//! What is printed about many narinfos stands in the order of their names, however many threads there are.
+//! What is printed about many narinfos stands in the order of their names, however many threads
+//! there are.
 
 use crate::cache::{Key, add, cache, full_path, narinfo};
 use crate::narutil::{Scratch, narutil, run};

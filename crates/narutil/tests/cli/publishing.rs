@@ -1,4 +1,5 @@
-//! What is published beside paths, what is said of it, and closures that are read from caches path by path.
+//! What is published beside paths, what is said of it, and closures that are read from caches path
+//! by path.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +16,8 @@ use crate::cache::{Key, base_name, full_path, hash_part, narinfo};
 use crate::narutil::{Scratch, narutil, run, run_with};
 use crate::push::{push, whole};
 
-/// A web server that gives the files of a directory and takes new ones, refuses some, and can do nothing else: no listing, no WebDAV.
+/// A web server that gives the files of a directory and takes new ones, refuses some, and can do
+/// nothing else: no listing, no `WebDAV`.
 struct PlainServer {
     url: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -184,7 +186,8 @@ fn logs_of_paths_that_are_there_are_published() {
     }
     let cache = scratch.path("cache-default");
     let mut command = push(&nix, &path, cache.to_str().unwrap(), &["--logs"]);
-    // A chroot store has logs of its own; that of this one is told by the variable only if it is at the root.
+    // A chroot store has logs of its own; that of this one is told by the variable only if it is at
+    // the root.
     command.args(["--store", "/"]).env("NIX_LOG_DIR", &logs);
     let ran = run(command);
     assert!(cache.join("log").join(&deriver).exists() || ran.status != Some(0), "{}", ran.stderr);

@@ -153,8 +153,8 @@ fn what_nix_publishes_becomes_a_store_that_nix_accepts() {
     }
 }
 
-/// Killed at random moments, and resumed each time: no name is ever that of something partial, or of something that lacks what it
-/// refers to; at the end nothing else is there.
+/// Killed at random moments, and resumed each time: no name is ever that of something partial, or
+/// of something that lacks what it refers to; at the end nothing else is there.
 #[test]
 fn killed_and_resumed() {
     const COUNT: usize = 24;

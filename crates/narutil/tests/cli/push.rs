@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use nixcache::signature::{Policy, TrustedKeys, Verifier};
 use nixcache::store_path::StoreDir;
 use serde_json::Value;
 
-use crate::cache::Key;
+use crate::cache::{Key, snapshot};
 use crate::narutil::{Ran, Scratch, narutil, run};
 
 /// The program, pushing from the store of a Nix.
@@ -23,7 +23,8 @@ pub(crate) fn push(nix: &Nix, path: &str, to: &str, more: &[&str]) -> Command {
     command
 }
 
-/// Nix fetches a path and all that it refers to, requiring signatures, and finds everything as it should be.
+/// Nix fetches a path and all that it refers to, requiring signatures, and finds everything as it
+/// should be.
 pub(crate) fn fetch(nix: &Nix, cache: &str, key: &Key, path: &str) {
     let store = tempfile::tempdir().unwrap();
     let to = format!("local?root={}", store.path().canonicalize().unwrap().display());
@@ -42,8 +43,9 @@ pub(crate) fn succeed(mut command: Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What an independent look at a cache finds: its narinfos, by hash part, with the hash parts of what they refer to. Panics if a
-/// narinfo could not be served, or if the closure of one has a hole.
+/// What an independent look at a cache finds: its narinfos, by hash part, with the hash parts of
+/// what they refer to. Panics if a narinfo could not be served, or if the closure of one has a
+/// hole.
 pub(crate) fn whole(cache: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let store_dir = StoreDir::default();
     let mut found = BTreeMap::new();
@@ -101,7 +103,8 @@ fn nix_fetches_what_was_pushed_from_every_kind_of_cache() {
             let second = run(push(&nix, root, place, &["--key", secret]));
             assert!(second.stderr.contains("published 0 paths, 25 were there"), "{place}: {}", second.stderr);
             second.ok();
-            // This server wants signed requests, which a Nix that was built without Amazon's library does not send.
+            // This server wants signed requests, which a Nix that was built without Amazon's
+            // library does not send.
             if Some(place) != unreachable.as_ref() {
                 fetch(&nix, place, &key, root);
             }
@@ -265,23 +268,9 @@ fn debug_information_and_logs_are_where_nix_puts_them() {
         let to = format!("file://{}?compression=none&index-debug-info=true&write-nar-listing=true", theirs.display());
         nix.run("nix", ["copy", "--to", &to, &path], b"").unwrap();
         run(push(&nix, &path, &to.replace("theirs", "ours"), &["--no-root"])).ok();
-        let files = |cache: &Path| -> BTreeMap<PathBuf, Vec<u8>> {
-            let mut files = BTreeMap::new();
-            let mut folders = vec![cache.to_owned()];
-            while let Some(folder) = folders.pop() {
-                for entry in fs::read_dir(folder).unwrap() {
-                    let path = entry.unwrap().path();
-                    if path.is_dir() {
-                        folders.push(path);
-                    } else {
-                        files.insert(path.strip_prefix(cache).unwrap().to_owned(), fs::read(&path).unwrap());
-                    }
-                }
-            }
-            files
-        };
-        let (mut ours, mut theirs) = (files(&ours), files(&theirs));
-        // 2.34 leaves `executable: false` out, and Nix says neither priority nor the wish for queries unless told.
+        let (mut ours, mut theirs) = (snapshot(&ours), snapshot(&theirs));
+        // 2.34 leaves `executable: false` out, and Nix says neither priority nor the wish for
+        // queries unless told.
         for files in [&mut ours, &mut theirs] {
             files.retain(|name, _| name.extension().is_none_or(|end| end != "ls") && !name.ends_with("nix-cache-info"));
         }
@@ -368,7 +357,8 @@ fn many_push_to_one_cache_at_the_same_time() {
         let published = done.iter().flat_map(|one| one["published"].as_array().unwrap());
         published.filter(|path| path["uploaded"] == true).count()
     };
-    // Each narinfo has one author, and so has each NAR but those that two were writing at the same moment.
+    // Each narinfo has one author, and so has each NAR but those that two were writing at the same
+    // moment.
     let published: usize = done.iter().map(|one| one["published"].as_array().unwrap().len()).sum();
     assert_eq!(published, 60);
     assert!(uploads(&done) <= 60);
@@ -403,8 +393,8 @@ fn requests_to_a_slow_server_overlap() {
     assert!(started.elapsed() * 3 < one_by_one, "{:?} instead of {one_by_one:?}", started.elapsed());
     let before = proxy.requests();
     run(push(&nix, &root, &to, &[])).ok();
-    // Whatever the size: what the cache is, whether it keeps conditions, the roots of the name, the last of them, its snapshot, a
-    // page of what is there, and the root again.
+    // Whatever the size: what the cache is, whether it keeps conditions, the roots of the name, the
+    // last of them, its snapshot, a page of what is there, and the root again.
     assert_eq!(proxy.requests() - before, 7);
 }
 

@@ -24,7 +24,8 @@ in rec {
 }
 "#;
 
-/// A command of a Nix with content-addressed derivations, which can build, with the programs of this machine.
+/// A command of a Nix with content-addressed derivations, which can build, with the programs of
+/// this machine.
 fn nix(nix: &Nix, store: &Path, args: &[&str]) -> Command {
     let mut command = nix.command("nix");
     command.env("NIX_REMOTE", format!("local?root={}", store.display()));
@@ -101,7 +102,8 @@ fn nix_finds_what_a_derivation_became_in_a_cache_that_was_pushed_to() {
             command.args(&paths).args(more);
             run(command)
         };
-        // First the paths alone, as an older version did; what they became is published for paths that are there as well.
+        // First the paths alone, as an older version did; what they became is published for paths
+        // that are there as well.
         push(&["--key", key.file.to_str().unwrap(), "--no-root"]).ok();
         fs::remove_dir_all(cache.join("realisations")).unwrap();
         assert!(push(&["-q"]).ok().is_empty());

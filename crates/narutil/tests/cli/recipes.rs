@@ -1,4 +1,5 @@
-//! The recipes do what they say: their commands are taken out of the documents and run, in places that the test makes.
+//! The recipes do what they say: their commands are taken out of the documents and run, in places
+//! that the test makes.
 
 use std::ffi::OsString;
 use std::fs;
@@ -113,12 +114,14 @@ impl<'a> Place<'a> {
             Some(nix) => {
                 path.push(Path::new(nix.command("nix-store").get_program()).parent().unwrap().to_owned());
                 let mut command = nix.command(shell);
-                // In a store that lies elsewhere than it says, builders see only what they are given.
+                // In a store that lies elsewhere than it says, builders see only what they are
+                // given.
                 let mut settings = "build-users-group =\nsandbox = false\nexperimental-features = nix-command flakes\n\
                                     sandbox-paths = /bin /lib /lib64? /usr\n"
                     .to_owned();
                 if !nix.version().starts_with("2.8.") {
-                    // It would start itself, under a name that a Nix which is run through its loader does not have.
+                    // It would start itself, under a name that a Nix which is run through its
+                    // loader does not have.
                     settings.push_str("build-hook =\n");
                 }
                 command.env("NIX_CONFIG", settings).env("NIX_CONF_DIR", self.folder.join("etc"));
@@ -167,7 +170,8 @@ fn succeed(mut command: Command) -> String {
     said
 }
 
-/// Commands in a process group of their own, so that they can be killed with all that they have started.
+/// Commands in a process group of their own, so that they can be killed with all that they have
+/// started.
 fn start(mut command: Command) -> Child {
     command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
@@ -182,7 +186,8 @@ fn names(folder: &Path) -> Vec<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// What is built without a package set: `count` programs, each of which refers to one of several libraries.
+/// What is built without a package set: `count` programs, each of which refers to one of several
+/// libraries.
 fn expression(label: &str, count: usize) -> String {
     format!(
         r#"let
@@ -212,7 +217,8 @@ fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
             .with("CACHE", &cache)
             .with_keys();
         place.run(hook);
-        // Three people build at the same time, several things each, while whoever publishes is killed again and again.
+        // Three people build at the same time, several things each, while whoever publishes is
+        // killed again and again.
         for label in ["red", "green", "blue"] {
             fs::write(place.folder.join(format!("{label}.nix")), expression(label, 16)).unwrap();
         }
@@ -297,7 +303,8 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
     let Some(moto) = Server::moto() else { return };
     let scratch = Scratch::new();
     for (nix, other) in nixes().into_iter().zip(nixes()) {
-        // This one knows no style of addressing, so it cannot reach a server that has one name for all buckets.
+        // This one knows no style of addressing, so it cannot reach a server that has one name for
+        // all buckets.
         if nix.version().starts_with("2.8.") {
             continue;
         }

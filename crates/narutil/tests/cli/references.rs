@@ -1,4 +1,5 @@
-//! `diff`, `why` and `convert` on the store made by hand; and they and `closure` beside what Nix says, once and now.
+//! `diff`, `why` and `convert` on the store made by hand; and they and `closure` beside what Nix
+//! says, once and now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -244,7 +245,8 @@ fn closures_are_those_that_nix_gave() {
     }
 }
 
-/// Fills the store with files that refer to earlier ones at random, and some to themselves. Returns the paths.
+/// Fills the store with files that refer to earlier ones at random, and some to themselves. Returns
+/// the paths.
 fn fill(nix: &Nix) -> Vec<String> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = |below: usize| {

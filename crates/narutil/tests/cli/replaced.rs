@@ -1,9 +1,11 @@
 //! Whatever becomes of an object of a cache, no command makes anything else unfetchable.
 //!
-//! One object of each kind is replaced by something else: nothing, garbage, a directory, a FIFO, a link, a gigabyte of
-//! zeros. Then a command runs that writes to the cache. What could be fetched before it can be fetched after it.
+//! One object of each kind is replaced by something else: nothing, garbage, a directory, a FIFO, a
+//! link, a gigabyte of zeros. Then a command runs that writes to the cache. What could be fetched
+//! before it can be fetched after it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
@@ -28,12 +30,13 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// `base`, `lib` and `app`, of which each refers to the one before it, `tool`, which refers to `base`, and `other`.
+    /// `base`, `lib` and `app`, of which each refers to the one before it, `tool`, which refers to
+    /// `base`, and `other`.
     pub(crate) fn new(scratch: &Scratch) -> Self {
         Self::of_size(scratch, 0)
     }
 
-    /// The same paths, with so many bytes more in each that do not compress.
+    /// The same paths, each with `size` bytes more that do not compress.
     pub(crate) fn of_size(scratch: &Scratch, size: usize) -> Self {
         let root = scratch.path("store");
         let mut paths: Vec<String> = Vec::new();
@@ -57,7 +60,7 @@ impl Store {
             let hash = Hash::sha256(&nar);
             let lines: String = referred.iter().flat_map(|reference| [*reference, "\n"]).collect();
             let (hash, size, count) = (hash.display_digest(Format::Base16).to_string(), nar.len(), referred.len());
-            records += &format!("{path}\n{hash}\n{size}\n\n{count}\n{lines}");
+            write!(records, "{path}\n{hash}\n{size}\n\n{count}\n{lines}").unwrap();
             paths.push(path);
         }
         let registration = scratch.file("registration", records.as_bytes());
@@ -121,7 +124,8 @@ impl Replacement {
     }
 }
 
-/// Runs a command that must end, and must not panic or abort. What it says is shown if the test fails.
+/// Runs a command that must end, and must not panic or abort. What it says is shown if the test
+/// fails.
 fn end(mut command: Command) -> i32 {
     let started = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -183,12 +187,10 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
+type Writer<'a> = Box<dyn Fn(&Path) -> Command + 'a>;
+
 /// The commands that write to a cache.
-fn writers<'a>(
-    store: &'a Store,
-    key: &'a Key,
-    other: &'a Key,
-) -> Vec<(&'static str, Box<dyn Fn(&Path) -> Command + 'a>)> {
+fn writers<'a>(store: &'a Store, key: &'a Key, other: &'a Key) -> Vec<(&'static str, Writer<'a>)> {
     vec![
         ("push", Box::new(|cache| store.push(cache, key, "main", &["app", "other"]))),
         (
@@ -249,6 +251,9 @@ fn check(is_wanted: impl Fn(usize, usize, usize) -> bool) -> usize {
             let damaged = scratch.path("damaged");
             copy(&cache, &damaged);
             replacement.put(&damaged.join(name));
+            // A claim that cannot be read is waited for until it is old.
+            let aged = Command::new("touch").args(["-h", "-c", "-d", "1 day ago"]).arg(damaged.join(name)).status();
+            assert!(aged.unwrap().success());
             let before = fetchable(&store, &damaged, &scratch);
             for (what, writer) in commands {
                 let place = scratch.path("place");
@@ -273,7 +278,8 @@ fn check(is_wanted: impl Fn(usize, usize, usize) -> bool) -> usize {
 
 #[test]
 fn no_command_loses_anything_else_whatever_stands_in_the_place_of_an_object() {
-    // Every object with every replacement, each with one command, and every pair of the others somewhere.
+    // Every object with every replacement, each with one command, and every pair of the others
+    // somewhere.
     let cases = check(|object, replacement, command| (object + replacement) % 7 == command);
     assert!(cases > 90, "{cases}");
 }

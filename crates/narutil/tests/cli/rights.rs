@@ -1,4 +1,5 @@
-//! With fewer rights, a push does what it can, and says what it could not do: the table of `docs/rights.md`.
+//! With fewer rights, a push does what it can, and says what it could not do: the table of
+//! `docs/rights.md`.
 
 use std::process::Command;
 
@@ -57,7 +58,7 @@ fn a_pusher_that_may_not_delete_publishes_and_leaves_its_root() {
     let document = document(&ran);
     assert!(document["root"].is_object() || document["root"].is_string(), "{document}");
     assert_eq!(document["notes"].as_array().map(Vec::len), Some(1), "{document}");
-    // An expired lease that may not be removed stops nobody.
+    // An expired lease that may not be removed stops no push.
     bucket.s3.age(|key| key.contains("/leases/"), std::time::Duration::from_secs(3600));
     let ran = bucket.push(&["app", "tool"], &["--root", "release"]);
     assert_eq!(ran.status, Some(0), "{}", ran.stderr);

@@ -98,7 +98,7 @@ fn a_pusher_that_may_not_list_publishes_and_what_it_publishes_is_fetched() {
     for names in [&["app"][..], &["app", "tool", "other"]] {
         let mut push = store.push(s3.url().as_ref(), &key, "main", names);
         push.arg("--no-root");
-        let pushed = signed(without_root(push));
+        let pushed = signed(without_root(&push));
         assert_eq!(pushed.status, Some(0), "{}", pushed.stderr);
     }
     let narinfos = s3.keys().iter().filter(|key| key.ends_with(".narinfo")).count();
@@ -119,7 +119,7 @@ fn a_pusher_that_may_not_list_publishes_and_what_it_publishes_is_fetched() {
 }
 
 /// The command without `--root NAME`.
-fn without_root(command: Command) -> Command {
+fn without_root(command: &Command) -> Command {
     let mut arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
     if let Some(place) = arguments.iter().position(|argument| argument == "--root") {
         arguments.drain(place..place + 2);
@@ -143,7 +143,8 @@ fn a_server_without_conditional_writes_gets_few_requests_more() {
     let kept = count(Conditions::Kept);
     for status in [501, 400] {
         let refused = count(Conditions::Refused(status));
-        // One refusal at most for each object that was already under way when the first was refused.
+        // One refusal at most for each object that was already under way when the first was
+        // refused.
         assert!(refused <= kept + 12, "{refused} instead of {kept} for {status}");
     }
 }

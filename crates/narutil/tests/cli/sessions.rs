@@ -94,7 +94,8 @@ fn what_an_audit_withdrew_is_published_by_the_next_push_of_its_root() {
     let said = it.push(&["--root", "main"]);
     assert!(said.contains("published 1 path"), "{said}");
     assert!(it.push(&["--root", "main"]).contains("published 0 paths, 5 were there"));
-    // Each repair left a generation that lists what was left, and the push after it made one of the whole closure.
+    // Each repair left a generation that lists what was left, and the push after it made one of the
+    // whole closure.
     assert_eq!(root_objects(&it.cache, "main").len(), 4);
 }
 

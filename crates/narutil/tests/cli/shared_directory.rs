@@ -1,4 +1,5 @@
-//! A cache in a directory that other users may write to: what they plant there leads no command out of it, and keeps none waiting.
+//! A cache in a directory that other users may write to: what they plant there leads no command out
+//! of it, and keeps none waiting.
 
 use std::fs;
 use std::io::Read;
@@ -10,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::cache::Key;
+use crate::cache::{Key, cache_with_tree};
 use crate::narutil::{Ran, Scratch, narutil, run};
 
-/// The user whom nobody trusts.
+/// The user `nobody`, who is not trusted.
 const NOBODY: u32 = 65534;
 
 /// Runs a command that must end by itself, and soon.
@@ -50,26 +51,8 @@ fn fifo(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
 }
 
-/// A cache with a path under the root `main`, and the path.
-fn cache(scratch: &Scratch, key: &Key) -> (PathBuf, String) {
-    let cache = scratch.path("cache");
-    let added = run(narutil![
-        "push",
-        "-q",
-        "--to",
-        &cache,
-        "--key",
-        &key.file,
-        "--root",
-        "main",
-        "--add",
-        scratch.path("tree")
-    ]);
-    let path = added.text().trim().to_owned();
-    (cache, path)
-}
-
-/// A directory that is no business of a cache, with old files of all names that a cache's objects have.
+/// A directory that is no business of a cache, with old files of all names that a cache's objects
+/// have.
 fn victim(scratch: &Scratch) -> PathBuf {
     let victim = scratch.path("victim");
     fs::create_dir_all(victim.join("sub")).unwrap();
@@ -99,7 +82,7 @@ fn no_command_removes_anything_behind_a_link() {
     for is_foreign in [true, false] {
         let scratch = Scratch::new();
         let key = Key::new(&scratch, "k-1");
-        let (cache, path) = cache(&scratch, &key);
+        let (cache, path) = cache_with_tree(&scratch, &key);
         let victim = victim(&scratch);
         for link in ["nar/x", "log", "debuginfo", "realisations", "nixcache/v1/closures/x", "nixcache/v1/leases/x"] {
             plant(&victim, &cache.join(link), is_foreign);
@@ -127,7 +110,7 @@ fn claims_are_neither_read_nor_removed_behind_a_link() {
     for folder in ["plans", "leases"] {
         let scratch = Scratch::new();
         let key = Key::new(&scratch, "k-1");
-        let (cache, path) = cache(&scratch, &key);
+        let (cache, path) = cache_with_tree(&scratch, &key);
         let (victim, claims) = (victim(&scratch), cache.join("nixcache/v1").join(folder));
         let _ = fs::remove_dir_all(&claims);
         symlink(&victim, &claims).unwrap();
@@ -154,7 +137,7 @@ fn claims_are_neither_read_nor_removed_behind_a_link() {
 fn a_fifo_in_a_cache_keeps_no_command_waiting() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
-    let (cache, path) = cache(&scratch, &key);
+    let (cache, path) = cache_with_tree(&scratch, &key);
     let narinfo = cache.join(format!("{}.narinfo", &path[11..43]));
     let original = scratch.path("original");
     fs::rename(&narinfo, &original).unwrap();
@@ -209,7 +192,7 @@ fn a_fifo_in_a_cache_keeps_no_command_waiting() {
 fn what_stands_where_a_pull_works_keeps_it_from_nothing() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
-    let (cache, path) = cache(&scratch, &key);
+    let (cache, path) = cache_with_tree(&scratch, &key);
     let victim = victim(&scratch);
     let (into, nars) = (scratch.path("into"), scratch.path("nars"));
     for folder in [into.join("nix/store"), nars.clone()] {
@@ -239,12 +222,13 @@ fn what_stands_where_a_pull_works_keeps_it_from_nothing() {
     assert!(ran.status == Some(3) && ran.stderr.contains("a FIFO"), "{ran:?}");
 }
 
-/// The name of a NAR is known from its contents, and so another user may have put something there before.
+/// The name of a NAR is known from its contents, and so another user may have put something there
+/// before.
 #[test]
 fn a_push_replaces_a_nar_that_has_other_contents() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
-    let (cache, path) = cache(&scratch, &key);
+    let (cache, path) = cache_with_tree(&scratch, &key);
     let nars: Vec<_> = fs::read_dir(cache.join("nar")).unwrap().map(|entry| entry.unwrap().path()).collect();
     let [nar] = &nars[..] else { panic!("{nars:?}") };
     let narinfo = cache.join(format!("{}.narinfo", &path[11..43]));
@@ -253,7 +237,7 @@ fn a_push_replaces_a_nar_that_has_other_contents() {
     bad[good.len() / 2] ^= 1;
     let spoil: [&dyn Fn(); 4] =
         [&|| fs::write(nar, &bad).unwrap(), &|| fifo(nar), &|| symlink(&narinfo, nar).unwrap(), &|| {
-            symlink("nowhere", nar).unwrap()
+            symlink("nowhere", nar).unwrap();
         }];
     for spoil in spoil {
         fs::remove_file(nar).unwrap();
@@ -313,7 +297,7 @@ fn users_of_a_group_share_a_drive_whatever_their_umask() {
         }
     }
     if is_root {
-        // Another one of the group, and whoever was there before.
+        // Another member of the group, and the first user.
         let mut other = push("077", &trees[1], "main");
         other.uid(NOBODY).gid(NOBODY);
         ends(other).ok();

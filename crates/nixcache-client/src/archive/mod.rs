@@ -1,12 +1,13 @@
 //! One path of a cache, without fetching all of it: what it contains, and single files.
 //!
-//! What is in a path is in its listing (`.ls`), if the cache has one; else the NAR is read. A file is read by byte ranges where that is
-//! possible: in a NAR that is not compressed, and in zstd that has a seek table
-//! ([`seekable`](nixcache::compression::seekable)). Of others everything before the file is decompressed, and nothing after it.
+//! What is in a path is in its listing (`.ls`), if the cache has one; else the NAR is read. A file
+//! is read by byte ranges where that is possible: in a NAR that is not compressed, and in zstd that
+//! has a seek table ([`seekable`](nixcache::compression::seekable)). Of others everything before
+//! the file is decompressed, and nothing after it.
 //!
-//! No signature is checked here, and no hash: only a whole NAR has one. What is returned is what the cache says. That
-//! the listing fits the NAR is checked by the length that stands before each file there, and each frame has to hold what the
-//! seek table says.
+//! No signature is checked here, and no hash: only a whole NAR has one. What is returned is what
+//! the cache says. That the listing fits the NAR is checked by the length that stands before each
+//! file there, and each frame has to hold what the seek table says.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -274,8 +275,8 @@ impl Archive {
         }
     }
 
-    /// Copies the bytes of a file, after a look at the length that stands before them. Does nothing and returns false where there
-    /// are no parts of files to be had.
+    /// Copies the bytes of a file, after a look at the length that stands before them. Does nothing
+    /// and returns false where there are no parts of files to be had.
     async fn copy_range(
         &self,
         ranges: &Ranges,

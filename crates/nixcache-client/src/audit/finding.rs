@@ -25,8 +25,9 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The object is there, or is listed, and could not be looked at: access was denied, it is larger than it may be, or it has
-    /// an encoding that cannot be undone. Whether anything is wrong with it is not known.
+    /// The object is there, or is listed, and could not be looked at: access was denied, it is
+    /// larger than it may be, or it has an encoding that cannot be undone. Whether anything is
+    /// wrong with it is not known.
     Unreadable {
         /// What kind of object it is.
         subject: Subject,
@@ -110,7 +111,8 @@ pub enum Kind {
         /// What is known of the contents.
         contents: Contents,
     },
-    /// The NAR's file has another hash than the narinfo says. No signature covers the hash of the file.
+    /// The NAR's file has another hash than the narinfo says. No signature covers the hash of the
+    /// file.
     WrongFileHash {
         /// The NAR.
         nar: String,
@@ -128,10 +130,17 @@ pub enum Kind {
         /// The compression, as the narinfo names it.
         compression: String,
     },
-    /// What a narinfo says of its content address is not true: Nix refuses the path, whoever has signed it.
+    /// What a narinfo says of its content address is not true: Nix refuses the path, whoever has
+    /// signed it.
     WrongAddress(address::Fault),
     /// A path that is referred to is not there.
     MissingReference {
+        /// The path.
+        reference: StorePath,
+    },
+    /// A path that is referred to is not there, and a root says that it was left out on purpose
+    /// (`push --skip`): another cache has it.
+    LeftOutReference {
         /// The path.
         reference: StorePath,
     },
@@ -180,13 +189,20 @@ pub enum Kind {
         /// Whether a root names it.
         is_used: bool,
     },
-    /// A lease or a plan cannot be understood. What it claims is unknown, so it keeps everything until it expires.
+    /// A lease or a plan cannot be understood. What it claims is unknown, so it keeps everything
+    /// until it expires.
     BrokenClaim {
         /// Why.
         reason: String,
     },
     /// A lease or a plan has expired: the push or collection that wrote it has crashed.
     StaleClaim,
+    /// An upload in parts that was begun more than a day ago, and was neither completed nor
+    /// aborted. A bucket keeps its parts.
+    UnfinishedUpload {
+        /// When it was begun, where the store tells.
+        begun: Option<SystemTime>,
+    },
     /// The list that a collection leaves for the next one cannot be understood.
     BrokenCondemned {
         /// Why.
@@ -322,7 +338,9 @@ impl Finding {
             | Kind::UrlOutside { .. }
             | Kind::OrphanNar { doubt: Some(_), .. }
             | Kind::Temporary { is_young: true, .. }
-            | Kind::StaleClaim => Remedy::None,
+            | Kind::LeftOutReference { .. }
+            | Kind::StaleClaim
+            | Kind::UnfinishedUpload { .. } => Remedy::None,
             Kind::Unreadable { .. } => Remedy::MakeReadable,
             Kind::UrlCompression { stated, found, .. } => match found {
                 Some(found) if found == stated => Remedy::None,
@@ -366,7 +384,8 @@ impl Finding {
     }
 }
 
-/// `OBJECT: kind: explanation; remedy`, without the remedy where none is needed. Control characters do not occur.
+/// `OBJECT: kind: explanation; remedy`, without the remedy where none is needed. Control characters
+/// do not occur.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.object.escape_debug(), self.kind.name(), self.kind)?;
@@ -409,6 +428,7 @@ impl Kind {
             Self::MissingNar { .. } => "missing-nar",
             Self::WrongFileSize { .. } | Self::WrongNar { fault: Fault::FileSize { .. }, .. } => "wrong-file-size",
             Self::MissingReference { .. } => "missing-reference",
+            Self::LeftOutReference { .. } => "left-out-reference",
             Self::OrphanNar { .. } => "orphan-nar",
             Self::OrphanListing { .. } => "orphan-listing",
             Self::Temporary { .. } => "temporary",
@@ -419,6 +439,7 @@ impl Kind {
             Self::BrokenSnapshot { .. } => "broken-snapshot",
             Self::BrokenClaim { .. } => "broken-claim",
             Self::StaleClaim => "stale-claim",
+            Self::UnfinishedUpload { .. } => "unfinished-upload",
             Self::BrokenCondemned { .. } => "broken-condemned",
             Self::UnknownCompression { .. } => "unknown-compression",
             Self::BadListing { .. } => "bad-listing",
@@ -486,6 +507,9 @@ impl fmt::Display for Kind {
             Self::MissingReference { reference } => {
                 write!(f, "refers to {reference}, which is not in the cache: the closure has a hole")
             }
+            Self::LeftOutReference { reference } => {
+                write!(f, "refers to {reference}, which a root leaves out of this cache: another cache has to have it")
+            }
             Self::OrphanNar { doubt, .. } => {
                 f.write_str("no narinfo has this NAR")?;
                 f.write_str(match doubt {
@@ -515,6 +539,9 @@ impl fmt::Display for Kind {
             | Self::BrokenSnapshot { reason, .. }
             | Self::BrokenClaim { reason }
             | Self::BrokenCondemned { reason } => f.write_str(&escaped(reason)),
+            Self::UnfinishedUpload { .. } => {
+                f.write_str("upload in parts that was begun more than a day ago and not completed; `gc` aborts it")
+            }
             Self::StaleClaim => {
                 f.write_str("left by a writer that has crashed; the next push or collection removes it")
             }

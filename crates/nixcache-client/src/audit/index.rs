@@ -8,8 +8,7 @@ use std::time::SystemTime;
 use futures_util::stream::TryStreamExt;
 use nixcache::store_path::HashPart;
 
-use super::place::{NarPlace, nar_place};
-use crate::cache::{Cache, Error, Meta, Object};
+use crate::cache::{Cache, Error, Meta, NarPlace, Object};
 use crate::roots::{self, DEADLINE};
 
 /// A listing of a cache.
@@ -134,7 +133,8 @@ impl Index {
         Some(self.listings[place].1)
     }
 
-    /// The narinfos that are not in this listing, or that were written again since, of those in a later one.
+    /// The narinfos that are not in this listing, or that were written again since, of those in a
+    /// later one.
     pub(super) fn new_in(&self, later: &Self) -> Vec<HashPart> {
         let all = later.narinfos.iter().zip(&later.metas);
         all.filter(|(part, meta)| self.narinfo(**part) != Some(**meta)).map(|(part, _)| *part).collect()
@@ -159,9 +159,10 @@ impl Index {
         Some((place, &self.files[place]))
     }
 
-    /// What the URL of a narinfo names. A file is used from now on; a URL of which it is not certain protects all files.
+    /// What the URL of a narinfo names. A file is used from now on; a URL of which it is not
+    /// certain protects all files.
     pub(super) fn use_url(&self, cache: &Cache, url: &str) -> Named<'_> {
-        match nar_place(cache, url) {
+        match cache.nar_place(url) {
             NarPlace::Within(name) => match self.file(&name) {
                 Some((place, file)) => {
                     file.used.store(true, Ordering::Relaxed);
@@ -169,7 +170,7 @@ impl Index {
                 }
                 None => Named::Absent(name),
             },
-            NarPlace::Elsewhere => {
+            NarPlace::Elsewhere(_) => {
                 self.has_unplaced.store(true, Ordering::Relaxed);
                 Named::Elsewhere
             }
@@ -210,7 +211,8 @@ impl Index {
         leases.any(|(_, meta)| self.age(*meta).is_none_or(|age| age <= DEADLINE))
     }
 
-    /// How much older an object is than the newest one. The clock of the store is not known better without writing.
+    /// How much older an object is than the newest one. The clock of the store is not known better
+    /// without writing.
     pub(super) fn age(&self, meta: Meta) -> Option<std::time::Duration> {
         let (newest, modified) = self.newest.zip(meta.modified)?;
         Some(newest.duration_since(modified).unwrap_or_default())
@@ -223,7 +225,8 @@ impl fmt::Debug for Index {
     }
 }
 
-/// Whether an object has a name that a writer of caches gives to a NAR. Nothing else below `nar/` is ever removed.
+/// Whether an object has a name that a writer of caches gives to a NAR. Nothing else below `nar/`
+/// is ever removed.
 pub(super) fn is_nar_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+=".contains(&byte);
     name.strip_prefix("nar/").is_some_and(|file| {

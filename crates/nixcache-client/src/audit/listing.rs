@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// The most bytes that a compressed listing may become.
 const DECOMPRESSED_MAX: u64 = 64 << 20;
 
-/// Small listings are read in groups of so many bytes.
+/// Small listings are read in groups of at most this many bytes.
 pub(super) const GROUP_BYTES: u64 = 4 << 20;
 
 /// Bytes of listings that are in memory at the same time, unless a single one has more.
@@ -18,7 +18,7 @@ const TOGETHER_BYTES: u64 = 32 << 20;
 /// Room for listings in memory, given back when it is dropped.
 pub(super) type Room = Option<SemaphorePermit<'static>>;
 
-/// Waits until there is room in memory for listings of so many bytes.
+/// Waits until there is room in memory for listings of `bytes` bytes.
 pub(super) async fn room_for(bytes: u64) -> Room {
     const UNIT: u64 = 1 << 10;
     #[allow(clippy::cast_possible_truncation, reason = "it is 32 Ki")]
@@ -49,7 +49,8 @@ fn decompressed(text: &[u8]) -> Option<Vec<u8>> {
 
 /// In what a listing cannot be that of a NAR of this size.
 ///
-/// A listing says all that the size of a NAR and the places of its contents depend on, so both are computed, and compared.
+/// A listing says all that the size of a NAR and the places of its contents depend on, so both are
+/// computed, and compared.
 pub(super) fn disagreement(listing: &Listing, nar_size: u64) -> Option<String> {
     let mut layout = Layout { at: string(b"nix-archive-1".len() as u64), misplaced: None };
     layout.pass_all(listing.root());
@@ -59,7 +60,8 @@ pub(super) fn disagreement(listing: &Listing, nar_size: u64) -> Option<String> {
     (layout.at != nar_size).then(|| format!("is that of a NAR of {} bytes, not of {nar_size}", layout.at))
 }
 
-/// The first difference between a listing and the NAR that was read. What a listing leaves open differs from nothing.
+/// The first difference between a listing and the NAR that was read. What a listing leaves open
+/// differs from nothing.
 pub(super) fn difference(listing: &Listing, nar: &Listing) -> Option<String> {
     let (mut said, mut real) = (listing.root().walk(), nar.root().walk());
     loop {

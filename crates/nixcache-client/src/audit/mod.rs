@@ -1,15 +1,18 @@
 //! Looking a whole cache over: what in it could not be served, and what would make it good.
 //!
-//! An [`Audit`] lists a cache once and reads all narinfos and listings, several at a time; NARs only if it is told to, and each once, however
-//! many narinfos share it. Every [`Finding`] names an object, has a [`Kind`] and, where something should be done, a [`Remedy`].
+//! An [`Audit`] lists a cache once and reads all narinfos and listings, several at a time; NARs
+//! only if it is told to, and each once, however many narinfos share it. Every [`Finding`] names an
+//! object, has a [`Kind`] and, where something should be done, a [`Remedy`].
 //!
-//! What seems to be missing is asked for by itself before it is reported, because others may publish while a cache is listed. Texts of
-//! narinfos are not kept: a million paths take a few hundred MiB.
+//! What seems to be missing is asked for by itself before it is reported, because others may
+//! publish while a cache is listed. Texts of narinfos are not kept: a million paths take a few
+//! hundred MiB.
 //!
-//! An object that is there and could not be read is a finding of its own ([`Kind::Unreadable`]). While there is one, nothing is
-//! known to be unused, and a repair changes nothing.
+//! An object that is there and could not be read is a finding of its own ([`Kind::Unreadable`]).
+//! While there is one, nothing is known to be unused, and a repair changes nothing.
 //!
-//! A [`Plan`] is what can safely be done about findings: what nothing refers to is removed, what cannot be served is withdrawn.
+//! A [`Plan`] is what can safely be done about findings: what nothing refers to is removed, what
+//! cannot be served is withdrawn.
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
@@ -32,7 +35,6 @@ mod index;
 mod listing;
 mod narinfos;
 mod nars;
-mod place;
 mod plan;
 mod repair;
 mod roots;
@@ -41,7 +43,7 @@ mod summary;
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,10 +64,12 @@ pub use plan::{Done, Mend, Plan, Withdrawal};
 pub use repair::RepairError;
 pub use summary::Summary;
 
-/// Objects whose names are handed over at a time: their texts are in memory together only as far as they are waited for.
+/// Objects whose names are handed over at a time: their texts are in memory together only as far as
+/// they are waited for.
 const BATCH: usize = 16 << 10;
 
-/// Objects that may fail for reasons of the network before an audit ends: then the server is down, not an object broken.
+/// Objects that may fail for reasons of the network before an audit ends: then the server is down,
+/// not an object broken.
 const FAILURES_MAX: usize = 16;
 
 /// Something that happens during an audit.
@@ -157,7 +161,8 @@ impl Default for Audit {
 }
 
 impl Audit {
-    /// Looks at everything but signatures and the contents of NARs, on as many threads as there are processors.
+    /// Looks at everything but signatures and the contents of NARs, on as many threads as there are
+    /// processors.
     pub fn new() -> Self {
         Self {
             policy: None,
@@ -205,7 +210,8 @@ impl Audit {
         Self { watch, ..self }
     }
 
-    /// Looks a cache over. An error means that it could not be read; what is wrong with what was read are findings.
+    /// Looks a cache over. An error means that it could not be read; what is wrong with what was
+    /// read are findings.
     pub async fn run(&self, cache: &Cache) -> Result<Audited, Error> {
         let index = Arc::new(Index::read(cache).await?);
         let nars = || index.files.iter().filter(|file| file.name.starts_with("nar/"));
@@ -225,6 +231,14 @@ impl Audit {
             nars::audit(self, cache, &index, uses, &mut findings).await?;
         }
         roots::audit(cache, &index, &mut findings).await?;
+        match cache.unfinished_uploads(OLD).await {
+            Ok(uploads) => findings.extend(uploads.into_iter().map(|upload| {
+                let kind = Kind::UnfinishedUpload { begun: upload.started };
+                Finding { object: upload.name, path: None, kind }
+            })),
+            // Many stores do not list them, or not to everybody.
+            Err(error) => tracing::debug!("{error}"),
+        }
         leftovers(&index, &mut findings);
         let Findings { mut kept, notes, judged, young, unsigned, elsewhere, .. } = findings;
         kept.sort_by(|a, b| (&a.object, a.kind.name()).cmp(&(&b.object, b.kind.name())));
@@ -235,9 +249,11 @@ impl Audit {
 
     /// Whether listings can be read, and can be those of their NARs.
     ///
-    /// Many small ones are read together; of large ones, few are in memory at a time ([`listing::room_for`]).
+    /// Many small ones are read together; of large ones, few are in memory at a time
+    /// ([`listing::room_for`]).
     async fn listings(&self, cache: &Cache, index: &Arc<Index>, findings: &mut Findings) -> Result<(), Error> {
-        /// Listings that a thread reads and parses at once, so that handing over costs little beside it.
+        /// Listings that a thread reads and parses at once, so that handing over costs little
+        /// beside it.
         const TOGETHER: usize = 64;
         /// Where a server does not say it.
         const SIZE_UNKNOWN: u64 = 1 << 20;
@@ -283,8 +299,8 @@ impl Audit {
         Ok(())
     }
 
-    /// Reads the objects that these paths have under a name, and has `work` look at some at a time where that holds nothing up. What was
-    /// removed since it was listed is none.
+    /// Reads the objects that these paths have under a name, and has `work` look at some at a time
+    /// where that holds nothing up. What was removed since it was listed is none.
     fn read<'a, T: Send + 'static>(
         &'a self,
         cache: &'a Cache,
@@ -292,7 +308,8 @@ impl Audit {
         name: fn(HashPart) -> String,
         work: impl Fn(Vec<(HashPart, Option<Text>)>) -> T + Send + Sync + 'static,
     ) -> BoxStream<'a, Result<T, Error>> {
-        /// Texts that are looked at together: enough for their signatures to be verified as a batch.
+        /// Texts that are looked at together: enough for their signatures to be verified as a
+        /// batch.
         const TOGETHER: usize = 1024;
         let work = Arc::new(work);
         let failures = AtomicUsize::new(0);
@@ -356,7 +373,8 @@ type NamedText = (String, Result<Option<Bytes>, Error>);
 /// A text, or why it could not be read.
 type Text = Result<bytes::Bytes, String>;
 
-/// Why an object could not be read. An error once the network has failed for many: then nothing can be read.
+/// Why an object could not be read. An error once the network has failed for many: then nothing can
+/// be read.
 fn unreadable(error: Error, failures: &AtomicUsize) -> Result<String, Error> {
     let is_network = matches!(error, Error::Server { .. });
     if is_network && failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_MAX {
@@ -378,6 +396,24 @@ struct Findings {
 }
 
 impl Findings {
+    /// Makes notes of those references that are not there because roots leave them out: pairs of a
+    /// path and its reference.
+    fn leave_out(&mut self, left_out: &HashSet<(HashPart, HashPart)>) {
+        for finding in &mut self.kept {
+            if let Kind::MissingReference { reference } = &finding.kind
+                && let Some(path) = &finding.path
+                && left_out.contains(&(path.hash_part(), reference.hash_part()))
+            {
+                finding.kind = Kind::LeftOutReference { reference: reference.clone() };
+            }
+        }
+        if !self.tells_notes {
+            let all = self.kept.len();
+            self.kept.retain(|finding| !matches!(finding.kind, Kind::LeftOutReference { .. }));
+            self.notes += all - self.kept.len();
+        }
+    }
+
     fn push(&mut self, finding: Finding) {
         if finding.is_note() && matches!(finding.kind, Kind::Temporary { .. } | Kind::OrphanNar { .. }) {
             self.young.push(finding.clone());
@@ -390,7 +426,8 @@ impl Findings {
         }
     }
 
-    /// Remembers the text of a narinfo about which something was found. If it was another one before, it is like none.
+    /// Remembers the text of a narinfo about which something was found. If it was another one
+    /// before, it is like none.
     fn judge(&mut self, part: HashPart, text: Hash) {
         let known = self.judged.entry(part).or_insert(text);
         if *known != text {

@@ -55,7 +55,8 @@ pub(super) async fn audit(
     Ok(uses)
 }
 
-/// Narinfos that were listed and not there when they were read: unless they were removed meanwhile, what they say is not known.
+/// Narinfos that were listed and not there when they were read: unless they were removed meanwhile,
+/// what they say is not known.
 async fn still_listed(
     cache: &Cache,
     index: &Index,
@@ -96,8 +97,8 @@ fn swapped(misnamed: &[(HashPart, StorePath)], findings: &mut Findings) {
     }
 }
 
-/// Reports what is still so when asked about by itself: something may have come since the cache was listed. How a file begins tells how it
-/// is compressed.
+/// Reports what is still so when asked about by itself: something may have come since the cache was
+/// listed. How a file begins tells how it is compressed.
 async fn confirm(cache: &Cache, doubtful: Vec<Finding>, findings: &mut Findings) -> Result<(), Error> {
     let ask = async |mut finding: Finding| {
         let asked = match &mut finding.kind {
@@ -285,7 +286,8 @@ impl Look<'_> {
             seen.doubtful.push(about(info, Kind::UrlCompression { nar, stated, named, found: None }));
         }
         if self.contents {
-            // Places are those of files that were listed, of which there are fewer than paths of a graph.
+            // Places are those of files that were listed, of which there are fewer than paths of a
+            // graph.
             seen.uses.extend(u32::try_from(place).ok().map(|place| (place, part)));
         }
     }
@@ -326,8 +328,8 @@ fn signatures(verdict: &Verdict<'_>) -> Option<Kind> {
     }
 }
 
-/// Whether a file has a name that its narinfo explains: by the hash of the file, as Nix writes it, or of the NAR, as servers of a live
-/// store do. Other names say nothing.
+/// Whether a file has a name that its narinfo explains: by the hash of the file, as Nix writes it,
+/// or of the NAR, as servers of a live store do. Other names say nothing.
 fn is_named_after(name: &NarName<'_>, info: &NarInfo<'_>) -> bool {
     match name {
         NarName::Hash(hash) | NarName::Base16(hash) => {

@@ -14,9 +14,8 @@ use nixcache::store_path::HashPart;
 
 use super::index::Index;
 use super::narinfos::{Uses, about};
-use super::place::{NarPlace, nar_place};
 use super::{Audit, Contents, Event, Finding, Findings, Kind, Subject, Watch, listing, unreadable};
-use crate::cache::{Cache, Error, ObjectReader, blocking, layout};
+use crate::cache::{Cache, Error, NarPlace, ObjectReader, blocking, layout};
 use crate::nar_file::{self, Inspection, NarFile, RawFile};
 
 /// Reads all NARs, and holds them against their narinfos and listings.
@@ -59,7 +58,8 @@ pub(super) async fn audit(
 #[derive(Default)]
 struct Checked {
     findings: Vec<Finding>,
-    /// The narinfos that it was held against: the hashes of the texts of those about which something was found.
+    /// The narinfos that it was held against: the hashes of the texts of those about which
+    /// something was found.
     judged: Vec<(HashPart, Hash)>,
     /// The narinfos that it was held against as a NAR.
     compared: Vec<HashPart>,
@@ -123,14 +123,15 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Holds a file against the narinfos that have it, which are read again: their texts are not kept.
+    /// Holds a file against the narinfos that have it, which are read again: their texts are not
+    /// kept.
     async fn check(&self, file: &str, parts: Vec<(HashPart, bool)>) -> Result<Checked, Error> {
         let mut by_compression: HashMap<Option<Compression>, Vec<(NarInfoBuf, bool)>> = HashMap::new();
         let mut checked = Checked::default();
         for (part, has_listing) in parts {
             match self.cache.narinfo(part).await {
                 Ok(Some(info)) => {
-                    let place = nar_place(self.cache, info.as_ref().url());
+                    let place = self.cache.nar_place(info.as_ref().url());
                     if matches!(place, NarPlace::Within(name) if name == file) {
                         let compression = info.as_ref().compression().ok();
                         by_compression.entry(compression).or_default().push((info, has_listing));

@@ -19,19 +19,23 @@ type Result<T, E = RepairError> = std::result::Result<T, E>;
 
 /// What can safely be done about the findings of an audit, in the order in which it is done.
 ///
-/// First is written what loses nothing by it; roots no longer list what is going to be withdrawn. Then narinfos that cannot be served are
-/// withdrawn, and with them all that refer to them, referrers first: at every instant, a reader that sees a narinfo sees those that it refers
-/// to. At last NARs, listings and temporaries are removed that nothing refers to then.
+/// First is written what loses nothing by it; roots no longer list what is going to be withdrawn.
+/// Then narinfos that cannot be served are withdrawn, and with them all that refer to them,
+/// referrers first: at every instant, a reader that sees a narinfo sees those that it refers to. At
+/// last NARs, listings and temporaries are removed that nothing refers to then.
 ///
-/// There is no plan while something could not be read: [`RepairError::Incomplete`]. Each object is looked at again before it is removed.
+/// There is no plan while something could not be read: [`RepairError::Incomplete`]. Each object is
+/// looked at again before it is removed.
 ///
-/// Leftovers go only when they are old by the clock of the store, since a new one may belong to a push that is running.
+/// Leftovers go only when they are old by the clock of the store, since a new one may belong to a
+/// push that is running.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Plan {
     /// What is written anew.
     pub mend: Vec<Mend>,
-    /// What is withdrawn, in steps: all of a step may be withdrawn in any order, but none before the step before it.
+    /// What is withdrawn, in steps: all of a step may be withdrawn in any order, but none before
+    /// the step before it.
     pub withdraw: Vec<Vec<Withdrawal>>,
     /// The objects that are removed then.
     pub remove: Vec<String>,
@@ -135,7 +139,8 @@ impl Plan {
 }
 
 impl Mend {
-    /// Writes the object anew, if it is still what it was. [`Mend::Root`] is done together with all roots.
+    /// Writes the object anew, if it is still what it was. [`Mend::Root`] is done together with all
+    /// roots.
     pub(super) async fn run(&self, cache: &Cache) -> Result<bool, Error> {
         match self {
             Self::CacheInfo => {
@@ -195,8 +200,9 @@ enum Unparsed {
 impl Audit {
     /// What can safely be done about what was found, where leftovers must be older than `age`.
     ///
-    /// [`RepairError::Incomplete`] if anything could not be read: what it keeps is not known. If something is to be withdrawn, all narinfos
-    /// are read once more, for what refers to it. Where a narinfo says a wrong size of a NAR that was not read, the NAR is read.
+    /// [`RepairError::Incomplete`] if anything could not be read: what it keeps is not known. If
+    /// something is to be withdrawn, all narinfos are read once more, for what refers to it. Where
+    /// a narinfo says a wrong size of a NAR that was not read, the NAR is read.
     pub async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<Plan> {
         RepairError::check(cache, audited.unread().map(|finding| finding.object.clone()))?;
         let index = match &audited.index {
@@ -303,7 +309,8 @@ impl Audit {
         Ok(())
     }
 
-    /// Reads a NAR of which the narinfo says a wrong size. What is to be written anew if the contents are right; `None` if they are wrong.
+    /// Reads a NAR of which the narinfo says a wrong size. What is to be written anew if the
+    /// contents are right; `None` if they are wrong.
     async fn read_and_mend(&self, cache: &Cache, nar: &str, part: HashPart) -> Result<Option<Vec<Mend>>> {
         let object = layout::narinfo(part);
         let unread = |_: &dyn std::error::Error| RepairError::incomplete(cache, nar);
@@ -376,7 +383,7 @@ impl Audit {
 }
 
 impl Plan {
-    /// Whether a path is in the cache when the plan is done, as far as it was listed.
+    /// Whether a path is in the cache when the plan is done, by what was listed.
     pub(super) fn is_there(&self, index: &Arc<Index>) -> impl Fn(HashPart) -> bool + Clone + Send + 'static {
         let withdrawn: Arc<HashSet<HashPart>> = Arc::new(self.withdrawals().map(|gone| gone.hash_part).collect());
         let index = Arc::clone(index);
@@ -424,7 +431,8 @@ async fn withdraw(
 ) -> Result<Vec<Vec<Withdrawal>>> {
     let nodes: Vec<Node> = broken.iter().filter_map(|part| graph.find(*part)).collect();
     let closure = graph.referrers_closure(nodes);
-    // A path is withdrawn in the step after the last of its referrers. Those of a circle go one by one.
+    // A path is withdrawn in the step after the last of its referrers. Those of a circle go one by
+    // one.
     let mut steps: HashMap<Node, usize> = HashMap::with_capacity(closure.len());
     let mut withdraw: Vec<Vec<HashPart>> = Vec::new();
     let others: HashSet<HashPart> = closure.nodes().iter().map(|node| graph.hash_part(*node)).collect();

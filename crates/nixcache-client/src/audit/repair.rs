@@ -19,7 +19,8 @@ type Result<T, E = RepairError> = std::result::Result<T, E>;
 /// How long to wait for pushes that rely on what is to be withdrawn.
 const PUSH_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// While a push is running, NARs stay that are younger than this: it may rely on them without having written them.
+/// While a push is running, NARs stay that are younger than this: it may rely on them without
+/// having written them.
 const NAR_AGE_MIN_DURING_PUSH: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Objects that an error names.
@@ -63,11 +64,8 @@ pub enum RepairError {
 }
 
 fn list(objects: &[String], more: usize) -> String {
-    let mut listed = objects.iter().map(|object| object.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        listed.push_str(&format!(" and {more} more"));
-    }
-    listed
+    let listed = objects.iter().map(|object| object.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{listed} and {more} more") } else { listed }
 }
 
 impl RepairError {
@@ -91,8 +89,9 @@ impl RepairError {
 impl Plan {
     /// Does it, and tells each thing that was done.
     ///
-    /// No collection runs meanwhile, and pushes wait that would rely on what is withdrawn. Each object is looked at again before it goes:
-    /// [`RepairError::Changed`] if it is another one than the audit saw. Ages are those by the clock of the store.
+    /// No collection runs meanwhile, and pushes wait that would rely on what is withdrawn. Each
+    /// object is looked at again before it goes: [`RepairError::Changed`] if it is another one than
+    /// the audit saw. Ages are those by the clock of the store.
     pub async fn run(&self, cache: &Cache, mut done: impl FnMut(Done<'_>)) -> Result<()> {
         if self.is_empty() {
             return Ok(());
@@ -195,7 +194,8 @@ impl Run<'_> {
         }
     }
 
-    /// An error if a narinfo that has come since the audit, or was written again, refers to what is withdrawn.
+    /// An error if a narinfo that has come since the audit, or was written again, refers to what is
+    /// withdrawn.
     async fn check_referrers(&self, withdrawn: &HashSet<HashPart>) -> Result<()> {
         let Some(before) = &self.plan.index else { return Ok(()) };
         let now = Index::read(self.cache).await?;
@@ -267,7 +267,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Marks the NARs that narinfos name which have come since the audit, or were written again. False if one of them may name any NAR.
+    /// Marks the NARs that narinfos name which have come since the audit, or were written again.
+    /// False if one of them may name any NAR.
     async fn use_new(&self, before: &Index, later: &Index, withdrawn: &HashSet<HashPart>) -> Result<bool> {
         let new = before.new_in(later).into_iter().filter(|part| !withdrawn.contains(part)).collect();
         let mut read = self.cache.narinfos(new);
@@ -286,7 +287,8 @@ impl Run<'_> {
     }
 }
 
-/// An error if a narinfo that is to be withdrawn is another one than the audit saw. If it is gone, that is as good.
+/// An error if a narinfo that is to be withdrawn is another one than the audit saw. If it is gone,
+/// that is as good.
 async fn is_same(cache: &Cache, withdrawal: &Withdrawal) -> Result<()> {
     let name = layout::narinfo(withdrawal.hash_part);
     match cache.read(&name).await? {
@@ -310,7 +312,8 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
-    /// Whether an object may go: it is of a kind that writers make, is still what it was, is old enough and unused.
+    /// Whether an object may go: it is of a kind that writers make, is still what it was, is old
+    /// enough and unused.
     fn is_due(&self, object: &str) -> bool {
         match Object::of(object) {
             Object::Nar => self.is_nar_due(object),

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::index::Index;
 use super::{Finding, Findings, Kind, Subject, unreadable};
 use crate::cache::{Cache, Error, Meta, layout};
+use crate::file::Oddity;
 use crate::roots::{self, DEADLINE, Root, snapshot};
 
 /// What a collection leaves for the next one.
@@ -31,6 +32,8 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
     let mut snapshots = HashSet::new();
     let mut claims = Vec::new();
     let mut roots = Vec::new();
+    let mut hidden: Vec<(String, Oddity)> = cache.oddities();
+    hidden.retain(|(name, _)| roots::is_folder(name));
     for (name, meta) in &index.protocol {
         if roots::is_root(name) {
             roots.push((name.as_str(), *meta));
@@ -38,6 +41,8 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
             snapshots.insert(name.as_str());
         } else if is_claim(name) {
             claims.push((name.as_str(), *meta));
+        } else if cache.directory().is_some() && roots::is_folder(name) {
+            hidden.push((name.clone(), Oddity::File));
         } else if name == CONDEMNED {
             findings.extend(looking.condemned().await?);
         } else if name != CONDITIONS && *name != roots::reserve::object() {
@@ -58,6 +63,11 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
         }
     }
     drop(read);
+    for (object, oddity) in hidden {
+        is_complete = false;
+        let reason = format!("is {oddity}, and hides what the folder held");
+        findings.push(finding(&object, Kind::Unreadable { subject: Subject::Root, reason }));
+    }
     looking.closures(closures, &snapshots, is_complete, findings).await?;
     let read = async |(name, meta): (&str, Meta)| looking.claim(name, meta).await;
     let mut read = futures_util::stream::iter(claims).map(read).buffer_unordered(cache.options().concurrency);
@@ -79,8 +89,22 @@ fn is_claim(name: &str) -> bool {
     })
 }
 
-/// The paths that a snapshot lists and that are not in an index.
-type Missing = Vec<Option<StorePath>>;
+/// What a snapshot lists of a path.
+struct Listed {
+    part: HashPart,
+    /// The path, if it is not in the index.
+    missing: Option<StorePath>,
+    /// Those of its references that are not in the index.
+    absent_references: Vec<HashPart>,
+}
+
+/// The references that a closure was published without, as `push --skip` does: paths of it refer to
+/// them, and it does not list them.
+fn left_out_by(listed: &[Listed]) -> Vec<(HashPart, HashPart)> {
+    let parts: HashSet<HashPart> = listed.iter().map(|listed| listed.part).collect();
+    let references = listed.iter().flat_map(|listed| listed.absent_references.iter().map(|part| (listed.part, *part)));
+    references.filter(|(_, reference)| !parts.contains(reference)).collect()
+}
 
 struct Looking<'a> {
     cache: &'a Cache,
@@ -129,16 +153,27 @@ impl Looking<'_> {
     ) -> Result<(), Error> {
         let hashes: Vec<Hash> = closures.keys().copied().collect();
         let index = Arc::clone(self.index);
-        let missing = move |info: &nixcache::narinfo::NarInfo<'_>, _| {
+        let look = move |info: &nixcache::narinfo::NarInfo<'_>, _| {
             let path = info.store_path();
-            (!index.has(path.hash_part())).then(|| path.to_owned())
+            let part = path.hash_part();
+            let references = info.references().iter().map(|reference| reference.hash_part());
+            Listed {
+                part,
+                missing: (!index.has(part)).then(|| path.to_owned()),
+                absent_references: references.filter(|reference| !index.has(*reference)).collect(),
+            }
         };
-        let mut read = std::pin::pin!(snapshot::read_many(self.cache, hashes, missing));
+        let mut left_out = HashSet::new();
+        let mut read = std::pin::pin!(snapshot::read_many(self.cache, hashes, look));
         for (hash, roots) in &closures {
             let object = snapshot::object(hash);
             match read.next().await {
                 None => break,
-                Some(Ok(Some(missing))) => self.holes(missing, roots, findings).await?,
+                Some(Ok(Some(listed))) => {
+                    left_out.extend(left_out_by(&listed));
+                    let missing = listed.into_iter().filter_map(|listed| listed.missing).collect();
+                    self.holes(missing, roots, findings).await?;
+                }
                 Some(Ok(None)) if listed.contains(object.as_str()) => {
                     let reason = "it is listed, and is not there when it is read".to_owned();
                     findings.push(finding(&object, Kind::Unreadable { subject: Subject::Snapshot, reason }));
@@ -148,6 +183,7 @@ impl Looking<'_> {
                 Some(Err(error)) => findings.push(self.fault(&object, Subject::Snapshot, error)?),
             }
         }
+        findings.leave_out(&left_out);
         let named: HashSet<String> = closures.keys().map(snapshot::object).collect();
         let others = listed.iter().filter(|name| !named.contains(**name));
         for object in others {
@@ -168,11 +204,12 @@ impl Looking<'_> {
         Ok(())
     }
 
-    /// Reports the paths that roots list and that are not there, also when they are asked for by themselves.
-    async fn holes(&self, missing: Missing, roots: &[String], findings: &mut Findings) -> Result<(), Error> {
-        /// More than this are not asked for: so many cannot have come since the cache was listed.
+    /// Reports the paths that roots list and that are not there, also when they are asked for by
+    /// themselves.
+    async fn holes(&self, missing: Vec<StorePath>, roots: &[String], findings: &mut Findings) -> Result<(), Error> {
+        /// No more than this are asked for one by one: more cannot have come since the cache was
+        /// listed.
         const ASKED: usize = 1000;
-        let missing: Vec<StorePath> = missing.into_iter().flatten().collect();
         let mut holes = Vec::new();
         let ask = async |path: &StorePath| self.cache.meta(&layout::narinfo(path.hash_part())).await;
         let mut asked = futures_util::stream::iter(missing.iter().take(ASKED))

@@ -28,7 +28,8 @@ pub struct Summary {
     pub unsigned: usize,
     /// How many narinfos are no narinfos, or are about another path than their names say.
     pub unreadable: usize,
-    /// How many narinfos could not be looked at, such as those to which access is denied. The other numbers are without them.
+    /// How many narinfos could not be looked at, such as those to which access is denied. The other
+    /// numbers are without them.
     pub unread: usize,
     /// Why not, for the first of them.
     pub unread_reason: Option<String>,

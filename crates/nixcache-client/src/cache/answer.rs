@@ -1,7 +1,8 @@
 //! What servers answer that is no success, and how all of it is told.
 //!
-//! [`Connector`](super::traffic::Connector) makes a [`Refusal`] of every final answer, and hides it in the errors of
-//! `object_store`; [`Refusal::of`] finds it there. So buckets and web servers are judged and told in one place.
+//! [`Connector`](super::traffic::Connector) makes a [`Refusal`] of every final answer, and hides it
+//! in the errors of `object_store`; [`Refusal::of`] finds it there. So buckets and web servers are
+//! judged and told in one place.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -95,7 +96,8 @@ impl Refusal {
         }
     }
 
-    /// The error about an object that this refusal is. `right` is what a request of this kind needs, in the words of S3.
+    /// The error about an object that this refusal is. `right` is what a request of this kind
+    /// needs, in the words of S3.
     pub(super) fn error(&self, object: &str, right: Option<&str>) -> Error {
         let right = right.map(|right| format!(", and that they allow {right}")).unwrap_or_default();
         self.with_advice(object, &format!("Check the credentials{right}"))
@@ -220,7 +222,8 @@ pub(super) struct TooSlow {
     pub(super) seconds: u64,
 }
 
-/// What a server has to send per second on the average of objects that are read as a whole, once the timeout has passed.
+/// What a server has to send per second on the average of objects that are read as a whole, once
+/// the timeout has passed.
 pub(super) const SPEED_MIN: u64 = 10 << 10;
 
 /// An error of a bucket about an object. `right` as in [`Refusal::error`].
@@ -235,7 +238,8 @@ pub(super) fn bucket_error(object: &str, right: Option<&str>, error: &object_sto
     Error::Server { object, reason: told(error) }
 }
 
-/// An error with its causes, for a message: from the failed connection on, if there is one, else all of it.
+/// An error with its causes, for a message: from the failed connection on, if there is one, else
+/// all of it.
 fn told(error: &object_store::Error) -> String {
     match find::<HttpError>(error).and_then(HttpError::source) {
         Some(cause) => chain(cause),
@@ -260,8 +264,8 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
 /// Characters of a server's text that a message has room for.
 const SHOWN_CHARS: usize = 300;
 
-/// A server's text in a message: without what steers a terminal, begins another line or turns the direction of writing,
-/// and cut.
+/// A server's text in a message: without what steers a terminal, begins another line or turns the
+/// direction of writing, and cut.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for (count, character) in text.trim().chars().enumerate() {
@@ -279,7 +283,8 @@ pub(super) fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The `Code` and the `Message` of an error in XML, or the beginning of a plain text. Pages for browsers say nothing.
+/// The `Code` and the `Message` of an error in XML, or the beginning of a plain text. Pages for
+/// browsers say nothing.
 fn explained(body: &[u8]) -> (Option<String>, Option<String>) {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();

@@ -6,7 +6,8 @@ use url::Url;
 
 use super::netrc::Netrc;
 
-/// The variable that holds tokens: `HOST=TOKEN`, or several of these with blanks between them. A host may have a port.
+/// The variable that holds tokens: `HOST=TOKEN`, or several of these with blanks between them. A
+/// host may have a port.
 ///
 /// The host is part of it so that a token is never sent to another cache of the same command.
 const TOKENS: &str = "NIXCACHE_BEARER_TOKEN";
@@ -14,7 +15,8 @@ const TOKENS: &str = "NIXCACHE_BEARER_TOKEN";
 /// The login in a file of passwords that says that the password is a token.
 const BEARER: &str = "bearer";
 
-/// The header that requests to one server carry. It is for the host of the cache's URL, and for no other.
+/// The header that requests to one server carry. It is for the host of the cache's URL, and for no
+/// other.
 #[derive(Debug)]
 pub(super) struct Authorization {
     host: String,

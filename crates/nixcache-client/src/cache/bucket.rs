@@ -338,7 +338,8 @@ impl Bucket {
         Ok(Some((bytes, version)))
     }
 
-    /// [`Error::NoRanges`] of an object that is stored encoded: its ranges are not those of what is meant.
+    /// [`Error::NoRanges`] of an object that is stored encoded: its ranges are not those of what is
+    /// meant.
     pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Lookup<Bytes> {
         let path = self.path(name)?;
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
@@ -379,7 +380,8 @@ impl Bucket {
         Ok(Some(decoded(stream, encoding, object)))
     }
 
-    /// Whether it was written; not if it is there and the condition says that it must not be, or be another.
+    /// Whether it was written; not if it is there and the condition says that it must not be, or be
+    /// another.
     pub(super) async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
         match contents {
             Staged::Memory(bytes) => self.put(name, bytes, condition).await,
@@ -402,7 +404,8 @@ impl Bucket {
         }
     }
 
-    /// Writes an object if it is still this version of it, and says whether it was; `None` if the server knows no conditions, and says so.
+    /// Writes an object if it is still this version of it, and says whether it was; `None` if the
+    /// server knows no conditions, and says so.
     pub(super) async fn replace(&self, name: &str, bytes: &Bytes, version: &UpdateVersion) -> Result<Option<bool>> {
         if self.refuses_conditions.load(Ordering::Relaxed) {
             return Ok(None);
@@ -530,7 +533,8 @@ impl Bucket {
         }
     }
 
-    /// Removes many objects, a thousand with a request where the store has that. That some are not there is no error.
+    /// Removes many objects, a thousand with a request where the store has that. That some are not
+    /// there is no error.
     pub(super) async fn delete_many(&self, names: Vec<String>, concurrency: usize) -> Result<()> {
         let mut rest = names;
         if let Some(store) = &self.in_bulk {
@@ -538,7 +542,8 @@ impl Bucket {
             let deleted = store.delete_stream(futures_util::stream::iter(paths.into_iter().map(Ok)).boxed());
             let gone = async |deleted| match deleted {
                 Ok(path) | Err(object_store::Error::NotFound { path, .. }) => Some(path),
-                // Keys that are denied or gone, too. Not all that speak S3 have this. What else is wrong shows when each is removed by itself.
+                // Keys that are denied or gone, too. Not all that speak S3 have this. What else is
+                // wrong shows when each is removed by itself.
                 Err(error) => {
                     tracing::debug!("{}", bucket_error(&self.place, None, &error));
                     None
@@ -577,8 +582,9 @@ impl Bucket {
         self.pages.is_some()
     }
 
-    /// A page of the objects whose names begin with `start`, those in folders among them or not, from `next` on. Names that
-    /// are no paths are among them: [`Object::Other`](super::Object::Other).
+    /// A page of the objects whose names begin with `start`, those in folders among them or not,
+    /// from `next` on. Names that are no paths are among them:
+    /// [`Object::Other`](super::Object::Other).
     pub(super) async fn page(
         &self,
         start: &str,

@@ -67,7 +67,8 @@ impl Clients {
 }
 
 impl HttpConnector for Clients {
-    /// Of the options only the time to connect is looked at, which is short for the services that give credentials.
+    /// Of the options only the time to connect is looked at, which is short for the services that
+    /// give credentials.
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let time = |options: &ClientOptions| options.get_config_value(&ClientConfigKey::ConnectTimeout);
         let mut client = self.tls.client(&self.options, false);

@@ -1,4 +1,5 @@
-//! Who we are to S3, and where it is: the usual chain of environment, profiles, SSO, web identity, containers and machines.
+//! Who we are to S3, and where it is: the usual chain of environment, profiles, SSO, web identity,
+//! containers and machines.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ pub(super) struct Found {
 /// Asks for new ones so long before the old ones expire.
 const EARLY: Duration = Duration::from_secs(5 * 60);
 
-/// Variables that say where credentials are. If they are not there, that is an error, not a reason to ask without.
+/// Variables that say where credentials are. If they are not there, that is an error, not a reason
+/// to ask without.
 const NAMING: [&str; 4] = [
     "AWS_PROFILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -71,12 +73,9 @@ pub(super) async fn find(url: &CacheUrl, tls: &Tls) -> Result<Found> {
     let mut found = Found { region, endpoint, credentials: None, hint: None };
     let Some(provider) = config.credentials_provider() else { return Ok(found) };
     let chain = Chain { provider, current: Mutex::default() };
-    let refused = match chain.renewed().await {
-        Ok(_) => {
-            found.credentials = Some(Arc::new(chain));
-            return Ok(found);
-        }
-        Err(refused) => refused,
+    let Err(refused) = chain.renewed().await else {
+        found.credentials = Some(Arc::new(chain));
+        return Ok(found);
     };
     let reason = described(&refused);
     let is_absent = matches!(refused, Refused::None(CredentialsError::CredentialsNotLoaded(_)));
@@ -137,7 +136,8 @@ fn check_profile(profile: &str) -> std::result::Result<(), String> {
     Err(format!("there is no AWS profile `{shown}` in {}", looked_in.join(" or ")))
 }
 
-/// Whether a file has a section for a profile: `[profile NAME]` or `[default]` in the configuration, `[NAME]` among credentials.
+/// Whether a file has a section for a profile: `[profile NAME]` or `[default]` in the
+/// configuration, `[NAME]` among credentials.
 fn has_profile(text: &str, profile: &str, is_config: bool) -> bool {
     let sections = text.lines().filter_map(|line| line.trim_start().strip_prefix('[')?.split_once(']'));
     let mut names = sections.filter_map(|(section, _)| {

@@ -1,7 +1,8 @@
 //! Content encodings: objects that a server stores or sends compressed, and says so in a header.
 //!
-//! Nix writes narinfos, listings and logs so (`narinfo-compression`, `ls-compression`, `log-compression`), proxies
-//! compress on the way, and cache.nixos.org stores its listings so. Decoding is bounded by what the object may have.
+//! Nix writes narinfos, listings and logs so (`narinfo-compression`, `ls-compression`,
+//! `log-compression`), proxies compress on the way, and cache.nixos.org stores its listings so.
+//! Decoding is bounded by what the object may have.
 
 use std::io::Read;
 
@@ -154,7 +155,8 @@ impl Layer {
     }
 }
 
-/// An object as it is meant: decoded as the header says, or, if that says nothing, as the first bytes of a text show.
+/// An object as it is meant: decoded as the header says, or, if that says nothing, as the first
+/// bytes of a text show.
 ///
 /// `object` is what messages call it, `name` what it is within the cache.
 pub(super) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Bytes, limit: u64) -> Result<Bytes> {
@@ -172,22 +174,25 @@ pub(super) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Byte
     }
 }
 
-/// The narinfo in a file that a mirror of a cache has stored encoded; `None` if the file is not. `file` is what messages call
-/// it.
+/// The narinfo in a file that a mirror of a cache has stored encoded; `None` if the file is not.
+/// `file` is what messages call it.
 ///
-/// [`Cache`](super::Cache) does so by itself; this is for programs that read files of narinfos on their own.
+/// [`Cache`](super::Cache) does so by itself; this is for programs that read files of narinfos on
+/// their own.
 pub fn decode_narinfo(file: &str, stored: &[u8]) -> Result<Option<Bytes>> {
     let Some(compression) = Compression::detect(stored).filter(|magic| is_of_texts(*magic)) else { return Ok(None) };
     let (stored, limit) = (Bytes::copy_from_slice(stored), NarInfo::MAX_LEN as u64);
     Encoding(vec![Layer::Compressed(compression)]).decode(file, stored, limit).map(Some)
 }
 
-/// Whether texts are stored in this compression, and whether it is known by more than a letter or two.
+/// Whether texts are stored in this compression, and whether it is known by more than a letter or
+/// two.
 const fn is_of_texts(compression: Compression) -> bool {
     matches!(compression, Compression::Gzip | Compression::Zstd | Compression::Xz | Compression::Bzip2)
 }
 
-/// The compression of a text that was stored encoded by a tool that lost the header: `aws s3 sync` to a directory, say.
+/// The compression of a text that was stored encoded by a tool that lost the header: `aws s3 sync`
+/// to a directory, say.
 pub(super) fn shown(name: &str, bytes: &[u8]) -> Option<Compression> {
     let magic = Compression::detect(bytes)?;
     (is_of_texts(magic) && layout::is_text(name)).then_some(magic)

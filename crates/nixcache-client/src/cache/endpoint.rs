@@ -2,7 +2,8 @@
 
 use url::{Host, Url};
 
-/// An endpoint as a user gives it, with a scheme and without a slash at its end. The error does not show what is secret in it.
+/// An endpoint as a user gives it, with a scheme and without a slash at its end. The error does not
+/// show what is secret in it.
 pub(super) fn endpoint(text: &str, scheme: Option<&str>) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {

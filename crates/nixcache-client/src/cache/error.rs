@@ -11,12 +11,13 @@ use crate::file::{Odd, Oddity};
 ///
 /// - `Ok(Some(_))`: the object is there.
 /// - `Ok(None)`: the object is known not to be there: 404, 410, `ENOENT`.
-/// - `Err(_)`: the cache cannot tell. Access was denied ([`Error::Denied`]), the server failed, the object is too large
-///   ([`Error::TooLarge`]) or its content encoding cannot be decoded ([`Error::Encoding`]).
+/// - `Err(_)`: the cache cannot tell. Access was denied ([`Error::Denied`]), the server failed, the
+///   object is too large ([`Error::TooLarge`]) or its content encoding cannot be decoded
+///   ([`Error::Encoding`]).
 ///
-/// Only `Ok(None)` may lead to a deletion, to a withdrawal, or to the claim that no cache has a path. A bucket that
-/// denies its listing also answers 403 about keys that do not exist. A caller that then merely asks another cache may
-/// take [`Error::Denied`] for absent; no other may.
+/// Only `Ok(None)` may lead to a deletion, to a withdrawal, or to the claim that no cache has a
+/// path. A bucket that denies its listing also answers 403 about keys that do not exist. A caller
+/// that then merely asks another cache may take [`Error::Denied`] for absent; no other may.
 pub type Lookup<T> = std::result::Result<Option<T>, Error>;
 
 /// Why an operation on a cache failed. Every message begins with the cache or the object in it.
@@ -92,8 +93,8 @@ pub enum Error {
         /// The most that it may have.
         limit: u64,
     },
-    /// What has the name of an object is no file that may be read: a FIFO, or a symbolic link that another user may have made. Whether
-    /// the cache has the object is not known.
+    /// What has the name of an object is no file that may be read: a FIFO, or a symbolic link that
+    /// another user may have made. Whether the cache has the object is not known.
     #[error("{object}: {}{oddity}; remove it", place_of(place))]
     Odd {
         /// The object.
@@ -103,7 +104,8 @@ pub enum Error {
         /// What it is.
         oddity: Oddity,
     },
-    /// Authentication is missing or access was denied: 401, 403, `EACCES`. Says nothing about whether the object exists.
+    /// Authentication is missing or access was denied: 401, 403, `EACCES`. Says nothing about
+    /// whether the object exists.
     #[error("{object}: access denied{}", denial(.reason))]
     Denied {
         /// The object.
@@ -119,7 +121,8 @@ pub enum Error {
         /// What the server says.
         reason: String,
     },
-    /// The content encoding of an object cannot be decoded. Says nothing about the object behind it.
+    /// The content encoding of an object cannot be decoded. Says nothing about the object behind
+    /// it.
     #[error("{object}: cannot be decoded from its content encoding `{encoding}`: {reason}")]
     Encoding {
         /// The object.
@@ -129,7 +132,8 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A conditional write was refused again and again, though the object was read anew before each.
+    /// A conditional write was refused again and again, though the object was read anew before
+    /// each.
     #[error(
         "{object}: keeps changing: {attempts} conditional writes in a row were refused. Another writer is busy with it, \
          or the server does not keep conditions"

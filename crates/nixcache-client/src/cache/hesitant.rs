@@ -1,8 +1,10 @@
-//! A store in memory that hesitates: before each request, and between that it is done and the answer, some time passes, as chance wants it.
+//! A store in memory that hesitates: before each request, and between that it is done and the
+//! answer, some time passes, as chance wants it.
 //!
-//! With the time of a test paused, that is an order in which the requests of many tasks come. The same numbers make the same order. The clock
-//! of the store is that of the test, too: days pass at once. Requests may also fail: before anything is done, or so that only the answer is
-//! lost; and reads may be denied.
+//! With the time of a test paused, that is an order in which the requests of many tasks come. The
+//! same numbers make the same order. The clock of the store is that of the test, too: days pass at
+//! once. Requests may also fail: before anything is done, or so that only the answer is lost; and
+//! reads may be denied.
 //!
 //! Where the order is not to be left to chance, there is a [`gate`].
 
@@ -36,7 +38,7 @@ pub(crate) struct Mood {
     chance: Random,
     /// One of so many requests fails; none if it is not said.
     failures: Option<usize>,
-    /// One of so many reads is denied; none if it is not said.
+    /// One of this many reads is denied; `None` denies none.
     denials: Option<usize>,
 }
 
@@ -61,7 +63,8 @@ thread_local! {
     static DENIED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// From now on, this thread may not read objects whose names have this in them, though they are listed; with none, it may read all.
+/// From now on, this thread may not read objects whose names have this in them, though they are
+/// listed; with none, it may read all.
 pub(crate) fn deny(part: Option<&str>) {
     DENIED.set(part.map(str::to_owned));
 }
@@ -70,17 +73,20 @@ fn denied() -> object_store::Error {
     object_store::Error::Unauthenticated { path: String::new(), source: DENIAL.into() }
 }
 
-/// Whether requests of this thread to replace an object are refused if it was changed meanwhile. Some servers write in any case.
+/// Whether requests of this thread to replace an object are refused if it was changed meanwhile.
+/// Some servers write in any case.
 pub(crate) fn keep_conditions(keep: bool) {
     KEEPS_CONDITIONS.set(keep);
 }
 
-/// From now on requests from this thread hesitate; with no mood, not any more. Returns the mood until now.
+/// From now on requests from this thread hesitate; with no mood, not any more. Returns the mood
+/// until now.
 pub(crate) fn hesitate(mood: Option<Mood>) -> Option<Mood> {
     MOOD.replace(mood)
 }
 
-/// From now on, this is called after each change that this thread makes, and then requests do not hesitate.
+/// From now on, this is called after each change that this thread makes, and then requests do not
+/// hesitate.
 pub(crate) fn watch(watch: Option<Watch>) {
     WATCH.set(watch);
 }
@@ -102,8 +108,8 @@ async fn pass() -> Result<()> {
 async fn wait(is_conditional: bool) -> Result<()> {
     let drawn = MOOD.with_borrow_mut(|mood| {
         let Mood { chance, failures, .. } = mood.as_mut()?;
-        // Mostly little, so that many requests of one task may lie between two of another; now and then so much that all of another
-        // task's do.
+        // Mostly little, so that many requests of one task may lie between two of another; now and
+        // then so much that all of another task's do.
         let most = match chance.below(200) {
             0 => 60_000,
             // What others do meanwhile is the reason that there is a condition.

@@ -1,8 +1,8 @@
 //! A cache on a web server.
 //!
-//! What `object_store` does for such servers is not enough for caches: NARs come without a length from servers that
-//! compress them on the way, URLs carry queries, a large NAR has to be sent from a file, and listings of `WebDAV` name
-//! whatever people keep beside a cache.
+//! What `object_store` does for such servers is not enough for caches: NARs come without a length
+//! from servers that compress them on the way, URLs carry queries, a large NAR has to be sent from
+//! a file, and listings of `WebDAV` name whatever people keep beside a cache.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -74,7 +74,8 @@ impl WebServer {
         Self::with(cache, base, options, authorization, traffic)
     }
 
-    /// Servers that narinfos of a cache refer to: names of objects are URLs, and no server is told who asks.
+    /// Servers that narinfos of a cache refer to: names of objects are URLs, and no server is told
+    /// who asks.
     pub(super) fn elsewhere(cache: &CacheUrl, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
         let failed =
             |error: url::ParseError| Error::Configuration { cache: cache.to_string(), reason: error.to_string() };
@@ -287,7 +288,8 @@ impl WebServer {
         Ok(Some(Meta { size, modified: date.and_then(|date| httpdate::parse_http_date(date).ok()) }))
     }
 
-    /// An object as it comes, decoded. A connection that breaks is made again where the server can go on.
+    /// An object as it comes, decoded. A connection that breaks is made again where the server can
+    /// go on.
     pub(super) async fn download(self: &Arc<Self>, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
         struct State {
             server: Arc<WebServer>,
@@ -340,7 +342,8 @@ impl WebServer {
         Ok(Some(stream.boxed()))
     }
 
-    /// Whether it was written; not if it is there and the condition says that it must not be, or be another.
+    /// Whether it was written; not if it is there and the condition says that it must not be, or be
+    /// another.
     pub(super) async fn write(&self, name: &str, contents: &Staged, condition: Condition<'_>) -> Result<bool> {
         let url = self.url(name)?;
         let length = contents.len().map_err(|error| Error::io(name, error))?;
@@ -391,7 +394,8 @@ impl WebServer {
         });
         let below = name.match_indices('/').map(|(end, _)| self.url(&name[..=end]));
         for url in above.chain(below) {
-            // That it exists already is a refusal, and fine. What else is wrong, the next write tells.
+            // That it exists already is a refusal, and fine. What else is wrong, the next write
+            // tells.
             let _ = self.send(&method, &url?, HeaderMap::new(), None).await?;
         }
         Ok(())
@@ -405,8 +409,8 @@ impl WebServer {
         }
     }
 
-    /// What is in a folder, whose name is empty for the root, and ends with a slash for others. `None` if the server says
-    /// that there is no such folder.
+    /// What is in a folder, whose name is empty for the root, and ends with a slash for others.
+    /// `None` if the server says that there is no such folder.
     async fn propfind(&self, folder: &str, depth: &'static str) -> Lookup<Vec<webdav::Entry>> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -445,7 +449,8 @@ impl WebServer {
         }
     }
 
-    /// Whether the root can be listed: many servers that know no `PROPFIND` answer 404 to it, which says nothing of folders.
+    /// Whether the root can be listed: many servers that know no `PROPFIND` answer 404 to it, which
+    /// says nothing of folders.
     async fn can_list(&self) -> Result<()> {
         let ask = || async {
             match self.propfind("", "0").await? {
@@ -460,7 +465,8 @@ impl WebServer {
         self.lists.get_or_try_init(ask).await.copied()
     }
 
-    /// Refuses a folder that the server has listed, and does not find. One that is gone by now is not listed again.
+    /// Refuses a folder that the server has listed, and does not find. One that is gone by now is
+    /// not listed again.
     async fn check_gone(&self, folder: &str) -> Result<()> {
         let name = folder.trim_end_matches('/');
         if name.is_empty() {
@@ -477,7 +483,8 @@ impl WebServer {
         Ok(())
     }
 
-    /// All files in a folder and below, `""` being the root. Folder by folder: many servers refuse to list all below one at once.
+    /// All files in a folder and below, `""` being the root. Folder by folder: many servers refuse
+    /// to list all below one at once.
     pub(super) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
         let first = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let folders = futures_util::stream::try_unfold(vec![first], async |mut folders| {
@@ -525,7 +532,8 @@ fn content_encoding(headers: &HeaderMap) -> Option<String> {
     (!all.is_empty()).then(|| all.join(","))
 }
 
-/// The tag that a condition compares: a server that compresses on the way marks it as weak, and compares it as strong.
+/// The tag that a condition compares: a server that compresses on the way marks it as weak, and
+/// compares it as strong.
 fn strong(tag: &HeaderValue) -> HeaderValue {
     let strong = tag.as_bytes().strip_prefix(b"W/").and_then(|tag| HeaderValue::from_bytes(tag).ok());
     strong.unwrap_or_else(|| tag.clone())

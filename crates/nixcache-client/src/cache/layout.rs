@@ -20,8 +20,8 @@ pub(super) fn is_ours(folder: &str) -> bool {
     matches!(top, "nar" | "log" | "debuginfo" | "realisations" | "build-trace-v2" | OURS)
 }
 
-/// Whether a writer of caches, this one or Nix, gives an object such a name. What else is in the folders of a cache, people have put there:
-/// no collection removes it.
+/// Whether a writer of caches, this one or Nix, gives an object such a name. What else is in the
+/// folders of a cache, people have put there: no collection removes it.
 pub(crate) fn is_written_by_caches(name: &str) -> bool {
     let is_plain = |text: &str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+=?".contains(&byte);
@@ -70,7 +70,8 @@ pub enum Object {
     DebugInfo,
     /// Something below `realisations/` or `build-trace-v2/`.
     Realisation,
-    /// Something below `nixcache/`: roots, and what keeps collectors and writers apart ([`roots`](crate::roots)).
+    /// Something below `nixcache/`: roots, and what keeps collectors and writers apart
+    /// ([`roots`](crate::roots)).
     Root,
     /// What somebody was writing when this was listed, or when he died.
     Temporary,
@@ -79,8 +80,9 @@ pub enum Object {
 }
 
 impl Object {
-    /// Tells by the name, which is relative to the cache. A name that no writer of caches makes (`nar//x.nar`, `./x`,
-    /// `nar/../y`, one with control characters) is [`Other`](Self::Other), whatever it begins with.
+    /// Tells by the name, which is relative to the cache. A name that no writer of caches makes
+    /// (`nar//x.nar`, `./x`, `nar/../y`, one with control characters) is [`Other`](Self::Other),
+    /// whatever it begins with.
     pub fn of(name: &str) -> Self {
         if !is_plain(name) {
             return Self::Other;
@@ -127,8 +129,8 @@ pub fn limit(name: &str) -> u64 {
     }
 }
 
-/// Whether an object of this name is text by itself, so that the magic of a compression at its beginning means that it
-/// was stored encoded, by a tool that lost its `Content-Encoding`.
+/// Whether an object of this name is text by itself, so that the magic of a compression at its
+/// beginning means that it was stored encoded, by a tool that lost its `Content-Encoding`.
 pub(super) fn is_text(name: &str) -> bool {
     match Object::of(name) {
         Object::CacheInfo

@@ -1,4 +1,5 @@
-//! Caches that are made: where none may be, what they say of themselves, and how one that came to nothing goes again.
+//! Caches that are made: where none may be, what they say of themselves, and how one that came to
+//! nothing goes again.
 
 use std::fs;
 use std::io;
@@ -24,7 +25,8 @@ pub(super) enum Before {
 }
 
 impl Inner {
-    /// What the parameters of the URL say of the cache goes before what the cache says. `is_said` is whether it says something.
+    /// What the parameters of the URL say of the cache goes before what the cache says. `is_said`
+    /// is whether it says something.
     pub(super) fn apply_parameters(&mut self, is_said: bool) -> Result<()> {
         let Self { url, info, .. } = self;
         info.priority = url.priority().or(info.priority);
@@ -42,12 +44,13 @@ impl Inner {
     }
 }
 
-/// What a new cache says of itself: as Nix does for directories and buckets, which bear many questions.
+/// What a new cache says of itself: as Nix does for directories and buckets, which bear many
+/// questions.
 pub(super) fn new_info(store_dir: &StoreDir) -> CacheInfo {
     CacheInfo { store_dir: store_dir.clone(), want_mass_query: true, priority: Some(50) }
 }
 
-/// Refuses a directory that is, or is in, a Nix store: that is one, or somebody's slip.
+/// Refuses a directory that is, or is in, a Nix store: that is a store, or a slip.
 pub(super) fn check_place(url: &CacheUrl, store_dir: &StoreDir) -> Result<()> {
     let Location::Directory(directory) = &url.location else { return Ok(()) };
     let place = resolved(directory).map_err(|error| Error::io(url, error))?;
@@ -106,8 +109,9 @@ impl Cache {
         self.0.before != Before::Cache
     }
 
-    /// Removes a cache again that [`create`](Self::create) has made through this handle, if nothing was written to it since. A
-    /// push that failed need not leave an empty cache. Returns whether it was removed.
+    /// Removes a cache again that [`create`](Self::create) has made through this handle, if nothing
+    /// was written to it since. A push that failed need not leave an empty cache. Returns whether
+    /// it was removed.
     pub async fn remove_if_new_and_empty(&self) -> Result<bool> {
         if !self.is_new() {
             return Ok(false);

@@ -1,16 +1,19 @@
 //! A binary cache, wherever it is: a directory, a bucket, a web server.
 //!
-//! This is the one place that knows how a cache is laid out ([`layout`]) and how its objects are read and written. [`Cache`] reads and
-//! writes objects by name; publishing, fetching and auditing are built on that.
+//! This is the one place that knows how a cache is laid out ([`layout`]) and how its objects are
+//! read and written. [`Cache`] reads and writes objects by name; publishing, fetching and auditing
+//! are built on that.
 //!
-//! Every object is written so that a reader sees it whole or not at all. In a directory it grows under a name that no other process has, and is renamed
-//! when it is on the disk; in a bucket, uploads are like that by themselves.
+//! Every object is written so that a reader sees it whole or not at all. In a directory it grows
+//! under a name that no other process has, and is renamed when it is on the disk; in a bucket,
+//! uploads are like that by themselves.
 //!
-//! A lookup has three answers ([`Lookup`]): the object is there, it is not there (`None`), or the cache cannot tell (an error):
-//! *denied* is never *absent*. Objects that are stored or sent with a content encoding are decoded.
+//! A lookup has three answers ([`Lookup`]): the object is there, it is not there (`None`), or the
+//! cache cannot tell (an error): *denied* is never *absent*. Objects that are stored or sent with a
+//! content encoding are decoded.
 //!
-//! Requests to servers are repeated after failures that may pass, after growing times with a random part, and not before the
-//! server wants them to be ([`Options`]).
+//! Requests to servers are repeated after failures that may pass, after growing times with a random
+//! part, and not before the server wants them to be ([`Options`]).
 
 mod answer;
 mod authorization;
@@ -28,7 +31,6 @@ pub mod layout;
 mod making;
 mod nar;
 mod netrc;
-mod nix_conf;
 mod odd_keys;
 mod oddities;
 mod present;
@@ -87,7 +89,8 @@ pub(crate) use version::Version;
 
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 
-/// Files of a listing that are handed over at once: one by one, that takes as long as asking for their sizes.
+/// Files of a listing that are handed over at once: one by one, that takes as long as asking for
+/// their sizes.
 const LISTED: usize = 256;
 
 /// Conditional writes of one object that may be refused before that is an error.
@@ -108,14 +111,16 @@ pub(crate) const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Options {
     /// How many requests are under way at most. 64 unless told otherwise.
     pub concurrency: usize,
-    /// How often a request is repeated that failed for a reason that may pass. 8 times unless told otherwise, which takes about a minute.
+    /// How often a request is repeated that failed for a reason that may pass. 8 times unless told
+    /// otherwise, which takes about a minute.
     pub retries: usize,
-    /// How long a server may be silent while it answers. A minute unless told otherwise. A part of an upload (8 MiB) has to arrive
-    /// within it.
+    /// How long a server may be silent while it answers. A minute unless told otherwise. A part of
+    /// an upload (8 MiB) has to arrive within it.
     pub timeout: Duration,
     /// How long making a connection may take. 10 seconds unless told otherwise.
     pub connect_timeout: Duration,
-    /// The longest wait that a server is granted which says when to ask again. Two minutes unless told otherwise.
+    /// The longest wait that a server is granted which says when to ask again. Two minutes unless
+    /// told otherwise.
     pub longest_wait: Duration,
 }
 
@@ -240,32 +245,29 @@ impl Prepared {
 }
 
 impl Cache {
-    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none, [`UrlError::Parameter`] if a
-    /// parameter of the URL has no effect on a reader.
+    /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none,
+    /// [`UrlError::Parameter`] if a parameter of the URL has no effect on a reader.
     pub async fn open(url: &CacheUrl, options: Options) -> Result<Self> {
         url.check(Use::Read)?;
         let mut inner = Inner::connect(url, options).await?;
-        match inner.read_info().await? {
-            Some(info) => {
-                inner.info = info;
-                inner.apply_parameters(true)?;
-            }
-            None => {
-                inner.apply_parameters(false)?;
-                if let Place::Directory(directory) = &inner.place {
-                    let directory = directory.clone();
-                    let names = blocking(move || directory.names()).await.map_err(|error| Error::io(url, error))?;
-                    if !names.iter().any(|name| matches!(Object::of(name), Object::NarInfo(_))) {
-                        return Err(Error::NoCache { cache: url.to_string() });
-                    }
+        if let Some(info) = inner.read_info().await? {
+            inner.info = info;
+            inner.apply_parameters(true)?;
+        } else {
+            inner.apply_parameters(false)?;
+            if let Place::Directory(directory) = &inner.place {
+                let directory = directory.clone();
+                let names = blocking(move || directory.names()).await.map_err(|error| Error::io(url, error))?;
+                if !names.iter().any(|name| matches!(Object::of(name), Object::NarInfo(_))) {
+                    return Err(Error::NoCache { cache: url.to_string() });
                 }
             }
         }
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Opens a cache that is taken to say this of itself, whatever it does say: to save a question, or to look at the rest where that cannot be
-    /// read, and mend it.
+    /// Opens a cache that is taken to say this of itself, whatever it does say: to save a question,
+    /// or to look at the rest where that cannot be read, and mend it.
     pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: Options) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
         inner.info = info;
@@ -275,7 +277,8 @@ impl Cache {
 
     /// Opens a cache to write to it, and makes one if there is none, which the user is told.
     ///
-    /// Refused are directories within a store, and parameters of the URL that have no effect on a writer ([`Use`]).
+    /// Refused are directories within a store, and parameters of the URL that have no effect on a
+    /// writer ([`Use`]).
     pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
         url.check(Use::Write)?;
         making::check_place(url, store_dir)?;
@@ -317,7 +320,8 @@ impl Cache {
             }
             is_made
         } else {
-            // If another writer makes it meanwhile, it means the same; the next push is told if not.
+            // If another writer makes it meanwhile, it means the same; the next push is told if
+            // not.
             cache.create_object(layout::CACHE_INFO, text).await?
         };
         if is_made && url.is_outside_memory() {
@@ -365,7 +369,8 @@ impl Cache {
         format!("{}/{name}", url.trim_end_matches('/'))
     }
 
-    /// An object as a whole, decoded: a narinfo, a listing, a log. [`Error::TooLarge`] beyond [`layout::limit`].
+    /// An object as a whole, decoded: a narinfo, a listing, a log. [`Error::TooLarge`] beyond
+    /// [`layout::limit`].
     pub async fn read(&self, name: &str) -> Lookup<Bytes> {
         Ok(self.read_version(name).await?.map(|(bytes, _)| bytes))
     }
@@ -409,7 +414,8 @@ impl Cache {
         }
     }
 
-    /// An object as it comes, for a thread that may wait: one of `spawn_blocking`, within the runtime.
+    /// An object as it comes, for a thread that may wait: one of `spawn_blocking`, within the
+    /// runtime.
     pub async fn open_object(&self, name: &str) -> Lookup<ObjectReader> {
         if matches!(self.0.place, Place::Directory(_)) && !nar::is_web(name) {
             return Ok(self.open_file(name).await?.map(ObjectReader::File));
@@ -456,7 +462,8 @@ impl Cache {
         }
     }
 
-    /// Writes an object that is not there, and says whether it was not. (Servers that know no conditions replace it.)
+    /// Writes an object that is not there, and says whether it was not. (Servers that know no
+    /// conditions replace it.)
     pub async fn create_object(&self, name: &str, contents: impl Into<Bytes>) -> Result<bool> {
         let contents: Bytes = contents.into();
         match &self.0.place {
@@ -474,10 +481,12 @@ impl Cache {
         }
     }
 
-    /// Changes an object so that no other writer's change is lost, where the store lets that be seen: in directories, by a lock
-    /// that all writers of this library take; in buckets and on servers, by conditions that are asked for again if they did not hold.
+    /// Changes an object so that no other writer's change is lost, where the store lets that be
+    /// seen: in directories, by a lock that all writers of this library take; in buckets and on
+    /// servers, by conditions that are asked for again if they did not hold.
     ///
-    /// `change` is told what is there, perhaps several times, and may leave it at that. Returns whether it did not.
+    /// `change` is told what is there, perhaps several times, and may leave it at that. Returns
+    /// whether it did not.
     pub async fn edit(
         &self,
         name: &str,
@@ -578,8 +587,29 @@ impl Cache {
         self.list_below("")
     }
 
-    /// The objects in a folder and below it, in no order. `""` stands for the whole cache; no folder is as good as an empty one.
+    /// The objects in a folder and below it, in no order. `""` stands for the whole cache; no
+    /// folder is as good as an empty one.
     pub fn list_below(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+        self.list_with(folder, false)
+    }
+
+    /// The objects in a folder and below it, in no order, with all that was written before.
+    ///
+    /// Clients of network file systems remember what is in a directory for some seconds; here, they
+    /// are made to forget it.
+    pub(crate) fn list_fresh(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+        self.list_with(folder, true)
+    }
+
+    /// Makes the client of a network file system forget what it remembers of a folder.
+    pub(crate) async fn refresh(&self, folder: &str) -> Result<()> {
+        match &self.0.place {
+            Place::Directory(_) => self.on_disk(folder, Directory::refresh).await,
+            Place::Bucket(_) | Place::Web(_) => Ok(()),
+        }
+    }
+
+    fn list_with(&self, folder: &str, is_fresh: bool) -> BoxStream<'_, Result<(String, Meta)>> {
         match &self.0.place {
             Place::Directory(directory) => {
                 let (sender, receiver) = tokio::sync::mpsc::channel(4);
@@ -597,10 +627,10 @@ impl Cache {
                             !sender.is_closed()
                         }
                     };
-                    let done = directory.list(&folder, &mut send);
+                    let done = directory.list(&folder, is_fresh, &mut send);
                     // Nobody listens any more, perhaps.
                     let _ = sender.blocking_send(Ok(listed));
-                    if let Err(error) = done {
+                    if let Err((folder, error)) = done {
                         let folder = format!("{}/{folder}", shown.trim_end_matches('/'));
                         let _ = sender.blocking_send(Err(Error::io(folder.trim_end_matches('/'), error)));
                     }
@@ -615,7 +645,8 @@ impl Cache {
         }
     }
 
-    /// What the listings of this cache have passed over so far, by name: links, FIFOs, names that no object has. Users were warned of it.
+    /// What the listings of this cache have passed over so far, by name: links, FIFOs, names that
+    /// no object has. Users were warned of it.
     pub fn oddities(&self) -> Vec<(String, Oddity)> {
         self.0.oddities.all()
     }
@@ -667,7 +698,8 @@ impl Cache {
         read.flat_map(futures_util::stream::iter).boxed()
     }
 
-    /// The narinfos of many paths, each with the hash part that it was asked for by, in the order in which they come.
+    /// The narinfos of many paths, each with the hash part that it was asked for by, in the order
+    /// in which they come.
     pub fn narinfos(&self, hash_parts: Vec<HashPart>) -> BoxStream<'_, (HashPart, Lookup<NarInfoBuf>)> {
         let parse = async |(name, text): (String, Lookup<Bytes>)| {
             // These are the names that were made of hash parts.
@@ -689,10 +721,11 @@ impl Cache {
         }
     }
 
-    /// Writes all that the cache is to have of a path, the narinfo only up to its name: [`publish`](Self::publish) gives it that.
+    /// Writes all that the cache is to have of a path, the narinfo only up to its name:
+    /// [`publish`](Self::publish) gives it that.
     ///
-    /// A NAR that is there with the same size is not uploaded, unless it is old: nobody may have referred to it for long, and an audit
-    /// may be about to remove it.
+    /// A NAR that is there with the same size is not uploaded, unless it is old: nobody may have
+    /// referred to it for long, and an audit may be about to remove it.
     pub async fn prepare(&self, objects: Objects) -> Result<(Prepared, Pending)> {
         let narinfo = objects.narinfo.as_ref();
         let name = layout::narinfo(narinfo.store_path().hash_part());
@@ -726,7 +759,8 @@ impl Cache {
         .await
     }
 
-    /// Gives a staged NAR its name, if there is none of that name and size, or an old one. Returns whether there was not.
+    /// Gives a staged NAR its name, if there is none of that name and size, or an old one. Returns
+    /// whether there was not.
     pub async fn upload(&self, staging: Staging, name: &str) -> Result<bool> {
         match &self.0.place {
             Place::Directory(_) => {
@@ -737,7 +771,8 @@ impl Cache {
                 })
                 .await
             }
-            // Saves most uploads of what another writer has uploaded meanwhile; of small ones, buckets find out by themselves.
+            // Saves most uploads of what another writer has uploaded meanwhile; of small ones,
+            // buckets find out by themselves.
             Place::Bucket(bucket) => {
                 let (staged, size) = self.staged(staging, name)?;
                 let mut known = if size < SMALL { None } else { self.meta_if_allowed(name).await? };
@@ -762,16 +797,18 @@ impl Cache {
         }
     }
 
-    /// What is known of an object to save an upload of it: nothing where access is denied, as it is to what is not there where
-    /// nothing may be listed.
+    /// What is known of an object to save an upload of it: nothing where access is denied, as it is
+    /// to what is not there where nothing may be listed.
     async fn meta_if_allowed(&self, name: &str) -> Result<Option<Meta>> {
         match self.meta(name).await {
-            Err(Error::Denied { .. }) => Ok(None),
+            // What is no file is replaced.
+            Err(Error::Denied { .. } | Error::Odd { .. }) => Ok(None),
             meta => meta,
         }
     }
 
-    /// Whether there is certainly an object, to save an upload of it: where access is denied, there may be none.
+    /// Whether there is certainly an object, to save an upload of it: where access is denied, there
+    /// may be none.
     pub(crate) async fn is_known(&self, name: &str) -> Result<bool> {
         Ok(self.meta_if_allowed(name).await?.is_some())
     }
@@ -782,11 +819,12 @@ impl Cache {
         Ok((staged, size))
     }
 
-    /// Publishes narinfos of which none refers to another one, and that only refer to what is published. Returns for each
-    /// whether there was none.
+    /// Publishes narinfos of which none refers to another one, and that only refer to what is
+    /// published. Returns for each whether there was none.
     ///
-    /// What came with each of them from [`prepare`](Self::prepare) has to be among what is `pending`, now or before: it gets its name first.
-    /// In a directory all is flushed together. Everything outlasts a loss of power before what depends on it has its name.
+    /// What came with each of them from [`prepare`](Self::prepare) has to be among what is
+    /// `pending`, now or before: it gets its name first. In a directory all is flushed together.
+    /// Everything outlasts a loss of power before what depends on it has its name.
     pub async fn publish(&self, pending: Vec<Pending>, prepared: Vec<Prepared>) -> Result<Vec<bool>> {
         if !matches!(self.0.place, Place::Directory(_)) {
             let create = async |prepared: Prepared| self.create_object(&prepared.name, prepared.text).await;
@@ -820,7 +858,8 @@ impl Cache {
         }
     }
 
-    /// Removes what writers to a directory left behind that died at least `age` ago, and says how many files that were.
+    /// Removes what writers to a directory left behind that died at least `age` ago, and says how
+    /// many files that were.
     pub async fn clean(&self, age: Duration) -> Result<usize> {
         match &self.0.place {
             Place::Directory(_) => self.on_disk("", move |directory, _| directory.clean(age)).await,
@@ -936,8 +975,8 @@ impl Inner {
     }
 }
 
-/// A staged NAR up to its name; none if there is a new one of that name with the same contents. Any other one is broken, or was put there
-/// by another user.
+/// A staged NAR up to its name; none if there is a new one of that name with the same contents. Any
+/// other one is broken, or was put there by another user.
 fn complete(directory: &Directory, staging: Staging, name: &str) -> io::Result<Option<Complete>> {
     let growing = match staging.finish_in_directory()? {
         Ok(growing) => growing,

@@ -14,18 +14,19 @@ use super::{Cache, Place, layout};
 
 /// Which object the `URL` of a narinfo names, as seen from one cache: [`Cache::nar_place`].
 ///
-/// Only [`Within`](Self::Within) says what a collection or a repair has to keep. The other two mean that the NAR may be any
-/// object of the cache, or none: the cache may be reached under other names, such as that of a web server before a bucket.
-/// What no other narinfo names must then stay.
+/// Only [`Within`](Self::Within) says what a collection or a repair has to keep. The other two mean
+/// that the NAR may be any object of the cache, or none: the cache may be reached under other
+/// names, such as that of a web server before a bucket. What no other narinfo names must then stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NarPlace {
-    /// The object of this cache with this name. A query is left out: it has a meaning for web servers only.
+    /// The object of this cache with this name. A query is left out: it has a meaning for web
+    /// servers only.
     Within(String),
     /// An absolute URL that does not begin with the URL of this cache.
     Elsewhere(String),
-    /// The URL names no object for certain: it leaves the cache, has escapes that servers and file systems take for different
-    /// names, or does not look like the name of a NAR.
+    /// The URL names no object for certain: it leaves the cache, has escapes that servers and file
+    /// systems take for different names, or does not look like the name of a NAR.
     Unclear {
         /// What is wrong with it.
         reason: String,
@@ -75,11 +76,12 @@ impl Cache {
         }
     }
 
-    /// The object that is the NAR of a narinfo of this cache, for [`open_object`](Self::open_object) and the like.
+    /// The object that is the NAR of a narinfo of this cache, for
+    /// [`open_object`](Self::open_object) and the like.
     ///
-    /// It is a name within the cache, or an absolute `http://` or `https://` URL: as in Nix, a narinfo may refer to another
-    /// server. No credentials are sent there. [`Error::NarUrl`] if the `URL` is neither. A query is kept for web servers, and
-    /// dropped for all others.
+    /// It is a name within the cache, or an absolute `http://` or `https://` URL: as in Nix, a
+    /// narinfo may refer to another server. No credentials are sent there. [`Error::NarUrl`] if the
+    /// `URL` is neither. A query is kept for web servers, and dropped for all others.
     pub fn nar(&self, info: &NarInfo<'_>) -> Result<String> {
         let refused = |reason: String| {
             let object = self.locate(&layout::narinfo(info.store_path().hash_part()));
@@ -106,7 +108,8 @@ impl Cache {
     }
 }
 
-/// Whether a name is an absolute URL of a web server, as [`Cache::nar`] gives them. No object of a cache has such a name.
+/// Whether a name is an absolute URL of a web server, as [`Cache::nar`] gives them. No object of a
+/// cache has such a name.
 pub(super) fn is_web(name: &str) -> bool {
     let starts_with = |start: &str| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
     starts_with("http://") || starts_with("https://")

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::redact::Secret;
+use crate::nix_config::NixConfig;
 
 /// No file of passwords is larger.
 const LEN_MAX: u64 = 1 << 20;
@@ -21,9 +22,9 @@ pub(super) struct Entry {
 
 /// The entries of a file.
 ///
-/// Words are separated by white space. One in double quotes may have blanks, and `\"`, `\\`, `\n`, `\r` and `\t` in it. `#` at the
-/// beginning of a word begins a comment, unless a value is expected there. A `macdef` ends at an empty line. What is not
-/// understood is skipped.
+/// Words are separated by white space. One in double quotes may have blanks, and `\"`, `\\`, `\n`,
+/// `\r` and `\t` in it. `#` at the beginning of a word begins a comment, unless a value is expected
+/// there. A `macdef` ends at an empty line. What is not understood is skipped.
 pub(super) fn parse(text: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut rest = text;
@@ -57,7 +58,8 @@ pub(super) fn parse(text: &str) -> Vec<Entry> {
     entries
 }
 
-/// The first word, and what follows it. Where a keyword is expected there may be a comment, which is skipped.
+/// The first word, and what follows it. Where a keyword is expected there may be a comment, which
+/// is skipped.
 fn word(text: &str, is_keyword: bool) -> Option<(String, &str)> {
     let mut text = text.trim_start();
     while is_keyword && text.starts_with('#') {
@@ -100,9 +102,18 @@ struct File {
 
 #[derive(Debug, Default)]
 struct Read {
-    /// What the file was when it was read; the inner is none if it was not there.
-    version: Option<Option<Version>>,
+    state: State,
     entries: Vec<Entry>,
+}
+
+/// What a file was when it was read last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    NotRead,
+    /// It is absent, or its version cannot be told.
+    Absent,
+    Version(Version),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,13 +124,16 @@ struct Version {
 }
 
 impl Netrc {
-    /// Those of this machine and user: `NETRC`, `netrc-file` of the settings of Nix, `~/.netrc`, and the `netrc` beside `nix.conf`.
+    /// Those of this machine and user: `NETRC`, `netrc-file` of the settings of Nix, `~/.netrc`,
+    /// and the `netrc` beside `nix.conf`.
     pub(super) fn of_user() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let named = variable("NETRC").into_iter();
-        let named = named.chain(super::nix_conf::setting("netrc-file").map(PathBuf::from)).map(|path| (path, true));
+        let config = NixConfig::load_leniently();
+        let setting = config.get("netrc-file").filter(|file| !file.is_empty()).map(PathBuf::from);
+        let named = named.chain(setting).map(|path| (path, true));
         let usual = variable("HOME").map(|home| home.join(".netrc")).into_iter();
-        let usual = usual.chain([super::nix_conf::directory().join("netrc")]).map(|path| (path, false));
+        let usual = usual.chain([config.directory().join("netrc")]).map(|path| (path, false));
         Self::new(named.chain(usual))
     }
 
@@ -153,31 +167,31 @@ impl Netrc {
 
 impl File {
     fn refresh(&self, read: &mut Read) {
-        let version = match fs::metadata(&self.path) {
+        let state = match fs::metadata(&self.path) {
             // A pipe might never end.
             Ok(metadata) if !metadata.is_file() => {
-                return self.fail(read, None, &std::io::Error::other("not a regular file"));
+                return self.fail(read, State::Absent, &std::io::Error::other("not a regular file"));
             }
-            Ok(metadata) => Some(Version::of(&metadata)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.is_named => None,
-            Err(error) => return self.fail(read, None, &error),
+            Ok(metadata) => State::Version(Version::of(&metadata)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.is_named => State::Absent,
+            Err(error) => return self.fail(read, State::Absent, &error),
         };
-        if read.version == Some(version) {
+        if read.state == state {
             return;
         }
-        let text = match version {
-            None => Ok(String::new()),
-            Some(_) => self::read(&self.path),
+        let text = match state {
+            State::Version(_) => self::read(&self.path),
+            State::NotRead | State::Absent => Ok(String::new()),
         };
         match text {
-            Ok(text) => *read = Read { version: Some(version), entries: parse(&text) },
-            Err(error) => self.fail(read, version, &error),
+            Ok(text) => *read = Read { state, entries: parse(&text) },
+            Err(error) => self.fail(read, state, &error),
         }
     }
 
     /// Says once for each state of the file that it cannot be read.
-    fn fail(&self, read: &mut Read, version: Option<Version>, error: &std::io::Error) {
-        if read.version != Some(version) {
+    fn fail(&self, read: &mut Read, state: State, error: &std::io::Error) {
+        if read.state != state {
             if self.is_named {
                 tracing::warn!("{}: no passwords are taken from it: {error}", self.path.display());
             } else {
@@ -185,7 +199,7 @@ impl File {
                 tracing::info!("{}: no passwords are taken from it: {error}", self.path.display());
             }
         }
-        *read = Read { version: Some(version), entries: Vec::new() };
+        *read = Read { state, entries: Vec::new() };
     }
 }
 

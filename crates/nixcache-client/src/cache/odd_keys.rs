@@ -1,8 +1,9 @@
 //! Keys that are no paths: `a//b`, `./x`, `nar/../y`, keys with control characters.
 //!
-//! Anybody with the right to write makes them (`aws s3 cp FILE s3://BUCKET//x`), and `object_store` fails a whole page
-//! of a listing because of one. So they are taken out of the answer before it reads it, and handed over beside it: they
-//! are listed by their names, which are those of no object of a cache, and nothing else is done with them.
+//! Anybody with the right to write makes them (`aws s3 cp FILE s3://BUCKET//x`), and `object_store`
+//! fails a whole page of a listing because of one. So they are taken out of the answer before it
+//! reads it, and handed over beside it: they are listed by their names, which are those of no
+//! object of a cache, and nothing else is done with them.
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -26,7 +27,8 @@ struct Entry {
     modified: Vec<u8>,
 }
 
-/// Takes the odd keys out of a page of a listing in XML, of S3, Google or Azure. What is no such page stays as it is.
+/// Takes the odd keys out of a page of a listing in XML, of S3, Google or Azure. What is no such
+/// page stays as it is.
 pub(super) fn take_out(page: Bytes) -> (Bytes, Vec<(String, Meta)>) {
     let mut reader = Reader::from_reader(&page[..]);
     reader.config_mut().check_end_names = false;

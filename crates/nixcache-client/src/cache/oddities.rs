@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::layout;
 use crate::file::Oddity;
 
-/// So many are told one by one.
+/// Entries that are reported one by one.
 const TOLD: usize = 20;
 
-/// So many are remembered.
+/// Entries that are remembered.
 const MOST: usize = 10_000;
 
 /// What the listings of a cache have passed over, by name.
@@ -19,7 +20,9 @@ impl Oddities {
     /// Remembers what was passed over, and warns of it the first time.
     pub(super) fn note(&self, cache: &str, name: String, oddity: Oddity) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() == MOST || known.contains_key(&name) {
+        // Those among the roots matter to collections, however many others there are.
+        let is_full = known.len() >= MOST && !name.starts_with(layout::OURS);
+        if is_full || known.contains_key(&name) {
             return;
         }
         let cache = cache.trim_end_matches('/');

@@ -52,11 +52,12 @@ impl fmt::Display for Question {
 pub struct Presence {
     /// The paths that it has.
     pub present: HashSet<HashPart>,
-    /// The paths of which it does not tell: access was denied. A bucket that denies its listing says so of what it does not
-    /// have, and of what may not be read. A push may take them for absent, as it publishes them then; an answer to a user
+    /// The paths of which it does not tell: access was denied, or no file has the name of the
+    /// narinfo. A bucket that denies its listing says so of what it does not have, and of what may
+    /// not be read. A push may take them for absent, as it publishes them then; an answer to a user
     /// may not.
     pub unknown: HashSet<HashPart>,
-    /// What the cache said of one of the unknown paths: an [`Error::Denied`].
+    /// What the cache said of one of the unknown paths: an [`Error::Denied`], or an [`Error::Odd`].
     pub denied: Option<Error>,
     /// How the cache was asked.
     pub question: Question,
@@ -78,8 +79,9 @@ const PAGE: usize = 1000;
 const BEGINNINGS: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 
 impl Cache {
-    /// Which of these paths there are narinfos of, and how that was found out. [`Error::Denied`] if the cache does not tell it of
-    /// one of them; [`presence`](Self::presence) tells it of the others.
+    /// Which of these paths there are narinfos of, and how that was found out. [`Error::Denied`] if
+    /// the cache does not tell it of one of them; [`presence`](Self::presence) tells it of the
+    /// others.
     pub async fn present(&self, hash_parts: &[HashPart]) -> Result<(HashSet<HashPart>, Question)> {
         let Presence { present, denied, question, .. } = self.presence(hash_parts).await?;
         match denied {
@@ -90,9 +92,10 @@ impl Cache {
 
     /// Which of these paths there are narinfos of, as far as the cache tells it.
     ///
-    /// A bucket's listing has a thousand names in a page. The first page tells how dense the names are, and with that about how many pages
-    /// there are; if they are fewer than the paths, all are fetched, several at a time. A bucket that denies its listing is asked
-    /// about each path, as web servers are.
+    /// A bucket's listing has a thousand names in a page. The first page tells how dense the names
+    /// are, and with that about how many pages there are; if they are fewer than the paths, all are
+    /// fetched, several at a time. A bucket that denies its listing is asked about each path, as
+    /// web servers are.
     pub async fn presence(&self, hash_parts: &[HashPart]) -> Result<Presence> {
         let paths = hash_parts.len();
         match &self.0.place {
@@ -100,15 +103,20 @@ impl Cache {
                 let (directory, cache) = (directory.clone(), self.clone());
                 let hash_parts = hash_parts.to_vec();
                 blocking(move || {
-                    let mut present = HashSet::new();
+                    let mut presence = Presence::new(HashSet::new(), Question::Each { paths, pages: None });
                     for part in hash_parts {
                         let name = layout::narinfo(part);
-                        let meta = directory.meta(&name);
-                        if meta.map_err(|error| Error::io(cache.locate(&name), error))?.is_some() {
-                            present.insert(part);
+                        match directory.meta_opened(&name).map_err(|error| Error::io(cache.locate(&name), error)) {
+                            Ok(Some(_)) => drop(presence.present.insert(part)),
+                            Ok(None) => {}
+                            Err(error @ Error::Odd { .. }) => {
+                                presence.unknown.insert(part);
+                                presence.denied.get_or_insert(error);
+                            }
+                            Err(error) => return Err(error),
                         }
                     }
-                    Ok(Presence::new(present, Question::Each { paths, pages: None }))
+                    Ok(presence)
                 })
                 .await
             }
@@ -199,7 +207,8 @@ impl Cache {
     }
 }
 
-/// About how many pages there are, by the last name of the first: names begin with hash parts, which are evenly distributed.
+/// About how many pages there are, by the last name of the first: names begin with hash parts,
+/// which are evenly distributed.
 fn estimate(first: &[(String, Meta)]) -> usize {
     const PLACES: u32 = 4;
     let digit = |byte: &u8| BEGINNINGS.bytes().position(|digit| digit == *byte);

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A text that must not be shown: a password or a token. Neither [`Debug`](fmt::Debug) nor [`Display`](fmt::Display) print it.
+/// A text that must not be shown: a password or a token. Neither [`Debug`](fmt::Debug) nor
+/// [`Display`](fmt::Display) print it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -33,7 +34,8 @@ impl fmt::Display for Secret {
 ///
 /// - What looks like a Nix key becomes `a key`.
 /// - What precedes the `@` in a URL becomes `…`, also where the rest is no valid URL.
-/// - Of the parameters after a question mark, the names are left, and the values of those that never hold a secret.
+/// - Of the parameters after a question mark, the names are left, and the values of those that
+///   never hold a secret.
 ///
 /// ```
 /// use nixcache_client::cache::redacted;
@@ -91,7 +93,8 @@ fn algorithm(shown: &str, before: &str) -> bool {
     ["md5", "sha1", "sha256", "sha512", "blake3"].iter().any(|name| text.ends_with(name))
 }
 
-/// A key has 32 or 64 bytes, which are 43 or 86 digits of base64 and perhaps padding. One that was copied badly has some more or less.
+/// A key has 32 or 64 bytes, which are 43 or 86 digits of base64 and perhaps padding. One that was
+/// copied badly has some more or less.
 fn is_key(after_colon: bool, digits: &str, is_hash: bool) -> bool {
     let has = |is: fn(&u8) -> bool| digits.as_bytes().iter().any(is);
     let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
@@ -111,7 +114,8 @@ fn is_key(after_colon: bool, digits: &str, is_hash: bool) -> bool {
 fn without_user(text: &str) -> String {
     let Some(at) = text.rfind('@') else { return text.to_owned() };
     let Some(first) = text.find("://") else {
-        // `user:password@host`, or a URL without its slashes. A path on this machine has no password in it.
+        // `user:password@host`, or a URL without its slashes. A path on this machine has no
+        // password in it.
         let is_path = text.starts_with(['.', '~']) || (text.starts_with('/') && !text.starts_with("//"));
         let has_password = text[..at].contains(':');
         return if has_password && !is_path { format!("…{}", &text[at..]) } else { text.to_owned() };
@@ -135,7 +139,8 @@ fn without_user(text: &str) -> String {
     if rest.contains("://") { format!("{scheme}{}", without_user(rest)) } else { text.to_owned() }
 }
 
-/// Parameters that hold no secret. A value with user, password or escapes in it is hidden all the same.
+/// Parameters that hold no secret. A value with user, password or escapes in it is hidden all the
+/// same.
 const HARMLESS: &[&str] = &[
     "addressing-style",
     "compression",

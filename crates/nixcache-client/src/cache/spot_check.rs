@@ -11,21 +11,25 @@ use super::error::{Error, Result};
 use super::layout::{self, Object};
 use super::{Cache, Meta, Place, blocking};
 
-/// Paths that are asked about one by one; of more, it is found out in the way that takes the fewest requests.
+/// Paths that are asked about one by one; of more, it is found out in the way that takes the fewest
+/// requests.
 const ONE_BY_ONE_MAX: usize = 64;
 
 /// Paths that are asked about beside those that have to be.
 const SAMPLE_PATHS: usize = 16;
 
-/// What is known of narinfos: `None` for one that is not there, and for one that may not be read: then it is not known that it is there. That is
-/// good enough for a push, which asks about all paths then and publishes those again; nothing is to be removed by it.
+/// What is known of narinfos: `None` for one that is not there, and for one that may not be read:
+/// then it is not known that it is there. That is good enough for a push, which asks about all
+/// paths then and publishes those again; nothing is to be removed by it.
 pub(crate) type Seen = HashMap<HashPart, Option<Meta>>;
 
 impl Cache {
-    /// Looks for narinfos as far as that takes a handful of requests. `required` are looked for in any case.
+    /// Looks for narinfos as far as that takes a handful of requests. `required` are looked for in
+    /// any case.
     ///
-    /// In a directory that is all of them. In a bucket it is what the first page of a listing tells, which is everything in a bucket of
-    /// up to some 500 paths, and a few others; on web servers it is `required` and a few others, by chance.
+    /// In a directory that is all of them. In a bucket it is what the first page of a listing
+    /// tells, which is everything in a bucket of up to some 500 paths, and a few others; on web
+    /// servers it is `required` and a few others, by chance.
     pub(crate) async fn spot_check(&self, required: &[HashPart], others: &[HashPart]) -> Result<Seen> {
         let mut wanted: Vec<HashPart> = required.iter().chain(others).copied().collect();
         wanted.sort_unstable();
@@ -35,8 +39,11 @@ impl Cache {
             return blocking(move || {
                 let look = |part: HashPart| {
                     let name = layout::narinfo(part);
-                    let meta = directory.meta(&name).map_err(|error| Error::io(cache.locate(&name), error))?;
-                    Ok((part, meta.map(Meta::from)))
+                    match directory.meta_opened(&name).map_err(|error| Error::io(cache.locate(&name), error)) {
+                        // Another user has put something else there.
+                        Err(Error::Odd { .. }) => Ok((part, None)),
+                        meta => Ok((part, meta?.map(Meta::from))),
+                    }
                 };
                 wanted.into_iter().map(look).collect()
             })
@@ -52,7 +59,8 @@ impl Cache {
                 Err(Error::Denied { .. }) => return self.ask_some(seen, required, others).await,
                 Err(error) => return Err(error),
             };
-            // Pages are sorted by name: what is not in this one, and comes before its last name, is not there.
+            // Pages are sorted by name: what is not in this one, and comes before its last name, is
+            // not there.
             let is_complete = page.next.is_none();
             let end = page.objects.iter().map(|(name, _)| name.clone()).max();
             let listed: BTreeMap<HashPart, Meta> = page

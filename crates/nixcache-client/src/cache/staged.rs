@@ -34,10 +34,11 @@ impl Staged {
     }
 }
 
-/// Takes what is to be uploaded while it is made: the name of a NAR is its hash, which is known last.
+/// Takes what is to be uploaded while it is made: the name of a NAR is its hash, which is known
+/// last.
 ///
-/// For a cache in a directory this is a file there already, which only needs its name; for others it is in memory while it is
-/// small, and then in a temporary file.
+/// For a cache in a directory this is a file there already, which only needs its name; for others
+/// it is in memory while it is small, and then in a temporary file.
 #[derive(Debug)]
 pub struct Staging(Sink);
 

@@ -253,7 +253,9 @@ fn no_message_about_a_url_shows_a_secret() {
 
 #[test]
 fn keys_are_not_shown_and_other_texts_are() {
-    let base64 = |len: usize| data_encoding::BASE64.encode(&(0..len).map(|n| (n * 37 + 11) as u8).collect::<Vec<u8>>());
+    let base64 = |len: usize| {
+        data_encoding::BASE64.encode(&(0..len).map(|n| (n * 37 + 11).to_le_bytes()[0]).collect::<Vec<u8>>())
+    };
     for len in [32, 64] {
         let key = base64(len);
         for text in [

@@ -1,8 +1,9 @@
 //! Which servers are trusted, and the certificate that a server asks us for.
 //!
-//! Trusted are the certificates of the system (`SSL_CERT_FILE` and `SSL_CERT_DIR` say where else they are), and those in
-//! `NIX_SSL_CERT_FILE` or, if that is not set, `ssl-cert-file` of `nix.conf`. Where there are none, as in a bare container,
-//! those that browsers trust are used, which are compiled in.
+//! Trusted are the certificates of the system (`SSL_CERT_FILE` and `SSL_CERT_DIR` say where else
+//! they are), and those in `NIX_SSL_CERT_FILE` or, if that is not set, `ssl-cert-file` of
+//! `nix.conf`. Where there are none, as in a bare container, those that browsers trust are used,
+//! which are compiled in.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +20,8 @@ use rustls::{
 };
 
 use super::error::{Error, Result};
-use super::{CacheUrl, Options, nix_conf};
+use super::{CacheUrl, Options};
+use crate::nix_config::NixConfig;
 
 /// How connections to the servers of a cache are secured.
 #[derive(Clone, Debug)]
@@ -29,7 +31,8 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Reads the client certificate, if the URL names one. Trusted certificates are read when the first server shows its own.
+    /// Reads the client certificate, if the URL names one. Trusted certificates are read when the
+    /// first server shows its own.
     pub(super) fn new(url: &CacheUrl) -> Result<Self> {
         Self::with(url, certificate_file())
     }
@@ -135,11 +138,15 @@ impl Trusted {
 /// The file that a user of Nix names certificates in.
 fn certificate_file() -> Option<PathBuf> {
     let named = std::env::var_os("NIX_SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
-    named.or_else(|| nix_conf::setting("ssl-cert-file").map(PathBuf::from))
+    named.or_else(|| {
+        let config = NixConfig::load_leniently();
+        config.get("ssl-cert-file").filter(|file| !file.is_empty()).map(PathBuf::from)
+    })
 }
 
-/// Verifies the certificates of servers as browsers do, and takes one that is trusted by itself even if it says that it is an
-/// authority: what `openssl req -x509` makes is like that, and curl and Nix take it.
+/// Verifies the certificates of servers as browsers do, and takes one that is trusted by itself
+/// even if it says that it is an authority: what `openssl req -x509` makes is like that, and curl
+/// and Nix take it.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
@@ -182,7 +189,7 @@ impl ServerCertVerifier for Verifier {
             Err(TlsError::InvalidCertificate(CertificateError::BadSignature)) => {
                 Err(explained("BadSignature", &trusted.problems))
             }
-            verified => verified,
+            other => other,
         }
     }
 

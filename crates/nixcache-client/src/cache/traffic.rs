@@ -129,8 +129,9 @@ const PAGE_MAX: u64 = 64 << 20;
 
 /// Connects with the clients of the cache, counts, and retries in its place.
 ///
-/// `object_store` retries all statuses from 500 on, also those that are final, and tells nothing. Here, whatever is no
-/// success becomes an error that it does not retry: a [`Refusal`] or [`Unreachable`].
+/// `object_store` retries all statuses from 500 on, also those that are final, and tells nothing.
+/// Here, whatever is no success becomes an error that it does not retry: a [`Refusal`] or
+/// [`Unreachable`].
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) traffic: Arc<Traffic>,
@@ -140,7 +141,8 @@ pub(super) struct Connector {
     pub(super) timeout: Duration,
     /// The longest wait that a server is granted.
     pub(super) longest_wait: Duration,
-    /// Whether the store decodes what it gives to clients that do not take encodings, and then knows no ranges: Google.
+    /// Whether the store decodes what it gives to clients that do not take encodings, and then
+    /// knows no ranges: Google.
     pub(super) accept_gzip: bool,
 }
 
@@ -277,7 +279,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// How long so many bytes may take beyond the timeout, at the least speed that a server must have.
+/// How long a transfer may take beyond the timeout, at the lowest speed that a server must have.
 pub(super) fn transfer_time(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SPEED_MIN)
 }
@@ -303,8 +305,8 @@ impl<E: std::error::Error + 'static> fmt::Display for Unread<E> {
     }
 }
 
-/// A body of at most `limit` bytes, from a server that sends at least [`SPEED_MIN`] on the average, once `timeout` has
-/// passed: one that drips would hold a command for days.
+/// A body of at most `limit` bytes, from a server that sends at least [`SPEED_MIN`] on the average,
+/// once `timeout` has passed: one that drips would hold a command for days.
 pub(super) async fn collect<E>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     limit: u64,
@@ -336,7 +338,8 @@ pub(super) fn delays(retries: usize) -> impl Iterator<Item = Duration> + Send {
         .build()
 }
 
-/// Whether a server may answer better later. What it does not implement, or has no space for, it says for good.
+/// Whether a server may answer better later. What it does not implement, or has no space for, it
+/// says for good.
 pub(super) fn is_refusal(status: StatusCode) -> bool {
     let is_final = matches!(
         status,

@@ -1,7 +1,8 @@
-//! Uploads in parts: those that are under way are aborted when they are given up, those that were left are found.
+//! Uploads in parts: those that are under way are aborted when they are given up, those that were
+//! left are found.
 //!
-//! A bucket keeps, and bills, the parts of an upload that nobody completes. `object_store` has no request that lists
-//! them, so that one is made here, for S3.
+//! A bucket keeps, and bills, the parts of an upload that is never completed. `object_store` has no
+//! request that lists them, so that one is made here, for S3.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -93,7 +94,8 @@ async fn abort(upload: &Shared) {
     forget(upload);
 }
 
-/// Aborts all uploads in parts that this process has begun and not completed, and waits for that, but not longer than `limit`.
+/// Aborts all uploads in parts that this process has begun and not completed, and waits for that,
+/// but not longer than `limit`.
 ///
 /// For programs that end early. What works on a cache has to be dropped before.
 pub async fn abort_uploads(limit: Duration) {
@@ -126,7 +128,8 @@ pub(super) struct Uploads {
     credentials: Option<AwsCredentialProvider>,
 }
 
-/// The URL of a bucket of S3, as `object_store` makes it. A virtual-hosted endpoint has the bucket in it already.
+/// The URL of a bucket of S3, as `object_store` makes it. A virtual-hosted endpoint has the bucket
+/// in it already.
 pub(super) fn address(endpoint: Option<&str>, bucket: &str, region: &str, virtual_hosted: bool) -> String {
     match (endpoint, virtual_hosted) {
         (Some(endpoint), true) => endpoint.to_owned(),
@@ -260,8 +263,9 @@ impl Cache {
         Some((bucket, bucket.uploads.as_ref()?))
     }
 
-    /// Uploads in parts that began at least `age` ago, of objects that are part of a cache, and were neither completed nor
-    /// aborted: their writers have crashed. Empty for caches that are no bucket of S3.
+    /// Uploads in parts that began at least `age` ago, of objects that are part of a cache, and
+    /// were neither completed nor aborted: their writers have crashed. Empty for caches that are no
+    /// bucket of S3.
     pub async fn unfinished_uploads(&self, age: Duration) -> Result<Vec<UnfinishedUpload>> {
         let Some((bucket, uploads)) = self.uploads() else { return Ok(Vec::new()) };
         let listed = uploads.list(&bucket.key("")).await;

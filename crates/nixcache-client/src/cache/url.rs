@@ -19,13 +19,16 @@ pub use super::redact::redacted;
 /// | `az://CONTAINER[/PREFIX]` | a container of Azure Blob Storage; the account is in `AZURE_STORAGE_ACCOUNT_NAME` |
 /// | `http://HOST/…`, `https://HOST/…` | a web server; to publish there it has to accept `PUT` |
 ///
-/// Parameters follow a question mark, as in Nix. A parameter that has no effect is refused; [`Use`] says when.
+/// Parameters follow a question mark, as in Nix. A parameter that has no effect is refused; [`Use`]
+/// says when.
 ///
-/// What looks like a slip is refused as well: a word with a colon before the first slash (`s3:/cache`, `host:path`), the names of
-/// stores (`daemon`, `local`, `auto`), a `file://` URL with a host, parameters on a plain directory. Put `./` before the name of
-/// such a directory, or use [`CacheUrl::from_directory`].
+/// What looks like a slip is refused as well: a word with a colon before the first slash
+/// (`s3:/cache`, `host:path`), the names of stores (`daemon`, `local`, `auto`), a `file://` URL
+/// with a host, parameters on a plain directory. Put `./` before the name of such a directory, or
+/// use [`CacheUrl::from_directory`].
 ///
-/// Neither [`Debug`](fmt::Debug) nor [`Display`](fmt::Display) show passwords or values of parameters.
+/// Neither [`Debug`](fmt::Debug) nor [`Display`](fmt::Display) show passwords or values of
+/// parameters.
 ///
 /// ```
 /// use std::ffi::OsStr;
@@ -116,9 +119,10 @@ pub enum UrlError {
 /// | `multipart-upload=true`, `buffer-size` | S3 | ignored | `multipart-upload=true` only |
 /// | `multipart-threshold`, `narinfo-compression`, `ls-compression`, `log-compression`, `path-info-cache-size` | all | ignored | refused |
 ///
-/// "Ignored" are parameters that tell Nix how to write or how to cache, and that change nothing for a reader: one URL serves
-/// for `nix.conf` and here. All others are refused, those of Nix among them that would change what a reader gets
-/// (`trusted`, `local-nar-cache`) or that belong to other kinds of stores (`root`, `real`, `state`).
+/// "Ignored" are parameters that tell Nix how to write or how to cache, and that change nothing for
+/// a reader: one URL serves for `nix.conf` and here. All others are refused, those of Nix among
+/// them that would change what a reader gets (`trusted`, `local-nar-cache`) or that belong to other
+/// kinds of stores (`root`, `real`, `state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Use {
@@ -150,7 +154,8 @@ const BUCKETS: u8 = S3 | OTHER_BUCKETS;
 const SERVERS: u8 = BUCKETS | WEB;
 const ALL: u8 = DIRECTORY | SERVERS;
 
-/// Each parameter, the kinds of caches that have it, and its effect for those who read and for those who write.
+/// Each parameter, the kinds of caches that have it, and its effect for those who read and for
+/// those who write.
 const PARAMETERS: [(&str, u8, Effect, Effect); 26] = {
     use Effect::{Honoured, IfTrue, Ignored, None, Publishing};
     [
@@ -331,7 +336,8 @@ impl CacheUrl {
         Self { location: Location::Directory(path.into()), parameters: BTreeMap::new(), publishes: false }
     }
 
-    /// A cache in memory, that is gone with the last [`Cache`](super::Cache) that was opened on it: for tests.
+    /// A cache in memory, that is gone with the last [`Cache`](super::Cache) that was opened on it:
+    /// for tests.
     pub fn memory() -> Self {
         Self { location: Location::Memory, parameters: BTreeMap::new(), publishes: false }
     }
@@ -354,8 +360,9 @@ impl CacheUrl {
         self.parameters.get(name).map(String::as_str)
     }
 
-    /// Says that the caller honours the parameters that tell how paths are published: `compression`, `compression-level`,
-    /// `secret-key`, `secret-keys` and `index-debug-info`. Otherwise [`Cache::create`](super::Cache::create) refuses them.
+    /// Says that the caller honours the parameters that tell how paths are published:
+    /// `compression`, `compression-level`, `secret-key`, `secret-keys` and `index-debug-info`.
+    /// Otherwise [`Cache::create`](super::Cache::create) refuses them.
     #[must_use]
     pub fn for_publishing(self) -> Self {
         Self { publishes: true, ..self }
@@ -520,6 +527,6 @@ impl fmt::Debug for CacheUrl {
         f.debug_struct("CacheUrl")
             .field("url", &self.to_string())
             .field("parameters", &self.parameters.keys().collect::<Vec<_>>())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,8 @@ use object_store::UpdateVersion;
 use super::error::Result;
 use super::{Cache, Place};
 
-/// An object of which no condition holds: it is never there, unless a server that knows no conditions has written it.
+/// An object of which no condition holds: it is never there, unless a server that knows no
+/// conditions has written it.
 const PROBE: &str = "nixcache/v1/conditions";
 const PROBE_TEXT: &[u8] = b"This store replaces objects whatever the condition.\n";
 
@@ -20,7 +21,8 @@ pub(crate) enum Version {
 }
 
 impl Cache {
-    /// Writes an object if it is still this version of it, and says whether it was. `None` where that cannot be done in one step.
+    /// Writes an object if it is still this version of it, and says whether it was. `None` where
+    /// that cannot be done in one step.
     ///
     /// Some servers know no conditions and write it in any case: see [`Cache::keeps_conditions`].
     pub(crate) async fn replace(&self, name: &str, contents: Bytes, version: &Version) -> Result<Option<bool>> {
@@ -32,8 +34,9 @@ impl Cache {
         }
     }
 
-    /// Whether [`Cache::replace`] can be relied upon. A bucket is asked, once: it has to refuse to replace what is not there. If it does not
-    /// answer, that is an error: pushes and collectors have to be of one opinion.
+    /// Whether [`Cache::replace`] can be relied upon. A bucket is asked, once: it has to refuse to
+    /// replace what is not there. If it does not answer, that is an error: pushes and collectors
+    /// have to be of one opinion.
     pub(crate) async fn keeps_conditions(&self) -> Result<bool> {
         let Place::Bucket(bucket) = &self.0.place else { return Ok(false) };
         let none = UpdateVersion { e_tag: Some("\"none\"".to_owned()), version: Some("1".to_owned()) };

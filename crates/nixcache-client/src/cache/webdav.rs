@@ -76,7 +76,8 @@ pub(super) fn parse(body: &[u8]) -> Option<Vec<Entry>> {
 fn entry(href: &[u8], length: &[u8], date: &[u8], is_folder: bool) -> Option<Entry> {
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
     let href = text(href)?;
-    // A whole URL, or a path; hosts behind proxies do not know their names, so that is not looked at.
+    // A whole URL, or a path; hosts behind proxies do not know their names, so that is not looked
+    // at.
     let path = match href.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => &href,

@@ -16,7 +16,8 @@ use super::order::Dead;
 use super::place::{NarPlace, file_named, nar_place};
 use super::policy::{Policy, Unrooted};
 use super::{Doomed, Path, Problem, Result, Why};
-use crate::cache::{Cache, Meta, OLD, Object, layout};
+use crate::cache::{self, Cache, Meta, OLD, Object, layout};
+use crate::file::Oddity;
 use crate::roots::{self, BrokenRoot, Error, Guard, Root, Survey, snapshot};
 
 /// A file of a cache.
@@ -42,6 +43,8 @@ pub(super) struct Inventory {
     roots: Vec<(String, Option<SystemTime>)>,
     /// Logs, debug information, realisations, temporaries.
     others: Vec<(String, File, Why)>,
+    /// What was passed over where roots should be, or what they list.
+    hidden: Vec<(String, Oddity)>,
 }
 
 /// What lives.
@@ -65,8 +68,9 @@ pub(super) struct Living {
     root: Arc<str>,
 }
 
-/// Makes numbers of names, of which a million would take most of the memory. Two with the same number keep something
-/// alive by mistake, once in some ten million collections of that size, and not in the next one: the numbers are others in each.
+/// Makes numbers of names, of which a million would take most of the memory. Two with the same
+/// number keep something alive by mistake, once in some ten million collections of that size, and
+/// not in the next one: the numbers are others in each.
 type Names = std::hash::RandomState;
 
 /// What a collection has to know of a narinfo.
@@ -144,10 +148,16 @@ impl Living {
 impl Inventory {
     pub(super) async fn of(cache: &Cache, now: Option<SystemTime>, grace: Duration) -> Result<Self> {
         let mut inventory = Self { now, ..Self::default() };
-        let mut listed = cache.list();
+        let mut listed = cache.list_fresh("");
         while let Some((name, meta)) = listed.try_next().await? {
+            if cache.directory().is_some() && roots::may_hide_roots(&name) {
+                inventory.hidden.push((name, Oddity::File));
+                continue;
+            }
             inventory.add(name, meta, now, grace);
         }
+        drop(listed);
+        inventory.hidden.extend(roots::hidden(cache));
         Ok(inventory)
     }
 
@@ -178,8 +188,8 @@ impl Inventory {
         }
     }
 
-    /// Whether the narinfo of a path may be another than the one in a snapshot: it was written later, or is of another size. The last newline may
-    /// be the snapshot's.
+    /// Whether the narinfo of a path may be another than the one in a snapshot: it was written
+    /// later, or is of another size. The last newline may be the snapshot's.
     fn is_changed(&self, part: HashPart, text: usize, snapshot: Option<SystemTime>) -> bool {
         self.narinfos.get(&part).is_some_and(|file| {
             let text = text as u64;
@@ -196,7 +206,8 @@ impl Inventory {
 
     /// The roots, the newest first.
     ///
-    /// An object that is listed and answers that it is not there was removed meanwhile, or may not be read and the store hides that.
+    /// An object that is listed and answers that it is not there was removed meanwhile, or may not
+    /// be read and the store hides that.
     pub(super) async fn roots(&self, cache: &Cache) -> Result<Survey> {
         let survey = roots::read_roots(cache, self.roots.iter().cloned(), self.now).await?;
         refuse_newer(&survey)?;
@@ -286,12 +297,24 @@ pub(super) fn refuse_newer(survey: &Survey) -> Result<()> {
     Ok(())
 }
 
+/// An error if something may hide roots that was not there when the collection was planned.
+pub(super) fn refuse_hidden(cache: &Cache, known: &HashSet<String>) -> Result<()> {
+    match roots::hidden(cache).into_iter().find(|(object, _)| !known.contains(object)) {
+        None => Ok(()),
+        Some((object, oddity)) => Err(Error::Unknown {
+            object: cache.locate(&object),
+            reason: format!("is {oddity}, and may hide roots or what they list"),
+            remedy: "remove it, or put the folder back",
+        }),
+    }
+}
+
 /// Objects that were listed and then not there must not be listed any more.
 pub(super) async fn check_vanished(cache: &Cache, objects: &[String]) -> Result<()> {
     if objects.is_empty() {
         return Ok(());
     }
-    let mut listed = cache.list();
+    let mut listed = cache.list_fresh("");
     while let Some((name, _)) = listed.try_next().await? {
         if objects.contains(&name) {
             return Err(Error::Unknown {
@@ -320,7 +343,8 @@ async fn is_useless(cache: &Cache, living: &Living, name: &str, why: Why) -> Res
         let archive = value["archive"].as_str();
         return Ok(archive.is_some_and(|archive| !living.has_file(archive.trim_start_matches("../"))));
     }
-    // A path, with the store directory or without; older ones have it beside the signatures, newer ones within.
+    // A path, with the store directory or without; older ones have it beside the signatures, newer
+    // ones within.
     let path = value["outPath"].as_str().or_else(|| value["value"]["outPath"].as_str());
     let part = path.and_then(|path| HashPart::parse(path.rsplit('/').next()?.get(..HashPart::TEXT_LEN)?).ok());
     Ok(part.is_some_and(|part| !living.paths.contains(&part)))
@@ -346,8 +370,8 @@ pub(super) struct Found<'a> {
     pub(super) problems: Vec<Problem>,
     /// The objects of that.
     pub(super) broken: HashSet<String>,
-    /// Snapshots that no kept root names, each with what it lists that is there and no kept root lists. They tell that a root
-    /// has listed that, so they stay as long as it does.
+    /// Snapshots that no kept root names, each with what it lists that is there and no kept root
+    /// lists. They tell that a root has listed that, so they stay as long as it does.
     pub(super) memories: HashMap<String, Vec<HashPart>>,
     /// Whether all snapshots stay, since a broken root may name them.
     pub(super) keeps_orphans: bool,
@@ -383,7 +407,7 @@ impl<'a> Found<'a> {
             problems: Vec::new(),
             broken: HashSet::new(),
             memories: HashMap::new(),
-            keeps_orphans: !broken.is_empty(),
+            keeps_orphans: !broken.is_empty() || !inventory.hidden.is_empty(),
             keeps_unrooted: false,
             claimed: 0,
             young: Amount::default(),
@@ -391,7 +415,7 @@ impl<'a> Found<'a> {
             too_large: None,
         };
         found.add_roots(policy, kept).await?;
-        if !broken.is_empty() {
+        if found.keeps_orphans {
             found.add_orphans(broken).await?;
         }
         found.living.is_beyond_roots = true;
@@ -492,19 +516,39 @@ impl<'a> Found<'a> {
         let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
         let snapshots = self.inventory.snapshots.iter().filter_map(|(name, _)| snapshot::hash_of(name));
         let orphans: Vec<Hash> = snapshots.filter(|hash| !kept.contains(hash)).collect();
-        // Then it may be that the snapshot of the broken root is gone, too.
-        self.keeps_unrooted = orphans.is_empty();
+        // Then it may be that the snapshot of the broken root is gone, or hidden, too.
+        let hides_snapshots = self.inventory.hidden.iter().any(|(object, _)| *object == snapshot::folder());
+        self.keeps_unrooted = orphans.is_empty() || hides_snapshots;
+        let (mut problems, mut suspects) = (Vec::new(), Vec::new());
+        for BrokenRoot { object, name, generation, error, .. } in broken {
+            let consequence = format!(
+                "kept all that it may list. The next push as {name} replaces it, and `root remove CACHE {name}/{generation}` removes it"
+            );
+            problems.push(Problem { error, consequence });
+            suspects.push(object);
+        }
+        for (object, oddity) in &self.inventory.hidden {
+            let reason = format!("is {oddity}, and may hide roots or what they list");
+            let error = Error::Broken { object: self.cache.locate(object), reason };
+            let consequence = "kept all that they may list. Remove it, or put the folder back".to_owned();
+            problems.push(Problem { error, consequence });
+            suspects.push(object.clone());
+        }
         let (names, root) = (self.living.names.clone(), Arc::clone(&self.living.root));
         let list = move |info: &NarInfo<'_>, text| Listed::new(&names, &root, info, text);
         let mut snapshots = Box::pin(snapshot::read_many(self.cache, orphans, list));
         while let Some(listed) = snapshots.next().await {
             let listed = match listed {
                 Err(error) if error.is_about_content() => {
-                    return Err(Error::Unknown {
-                        object: self.cache.locate(&broken[0].object),
-                        reason: format!("{}, and so is what it may keep ({error})", broken[0].error),
-                        remedy: "push that root again, or remove it with `root remove`",
-                    });
+                    // It may be the one that the broken root names. All that other snapshots list
+                    // stays in any case.
+                    self.keeps_unrooted = true;
+                    let consequence =
+                        "kept all paths, since a root is broken as well that may name it. Push that root \
+                                       again, or remove it with `root remove`"
+                            .to_owned();
+                    problems.push(Problem { error, consequence });
+                    continue;
                 }
                 listed => listed?,
             };
@@ -513,13 +557,8 @@ impl<'a> Found<'a> {
             }
         }
         drop(snapshots);
-        for BrokenRoot { object, name, generation, error, .. } in broken {
-            self.broken.insert(object);
-            let consequence = format!(
-                "kept all that it may list. The next push as {name} replaces it, and `root remove CACHE {name}/{generation}` removes it"
-            );
-            self.problems.push(Problem { error, consequence });
-        }
+        self.broken.extend(suspects);
+        self.problems.append(&mut problems);
         Ok(())
     }
 
@@ -530,7 +569,8 @@ impl<'a> Found<'a> {
         snapshots.filter(|hash| !named.contains(hash)).collect()
     }
 
-    /// Adds what no root has ever listed: neither one that goes, nor one of which only the snapshot is left.
+    /// Adds what no root has ever listed: neither one that goes, nor one of which only the snapshot
+    /// is left.
     async fn add_unrooted(&mut self, policy: &Policy) -> Result<()> {
         let (cache, inventory) = (self.cache, self.inventory);
         let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
@@ -547,14 +587,13 @@ impl<'a> Found<'a> {
                 Err(error) if error.is_about_content() => None,
                 Err(error) => return Err(error),
             };
-            let listed = match listed {
-                Some(listed) => listed,
-                None => {
-                    let is_its = |root: &&Root| root.record.closure == *closure;
-                    let targets = self.dropped.iter().filter(is_its).flat_map(|root| &root.record.targets);
-                    let targets = targets.map(StorePath::hash_part).collect();
-                    closure_of_dead(cache, inventory, &self.living, targets).await?
-                }
+            let listed = if let Some(listed) = listed {
+                listed
+            } else {
+                let is_its = |root: &&Root| root.record.closure == *closure;
+                let targets = self.dropped.iter().filter(is_its).flat_map(|root| &root.record.targets);
+                let targets = targets.map(StorePath::hash_part).collect();
+                closure_of_dead(cache, inventory, &self.living, targets).await?
             };
             let is_beyond = |part: &HashPart| {
                 let is_kept = self.living.paths.contains(part) && !self.living.beyond_roots.contains(part);
@@ -578,25 +617,34 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    /// Whether a snapshot is in use: by a root, or as the only one that tells that a root has listed what is still there.
+    /// Whether a snapshot is in use: by a root, or as the only one that tells that a root has
+    /// listed what is still there.
     pub(super) fn is_snapshot_used(&self, object: &str) -> bool {
         self.keeps_orphans
             || self.kept.iter().any(|root| snapshot::object(&root.record.closure) == object)
             || self.memories.get(object).is_some_and(|parts| parts.iter().any(|part| self.living.paths.contains(part)))
     }
 
-    /// Reads the narinfos of the living that may be others than those in the snapshots, also by what an earlier run has seen. What they say, lives as
-    /// well. Gives those that name files which no snapshot names.
+    /// Reads the narinfos of the living that may be others than those in the snapshots, also by
+    /// what an earlier run has seen. What they say, lives as well. Gives those that name files
+    /// which no snapshot names.
     pub(super) async fn look_again(&mut self, before: &HashSet<HashPart>) -> Result<HashSet<HashPart>> {
         let changed = self.changed.union(before).copied();
         let parts = changed.filter(|part| self.living.paths.contains(part)).collect();
         let mut read = Vec::new();
         let mut wanted = Vec::new();
-        read_all(self.cache, parts, |info| {
+        let mut odd = Vec::new();
+        let each = |info: &NarInfo<'_>| {
             read.push(self.living.list(info, 0));
             wanted.extend(info.references().iter().map(|reference| reference.hash_part()));
-        })
-        .await?;
+        };
+        read_regular(self.cache, parts, each, &mut odd).await?;
+        for error in odd {
+            // No reader gets anything from it. What it was, a snapshot tells.
+            let consequence =
+                "kept what the list of its root tells of it. A push that publishes the path replaces it".to_owned();
+            self.problems.push(Problem { error: error.into(), consequence });
+        }
         let is_unlisted = |listed: &&Listed| !self.living.files.contains(&listed.file);
         let unlisted = read.iter().filter(is_unlisted).map(|listed| listed.part).collect();
         for listed in &read {
@@ -606,8 +654,8 @@ impl<'a> Found<'a> {
         Ok(unlisted)
     }
 
-    /// The paths that go, in groups: what refers to others is in an earlier one than these; and their names. Reads the narinfos of
-    /// those that no snapshot lists.
+    /// The paths that go, in groups: what refers to others is in an earlier one than these; and
+    /// their names. Reads the narinfos of those that no snapshot lists.
     pub(super) async fn order(&mut self) -> Result<(Vec<Vec<HashPart>>, HashMap<HashPart, StorePath>)> {
         let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
         let mut dead = Dead::new(dead.copied().collect());
@@ -747,15 +795,31 @@ async fn closure_of_dead(
     Ok(closure.into_iter().collect())
 }
 
-/// Looks at narinfos. One that cannot be read is an error: what it refers to would be lost. So is one that is listed, and of which the
-/// store answers that it is not there.
-async fn read_all(cache: &Cache, parts: Vec<HashPart>, mut each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
+/// Looks at narinfos. One that cannot be read is an error: what it refers to would be lost. So is
+/// one that is listed, and of which the store answers that it is not there.
+async fn read_all(cache: &Cache, parts: Vec<HashPart>, each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
+    let mut odd = Vec::new();
+    read_regular(cache, parts, each, &mut odd).await?;
+    match odd.pop() {
+        None => Ok(()),
+        Some(error) => Err(Error::Unreadable(error)),
+    }
+}
+
+/// Looks at narinfos as [`read_all`] does, but collects the errors of those that are no files.
+async fn read_regular(
+    cache: &Cache,
+    parts: Vec<HashPart>,
+    mut each: impl FnMut(&NarInfo<'_>),
+    odd: &mut Vec<cache::Error>,
+) -> Result<()> {
     let mut read = cache.narinfos(parts);
     let mut vanished = Vec::new();
     while let Some((part, info)) = read.next().await {
         match info {
             Ok(Some(info)) => each(&info.as_ref()),
             Ok(None) => vanished.push(layout::narinfo(part)),
+            Err(error @ cache::Error::Odd { .. }) => odd.push(error),
             Err(error) if error.is_about_content() => return Err(Error::Unreadable(error)),
             Err(error) => return Err(error.into()),
         }
@@ -764,7 +828,8 @@ async fn read_all(cache: &Cache, parts: Vec<HashPart>, mut each: impl FnMut(&Nar
     check_vanished(cache, &vanished).await
 }
 
-/// Those of the dead that others refer to, at once or by way of others, which were published since the listing.
+/// Those of the dead that others refer to, at once or by way of others, which were published since
+/// the listing.
 pub(super) async fn referred_since(
     cache: &Cache,
     living: &Living,
@@ -772,7 +837,7 @@ pub(super) async fn referred_since(
 ) -> Result<HashSet<HashPart>> {
     let mut referred = HashSet::new();
     let is_new = |part: &HashPart| !living.paths.contains(part) && !dead.contains_key(part);
-    let new = cache.list().try_filter_map(async |(name, _)| match Object::of(&name) {
+    let new = cache.list_fresh("").try_filter_map(async |(name, _)| match Object::of(&name) {
         Object::NarInfo(part) => Ok(Some(part).filter(is_new)),
         _ => Ok(None),
     });
@@ -796,10 +861,11 @@ pub(super) struct Used {
     pub(super) has_unplaced: bool,
 }
 
-/// Looks once more what is in use. Files that were uploaded once more, and are young again, are: their narinfos are on the way.
+/// Looks once more what is in use. Files that were uploaded once more, and are young again, are:
+/// their narinfos are on the way.
 ///
-/// An error if that cannot be known. `known` are roots and snapshots that were broken before, for which all has been kept that they may
-/// name.
+/// An error if that cannot be known. `known` are roots and snapshots that were broken before, for
+/// which all has been kept that they may name.
 pub(super) async fn used_since(
     cache: &Cache,
     living: &Living,
@@ -829,13 +895,14 @@ pub(super) async fn used_since(
     let new = again.narinfos.iter().filter(|(part, file)| !is_known(part, file)).map(|(part, _)| *part).collect();
     read_all(cache, new, |info| add(nar_place(&living.root, info.url()))).await?;
     // What a root that has come meanwhile lists may also have been there before.
-    let survey = roots::list(cache).await?;
+    let survey = roots::list_fresh(cache).await?;
     refuse_newer(&survey)?;
     for broken in survey.broken {
         if !known.contains(&broken.object) {
             return Err(broken.error);
         }
     }
+    refuse_hidden(cache, known)?;
     let roots: HashMap<Hash, Root> = survey.roots.into_iter().map(|root| (root.record.closure, root)).collect();
     let closures: Vec<Hash> = roots.keys().copied().collect();
     let own_url = Arc::clone(&living.root);

@@ -1,18 +1,25 @@
 //! Garbage collection: removes what no root keeps, so that a cache stays at size.
 //!
-//! Alive is what the roots that the [`Policy`] keeps list, what pushes under way have claimed, what pinned roots and named paths refer to,
-//! what is younger than the grace period, and what no root has ever listed ([`Unrooted`]), with all that this refers to.
-//! [`Collection::find`] learns that from one listing and the roots; of the living it reads no narinfo, unless they are young, unrooted or named by path.
+//! Alive is what the roots that the [`Policy`] keeps list, what pushes under way have claimed, what
+//! pinned roots and named paths refer to, what is younger than the grace period, and what no root
+//! has ever listed ([`Unrooted`]), with all that this refers to. [`Collection::find`] learns that
+//! from one listing and the roots; of the living it reads no narinfo, unless they are young,
+//! unrooted or named by path.
 //!
-//! [`Collection::run`] removes the rest: first the roots that go; then narinfos, those that refer to others before these, so that every closure
-//! is whole at every instant; then listings, logs, debug information and realisations. A NAR goes one run later, since a client may have read its narinfo
-//! just before; until then it is *condemned*. That run also has to find it without a narinfo.
+//! [`Collection::run`] removes the rest: first the roots that go; then narinfos, those that refer
+//! to others before these, so that every closure is whole at every instant; then listings, logs,
+//! debug information and realisations. A NAR goes one run later, since a client may have read its
+//! narinfo just before; until then it is *condemned*. That run also has to find it without a
+//! narinfo.
 //!
-//! Pushes and collectors keep out of each other's way by claims ([`roots`]): before anything is removed, a plan is written, and
-//! then leases, roots and what was published meanwhile are read once more. Where the store keeps conditions, roots that go become tombstones then.
+//! Pushes and collectors keep out of each other's way by claims ([`roots`]): before anything is
+//! removed, a plan is written, and then leases, roots and what was published meanwhile are read
+//! once more. Where the store keeps conditions, roots that go become tombstones then.
 //!
-//! What cannot be read may keep anything. An object of which access is denied, or a narinfo that cannot be understood and whose references no snapshot
-//! tells, is an error, and nothing is removed. A root or a snapshot that is broken is a [`Problem`]: what it may keep stays, the rest is collected.
+//! What cannot be read may keep anything. An object of which access is denied, or a narinfo that
+//! cannot be understood and whose references no snapshot tells, is an error, and nothing is
+//! removed. A root or a snapshot that is broken is a [`Problem`]: what it may keep stays, the rest
+//! is collected.
 
 mod mark;
 mod order;
@@ -202,9 +209,11 @@ struct Path {
 }
 
 impl Collection {
-    /// Looks what is to go. This is the only collector from now on: [`Error::Busy`] if there is another one.
+    /// Looks what is to go. This is the only collector from now on: [`Error::Busy`] if there is
+    /// another one.
     ///
-    /// [`Error::WouldEmpty`] if nothing would be kept but by its age, unless [`Policy::allow_empty`] says that this is meant.
+    /// [`Error::WouldEmpty`] if nothing would be kept but by its age, unless
+    /// [`Policy::allow_empty`] says that this is meant.
     pub async fn find(cache: &Cache, policy: Policy) -> Result<Self> {
         // Claims nothing yet: it only keeps others away, and tells the time.
         let claim = Claim::default();
@@ -284,7 +293,8 @@ impl Collection {
 
     /// Removes what is to go, and tells `watch` of it.
     ///
-    /// If it fails when it has begun to, its plan stays until it is one of the dead: a request without an answer may still be done.
+    /// If it fails when it has begun to, its plan stays until it is one of the dead: a request
+    /// without an answer may still be done.
     pub async fn run(mut self, mut watch: impl FnMut(Event)) -> Result<Collected> {
         let mut done = Collected::default();
         if let Err(error) = self.spare(&mut done).await {
@@ -342,7 +352,8 @@ impl Collection {
         self.plan.memory.write(&self.cache).await
     }
 
-    /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred to meanwhile.
+    /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred
+    /// to meanwhile.
     async fn spare(&mut self, done: &mut Collected) -> Result<()> {
         let sets = self.plan.dropped.iter().map(|root| root.record.path_set).collect();
         let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, ..Claim::default() };
@@ -363,12 +374,13 @@ impl Collection {
                 !before.is_as_written(root) || (*is_dropped && !left.sets.contains(&root.record.path_set))
             })
         };
-        let survey = roots::list(&self.cache).await?;
+        let survey = roots::list_fresh(&self.cache).await?;
         mark::refuse_newer(&survey)?;
         mark::check_vanished(&self.cache, &survey.vanished).await?;
         if let Some(broken) = survey.broken.into_iter().find(|broken| !self.plan.broken.contains(&broken.object)) {
             return Err(broken.error);
         }
+        mark::refuse_hidden(&self.cache, &self.plan.broken)?;
         let mut spared = survey.roots;
         spared.retain(is_spared);
         let objects: HashSet<String> = spared.iter().map(Root::object).collect();
@@ -380,7 +392,7 @@ impl Collection {
         for root in &spared {
             match listed.try_next().await?.flatten() {
                 Some(paths) => claims.push(Claim { paths: paths.into_iter().collect(), ..Claim::default() }),
-                // All of it was kept, as far as it can be known.
+                // All of it counts as kept.
                 None if self.plan.is_kept(root) => {}
                 None => return Err(mark::missing_snapshot(&self.cache, root)),
             }
@@ -403,7 +415,8 @@ impl Collection {
         Ok(())
     }
 
-    /// Claims what is about to go. Where there is no room on the disk for the list of that, claims everything, and returns false.
+    /// Claims what is about to go. Where there is no room on the disk for the list of that, claims
+    /// everything, and returns false.
     async fn claim(&self, claim: &Claim) -> Result<bool> {
         match self.guard.change(claim).await {
             Err(error) if reserve::is_full(&error) => {}
@@ -420,8 +433,8 @@ impl Collection {
         Ok(false)
     }
 
-    /// Makes tombstones of the roots that go, where the store keeps conditions: pushes may refresh a root by a condition alone there. Those that were,
-    /// stay, and are returned.
+    /// Makes tombstones of the roots that go, where the store keeps conditions: pushes may refresh
+    /// a root by a condition alone there. Those that were, stay, and are returned.
     async fn bury(&mut self) -> Result<Vec<Root>> {
         if self.plan.dropped.is_empty() || !self.cache.keeps_conditions().await? {
             return Ok(Vec::new());
@@ -456,8 +469,9 @@ impl Collection {
         Ok(true)
     }
 
-    /// Those files that nothing has come to use since they were found, and those that stay since that cannot be known: pushes may have
-    /// ended meanwhile, and writers that claim nothing may have published.
+    /// Those files that nothing has come to use since they were found, and those that stay since
+    /// that cannot be known: pushes may have ended meanwhile, and writers that claim nothing may
+    /// have published.
     async fn still_unused(&mut self, files: Vec<Doomed>) -> (Vec<Doomed>, Vec<Doomed>) {
         let look = async {
             let now = self.guard.now().await?;
@@ -508,7 +522,19 @@ impl Plan {
         let (kept, dropped) = policy.judge(survey.roots, now);
         let mut found = Found::search(cache, &inventory, policy, guard, (kept, dropped, survey.broken)).await?;
         let (mut levels, mut names) = found.order().await?;
-        let mut memory = Memory::read(cache).await?;
+        let mut memory = match Memory::read(cache).await {
+            Err(error @ Error::Version { .. }) => return Err(error),
+            // Nothing is condemned then, and any narinfo may be another than the one in a snapshot.
+            Err(error) if error.is_about_content() => {
+                let consequence =
+                    "took no file for condemned, and read the narinfos of all paths that stay. It is written \
+                                   anew when the collection ends"
+                        .to_owned();
+                found.problems.push(Problem { error, consequence });
+                Memory { changed_before: found.living.paths.clone(), ..Memory::default() }
+            }
+            memory => memory?,
+        };
         memory.changed = found.look_again(&memory.changed_before).await?;
         for level in &mut levels {
             level.retain(|part| !found.living.paths.contains(part));
@@ -604,7 +630,8 @@ fn doomed_root(root: &Root) -> Doomed {
 struct Memory {
     /// The NARs and snapshots without a use.
     condemned: HashSet<String>,
-    /// Paths whose narinfos name other files than the snapshots say. By the times of what is left, that may be seen no more.
+    /// Paths whose narinfos name other files than the snapshots say. By the times of what is left,
+    /// that may be seen no more.
     changed: HashSet<HashPart>,
     /// Those that the last run knew.
     changed_before: HashSet<HashPart>,

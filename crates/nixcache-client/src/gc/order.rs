@@ -34,7 +34,8 @@ impl Dead {
         self.parts.iter().zip(&self.references).filter(|(_, known)| known.is_none()).map(|(part, _)| *part).collect()
     }
 
-    /// Those that nothing refers to, then those that only they refer to, and so on. What refers to itself in a circle comes last.
+    /// Those that nothing refers to, then those that only they refer to, and so on. What refers to
+    /// itself in a circle comes last.
     pub(super) fn levels(&self) -> Vec<Vec<HashPart>> {
         let below = |place: u32| self.references[place as usize].iter().flatten().copied();
         let mut referrers = vec![0_u32; self.parts.len()];

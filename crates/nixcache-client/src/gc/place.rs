@@ -7,9 +7,10 @@ use std::borrow::Cow;
 pub(super) enum NarPlace<'a> {
     /// In this cache, under this name.
     Here(Cow<'a, str>),
-    /// Under this name, if there is such a file: a directory does not know the URL under which it is served. Otherwise elsewhere.
+    /// Under this name, if there is such a file: a directory does not know the URL under which it
+    /// is served. Otherwise elsewhere.
     Perhaps(String),
-    /// Nobody knows.
+    /// It cannot be told.
     Elsewhere,
 }
 
@@ -39,8 +40,9 @@ pub(super) fn nar_place<'a>(root: &str, url: &'a str) -> NarPlace<'a> {
     }
 }
 
-/// The name of the file that a URL of a narinfo means, or an object is: the same for all ways to write it, so that none of them is taken for another
-/// file. Readers of directories take a query for a part of the name, and servers do not; what is one file to any of them is one here.
+/// The name of the file that a URL of a narinfo means, or an object is: the same for all ways to
+/// write it, so that none of them is taken for another file. Readers of directories take a query
+/// for a part of the name, and servers do not; what is one file to any of them is one here.
 pub(super) fn file_named(url: &str) -> Cow<'_, str> {
     let name = url.split(['?', '#']).next().unwrap_or_default();
     let parts = || name.split('/').filter(|part| !matches!(*part, "" | "."));

@@ -9,7 +9,8 @@ use super::{Path, Policy};
 
 /// What stays and what goes, as [`Collection::find`](super::Collection::find) has found it.
 ///
-/// Paths that stay are counted once, by the first reason of: a root or a claim, their age, that no root lists them.
+/// Paths that stay are counted once, by the first reason of: a root or a claim, their age, that no
+/// root lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -33,7 +34,8 @@ pub struct Summary {
     pub paths_unrooted: usize,
     /// Bytes of their files.
     pub bytes_unrooted: u64,
-    /// NARs that no narinfo names, and that stay since a narinfo has a URL of which it is unknown which NAR of the cache it means.
+    /// NARs that no narinfo names, and that stay since a narinfo has a URL of which it is unknown
+    /// which NAR of the cache it means.
     pub nars_unplaced: usize,
     /// Bytes of these.
     pub bytes_unplaced: u64,

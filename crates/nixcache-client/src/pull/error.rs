@@ -23,7 +23,8 @@ pub enum Error {
     /// Narinfos contradict each other, or refer to one another in a circle.
     #[error(transparent)]
     Graph(#[from] closure::Error),
-    /// A path refers to another one that is not in the cache that is written to: its closure would have a hole.
+    /// A path refers to another one that is not in the cache that is written to: its closure would
+    /// have a hole.
     #[error("{path} is referred to and not in {cache}: without it, the closure would have a hole")]
     Hole {
         /// The path that is not there.
@@ -34,7 +35,8 @@ pub enum Error {
     /// The roots of a cache could not be read, or the lease on a cache that is written to was lost.
     #[error(transparent)]
     Roots(#[from] roots::Error),
-    /// A root says something else than a trusted key has signed: it was changed, or is another one under this name.
+    /// A root says something else than a trusted key has signed: it was changed, or is another one
+    /// under this name.
     #[error(
         "{root}: the signature by {key} does not fit this root, so it is not the one that was signed: refused. Push it again with that \
          key, or name the paths instead"
@@ -222,7 +224,8 @@ pub enum Fault {
         /// How many there are.
         found: u64,
     },
-    /// The file has more bytes than the narinfo says, or, if it says nothing, than a NAR of that size can take.
+    /// The file has more bytes than the narinfo says, or, if it says nothing, than a NAR of that
+    /// size can take.
     #[error("has more than {limit} bytes, which is all that its narinfo lets expect")]
     TooLong {
         /// What was granted, in bytes.
@@ -270,7 +273,8 @@ pub enum Fault {
     /// The narinfo of the copy cannot be written.
     #[error("{0}")]
     NarInfo(#[source] narinfo::Error),
-    /// What is there under the name of the path is something else. It has to be removed before the path can be fetched.
+    /// What is there under the name of the path is something else. It has to be removed before the
+    /// path can be fetched.
     #[error("is there, but its NAR has the hash {found}, not {expected}: remove it to have it fetched again")]
     Damaged {
         /// The hash in the narinfo.

@@ -84,13 +84,14 @@ impl Found {
         &self.roots
     }
 
-    /// What cannot be had, and is left out with all that refers to it: only of a pull that [keeps going](Pull::keep_going).
+    /// What cannot be had, and is left out with all that refers to it: only of a pull that [keeps
+    /// going](Pull::keep_going).
     pub fn missing(&self) -> &[Missing] {
         &self.missing
     }
 
-    /// The roots that were asked for ([`Pull::find_root`], [`Pull::find_roots`]), each with the place of its cache among
-    /// [`Pull::caches`]. A pull to a cache leaves them there.
+    /// The roots that were asked for ([`Pull::find_root`], [`Pull::find_roots`]), each with the
+    /// place of its cache among [`Pull::caches`]. A pull to a cache leaves them there.
     pub fn cache_roots(&self) -> impl Iterator<Item = (usize, &Root)> {
         self.copies.iter().map(|(cache, root)| (*cache, root))
     }
@@ -116,13 +117,16 @@ struct Question {
     wanted: Wanted,
     referrer: Option<StorePath>,
     refused: Vec<(String, Refusal)>,
+    /// Why the narinfo that a root lists will not do.
+    refused_listed: Option<(String, Refusal)>,
 }
 
 impl Pull {
-    /// Finds the closure of these paths: each in the first cache that has it under a narinfo that can be accepted.
+    /// Finds the closure of these paths: each in the first cache that has it under a narinfo that
+    /// can be accepted.
     ///
-    /// Narinfos are read level by level, those of one level at the same time. A cache that cannot be reached is not asked again; whether that
-    /// matters depends on what others have.
+    /// Narinfos are read level by level, those of one level at the same time. A cache that cannot
+    /// be reached is not asked again; whether that matters depends on what others have.
     pub async fn find(&self, roots: Vec<Wanted>) -> Result<Found, Error> {
         for cache in self.caches.iter() {
             if *cache.store_dir() != self.store_dir {
@@ -132,7 +136,7 @@ impl Pull {
         }
         let root_parts: HashSet<HashPart> = roots.iter().map(|root| root.hash_part).collect();
         let mut seen = HashSet::with_capacity(roots.len());
-        let question = |wanted, referrer| Question { wanted, referrer, refused: Vec::new() };
+        let question = |wanted, referrer| Question { wanted, referrer, refused: Vec::new(), refused_listed: None };
         let mut level: Vec<Question> = Vec::new();
         for root in roots {
             if seen.insert(root.hash_part) {
@@ -181,10 +185,12 @@ impl Pull {
         Ok(Found { graph, located, roots, missing, copies: Vec::new() })
     }
 
-    /// Finds the closure that a root keeps: the one of this name that was used last, in the first cache that has one.
+    /// Finds the closure that a root keeps: the one of this name that was used last, in the first
+    /// cache that has one.
     ///
-    /// With trusted keys, a root that one of them has signed otherwise is refused ([`Error::Forged`]); that none has signed it is told.
-    /// What the snapshot of the root lists is not asked for, unless it is broken or does not satisfy the policy.
+    /// With trusted keys, a root that one of them has signed otherwise is refused
+    /// ([`Error::Forged`]); that none has signed it is told. What the snapshot of the root lists is
+    /// not asked for, unless it is broken or does not satisfy the policy.
     pub async fn find_root(&self, name: &Name) -> Result<Found, Error> {
         let mut failed = None;
         for (number, cache) in self.caches.iter().enumerate() {
@@ -208,7 +214,8 @@ impl Pull {
 
     /// Finds the closures that all roots of all caches keep.
     ///
-    /// Roots that cannot be read are an error, unless the pull [keeps going](Self::keep_going): then they are told and left out.
+    /// Roots that cannot be read are an error, unless the pull [keeps going](Self::keep_going):
+    /// then they are told and left out.
     pub async fn find_roots(&self) -> Result<Found, Error> {
         let mut all = Vec::new();
         let mut broken = Vec::new();
@@ -241,7 +248,8 @@ impl Pull {
         roots::Error::NoRoot { cache: caches.join(", "), name: name.to_owned() }.into()
     }
 
-    /// Refuses roots that say something else than a trusted key has signed, and tells of those that none has signed.
+    /// Refuses roots that say something else than a trusted key has signed, and tells of those that
+    /// none has signed.
     fn authenticate<'r>(&self, cache: &Cache, roots: impl IntoIterator<Item = &'r Root>) -> Result<(), Error> {
         let Trust::Signed(policy) = &self.trust else { return Ok(()) };
         let mut unsigned = Vec::new();
@@ -285,7 +293,8 @@ impl Pull {
         Ok(found)
     }
 
-    /// The narinfos that a root lists; none if they cannot be read, which is told: then the cache is asked for them.
+    /// The narinfos that a root lists; none if they cannot be read, which is told: then the cache
+    /// is asked for them.
     async fn snapshot_of(&self, cache: usize, root: &Root) -> Vec<NarInfoBuf> {
         let cache = &self.caches[cache];
         match snapshot::read(cache, &root.record.closure).await {
@@ -308,7 +317,7 @@ impl Pull {
         let mut next = located.cache + 1;
         while next < self.caches.len() {
             let wanted = info.store_path().to_owned().into();
-            let question = Question { wanted, referrer: None, refused: Vec::new() };
+            let question = Question { wanted, referrer: None, refused: Vec::new(), refused_listed: None };
             let mut unreachable = vec![None; self.caches.len()];
             let mut tallies = vec![Tally::default(); self.caches.len()];
             let found = self.look(vec![question], next, &mut unreachable, &mut tallies).await.0.pop()?;
@@ -321,7 +330,8 @@ impl Pull {
         None
     }
 
-    /// Asks the caches from the given one on, in turn, each about what those before it cannot give. Returns also what none can.
+    /// Asks the caches from the given one on, in turn, each about what those before it cannot give.
+    /// Returns also what none can.
     async fn look(
         &self,
         mut questions: Vec<Question>,
@@ -336,7 +346,8 @@ impl Pull {
                 break;
             }
             let known = |part: HashPart| self.known.get(&(index, part)).cloned();
-            // What a root lists comes first. If it will not do, the cache may have something that does: a new signature, say.
+            // What a root lists comes first. If it will not do, the cache may have something that
+            // does: a new signature, say.
             let mut listed = Vec::new();
             for question in std::mem::take(&mut questions) {
                 match known(question.wanted.hash_part) {
@@ -350,7 +361,7 @@ impl Pull {
                     if let Some(found) = found {
                         located.push(found);
                     } else {
-                        question.refused.pop();
+                        question.refused_listed = question.refused.pop();
                         questions.push(question);
                     }
                 }
@@ -367,7 +378,11 @@ impl Pull {
                         answered.push((question, text));
                         continue;
                     }
-                    Some(Ok(None)) => None,
+                    Some(Ok(None)) => {
+                        // What the root lists is all that there is.
+                        question.refused.extend(question.refused_listed.take());
+                        None
+                    }
                     Some(Err(error)) => Some(Arc::new(error)),
                     None => unreachable.clone(),
                 };
@@ -434,7 +449,7 @@ impl Pull {
 
     fn missing_path(&self, question: Question) -> Missing {
         let full = |path: &StorePath| self.store_dir.display(path.as_ref()).to_string();
-        let Question { wanted, referrer, refused } = question;
+        let Question { wanted, referrer, refused, .. } = question;
         let path = wanted.path.as_ref().map_or_else(|| wanted.hash_part.to_string(), full);
         Missing { path, referrer: referrer.as_ref().map(full), refused }
     }
@@ -452,10 +467,11 @@ struct Tally {
     status: String,
 }
 
-/// Asks for the narinfos. If the cache fails, for a reason that lies not in one of them, that is returned, and the rest has no answer.
+/// Asks for the narinfos. If the cache fails, for a reason that lies not in one of them, that is
+/// returned, and the rest has no answer.
 ///
-/// That access to a narinfo is denied is an answer about it alone: another cache is asked. A bucket that denies its listing
-/// says so of what it does not have.
+/// That access to a narinfo is denied is an answer about it alone: another cache is asked. A bucket
+/// that denies its listing says so of what it does not have.
 async fn read(
     cache: &Cache,
     parts: Vec<HashPart>,
@@ -498,6 +514,7 @@ fn refusal(info: &NarInfo<'_>, verdict: &Verdict<'_>, required: usize) -> Option
     (verdict.keys().count() < required).then_some(Refusal::Address { address })
 }
 
-/// Signatures that a message names, and characters of the names of their keys: a narinfo may have thousands.
+/// Signatures that a message names, and characters of the names of their keys: a narinfo may have
+/// thousands.
 const NAMES: usize = 8;
 const NAME: usize = 72;

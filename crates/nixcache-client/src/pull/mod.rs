@@ -1,14 +1,21 @@
 //! Fetching closures from caches: into a directory store, another cache, or NAR files.
 //!
-//! [`Pull::find`] walks the closure over narinfos. Each path comes from the first cache that has it under a narinfo that can be accepted: one
-//! that is about this path, whose signatures satisfy the policy (or whose content address makes the path), and whose NAR is in the
-//! cache. [`Pull::run`] fetches what the target lacks, the largest NARs first, several at the same time. On its way each is
-//! compared with all that its narinfo says: size and hash of the file, size and hash of the NAR, and the content address. No more is
-//! decompressed than the NAR may have. In the place of a NAR that is broken or gone, a later cache's is fetched, if that has the same path.
+//! [`Pull::find`] walks the closure over narinfos. Each path comes from the first cache that has it
+//! under a narinfo that can be accepted: one that is about this path, whose signatures satisfy the
+//! policy (or whose content address makes the path), and whose NAR is in the cache. [`Pull::run`]
+//! fetches what the target lacks, the largest NARs first, several at the same time. On its way each
+//! is compared with all that its narinfo says: size and hash of the file, size and hash of the NAR,
+//! and the content address. No more is decompressed than the NAR may have. In the place of a NAR
+//! that is broken or gone, a later cache's is fetched, if that has the same path.
 //!
-//! **A path gets its name in the target only when it is whole, has turned out to be the right one, and all that it refers to has its name.** So
-//! in a target that is written to in no other way, whatever has its name is whole, wherever a pull was killed, and is not fetched again.
-//! (A loss of power may undo that for trees, which are not flushed to the disk: [`Pull::check`] hashes them again.)
+//! **A path gets its name in the target only when it is whole, has turned out to be the right one,
+//! and all that it refers to has its name.** So in a target that is written to in no other way,
+//! whatever has its name is whole, wherever a pull was killed, and is not fetched again. (A loss of
+//! power may undo that for trees, which are not flushed to the disk: [`Pull::check`] hashes them
+//! again.)
+//!
+//! Pulls of one user into one directory at the same time fetch each path once: the others wait for
+//! it.
 //!
 //! ```
 //! use nixcache::signature::{Policy, PublicKey, TrustedKeys};
@@ -29,6 +36,7 @@
 
 mod error;
 mod find;
+mod path_locks;
 mod realisations;
 mod receive;
 mod target;
@@ -53,6 +61,7 @@ use nixcache::signature::{Policy, SecretKey};
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use tokio::sync::Semaphore;
 
+use self::path_locks::{PathLock, Turn};
 use self::receive::{Failure, Received, Receiver};
 use self::target::{Placed, Site};
 use crate::cache::{self, Cache, ObjectReader, blocking, shown};
@@ -68,7 +77,8 @@ const END_AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);
 /// Attempts that a NAR is worth, beside what the cache itself repeats.
 const ATTEMPTS: u32 = 3;
 
-/// A file up to this many bytes is fetched whole before anything is done with it, so that many are under way at the same time.
+/// A file up to this many bytes is fetched whole before anything is done with it, so that many are
+/// under way at the same time.
 const SMALL: u64 = 256 << 10;
 
 /// How many of them.
@@ -76,6 +86,14 @@ const SMALL_AT_ONCE: usize = 64;
 
 /// Larger ones from servers that are under way beside those that the processors are busy with.
 const WAITING: u32 = 6;
+
+/// How often a pull looks whether a path is there by now that another pull fetches: seldom in the
+/// end.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// How long a pull waits for another one to fetch a path. That one may be stopped, or be slow.
+const OTHER_PULL_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// More threads than this are not worth it.
 const MOST_THREADS: u32 = 256;
@@ -129,6 +147,7 @@ pub enum Event {
 pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// How to fetch.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Clone)]
 pub struct Pull {
     store_dir: StoreDir,
@@ -173,7 +192,8 @@ pub struct Pulled {
     pub realisations: usize,
     /// The roots that were left in the cache that was written to.
     pub roots: Vec<Root>,
-    /// What was not possible although everything was fetched: leaving a root, or removing the lease.
+    /// What was not possible although everything was fetched: leaving a root, or removing the
+    /// lease.
     pub notes: Vec<String>,
 }
 
@@ -192,7 +212,8 @@ pub struct Fetched {
 }
 
 impl Pull {
-    /// Fetches paths of this store from these caches: those of the lowest priority number first, and among equals in the order given.
+    /// Fetches paths of this store from these caches: those of the lowest priority number first,
+    /// and among equals in the order given.
     pub fn new(store_dir: StoreDir, mut caches: Vec<Cache>, trust: Trust) -> Self {
         caches.sort_by_key(|cache| cache.info().priority.unwrap_or(0));
         Self {
@@ -223,7 +244,8 @@ impl Pull {
         Self { limits, ..self }
     }
 
-    /// Whether to fetch what the paths refer to, too; unless told otherwise, yes. If not, a cache that is written to has to have it.
+    /// Whether to fetch what the paths refer to, too; unless told otherwise, yes. If not, a cache
+    /// that is written to has to have it.
     #[must_use]
     pub fn closure(self, closure: bool) -> Self {
         Self { closure, ..self }
@@ -241,21 +263,25 @@ impl Pull {
         Self { listings, ..self }
     }
 
-    /// Whether to fetch what can be had where some paths cannot ([`Found::missing`]); unless told otherwise, nothing is fetched then.
+    /// Whether to fetch what can be had where some paths cannot ([`Found::missing`]); unless told
+    /// otherwise, nothing is fetched then.
     #[must_use]
     pub fn keep_going(self, keep_going: bool) -> Self {
         Self { keep_going, ..self }
     }
 
-    /// Leaves this root in a cache that is written to, over the paths that were asked for. (Those of [`find_root`](Self::find_root) and
-    /// [`find_roots`](Self::find_roots) are copied in any case.)
+    /// Leaves this root in a cache that is written to, over the paths that were asked for. (Those
+    /// of [`find_root`](Self::find_root) and [`find_roots`](Self::find_roots) are copied in any
+    /// case.)
     #[must_use]
     pub fn leave_root(self, root: RootRequest) -> Self {
         Self { root, ..self }
     }
 
-    /// Takes these for what the cache of this place among [`caches`](Self::caches) has, and does not ask it about them: the narinfos of a
-    /// root ([`snapshot::read`](crate::roots::snapshot::read)). They have to satisfy the policy like all others.
+    /// Takes these for what the cache of this place among [`caches`](Self::caches) has, and does
+    /// not ask it about them: the narinfos of a root
+    /// ([`snapshot::read`](crate::roots::snapshot::read)). They have to satisfy the policy like all
+    /// others.
     #[must_use]
     pub fn known(self, cache: usize, narinfos: impl IntoIterator<Item = NarInfoBuf>) -> Self {
         let text = |info: &NarInfoBuf| Bytes::copy_from_slice(info.as_str().as_bytes());
@@ -283,10 +309,12 @@ impl Pull {
 
     /// Fetches what the target lacks.
     ///
-    /// A cache is written to as by a push: under a lease on the whole closure, so that no collection removes what is there already, and
-    /// the roots that were asked for are left there ([`Pulled::roots`]).
+    /// A cache is written to as by a push: under a lease on the whole closure, so that no
+    /// collection removes what is there already, and the roots that were asked for are left there
+    /// ([`Pulled::roots`]).
     ///
-    /// What goes wrong with a path is in [`Pulled::failed`], and others go on; an error means that the target cannot be written to.
+    /// What goes wrong with a path is in [`Pulled::failed`], and others go on; an error means that
+    /// the target cannot be written to.
     pub async fn run(&self, found: &Found, target: &Target) -> Result<Pulled, Error> {
         let Target::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
         let (session, note) = match self.begin(found, cache).await? {
@@ -314,8 +342,9 @@ impl Pull {
         }
     }
 
-    /// Makes the roots used now that were found by [`find_root`](Self::find_root) or [`find_roots`](Self::find_roots), so that a
-    /// collection that keeps what was used last keeps them. That this may not be permitted is told and otherwise ignored.
+    /// Makes the roots used now that were found by [`find_root`](Self::find_root) or
+    /// [`find_roots`](Self::find_roots), so that a collection that keeps what was used last keeps
+    /// them. That this may not be permitted is told and otherwise ignored.
     pub async fn touch(&self, found: &Found) {
         for (cache, root) in found.cache_roots() {
             let cache = &self.caches[cache];
@@ -325,7 +354,8 @@ impl Pull {
         }
     }
 
-    /// Takes a lease on all that the closure consists of, also what is in the cache and not asked for.
+    /// Takes a lease on all that the closure consists of, also what is in the cache and not asked
+    /// for.
     async fn begin(&self, found: &Found, cache: &Cache) -> Result<Begun, Error> {
         let graph = &found.graph;
         let copies = found.copies();
@@ -383,8 +413,8 @@ impl Pull {
         let damaged_nodes: HashSet<Node> = damaged.iter().map(|(node, _)| *node).collect();
         pulled.failed = damaged.into_iter().map(|(node, error)| (found.graph.path(node), error)).collect();
         if missing.is_empty() {
-            // A pull that was killed at its very end may have left its workspace, which opening another one removes. Where that is
-            // impossible, there is nothing of ours.
+            // A pull that was killed at its very end may have left its workspace, which opening
+            // another one removes. Where that is impossible, there is nothing of ours.
             drop(Site::open(target, &self.store_dir, self.listings).await);
             if let Target::Cache(cache) = target {
                 pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
@@ -457,6 +487,27 @@ struct Run<'a> {
 struct Ready {
     placed: Placed,
     fetched: Fetched,
+    /// Other pulls wait until the path has its name, or this is dropped.
+    lock: Option<PathLock>,
+}
+
+/// What came of a path.
+enum Outcome {
+    Ready(Box<Ready>),
+    /// Another pull has given it its name.
+    There,
+    /// Another pull is fetching it.
+    Elsewhere,
+    Failed(PathError),
+}
+
+impl From<Result<Ready, PathError>> for Outcome {
+    fn from(fetched: Result<Ready, PathError>) -> Self {
+        match fetched {
+            Ok(ready) => Self::Ready(Box::new(ready)),
+            Err(error) => Self::Failed(error),
+        }
+    }
 }
 
 impl Drop for Run<'_> {
@@ -501,28 +552,32 @@ impl<'a> Run<'a> {
                 let located = self.found.located(node).filter(|_| !self.is_stopped());
                 std::future::ready(located.map(|located| (node, located)))
             })
-            .map(|(node, located)| async move { (node, self.fetch(located).await) })
+            .map(|(node, located)| async move { (node, self.fetch_unless_elsewhere(located).await) })
             .buffer_unordered(jobs)
             .fuse();
-        let mut waiting: HashMap<Node, Ready> = HashMap::new();
+        // What other pulls fetch. It takes no place among the jobs: all of them could wait for
+        // another pull whose jobs wait for this one.
+        let slots = Semaphore::new(jobs);
+        let mut elsewhere = FuturesUnordered::new();
+        let mut there: HashSet<Node> = HashSet::new();
+        let mut waiting: HashMap<Node, Box<Ready>> = HashMap::new();
         let mut ready: VecDeque<Node> = VecDeque::new();
         let mut publishing = FuturesUnordered::new();
         let (batches, batch) = self.site.batches();
         let done = loop {
+            while !there.is_empty()
+                && let Some(node) = ready.iter().position(|node| there.remove(node)).and_then(|at| ready.remove(at))
+            {
+                ready.extend(plan.narinfo_done(node));
+            }
             while publishing.len() < batches && !ready.is_empty() {
                 let nodes = ready.drain(..batch.min(ready.len()));
                 let batch = nodes.filter_map(|node| waiting.remove(&node).map(|ready| (node, ready))).collect();
                 publishing.push(self.publish(batch));
             }
-            tokio::select! {
-                Some((node, outcome)) = nars.next() => match outcome {
-                    Ok(Ok(fetched)) => {
-                        waiting.insert(node, fetched);
-                        ready.extend(plan.nar_done(node));
-                    }
-                    Ok(Err(error)) => pulled.failed.push((self.found.graph.path(node), error)),
-                    Err(error) => break Err(error),
-                },
+            let (node, outcome) = tokio::select! {
+                Some(outcome) = nars.next() => outcome,
+                Some(outcome) = elsewhere.next() => outcome,
                 Some(done) = publishing.next() => match done {
                     Ok(done) => {
                         for (node, fetched) in done {
@@ -530,17 +585,49 @@ impl<'a> Run<'a> {
                             (self.pull.watch)(Event::Published { path: fetched.path.clone() });
                             pulled.fetched.push(fetched);
                         }
+                        continue;
                     }
                     Err(error) => break Err(error),
                 },
                 else => break Ok(()),
+            };
+            match outcome {
+                Ok(Outcome::Ready(mut fetched)) => {
+                    if !pulled.failed.is_empty() {
+                        fetched.lock = None;
+                    }
+                    waiting.insert(node, fetched);
+                    ready.extend(plan.nar_done(node));
+                }
+                Ok(Outcome::There) => {
+                    pulled.present.push(self.found.graph.path(node));
+                    there.insert(node);
+                    ready.extend(plan.nar_done(node));
+                }
+                Ok(Outcome::Elsewhere) => {
+                    if let Some(located) = self.found.located(node) {
+                        let slots = &slots;
+                        elsewhere.push(async move { (node, self.await_other(located, slots).await) });
+                    }
+                }
+                Ok(Outcome::Failed(error)) => {
+                    pulled.failed.push((self.found.graph.path(node), error));
+                    // What refers to it never gets its name here. Another pull may have better
+                    // caches.
+                    for ready in waiting.values_mut() {
+                        ready.lock = None;
+                    }
+                }
+                Err(error) => break Err(error),
             }
         };
         if done.is_err() {
-            // What the others are writing is removed when they have ended. On a full disk it would be in the way.
+            // What the others are writing is removed when they have ended. On a full disk it would
+            // be in the way.
             self.receiver.stopped.store(true, Ordering::Relaxed);
             let end = async {
                 while nars.next().await.is_some() {}
+                while elsewhere.next().await.is_some() {}
                 while publishing.next().await.is_some() {}
             };
             if tokio::time::timeout(END_AFTER_FAILURE_MAX, end).await.is_err() {
@@ -553,7 +640,50 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Fetches a NAR, up to the name of its path, from the first cache that has a good one. The inner error is of this path alone.
+    /// Fetches a NAR, up to the name of its path, unless another pull has done so or is about to.
+    async fn fetch_unless_elsewhere(&self, located: &Located) -> Result<Outcome, Error> {
+        let path = located.info.as_ref().store_path();
+        match self.site.turn(path).await {
+            Turn::Ours(lock) => self.fetch_locked(located, lock).await,
+            Turn::Theirs => Ok(Outcome::Elsewhere),
+        }
+    }
+
+    /// Fetches a NAR, unless another pull has done so until the lock was free.
+    async fn fetch_locked(&self, located: &Located, lock: Option<PathLock>) -> Result<Outcome, Error> {
+        if self.site.has(located.info.as_ref().store_path()) {
+            return Ok(Outcome::There);
+        }
+        let fetched = self.fetch(located).await?;
+        Ok(fetched.map(|ready| Ready { lock, ..ready }).into())
+    }
+
+    /// Waits for another pull that fetches a path, and fetches it if that one does not.
+    async fn await_other(&self, located: &Located, slots: &Semaphore) -> Result<Outcome, Error> {
+        let path = located.info.as_ref().store_path();
+        tracing::info!("{path}: another pull fetches it");
+        let begin = tokio::time::Instant::now();
+        let mut pause = LOOK_AGAIN_MIN;
+        while begin.elapsed() < OTHER_PULL_WAIT_MAX && !self.is_stopped() {
+            tokio::time::sleep(pause).await;
+            pause = LOOK_AGAIN_MAX.min(pause * 2);
+            if self.site.has(path) {
+                return Ok(Outcome::There);
+            }
+            if let Turn::Ours(lock) = self.site.turn(path).await {
+                let _slot = slots.acquire().await;
+                return self.fetch_locked(located, lock).await;
+            }
+        }
+        if self.is_stopped() {
+            return Ok(Outcome::Elsewhere);
+        }
+        let _slot = slots.acquire().await;
+        self.fetch_locked(located, None).await
+    }
+
+    /// Fetches a NAR, up to the name of its path, from the first cache that has a good one. The
+    /// inner error is of this path alone.
     async fn fetch(&self, located: &Located) -> Result<Result<Ready, PathError>, Error> {
         let mut other: Option<Located> = None;
         let mut first = None;
@@ -590,7 +720,7 @@ impl<'a> Run<'a> {
                         nar_size: info.nar_size(),
                         file_size: received.file_size,
                     };
-                    return Ok(Ok(Ready { placed: self.site.place(located, received).await?, fetched }));
+                    return Ok(Ok(Ready { placed: self.site.place(located, received).await?, fetched, lock: None }));
                 }
                 Err(fault) => {
                     self.site.discard(path)?;
@@ -633,7 +763,8 @@ impl<'a> Run<'a> {
         let outcome = blocking(move || {
             let received = site.sink(info.as_ref().store_path());
             let received = received.map(|(sink, copy)| job.receive(&info, object, copy, &sink));
-            // The permit comes last: when it is given back, nothing is left of what nobody waits for any more.
+            // The permit comes last: when it is given back, nothing is left of work that was given
+            // up.
             (received, permit)
         });
         let (received, permit) = outcome.await;
@@ -646,8 +777,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn publish(&self, batch: Vec<(Node, Ready)>) -> Result<Vec<(Node, Fetched)>, Error> {
-        let (placed, done) = batch.into_iter().map(|(node, ready)| (ready.placed, (node, ready.fetched))).unzip();
+    async fn publish(&self, batch: Vec<(Node, Box<Ready>)>) -> Result<Vec<(Node, Fetched)>, Error> {
+        let (mut placed, mut done, mut locks) = (Vec::new(), Vec::new(), Vec::new());
+        for (node, ready) in batch {
+            placed.push(ready.placed);
+            done.push((node, ready.fetched));
+            // Held until the path has its name.
+            locks.push(ready.lock);
+        }
         if let Some(session) = self.session {
             session.check()?;
         }
@@ -669,7 +806,8 @@ async fn read_small(cache: &Cache, name: &str) -> Result<Option<ObjectReader>, F
     Ok(Some(ObjectReader::of_bytes(bytes.freeze())))
 }
 
-/// What paths consist of that are in a cache, they among it, as far as it is there.
+/// The closure of paths that are in a cache: those members of it that are there, the paths among
+/// them.
 async fn closure_within(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<StorePath>, Error> {
     let mut seen: HashSet<HashPart> = parts.iter().copied().collect();
     let (mut level, mut paths) = (parts, Vec::new());

@@ -15,13 +15,15 @@ use crate::push::publish_realisation;
 const FOLDERS: [&str; 2] = ["build-trace-v2", "realisations"];
 
 impl Pull {
-    /// Copies the realisations of the paths that were found, each from the cache that its path is from, and returns how many were written.
+    /// Copies the realisations of the paths that were found, each from the cache that its path is
+    /// from, and returns how many were written.
     ///
-    /// A cache that lists what it has is searched. Of one that does not, only entries of the build trace can be found, by the derivers of
-    /// content-addressed paths: the older form is named after a hash that the path does not tell.
+    /// A cache that lists what it has is searched. Of one that does not, only entries of the build
+    /// trace can be found, by the derivers of content-addressed paths: the older form is named
+    /// after a hash that the path does not tell.
     ///
-    /// As with narinfos, only those count that the policy accepts, and a realisation has no content address that would do without a
-    /// signature.
+    /// As with narinfos, only those count that the policy accepts, and a realisation has no content
+    /// address that would do without a signature.
     pub(super) async fn copy_realisations(
         &self,
         found: &Found,
@@ -129,7 +131,8 @@ async fn list(cache: &Cache) -> Result<Vec<String>, cache::Error> {
     for folder in FOLDERS {
         let mut listed = cache.list_below(folder);
         while let Some((name, _)) = listed.try_next().await? {
-            if cache::Object::of(&name) == cache::Object::Realisation && name.ends_with(".doi") {
+            let is_document = name.rsplit_once('.').is_some_and(|(_, extension)| extension == "doi");
+            if cache::Object::of(&name) == cache::Object::Realisation && is_document {
                 names.insert(name);
             }
         }
@@ -137,7 +140,8 @@ async fn list(cache: &Cache) -> Result<Vec<String>, cache::Error> {
     Ok(names.into_iter().collect())
 }
 
-/// The output of a derivation that a path is, by their names: `NAME` is the output `out` of `NAME.drv`, and `NAME-dev` its output `dev`.
+/// The output of a derivation that a path is, by their names: `NAME` is the output `out` of
+/// `NAME.drv`, and `NAME-dev` its output `dev`.
 fn build_trace_key(path: &StorePath, deriver: &StorePath) -> Option<BuildTraceKey> {
     let name = deriver.name().strip_suffix(".drv")?;
     let output = match path.name().strip_prefix(name)? {

@@ -73,7 +73,8 @@ impl From<Fault> for Failure {
 }
 
 impl Receiver {
-    /// Reads a NAR to its end. What is in the sink, or the copy, is worth something only if this succeeds.
+    /// Reads a NAR to its end. What is in the sink, or the copy, is worth something only if this
+    /// succeeds.
     pub(super) fn receive(
         &self,
         info: &NarInfoBuf,
@@ -269,7 +270,8 @@ impl<'a> Source<'a> {
         if nar_hash != info.nar_hash() {
             return Err(Fault::NarHash { expected: info.nar_hash().into(), found: nar_hash.into() }.into());
         }
-        // What is signed is right: what the narinfo says of the file is not, and no reader needs it.
+        // What is signed is right: what the narinfo says of the file is not, and no reader needs
+        // it.
         let path = info.store_path();
         if let Some(expected) = info.file_size().filter(|expected| *expected != self.size) {
             tracing::warn!("{path}: {}; its NAR is right", Fault::FileSize { expected, found: self.size });

@@ -16,6 +16,7 @@ use nixcache::nar::{Limits, Observer, Packer};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 
+use super::path_locks::{PathLocks, Turn};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, Fault, Located};
@@ -61,7 +62,8 @@ impl Target {
         let Some(directory) = self.directory(store_dir) else {
             let Self::Cache(cache) = self else { return Ok(HashSet::new()) };
             let parts: Vec<HashPart> = paths.map(|path| path.hash_part()).collect();
-            // What the cache does not tell of is written: where nothing may be listed, it says so of what is not there.
+            // What the cache does not tell of is written: where nothing may be listed, it says so
+            // of what is not there.
             let Presence { present, question, .. } = cache.presence(&parts).await?;
             tracing::info!("{}: {question}", cache.url());
             return Ok(present);
@@ -118,7 +120,8 @@ impl Target {
     }
 }
 
-/// Whether what has the name of a path may be one: a tree in a store, or else the file of an archive.
+/// Whether what has the name of a path may be one: a tree in a store, or else the file of an
+/// archive.
 fn is_content(metadata: &fs::Metadata, is_store: bool) -> bool {
     metadata.is_file() || metadata.is_symlink() || (is_store && metadata.is_dir())
 }
@@ -142,7 +145,7 @@ fn hash_file(file: &Path) -> io::Result<Hash> {
 /// A target that is being written to.
 #[derive(Clone, Debug)]
 pub(super) enum Site {
-    Directory { directory: PathBuf, workspace: Arc<Workspace>, target: Target },
+    Directory { directory: PathBuf, workspace: Arc<Workspace>, locks: Option<Arc<PathLocks>>, target: Target },
     Cache { cache: Cache, listings: bool },
 }
 
@@ -165,9 +168,25 @@ impl Site {
             let mut builder = fs::DirBuilder::new();
             let made = builder.recursive(true).mode(0o755).create(&directory).and_then(|()| Workspace::new(&directory));
             let workspace = Arc::new(made.map_err(Error::target(&directory))?);
-            Ok(Self::Directory { directory, workspace, target })
+            let locks = PathLocks::open(&directory).map(Arc::new);
+            Ok(Self::Directory { directory, workspace, locks, target })
         })
         .await
+    }
+
+    /// Whether a path has its name by now, as another pull may have given it.
+    pub(super) fn has(&self, path: StorePathRef<'_>) -> bool {
+        let Self::Directory { directory, target, .. } = self else { return false };
+        let is_store = matches!(target, Target::Store(_));
+        let metadata = directory.join(target.file_name(path)).symlink_metadata();
+        metadata.is_ok_and(|metadata| is_content(&metadata, is_store))
+    }
+
+    /// Which pull into this target fetches a path.
+    pub(super) async fn turn(&self, path: StorePathRef<'_>) -> Turn {
+        let Self::Directory { locks: Some(locks), target, .. } = self else { return Turn::Ours(None) };
+        let (locks, name) = (Arc::clone(locks), target.file_name(path));
+        blocking(move || locks.turn(&name)).await
     }
 
     /// Where a NAR goes, and what takes a copy of its file.
@@ -195,7 +214,7 @@ impl Site {
     pub(super) async fn place(&self, located: &Located, received: Received) -> Result<Placed, Error> {
         let info = located.info.as_ref();
         match self {
-            Self::Directory { directory, workspace, target } => {
+            Self::Directory { directory, workspace, target, .. } => {
                 let name = target.file_name(info.store_path());
                 Ok(Placed::Directory { from: workspace.join(&name), to: directory.join(&name) })
             }
@@ -277,8 +296,8 @@ impl Site {
         }
     }
 
-    /// How many batches are published at the same time, and of how many paths each is: in a directory all at once, elsewhere each by
-    /// itself.
+    /// How many batches are published at the same time, and of how many paths each is: in a
+    /// directory all at once, elsewhere each by itself.
     pub(super) fn batches(&self) -> (usize, usize) {
         match self {
             Self::Cache { cache, .. } if cache.directory().is_none() => (cache.options().concurrency, 1),

@@ -3,6 +3,8 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::hash::Hash;
@@ -11,7 +13,8 @@ use nixcache::narinfo::NarInfo;
 use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys};
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
 
-use super::{Error, Found, Pull, Pulled, RootRequest, Target, Trust};
+use super::path_locks::{PathLocks, Turn};
+use super::{Error, Event, Found, Pull, Pulled, RootRequest, Target, Trust};
 use crate::cache::{Cache, CacheUrl, Options, layout};
 use crate::roots::{Begun, Root, Session, Wish};
 
@@ -223,7 +226,8 @@ async fn a_copy_has_the_same_narinfos_and_files() {
     assert_eq!((again.fetched.len(), again.present.len()), (0, 3));
 }
 
-/// A cache may call its files as it likes; in the copy, two of different origins must not have one name.
+/// A cache may call its files as it likes; in the copy, two of different origins must not have one
+/// name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_named_after_its_hash() {
     let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
@@ -300,8 +304,9 @@ async fn what_is_missing_is_said_with_who_refers_to_it() {
     assert!(error.contains("path-2 under this hash part"), "{error}");
 }
 
+/// Only web servers may be elsewhere, as in Nix.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_fetched_from_outside_of_the_cache_but_over_http() {
+async fn no_file_outside_the_cache_is_fetched() {
     for (url, reason) in [
         ("../outside.nar", "no path within a cache"),
         ("nar/../../outside.nar", "no path within a cache"),
@@ -322,7 +327,8 @@ async fn nothing_is_fetched_from_outside_of_the_cache_but_over_http() {
     }
 }
 
-/// Whatever a cache offers under a good signature, what is wrong is refused with its reason, and nothing stays.
+/// Whatever a cache offers under a good signature, what is wrong is refused with its reason, and
+/// nothing stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nar_that_is_not_what_its_narinfo_says_leaves_nothing_behind() {
     let nar = archive(b"contents");
@@ -434,11 +440,13 @@ async fn a_pull_that_keeps_going_fetches_what_can_be_had() {
 
 /// Leaves a root over a closure of the chain.
 async fn keep(cache: &Cache, name: &str, number: usize, keys: &[SecretKey]) -> Root {
-    let mut wish = Wish::default();
-    wish.name = Some(name.parse().unwrap());
-    wish.targets = vec![path(number)];
-    wish.closure = (1..=number).map(path).collect();
-    wish.keys = keys.to_vec();
+    let mut wish = Wish {
+        name: Some(name.parse().unwrap()),
+        targets: vec![path(number)],
+        closure: (1..=number).map(path).collect(),
+        keys: keys.to_vec(),
+        ..Wish::default()
+    };
     wish.labels.insert("commit".to_owned(), name.to_owned());
     match Session::begin(cache, wish).await.unwrap() {
         Begun::Open(session) => session.finish(Vec::new()).await.unwrap().unwrap(),
@@ -536,8 +544,7 @@ async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
     let copy = Origin::new(3).await;
     let found = pull.find_root(&old.name).await.unwrap();
     assert_eq!(pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap().roots.len(), 1);
-    let mut request = RootRequest::default();
-    request.name = Some("mine".parse().unwrap());
+    let request = RootRequest { name: Some("mine".parse().unwrap()), ..RootRequest::default() };
     let pull = pull.leave_root(request);
     let found = pull.find(vec![path(2).into()]).await.unwrap();
     let pulled = pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap();
@@ -556,7 +563,7 @@ async fn names_below(cache: &Cache, folder: &str) -> Vec<String> {
     cache.list_below(folder).map_ok(|(name, _)| name).try_collect().await.unwrap()
 }
 
-/// The paths that are in the target already are nobody's: a collection is removing them.
+/// The paths that are in the target already are in no root: a collection is removing them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
     use crate::gc::{Collection, Policy};
@@ -568,8 +575,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
         let url = CacheUrl::parse(folder.path().as_os_str()).unwrap();
         let target = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
         run(&origin, 2, &Target::Cache(target.clone())).await;
-        let mut request = RootRequest::default();
-        request.name = Some("kept".parse().unwrap());
+        let request = RootRequest { name: Some("kept".parse().unwrap()), ..RootRequest::default() };
         let kept = pull(&[&origin]).leave_root(request);
         let found = kept.find(vec![path(9).into()]).await.unwrap();
         kept.run(&found, &Target::Cache(target.clone())).await.unwrap();
@@ -661,4 +667,117 @@ fn a_workspace_of_the_dead_is_removed_and_one_of_the_living_is_not() {
     assert_eq!(entries(directory.path()).len(), 2);
     drop((living, other));
     assert_eq!(entries(directory.path()), [""; 0]);
+}
+
+/// Longer than anything takes here that does not wait for ever.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_pulls_into_one_directory_fetch_each_path_once() {
+    let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
+    origin.add_chain().await;
+    for target in [Target::Store(root.path().to_owned()), Target::Archives(root.path().join("nars"))] {
+        // The first one has begun with a NAR when the second one begins, and goes on when that one
+        // knows what is missing.
+        let (started, has_started) = mpsc::channel();
+        let (planned, has_planned) = mpsc::channel();
+        let waiting = Mutex::new(Some(has_planned));
+        let first = pull(&[&origin]).watch(Arc::new(move |event| {
+            if let Event::Started { .. } = event
+                && let Some(has_planned) = waiting.lock().unwrap().take()
+            {
+                started.send(()).unwrap();
+                has_planned.recv_timeout(PATIENCE).unwrap();
+            }
+        }));
+        let second = pull(&[&origin]).watch(Arc::new(move |event| {
+            if let Event::Planned { paths, .. } = event {
+                assert_eq!(paths, 3);
+                planned.send(()).unwrap();
+            }
+        }));
+        let found = first.find(vec![path(3).into()]).await.unwrap();
+        let theirs = second.find(vec![path(3).into()]).await.unwrap();
+        let place = target.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let first = std::thread::spawn(move || runtime.block_on(first.run(&found, &place)).unwrap());
+        tokio::task::block_in_place(|| has_started.recv_timeout(PATIENCE).unwrap());
+        let second = tokio::time::timeout(PATIENCE, second.run(&theirs, &target)).await.unwrap().unwrap();
+        let first = tokio::task::block_in_place(|| first.join().unwrap());
+
+        let mut fetched: Vec<_> = first.fetched.iter().chain(&second.fetched).map(|fetched| &fetched.path).collect();
+        fetched.sort();
+        assert_eq!(fetched, [&path(1), &path(2), &path(3)]);
+        for pulled in [&first, &second] {
+            assert!(pulled.failed.is_empty() && pulled.held_back.is_empty());
+            assert_eq!(pulled.fetched.len() + pulled.present.len(), 3);
+        }
+        // The locks are gone with the workspaces.
+        let directory = match &target {
+            Target::Archives(directory) => directory.clone(),
+            _ => root.path().join("nix/store"),
+        };
+        assert_eq!(entries(&directory).len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_another_pull_has_begun_and_not_ended_is_fetched() {
+    let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
+    origin.add_chain().await;
+    let store = root.path().join("nix/store");
+    fs::create_dir_all(&store).unwrap();
+    // Its locks are free as soon as it has ended, in whatever way.
+    let other = PathLocks::open(&store).unwrap();
+    let Turn::Ours(Some(lock)) = other.turn(path(2).as_str()) else { panic!("the lock is free") };
+    assert!(matches!(other.turn(path(2).as_str()), Turn::Theirs));
+    let pull = pull(&[&origin]);
+    let found = pull.find(vec![path(3).into()]).await.unwrap();
+    let target = Target::Store(root.path().to_owned());
+    let runtime = tokio::runtime::Handle::current();
+    let pulled = std::thread::spawn(move || {
+        runtime.block_on(async move { tokio::time::timeout(PATIENCE, pull.run(&found, &target)).await.unwrap() })
+    });
+    while !store.join(path(1).as_str()).exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!store.join(path(2).as_str()).exists());
+    drop(lock);
+    let pulled = tokio::task::block_in_place(|| pulled.join().unwrap().unwrap());
+    assert_eq!(pulled.fetched.len(), 3);
+    // The other pull still has its locks.
+    assert_eq!(entries(&store).len(), 4);
+    drop(other);
+    assert_eq!(entries(&store).len(), 3);
+    // What a killed pull leaves, the next one removes.
+    fs::create_dir(store.join(".nixcache-pull-locks")).unwrap();
+    fs::write(store.join(".nixcache-pull-locks").join(path(1).as_str()), "").unwrap();
+    run(&origin, 3, &Target::Store(root.path().to_owned())).await;
+    assert_eq!(entries(&store).len(), 3);
+}
+
+/// Each pull lacks what the other one waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pulls_that_fail_do_not_keep_each_other_waiting() {
+    for round in 0..8 {
+        let root = tempfile::tempdir().unwrap();
+        let origins = [Origin::new(1).await, Origin::new(2).await];
+        for (at, origin) in origins.iter().enumerate() {
+            origin.add_chain().await;
+            for number in 4..=12 {
+                let nar = archive(format!("number {number}").as_bytes());
+                let references = [path(number - 1), path(number - 2), path(number - 3)];
+                let entry = Entry::new(path(number), &nar, Compression::None, &references);
+                origin.add(&entry).await;
+                if number == 4 + at + round {
+                    origin.cache.write(&entry.url, vec![0; entry.file.len()]).await.unwrap();
+                }
+            }
+        }
+        let target = Target::Store(root.path().to_owned());
+        let both = origins.iter().map(|origin| run(origin, 12, &target));
+        let both = tokio::time::timeout(PATIENCE, futures_util::future::join_all(both)).await.unwrap();
+        assert!(both.iter().all(|pulled| pulled.fetched.len() + pulled.present.len() >= 3));
+        assert!(entries(&root.path().join("nix/store")).iter().all(|name| !name.starts_with('.')));
+    }
 }

@@ -17,16 +17,17 @@ use crate::file::CALM;
 use crate::lock::{Lock, lock_if_free};
 
 /// The beginning of the names of workspaces.
-const PREFIX: &str = ".nixcache-pull-";
+pub(super) const PREFIX: &str = ".nixcache-pull-";
 
 /// No pull takes so long.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How directories are opened that other users may replace: never through a link, and without waiting for what is no directory.
-const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(CALM);
+/// How directories are opened that other users may replace: never through a link, and without
+/// waiting for what is no directory.
+pub(super) const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(CALM);
 
-/// A hidden directory beside what is to be made. It is locked while a pull works in it: by that, later pulls recognise what a killed one has
-/// left, and remove it.
+/// A hidden directory beside what is to be made. It is locked while a pull works in it: by that,
+/// later pulls recognise what a killed one has left, and remove it.
 #[derive(Debug)]
 pub(super) struct Workspace {
     path: PathBuf,
@@ -82,13 +83,15 @@ pub(super) fn publish(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-/// Gives a directory of a store the mode that it has there, which it lacks if [`publish`] was killed.
+/// Gives a directory of a store the mode that it has there, which it lacks if [`publish`] was
+/// killed.
 pub(super) fn settle(path: &Path) -> io::Result<()> {
     if !path.symlink_metadata()?.is_dir() {
         return Ok(());
     }
     let opened = match rustix::fs::open(path, FOLDER, Mode::empty()) {
-        // It was replaced meanwhile, or is not for this user to read: no pull of this user has made it.
+        // It was replaced meanwhile, or is not for this user to read: no pull of this user has made
+        // it.
         Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT | Errno::ACCESS) => return Ok(()),
         opened => opened?,
     };
@@ -118,7 +121,8 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 /// Opens a directory to remove what is in it.
 fn enter(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<OwnedFd> {
     let opened = rustix::fs::openat(parent, name, FOLDER, Mode::empty())?;
-    // Directories of a store have no permission to write. What belongs to another user may have it, or cannot be removed.
+    // Directories of a store have no permission to write. What belongs to another user may have it,
+    // or cannot be removed.
     let _ = rustix::fs::fchmod(&opened, Mode::RWXU);
     Ok(opened)
 }
@@ -163,7 +167,8 @@ fn empty(tree: OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the workspaces that killed pulls of this user have left. What else has such a name, another user has put there: it is left alone.
+/// Removes the workspaces that killed pulls of this user have left. What else has such a name,
+/// another user has put there: it is left alone.
 fn remove_left(parent: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
@@ -193,7 +198,8 @@ fn remove_left(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_there(path: &Path, opened: &File) -> bool {
+/// Whether an opened directory is still the one of this path.
+pub(super) fn is_there(path: &Path, opened: &File) -> bool {
     let same =
         |there: fs::Metadata| Some((there.dev(), there.ino()) == opened.metadata().ok().map(|m| (m.dev(), m.ino()))?);
     path.symlink_metadata().ok().and_then(same).unwrap_or(false)

@@ -19,10 +19,11 @@ use crate::store_database::StoreDatabase;
 /// Build logs that are read and uploaded at the same time. Each is in memory as a whole.
 const LOGS_AT_ONCE: usize = 4;
 
-/// What belongs to the paths of a push beside their contents: realisations of content-addressed outputs, and the derivations whose build
-/// logs are wanted.
+/// What belongs to the paths of a push beside their contents: realisations of content-addressed
+/// outputs, and the derivations whose build logs are wanted.
 ///
-/// A push publishes them also for paths that the cache has already, after all paths, and not for paths that could not be published.
+/// A push publishes them also for paths that the cache has already, after all paths, and not for
+/// paths that could not be published.
 #[derive(Clone, Debug, Default)]
 pub struct Attachments {
     realisations: Vec<CachedRealisation>,
@@ -41,8 +42,8 @@ impl Attachments {
         self.derivers.insert(path, deriver);
     }
 
-    /// Adds what a source knows of the paths that a selection wants in the cache: from the database of a store, the realisations; with `logs`,
-    /// from any source, the derivers.
+    /// Adds what a source knows of the paths that a selection wants in the cache: from the database
+    /// of a store, the realisations; with `logs`, from any source, the derivers.
     ///
     /// Call this after [`Selection::missing`], which finds out what the selection leaves out.
     pub fn gather(
@@ -71,7 +72,8 @@ impl Attachments {
     }
 }
 
-/// Why a realisation or a build log could not be published. The path that it belongs to is in the cache all the same.
+/// Why a realisation or a build log could not be published. The path that it belongs to is in the
+/// cache all the same.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachmentError {
@@ -126,8 +128,9 @@ impl LogDirectory {
         ))
     }
 
-    /// Where the Nix whose store is below `root` keeps its logs: in the directory that `NIX_LOG_DIR` names; else in the one beside
-    /// `NIX_STATE_DIR`, where that has one; else in `nix/var/log/nix` below the root. A chroot store keeps its own.
+    /// Where the Nix whose store is below `root` keeps its logs: in the directory that
+    /// `NIX_LOG_DIR` names; else in the one beside `NIX_STATE_DIR`, where that has one; else in
+    /// `nix/var/log/nix` below the root. A chroot store keeps its own.
     pub fn default_of(root: &Path) -> PathBuf {
         let named = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if root != Path::new("/") {
@@ -155,7 +158,8 @@ impl Push {
         pushed
     }
 
-    /// Publishes realisations and logs, but for paths that could not be published. `derivers` are known beside those of the attachments.
+    /// Publishes realisations and logs, but for paths that could not be published. `derivers` are
+    /// known beside those of the attachments.
     pub(super) async fn attach(&self, cache: &Cache, derivers: &BTreeMap<StorePath, StorePath>, pushed: &mut Pushed) {
         let store_dir = cache.store_dir();
         let is_lost = {
@@ -195,10 +199,11 @@ impl Push {
     }
 }
 
-/// Publishes a realisation. What the cache says of the same output and path gets our signatures beside its own. Returns whether anything
-/// was written.
+/// Publishes a realisation. What the cache says of the same output and path gets our signatures
+/// beside its own. Returns whether anything was written.
 ///
-/// Of two paths for one output, that in the cache stays, as long as the cache has it: other paths there were built with it.
+/// Of two paths for one output, that in the cache stays, as long as the cache has it: other paths
+/// there were built with it.
 pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) -> Result<bool, cache::Error> {
     let place = ours.place();
     let other: Arc<Mutex<Option<StorePath>>> = Arc::default();
@@ -253,7 +258,8 @@ fn merged(theirs: &CachedRealisation, ours: &CachedRealisation) -> Option<Cached
     (merged != *theirs).then_some(merged)
 }
 
-/// Publishes the log of a derivation's build, unless the cache has one, or there is none. Returns whether it was written.
+/// Publishes the log of a derivation's build, unless the cache has one, or there is none. Returns
+/// whether it was written.
 async fn publish_log(cache: &Cache, logs: &LogDirectory, deriver: StorePath) -> Result<bool, AttachmentError> {
     let name = format!("log/{deriver}");
     match cache.meta(&name).await {

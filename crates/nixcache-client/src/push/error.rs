@@ -11,7 +11,8 @@ use crate::{cache, roots};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The push was stopped for so long that what it relies upon may be gone, or something else is wrong with its session.
+    /// The push was stopped for so long that what it relies upon may be gone, or something else is
+    /// wrong with its session.
     #[error(transparent)]
     Session(#[from] roots::Error),
     /// The cache could not be read or written.
@@ -38,8 +39,8 @@ pub enum Error {
     },
 }
 
-/// What is on the disk is not what is registered: it was changed, or the disk is bad. `nix-store --verify --check-contents --repair`
-/// may mend it.
+/// What is on the disk is not what is registered: it was changed, or the disk is bad. `nix-store
+/// --verify --check-contents --repair` may mend it.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "is not what is registered: its NAR has {found_size} bytes and the hash {}, registered are {registered_size} and {}; not published",

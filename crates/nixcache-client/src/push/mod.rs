@@ -1,14 +1,18 @@
-//! Publishing store paths: packed, compared with what is registered, compressed, signed, and uploaded so that the cache is whole at every instant.
+//! Publishing store paths: packed, compared with what is registered, compressed, signed, and
+//! uploaded so that the cache is whole at every instant.
 //!
-//! A [`Push`] takes paths that the cache lacks (a [`Selection`] says which) and the trees in which they are. Each tree is read once: while it is
-//! packed, its NAR is hashed, listed and compressed, and the compressed file hashed. **A path whose NAR is not the registered one is not
-//! published**, nor is what refers to it.
+//! A [`Push`] takes paths that the cache lacks (a [`Selection`] says which) and the trees in which
+//! they are. Each tree is read once: while it is packed, its NAR is hashed, listed and compressed,
+//! and the compressed file hashed. **A path whose NAR is not the registered one is not published**,
+//! nor is what refers to it.
 //!
-//! A narinfo is written only after its NAR and after the narinfos of everything that it refers to. So whoever sees a narinfo can fetch its
-//! closure, whenever he looks, however many publish at the same time, and wherever this was killed. What is left then is at most a NAR that nobody
-//! refers to; the next push uses it.
+//! A narinfo is written only after its NAR and after the narinfos of everything that it refers to.
+//! So whoever sees a narinfo can fetch its closure, whenever he looks, however many publish at the
+//! same time, and wherever this was killed. What is left then is at most a NAR that nobody refers
+//! to; the next push uses it.
 //!
-//! Large NARs come first, so that the last thing to wait for is a small one. Paths are packed on several threads while others are uploaded.
+//! Large NARs come first, so that the last thing to wait for is a small one. Paths are packed on
+//! several threads while others are uploaded.
 
 mod attachments;
 mod error;
@@ -47,7 +51,8 @@ pub use attachments::{AttachmentError, Attachments, LogDirectory};
 pub use error::{Error, Mismatch, PathError};
 pub use selection::Selection;
 
-/// For so long what is ready in a directory waits for others, to be flushed together with them: each time takes about as long.
+/// For so long what is ready in a directory waits for others, to be flushed together with them:
+/// each time takes about as long.
 const GATHERING: Duration = Duration::from_millis(50);
 
 /// Uploads to servers that go on beside those that are packed.
@@ -141,11 +146,14 @@ pub struct Pushed {
     pub failed: Vec<(String, PathError)>,
     /// Paths that were not published because something that they refer to was not.
     pub held_back: Vec<StorePath>,
-    /// Paths in whose contents others occur that are not among their references: what is published works only where those are, too.
+    /// Paths in whose contents others occur that are not among their references: what is published
+    /// works only where those are, too.
     pub undeclared: Vec<(StorePath, Vec<String>)>,
-    /// The paths that trees became, in the order in which they were given, as far as they did not fail.
+    /// The paths that trees became, in the order in which they were given, as far as they did not
+    /// fail.
     pub added: Vec<StorePath>,
-    /// How many of the published paths have no signature and no content address: Nix accepts them only where it does not ask for signatures.
+    /// How many of the published paths have no signature and no content address: Nix accepts them
+    /// only where it does not ask for signatures.
     pub unsigned: usize,
     /// How many realisations were written.
     pub realisations: usize,
@@ -153,7 +161,8 @@ pub struct Pushed {
     pub logs: usize,
     /// Why realisations and build logs could not be published. Their paths are in the cache.
     pub unattached: Vec<AttachmentError>,
-    /// What was not possible although everything was published: leaving a root, or removing the lease.
+    /// What was not possible although everything was published: leaving a root, or removing the
+    /// lease.
     pub notes: Vec<String>,
 }
 
@@ -180,8 +189,8 @@ impl Default for Push {
 }
 
 impl Push {
-    /// Publishes as zstd at Nix's level, in frames that can be read singly, with listings, unsigned, on as many threads as there are
-    /// processors.
+    /// Publishes as zstd at Nix's level, in frames that can be read singly, with listings,
+    /// unsigned, on as many threads as there are processors.
     pub fn new() -> Self {
         Self {
             compression: EncodeOptions::new(Compression::Zstd),
@@ -237,14 +246,15 @@ impl Push {
         Self { debug_info, ..self }
     }
 
-    /// Publishes the logs of the builds from this directory, as well: those of the derivers of what is published, and of those that
-    /// [`attachments`](Self::attachments) name.
+    /// Publishes the logs of the builds from this directory, as well: those of the derivers of what
+    /// is published, and of those that [`attachments`](Self::attachments) name.
     #[must_use]
     pub fn logs(self, directory: LogDirectory) -> Self {
         Self { logs: Some(directory), ..self }
     }
 
-    /// Publishes these realisations and logs beside the paths, whether the paths are in the cache already or not.
+    /// Publishes these realisations and logs beside the paths, whether the paths are in the cache
+    /// already or not.
     #[must_use]
     pub fn attachments(self, attachments: Attachments) -> Self {
         Self { attachments: Arc::new(attachments), ..self }
@@ -256,14 +266,17 @@ impl Push {
         Self { watch, ..self }
     }
 
-    /// Publishes paths that the cache lacks. What they refer to, and is not among them, has to be there already.
+    /// Publishes paths that the cache lacks. What they refer to, and is not among them, has to be
+    /// there already.
     ///
-    /// What goes wrong with a path is in [`Pushed::failed`], and others go on; an error means that the cache could not be written to.
+    /// What goes wrong with a path is in [`Pushed::failed`], and others go on; an error means that
+    /// the cache could not be written to.
     pub async fn run(&self, cache: &Cache, uploads: Vec<Upload>) -> Result<Pushed, Error> {
         self.run_under(None, cache, uploads).await
     }
 
-    /// The same, as a part of a [`Session`], which keeps collectors away from what this relies upon.
+    /// The same, as a part of a [`Session`], which keeps collectors away from what this relies
+    /// upon.
     pub async fn run_in(&self, session: &mut Session, uploads: Vec<Upload>) -> Result<Pushed, Error> {
         let cache = session.cache().clone();
         self.run_under(Some(session), &cache, uploads).await
@@ -299,10 +312,12 @@ impl Pushed {
     /// An error if the cache took nothing at all.
     fn check_any(&mut self) -> Result<(), Error> {
         let is_of_cache = |failed: &(String, PathError)| matches!(failed.1, PathError::Cache(_));
-        if self.published.is_empty() && self.present.is_empty() && self.failed.iter().all(is_of_cache) {
-            if let Some((_, PathError::Cache(error))) = self.failed.pop() {
-                return Err(error.into());
-            }
+        if self.published.is_empty()
+            && self.present.is_empty()
+            && self.failed.iter().all(is_of_cache)
+            && let Some((_, PathError::Cache(error))) = self.failed.pop()
+        {
+            return Err(error.into());
         }
         Ok(())
     }
@@ -401,7 +416,8 @@ impl<'a> Run<'a> {
         Self { push, cache, stager, processors, started: Instant::now(), refused: AtomicUsize::new(0) }
     }
 
-    /// What an upload that failed means: that its path cannot be published, or after several in a row that the cache cannot be written to.
+    /// What an upload that failed means: that its path cannot be published, or after several in a
+    /// row that the cache cannot be written to.
     fn refused(&self, error: cache::Error) -> Result<PathError, Error> {
         /// As many at the same time are the fault of the cache, rather than of what is uploaded.
         const REFUSED_IN_A_ROW_MAX: usize = 4;
@@ -449,7 +465,8 @@ impl<'a> Run<'a> {
         let mut pending: Vec<Pending> = Vec::new();
         let mut ready: VecDeque<Node> = VecDeque::new();
         let mut publishing = FuturesUnordered::new();
-        // In a directory one batch at a time, which is flushed once; elsewhere each by itself, many at the same time.
+        // In a directory one batch at a time, which is flushed once; elsewhere each by itself, many
+        // at the same time.
         let (batches, batch, gathering) = match self.cache.directory() {
             Some(_) => (1, usize::MAX, GATHERING),
             None => (self.cache.options().concurrency, 1, Duration::ZERO),
@@ -542,7 +559,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether somebody else may have published it meanwhile, and packing it costs more than asking.
+    /// Whether somebody else may have published it meanwhile, and packing it costs more than
+    /// asking.
     fn is_worth_asking(&self, nar_size: u64) -> bool {
         const LARGE: u64 = 4 << 20;
         const LONG: Duration = Duration::from_secs(5);
@@ -576,7 +594,8 @@ impl<'a> Run<'a> {
         Ok(Outcome::Ready(Box::new(Ready { published, pending, prepared, undeclared })))
     }
 
-    /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is new, or why the cache does not take it.
+    /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is
+    /// new, or why the cache does not take it.
     async fn publish<T>(
         &self,
         session: Option<&Session>,
@@ -605,7 +624,8 @@ impl<'a> Run<'a> {
         for ((node, published, undeclared), is_new) in rest.into_iter().zip(created) {
             if !is_new {
                 match merge(self.cache, published.path.hash_part(), published.narinfo.clone()).await {
-                    // Another writer's narinfo that cannot be read is as good as ours; only our signatures are missing.
+                    // Another writer's narinfo that cannot be read is as good as ours; only our
+                    // signatures are missing.
                     Err(cache::Error::Denied { object, .. }) => {
                         tracing::warn!("{object}: is there and cannot be read, so it stays as it is");
                     }
@@ -652,7 +672,8 @@ impl<'a> Run<'a> {
                 }
             }
             if let Some(session) = &mut session {
-                // Collectors leave alone the NARs of whoever has a lease; the paths have their names only now.
+                // Collectors leave alone the NARs of whoever has a lease; the paths have their
+                // names only now.
                 session.cover(batch.iter().map(|((), ready)| ready.published.path.clone()).collect()).await?;
             }
             for ((), published, is_new, _) in self.publish(session.as_deref(), pending, batch).await? {
@@ -681,7 +702,8 @@ fn graph_of(known: &[Upload]) -> Result<Graph, Error> {
     Ok(builder.finish())
 }
 
-/// Large ones first, but among those of about one size in no order: several who publish the same do not all begin with the same.
+/// Large ones first, but among those of about one size in no order: several who publish the same do
+/// not all begin with the same.
 fn shuffled(graph: &Graph, nars: &[Node]) -> Vec<Node> {
     let random = RandomState::new();
     let mut order = nars.to_vec();

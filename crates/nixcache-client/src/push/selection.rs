@@ -50,7 +50,8 @@ impl<'a> Selection<'a> {
         Self { graph, roots, closure, is_alone: false, skipped: Vec::new(), left_out: Mutex::default() }
     }
 
-    /// Some paths by themselves. What they refer to has to be in the cache already, or in one of the [skipped](Self::skip).
+    /// Some paths by themselves. What they refer to has to be in the cache already, or in one of
+    /// the [skipped](Self::skip).
     pub fn alone(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
         Self { is_alone: true, ..Self::closure(graph, roots) }
     }
@@ -74,7 +75,8 @@ impl<'a> Selection<'a> {
         Wish { targets: paths(&self.roots), closure: paths(self.closure.nodes()), ..wish }
     }
 
-    /// The paths that are to be in the cache in the end. Before [`missing`](Self::missing), nothing is known of what is skipped.
+    /// The paths that are to be in the cache in the end. Before [`missing`](Self::missing), nothing
+    /// is known of what is skipped.
     pub fn wanted(&self) -> HashSet<HashPart> {
         let nodes = if self.is_alone { &self.roots } else { self.closure.nodes() };
         let mut wanted: HashSet<HashPart> = nodes.iter().map(|&node| self.graph.hash_part(node)).collect();
@@ -85,11 +87,13 @@ impl<'a> Selection<'a> {
 
     /// Those that the cache lacks, references first.
     ///
-    /// Of a push that has begun, the cache is not asked about what the last root lists, and what is skipped is not in the root.
+    /// Of a push that has begun, the cache is not asked about what the last root lists, and what is
+    /// skipped is not in the root.
     ///
     /// # Errors
     ///
-    /// [`Error::Hole`] or [`Error::Unknown`] if the closure of one of them would not be whole; [`Error::Cache`].
+    /// [`Error::Hole`] or [`Error::Unknown`] if the closure of one of them would not be whole;
+    /// [`Error::Cache`].
     pub async fn missing(&self, cache: &Cache, begun: Option<&mut Begun>) -> Result<Vec<Node>, Error> {
         let mut session = match begun {
             Some(Begun::Present(_)) => return Ok(Vec::new()),
@@ -100,15 +104,12 @@ impl<'a> Selection<'a> {
         let mut missing = self.looked_for();
         self.subtract(&mut missing, &known);
         let parts = self.parts(&missing);
-        // What the cache does not tell of is published: where nothing may be listed, it says so of what is not there.
-        let Presence { present, unknown, question, .. } = cache.presence(&parts).await?;
+        // What the cache does not tell of is published: where nothing may be listed, it says so of
+        // what is not there.
+        let Presence { present, unknown, denied, question, .. } = cache.presence(&parts).await?;
         self.subtract(&mut missing, &present);
-        if !unknown.is_empty() {
-            tracing::info!(
-                "{}: access to {} narinfos is denied: they are uploaded as if they were not there",
-                cache.url(),
-                unknown.len()
-            );
+        if let Some(error) = denied {
+            tracing::info!("{} narinfos are uploaded as if they were not there, since {error}", unknown.len());
         }
         tracing::info!(
             "{}: {question}; {} are there, and {} that the root lists",
@@ -138,7 +139,8 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// The paths that are to be in the cache in the end. What is in it has its closure there; what another one has says nothing of its closure.
+    /// The paths that are to be in the cache in the end. What is in it has its closure there; what
+    /// another one has says nothing of its closure.
     fn looked_for(&self) -> Vec<Node> {
         if !self.is_alone || !self.skipped.is_empty() {
             return self.closure.nodes().to_vec();

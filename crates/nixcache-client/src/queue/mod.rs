@@ -1,17 +1,21 @@
 //! A queue of store paths that are to be published, in a directory.
 //!
-//! Whoever builds adds an entry and goes on; whoever publishes takes entries, and removes each once the closures of its paths are in the cache.
-//! So a build never waits for a cache, and nothing is forgotten because a cache could not be reached, or a publisher was killed.
+//! Whoever builds adds an entry and goes on; whoever publishes takes entries, and removes each once
+//! the closures of its paths are in the cache. So a build never waits for a cache, and nothing is
+//! forgotten because a cache could not be reached, or a publisher was killed.
 //!
-//! **An entry** is a regular file with store paths, separated by white space. It is written under a name that begins with a dot, or ends
-//! with `.tmp`, and then renamed within the directory, to a name that nobody has used before; any shell script can do that. What has such a name is
-//! being written, and not looked at. Directories are not, either.
+//! **An entry** is a regular file with store paths, separated by white space. It is written under a
+//! name that begins with a dot, or ends with `.tmp`, and then renamed within the directory, to a
+//! name that nobody has used before; any shell script can do that. What has such a name is being
+//! written, and not looked at. Directories are not, either.
 //!
-//! **Any number of processes** may add and take. While an entry is taken it is locked (`flock`), which ends with the process that
-//! has it, so others leave it alone. Where files cannot be locked two may publish the same entry, which harms nothing.
+//! **Any number of processes** may add and take. While an entry is taken it is locked (`flock`),
+//! which ends with the process that has it, so others leave it alone. Where files cannot be locked
+//! two may publish the same entry, which harms nothing.
 //!
-//! **What cannot be published** does not stand in the way of others: such an entry is moved to the directory `failed` in the queue, under
-//! its name, with the reason in a file beside (`NAME.reason`). To try it again, move it back.
+//! **What cannot be published** does not stand in the way of others: such an entry is moved to the
+//! directory `failed` in the queue, under its name, with the reason in a file beside
+//! (`NAME.reason`). To try it again, move it back.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -61,7 +65,8 @@ pub struct Error {
     pub error: io::Error,
 }
 
-/// An entry that this process has taken. Dropping it leaves it in the queue, for whoever comes next.
+/// An entry that this process has taken. Dropping it leaves it in the queue, for whoever comes
+/// next.
 #[derive(Debug)]
 pub struct Entry {
     queue: PathBuf,
@@ -104,7 +109,8 @@ impl Queue {
         Self { directory }
     }
 
-    /// Takes entries that nobody else has, the oldest first, at most `limit`: each holds an open file.
+    /// Takes entries that nobody else has, the oldest first, at most `limit`: each holds an open
+    /// file.
     pub fn take(&self, store_dir: &StoreDir, limit: usize) -> Result<Vec<Entry>, Error> {
         let mut taken = Vec::new();
         for name in self.names()? {
@@ -139,7 +145,8 @@ impl Queue {
     fn take_one(&self, store_dir: &StoreDir, name: OsString) -> Result<Option<Entry>, Error> {
         let path = self.directory.join(&name);
         let fail = |error: io::Error| Error { path: path.clone(), error };
-        // It was a regular file a moment ago; should it be a link or a pipe now, opening must neither follow nor wait.
+        // It was a regular file a moment ago; should it be a link or a pipe now, opening must
+        // neither follow nor wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let opened = match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -200,7 +207,8 @@ impl Entry {
         &self.paths
     }
 
-    /// Looks its paths up, and gives those whose closures are known. That others are not makes the entry one that cannot be published.
+    /// Looks its paths up, and gives those whose closures are known. That others are not makes the
+    /// entry one that cannot be published.
     pub fn look_up(&mut self, store_dir: &StoreDir, graph: &Graph) -> &[Node] {
         let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
         self.nodes.clear();
@@ -222,7 +230,8 @@ impl Entry {
         &self.nodes
     }
 
-    /// Does with the entry what follows from a push of all that [`Self::look_up`] gave: removes it if everything is published.
+    /// Does with the entry what follows from a push of all that [`Self::look_up`] gave: removes it
+    /// if everything is published.
     pub fn settle(mut self, store_dir: &StoreDir, graph: &Graph, pushed: &Pushed) -> Result<Outcome, Error> {
         let mut kept = Vec::new();
         self.wrong.append(&mut self.holes);
@@ -301,7 +310,8 @@ fn open_folder(parent: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, path, FOLDER, Mode::empty())
 }
 
-/// Moves an entry to a name in a folder that nothing has yet, and gives the name. That another process has moved it is as good.
+/// Moves an entry to a name in a folder that nothing has yet, and gives the name. That another
+/// process has moved it is as good.
 fn free_place(queue: &OwnedFd, folder: &OwnedFd, entry: &OsStr) -> io::Result<OsString> {
     let numbered = (1_u64..).map(|number| with_suffix(entry, &format!(".{number}")));
     for name in std::iter::once(entry.to_owned()).chain(numbered) {
@@ -314,7 +324,8 @@ fn free_place(queue: &OwnedFd, folder: &OwnedFd, entry: &OsStr) -> io::Result<Os
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Writes a file in a folder, in the place of what has its name: also of a link, which is not followed.
+/// Writes a file in a folder, in the place of what has its name: also of a link, which is not
+/// followed.
 fn replace_file(folder: &OwnedFd, name: &OsStr, text: &str) -> io::Result<()> {
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
     let temporary = format!(".{random:016x}.tmp");

@@ -1,19 +1,24 @@
-//! What keeps collectors and writers apart, on any store that shows what was written to whoever reads after.
+//! What keeps collectors and writers apart, on any store that shows what was written to whoever
+//! reads after.
 //!
-//! A push writes a *lease*, a claim on the paths that it relies upon, and then reads the *plans*. A collector writes a plan, a claim on
-//! what it is about to remove, and then reads the leases. So at least one of two sees the other: a push waits for plans that touch its
-//! paths to end, and only then looks what is there, the last root included; a collector leaves alone what leases name. While a push
-//! waits, its lease names nothing: the collector may be waiting for leases.
+//! A push writes a *lease*, a claim on the paths that it relies upon, and then reads the *plans*. A
+//! collector writes a plan, a claim on what it is about to remove, and then reads the leases. So at
+//! least one of two sees the other: a push waits for plans that touch its paths to end, and only
+//! then looks what is there, the last root included; a collector leaves alone what leases name.
+//! While a push waits, its lease names nothing: the collector may be waiting for leases.
 //!
-//! Where a store keeps conditions, whoever only uses a root once more claims nothing: he writes it on condition that it is what he has read, and
-//! a collector replaces it by a tombstone on the same condition, before it removes what the root lists.
+//! Where a store keeps conditions, whoever only uses a root once more claims nothing: he writes it
+//! on condition that it is what he has read, and a collector replaces it by a tombstone on the same
+//! condition, before it removes what the root lists.
 //!
-//! Claims are renewed. Whether one has expired is told by two times of the store: that of the claim, and that of an object that was just
-//! written. A claim expires when these times are further apart than the deadline, in either direction: one that is dated in the
-//! future comes from a server whose clock was wrong. A holder that could not renew its claim for half the deadline stops for
-//! good, so it stops before others can take its claim for expired.
+//! Claims are renewed. Whether one has expired is told by two times of the store: that of the
+//! claim, and that of an object that was just written. A claim expires when these times are further
+//! apart than the deadline, in either direction: one that is dated in the future comes from a
+//! server whose clock was wrong. A holder that could not renew its claim for half the deadline
+//! stops for good, so it stops before others can take its claim for expired.
 //!
-//! A claim that cannot be read may claim anything. It counts as a claim on everything until it expires.
+//! A claim that cannot be read may claim anything. It counts as a claim on everything until it
+//! expires.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -160,11 +165,14 @@ impl Held {
 pub(crate) struct Claim {
     /// Paths, by their hash parts.
     pub(crate) paths: HashSet<HashPart>,
-    /// Roots, by the sets of their paths: of a push the one that it may refresh, of a plan those that go.
+    /// Roots, by the sets of their paths: of a push the one that it may refresh, of a plan those
+    /// that go.
     pub(crate) sets: HashSet<Hash>,
-    /// Whether NARs and snapshots are claimed, too, whichever they are: no writer knows beforehand which ones it will need.
+    /// Whether NARs and snapshots are claimed, too, whichever they are: no writer knows beforehand
+    /// which ones it will need.
     pub(crate) files: bool,
-    /// Whether everything is claimed: what a claim that cannot be read stands for. It is never written.
+    /// Whether everything is claimed: what a claim that cannot be read stands for. It is never
+    /// written.
     pub(crate) everything: bool,
 }
 
@@ -188,7 +196,8 @@ impl Claim {
         self
     }
 
-    /// Whether it claims nothing: the lease of a push that waits for a plan, or a plan that only keeps others away.
+    /// Whether it claims nothing: the lease of a push that waits for a plan, or a plan that only
+    /// keeps others away.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -245,7 +254,8 @@ pub(crate) struct Guard {
 #[derive(Debug)]
 struct State {
     text: Mutex<Bytes>,
-    /// When it was renewed last, by two clocks: one does not go back, the other goes on while the machine sleeps.
+    /// When it was renewed last, by two clocks: one does not go back, the other goes on while the
+    /// machine sleeps.
     last: Mutex<(Instant, SystemTime)>,
     is_lost: AtomicBool,
 }
@@ -305,7 +315,8 @@ impl Guard {
         if self.state.is_alive() { Ok(()) } else { Err(Error::Late { cache: self.cache.url().to_string() }) }
     }
 
-    /// The time of the store, which is when the claim was written last; none where stores do not say it.
+    /// The time of the store, which is when the claim was written last; none where stores do not
+    /// say it.
     pub(crate) async fn now(&self) -> Result<Option<SystemTime>> {
         match self.cache.meta(&self.object).await? {
             Some(meta) => Ok(meta.modified),
@@ -315,14 +326,16 @@ impl Guard {
 
     /// The claims in a folder that have not expired, without this one. Expired ones are removed.
     ///
-    /// A collector that has not removed anything yet stops at a lease that it cannot read: that is an error. Later it waits for it.
+    /// A collector that has not removed anything yet stops at a lease that it cannot read: that is
+    /// an error. Later it waits for it.
     pub(crate) async fn others(&self, folder: &str) -> Result<Vec<Claim>> {
         let stops =
             self.object.starts_with(&plans()) && folder == leases() && !self.claims_files.load(Ordering::Relaxed);
         Ok(self.read_others(folder, stops).await?.into_iter().map(|held| held.claim).collect())
     }
 
-    /// The claims in a folder, as [`others`](Self::others) gives them. One that cannot be read is an error: it may protect anything.
+    /// The claims in a folder, as [`others`](Self::others) gives them. One that cannot be read is
+    /// an error: it may protect anything.
     pub(crate) async fn others_readable(&self, folder: &str) -> Result<Vec<Claim>> {
         let held = self.others_held(folder).await?;
         match held.iter().find(|held| held.claim.everything) {
@@ -331,13 +344,14 @@ impl Guard {
         }
     }
 
-    /// The claims in a folder that have not expired, without this one, and who holds them. Expired ones are removed.
+    /// The claims in a folder that have not expired, without this one, and who holds them. Expired
+    /// ones are removed.
     pub(crate) async fn others_held(&self, folder: &str) -> Result<Vec<Held>> {
         self.read_others(folder, false).await
     }
 
     async fn read_others(&self, folder: &str, stops_at_unreadable: bool) -> Result<Vec<Held>> {
-        let mut listed: Vec<_> = self.cache.list_below(folder).try_collect().await?;
+        let mut listed: Vec<_> = self.cache.list_fresh(folder).try_collect().await?;
         listed.retain(|(object, _)| *object != self.object && is_claim(folder, object));
         if listed.is_empty() {
             return Ok(Vec::new());
@@ -361,14 +375,17 @@ impl Guard {
                     (Claim::everything(), None)
                 }
             };
-            let expires_in = apart.map(|apart| DEADLINE - apart);
+            // A claim that is dated in the future lasts until the deadline after that.
+            let ahead = now.zip(meta.modified).and_then(|(now, then)| then.duration_since(now).ok());
+            let expires_in = apart.map(|apart| ahead.map_or(DEADLINE.saturating_sub(apart), |ahead| DEADLINE + ahead));
             Ok::<_, Error>(Some(Held { object, claim, owner, expires_in }))
         };
         let held = futures_util::stream::iter(listed).map(read).buffer_unordered(self.cache.options().concurrency);
         held.try_filter_map(async |held| Ok::<_, Error>(held)).try_collect().await
     }
 
-    /// Removes a claim that has expired, unless it may not be read or removed: then it stays, and is ignored.
+    /// Removes a claim that has expired, unless it may not be read or removed: then it stays, and
+    /// is ignored.
     async fn remove_expired(&self, object: &str, read: &Read) -> Result<()> {
         if let Read::Unreadable { is_denied: true, .. } = read {
             return Ok(());
@@ -392,8 +409,9 @@ impl Guard {
         }
     }
 
-    /// Waits for the plans that touch this lease to end. Nothing is relied upon yet, so nothing is claimed meanwhile: a collector
-    /// waits for pushes before it removes NARs, and the two would wait for each other.
+    /// Waits for the plans that touch this lease to end. Nothing is relied upon yet, so nothing is
+    /// claimed meanwhile: a collector waits for pushes before it removes NARs, and the two would
+    /// wait for each other.
     pub(super) async fn wait(&self, claim: &Claim) -> Result<()> {
         let in_the_way = async || {
             let plans = self.others_held(&plans()).await?;
@@ -412,10 +430,12 @@ impl Guard {
             self.change(claim).await?;
             plan = in_the_way().await?;
         }
-        Ok(())
+        // What a collector has removed before its plan ended is not seen any more.
+        Ok(self.cache.refresh("").await?)
     }
 
-    /// Ends the claim of a writer that has done its work. Where that is impossible the claim expires by itself, which is told.
+    /// Ends the claim of a writer that has done its work. Where that is impossible the claim
+    /// expires by itself, which is told.
     pub(super) async fn end_or_expire(self) -> Option<String> {
         let cache = self.cache.clone();
         let error = self.end().await.err()?;
@@ -432,8 +452,9 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// A lease in a directory ends with it. Everything else is dead after a while: nobody waits here for a server, and what a collector wanted
-    /// removed may still be removed when he has gone.
+    /// A lease in a directory ends with it. Everything else is dead after a while: nobody waits
+    /// here for a server, and what a collector wanted removed may still be removed when he has
+    /// gone.
     fn drop(&mut self) {
         self.beat.abort();
         if self.object.starts_with(&leases()) {
@@ -464,7 +485,8 @@ fn apart(now: SystemTime, then: SystemTime) -> Duration {
     now.duration_since(then).unwrap_or_else(|later| later.duration())
 }
 
-/// Whether an object of a folder is a claim: directly in it, under a name that [`unique`] makes. Others are left alone.
+/// Whether an object of a folder is a claim: directly in it, under a name that [`unique`] makes.
+/// Others are left alone.
 fn is_claim(folder: &str, object: &str) -> bool {
     let name = object.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')?.strip_suffix(".json"));
     let Some((time, random)) = name.and_then(|name| name.split_once('-')) else { return false };
@@ -503,13 +525,12 @@ async fn read(cache: &Cache, object: &str) -> Result<Read> {
         Ok(value) => value,
         Err(error) => return Ok(Read::Unreadable { error, is_denied: false }),
     };
-    Ok(match Claim::from_json(&value) {
-        Some(claim) => Read::Claim(claim, value["owner"].is_object().then(|| Owner::from_json(&value["owner"]))),
-        None => {
-            let error = Error::Broken { object: at, reason: "is not a claim".to_owned() };
-            Read::Unreadable { error, is_denied: false }
-        }
-    })
+    let Some(claim) = Claim::from_json(&value) else {
+        let error = Error::Broken { object: at, reason: "is not a claim".to_owned() };
+        return Ok(Read::Unreadable { error, is_denied: false });
+    };
+    let owner = value["owner"].is_object().then(|| Owner::from_json(&value["owner"]));
+    Ok(Read::Claim(claim, owner))
 }
 
 async fn beat(cache: Cache, object: String, state: Arc<State>) {

@@ -1,8 +1,9 @@
 //! Roots that list paths which are not in the cache.
 //!
-//! A push takes what the last root of its name lists for published. After paths were withdrawn, or lost, such a root must not list them any
-//! more: else pushes under it publish nothing, for ever. So the root is written anew, with the list of what is left. Its `pathSet` is then
-//! another one than that of the closure, so that the next push asks about the rest, and publishes it.
+//! A push takes what the last root of its name lists for published. After paths were withdrawn, or
+//! lost, such a root must not list them any more: else pushes under it publish nothing, for ever.
+//! So the root is written anew, with the list of what is left. Its `pathSet` is then another one
+//! than that of the closure, so that the next push asks about the rest, and publishes it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -21,7 +22,8 @@ const ATTEMPTS: usize = 16;
 /// Longer than the coarsest times that stores give to objects.
 const TICK: Duration = Duration::from_millis(1100);
 
-/// For each root that lists paths which `is_there` denies, how many these are. What cannot be read as a root or as a list of paths has none.
+/// For each root that lists paths which `is_there` denies, how many these are. What cannot be read
+/// as a root or as a list of paths has none.
 pub(crate) async fn find(
     cache: &Cache,
     is_there: impl Fn(HashPart) -> bool + Clone + Send + 'static,
@@ -60,9 +62,11 @@ async fn count(
     Ok(counts)
 }
 
-/// Writes the roots anew that list paths which `is_there` denies, without these, and tells `done` of each.
+/// Writes the roots anew that list paths which `is_there` denies, without these, and tells `done`
+/// of each.
 ///
-/// The order in which the roots of a name were used last stays: those that were used later are written again after them.
+/// The order in which the roots of a name were used last stays: those that were used later are
+/// written again after them.
 pub(crate) async fn close(
     cache: &Cache,
     guard: &Guard,

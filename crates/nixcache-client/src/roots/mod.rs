@@ -1,8 +1,9 @@
 //! Roots: which closures a cache is to keep, said in the cache itself.
 //!
-//! A [`Root`] is a snapshot of a closure under a name: a small JSON that says which paths it was made for, and a list of the narinfos of the
-//! closure ([`snapshot`]). A name has a generation for each closure that was published under it. Nix ignores all of this; the layout is
-//! described in `docs/roots.md`, for other implementations.
+//! A [`Root`] is a snapshot of a closure under a name: a small JSON that says which paths it was
+//! made for, and a list of the narinfos of the closure ([`snapshot`]). A name has a generation for
+//! each closure that was published under it. Nix ignores all of this; the layout is described in
+//! `docs/roots.md`, for other implementations.
 //!
 //! ```text
 //! nixcache/v1/roots/NAME/GENERATION.json
@@ -11,9 +12,10 @@
 //! nixcache/v1/plans/ID.json
 //! ```
 //!
-//! With roots, a push that finds the closure of last time needs a handful of requests ([`Session`]), a pull gets all narinfos at once, and
-//! [`gc`](crate::gc) knows what lives without reading a narinfo. When a root was used last is the time at which its object was written
-//! last, by the clock of the store. No client's clock matters.
+//! With roots, a push that finds the closure of last time needs a handful of requests
+//! ([`Session`]), a pull gets all narinfos at once, and [`gc`](crate::gc) knows what lives without
+//! reading a narinfo. When a root was used last is the time at which its object was written last,
+//! by the clock of the store. No client's clock matters.
 
 mod guard;
 pub(crate) mod holes;
@@ -33,12 +35,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use futures_util::stream::{StreamExt, TryStreamExt};
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use nixcache::hash::{Format, Hash, Hasher};
 use nixcache::store_path::{StoreDir, StorePath};
 use serde_json::{Value, json};
 
 use crate::cache::{self, Cache, Version};
+use crate::file::Oddity;
 
 pub(crate) use guard::{Claim, Guard, PATIENCE, leases, plans};
 pub use guard::{DEADLINE, Owner};
@@ -83,7 +86,8 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
-    /// A push was stopped for so long that it is taken for dead: what it relied upon may be gone. Push again.
+    /// A push was stopped for so long that it is taken for dead: what it relied upon may be gone.
+    /// Push again.
     #[error("{cache}: this was stopped for so long that a collector may have taken it for dead; run it again")]
     Late {
         /// The cache.
@@ -132,7 +136,8 @@ pub enum Error {
 type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether what is in an object is at fault, so that it will be so next time, rather than the way to it.
+    /// Whether what is in an object is at fault, so that it will be so next time, rather than the
+    /// way to it.
     pub fn is_about_content(&self) -> bool {
         match self {
             Self::Broken { .. } | Self::Version { .. } => true,
@@ -142,7 +147,8 @@ impl Error {
     }
 }
 
-/// The name of a root: 1 to 250 letters, digits, `+`, `-`, `.`, `_`, `=`, `@`, and `/` between parts of which none begins with a dot.
+/// The name of a root: 1 to 250 letters, digits, `+`, `-`, `.`, `_`, `=`, `@`, and `/` between
+/// parts of which none begins with a dot.
 ///
 /// In the cache, a slash is written `=2F`, so it counts as three characters.
 ///
@@ -208,7 +214,8 @@ pub struct Record {
     pub targets: Vec<StorePath>,
     /// The sha256 of the text of the snapshot, which names its object.
     pub closure: Hash,
-    /// The sha256 of the base names of all paths of the closure, sorted, each with a newline: by it, an equal closure is known without reading it.
+    /// The sha256 of the base names of all paths of the closure, sorted, each with a newline: by
+    /// it, an equal closure is known without reading it.
     pub path_set: Hash,
     /// How many paths the closure has.
     pub paths: u64,
@@ -238,7 +245,8 @@ pub struct Survey {
     pub(crate) vanished: Vec<String>,
 }
 
-/// An object that should be a root, and says something else, or is of a later version of the layout.
+/// An object that should be a root, and says something else, or is of a later version of the
+/// layout.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BrokenRoot {
@@ -413,20 +421,64 @@ impl Record {
 
 /// All roots of a cache, newest first.
 ///
-/// An object that cannot be read, since access is denied or the store fails, is an error: it may be a root like any other.
+/// An object that cannot be read, since access is denied or the store fails, is an error: it may be
+/// a root like any other.
 pub async fn list(cache: &Cache) -> Result<Survey> {
-    read_all(cache, &format!("{FOLDER}/roots")).await
+    read_all(cache, &folder_of_all(), false).await
+}
+
+/// All roots of a cache, with those that were written just before through another mount of the same
+/// drive.
+pub(crate) async fn list_fresh(cache: &Cache) -> Result<Survey> {
+    read_all(cache, &folder_of_all(), true).await
+}
+
+/// The folder that has a folder for each name.
+pub(crate) fn folder_of_all() -> String {
+    format!("{FOLDER}/roots")
 }
 
 /// The generations of a name, newest first.
 pub async fn generations(cache: &Cache, name: &Name) -> Result<Survey> {
-    read_all(cache, &folder_of(name)).await
+    read_all(cache, &folder_of(name), false).await
 }
 
-async fn read_all(cache: &Cache, folder: &str) -> Result<Survey> {
-    let objects: Vec<_> = cache.list_below(folder).try_collect().await?;
+async fn read_all(cache: &Cache, folder: &str, is_fresh: bool) -> Result<Survey> {
+    let objects: Vec<_> = objects_below(cache, folder, is_fresh).try_collect().await?;
     let objects = objects.into_iter().map(|(object, meta)| (object, meta.modified));
     read_roots(cache, objects, Some(SystemTime::now())).await
+}
+
+fn objects_below<'a>(
+    cache: &'a Cache,
+    folder: &str,
+    is_fresh: bool,
+) -> BoxStream<'a, Result<(String, cache::Meta), cache::Error>> {
+    if is_fresh { cache.list_fresh(folder) } else { cache.list_below(folder) }
+}
+
+/// What listings have passed over that may hide roots, or what they list: a link or a file in the
+/// place of the folder of a name, or of another folder of this layout.
+pub(crate) fn hidden(cache: &Cache) -> Vec<(String, Oddity)> {
+    let mut hidden = cache.oddities();
+    hidden.retain(|(name, _)| may_hide_roots(name));
+    hidden
+}
+
+/// Whether this is the name of a folder of roots, or of the one of snapshots. In a directory, a
+/// file of that name hides them.
+pub(crate) fn may_hide_roots(name: &str) -> bool {
+    is_folder(name) && name != leases() && name != plans()
+}
+
+/// Whether this is the name of a folder of this layout.
+pub(crate) fn is_folder(name: &str) -> bool {
+    let of_roots = folder_of_all();
+    let root = name.strip_prefix(&of_roots).and_then(|rest| rest.strip_prefix('/'));
+    let is_of_name = root.is_some_and(|root| root.parse::<Name>().is_ok_and(|parsed| parsed.folder() == root));
+    is_of_name
+        || name == FOLDER
+        || [of_roots, snapshot::folder(), leases(), plans()].iter().any(|folder| folder == name)
 }
 
 /// What an object turns out to be.
@@ -438,7 +490,8 @@ enum Found {
     Gone(String),
 }
 
-/// Reads those of the objects that are roots. `now` is the time by which roots are dated in the future.
+/// Reads those of the objects that are roots. `now` is the time by which roots are dated in the
+/// future.
 pub(crate) async fn read_roots(
     cache: &Cache,
     objects: impl Iterator<Item = (String, Option<SystemTime>)>,
@@ -481,7 +534,8 @@ async fn read_object(cache: &Cache, object: String, used: Option<SystemTime>) ->
     }
 }
 
-/// A root that was used later than this from now was written while the clock of the store was wrong.
+/// A root that was used later than this from now was written while the clock of the store was
+/// wrong.
 const FUTURE_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// Whether a time lies so far in the future that it is wrong.
@@ -489,11 +543,11 @@ pub(crate) fn is_in_future(time: SystemTime, now: Option<SystemTime>) -> bool {
     now.and_then(|now| time.duration_since(now).ok()).is_some_and(|ahead| ahead > FUTURE_TOLERANCE)
 }
 
-/// What roots of a name are ordered by: when they were used last, and of several that were used at the same time, when they were
-/// made, which their generations begin with.
+/// What roots of a name are ordered by: when they were used last, and of several that were used at
+/// the same time, when they were made, which their generations begin with.
 ///
-/// A time in the future is wrong, and says nothing. The root then counts as used when it was made; if that lies in the future as well, as
-/// older than all others.
+/// A time in the future is wrong, and says nothing. The root then counts as used when it was made;
+/// if that lies in the future as well, as older than all others.
 fn age_key(used: Option<SystemTime>, generation: &str, now: Option<SystemTime>) -> (Option<SystemTime>, String) {
     let is_known = |time: &SystemTime| !is_in_future(*time, now);
     (used.filter(is_known).or_else(|| used.and(made(generation).filter(is_known))), generation.to_owned())
@@ -514,11 +568,12 @@ fn newest_first(roots: &mut [Root], now: Option<SystemTime>) {
     roots.sort_by_cached_key(|root| Reverse((age_key(root.used, &root.generation, now), root.name.clone())));
 }
 
-/// The newest generation of a name: the one that was used last, and of several that were used at the same time, the one that was made last.
+/// The newest generation of a name: the one that was used last, and of several that were used at
+/// the same time, the one that was made last.
 ///
 /// Broken roots are passed over with a warning. No more roots are read than it takes.
 pub async fn latest(cache: &Cache, name: &Name) -> Result<Option<Root>> {
-    Ok(look_up(cache, name).await?.root)
+    Ok(look_up(cache, name, false).await?.root)
 }
 
 /// The newest generation of a name, and whether broken ones were met before it.
@@ -527,8 +582,8 @@ pub(crate) struct Latest {
     pub(crate) has_broken: bool,
 }
 
-pub(crate) async fn look_up(cache: &Cache, name: &Name) -> Result<Latest> {
-    let listed: Vec<_> = cache.list_below(&folder_of(name)).try_collect().await?;
+pub(crate) async fn look_up(cache: &Cache, name: &Name, is_fresh: bool) -> Result<Latest> {
+    let listed: Vec<_> = objects_below(cache, &folder_of(name), is_fresh).try_collect().await?;
     let mut objects: Vec<_> = listed
         .into_iter()
         .filter_map(|(object, meta)| {
@@ -560,9 +615,16 @@ async fn read(cache: &Cache, object: String, used: Option<SystemTime>) -> Result
     }
 }
 
-/// Removes the roots of a name that are broken, for which there is a new one now. Objects of a later version stay.
+/// Removes the roots of a name that are broken, for which there is a new one now. Objects of a
+/// later version stay.
 pub(crate) async fn remove_broken(cache: &Cache, name: &Name) -> Result<()> {
-    for broken in generations(cache, name).await?.broken {
+    let survey = generations(cache, name).await?;
+    if survey.roots.is_empty() {
+        // The root that was to replace them was damaged or removed meanwhile: they are all that is
+        // left to keep anything.
+        return Ok(());
+    }
+    for broken in survey.broken {
         if !broken.is_newer() {
             tracing::warn!("{}; removed, since there is a new root of that name", broken.error);
             cache.delete(&broken.object).await?;
@@ -583,7 +645,8 @@ pub(crate) async fn write(cache: &Cache, root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// The same, but not if somebody has written it since it was read, where the store lets that be seen; and says whether it did.
+/// The same, but not if somebody has written it since it was read, where the store lets that be
+/// seen; and says whether it did.
 async fn rewrite(cache: &Cache, root: &Root) -> Result<bool> {
     let text = root.record.to_json(cache.store_dir());
     match cache.replace(&root.object(), text.into(), &root.writing.version).await? {
@@ -603,11 +666,11 @@ pub(crate) async fn bury(cache: &Cache, root: &Root) -> Result<Option<Root>> {
     }
 }
 
-/// Changes what a root says, which also makes it used now; but not if a collector has removed it or is about to: [`Error::NoRoot`].
-/// Without that, a root might come back whose paths are gone.
+/// Changes what a root says, which also makes it used now; but not if a collector has removed it or
+/// is about to: [`Error::NoRoot`]. Without that, a root might come back whose paths are gone.
 ///
-/// `change` is told what is there, perhaps several times. In a directory, and on servers that know no conditions, one of two changes at the same time may
-/// be lost.
+/// `change` is told what is there, perhaps several times. In a directory, and on servers that know
+/// no conditions, one of two changes at the same time may be lost.
 pub async fn amend(cache: &Cache, root: &Root, change: impl FnMut(&mut Root)) -> Result<Root> {
     let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
     let lease = Guard::take(cache, &leases(), &claim).await?;
@@ -659,10 +722,11 @@ async fn named(cache: &Cache, name: &Name, generation: Option<&str>) -> Result<V
     Ok(listed.into_iter().map(|(object, _)| object).filter(is_meant).collect())
 }
 
-/// Removes all generations of a name, or one of them, and says how many objects that were. What they alone keep is left to be
-/// collected.
+/// Removes all generations of a name, or one of them, and says how many objects that were. What
+/// they alone keep is left to be collected.
 ///
-/// Nothing is read, so roots go as well that are broken or that may not be read. [`Error::NoRoot`] if there are none.
+/// Nothing is read, so roots go as well that are broken or that may not be read. [`Error::NoRoot`]
+/// if there are none.
 pub async fn remove_named(cache: &Cache, name: &Name, generation: Option<&str>) -> Result<usize> {
     let objects = named(cache, name, generation).await?;
     if objects.is_empty() {
@@ -674,7 +738,8 @@ pub async fn remove_named(cache: &Cache, name: &Name, generation: Option<&str>) 
     Ok(removed)
 }
 
-/// Makes a name that no other call makes: a time, by which generations are ordered, and a random part.
+/// Makes a name that no other call makes: a time, by which generations are ordered, and a random
+/// part.
 fn unique() -> String {
     let time = DateTime::<Utc>::from(SystemTime::now()).format("%Y%m%dT%H%M%S%3f");
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());

@@ -1,7 +1,7 @@
 //! Room for a collection on a full disk.
 //!
-//! A collector writes its plan before it removes anything. In a directory, a small file keeps the space for that. It is given up when
-//! the disk is full, and written again at the end.
+//! A collector writes its plan before it removes anything. In a directory, a small file keeps the
+//! space for that. It is given up when the disk is full, and written again at the end.
 
 use std::io::ErrorKind;
 
@@ -47,7 +47,8 @@ pub(crate) async fn keep(cache: &Cache) {
     }
 }
 
-/// Gives up the reserve, and what writers have left that died long ago. Says whether that freed anything.
+/// Gives up the reserve, and what writers have left that died long ago. Says whether that freed
+/// anything.
 pub(crate) async fn release(cache: &Cache) -> Result<bool> {
     let has_reserve = cache.meta(&object()).await?.is_some();
     if has_reserve {

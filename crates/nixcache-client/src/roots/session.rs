@@ -42,12 +42,13 @@ pub struct Wish {
 /// What came of beginning a push.
 #[derive(Debug)]
 pub enum Begun {
-    /// Exactly this closure is the last one of its name, and is kept from now on. Nothing is left to be done.
+    /// Exactly this closure is the last one of its name, and is kept from now on. Nothing is left
+    /// to be done.
     Present(Box<Root>),
     /// There may be something to do.
     Open(Box<Session>),
-    /// The cache cannot be listed, or leases cannot be written, for the reason given: no root can be left. What is published is safe from
-    /// collections while it is young.
+    /// The cache cannot be listed, or leases cannot be written, for the reason given: no root can
+    /// be left. What is published is safe from collections while it is young.
     Unlisted(cache::Error),
 }
 
@@ -95,7 +96,8 @@ struct Snapshot {
 }
 
 impl Begun {
-    /// Publishes what is missing ([`Push::run_in`]), and ends: with the root, if all could be published.
+    /// Publishes what is missing ([`Push::run_in`]), and ends: with the root, if all could be
+    /// published.
     pub async fn publish(
         self,
         push: &Push,
@@ -153,7 +155,8 @@ fn set_of(paths: &[StorePath]) -> Hash {
 }
 
 impl Snapshot {
-    /// Reads the snapshot of a root, and compares it with what a cheap look at the cache tells. `targets` are looked for in any case.
+    /// Reads the snapshot of a root, and compares it with what a cheap look at the cache tells.
+    /// `targets` are looked for in any case.
     async fn inspect(cache: &Cache, root: &Root, targets: &[StorePath]) -> Result<Self> {
         let Some(infos) = read_snapshot(cache, root).await? else { return Ok(Self::default()) };
         let named = |info: NarInfoBuf| (info.as_ref().store_path().hash_part(), info);
@@ -210,9 +213,10 @@ impl Session {
         let name = wish.name.clone();
         match Self::try_begin(cache, wish).await {
             Err(Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. }))) => {
-                match name {
-                    Some(name) => tracing::warn!("{}: no root {name} can be left: {error}", cache.url()),
-                    None => tracing::info!("{}: no lease can be taken: {error}", cache.url()),
+                if let Some(name) = name {
+                    tracing::warn!("{}: no root {name} can be left: {error}", cache.url());
+                } else {
+                    tracing::info!("{}: no lease can be taken: {error}", cache.url());
                 }
                 Ok(Begun::Unlisted(error))
             }
@@ -254,7 +258,8 @@ impl Session {
         }
     }
 
-    /// Waits for collectors, and then finds out what is there. Gives the root, if nothing is left to be done.
+    /// Waits for collectors, and then finds out what is there. Gives the root, if nothing is left
+    /// to be done.
     async fn look(&mut self) -> Result<Option<Root>> {
         self.lease.wait(&self.claim).await?;
         // Not before: a collector may have come and gone, and what the root listed with it.
@@ -270,17 +275,18 @@ impl Session {
 
     async fn latest(&mut self) -> Result<Option<Root>> {
         let Some(name) = &self.wish.name else { return Ok(None) };
-        let latest = look_up(&self.cache, name).await?;
+        let latest = look_up(&self.cache, name, true).await?;
         self.has_broken |= latest.has_broken;
         Ok(latest.root)
     }
 
-    /// Uses the last root once more, if it has exactly this closure, what it lists is there as far as a cheap look tells, and no process touches
-    /// it meanwhile. That takes no lease: collectors remove a root only if it is still as they have read it, and what it lists only after it.
+    /// Uses the last root once more, if it has exactly this closure, what it lists is there as far
+    /// as a cheap look tells, and no process touches it meanwhile. That takes no lease: collectors
+    /// remove a root only if it is still as they have read it, and what it lists only after it.
     async fn refresh_at_once(cache: &Cache, wish: &Wish, set: &Hash) -> Result<Option<Root>> {
         let Some(name) = wish.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
         let keeps_conditions = async { Ok(cache.keeps_conditions().await?) };
-        let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, look_up(cache, name))?;
+        let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, look_up(cache, name, true))?;
         let last = latest.root;
         let renewed = wish.renew(cache.store_dir(), last.as_ref(), set);
         let Some((root, last)) = renewed.zip(last).filter(|_| keeps_conditions) else { return Ok(None) };
@@ -297,7 +303,8 @@ impl Session {
         Ok(Some(root))
     }
 
-    /// Uses the last root once more, under the lease. The root is claimed: no collector is about to remove it.
+    /// Uses the last root once more, under the lease. The root is claimed: no collector is about to
+    /// remove it.
     async fn refresh(&mut self) -> Result<Option<Root>> {
         /// Other writers of one root are few.
         const ATTEMPTS_MAX: usize = 20;
@@ -333,8 +340,8 @@ impl Session {
         Ok(snapshot)
     }
 
-    /// Waits for the plans that touch what the claim has got in addition. A collector that wants NARs waits for this push, not the
-    /// other way round.
+    /// Waits for the plans that touch what the claim has got in addition. A collector that wants
+    /// NARs waits for this push, not the other way round.
     async fn wait_for_more(&self) -> Result<()> {
         let mut waiting = Waiting::default();
         loop {
@@ -342,7 +349,9 @@ impl Session {
             let touches = |plan: &Held| {
                 Claim { files: false, everything: plan.claim.everything, ..plan.claim.clone() }.touches(&self.claim)
             };
-            let Some(plan) = plans.iter().find(|plan| touches(plan)) else { return Ok(()) };
+            let Some(plan) = plans.iter().find(|plan| touches(plan)) else {
+                return Ok(self.cache.refresh("").await?);
+            };
             waiting.report(&self.cache, plan);
             self.check()?;
             tokio::time::sleep(PATIENCE).await;
@@ -373,20 +382,22 @@ impl Session {
         self.known.keys().copied()
     }
 
-    /// An error if this was stopped for so long that what it relies upon may be gone. To be asked before anything is published.
+    /// An error if this was stopped for so long that what it relies upon may be gone. To be asked
+    /// before anything is published.
     pub fn check(&self) -> Result<()> {
         self.lease.check()
     }
 
-    /// Leaves out paths of the closure that are not to be in this cache, since another one has them.
+    /// Leaves out paths of the closure that are not to be in this cache, since another one has
+    /// them.
     pub fn leave_out(&mut self, parts: &HashSet<HashPart>) {
         self.wish.closure.retain(|path| !parts.contains(&path.hash_part()));
         self.claim.paths.retain(|part| !parts.contains(part));
         self.set = set_of(&self.wish.closure);
     }
 
-    /// Adds paths that have turned out to belong to it: trees that got their names, and are not published yet. They are targets, and refer to
-    /// nothing.
+    /// Adds paths that have turned out to belong to it: trees that got their names, and are not
+    /// published yet. They are targets, and refer to nothing.
     pub async fn cover(&mut self, paths: Vec<StorePath>) -> Result<()> {
         if paths.is_empty() {
             return Ok(());
@@ -400,7 +411,8 @@ impl Session {
         Ok(())
     }
 
-    /// Writes the root, if there is to be one, and ends. `published` are narinfos that need not be read.
+    /// Writes the root, if there is to be one, and ends. `published` are narinfos that need not be
+    /// read.
     ///
     /// An error if a path of the closure is not in the cache.
     pub async fn finish(mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
@@ -416,7 +428,8 @@ impl Session {
         self.record(name, published).await.map(Some)
     }
 
-    /// Ends after a push: with the root, also over the trees that were added, if all could be published.
+    /// Ends after a push: with the root, also over the trees that were added, if all could be
+    /// published.
     pub async fn conclude(self, pushed: &Pushed) -> Result<Option<Root>> {
         self.conclude_noting(pushed).await.map(|(root, _)| root)
     }
@@ -442,7 +455,8 @@ impl Session {
         }
     }
 
-    /// Writes copies of roots of another cache, those used least recently first, and ends. All that they list has to be here.
+    /// Writes copies of roots of another cache, those used least recently first, and ends. All that
+    /// they list has to be here.
     pub(crate) async fn finish_copies(self, copies: Vec<RootCopy>, published: Vec<NarInfoBuf>) -> Result<Vec<Root>> {
         let written = self.write_copies(copies, published).await;
         self.lease.end_or_expire().await;
@@ -482,14 +496,14 @@ impl Session {
                 Err(Error::Broken { .. }) => None,
                 amended => amended?,
             };
-            written.push(match amended {
-                Some(root) => root,
-                None => {
-                    self.lease.check()?;
-                    write(&self.cache, &root).await?;
-                    root
-                }
-            });
+            let root = if let Some(root) = amended {
+                root
+            } else {
+                self.lease.check()?;
+                write(&self.cache, &root).await?;
+                root
+            };
+            written.push(root);
         }
         Ok(written)
     }
@@ -525,7 +539,8 @@ impl Session {
         Ok(infos)
     }
 
-    /// Writes the snapshot of a closure. Gives its hash, and how many bytes the files of its paths have.
+    /// Writes the snapshot of a closure. Gives its hash, and how many bytes the files of its paths
+    /// have.
     async fn write_snapshot(&self, infos: Vec<NarInfoBuf>) -> Result<(Hash, u64)> {
         let file_size = infos.iter().filter_map(|info| info.as_ref().file_size()).sum();
         let at = || self.cache.locate(&snapshot::object(&self.set));
@@ -569,7 +584,8 @@ impl Session {
         root.sign(store_dir, &self.wish.keys, false);
         self.lease.check()?;
         write(&self.cache, &root).await?;
-        // Older broken ones were not met. On servers, reading all generations for that costs too much.
+        // Older broken ones were not met. On servers, reading all generations for that costs too
+        // much.
         if self.has_broken || self.cache.directory().is_some() {
             remove_broken(&self.cache, &root.name).await?;
         }

@@ -1,7 +1,8 @@
 //! Signatures of roots: by whom it is said that a name means a closure.
 //!
-//! The signatures of narinfos say that paths are what they seem. They do not say which closure a root stands for: anyone who can
-//! write to a cache can give a root another closure, whose paths are signed as well. So a push signs the root with its keys.
+//! The signatures of narinfos say that paths are what they seem. They do not say which closure a
+//! root stands for: anyone who can write to a cache can give a root another closure, whose paths
+//! are signed as well. So a push signs the root with its keys.
 
 use nixcache::signature::{SecretKey, SignatureRef, TrustedKeys};
 use nixcache::store_path::StoreDir;
@@ -19,7 +20,8 @@ pub enum Authenticity {
     Signed(Vec<String>),
     /// No trusted key has signed it.
     Unsigned,
-    /// A signature under the name of a trusted key does not fit the root, which is another one than was signed.
+    /// A signature under the name of a trusted key does not fit the root, which is another one than
+    /// was signed.
     Forged {
         /// The name of the key.
         key: String,
@@ -27,8 +29,8 @@ pub enum Authenticity {
 }
 
 impl Root {
-    /// The text that is signed: `nixcache-root-1`, the name, `closure`, `pathSet`, and the targets in full, sorted and separated by
-    /// commas; with a semicolon between each two.
+    /// The text that is signed: `nixcache-root-1`, the name, `closure`, `pathSet`, and the targets
+    /// in full, sorted and separated by commas; with a semicolon between each two.
     pub fn fingerprint(&self, store_dir: &StoreDir) -> String {
         let record = &self.record;
         let mut targets: Vec<String> =
@@ -44,7 +46,8 @@ impl Root {
         )
     }
 
-    /// Signs with these keys. Other signatures stay if `is_same` says that what they are about has not changed.
+    /// Signs with these keys. Other signatures stay if `is_same` says that what they are about has
+    /// not changed.
     pub(super) fn sign(&mut self, store_dir: &StoreDir, keys: &[SecretKey], is_same: bool) {
         let text = self.fingerprint(store_dir);
         let is_ours = |signature: &String| {

@@ -1,8 +1,9 @@
 //! The narinfos of a closure, in one object.
 //!
-//! The text is the narinfos as they are in the cache, references before what refers to them, one behind the other. Each begins with its
-//! `StorePath`, so that is where they are cut. The object is the text, compressed with zstd, and named by the sha256 of the text: equal closures share
-//! it, and whoever reads it sees whether it is whole.
+//! The text is the narinfos as they are in the cache, references before what refers to them, one
+//! behind the other. Each begins with its `StorePath`, so that is where they are cut. The object is
+//! the text, compressed with zstd, and named by the sha256 of the text: equal closures share it,
+//! and whoever reads it sees whether it is whole.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -28,23 +29,31 @@ const TEXT_MAX_BYTES: u64 = 1 << 30;
 /// The most bytes of the object.
 const OBJECT_MAX_BYTES: u64 = 128 << 20;
 
-/// How much text a byte of the object may stand for, beyond what one narinfo may have. Narinfos are full of hashes, which do not compress:
-/// more is made to fill memory.
+/// How much text a byte of the object may stand for, beyond what one narinfo may have. Narinfos are
+/// full of hashes, which do not compress: more is made to fill memory.
 const TEXT_PER_OBJECT_BYTE: u64 = 256;
 
-/// For how many bytes of the object there is a narinfo, beyond the first [`FREE_NARINFOS`]: each has two hashes of its own.
+/// For how many bytes of the object there is a narinfo, beyond the first [`FREE_NARINFOS`]: each
+/// has two hashes of its own.
 const OBJECT_BYTES_PER_NARINFO: u64 = 8;
 const FREE_NARINFOS: u64 = 4096;
 
-/// The largest history that a snapshot may make its decoder keep. Encoders take 8 MiB at the highest level that is usual.
+/// The largest history that a snapshot may make its decoder keep. Encoders take 8 MiB at the
+/// highest level that is usual.
 const WINDOW_MAX_BYTES: u64 = 16 << 20;
 
-/// Snapshots that are read at the same time: so that two threads and a server are busy, and few are in memory.
+/// Snapshots that are read at the same time: so that two threads and a server are busy, and few are
+/// in memory.
 const CONCURRENT_READS: usize = 4;
 
 /// The name of the object of the snapshot with this hash.
 pub fn object(hash: &Hash) -> String {
-    format!("{FOLDER}/closures/{}.narinfos.zst", digest(hash))
+    format!("{}/{}.narinfos.zst", folder(), digest(hash))
+}
+
+/// The folder of all snapshots.
+pub(crate) fn folder() -> String {
+    format!("{FOLDER}/closures")
 }
 
 /// Whether an object is a snapshot, by its name.
@@ -88,7 +97,8 @@ pub(super) fn encode(infos: &[NarInfoBuf]) -> std::io::Result<(Hash, Vec<u8>)> {
     Ok((hasher.finish(), encoder.finish()?))
 }
 
-/// The text with its `StorePath` as the first line, where every Nix writes it, and a newline at its end.
+/// The text with its `StorePath` as the first line, where every Nix writes it, and a newline at its
+/// end.
 fn path_first(text: &str) -> Cow<'_, str> {
     if text.starts_with(FIRST) && text.ends_with('\n') {
         return text.into();
@@ -115,8 +125,9 @@ pub async fn read_intact(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInf
     }
 }
 
-/// Reads many snapshots, several at the same time, and gives them in the order in which they were named: of each narinfo what `each` makes of it and
-/// of the bytes of its text. No more than that is held in memory.
+/// Reads many snapshots, several at the same time, and gives them in the order in which they were
+/// named: of each narinfo what `each` makes of it and of the bytes of its text. No more than that
+/// is held in memory.
 pub(crate) fn read_many<T: Send + 'static>(
     cache: &Cache,
     hashes: Vec<Hash>,

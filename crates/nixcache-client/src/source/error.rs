@@ -65,7 +65,8 @@ pub enum Error {
         #[source]
         error: export::Error,
     },
-    /// Two paths of an export are the same, or of the same hash part, and different things are said of them.
+    /// Two paths of an export are the same, or of the same hash part, and different things are said
+    /// of them.
     #[error("{}: says different things of {path}", file.display())]
     Disagreement {
         /// The file.

@@ -11,12 +11,13 @@
 //! | `DIRECTORY`, `file:///DIRECTORY` | a binary cache, or any directory of narinfos |
 //! | `s3://…`, `https://…` and other [`CacheUrl`]s | a binary cache on another machine, which has to be able to list what it has |
 //!
-//! `-` instead of a file is standard input, and alone it is JSON on standard input. A file without a word before it is recognised by its first
-//! bytes. Where nothing is said, it is [`Source::local`].
+//! `-` instead of a file is standard input, and alone it is JSON on standard input. A file without
+//! a word before it is recognised by its first bytes. Where nothing is said, it is
+//! [`Source::local`].
 //!
-//! [`Source::open`] gives a [`Stream`] of [`PathInfo`]s. They come in any order, each path once; a source that says two
-//! different things of one path is refused. What they say is taken from the source as it is: nothing is verified. [`walk`] asks caches about the
-//! closure of some paths only.
+//! [`Source::open`] gives a [`Stream`] of [`PathInfo`]s. They come in any order, each path once; a
+//! source that says two different things of one path is refused. What they say is taken from the
+//! source as it is: nothing is verified. [`walk`] asks caches about the closure of some paths only.
 //!
 //! ```
 //! use std::ffi::OsStr;
@@ -76,7 +77,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Reads what a user calls a source. Only of a file without a word before it, the beginning is looked at.
+    /// Reads what a user calls a source. Only of a file without a word before it, the beginning is
+    /// looked at.
     pub fn parse(text: &OsStr) -> Result<Self, Error> {
         let bytes = text.as_bytes();
         let file = |word: &str| Some(OsStr::from_bytes(bytes.strip_prefix(word.as_bytes())?).into());
@@ -101,6 +103,10 @@ impl Source {
             return Ok(Self::Json(text.into()));
         }
         let path = Path::new(text);
+        // A slip in the URL of a cache is told as such, and no secret in it is shown.
+        if path.symlink_metadata().is_err() {
+            CacheUrl::parse(text)?;
+        }
         Ok(Self::recognised(path).unwrap_or_else(|| Self::Cache(path.to_owned())))
     }
 
@@ -146,7 +152,8 @@ impl Source {
         }
     }
 
-    /// The root of the file system that its store is in: `DIR` of the database `DIR/nix/var/nix/db/db.sqlite`, as with Nix's `--store DIR`; else `/`.
+    /// The root of the file system that its store is in: `DIR` of the database
+    /// `DIR/nix/var/nix/db/db.sqlite`, as with Nix's `--store DIR`; else `/`.
     pub fn store_root(&self) -> PathBuf {
         let Self::Database(file) = self else { return PathBuf::from("/") };
         let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
@@ -154,8 +161,8 @@ impl Source {
         root.filter(|root| !root.is_empty()).map_or_else(|| PathBuf::from("/"), PathBuf::from)
     }
 
-    /// Opens it, for paths in `store_dir`. JSON is read as a whole already; of the others only the beginning was looked at, and a cache
-    /// on another machine is reached when the stream is read.
+    /// Opens it, for paths in `store_dir`. JSON is read as a whole already; of the others only the
+    /// beginning was looked at, and a cache on another machine is reached when the stream is read.
     pub fn open(&self, store_dir: &StoreDir) -> Result<Stream, Error> {
         Stream::open(self, store_dir)
     }

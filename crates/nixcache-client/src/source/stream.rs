@@ -63,7 +63,8 @@ impl Stream {
         Ok(Self { path, store_dir: store_dir.clone(), input })
     }
 
-    /// The path infos that are given, such as those that [`walk`](super::walk) found. Errors name `path`.
+    /// The path infos that are given, such as those that [`walk`](super::walk) found. Errors name
+    /// `path`.
     pub fn of(path: PathBuf, store_dir: &StoreDir, infos: Vec<PathInfo>) -> Self {
         Self { path, store_dir: store_dir.clone(), input: Input::Infos(infos) }
     }
@@ -166,8 +167,8 @@ fn parse(file: &Path, hash_part: HashPart, text: &[u8], store_dir: &StoreDir) ->
     Ok(PathInfo::from(&info))
 }
 
-/// Has a cache on another machine read by a thread of its own: who reads the stream may be on one of a runtime's, where nobody may wait for
-/// another.
+/// Has a cache on another machine read by a thread of its own: who reads the stream may be on one
+/// of a runtime's, where nobody may wait for another.
 fn remote(url: &CacheUrl, store_dir: &StoreDir) -> io::Result<Receiver<Result<PathInfo, Error>>> {
     /// Infos that wait for who reads the stream.
     const WAITING: usize = 256;

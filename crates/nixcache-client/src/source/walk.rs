@@ -18,10 +18,12 @@ pub struct Walked {
     pub absent: Vec<HashPart>,
 }
 
-/// Reads the narinfos of some paths and of all that they refer to, each from the first cache that has it.
+/// Reads the narinfos of some paths and of all that they refer to, each from the first cache that
+/// has it.
 ///
-/// This takes a request for each path, several at the same time, and needs no listing, so it works on plain web servers. Nothing is
-/// verified. Paths that `is_known` accepts are not asked about, nor what they refer to.
+/// This takes a request for each path, several at the same time, and needs no listing, so it works
+/// on plain web servers. Nothing is verified. Paths that `is_known` accepts are not asked about,
+/// nor what they refer to.
 ///
 /// ```
 /// use nixcache::store_path::{HashPart, StoreDir};
@@ -40,7 +42,8 @@ pub struct Walked {
 ///
 /// # Errors
 ///
-/// If a narinfo cannot be read, for whatever reason: what it refers to would be missing from the closure.
+/// If a narinfo cannot be read, for whatever reason: what it refers to would be missing from the
+/// closure.
 pub async fn walk(
     caches: &[Cache],
     roots: impl IntoIterator<Item = HashPart>,

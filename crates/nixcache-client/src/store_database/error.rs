@@ -45,7 +45,8 @@ pub enum Error {
         /// The database.
         file: PathBuf,
     },
-    /// The database changed while it was read as one that nobody changes, because its directory cannot be written to.
+    /// The database changed while it was read as one that nobody changes, because its directory
+    /// cannot be written to.
     #[error("{}: changed while it was read without locks: try again", file.display())]
     Changed {
         /// The database.

@@ -32,7 +32,8 @@ impl StoreDatabase {
     /// The schema that is read, the one of all versions of Nix since 1.12.
     pub const SCHEMA: i64 = 10;
 
-    /// Where Nix keeps its database: `db/db.sqlite` in the directory that `NIX_STATE_DIR` names, or in `/nix/var/nix`.
+    /// Where Nix keeps its database: `db/db.sqlite` in the directory that `NIX_STATE_DIR` names, or
+    /// in `/nix/var/nix`.
     pub fn default_file() -> PathBuf {
         let state = std::env::var_os("NIX_STATE_DIR").filter(|state| !state.is_empty());
         PathBuf::from(state.unwrap_or_else(|| "/nix/var/nix".into())).join("db/db.sqlite")
@@ -40,11 +41,12 @@ impl StoreDatabase {
 
     /// Opens the database at `file`, of a store whose paths are in `store_dir`.
     ///
-    /// The file `schema` beside it, if there is one, must say [`SCHEMA`](Self::SCHEMA). Nothing is written but, where that is
-    /// allowed, the files by which SQLite lets readers and writers agree.
+    /// The file `schema` beside it, if there is one, must say [`SCHEMA`](Self::SCHEMA). Nothing is
+    /// written but, where that is allowed, the files by which SQLite lets readers and writers
+    /// agree.
     pub fn open(file: &Path, store_dir: &StoreDir) -> Result<Self, Error> {
-        // SQLite would not say that there is no such file. It is not opened here: closing it again would take the locks of all
-        // other connections of this process.
+        // SQLite would not say that there is no such file. It is not opened here: closing it again
+        // would take the locks of all other connections of this process.
         let unusable = |source| Error::Io { file: file.to_owned(), source };
         let metadata = fs::metadata(file).map_err(unusable)?;
         if metadata.is_dir() {
@@ -73,15 +75,17 @@ impl StoreDatabase {
         let looks = Looks::of(file)?;
         let unread_wal = looks.wal.filter(|size| *size > 0);
         let connection = connect(file, "?immutable=1").map_err(|error| match fs::File::open(file) {
-            // SQLite says only that it cannot open the file. No connection of ours has locks by now that closing it would take.
+            // SQLite says only that it cannot open the file. No connection of ours has locks by now
+            // that closing it would take.
             Err(reason) => unusable(reason),
             Ok(_) => Error::from_sqlite(file, error),
         })?;
         Ok(open(connection, Some(looks), unread_wal))
     }
 
-    /// How many bytes of recent changes are not read, because they are in a `-wal` beside the database that only who can
-    /// write in its directory could read. Some or all of them may be in the database already.
+    /// How many bytes of recent changes are not read, because they are in a `-wal` beside the
+    /// database that only who can write in its directory could read. Some or all of them may be in
+    /// the database already.
     pub const fn unread_wal(&self) -> Option<u64> {
         self.unread_wal
     }
@@ -123,9 +127,11 @@ impl Error {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Self::Busy { file, seconds: PATIENCE.as_secs() }
             }
-            // What a statement about tables that are not there fails with, or a file of another format.
+            // What a statement about tables that are not there fails with, or a file of another
+            // format.
             Some(ErrorCode::Unknown | ErrorCode::NotADatabase) => Self::Foreign { file, source: error.into() },
-            // It says nothing of the database that it could not be read. SQLite does not tell the reason.
+            // It says nothing of the database that it could not be read. SQLite does not tell the
+            // reason.
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure) => {
                 let reason = match rustix::fs::access(&file, rustix::fs::Access::READ_OK) {
                     Err(reason) => reason.into(),
@@ -164,8 +170,8 @@ fn check_schema(file: &Path) -> Result<(), Error> {
     }
 }
 
-/// Opens a database, and looks into it, since only that shows whether it can be read. With `immutable=1` it is read without locks,
-/// and without the files beside it.
+/// Opens a database, and looks into it, since only that shows whether it can be read. With
+/// `immutable=1` it is read without locks, and without the files beside it.
 fn connect(file: &Path, parameters: &str) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(uri(file, parameters), flags)?;

@@ -14,9 +14,11 @@ use super::{Error, StoreDatabase};
 const COLUMNS: &str = "id, path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca";
 
 impl StoreDatabase {
-    /// Gives each path to `each`, in the order in which they came into the store, until it breaks off.
+    /// Gives each path to `each`, in the order in which they came into the store, until it breaks
+    /// off.
     ///
-    /// All are of one instant. Memory is that of the names of all paths, which references are told by.
+    /// All are of one instant. Memory is that of the names of all paths, which references are told
+    /// by.
     pub fn visit<B>(&self, each: impl FnMut(PathInfo) -> ControlFlow<B>) -> Result<ControlFlow<B>, Error> {
         // The statements see the same state, if they are in one transaction.
         let transaction = self.connection.unchecked_transaction().map_err(|error| self.failed(error))?;
@@ -116,8 +118,8 @@ struct Names {
 
 impl Names {
     fn get(&self, id: i64) -> Option<&StorePath> {
-        // Numbers count up, with a gap where a path was deleted: this is where one would be without gaps, and it can only be
-        // before that.
+        // Numbers count up, with a gap where a path was deleted: this is where one would be without
+        // gaps, and it can only be before that.
         let first = *self.ids.first()?;
         let most = usize::try_from(id.saturating_sub(first)).ok()?.min(self.ids.len() - 1);
         let index = if self.ids[most] == id { most } else { self.ids[..most].binary_search(&id).ok()? };

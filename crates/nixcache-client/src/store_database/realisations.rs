@@ -1,7 +1,7 @@
 //! Realisations of content-addressed outputs, which Nix keeps in tables of their own.
 //!
-//! The tables exist where Nix ran with `ca-derivations`: `Realisations` and `RealisationsRefs` up to Nix 2.34, `BuildTraceV3` from 2.35. A
-//! database that both versions used has all of them.
+//! The tables exist where Nix ran with `ca-derivations`: `Realisations` and `RealisationsRefs` up
+//! to Nix 2.34, `BuildTraceV3` from 2.35. A database that both versions used has all of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
@@ -13,10 +13,11 @@ use rusqlite::Row;
 use super::{Error, StoreDatabase};
 
 impl StoreDatabase {
-    /// The realisations of the output paths that `wanted` accepts, in the form in which Nix registered each: by the hash of the derivation up
-    /// to Nix 2.34, by its store path from 2.35.
+    /// The realisations of the output paths that `wanted` accepts, in the form in which Nix
+    /// registered each: by the hash of the derivation up to Nix 2.34, by its store path from 2.35.
     ///
-    /// A row that cannot be read is reported as a warning and left out. As in Nix, the first of several rows about one output counts.
+    /// A row that cannot be read is reported as a warning and left out. As in Nix, the first of
+    /// several rows about one output counts.
     pub fn realisations(&self, wanted: impl Fn(StorePathRef<'_>) -> bool) -> Result<Vec<CachedRealisation>, Error> {
         let transaction = self.connection.unchecked_transaction().map_err(|error| self.failed(error))?;
         let mut found = Vec::new();
@@ -69,7 +70,8 @@ impl StoreDatabase {
         Ok(())
     }
 
-    /// What realisations refer to, by their numbers. Nix 2.34 has the table, and writes nothing into it.
+    /// What realisations refer to, by their numbers. Nix 2.34 has the table, and writes nothing
+    /// into it.
     fn dependencies(&self) -> Result<HashMap<i64, BTreeMap<OutputId, StorePath>>, Error> {
         const SELECT: &str = "SELECT referrer, drvPath, outputName, path FROM RealisationsRefs
             JOIN Realisations ON Realisations.id = realisationReference

@@ -1,4 +1,5 @@
-//! What does not need Nix; that its databases are read rightly is shown beside it, in the conformance tests.
+//! What does not need Nix; that its databases are read rightly is shown beside it, in the
+//! conformance tests.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -178,8 +179,8 @@ fn it_waits_for_a_lock() {
     unlock.join().unwrap();
 }
 
-/// Runs another test of this file as a process that, though root, may write only where the modes of files let it. False where
-/// that cannot be done.
+/// Runs another test of this file as a process that, though root, may write only where the modes of
+/// files let it. False where that cannot be done.
 fn run_without_privileges(test: &str, file: &Path) -> bool {
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set=-dac_override,-dac_read_search", "--"]);
@@ -335,7 +336,7 @@ fn realisations_of_both_forms_are_read() {
             &A[11..]
         ),
     );
-    assert_eq!(realisations(&file), [by_hash.clone()], "a row that cannot be read is left out");
+    assert_eq!(realisations(&file), std::slice::from_ref(&by_hash), "a row that cannot be read is left out");
     connection.execute_batch(BUILD_TRACE).unwrap();
     let derivation = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a.drv";
     connection

@@ -1,6 +1,7 @@
 use super::Node;
 
-/// Which nodes each node points to, back to back: compressed sparse rows. The rows are in ascending order.
+/// Which nodes each node points to, back to back: compressed sparse rows. The rows are in ascending
+/// order.
 #[derive(Debug)]
 pub(super) struct Adjacency {
     /// Where the row of each node starts, and where the last one ends.

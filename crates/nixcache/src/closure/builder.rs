@@ -12,8 +12,9 @@ use crate::store_path::{StorePath, StorePathRef};
 ///
 /// Interning is the work of one thread; where narinfos are many, parse them on others.
 ///
-/// The graph does not depend on the order. A record may come several times, as long as it says the same. A method that fails leaves the
-/// builder as it was, so that a caller may report the error and go on.
+/// The graph does not depend on the order. A record may come several times, as long as it says the
+/// same. A method that fails leaves the builder as it was, so that a caller may report the error
+/// and go on.
 #[derive(Debug)]
 pub struct GraphBuilder {
     interner: Interner,
@@ -39,11 +40,11 @@ impl GraphBuilder {
         self.insert(info.path.as_ref(), info.nar_size, info.references.iter().map(StorePath::as_ref))
     }
 
-    /// Adds a path with the size of its NAR in bytes, 0 if that is not known, and what it refers to, in any order and with
-    /// duplicates.
+    /// Adds a path with the size of its NAR in bytes, 0 if that is not known, and what it refers
+    /// to, in any order and with duplicates.
     ///
-    /// Fails if the path was given before with another size (a known one) or other references, if two different names have
-    /// the same hash part, and beyond [`u32::MAX`] paths.
+    /// Fails if the path was given before with another size (a known one) or other references, if
+    /// two different names have the same hash part, and beyond [`u32::MAX`] paths.
     pub fn insert<'a>(
         &mut self,
         path: StorePathRef<'_>,
@@ -103,8 +104,9 @@ impl GraphBuilder {
         }
     }
 
-    /// The graph of all that was added. It takes less memory than the builder, but until this returns both are there: 290
-    /// bytes a path at twelve references a path and names of 24 characters, of which 110 are the graph.
+    /// The graph of all that was added. It takes less memory than the builder, but until this
+    /// returns both are there: 290 bytes a path at twelve references a path and names of 24
+    /// characters, of which 110 are the graph.
     pub fn finish(self) -> Graph {
         let records = self.interner.records();
         // By the first eight characters, and by all only where these are the same.

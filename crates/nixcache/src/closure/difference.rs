@@ -7,8 +7,9 @@ use crate::store_path::HashPart;
 
 /// Looks for the paths of a closure in one cache after the other.
 ///
-/// Each method that looks is one more cache, numbered from 0. A path that several have counts as found in the first, and a cache is not
-/// asked about what earlier ones have. A method that fails leaves everything as it was, the number of the next cache included.
+/// Each method that looks is one more cache, numbered from 0. A path that several have counts as
+/// found in the first, and a cache is not asked about what earlier ones have. A method that fails
+/// leaves everything as it was, the number of the next cache included.
 ///
 /// Takes 12 bytes a path of the closure.
 #[derive(Debug)]
@@ -33,7 +34,8 @@ impl<'a> DifferenceBuilder<'a> {
         Self { graph, closure, caches: vec![NOWHERE; nodes.len()], wanted, tallies: Vec::new() }
     }
 
-    /// A cache of which all hash parts are known: a listing, or the keys of a map. In any order, with duplicates.
+    /// A cache of which all hash parts are known: a listing, or the keys of a map. In any order,
+    /// with duplicates.
     pub fn subtract(&mut self, hash_parts: impl IntoIterator<Item = HashPart>) {
         let nodes = self.closure.nodes();
         let mut found = Vec::new();
@@ -47,7 +49,8 @@ impl<'a> DifferenceBuilder<'a> {
         self.found(&found);
     }
 
-    /// A cache of which all hash parts are known, in ascending order; there may be more of them than fit into memory.
+    /// A cache of which all hash parts are known, in ascending order; there may be more of them
+    /// than fit into memory.
     pub fn subtract_sorted(&mut self, hash_parts: impl IntoIterator<Item = HashPart>) -> Result<(), ListingError> {
         let mut ascending = Ascending::new();
         let mut merge = Merge::new(self);
@@ -60,8 +63,8 @@ impl<'a> DifferenceBuilder<'a> {
         Ok(())
     }
 
-    /// A cache of which a file lists all hash parts, one on each line, in ascending order. It is read once, to its end, and never in memory
-    /// as a whole.
+    /// A cache of which a file lists all hash parts, one on each line, in ascending order. It is
+    /// read once, to its end, and never in memory as a whole.
     pub fn subtract_sorted_lines(&mut self, reader: impl BufRead) -> Result<(), ListingError> {
         let mut merge = Merge::new(self);
         listing::read(reader, |hash_part| merge.see(hash_part))?;
@@ -72,8 +75,9 @@ impl<'a> DifferenceBuilder<'a> {
 
     /// A cache that is asked about many hash parts at a time, `batch` at most.
     ///
-    /// `has` sets to `true` the answers about the hash parts that the cache has; the others are `false` from the start. It is asked about
-    /// every path at most once, in ascending order. What it returns as an error is passed on.
+    /// `has` sets to `true` the answers about the hash parts that the cache has; the others are
+    /// `false` from the start. It is asked about every path at most once, in ascending order. What
+    /// it returns as an error is passed on.
     pub fn ask<E>(
         &mut self,
         batch: NonZeroUsize,
@@ -191,8 +195,8 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// The paths that no cache has, in the order of the closure: references first, the order in which their narinfos can be
-    /// uploaded.
+    /// The paths that no cache has, in the order of the closure: references first, the order in
+    /// which their narinfos can be uploaded.
     pub fn missing(&self) -> &[Missing] {
         &self.missing
     }
@@ -202,7 +206,8 @@ impl Difference {
         self.total
     }
 
-    /// The paths that a cache has, each with the number of the first that has it, in the order of the closure.
+    /// The paths that a cache has, each with the number of the first that has it, in the order of
+    /// the closure.
     pub fn found(&self) -> &[(Node, usize)] {
         &self.found
     }
@@ -235,7 +240,8 @@ pub enum Reason {
         /// The number of the cache that has the referrer.
         cache: usize,
     },
-    /// It is in no cache, and the graph knows it only as a reference of others, so that it cannot be uploaded.
+    /// It is in no cache, and the graph knows it only as a reference of others, so that it cannot
+    /// be uploaded.
     Unknown,
 }
 

@@ -7,7 +7,8 @@ use crate::store_path::{HashPart, StorePath};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A path was given twice, and the records disagree. One of the sources is wrong, or describes another store.
+    /// A path was given twice, and the records disagree. One of the sources is wrong, or describes
+    /// another store.
     #[error("{path} was given twice, with different {disagreement}")]
     Disagreement {
         /// The path.
@@ -29,7 +30,8 @@ pub enum Error {
     /// Paths refer to one another in a circle, so that none of them can come first.
     #[error("{count} paths refer to one another in a circle: {}", List(.members, *.count))]
     Cycle {
-        /// Those that refer to one another, in ascending order: the first [`Error::MAX_MEMBERS`] of them.
+        /// Those that refer to one another, in ascending order: the first [`Error::MAX_MEMBERS`] of
+        /// them.
         members: Vec<StorePath>,
         /// How many they are.
         count: usize,
@@ -110,7 +112,8 @@ pub enum ListingError {
         /// Its beginning.
         text: String,
     },
-    /// A hash part comes after a greater one, so that one pass over the listing finds nothing for sure.
+    /// A hash part comes after a greater one, so that one pass over the listing finds nothing for
+    /// sure.
     #[error("line {line}: {hash_part} comes after {previous}: sort the listing by bytes, as with `LC_ALL=C sort`")]
     OutOfOrder {
         /// The line, or the number of the hash part where there are no lines.

@@ -27,23 +27,26 @@ const NOWHERE: usize = usize::MAX;
 
 /// Gives every path a number, by its hash part.
 ///
-/// Hash parts come from whoever wrote the input, so that a fixed hash of them could be made to collide. This one is
-/// drawn at random: `(k₀ + Σ kᵢ·wᵢ mod 2⁶⁴) / 2³²` over the eight words `wᵢ` of 32 bits that the text of a hash part has
-/// (Lemire and Kaser, "Strongly universal string hashing is fast", 2014). Whatever hash parts were chosen without knowing the
-/// keys, any two meet in a bucket with the probability of one in the number of buckets. Since entries are chained, and there
-/// are never more of them than buckets, two are looked at on average. Numbers are given in order of arrival: nothing that is visible
-/// depends on the keys.
+/// Hash parts come from whoever wrote the input, so that a fixed hash of them could be made to
+/// collide. This one is drawn at random: `(k₀ + Σ kᵢ·wᵢ mod 2⁶⁴) / 2³²` over the eight words `wᵢ`
+/// of 32 bits that the text of a hash part has (Lemire and Kaser, "Strongly universal string
+/// hashing is fast", 2014). Whatever hash parts were chosen without knowing the keys, any two meet
+/// in a bucket with the probability of one in the number of buckets. Since entries are chained, and
+/// there are never more of them than buckets, two are looked at on average. Numbers are given in
+/// order of arrival: nothing that is visible depends on the keys.
 ///
-/// Most of the time goes into waiting for memory. So an entry has all that looking up a path needs in one place, the text
-/// as it stands in a narinfo; and references are looked up [`TOGETHER`], to wait for all of them at the same time. With
-/// records, names and chains apart, one reference after the other, a million narinfos took 12 s instead of 3.5.
+/// Most of the time goes into waiting for memory. So an entry has all that looking up a path needs
+/// in one place, the text as it stands in a narinfo; and references are looked up [`TOGETHER`], to
+/// wait for all of them at the same time. With records, names and chains apart, one reference after
+/// the other, a million narinfos took 12 s instead of 3.5.
 #[derive(Debug)]
 pub(super) struct Interner {
     keys: [u64; 9],
     /// Where the last entry of each bucket is; the number of buckets is a power of two.
     buckets: Vec<usize>,
     records: Vec<Record>,
-    /// One after the other: where the next entry of the bucket is, the number, the length of the base name, and the base name.
+    /// One after the other: where the next entry of the bucket is, the number, the length of the
+    /// base name, and the base name.
     entries: Vec<u8>,
 }
 
@@ -118,7 +121,8 @@ impl Interner {
             if together.is_empty() {
                 return Ok(());
             }
-            // Loops without a branch that depends on what they read: the processor does not wait for it.
+            // Loops without a branch that depends on what they read: the processor does not wait
+            // for it.
             for (_, place) in &mut together {
                 *place = self.buckets[*place];
             }

@@ -1,17 +1,20 @@
 //! Which store path refers to which: closures, referrers, order, sizes, and what a cache lacks.
 //!
-//! The contents of a store path name other paths, its *references*, and work only where those are, too: with their references, and so on.
-//! All of that is the *closure* of a path; who copies the path has to copy the closure, and a cache may show a path only after the rest of its
-//! closure.
+//! The contents of a store path name other paths, its *references*, and work only where those are,
+//! too: with their references, and so on. All of that is the *closure* of a path; who copies the
+//! path has to copy the closure, and a cache may show a path only after the rest of its closure.
 //!
-//! A [`GraphBuilder`] takes records from any sources in any order, and makes a [`Graph`] that fits a public cache into memory: about 85
-//! bytes a path beside its name, at twelve references a path, and 56 more once referrers are asked for. Every path is a [`Node`], numbered in the order
-//! of hash parts. That order decides wherever another one leaves a choice, so that all results depend only on what was added. A path that is referred to
-//! without being added is a node like others, but not [present](Graph::is_present).
+//! A [`GraphBuilder`] takes records from any sources in any order, and makes a [`Graph`] that fits
+//! a public cache into memory: about 85 bytes a path beside its name, at twelve references a path,
+//! and 56 more once referrers are asked for. Every path is a [`Node`], numbered in the order of
+//! hash parts. That order decides wherever another one leaves a choice, so that all results depend
+//! only on what was added. A path that is referred to without being added is a node like others,
+//! but not [present](Graph::is_present).
 //!
-//! A [`Closure`] lists paths, references first. A [`Difference`] says what of a closure is in which cache, and what in none.
-//! A [`Plan`] says in which order to upload the rest. References may run in circles: whatever does not need an order works all the
-//! same, the rest says who is in the circle. Nothing recurses, so that a chain of a million paths is as good as any.
+//! A [`Closure`] lists paths, references first. A [`Difference`] says what of a closure is in which
+//! cache, and what in none. A [`Plan`] says in which order to upload the rest. References may run
+//! in circles: whatever does not need an order works all the same, the rest says who is in the
+//! circle. Nothing recurses, so that a chain of a million paths is as good as any.
 //!
 //! A [`page::Page`] shows a closure to people. Nothing here reads files, or asks caches.
 //!
@@ -68,13 +71,14 @@ use adjacency::Adjacency;
 use names::Names;
 use search::Scratch;
 
-/// A path in a [`Graph`]: a number, that means something to the graph which gave it, and to no other. Nodes of one graph are ordered as the
-/// texts of their paths are.
+/// A path in a [`Graph`]: a number, that means something to the graph which gave it, and to no
+/// other. Nodes of one graph are ordered as the texts of their paths are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node(u32);
 
 impl Node {
-    /// The number: below [`Graph::len`], so that tables of what a caller knows about each path can be kept beside the graph.
+    /// The number: below [`Graph::len`], so that tables of what a caller knows about each path can
+    /// be kept beside the graph.
     #[inline]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -93,7 +97,8 @@ impl Node {
 
 /// Which store path refers to which, as a [`GraphBuilder`] was told.
 ///
-/// Methods that take nodes want nodes of this graph: others are some path or another of this graph, or make the method panic.
+/// Methods that take nodes want nodes of this graph: others are some path or another of this graph,
+/// or make the method panic.
 pub struct Graph {
     /// In ascending order, as everything else that has a place for each node.
     hash_parts: Box<[HashPart]>,
@@ -105,7 +110,8 @@ pub struct Graph {
     present: Box<[u64]>,
     references: Adjacency,
     referrers: OnceLock<Adjacency>,
-    /// What searches work with, kept for the next one: as many as there ever were searches at the same time.
+    /// What searches work with, kept for the next one: as many as there ever were searches at the
+    /// same time.
     scratch: Mutex<Vec<Scratch>>,
 }
 
@@ -176,8 +182,8 @@ impl Graph {
 
     /// What refers to the path, in ascending order; itself, if it does.
     ///
-    /// The first call, and the first of [`referrers_closure`](Self::referrers_closure), turns all references around, which takes
-    /// about as much memory again as the references.
+    /// The first call, and the first of [`referrers_closure`](Self::referrers_closure), turns all
+    /// references around, which takes about as much memory again as the references.
     pub fn referrers(&self, node: Node) -> &[Node] {
         self.reversed().of(node)
     }
@@ -199,8 +205,8 @@ impl Graph {
 
     /// Some paths and all that they refer to, directly or not.
     ///
-    /// Takes time by the references in the closure, whatever the size of the graph, but for the first search. The order in which the paths
-    /// are given does not matter.
+    /// Takes time by the references in the closure, whatever the size of the graph, but for the
+    /// first search. The order in which the paths are given does not matter.
     pub fn closure(&self, roots: impl IntoIterator<Item = Node>) -> Closure {
         self.search(|scratch| scratch.closure(self, &self.references, roots))
     }
@@ -216,17 +222,19 @@ impl Graph {
         self.closure([node]).nar_size()
     }
 
-    /// [`closure_size`](Self::closure_size) of all paths, exactly, at the [index](Node::index) of each.
+    /// [`closure_size`](Self::closure_size) of all paths, exactly, at the [index](Node::index) of
+    /// each.
     ///
-    /// Every thread takes about 72 bytes a path for the time, and all together about 70 more. On a million paths shaped like a package
-    /// set that is some 65 times faster than asking for each; where closures share little, time grows with the square of the number of
-    /// paths.
+    /// Every thread takes about 72 bytes a path for the time, and all together about 70 more. On a
+    /// million paths shaped like a package set that is some 65 times faster than asking for each;
+    /// where closures share little, time grows with the square of the number of paths.
     pub fn closure_sizes(&self, threads: NonZeroUsize) -> Vec<u64> {
         sizes::closure_sizes(self, threads)
     }
 
-    /// A shortest chain of references from one path to another, both included. `None` if there is none. Of several, the one whose
-    /// paths are found first when references are followed in ascending order.
+    /// A shortest chain of references from one path to another, both included. `None` if there is
+    /// none. Of several, the one whose paths are found first when references are followed in
+    /// ascending order.
     pub fn why(&self, from: Node, to: Node) -> Option<Vec<Node>> {
         self.search(|scratch| scratch.shortest_chain(&self.references, from, to))
     }
@@ -267,8 +275,8 @@ fn prefix(hash_part: &HashPart, count: usize) -> usize {
     ((u64::from(u32::from_le_bytes([a, b, c, d])) * count as u64) >> 32) as usize
 }
 
-/// Where each prefix starts among sorted hash parts: a prefix has about sixteen of them, unless somebody chose them. Then
-/// it is their logarithm that looking one up takes.
+/// Where each prefix starts among sorted hash parts: a prefix has about sixteen of them, unless
+/// somebody chose them. Then it is their logarithm that looking one up takes.
 fn prefixes(hash_parts: &[HashPart]) -> Box<[u32]> {
     let count = (hash_parts.len() / 16).max(1).next_power_of_two();
     let mut starts = Vec::with_capacity(count);

@@ -1,4 +1,5 @@
-/// Names, one after the other in one text. A name's place is found by its length, of one byte, and those of the few before it.
+/// Names, one after the other in one text. A name's place is found by its length, of one byte, and
+/// those of the few before it.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     text: Box<str>,

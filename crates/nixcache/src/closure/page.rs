@@ -1,13 +1,16 @@
 //! A closure as a page to look at: a treemap by NAR size, and a table to search and sort.
 //!
-//! [`Page`] writes one HTML document that needs nothing beside it: it opens from disk in any browser, and asks the
-//! browser to forbid it the network. It streams: a row is written when it is given, and none is kept.
+//! [`Page`] writes one HTML document that needs nothing beside it: it opens from disk in any
+//! browser, and asks the browser to forbid it the network. It streams: a row is written when it is
+//! given, and none is kept.
 //!
-//! Nothing that is shown can become part of the document's code. A title and a store directory may be any text, and
-//! stand only where HTML has text and attributes, escaped. The rows stand in a script element, as JSON of numbers and
-//! of store paths, whose characters can neither end a string nor the element.
+//! Nothing that is shown can become part of the document's code. A title and a store directory may
+//! be any text, and stand only where HTML has text and attributes, escaped. The rows stand in a
+//! script element, as JSON of numbers and of store paths, whose characters can neither end a string
+//! nor the element.
 //!
-//! The browser computes the rest from the references: who refers to a path, the totals, and where tiles lie.
+//! The browser computes the rest from the references: who refers to a path, the totals, and where
+//! tiles lie.
 //!
 //! ```
 //! use nixcache::closure::page::{Page, Row};
@@ -41,8 +44,8 @@ pub struct Row<'a> {
     pub nar_size: u64,
     /// The sum of the NAR sizes in its own closure.
     pub closure_size: u64,
-    /// The paths that it refers to: numbers of rows, which may come later, beginning at 0. Each stands here once; one to
-    /// the path itself is left out of the page.
+    /// The paths that it refers to: numbers of rows, which may come later, beginning at 0. Each
+    /// stands here once; one to the path itself is left out of the page.
     pub references: &'a [u32],
     /// Whether the closure was asked for by this path.
     pub is_root: bool,
@@ -100,8 +103,8 @@ impl<W: Write> Page<W> {
 
     /// Ends the page, and gives the sink back, not flushed.
     ///
-    /// A reference to a row that never came is an error of kind [`InvalidInput`](io::ErrorKind::InvalidInput); what was
-    /// written is then no page.
+    /// A reference to a row that never came is an error of kind
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput); what was written is then no page.
     pub fn end(mut self) -> io::Result<W> {
         if self.needed > self.rows {
             let message = format!("a path refers to row {}, but there are {} rows", self.needed - 1, self.rows);

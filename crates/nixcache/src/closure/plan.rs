@@ -6,9 +6,10 @@ use super::{Difference, Error, Graph, Node, Reason};
 
 /// In which order to upload what a cache lacks.
 ///
-/// NARs can be uploaded in any order, also at the same time, and the largest ones first keep all uploads busy to the end. A narinfo makes its path
-/// visible, so it has to wait for its NAR, and for the narinfos of all missing paths that it refers to. The plan is told what was uploaded,
-/// and answers which narinfos need not wait any longer:
+/// NARs can be uploaded in any order, also at the same time, and the largest ones first keep all
+/// uploads busy to the end. A narinfo makes its path visible, so it has to wait for its NAR, and
+/// for the narinfos of all missing paths that it refers to. The plan is told what was uploaded, and
+/// answers which narinfos need not wait any longer:
 ///
 /// ```
 /// # use nixcache::closure::{Difference, Error, Graph, Node, Plan};
@@ -27,8 +28,9 @@ use super::{Difference, Error, Graph, Node, Reason};
 /// # }
 /// ```
 ///
-/// Being told takes time by the missing referrers of a path, so that a whole upload takes time by the references between missing paths, and
-/// a binary search for each report. What was reported once changes nothing when reported again, and neither do paths that are not missing.
+/// Being told takes time by the missing referrers of a path, so that a whole upload takes time by
+/// the references between missing paths, and a binary search for each report. What was reported
+/// once changes nothing when reported again, and neither do paths that are not missing.
 #[derive(Debug)]
 pub struct Plan {
     nars: Vec<Node>,
@@ -59,8 +61,9 @@ impl Step {
 impl Plan {
     /// Plans the upload of all that is missing.
     ///
-    /// [`Error::Unknown`] if a missing path is known only as a reference, and [`Error::Cycle`] if missing paths refer to one another
-    /// in a circle: the cache's closure would be broken at some time, or forever.
+    /// [`Error::Unknown`] if a missing path is known only as a reference, and [`Error::Cycle`] if
+    /// missing paths refer to one another in a circle: the cache's closure would be broken at some
+    /// time, or forever.
     pub fn new(graph: &Graph, difference: &Difference) -> Result<Self, Error> {
         if let Some(missing) = difference.missing().iter().find(|missing| missing.reason == Reason::Unknown) {
             return Err(Error::Unknown { path: graph.path(missing.node) });
@@ -99,18 +102,21 @@ impl Plan {
         Ok(Self { nars, nodes, steps: steps.into_boxed_slice(), referrers, unpublished, ready: Vec::new() })
     }
 
-    /// All paths of the plan by the size of their NARs, the largest first; among equals in ascending order.
+    /// All paths of the plan by the size of their NARs, the largest first; among equals in
+    /// ascending order.
     pub fn nars(&self) -> &[Node] {
         &self.nars
     }
 
-    /// The NAR of a path was uploaded, or turned out to be there. Returns the path if its narinfo has nothing else to wait for.
+    /// The NAR of a path was uploaded, or turned out to be there. Returns the path if its narinfo
+    /// has nothing else to wait for.
     pub fn nar_done(&mut self, node: Node) -> Option<Node> {
         let step = &mut self.steps[self.nodes.binary_search(&node).ok()?];
         (!std::mem::replace(&mut step.nar_done, true) && step.is_ready()).then_some(node)
     }
 
-    /// The narinfo of a path was uploaded, or turned out to be there. Returns the paths whose narinfos have nothing to wait for any more.
+    /// The narinfo of a path was uploaded, or turned out to be there. Returns the paths whose
+    /// narinfos have nothing to wait for any more.
     pub fn narinfo_done(&mut self, node: Node) -> &[Node] {
         self.ready.clear();
         if let Ok(place) = self.nodes.binary_search(&node)

@@ -14,14 +14,14 @@ pub struct Closure {
 }
 
 impl Closure {
-    /// The paths, each once. Every path comes after all that it refers to, but for itself and others of the same
-    /// [cycle](Self::cycles). Absent ones are among them.
+    /// The paths, each once. Every path comes after all that it refers to, but for itself and
+    /// others of the same [cycle](Self::cycles). Absent ones are among them.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// [`nodes`](Self::nodes), if there are no cycles: [`Error::Cycle`] with the members of the first one otherwise. Nix fails
-    /// then, too.
+    /// [`nodes`](Self::nodes), if there are no cycles: [`Error::Cycle`] with the members of the
+    /// first one otherwise. Nix fails then, too.
     pub fn in_order(&self, graph: &Graph) -> Result<&[Node], Error> {
         match self.cycles().next() {
             None => Ok(&self.nodes),
@@ -29,7 +29,8 @@ impl Closure {
         }
     }
 
-    /// The largest sets of two and more paths that all refer to one another, directly or not. Each is in ascending order.
+    /// The largest sets of two and more paths that all refer to one another, directly or not. Each
+    /// is in ascending order.
     pub fn cycles(&self) -> impl Iterator<Item = &[Node]> {
         self.cycles.iter().map(|range| &self.nodes[range.clone()])
     }
@@ -62,8 +63,8 @@ impl Closure {
     }
 }
 
-/// What a search works with. Between searches all marks are 0, and setting back those of a search costs as much as setting them: a small
-/// search in a large graph stays small.
+/// What a search works with. Between searches all marks are 0, and setting back those of a search
+/// costs as much as setting them: a small search in a large graph stays small.
 pub(super) struct Scratch {
     /// For each node, 0 until it is found.
     pub(super) marks: Vec<u32>,
@@ -75,7 +76,8 @@ pub(super) struct Scratch {
 struct Frame {
     node: Node,
     next: u32,
-    /// Whether nothing before it was reached from it so far: it is the first found of its component.
+    /// Whether nothing before it was reached from it so far: it is the first found of its
+    /// component.
     is_first: bool,
 }
 
@@ -117,14 +119,16 @@ impl Scratch {
         Closure { nodes, cycles, nar_size }
     }
 
-    /// All that can be reached, and the strongly connected components among it, by the algorithm of Tarjan as Pearce put it ("A
-    /// space-efficient algorithm for finding strongly connected components", 2016), with a stack instead of recursion.
+    /// All that can be reached, and the strongly connected components among it, by the algorithm of
+    /// Tarjan as Pearce put it ("A space-efficient algorithm for finding strongly connected
+    /// components", 2016), with a stack instead of recursion.
     ///
-    /// Leaves marks that descend from [`u32::MAX`] with the number of the component, in the order of nodes.
+    /// Leaves marks that descend from [`u32::MAX`] with the number of the component, in the order
+    /// of nodes.
     pub(super) fn order(&mut self, edges: &Adjacency, roots: impl IntoIterator<Item = Node>) -> Order {
         let mut order = Order::default();
-        // Marks of nodes in unfinished components ascend from 1, those of finished ones descend. They never meet, since
-        // there are as many marks as nodes.
+        // Marks of nodes in unfinished components ascend from 1, those of finished ones descend.
+        // They never meet, since there are as many marks as nodes.
         let mut index = 1;
         let mut component = u32::MAX;
         let Self { marks, frames, unfinished } = self;

@@ -1,10 +1,12 @@
 //! Closure sizes of all paths at once.
 //!
-//! Whether a path reaches another is a bit, and the bits of a path are those of its references, all together, and its
-//! own. A million paths have 10¹² bits, so they are made for a *block* of [`BLOCK`] paths at a time, as columns: the block's
-//! bits go from path to path, against the references, in topological order. Each step is for all columns of the block, and only those
-//! paths are touched that reach one of the block. Since a topological order by depth first has paths next to one another that are used together, and
-//! what everybody uses at its beginning, for most blocks those are few.
+//! Whether a path reaches another is a bit, and the bits of a path are those of its references, all
+//! together, and its own. A million paths have 10¹² bits, so they are made for a *block* of
+//! [`BLOCK`] paths at a time, as columns: the block's bits go from path to path, against the
+//! references, in topological order. Each step is for all columns of the block, and only those
+//! paths are touched that reach one of the block. Since a topological order by depth first has
+//! paths next to one another that are used together, and what everybody uses at its beginning, for
+//! most blocks those are few.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +18,8 @@ use super::{Graph, Node};
 
 const WORDS: usize = 8;
 
-/// Paths whose reach is followed together: as many as there are bits in a line of the processor's cache.
+/// Paths whose reach is followed together: as many as there are bits in a line of the processor's
+/// cache.
 const BLOCK: usize = WORDS * 64;
 
 type Bits = [u64; WORDS];
@@ -42,7 +45,8 @@ pub(super) fn closure_sizes(graph: &Graph, threads: NonZeroUsize) -> Vec<u64> {
     sizes
 }
 
-/// The graph with every cycle as one node. Numbers are in topological order: references have smaller ones.
+/// The graph with every cycle as one node. Numbers are in topological order: references have
+/// smaller ones.
 struct Condensed {
     /// The component of each node.
     components: Vec<Node>,

@@ -13,21 +13,23 @@ use super::{Compression, Error};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// The most bytes that may come out; one more is [`Error::TooLarge`]. A narinfo's `NarSize` belongs here.
-    /// Unlimited by default.
+    /// The most bytes that may come out; one more is [`Error::TooLarge`]. A narinfo's `NarSize`
+    /// belongs here. Unlimited by default.
     pub max_size: u64,
     /// The largest history, in bytes, that a stream may make its decoder keep; a larger one is
-    /// [`Error::WindowTooLarge`]. Matters to zstd (which rounds it down to a power of two), xz, lzip and lzma.
+    /// [`Error::WindowTooLarge`]. Matters to zstd (which rounds it down to a power of two), xz,
+    /// lzip and lzma.
     ///
-    /// 128 MiB by default, which is zstd's own limit and enough for every level of every codec. Nix has no limit for
-    /// xz, so a stream made with a larger dictionary by hand needs this raised.
+    /// 128 MiB by default, which is zstd's own limit and enough for every level of every codec. Nix
+    /// has no limit for xz, so a stream made with a larger dictionary by hand needs this raised.
     pub max_window: u64,
     /// How many threads may decompress zstd or xz; 0 and 1 (the default) mean the calling thread.
     ///
     /// Zstd gains if it is in frames that each say how much they hold, at most 16 MiB, as in
-    /// [seekable](super::seekable) files; two frames more than there are threads are in memory, compressed and
-    /// decompressed. Other frames are decompressed by the calling thread. Xz gains if it is in several blocks, as
-    /// multi-threaded encoders write them, and each thread may take a further `max_window` of memory.
+    /// [seekable](super::seekable) files; two frames more than there are threads are in memory,
+    /// compressed and decompressed. Other frames are decompressed by the calling thread. Xz gains
+    /// if it is in several blocks, as multi-threaded encoders write them, and each thread may take
+    /// a further `max_window` of memory.
     pub threads: u32,
 }
 
@@ -39,10 +41,10 @@ impl Default for DecodeOptions {
 
 /// Reads what `R` holds compressed.
 ///
-/// Reading returns `Ok(0)` only once the last stream has ended properly and `R` is at its end, so a hash of what was
-/// taken from `R` is then a hash of the whole file. Data is handed out before its checksum at the end has been
-/// seen: only the end makes it good. An I/O error of `R` is passed on and reading may be tried again; after an [`Error`]
-/// of decompression, reading keeps failing.
+/// Reading returns `Ok(0)` only once the last stream has ended properly and `R` is at its end, so a
+/// hash of what was taken from `R` is then a hash of the whole file. Data is handed out before its
+/// checksum at the end has been seen: only the end makes it good. An I/O error of `R` is passed on
+/// and reading may be tried again; after an [`Error`] of decompression, reading keeps failing.
 pub struct Decoder<R> {
     input: Peeked<R>,
     codec: Codec,
@@ -62,10 +64,12 @@ impl<R: BufRead> Decoder<R> {
         Self::over(Peeked { head: [0; Compression::DETECT_LEN], unread: 0..0, inner: input }, compression, *options)
     }
 
-    /// Decompresses `input`, whose compression its first bytes tell (see [`Compression::detect`]). What they do not tell is
-    /// passed on as it is, since whoever reads it next says best what it should have been; brotli must be named.
+    /// Decompresses `input`, whose compression its first bytes tell (see [`Compression::detect`]).
+    /// What they do not tell is passed on as it is, since whoever reads it next says best what it
+    /// should have been; brotli must be named.
     ///
-    /// Reads until it has [`Compression::DETECT_LEN`] bytes or the input ends, however few come at a time.
+    /// Reads until it has [`Compression::DETECT_LEN`] bytes or the input ends, however few come at
+    /// a time.
     pub fn detect(mut input: R, options: &DecodeOptions) -> Result<Self, Error> {
         let mut head = [0; Compression::DETECT_LEN];
         let mut len = 0;
@@ -96,7 +100,8 @@ impl<R: BufRead> Decoder<R> {
         self.produced
     }
 
-    /// The input, such as a hasher of the compressed bytes. It is at its end once reading has returned `Ok(0)`.
+    /// The input, such as a hasher of the compressed bytes. It is at its end once reading has
+    /// returned `Ok(0)`.
     pub fn into_inner(self) -> R {
         self.input.inner
     }
@@ -107,7 +112,8 @@ impl<R: BufRead> Decoder<R> {
         loop {
             let input = self.input.fill_buf()?;
             let at_end = input.is_empty();
-            // Xz has padding by its definition; gzip files have it from tapes and block devices, and `gzip` skips it.
+            // Xz has padding by its definition; gzip files have it from tapes and block devices,
+            // and `gzip` skips it.
             if self.between_streams && matches!(self.compression, Compression::Xz | Compression::Gzip) {
                 let zeros = input.iter().take_while(|&&byte| byte == 0).count();
                 if zeros > 0 {
@@ -229,7 +235,8 @@ impl From<&str> for Fault {
     }
 }
 
-/// The codecs, none of which does any I/O: bytes in, bytes out. Which of them end where is all they need to agree on.
+/// The codecs, none of which does any I/O: bytes in, bytes out. Which of them end where is all they
+/// need to agree on.
 enum Codec {
     Stored,
     #[cfg(feature = "xz")]
@@ -282,7 +289,8 @@ impl Codec {
             #[cfg(feature = "brotli")]
             Compression::Brotli => {
                 let alloc = brotli::enc::StandardAlloc::default;
-                // Strict: without the extension by which a stream may ask for a window of 1 GiB instead of 16 MiB.
+                // Strict: without the extension by which a stream may ask for a window of 1 GiB
+                // instead of 16 MiB.
                 Self::Brotli(Box::new(Brotli::new_strict(alloc(), alloc(), alloc())))
             }
             #[cfg(feature = "lz4")]
@@ -306,7 +314,8 @@ impl Codec {
         Ok(())
     }
 
-    /// Decompresses some of `input` into `output`. `at_end` says that `input` is empty and remains so.
+    /// Decompresses some of `input` into `output`. `at_end` says that `input` is empty and remains
+    /// so.
     fn step(&mut self, input: &[u8], output: &mut [u8], at_end: bool) -> Result<Step, Fault> {
         match self {
             Self::Stored => {
@@ -346,7 +355,8 @@ impl Codec {
 
 #[cfg(any(feature = "bzip2", feature = "gzip", feature = "xz"))]
 impl Step {
-    /// From a codec's totals (in, out) before and after a call. One call moves no more than its two slices hold.
+    /// From a codec's totals (in, out) before and after a call. One call moves no more than its two
+    /// slices hold.
     #[expect(clippy::cast_possible_truncation, reason = "a difference is at most the length of a slice")]
     fn between(before: (u64, u64), after: (u64, u64), ended: bool) -> Self {
         Self { consumed: (after.0 - before.0) as usize, produced: (after.1 - before.1) as usize, ended }
@@ -362,7 +372,8 @@ fn memory(options: &DecodeOptions) -> u64 {
 #[cfg(feature = "xz")]
 fn xz(options: &DecodeOptions) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
     use liblzma::stream::{MtStreamBuilder, Stream};
-    // Not `CONCATENATED`, which the decoder with threads cannot be told: at the end of a stream another one is made.
+    // Not `CONCATENATED`, which the decoder with threads cannot be told: at the end of a stream
+    // another one is made.
     if options.threads <= 1 {
         return Stream::new_stream_decoder(memory(options), 0);
     }
@@ -422,7 +433,8 @@ pub(super) fn step_zstd(
     output: &mut [u8],
 ) -> Result<Step, Fault> {
     use zstd::zstd_safe::{InBuffer, OutBuffer, get_error_name};
-    // `ZSTD_error_frameParameter_windowTooLarge`: the numbers up to 100 are declared stable in `zstd_errors.h`.
+    // `ZSTD_error_frameParameter_windowTooLarge`: the numbers up to 100 are declared stable in
+    // `zstd_errors.h`.
     const WINDOW_TOO_LARGE: usize = 16_usize.wrapping_neg();
     let (mut input, mut output) = (InBuffer::around(input), OutBuffer::around(output));
     match context.decompress_stream(&mut output, &mut input) {

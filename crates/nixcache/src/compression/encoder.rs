@@ -30,7 +30,8 @@ pub struct EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// A good [frame size](Self::with_frame_size), in bytes; [`seekable`](super::seekable) has the figures.
+    /// A good [frame size](Self::with_frame_size), in bytes; [`seekable`](super::seekable) has the
+    /// figures.
     pub const FRAME_SIZE: u32 = 2 << 20;
 
     /// The largest frame size, in bytes: 1 GiB, as in zstd's own implementation of seekable files.
@@ -49,21 +50,24 @@ impl EncodeOptions {
         }
     }
 
-    /// Sets how many threads may compress zstd or xz, other codecs having no use for them. 0 and 1 mean none beside
-    /// the calling one.
+    /// Sets how many threads may compress zstd or xz, other codecs having no use for them. 0 and 1
+    /// mean none beside the calling one.
     ///
-    /// Threads change the bytes that come out: they cut the input into blocks, which makes the result a little larger (and
-    /// an xz decodable in parallel). An xz thread takes some 140 MiB at level 6, more at higher ones.
+    /// Threads change the bytes that come out: they cut the input into blocks, which makes the
+    /// result a little larger (and an xz decodable in parallel). An xz thread takes some 140 MiB at
+    /// level 6, more at higher ones.
     #[must_use]
     pub fn with_threads(self, threads: u32) -> Self {
         Self { threads, ..self }
     }
 
-    /// Sets how many bytes a frame of zstd holds, so that a part of the content can be read without all before it (see
-    /// [`seekable`](super::seekable)); other codecs have no use for it. 0, the default, means one frame for everything, and
-    /// more than [`MAX_FRAME_SIZE`](Self::MAX_FRAME_SIZE) means that.
+    /// Sets how many bytes a frame of zstd holds, so that a part of the content can be read without
+    /// all before it (see [`seekable`](super::seekable)); other codecs have no use for it. 0, the
+    /// default, means one frame for everything, and more than
+    /// [`MAX_FRAME_SIZE`](Self::MAX_FRAME_SIZE) means that.
     ///
-    /// The encoder keeps the content of a frame in memory. Threads do not change the bytes that come out, each taking a frame.
+    /// The encoder keeps the content of a frame in memory. Threads do not change the bytes that
+    /// come out, each taking a frame.
     #[must_use]
     pub fn with_frame_size(self, bytes: u32) -> Self {
         Self { frame_size: bytes.min(Self::MAX_FRAME_SIZE), ..self }
@@ -104,8 +108,8 @@ const CHUNK: usize = 64 << 10;
 
 /// Writes to `W` what it is given, compressed.
 ///
-/// [`finish`](Self::finish) must be called. A dropped encoder leaves the stream unfinished on purpose: every decoder
-/// then sees that it is cut short, as befits what was abandoned.
+/// [`finish`](Self::finish) must be called. A dropped encoder leaves the stream unfinished on
+/// purpose: every decoder then sees that it is cut short, as befits what was abandoned.
 pub struct Encoder<W> {
     output: W,
     codec: Codec,
@@ -141,7 +145,8 @@ impl<W: Write> Encoder<W> {
 }
 
 impl<W: Write> Write for Encoder<W> {
-    /// Takes at most 64 KiB if it compresses. What an error is reported for has not been taken, so that the call can be repeated.
+    /// Takes at most 64 KiB if it compresses. What an error is reported for has not been taken, so
+    /// that the call can be repeated.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if matches!(self.codec, Codec::Stored(_)) {
             return self.output.write(buf); // without a copy: the codec's own buffer stays empty
@@ -156,8 +161,8 @@ impl<W: Write> Write for Encoder<W> {
         Ok(len)
     }
 
-    /// Passes on what is ready. The codec is not made to end a block early, which would make the result larger: what it
-    /// still holds comes with [`finish`](Encoder::finish).
+    /// Passes on what is ready. The codec is not made to end a block early, which would make the
+    /// result larger: what it still holds comes with [`finish`](Encoder::finish).
     fn flush(&mut self) -> io::Result<()> {
         self.drain()?;
         self.output.flush()
@@ -170,7 +175,8 @@ impl<W> fmt::Debug for Encoder<W> {
     }
 }
 
-/// The codecs, each writing to memory: most of them finish their stream when dropped, and that must not reach the output.
+/// The codecs, each writing to memory: most of them finish their stream when dropped, and that must
+/// not reach the output.
 enum Codec {
     Stored(Vec<u8>),
     #[cfg(feature = "xz")]

@@ -4,8 +4,8 @@ use super::Compression;
 
 /// Why something could not be compressed or decompressed.
 ///
-/// [`Decoder`](super::Decoder) hands these out inside [`io::Error`]; [`Error::of`] finds them there. What the
-/// reader or writer underneath reported is passed on as it came.
+/// [`Decoder`](super::Decoder) hands these out inside [`io::Error`]; [`Error::of`] finds them
+/// there. What the reader or writer underneath reported is passed on as it came.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -37,13 +37,15 @@ pub enum Error {
         /// The level asked for, escaped and cut to a bound.
         level: String,
     },
-    /// The decompressed data is larger than [`DecodeOptions::max_size`](super::DecodeOptions::max_size).
+    /// The decompressed data is larger than
+    /// [`DecodeOptions::max_size`](super::DecodeOptions::max_size).
     #[error("decompresses to more than the {max_size} bytes expected")]
     TooLarge {
         /// The size that was passed, in bytes.
         max_size: u64,
     },
-    /// The data needs a larger window than [`DecodeOptions::max_window`](super::DecodeOptions::max_window).
+    /// The data needs a larger window than
+    /// [`DecodeOptions::max_window`](super::DecodeOptions::max_window).
     #[error("this {compression} stream needs more memory to decompress than the window of {max_window} bytes allowed")]
     WindowTooLarge {
         /// The compression of the input.
@@ -69,7 +71,8 @@ pub enum Error {
         /// What the codec found wrong.
         reason: String,
     },
-    /// The decoder was read from again after one of the errors above, which it had reported already.
+    /// The decoder was read from again after one of the errors above, which it had reported
+    /// already.
     #[error("decompression had failed already")]
     FailedBefore,
     /// The codec could not be set up: for want of memory or threads.
@@ -129,7 +132,8 @@ impl Error {
     }
 }
 
-/// Wraps the error, with the kind that callers of [`Read`](io::Read) and [`Write`](io::Write) go by.
+/// Wraps the error, with the kind that callers of [`Read`](io::Read) and [`Write`](io::Write) go
+/// by.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error {

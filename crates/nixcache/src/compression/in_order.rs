@@ -12,8 +12,8 @@ use std::{
 /// Does one job after the other, such as with a codec's context that it keeps.
 pub(super) type Worker<J> = Box<dyn FnMut(&mut J) + Send + Sync>;
 
-/// Threads that do jobs, or the calling one for want of several. A thread is started when there is something to do for it;
-/// dropping waits for what is being done, and leaves the rest.
+/// Threads that do jobs, or the calling one for want of several. A thread is started when there is
+/// something to do for it; dropping waits for what is being done, and leaves the rest.
 pub(super) struct InOrder<J> {
     hire: Box<dyn Fn() -> Worker<J> + Send + Sync>,
     limit: usize,
@@ -90,7 +90,8 @@ impl<J: Send + 'static> InOrder<J> {
         Some(job)
     }
 
-    /// Takes the oldest job back, waiting for it. `None` if there is none, or if its thread has panicked.
+    /// Takes the oldest job back, waiting for it. `None` if there is none, or if its thread has
+    /// panicked.
     pub(super) fn next(&mut self) -> Option<J> {
         self.results().pop_front()?.recv().ok()
     }

@@ -1,7 +1,9 @@
-//! The LZ4 frame format, version 1.6.4 (`doc/lz4_Frame_format.md` of lz4), around `lz4_flex`'s block decoder.
+//! The LZ4 frame format, version 1.6.4 (`doc/lz4_Frame_format.md` of lz4), around `lz4_flex`'s
+//! block decoder.
 //!
-//! Not `lz4_flex::frame::FrameDecoder`: as of 0.14 it takes an end of input between two blocks for the end of the frame,
-//! and trips over its own debug assertions when concatenated frames differ in block size.
+//! Not `lz4_flex::frame::FrameDecoder`: as of 0.14 it takes an end of input between two blocks for
+//! the end of the frame, and trips over its own debug assertions when concatenated frames differ in
+//! block size.
 
 use std::{hash::Hasher, mem, ops::Range};
 

@@ -1,7 +1,8 @@
-//! The compressions that a narinfo can name, as one [`Read`](std::io::Read) and one [`Write`](std::io::Write) adaptor.
+//! The compressions that a narinfo can name, as one [`Read`](std::io::Read) and one
+//! [`Write`](std::io::Write) adaptor.
 //!
-//! A cache stores each NAR compressed, and the narinfo's `Compression` says how. Nix writes xz unless told otherwise;
-//! most newer caches hold zstd, which decompresses about ten times as fast.
+//! A cache stores each NAR compressed, and the narinfo's `Compression` says how. Nix writes xz
+//! unless told otherwise; most newer caches hold zstd, which decompresses about ten times as fast.
 //!
 //! | name | URL ends in | levels | Nix's own | feature | |
 //! |---|---|---|---|---|---|
@@ -15,13 +16,14 @@
 //! | `lzip` | `.nar.lzip` | | | `xz` | read only |
 //! | `lzma` | `.nar` | 0–9 | 6 | `xz` | |
 //!
-//! A [`Decoder`] reads its input to the very end, concatenated streams included. Input that is cut short is an error
-//! for every codec, and so are bytes after the last stream. (Nix 2.8 and 2.34 overlook such bytes but for xz and zstd,
-//! and never return from a brotli stream that is cut short.)
-//! Hostile input can claim neither memory ([`DecodeOptions::max_window`]) nor, if the caller knows the size to
-//! expect, disk ([`DecodeOptions::max_size`]).
+//! A [`Decoder`] reads its input to the very end, concatenated streams included. Input that is cut
+//! short is an error for every codec, and so are bytes after the last stream. (Nix 2.8 and 2.34
+//! overlook such bytes but for xz and zstd, and never return from a brotli stream that is cut
+//! short.) Hostile input can claim neither memory ([`DecodeOptions::max_window`]) nor, if the
+//! caller knows the size to expect, disk ([`DecodeOptions::max_size`]).
 //!
-//! Of a zstd file written in [frames](EncodeOptions::with_frame_size) a part can be read: see [`seekable`].
+//! Of a zstd file written in [frames](EncodeOptions::with_frame_size) a part can be read: see
+//! [`seekable`].
 //!
 //! ```
 //! # #[cfg(feature = "zstd")] {
@@ -145,8 +147,8 @@ impl Compression {
 
     /// The levels that can be written, or `None` where there are none to choose from.
     ///
-    /// A higher level is smaller and slower. Libarchive's ranges, except that zstd's negative levels are left out, and
-    /// that lz4 has its fast level only.
+    /// A higher level is smaller and slower. Libarchive's ranges, except that zstd's negative
+    /// levels are left out, and that lz4 has its fast level only.
     pub const fn levels(self) -> Option<RangeInclusive<u32>> {
         match self {
             Self::Xz | Self::Lzma | Self::Gzip => Some(0..=9),
@@ -172,10 +174,12 @@ impl Compression {
         }
     }
 
-    /// Recognises a NAR's compression by its first [`DETECT_LEN`](Self::DETECT_LEN) bytes, or fewer if there are no more.
+    /// Recognises a NAR's compression by its first [`DETECT_LEN`](Self::DETECT_LEN) bytes, or fewer
+    /// if there are no more.
     ///
-    /// An uncompressed NAR is recognised by its own magic. `None` if it is nothing known: brotli has no magic, and so
-    /// must be named. A skippable frame, which zstd and lz4 share, counts as zstd: `pzstd` begins with one.
+    /// An uncompressed NAR is recognised by its own magic. `None` if it is nothing known: brotli
+    /// has no magic, and so must be named. A skippable frame, which zstd and lz4 share, counts as
+    /// zstd: `pzstd` begins with one.
     pub fn detect(head: &[u8]) -> Option<Self> {
         Some(match head {
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
@@ -204,8 +208,9 @@ impl Compression {
     }
 }
 
-/// `.lzma` has no magic, but every encoder in use writes the same properties byte, a dictionary of a power of two (or
-/// three quarters of one) from 4 KiB on, and a size that is unknown or below 256 GiB. `xz` and `file` go by the same.
+/// `.lzma` has no magic, but every encoder in use writes the same properties byte, a dictionary of
+/// a power of two (or three quarters of one) from 4 KiB on, and a size that is unknown or below 256
+/// GiB. `xz` and `file` go by the same.
 fn is_lzma(head: &[u8]) -> bool {
     let [0x5d, d0, d1, d2, d3, size @ ..] = head else { return false };
     let Some(size) = size.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)) else { return false };

@@ -1,9 +1,10 @@
 //! Zstd frames decompressed on several threads.
 //!
-//! Where a frame ends is told by the sizes of its blocks (RFC 8878, section 3.1.1), so frames are cut out of the input without
-//! being decompressed. What is not plainly a frame of known and bounded size is left to the decoder of streams, on the
-//! calling thread; so is a frame that its thread refused: every error is thus found by that decoder, where it would
-//! have found it without threads.
+//! Where a frame ends is told by the sizes of its blocks (RFC 8878, section 3.1.1), so frames are
+//! cut out of the input without being decompressed. What is not plainly a frame of known and
+//! bounded size is left to the decoder of streams, on the calling thread; so is a frame that its
+//! thread refused: every error is thus found by that decoder, where it would have found it without
+//! threads.
 
 use zstd::zstd_safe::DCtx;
 
@@ -39,7 +40,8 @@ enum Part {
     Last(Frame),
     /// A skippable frame, of which so many bytes are left.
     Skipped(u32),
-    /// A frame for the decoder of streams, which has had so many of the bytes gathered; what follows goes there directly.
+    /// A frame for the decoder of streams, which has had so many of the bytes gathered; what
+    /// follows goes there directly.
     Streamed(usize),
 }
 
@@ -52,7 +54,8 @@ struct Frame {
 }
 
 impl Frame {
-    /// How large a frame may be that is read ahead: any encoder stays below that, unless it is made to write many tiny blocks.
+    /// How large a frame may be that is read ahead: any encoder stays below that, unless it is made
+    /// to write many tiny blocks.
     fn max_compressed(&self) -> usize {
         self.size + (self.size >> 7) + 1024
     }
@@ -110,7 +113,8 @@ impl Head {
 /// Takes frames as they come and gives their content. Like any codec it does no I/O.
 pub(super) struct ParallelDecoder {
     crew: InOrder<Job>,
-    /// How many frames there may be in memory beside the one being gathered and the one being handed out.
+    /// How many frames there may be in memory beside the one being gathered and the one being
+    /// handed out.
     ahead: usize,
     max_window: u64,
     part: Part,
@@ -119,7 +123,8 @@ pub(super) struct ParallelDecoder {
     wanted: usize,
     /// The frame being handed out, or being streamed after having been refused.
     current: Job,
-    /// How many bytes of its content have been handed out; of a refused frame, how many bytes have been streamed.
+    /// How many bytes of its content have been handed out; of a refused frame, how many bytes have
+    /// been streamed.
     given: usize,
     /// Jobs whose memory can be used again.
     spare: Vec<Job>,

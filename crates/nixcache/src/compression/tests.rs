@@ -242,7 +242,8 @@ fn a_window_beyond_the_limit_is_refused_before_it_is_allocated() {
     ];
     if writable().any(|compression| compression == Compression::Xz) {
         let mut xz = compress(b"content", Compression::Xz);
-        // The block's header: size, flags, filter, length of its properties, dictionary (4 GiB), padding, CRC.
+        // The block's header: size, flags, filter, length of its properties, dictionary (4 GiB),
+        // padding, CRC.
         assert_eq!(xz[12..16], [2, 0, 0x21, 1]);
         xz[16] = 40;
         let crc = crc32(&xz[12..20]);

@@ -2,7 +2,8 @@ use super::{Algorithm, Format, nixbase32};
 
 /// Why a text is not a hash, or a hash cannot be made.
 ///
-/// Positions are byte offsets in the text that was given; of that text only the beginning is quoted, escaped.
+/// Positions are byte offsets in the text that was given; of that text only the beginning is
+/// quoted, escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -54,8 +55,8 @@ pub enum Error {
         /// The byte.
         byte: u8,
     },
-    /// A character has bits set that belong to no byte of the digest. Nix forgives this in base64; it would let one
-    /// hash have several texts.
+    /// A character has bits set that belong to no byte of the digest. Nix forgives this in base64;
+    /// it would let one hash have several texts.
     #[error("the {format} character at byte {position} has bits set that belong to no byte of the digest")]
     UnusedBits {
         /// The form of the text; without `-`, the length tells it.

@@ -52,7 +52,11 @@ impl fmt::Display for Format {
 impl FromStr for Format {
     type Err = Error;
 
+    /// Reads a name, or `base32`, as Nix calls [`Nix32`](Self::Nix32) too.
     fn from_str(name: &str) -> Result<Self, Error> {
+        if name == "base32" {
+            return Ok(Self::Nix32);
+        }
         let known = Self::ALL.into_iter().find(|format| format.name() == name);
         known.ok_or_else(|| Error::UnknownFormat { name: excerpt(name) })
     }

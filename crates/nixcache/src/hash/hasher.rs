@@ -75,6 +75,19 @@ impl Hasher {
         }
     }
 
+    /// Takes all bytes that a reader gives, and returns how many they are.
+    ///
+    /// ```
+    /// # use nixcache::hash::{Hash, Hasher};
+    /// let mut hasher = Hasher::sha256();
+    /// assert_eq!(hasher.read(&b"abc"[..])?, 3);
+    /// assert_eq!(hasher.finish(), Hash::sha256(b"abc"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn read(&mut self, mut reader: impl io::Read) -> io::Result<u64> {
+        io::copy(&mut reader, self)
+    }
+
     /// The hash of all bytes taken.
     pub fn finish(self) -> Hash {
         let mut hash = Hash::zero(self.algorithm());

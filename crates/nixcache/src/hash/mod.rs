@@ -1,9 +1,10 @@
 //! Hashes: of NARs, of compressed files, of store path contents.
 //!
-//! A [`Hash`](struct@Hash) is an [`Algorithm`] and a digest, and has four texts ([`Format`]): `algorithm:digest` in base16,
-//! [`nixbase32`] or base64, and SRI, `algorithm-base64`. Caches write nixbase32, Nix's newer interfaces SRI. Reading takes
-//! all of them, told apart by the separator and the length, as Nix does, but each hash has one text per format: where
-//! Nix overlooks unused bits of base64 and whatever follows the padding of an SRI hash, that is an error here. Two
+//! A [`Hash`](struct@Hash) is an [`Algorithm`] and a digest, and has four texts ([`Format`]):
+//! `algorithm:digest` in base16, [`nixbase32`] or base64, and SRI, `algorithm-base64`. Caches write
+//! nixbase32, Nix's newer interfaces SRI. Reading takes all of them, told apart by the separator
+//! and the length, as Nix does, but each hash has one text per format: where Nix overlooks unused
+//! bits of base64 and whatever follows the padding of an SRI hash, that is an error here. Two
 //! liberties remain, base16 in either case and SRI without padding, because such texts are in use.
 //!
 //! [`Hasher`] computes hashes of streams. Nothing allocates but errors, [`nixbase32::encode`] and
@@ -108,7 +109,8 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// A hash of a known digest; [`Error::DigestLength`] unless it is [`Algorithm::digest_len`] bytes long.
+    /// A hash of a known digest; [`Error::DigestLength`] unless it is [`Algorithm::digest_len`]
+    /// bytes long.
     pub fn new(algorithm: Algorithm, digest: &[u8]) -> Result<Self, Error> {
         let mut hash = Self::zero(algorithm);
         if digest.len() != algorithm.digest_len() {
@@ -132,13 +134,14 @@ impl Hash {
         Ok(hasher.finish())
     }
 
-    /// Reads a hash that says its algorithm: `algorithm:` and base16 (either case), nixbase32 or padded base64, or
-    /// SRI, padded or not. Nothing may precede or follow.
+    /// Reads a hash that says its algorithm: `algorithm:` and base16 (either case), nixbase32 or
+    /// padded base64, or SRI, padded or not. Nothing may precede or follow.
     pub fn parse(text: &str) -> Result<Self, Error> {
         parse::parse(text, None)
     }
 
-    /// Reads a hash of the given algorithm: as [`parse`](Self::parse) does, or without `algorithm:` before it.
+    /// Reads a hash of the given algorithm: as [`parse`](Self::parse) does, or without `algorithm:`
+    /// before it.
     pub fn parse_as(algorithm: Algorithm, text: &str) -> Result<Self, Error> {
         parse::parse(text, Some(algorithm))
     }
@@ -158,7 +161,8 @@ impl Hash {
         Text::new(self, format, true)
     }
 
-    /// The text of the digest alone. SRI keeps its algorithm: without, it would be base64 (and Nix keeps it, too).
+    /// The text of the digest alone. SRI keeps its algorithm: without, it would be base64 (and Nix
+    /// keeps it, too).
     pub fn display_digest(&self, format: Format) -> Text {
         Text::new(self, format, false)
     }

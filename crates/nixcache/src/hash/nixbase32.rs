@@ -1,9 +1,10 @@
 //! Nix's own base 32: the text of store path hash parts and of most hashes in a binary cache.
 //!
-//! Bytes are one little-endian number, and its digits are written most significant first: the *last* character holds
-//! the low five bits of the *first* byte. `n` bytes take `⌈8n / 5⌉` characters; bits of the first character that stand for
-//! no byte must be zero. The alphabet leaves out `e`, `o`, `t` and `u`, and has no upper case. (The manual of Nix 2.34,
-//! "Nix32 Encoding"; that unused bits must be zero is what Nix asks of the digest of a hash.)
+//! Bytes are one little-endian number, and its digits are written most significant first: the
+//! *last* character holds the low five bits of the *first* byte. `n` bytes take `⌈8n / 5⌉`
+//! characters; bits of the first character that stand for no byte must be zero. The alphabet leaves
+//! out `e`, `o`, `t` and `u`, and has no upper case. (The manual of Nix 2.34, "Nix32 Encoding";
+//! that unused bits must be zero is what Nix asks of the digest of a hash.)
 //!
 //! ```
 //! use nixcache::hash::nixbase32;
@@ -92,7 +93,8 @@ pub fn encode(bytes: &[u8]) -> String {
 /// If `text` is not exactly [`encoded_len`] of `bytes` long.
 pub fn encode_into(bytes: &[u8], text: &mut [u8]) {
     assert_eq!(text.len(), encoded_len(bytes.len()), "the output must have the encoded length");
-    // A length that the compiler knows unrolls the loops: a quarter faster for hash parts and sha256.
+    // A length that the compiler knows unrolls the loops: a quarter faster for hash parts and
+    // sha256.
     match bytes.len() {
         20 => encode_groups(&bytes[..20], &mut text[..32]),
         32 => encode_groups(&bytes[..32], &mut text[..52]),
@@ -150,7 +152,8 @@ const PAIRS: [u16; 1024] = {
     pairs
 };
 
-/// Five bytes are eight digits, so the work goes by such groups, from the front of the bytes and the back of the text.
+/// Five bytes are eight digits, so the work goes by such groups, from the front of the bytes and
+/// the back of the text.
 #[inline]
 fn encode_groups(bytes: &[u8], text: &mut [u8]) {
     let (groups, rest) = bytes.as_chunks::<5>();
@@ -167,7 +170,8 @@ fn encode_groups(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-/// The inverse; returns all values that the digits had, or-ed together, and the bits that were left over.
+/// The inverse; returns all values that the digits had, or-ed together, and the bits that were left
+/// over.
 #[inline]
 fn decode_groups(text: &[u8], bytes: &mut [u8]) -> (u8, u64) {
     let (first, digits) = text.as_rchunks::<8>();
@@ -175,7 +179,8 @@ fn decode_groups(text: &[u8], bytes: &mut [u8]) -> (u8, u64) {
     let mut seen = 0;
     for (eight, five) in digits.iter().rev().zip(groups) {
         let mut bits = 0;
-        // Each digit goes to its own place: a running `bits << 5` would make every step wait for the one before.
+        // Each digit goes to its own place: a running `bits << 5` would make every step wait for
+        // the one before.
         for place in 0..8 {
             let value = VALUES[usize::from(eight[7 - place])];
             seen |= value;
@@ -206,7 +211,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The definition, bit by bit: bit `b` of byte `k` is bit `(8k + b) % 5` of digit `(8k + b) / 5` from the end.
+    /// The definition, bit by bit: bit `b` of byte `k` is bit `(8k + b) % 5` of digit `(8k + b) /
+    /// 5` from the end.
     fn encode_bit_by_bit(bytes: &[u8]) -> String {
         let mut digits = vec![0usize; (bytes.len() * 8).div_ceil(5)];
         for bit in 0..bytes.len() * 8 {

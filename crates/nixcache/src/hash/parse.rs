@@ -44,7 +44,8 @@ impl Digits<'_> {
         }
     }
 
-    /// Nix takes any amount of padding, and anything after it. We take all padding or none, and nothing after it.
+    /// Nix takes any amount of padding, and anything after it. We take all padding or none, and
+    /// nothing after it.
     fn sri(&self) -> Result<Hash, Error> {
         let length = self.bytes().len();
         if length == BASE64_NOPAD.encode_len(self.algorithm.digest_len()) {

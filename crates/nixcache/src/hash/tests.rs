@@ -103,6 +103,7 @@ fn names_of_algorithms_and_formats_read_back() {
     for format in Format::ALL {
         assert_eq!(format.to_string().parse(), Ok(format));
     }
+    assert_eq!("base32".parse(), Ok(Format::Nix32));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! JSON documents as Nix writes them: what the readers of [path infos](crate::path_info) and
 //! [realisations](crate::realisation) share.
 //!
-//! Read is what any version of Nix wrote: keys in any order, unknown keys passed over. What could be understood in two ways
-//! is refused, so no key may stand twice in an object. An [`Error`] says where the fault is: line and column where the text
-//! is not JSON, else the way to the value, such as `/nix/store/…-hello: references[3]`.
+//! Read is what any version of Nix wrote: keys in any order, unknown keys passed over. What could
+//! be understood in two ways is refused, so no key may stand twice in an object. An [`Error`] says
+//! where the fault is: line and column where the text is not JSON, else the way to the value, such
+//! as `/nix/store/…-hello: references[3]`.
 //!
-//! Nesting is limited to the 127 levels of `serde_json`, and nothing is allocated but for what the text really holds.
+//! Nesting is limited to the 127 levels of `serde_json`, and nothing is allocated but for what the
+//! text really holds.
 //!
 //! ```
 //! use nixcache::{path_info::PathInfos, store_path::StoreDir};
@@ -35,7 +37,8 @@ pub(crate) use self::write::{ObjectWriter, by_name, signature_lines, signature_o
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is not JSON, or a key stands twice in one object. Lines and columns count from 1, columns in bytes.
+    /// The text is not JSON, or a key stands twice in one object. Lines and columns count from 1,
+    /// columns in bytes.
     #[error("line {line}, column {column}: {reason}")]
     Syntax {
         /// The line.
@@ -63,7 +66,8 @@ pub enum Error {
         /// The key.
         key: &'static str,
     },
-    /// A text is not what it should be: a store path, a hash, a content address, the name of an output.
+    /// A text is not what it should be: a store path, a hash, a content address, the name of an
+    /// output.
     #[error("{place}: {reason}")]
     Invalid {
         /// The way to the text.

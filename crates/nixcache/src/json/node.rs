@@ -119,8 +119,8 @@ impl<'n> Node<'n> {
         path.map(StorePath::from).map_err(|error| self.invalid(error))
     }
 
-    /// A hash: a text in any form that says its algorithm, or as some versions between 2.32 and 2.34 had it, an object
-    /// with `algorithm`, `format` and `hash`.
+    /// A hash: a text in any form that says its algorithm, or as some versions between 2.32 and
+    /// 2.34 had it, an object with `algorithm`, `format` and `hash`.
     pub(crate) fn hash(&self) -> Result<Hash, Error> {
         if !self.is_object() {
             return Hash::parse(self.text("a hash")?).map_err(|error| self.invalid(error));
@@ -158,8 +158,8 @@ impl<'n> Node<'n> {
         ContentAddress::new(known, self.required("hash")?.hash()?).map_err(|error| self.invalid(error))
     }
 
-    /// Signatures: each a line `name:base64`, or since version 3 an object with `keyName` and `sig`. What is after the
-    /// name is not looked at.
+    /// Signatures: each a line `name:base64`, or since version 3 an object with `keyName` and
+    /// `sig`. What is after the name is not looked at.
     pub(crate) fn signatures(&'n self) -> Result<BTreeSet<String>, Error> {
         let signatures = self.elements("an array of signatures")?.map(|node| {
             if !node.is_object() {

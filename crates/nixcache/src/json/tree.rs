@@ -10,7 +10,8 @@ use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess
 use super::Error;
 use crate::text::excerpt;
 
-/// A value. Unlike `serde_json::Value`, it borrows texts, and an object with a key that stands twice is an error.
+/// A value. Unlike `serde_json::Value`, it borrows texts, and an object with a key that stands
+/// twice is an error.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json<'a> {
     Null,
@@ -22,8 +23,8 @@ pub(crate) enum Json<'a> {
     Object(BTreeMap<Cow<'a, str>, Json<'a>>),
 }
 
-/// The only key of the object as which `serde_json` presents a number, if some crate of the program enabled its feature
-/// `arbitrary_precision`.
+/// The only key of the object as which `serde_json` presents a number, if some crate of the program
+/// enabled its feature `arbitrary_precision`.
 const NUMBER: &str = "$serde_json::private::Number";
 
 impl<'a> Json<'a> {

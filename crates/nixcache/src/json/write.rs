@@ -71,8 +71,8 @@ pub(crate) fn signature_lines<'a>(
     write_array(out, signatures, |out, signature| write_text(out, signature))
 }
 
-/// Signatures as Nix sorts them since it has them in two parts (2.34): by the name, then by the bytes. That differs from the
-/// order of the lines: `a:` comes after `a-1:`, but `a` before `a-1`.
+/// Signatures as Nix sorts them since it has them in two parts (2.34): by the name, then by the
+/// bytes. That differs from the order of the lines: `a:` comes after `a-1:`, but `a` before `a-1`.
 ///
 /// A line without a colon has no such parts, and comes first.
 pub(crate) fn by_name<'a>(signatures: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
@@ -83,7 +83,8 @@ pub(crate) fn by_name<'a>(signatures: impl IntoIterator<Item = &'a String>) -> V
     signatures
 }
 
-/// Writes signatures as objects, [`by_name`]. A line without a colon has no such form, and is written as it is.
+/// Writes signatures as objects, [`by_name`]. A line without a colon has no such form, and is
+/// written as it is.
 pub(crate) fn signature_objects<'a>(
     out: &mut impl Write,
     signatures: impl IntoIterator<Item = &'a String>,

@@ -40,8 +40,9 @@ impl Chunk for Bytes {
 
 /// A decoder that does no I/O: it is given an archive in chunks of any size, and gives back events.
 ///
-/// Contents are parts of the chunk, not copies. Names and targets are copied, since they are needed to check the order
-/// of entries and may be cut by the end of a chunk; the memory they take is bounded by the [`Limits`] and the depth.
+/// Contents are parts of the chunk, not copies. Names and targets are copied, since they are needed
+/// to check the order of entries and may be cut by the end of a chunk; the memory they take is
+/// bounded by the [`Limits`] and the depth.
 ///
 /// ```
 /// # use nixcache::nar::{Decoder, Event, Writer};
@@ -102,7 +103,8 @@ impl Decoder {
         }
     }
 
-    /// How many bytes of the archive the events so far took: after [`Event::File`], where its contents begin.
+    /// How many bytes of the archive the events so far took: after [`Event::File`], where its
+    /// contents begin.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.walker.offset()
@@ -120,14 +122,15 @@ impl Decoder {
         self.walker.remaining()
     }
 
-    /// Passes over `len` bytes of contents, at most the [`remaining`](Self::remaining) ones, that the caller has moved
-    /// past by itself: by seeking, or by a copy inside the kernel.
+    /// Passes over `len` bytes of contents, at most the [`remaining`](Self::remaining) ones, that
+    /// the caller has moved past by itself: by seeking, or by a copy inside the kernel.
     pub fn skip(&mut self, len: u64) {
         self.walker.consume_contents(len);
     }
 
-    /// Takes the next event from the front of `chunk`; `None` if it takes more than is there, in which case the chunk is
-    /// used up, or if the archive has ended, in which case what is left of the chunk follows it.
+    /// Takes the next event from the front of `chunk`; `None` if it takes more than is there, in
+    /// which case the chunk is used up, or if the archive has ended, in which case what is left of
+    /// the chunk follows it.
     ///
     /// After an error, every further call gives the same error.
     pub fn next<C: Chunk>(&mut self, chunk: &mut C) -> Result<Option<Event<&[u8], C>>, Error> {
@@ -191,7 +194,8 @@ impl Decoder {
                 let _ = chunk.take_front(consumed);
                 (step, event)
             } else {
-                // Never longer than what the step wants, so a step that succeeds consumes all of it.
+                // Never longer than what the step wants, so a step that succeeds consumes all of
+                // it.
                 let missing = self.wanted.saturating_sub(self.carry.len()).min(available);
                 self.carry.extend_from_slice(chunk.take_front(missing).as_ref());
                 if self.carry.len() < self.wanted {

@@ -6,11 +6,13 @@ use super::decoder::Decoder;
 use super::error::Error;
 use super::grammar::Limits;
 
-/// Reads the bytes of exactly one archive: its end is the end of this reader, and what follows it stays in the source.
+/// Reads the bytes of exactly one archive: its end is the end of this reader, and what follows it
+/// stays in the source.
 ///
-/// For archives inside other formats, such as `nix-store --export`: this goes to whatever takes a whole archive. The
-/// archive is checked on the way. If it is none the error's kind is [`InvalidData`](io::ErrorKind::InvalidData), if the
-/// source ends too early [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and inside is the [`Error`] that says where.
+/// For archives inside other formats, such as `nix-store --export`: this goes to whatever takes a
+/// whole archive. The archive is checked on the way. If it is none the error's kind is
+/// [`InvalidData`](io::ErrorKind::InvalidData), if the source ends too early
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and inside is the [`Error`] that says where.
 ///
 /// ```
 /// # use nixcache::nar::{Delimited, Writer};

@@ -73,9 +73,10 @@ pub enum EncodeError {
 
 /// An encoder that does no I/O: it is given events, and gives back the bytes to put before them.
 ///
-/// Contents pass it by: for [`Event::Contents`] it is given their length only, so they can go to their place without a
-/// copy, or inside the kernel. Everything that a reader would refuse is refused here, in release builds too; after
-/// an error nothing more can be encoded, so that no broken archive is finished by mistake.
+/// Contents pass it by: for [`Event::Contents`] it is given their length only, so they can go to
+/// their place without a copy, or inside the kernel. Everything that a reader would refuse is
+/// refused here, in release builds too; after an error nothing more can be encoded, so that no
+/// broken archive is finished by mistake.
 ///
 /// ```
 /// use nixcache::nar::{Encoder, Event, check};
@@ -134,8 +135,8 @@ impl Encoder {
         self.size
     }
 
-    /// Gives the bytes that stand before this event's own: for contents, of which only the length is asked, they
-    /// follow; for every other event there are none.
+    /// Gives the bytes that stand before this event's own: for contents, of which only the length
+    /// is asked, they follow; for every other event there are none.
     pub fn encode(&mut self, event: Event<&[u8], u64>) -> Result<&[u8], EncodeError> {
         self.framing.clear();
         self.poisoning(|this| this.apply(event))?;

@@ -104,7 +104,8 @@ impl Error {
 /// How many bytes of hostile input an error quotes.
 const QUOTE: usize = 64;
 
-/// Bytes from an archive, as an error shows them: in quotes, what is not printable ASCII escaped, cut after 64 bytes.
+/// Bytes from an archive, as an error shows them: in quotes, what is not printable ASCII escaped,
+/// cut after 64 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Quoted {
     bytes: Box<[u8]>,
@@ -129,8 +130,8 @@ impl fmt::Debug for Quoted {
     }
 }
 
-/// A path as errors show it: control characters and bytes that are not UTF-8 escaped, and without its middle if it is very long, since most of it
-/// may come from an archive.
+/// A path as errors show it: control characters and bytes that are not UTF-8 escaped, and without
+/// its middle if it is very long, since most of it may come from an archive.
 #[cfg(feature = "fs")]
 pub(super) fn shown(path: &std::path::Path) -> String {
     const END: usize = 256;

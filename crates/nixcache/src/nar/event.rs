@@ -1,19 +1,22 @@
 //! What a NAR says, one statement at a time.
 
-/// One statement of a NAR, in the order in which the archive makes them: a node before what it contains.
+/// One statement of a NAR, in the order in which the archive makes them: a node before what it
+/// contains.
 ///
-/// `N` holds names and link targets, `C` holds contents: both are `&[u8]` where they can borrow. They are bytes, not
-/// text; nothing in the format says that they are UTF-8.
+/// `N` holds names and link targets, `C` holds contents: both are `&[u8]` where they can borrow.
+/// They are bytes, not text; nothing in the format says that they are UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<N, C> {
-    /// A directory begins. Its entries follow, in strictly increasing bytewise order of their names, then [`End`](Self::End).
+    /// A directory begins. Its entries follow, in strictly increasing bytewise order of their
+    /// names, then [`End`](Self::End).
     Directory {
         /// The entry's name; empty for the root of the archive, which has none.
         name: N,
     },
     /// The directory that was begun last, and not ended yet, ends.
     End,
-    /// A regular file. Its contents follow as [`Contents`](Self::Contents), in one or more parts, none if it is empty.
+    /// A regular file. Its contents follow as [`Contents`](Self::Contents), in one or more parts,
+    /// none if it is empty.
     File {
         /// The entry's name; empty for the root of the archive.
         name: N,

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-/// How much is read at a time: the framing of a few entries. What lies further is more often passed over than read.
+/// How much is read at a time: the framing of a few entries. What lies further is more often passed
+/// over than read.
 const BUFFER: usize = 16 << 10;
 
-/// A file, buffered, whose every read says where it begins: seeking costs no system call, and does not move the file's
-/// own position.
+/// A file, buffered, whose every read says where it begins: seeking costs no system call, and does
+/// not move the file's own position.
 ///
 /// For a [`Reader`](super::Reader) that passes over most contents, as listing an archive does.
 #[derive(Debug)]

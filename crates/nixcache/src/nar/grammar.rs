@@ -8,9 +8,10 @@
 //! directory = "directory" { "entry" "(" "name" BYTES "node" node ")" }
 //! ```
 //!
-//! [`Walker::step`] looks at a window on the archive, from where the last step stopped, and says what stands there, or
-//! that the window is too short to tell. It keeps no bytes: whoever calls it owns the window, and remembers the last
-//! name in each open directory. A window too short is still refused at once if nothing valid begins with it.
+//! [`Walker::step`] looks at a window on the archive, from where the last step stopped, and says
+//! what stands there, or that the window is too short to tell. It keeps no bytes: whoever calls it
+//! owns the window, and remembers the last name in each open directory. A window too short is still
+//! refused at once if nothing valid begins with it.
 
 use std::ops::Range;
 
@@ -120,7 +121,8 @@ impl Walker {
         self.state == State::Done
     }
 
-    /// Bytes of the current file's contents that are not consumed yet; while there are any, `step` must not be called.
+    /// Bytes of the current file's contents that are not consumed yet; while there are any, `step`
+    /// must not be called.
     pub(super) fn remaining(&self) -> u64 {
         if let State::Contents { remaining, .. } = self.state { remaining } else { 0 }
     }
@@ -137,7 +139,8 @@ impl Walker {
         }
     }
 
-    /// Says what stands at the start of `window`. `last` is the last name in the innermost directory, empty if none.
+    /// Says what stands at the start of `window`. `last` is the last name in the innermost
+    /// directory, empty if none.
     ///
     /// Neither in contents nor after the end of the archive.
     pub(super) fn step(&mut self, window: &[u8], last: &[u8]) -> Result<Step, Error> {
@@ -236,7 +239,8 @@ impl Walker {
     }
 }
 
-/// Refuses a name that no entry can have, or that does not come after `last`. `offset` is where it stands.
+/// Refuses a name that no entry can have, or that does not come after `last`. `offset` is where it
+/// stands.
 pub(super) fn check_name(name: &[u8], last: &[u8], offset: u64) -> Result<(), Error> {
     if let Some(reason) = name_fault(name) {
         return Err(Error::Name { offset, name: Quoted::new(name), reason });

@@ -1,12 +1,13 @@
 //! What a NAR contains, and where: the tree without the contents.
 //!
-//! A [`Listing`] is what a reader of one file needs to know of an archive: names, kinds, sizes, link targets, and at
-//! which byte of the archive each file's contents begin. Binary caches keep it beside each NAR, as JSON, in a file
-//! named `.ls`; with feature `json` it is read by [`Listing::parse`] and written by [`Node::write_document`].
+//! A [`Listing`] is what a reader of one file needs to know of an archive: names, kinds, sizes,
+//! link targets, and at which byte of the archive each file's contents begin. Binary caches keep it
+//! beside each NAR, as JSON, in a file named `.ls`; with feature `json` it is read by
+//! [`Listing::parse`] and written by [`Node::write_document`].
 //!
-//! A listing is flat: one row for each node, in the order of the archive (a directory, then all that is below it), and
-//! one buffer with all names and targets. No nesting of an archive, however deep, becomes nesting of calls, and a node
-//! takes 40 bytes and its name.
+//! A listing is flat: one row for each node, in the order of the archive (a directory, then all
+//! that is below it), and one buffer with all names and targets. No nesting of an archive, however
+//! deep, becomes nesting of calls, and a node takes 40 bytes and its name.
 //!
 //! ```
 //! use std::io::{Cursor, Read};
@@ -81,7 +82,8 @@ enum RowKind {
 }
 
 impl Listing {
-    /// Lists an archive in memory, of which `nar` must hold nothing but the whole. Contents are not looked at.
+    /// Lists an archive in memory, of which `nar` must hold nothing but the whole. Contents are not
+    /// looked at.
     pub fn from_slice(nar: &[u8]) -> Result<Self, Error> {
         let mut builder = ListingBuilder::new();
         let mut events = Events::new(nar);
@@ -96,7 +98,8 @@ impl Listing {
         Self::read_with(reader, |_| Ok(()))
     }
 
-    /// Lists the archive of a reader that has given no event yet, seeking past the contents of its files.
+    /// Lists the archive of a reader that has given no event yet, seeking past the contents of its
+    /// files.
     pub fn read_seek<R: BufRead + Seek>(reader: &mut Reader<R>) -> Result<Self, ReadError> {
         Self::read_with(reader, Reader::skip_contents)
     }
@@ -126,8 +129,9 @@ impl Listing {
 
 /// Makes a [`Listing`] from the events of a decoder, or from those that an encoder accepted.
 ///
-/// Their order is trusted. Events that cannot belong to an archive are passed over: an end too many, nodes after the
-/// root; what is not ended is ended by [`finish`](Self::finish), and no event at all is an empty directory.
+/// Their order is trusted. Events that cannot belong to an archive are passed over: an end too
+/// many, nodes after the root; what is not ended is ended by [`finish`](Self::finish), and no event
+/// at all is an empty directory.
 #[derive(Clone, Debug, Default)]
 pub struct ListingBuilder {
     rows: Vec<Row>,
@@ -143,8 +147,8 @@ impl ListingBuilder {
         Self::default()
     }
 
-    /// Adds an event. `offset` is the decoder's, or the encoder's, right after the event: where the contents of a file
-    /// begin. It matters for files only; 0 means that nobody knows.
+    /// Adds an event. `offset` is the decoder's, or the encoder's, right after the event: where the
+    /// contents of a file begin. It matters for files only; 0 means that nobody knows.
     pub fn push<C>(&mut self, event: &Event<&[u8], C>, offset: u64) {
         if self.open.is_empty() && !self.rows.is_empty() {
             return;
@@ -257,8 +261,9 @@ impl<'a> Node<'a> {
         Children { listing: self.listing, next: self.index + 1, end: self.end() }
     }
 
-    /// The node at `path`, of names separated by slashes, below this one. Slashes too many do not matter, so that an
-    /// empty path is this node. `.` and `..` are names like any other, which no entry has; symlinks are not followed.
+    /// The node at `path`, of names separated by slashes, below this one. Slashes too many do not
+    /// matter, so that an empty path is this node. `.` and `..` are names like any other, which no
+    /// entry has; symlinks are not followed.
     #[must_use]
     pub fn get(self, path: &[u8]) -> Option<Node<'a>> {
         let mut names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
@@ -318,7 +323,8 @@ pub struct Walk<'a> {
     next: usize,
     end: usize,
     path: Vec<u8>,
-    /// For each directory around the next node: the row after its last one, and the length of its path.
+    /// For each directory around the next node: the row after its last one, and the length of its
+    /// path.
     open: Vec<(usize, usize)>,
 }
 

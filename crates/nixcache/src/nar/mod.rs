@@ -1,18 +1,23 @@
-//! The Nix archive format (NAR): one file, symlink or directory tree as one deterministic stream of bytes.
+//! The Nix archive format (NAR): one file, symlink or directory tree as one deterministic stream of
+//! bytes.
 //!
-//! A NAR holds names, contents, link targets and the owner's execute bit, and nothing else: no times, no owners, no
-//! other modes. The entries of a directory stand in bytewise order, so equal trees give equal bytes, and the hash of
-//! those bytes is what Nix knows a store path by.
+//! A NAR holds names, contents, link targets and the owner's execute bit, and nothing else: no
+//! times, no owners, no other modes. The entries of a directory stand in bytewise order, so equal
+//! trees give equal bytes, and the hash of those bytes is what Nix knows a store path by.
 //!
-//! The grammar is walked in one place, which does no I/O and does not recurse. Around it stand, from low to high:
+//! The grammar is walked in one place, which does no I/O and does not recurse. Around it stand,
+//! from low to high:
 //!
-//! - [`Decoder`] — chunks of bytes in, [`Event`]s out; contents are parts of the chunk that went in, never copies.
-//! - [`Events`] over a slice (no heap allocation), [`Reader`] over any [`BufRead`](std::io::BufRead), and, with feature
-//!   `stream`, [`EventStream`] over a stream of `Bytes`: thin adaptors of the same walker.
+//! - [`Decoder`] — chunks of bytes in, [`Event`]s out; contents are parts of the chunk that went
+//!   in, never copies.
+//! - [`Events`] over a slice (no heap allocation), [`Reader`] over any
+//!   [`BufRead`](std::io::BufRead), and, with feature `stream`, [`EventStream`] over a stream of
+//!   `Bytes`: thin adaptors of the same walker.
 //! - [`Encoder`] — events in, framing out; [`Writer`] puts it before any [`Write`](std::io::Write).
 //! - [`Listing`] — what a NAR contains and where: the `.ls` files of a binary cache.
 //! - [`scan`] — the references to store paths that a NAR contains.
-//! - With feature `fs`: [`pack`](pack()), [`measure`] and [`unpack`](unpack()), between trees on disk and NARs.
+//! - With feature `fs`: [`pack`](pack()), [`measure`] and [`unpack`](unpack()), between trees on
+//!   disk and NARs.
 //!
 //! What is refused is what Nix 2.34 refuses: see [`Error`] and [`Limits`].
 //!
@@ -77,6 +82,6 @@ pub use self::stream::{EventStream, StreamError};
 #[cfg(feature = "fs")]
 pub use self::unpack::{UnpackError, Unpacker, unpack};
 
-/// What Nix puts behind a name that differs from another one in its directory only by case, where the file system
-/// cannot hold both; a number follows.
+/// What Nix puts behind a name that differs from another one in its directory only by case, where
+/// the file system cannot hold both; a number follows.
 pub const CASE_HACK_SUFFIX: &[u8] = b"~nix~case~hack~";

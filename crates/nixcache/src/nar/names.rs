@@ -1,6 +1,7 @@
 //! The last name seen in each open directory, which the next name there must exceed.
 
-/// A stack of names in one buffer: no allocation for a name once the buffer has grown to the deepest path.
+/// A stack of names in one buffer: no allocation for a name once the buffer has grown to the
+/// deepest path.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     bytes: Vec<u8>,
@@ -18,7 +19,8 @@ impl Names {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// The last name in the innermost directory; empty, so before every valid name, if there was none yet.
+    /// The last name in the innermost directory; empty, so before every valid name, if there was
+    /// none yet.
     pub(super) fn last(&self) -> &[u8] {
         &self.bytes[self.start()..]
     }

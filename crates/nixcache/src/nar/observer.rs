@@ -18,8 +18,8 @@ use super::reader::ReadError;
 use super::scan::{Candidates, Scanner};
 use crate::hash::{self, Algorithm, Hash, Hasher};
 
-/// Watches the bytes of an archive go by, wherever they come from or go to: hashes them, lists what they contain, finds
-/// references in them. Nothing needs a second pass.
+/// Watches the bytes of an archive go by, wherever they come from or go to: hashes them, lists what
+/// they contain, finds references in them. Nothing needs a second pass.
 ///
 /// ```
 /// # use nixcache::{hash::Algorithm, nar::{Observer, Writer}};
@@ -52,7 +52,8 @@ pub struct Observation {
     pub hashes: Vec<Hash>,
     /// What it contains, if that was asked for.
     pub listing: Option<Listing>,
-    /// Which candidates occur in it, as their positions among the candidates; none if that was not asked for.
+    /// Which candidates occur in it, as their positions among the candidates; none if that was not
+    /// asked for.
     pub references: Vec<usize>,
 }
 
@@ -76,8 +77,8 @@ impl Observer {
         self
     }
 
-    /// Also lists the contents, and checks as [`check`](Self::check) does, within the default limits unless that was
-    /// called with others before.
+    /// Also lists the contents, and checks as [`check`](Self::check) does, within the default
+    /// limits unless that was called with others before.
     #[must_use]
     pub fn listing(mut self) -> Self {
         self.decoder.get_or_insert_default();
@@ -140,8 +141,8 @@ impl Observer {
     }
 }
 
-/// An observer at work beside the thread that moves the bytes, or on that thread if it has only to count them: waking
-/// another one for each chunk would take longer.
+/// An observer at work beside the thread that moves the bytes, or on that thread if it has only to
+/// count them: waking another one for each chunk would take longer.
 #[cfg(feature = "fs")]
 #[derive(Debug)]
 pub(super) enum Beside<'scope> {

@@ -26,10 +26,11 @@ pub enum ReadError {
     },
 }
 
-/// Reads events from any [`BufRead`], as slices of its own buffer, and nothing beyond the end of the archive: what
-/// follows is still there for whoever reads next.
+/// Reads events from any [`BufRead`], as slices of its own buffer, and nothing beyond the end of
+/// the archive: what follows is still there for whoever reads next.
 ///
-/// Memory does not depend on what the archive claims or contains, only on the buffer and the nesting.
+/// Memory does not depend on what the archive claims or contains, only on the buffer and the
+/// nesting.
 ///
 /// ```
 /// # use nixcache::nar::{Event, Reader, Writer};
@@ -55,7 +56,8 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<BufReader<R>> {
-    /// Reads from a source that has no buffer, through one of 256 KiB, the size that measured best for NAR files.
+    /// Reads from a source that has no buffer, through one of 256 KiB, the size that measured best
+    /// for NAR files.
     pub fn unbuffered(source: R) -> Self {
         Self::new(BufReader::with_capacity(256 << 10, source))
     }
@@ -72,7 +74,8 @@ impl<R: BufRead> Reader<R> {
         Self { inner: source, decoder: Decoder::with_limits(limits), lent: 0 }
     }
 
-    /// How many bytes of the archive the events so far took: after [`Event::File`], where its contents begin.
+    /// How many bytes of the archive the events so far took: after [`Event::File`], where its
+    /// contents begin.
     pub fn offset(&self) -> u64 {
         self.decoder.offset()
     }
@@ -82,8 +85,8 @@ impl<R: BufRead> Reader<R> {
         self.decoder.remaining()
     }
 
-    /// The next event, `None` after the end of the archive. Contents come as slices of the source's buffer, in as many
-    /// parts as it takes.
+    /// The next event, `None` after the end of the archive. Contents come as slices of the source's
+    /// buffer, in as many parts as it takes.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not lend names and contents")]
     pub fn next(&mut self) -> Result<Option<BorrowedEvent<'_>>, ReadError> {
         let Some(event) = self.advance()? else { return Ok(None) };
@@ -118,12 +121,14 @@ impl<R: BufRead> Reader<R> {
         Ok(None)
     }
 
-    /// What is left of the current file's contents, as a reader. Empty unless the last event was a file or contents.
+    /// What is left of the current file's contents, as a reader. Empty unless the last event was a
+    /// file or contents.
     pub fn contents(&mut self) -> Contents<'_, R> {
         Contents { reader: self }
     }
 
-    /// Copies what is left of the current file's contents to `sink`, and says how many bytes that were.
+    /// Copies what is left of the current file's contents to `sink`, and says how many bytes that
+    /// were.
     pub fn copy_contents(&mut self, mut sink: impl Write) -> Result<u64, ReadError> {
         let mut copied = 0;
         while self.remaining() > 0 {
@@ -156,7 +161,8 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    /// Checks that the archive is followed by the end of the source. To be called after the last event.
+    /// Checks that the archive is followed by the end of the source. To be called after the last
+    /// event.
     pub fn expect_end(&mut self) -> Result<(), ReadError> {
         self.decoder.finish()?;
         match fill(&mut self.inner, &self.decoder)? {
@@ -174,7 +180,8 @@ impl<R: BufRead> Reader<R> {
 
 /// The source's buffer, filled if it was empty.
 fn fill<'a>(inner: &'a mut impl BufRead, decoder: &Decoder) -> Result<&'a [u8], ReadError> {
-    // A loop cannot return what it borrows in one of its rounds; once this has succeeded, asking again does no I/O.
+    // A loop cannot return what it borrows in one of its rounds; once this has succeeded, asking
+    // again does no I/O.
     loop {
         match inner.fill_buf() {
             Ok(_) => break,
@@ -187,8 +194,8 @@ fn fill<'a>(inner: &'a mut impl BufRead, decoder: &Decoder) -> Result<&'a [u8], 
 
 /// What is left of a file's contents, as [`Read`]. What is not read of it comes as events.
 ///
-/// An archive that ends too early is an error of kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) around the
-/// [`ReadError`].
+/// An archive that ends too early is an error of kind
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) around the [`ReadError`].
 #[derive(Debug)]
 pub struct Contents<'a, R> {
     reader: &'a mut Reader<R>,

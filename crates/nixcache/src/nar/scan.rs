@@ -1,16 +1,19 @@
 //! References: which store paths the bytes of a NAR mention.
 //!
-//! Nix learns what a store path needs by looking for the *hash parts* of candidate paths (the 32 nixbase32 characters after
-//! the store directory) anywhere in its NAR: in scripts, in the load paths of a binary, in the middle of other text. Whatever is
-//! found is a reference. Only candidates can be found, since any 32 such characters might be a hash part.
+//! Nix learns what a store path needs by looking for the *hash parts* of candidate paths (the 32
+//! nixbase32 characters after the store directory) anywhere in its NAR: in scripts, in the load
+//! paths of a binary, in the middle of other text. Whatever is found is a reference. Only
+//! candidates can be found, since any 32 such characters might be a hash part.
 //!
-//! - [`Candidates`] are prepared once and shared by any number of scans; a [`Scanner`] takes one stream, in chunks.
-//! - [`ModuloHasher`] hashes a stream as if it did not mention its own path: the hash in the `CA` of a content-addressed
-//!   path that refers to itself.
+//! - [`Candidates`] are prepared once and shared by any number of scans; a [`Scanner`] takes one
+//!   stream, in chunks.
+//! - [`ModuloHasher`] hashes a stream as if it did not mention its own path: the hash in the `CA`
+//!   of a content-addressed path that refers to itself.
 //!
-//! Both take bytes, not trees, so that they run in the pass that packs or copies a NAR; neither allocates for a byte that
-//! it scans. Runs of 32 nixbase32 characters are rare, even in text (`e`, `o`, `t` and `u` are not in the alphabet), so the
-//! work is to pass over everything else quickly; only in such runs are candidates looked up.
+//! Both take bytes, not trees, so that they run in the pass that packs or copies a NAR; neither
+//! allocates for a byte that it scans. Runs of 32 nixbase32 characters are rare, even in text (`e`,
+//! `o`, `t` and `u` are not in the alphabet), so the work is to pass over everything else quickly;
+//! only in such runs are candidates looked up.
 //!
 //! ```
 //! use nixcache::nar::scan::{Candidates, Scanner};
@@ -82,7 +85,8 @@ pub enum HashPartError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("candidate {}: {reason}", index + 1)]
 pub struct CandidateError {
-    /// Its place among those that were given, from 0. The message counts from 1, as lines of a file are.
+    /// Its place among those that were given, from 0. The message counts from 1, as lines of a file
+    /// are.
     pub index: usize,
     /// What is wrong with it.
     pub reason: HashPartError,
@@ -121,8 +125,8 @@ struct Prepared {
 impl Candidates {
     /// Prepares hash parts, given as `<hash part>`, `<hash part>-<name>` or an absolute store path.
     ///
-    /// Of the store directory and the name only the form is checked: the hash part decides. A hash part that is given twice
-    /// is found where it was given first.
+    /// Of the store directory and the name only the form is checked: the hash part decides. A hash
+    /// part that is given twice is found where it was given first.
     pub fn new<I>(texts: I) -> Result<Self, CandidateError>
     where
         I: IntoIterator<Item: AsRef<str>>,
@@ -156,8 +160,9 @@ impl Candidates {
     }
 }
 
-/// A bitmap over a few characters of each candidate, asked before the table of whole hash parts: it passes every candidate
-/// and one in 64 or fewer of other windows, so that long runs of nixbase32 (hex dumps, base32 data) stay cheap.
+/// A bitmap over a few characters of each candidate, asked before the table of whole hash parts: it
+/// passes every candidate and one in 64 or fewer of other windows, so that long runs of nixbase32
+/// (hex dumps, base32 data) stay cheap.
 #[derive(Debug)]
 struct Filter {
     words: Vec<u64>,
@@ -179,7 +184,8 @@ impl Filter {
     fn bit(&self, window: &[u8]) -> usize {
         let eight = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let mixed = eight(window.first_chunk()) ^ eight(window.last_chunk()).rotate_left(32);
-        // The multiplier is 2^64 divided by the golden ratio: the upper bits of the product depend on all bits below.
+        // The multiplier is 2^64 divided by the golden ratio: the upper bits of the product depend
+        // on all bits below.
         (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
     }
 
@@ -191,8 +197,9 @@ impl Filter {
 
 /// One scan: takes a stream in chunks of any size, and knows which candidates occur in it.
 ///
-/// A candidate occurs if the 32 bytes of its hash part stand next to one another anywhere, also across borders of chunks
-/// and also overlapping other candidates. Only making a scanner and finishing it allocate.
+/// A candidate occurs if the 32 bytes of its hash part stand next to one another anywhere, also
+/// across borders of chunks and also overlapping other candidates. Only making a scanner and
+/// finishing it allocate.
 #[derive(Clone, Debug)]
 pub struct Scanner {
     candidates: Candidates,
@@ -240,7 +247,8 @@ impl Scanner {
     }
 }
 
-/// The nixbase32 characters, 31 at most, at the end of the chunks so far: where a hash part may have begun.
+/// The nixbase32 characters, 31 at most, at the end of the chunks so far: where a hash part may
+/// have begun.
 #[derive(Clone, Debug)]
 struct Tail {
     /// The second half is scratch for the bytes of the next chunk.
@@ -264,7 +272,8 @@ impl Tail {
         &self.bytes[..end]
     }
 
-    /// Appends `chunk` and keeps what may begin a hash part; `release` gets all bytes before that, in order.
+    /// Appends `chunk` and keeps what may begin a hash part; `release` gets all bytes before that,
+    /// in order.
     fn keep(&mut self, chunk: &[u8], mut release: impl FnMut(&[u8])) {
         let run = chunk.iter().rev().take(TAIL).take_while(|&&byte| is_base32(byte)).count();
         let (before, run) = chunk.split_at(chunk.len() - run);
@@ -289,9 +298,10 @@ impl Tail {
 
 /// Calls `visit` with each maximal run of 32 or more nixbase32 characters, in order.
 ///
-/// 32 bytes in a row contain four places that are multiples of eight. So one byte in eight is read, without a branch, into a
-/// mask, and only around four set bits in a row are more bytes read. Skipping back to front from a byte outside the alphabet,
-/// as Nix does, reads less, but the processor cannot predict how far it skips, and that halves its speed on text.
+/// 32 bytes in a row contain four places that are multiples of eight. So one byte in eight is read,
+/// without a branch, into a mask, and only around four set bits in a row are more bytes read.
+/// Skipping back to front from a byte outside the alphabet, as Nix does, reads less, but the
+/// processor cannot predict how far it skips, and that halves its speed on text.
 fn for_each_run(bytes: &[u8], mut visit: impl FnMut(Range<usize>)) {
     const STRIDE: usize = 8;
     const BLOCK: usize = STRIDE * 64;
@@ -328,7 +338,8 @@ fn for_each_run(bytes: &[u8], mut visit: impl FnMut(Range<usize>)) {
         base = done.max(base + STEP);
     }
 
-    // The rest is short. A window that begins less than a stride before `base` has its first place there.
+    // The rest is short. A window that begins less than a stride before `base` has its first place
+    // there.
     let mut start = done.max((base + 1).saturating_sub(STRIDE));
     while let Some(window) = bytes.get(start..).and_then(<[u8]>::first_chunk::<LEN>) {
         if let Some(outside) = window.iter().rposition(|&byte| !is_base32(byte)) {
@@ -349,11 +360,12 @@ fn run_end(bytes: &[u8], start: usize) -> usize {
 /// The hash of a stream modulo its own hash part, see [`ModuloHasher`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashModulo {
-    /// Over the bytes with each occurrence as zeros, then `|<position>` for each. Nix up to 2.16 and from 2.35 on has this
-    /// one in the `CA` of a path that refers to itself.
+    /// Over the bytes with each occurrence as zeros, then `|<position>` for each. Nix up to 2.16
+    /// and from 2.35 on has this one in the `CA` of a path that refers to itself.
     pub hash: Hash,
-    /// Over the bytes with each occurrence as zeros, and no more. Nix 2.17 to 2.34 forgot the positions
-    /// ([NixOS/nix#15837](https://github.com/NixOS/nix/issues/15837)); the paths that they made are still around.
+    /// Over the bytes with each occurrence as zeros, and no more. Nix 2.17 to 2.34 forgot the
+    /// positions ([NixOS/nix#15837](https://github.com/NixOS/nix/issues/15837)); the paths that
+    /// they made are still around.
     pub without_positions: Hash,
     /// Where the occurrences begin, in bytes from the start of the stream, ascending.
     pub positions: Vec<u64>,
@@ -363,10 +375,11 @@ pub struct HashModulo {
 
 /// Hashes a stream modulo one hash part: as if that stood nowhere in it.
 ///
-/// The path of a content-addressed object follows from the hash of its NAR, so a NAR that mentions its own path cannot be hashed as it
-/// is: each occurrence of the hash part counts as 32 bytes of value zero, and the places where they were are hashed after the
-/// stream, lest zeros and occurrences be mistaken for each other. Of overlapping occurrences the leftmost counts, as in Nix's
-/// `RewritingSink`. Positions take eight bytes of memory for each occurrence.
+/// The path of a content-addressed object follows from the hash of its NAR, so a NAR that mentions
+/// its own path cannot be hashed as it is: each occurrence of the hash part counts as 32 bytes of
+/// value zero, and the places where they were are hashed after the stream, lest zeros and
+/// occurrences be mistaken for each other. Of overlapping occurrences the leftmost counts, as in
+/// Nix's `RewritingSink`. Positions take eight bytes of memory for each occurrence.
 ///
 /// ```
 /// use nixcache::hash::{Algorithm, Hasher};
@@ -394,7 +407,8 @@ pub struct ModuloHasher {
 }
 
 impl ModuloHasher {
-    /// Hashes with `hasher`, which should be fresh, modulo `own`: a hash part, or the store path it is part of.
+    /// Hashes with `hasher`, which should be fresh, modulo `own`: a hash part, or the store path it
+    /// is part of.
     pub fn new(hasher: Hasher, own: &str) -> Result<Self, HashPartError> {
         Ok(Self { hasher, own: hash_part(own)?, positions: Vec::new(), size: 0, tail: Tail::default() })
     }
@@ -480,7 +494,8 @@ mod tests {
             .chain([rest])
     }
 
-    /// Streams in which runs of nixbase32 are frequent, of all lengths around 32, and repeat themselves.
+    /// Streams in which runs of nixbase32 are frequent, of all lengths around 32, and repeat
+    /// themselves.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             4 => "[01]{1,80}",
@@ -583,7 +598,8 @@ mod tests {
         }
     }
 
-    /// `nix store make-content-addressed` on the output of `echo A$out B$out/x-$out > $out`, with Nix 2.8.0 and 2.34.8.
+    /// `nix store make-content-addressed` on the output of `echo A$out B$out/x-$out > $out`, with
+    /// Nix 2.8.0 and 2.34.8.
     #[test]
     fn hash_modulo_equals_that_of_both_kinds_of_nix() {
         let path = format!("/nix/store/{OWN}-selfie");

@@ -4,14 +4,16 @@ use super::error::Error;
 use super::event::{BorrowedEvent, Event};
 use super::grammar::{Kind, Limits, Step, Walker};
 
-/// How many names are remembered without allocating: those of the 64 directories that Nix lets be open, and the root's.
+/// How many names are remembered without allocating: those of the 64 directories that Nix lets be
+/// open, and the root's.
 const INLINE: usize = 65;
 
 /// The events of an archive in memory. Names, targets and contents are parts of the slice.
 ///
-/// A file that is not empty has exactly one [`Event::Contents`]. The iterator ends after the archive, or after the first
-/// error; bytes after the archive are left alone ([`rest`](Self::rest)). Valid archives are walked without any heap
-/// allocation, unless [`Limits::depth`] was raised and the archive makes use of it.
+/// A file that is not empty has exactly one [`Event::Contents`]. The iterator ends after the
+/// archive, or after the first error; bytes after the archive are left alone
+/// ([`rest`](Self::rest)). Valid archives are walked without any heap allocation, unless
+/// [`Limits::depth`] was raised and the archive makes use of it.
 #[derive(Clone, Debug)]
 pub struct Events<'a> {
     input: &'a [u8],
@@ -34,7 +36,8 @@ impl<'a> Events<'a> {
         Self { input: nar, at: 0, walker: Walker::new(limits), last: LastNames::default(), failed: false }
     }
 
-    /// How many bytes of the archive the events so far took: after [`Event::File`], where its contents begin.
+    /// How many bytes of the archive the events so far took: after [`Event::File`], where its
+    /// contents begin.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.at as u64

@@ -29,10 +29,12 @@ pub enum StreamError<E> {
     },
 }
 
-/// The events of an archive that comes as a stream of [`Bytes`]. Contents are parts of those, not copies.
+/// The events of an archive that comes as a stream of [`Bytes`]. Contents are parts of those, not
+/// copies.
 ///
-/// Works with every async runtime, and needs none. Ends after the archive or the first error; what follows the archive
-/// in the stream is not read, but for what came in the same chunk ([`rest`](Self::rest)).
+/// Works with every async runtime, and needs none. Ends after the archive or the first error; what
+/// follows the archive in the stream is not read, but for what came in the same chunk
+/// ([`rest`](Self::rest)).
 #[derive(Debug)]
 pub struct EventStream<S> {
     chunks: S,
@@ -52,12 +54,14 @@ impl<S> EventStream<S> {
         Self { chunks, chunk: Bytes::new(), decoder: Decoder::with_limits(limits), ended: false }
     }
 
-    /// How many bytes of the archive the events so far took: after [`Event::File`], where its contents begin.
+    /// How many bytes of the archive the events so far took: after [`Event::File`], where its
+    /// contents begin.
     pub fn offset(&self) -> u64 {
         self.decoder.offset()
     }
 
-    /// What came already but was not decoded yet; after the last event, the start of what follows the archive.
+    /// What came already but was not decoded yet; after the last event, the start of what follows
+    /// the archive.
     pub fn rest(&self) -> &Bytes {
         &self.chunk
     }

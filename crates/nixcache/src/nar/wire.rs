@@ -1,4 +1,5 @@
-//! How tokens stand in the archive: a length of eight bytes, little-endian, the bytes, zeros up to a multiple of eight.
+//! How tokens stand in the archive: a length of eight bytes, little-endian, the bytes, zeros up to
+//! a multiple of eight.
 //!
 //! Tokens that always stand together are matched and written as one block.
 
@@ -74,7 +75,8 @@ pub(super) fn put_padding(out: &mut Vec<u8>, len: u64) {
     out.extend_from_slice(&[0; 8][..padding(len)]);
 }
 
-/// Writes what stands before a node's own tokens: the archive's head for the root, else the entry that holds it.
+/// Writes what stands before a node's own tokens: the archive's head for the root, else the entry
+/// that holds it.
 pub(super) fn put_open(out: &mut Vec<u8>, name: Option<&[u8]>) {
     match name {
         None => out.extend_from_slice(OPEN_ROOT.bytes),

@@ -6,7 +6,8 @@ use crate::store_path::{ContentAddress, StoreDir, StorePathRef};
 use super::write::Parts;
 use super::{Error, Field, NarInfo, NarInfoBuf, Reason};
 
-/// Makes a narinfo of its parts, as Nix would write it. What could not be read back cannot be built.
+/// Makes a narinfo of its parts, as Nix would write it. What could not be read back cannot be
+/// built.
 ///
 /// ```
 /// # use nixcache::{hash::Hash, narinfo::Builder, store_path::{StoreDir, StorePathRef}};
@@ -28,7 +29,8 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// The narinfo of a path whose NAR, uncompressed, is at `url`. The hash must be a sha256, the size in bytes not 0.
+    /// The narinfo of a path whose NAR, uncompressed, is at `url`. The hash must be a sha256, the
+    /// size in bytes not 0.
     pub fn new(
         store_dir: &'a StoreDir,
         store_path: StorePathRef<'a>,

@@ -5,9 +5,10 @@ use crate::text::excerpt;
 
 /// What a cache says of itself, in the file `nix-cache-info` at its root.
 ///
-/// Nix reads it leniently, and so does this: unknown keys and lines that say nothing are passed over, blanks around keys and
-/// values have no meaning, and of two lines with one key the later counts. Only what would be taken for something else
-/// is an error: two different store directories, and a priority that is no number.
+/// Nix reads it leniently, and so does this: unknown keys and lines that say nothing are passed
+/// over, blanks around keys and values have no meaning, and of two lines with one key the later
+/// counts. Only what would be taken for something else is an error: two different store
+/// directories, and a priority that is no number.
 ///
 /// ```
 /// use nixcache::narinfo::CacheInfo;
@@ -19,12 +20,14 @@ use crate::text::excerpt;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheInfo {
-    /// `StoreDir`: the store directory of all its paths; `/nix/store` if it does not say. Nix refuses a cache whose store
-    /// directory is not its own.
+    /// `StoreDir`: the store directory of all its paths; `/nix/store` if it does not say. Nix
+    /// refuses a cache whose store directory is not its own.
     pub store_dir: StoreDir,
-    /// `WantMassQuery`: whether clients may ask for many paths at once, to find out which of them it has.
+    /// `WantMassQuery`: whether clients may ask for many paths at once, to find out which of them
+    /// it has.
     pub want_mass_query: bool,
-    /// `Priority`: caches are asked in ascending order. 0 if it does not say; cache.nixos.org has 40.
+    /// `Priority`: caches are asked in ascending order. 0 if it does not say; cache.nixos.org has
+    /// 40.
     pub priority: Option<i32>,
 }
 
@@ -70,8 +73,8 @@ impl CacheInfo {
             let value = value.trim_ascii();
             match key.trim_ascii() {
                 "StoreDir" => {
-                    // Nix compares paths, for which a slash at the end has no meaning; a blank before it would be lost when
-                    // this is written and read again.
+                    // Nix compares paths, for which a slash at the end has no meaning; a blank
+                    // before it would be lost when this is written and read again.
                     let path = value.trim_end_matches(|end: char| end == '/' || end.is_ascii_whitespace());
                     let said = StoreDir::new(path).map_err(|source| CacheInfoError::StoreDir { line, source })?;
                     if store_dir.get_or_insert_with(|| said.clone()) != &said {

@@ -8,8 +8,8 @@ use crate::store_path::StoreDir;
 use super::signatures::order;
 use super::{Error, Field, NarInfo, NarInfoBuf, Reason};
 
-/// Changes to a narinfo that leave every byte which they do not concern as it was: unknown fields, odd spellings, the
-/// order of lines, even a missing newline at the end.
+/// Changes to a narinfo that leave every byte which they do not concern as it was: unknown fields,
+/// odd spellings, the order of lines, even a missing newline at the end.
 ///
 /// ```
 /// # use nixcache::{narinfo::NarInfo, signature::{KeyName, SecretKey}, store_path::StoreDir};
@@ -56,8 +56,8 @@ impl<'a> Edit<'a> {
         Self { original: *original, lines: lines.collect(), error: None }
     }
 
-    /// Adds a signature. It takes the place of others by the same key name, which are stale, and otherwise comes before the
-    /// first that is greater, as Nix sorts them.
+    /// Adds a signature. It takes the place of others by the same key name, which are stale, and
+    /// otherwise comes before the first that is greater, as Nix sorts them.
     pub fn sign(mut self, signature: SignatureRef<'_>) -> Self {
         let new = signature.to_string();
         let line = Line { field: Some(Field::Sig), text: format!("Sig: {new}").into() };
@@ -102,7 +102,8 @@ impl<'a> Edit<'a> {
         self.set(Field::FileHash, text.as_ref().map(Text::as_str))
     }
 
-    /// Says what the size of the compressed NAR is in bytes, or that it is not known. 0 is not known.
+    /// Says what the size of the compressed NAR is in bytes, or that it is not known. 0 is not
+    /// known.
     pub fn file_size(self, size: Option<u64>) -> Self {
         let size = size.filter(|size| *size != 0).map(|size| size.to_string());
         self.set(Field::FileSize, size.as_deref())

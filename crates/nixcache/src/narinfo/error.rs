@@ -41,7 +41,8 @@ pub enum Reason {
     /// A line has no colon.
     #[error("no colon: expected `Field: value`")]
     NoColon,
-    /// No space follows the colon. Nix skips one byte there, whatever it is, and may take the next line for the value.
+    /// No space follows the colon. Nix skips one byte there, whatever it is, and may take the next
+    /// line for the value.
     #[error("no space after the colon: expected `Field: value`")]
     NoSpace,
     /// A line ends in a carriage return.
@@ -50,7 +51,8 @@ pub enum Reason {
     /// A control character in the value of a known field.
     #[error("a control character in the value")]
     Control,
-    /// A field that must occur once occurs again. Of two values, one reader takes the first and another the last.
+    /// A field that must occur once occurs again. Of two values, one reader takes the first and
+    /// another the last.
     #[error("occurs a second time, so what it says is ambiguous")]
     Duplicate,
     /// A field that must have a value has none.

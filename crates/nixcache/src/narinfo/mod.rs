@@ -1,17 +1,19 @@
 //! narinfos: what a binary cache says of a store path.
 //!
-//! A narinfo is a text of lines `Field: value`, kept under the hash part of its path: where the NAR is, how it is compressed,
-//! its hashes and sizes, which paths it refers to, and who vouches for that. [`NarInfo::parse`] borrows everything from the
-//! text and allocates nothing; [`NarInfoBuf`] owns its text.
+//! A narinfo is a text of lines `Field: value`, kept under the hash part of its path: where the NAR
+//! is, how it is compressed, its hashes and sizes, which paths it refers to, and who vouches for
+//! that. [`NarInfo::parse`] borrows everything from the text and allocates nothing; [`NarInfoBuf`]
+//! owns its text.
 //!
-//! Many programs write narinfos, and not all of them as Nix does. The rule here: accept what Nix accepts, say what is odd,
-//! refuse what is ambiguous. Each oddity is a [`Deviation`] with its line; a narinfo without any is, byte for byte, what
-//! [`write`](NarInfo::write) makes of it, which is what Nix would have written. What two readers might take for different
-//! things is an [`Error`]: a field that occurs twice, a blank line, a missing space.
+//! Many programs write narinfos, and not all of them as Nix does. The rule here: accept what Nix
+//! accepts, say what is odd, refuse what is ambiguous. Each oddity is a [`Deviation`] with its
+//! line; a narinfo without any is, byte for byte, what [`write`](NarInfo::write) makes of it, which
+//! is what Nix would have written. What two readers might take for different things is an
+//! [`Error`]: a field that occurs twice, a blank line, a missing space.
 //!
-//! [`Edit`] changes signatures, URL, compression and file hash in place, and leaves all other bytes as they are.
-//! [`Builder`] makes a narinfo of its parts. A [`NarUrl`] tells what a `URL` says about the NAR, and [`CacheInfo`] is the
-//! `nix-cache-info` that every cache has at its root.
+//! [`Edit`] changes signatures, URL, compression and file hash in place, and leaves all other bytes
+//! as they are. [`Builder`] makes a narinfo of its parts. A [`NarUrl`] tells what a `URL` says
+//! about the NAR, and [`CacheInfo`] is the `nix-cache-info` that every cache has at its root.
 //!
 //! ```
 //! use nixcache::narinfo::NarInfo;
@@ -179,7 +181,8 @@ fn index32(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-/// What was read, with the texts as places in the narinfo's text. Those are empty, and sizes 0, that are not known.
+/// What was read, with the texts as places in the narinfo's text. Those are empty, and sizes 0,
+/// that are not known.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fields {
     store_dir: Span,
@@ -211,8 +214,8 @@ pub struct NarInfo<'a> {
 }
 
 impl<'a> NarInfo<'a> {
-    /// How long a text [`parse`](Self::parse) takes: 8 MiB, enough for 30,000 references with the longest names. The
-    /// largest narinfo of cache.nixos.org is a thirtieth of this.
+    /// How long a text [`parse`](Self::parse) takes: 8 MiB, enough for 30,000 references with the
+    /// longest names. The largest narinfo of cache.nixos.org is a thirtieth of this.
     pub const MAX_LEN: usize = 8 << 20;
 
     /// Reads a narinfo of a store, without allocating.
@@ -241,7 +244,8 @@ impl<'a> NarInfo<'a> {
         self.fields.store_dir.of(self.text)
     }
 
-    /// Where the NAR is: usually relative to the cache, but any text without control characters. [`NarUrl`] explains it.
+    /// Where the NAR is: usually relative to the cache, but any text without control characters.
+    /// [`NarUrl`] explains it.
     pub fn url(&self) -> &'a str {
         self.fields.url.of(self.text)
     }
@@ -259,7 +263,8 @@ impl<'a> NarInfo<'a> {
         self.compression_name().parse()
     }
 
-    /// The hash of the file that [`url`](Self::url) names, if it is known. Of any algorithm, but Nix writes sha256.
+    /// The hash of the file that [`url`](Self::url) names, if it is known. Of any algorithm, but
+    /// Nix writes sha256.
     #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "it was read before")]
     pub fn file_hash(&self) -> Option<Hash> {
         let text = self.fields.file_hash.of(self.text);
@@ -282,7 +287,8 @@ impl<'a> NarInfo<'a> {
         self.fields.nar_size
     }
 
-    /// The paths that the contents refer to, as they stand in the text; the path itself may be among them.
+    /// The paths that the contents refer to, as they stand in the text; the path itself may be
+    /// among them.
     pub fn references(&self) -> References<'a> {
         References { value: self.fields.references.of(self.text), order: self.fields.order }
     }
@@ -306,7 +312,8 @@ impl<'a> NarInfo<'a> {
         (!text.is_empty()).then(|| ContentAddress::parse(text).expect("a content address"))
     }
 
-    /// Whether the path is the one that its content address and references make. Nix trusts it then without a signature.
+    /// Whether the path is the one that its content address and references make. Nix trusts it then
+    /// without a signature.
     pub fn is_content_addressed(&self, store_dir: &StoreDir) -> bool {
         self.content_address()
             .is_some_and(|address| store_dir.is_content_addressed(self.store_path(), &address, self.references()))
@@ -367,7 +374,8 @@ impl fmt::Display for NarInfo<'_> {
     }
 }
 
-/// A narinfo that owns its text, for storage and other threads. [`as_ref`](Self::as_ref) costs no parsing.
+/// A narinfo that owns its text, for storage and other threads. [`as_ref`](Self::as_ref) costs no
+/// parsing.
 #[derive(Clone)]
 pub struct NarInfoBuf {
     text: Box<str>,

@@ -102,7 +102,8 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         self.field(field, value, start)
     }
 
-    /// That a line has no colon or space says less than that it ends in a carriage return, if it does.
+    /// That a line has no colon or space says less than that it ends in a carriage return, if it
+    /// does.
     #[cold]
     fn line_error(&self, line: &[u8], field: Option<Field>, reason: Reason) -> Error {
         Error::at(self.line, field, if line.ends_with(b"\r") { Reason::CarriageReturn } else { reason })

@@ -111,8 +111,8 @@ impl<'a> Iterator for ReferencesIter<'a> {
 
 impl ExactSizeIterator for ReferencesIter<'_> {}
 
-/// Looks at references from `start` to `end` of a text, that stand as Nix writes them: valid, and one space between each
-/// two. `None` if anything is otherwise, which a slower look explains.
+/// Looks at references from `start` to `end` of a text, that stand as Nix writes them: valid, and
+/// one space between each two. `None` if anything is otherwise, which a slower look explains.
 #[inline]
 pub(super) fn scan(text: &[u8], start: usize, end: usize) -> Option<Order> {
     let mut rest = &text[start..];

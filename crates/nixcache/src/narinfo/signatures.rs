@@ -43,8 +43,9 @@ impl<'a> Iterator for Signatures<'a> {
 
 impl ExactSizeIterator for Signatures<'_> {}
 
-/// The order in which Nix writes signatures: since 2.3x by the key's name and then by the signature's bytes, where 2.8
-/// compared whole lines. The two differ for names of which one begins with the other, and for two signatures by one name.
+/// The order in which Nix writes signatures: since 2.3x by the key's name and then by the
+/// signature's bytes, where 2.8 compared whole lines. The two differ for names of which one begins
+/// with the other, and for two signatures by one name.
 pub(super) fn order(a: &str, b: &str) -> Ordering {
     let name = |text: &str| text.find(':').unwrap_or(text.len());
     let names = a[..name(a)].cmp(&b[..name(b)]);

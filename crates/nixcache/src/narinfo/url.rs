@@ -22,8 +22,8 @@ pub struct NarUrl<'a> {
     pub is_absolute: bool,
     /// What the file is named after.
     pub name: NarName<'a>,
-    /// What the extension says of the compression: nothing for gzip and lzma, for which Nix writes none. `None` if there is
-    /// no `.nar`, or an unknown extension after it.
+    /// What the extension says of the compression: nothing for gzip and lzma, for which Nix writes
+    /// none. `None` if there is no `.nar`, or an unknown extension after it.
     pub compression: Option<Compression>,
     /// What follows the question mark, if there is one.
     pub query: Option<&'a str>,
@@ -33,7 +33,8 @@ pub struct NarUrl<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NarName<'a> {
-    /// A sha256 in nixbase32: of the file, as Nix writes it, or of the NAR, as servers of a live store write it.
+    /// A sha256 in nixbase32: of the file, as Nix writes it, or of the NAR, as servers of a live
+    /// store write it.
     Hash(Hash),
     /// A sha256 in base16.
     Base16(Hash),
@@ -55,8 +56,8 @@ pub enum NarUrlError {
         /// The beginning of the URL.
         url: String,
     },
-    /// A part of the path is empty, `.` or `..`, or has a byte that belongs into no URL: it might lead out of the cache.
-    /// A path that begins with a slash is meant too.
+    /// A part of the path is empty, `.` or `..`, or has a byte that belongs into no URL: it might
+    /// lead out of the cache. A path that begins with a slash is meant too.
     #[error("`{url}` is no path within a cache")]
     Path {
         /// The beginning of the URL.
@@ -76,8 +77,9 @@ pub enum NarUrlError {
 impl<'a> NarUrl<'a> {
     /// Takes a URL apart.
     ///
-    /// A relative URL must stay within the cache. It must have `.nar` in its name, be in a folder below `nar/`, be named after
-    /// a store path below `nar/`, or be a UUID. An absolute URL can be anything.
+    /// A relative URL must stay within the cache. It must have `.nar` in its name, be in a folder
+    /// below `nar/`, be named after a store path below `nar/`, or be a UUID. An absolute URL can be
+    /// anything.
     pub fn parse(url: &'a str) -> Result<Self, NarUrlError> {
         let quoted = || excerpt(url);
         let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
@@ -132,7 +134,8 @@ impl<'a> NarName<'a> {
     }
 }
 
-/// Whether what follows a hash part and a dash is nix-serve's `<sha256>.nar`, with or without the extension of a compression.
+/// Whether what follows a hash part and a dash is nix-serve's `<sha256>.nar`, with or without the
+/// extension of a compression.
 fn is_nar_hash(text: &str) -> bool {
     text.split_once(".nar").is_some_and(|(hash, _)| hash.len() == 52 && Hash::parse_as(Algorithm::Sha256, hash).is_ok())
 }

@@ -7,8 +7,8 @@ use super::signatures::order;
 use super::{Field, NarInfo};
 
 impl NarInfo<'_> {
-    /// Appends what Nix writes for this narinfo: fields in its order, hashes in nixbase32, references and signatures
-    /// sorted and without duplicates, and nothing that Nix does not know.
+    /// Appends what Nix writes for this narinfo: fields in its order, hashes in nixbase32,
+    /// references and signatures sorted and without duplicates, and nothing that Nix does not know.
     pub fn write(&self, out: &mut Vec<u8>) {
         if self.is_canonical() {
             // Which is what canonical means.

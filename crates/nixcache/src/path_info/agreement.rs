@@ -5,10 +5,12 @@ use std::hash::BuildHasher;
 use super::PathInfo;
 use crate::store_path::HashPart;
 
-/// Remembers what was said of each path, so that what is said twice is told from what is said otherwise.
+/// Remembers what was said of each path, so that what is said twice is told from what is said
+/// otherwise.
 ///
-/// What counts is what every form of path infos holds: the path, the hash and size of its NAR, its references and its
-/// deriver. Two names behind one hash part disagree, too. Kept are 28 bytes a path, whatever its references.
+/// What counts is what every form of path infos holds: the path, the hash and size of its NAR, its
+/// references and its deriver. Two names behind one hash part disagree, too. Kept are 28 bytes a
+/// path, whatever its references.
 #[derive(Debug, Default)]
 pub struct Agreement {
     /// By a key that nobody else knows, so that nobody can make two infos that hash the same.

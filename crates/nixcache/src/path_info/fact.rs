@@ -1,4 +1,5 @@
-//! What may be known of a path beyond what every form of path infos holds, and what is lost on the way into a form.
+//! What may be known of a path beyond what every form of path infos holds, and what is lost on the
+//! way into a form.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -7,7 +8,8 @@ use super::PathInfo;
 
 /// A kind of fact that some forms of path infos have no place for.
 ///
-/// Path, NAR hash and size, references and deriver are in every form: they are never lost, and so not here.
+/// Path, NAR hash and size, references and deriver are in every form: they are never lost, and so
+/// not here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fact {

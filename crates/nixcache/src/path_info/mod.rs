@@ -1,18 +1,19 @@
 //! What is known of a store path, whoever said it: a store, a cache, a registration, an export.
 //!
-//! A [`PathInfo`] is to a store path what an inode is to a file. Some of it every copy of the path has in common: the hash
-//! and size of its NAR, the paths that it refers to, its content address. Some of it one store says for itself: who
-//! signed it, when it was registered, whether it was built there. And what lies in a binary cache comes with a
-//! [`Download`]: where the compressed NAR is, and how large.
+//! A [`PathInfo`] is to a store path what an inode is to a file. Some of it every copy of the path
+//! has in common: the hash and size of its NAR, the paths that it refers to, its content address.
+//! Some of it one store says for itself: who signed it, when it was registered, whether it was
+//! built there. And what lies in a binary cache comes with a [`Download`]: where the compressed NAR
+//! is, and how large.
 //!
-//! Nix prints this as JSON (`nix path-info --json`), in five forms so far ([`JsonVersion`]). With feature `json`,
-//! [`PathInfos::parse_json`] reads each of them without being told which, also mixed, and [`PathInfos::write_json`]
-//! writes each in the bytes of Nix. Of what is read, nothing is checked against the contents of the path, and no
-//! signature is verified.
+//! Nix prints this as JSON (`nix path-info --json`), in five forms so far ([`JsonVersion`]). With
+//! feature `json`, [`PathInfos::parse_json`] reads each of them without being told which, also
+//! mixed, and [`PathInfos::write_json`] writes each in the bytes of Nix. Of what is read, nothing
+//! is checked against the contents of the path, and no signature is verified.
 //!
-//! Two more forms are read and written as streams: what `nix-store --dump-db` prints ([`registration`]), and what
-//! `nix-store --export` does, with contents ([`export`]). Not every form has a place for every [`Fact`]; what was
-//! [`Lost`] is said by whoever writes.
+//! Two more forms are read and written as streams: what `nix-store --dump-db` prints
+//! ([`registration`]), and what `nix-store --export` does, with contents ([`export`]). Not every
+//! form has a place for every [`Fact`]; what was [`Lost`] is said by whoever writes.
 //!
 //! ```
 //! # #[cfg(feature = "json")] {
@@ -72,8 +73,8 @@ pub struct PathInfo {
     pub references: BTreeSet<StorePath>,
     /// The derivation that built it.
     pub deriver: Option<StorePath>,
-    /// Signatures, each as in a narinfo, `name:base64`. Malformed ones are kept as they are: they never verify, and count
-    /// for nothing.
+    /// Signatures, each as in a narinfo, `name:base64`. Malformed ones are kept as they are: they
+    /// never verify, and count for nothing.
     pub signatures: BTreeSet<String>,
     /// What fixes its name, if its contents do.
     pub ca: Option<ContentAddress>,
@@ -93,8 +94,8 @@ pub struct PathInfo {
 pub struct Download {
     /// Where the file is, mostly relative to the cache.
     pub url: String,
-    /// The name of the compression, one of [`Compression`](crate::compression::Compression) or another. The JSON of Nix up
-    /// to 2.18 does not tell; to a narinfo, nothing means bzip2.
+    /// The name of the compression, one of [`Compression`](crate::compression::Compression) or
+    /// another. The JSON of Nix up to 2.18 does not tell; to a narinfo, nothing means bzip2.
     pub compression: Option<String>,
     /// The hash of the file.
     pub file_hash: Option<Hash>,
@@ -130,7 +131,8 @@ impl Download {
     }
 }
 
-/// The answer to a question about several paths: what is known of those that the store has, and which it has not.
+/// The answer to a question about several paths: what is known of those that the store has, and
+/// which it has not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathInfos {
     /// The paths that the store has.
@@ -143,18 +145,20 @@ pub struct PathInfos {
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JsonVersion {
-    /// An array of objects with `path`: Nix up to 2.18, and Lix. Written as Nix 2.8 does; others write the same with
-    /// keys in another order, and with `"valid": true`. There is no place for [`Download::compression`].
+    /// An array of objects with `path`: Nix up to 2.18, and Lix. Written as Nix 2.8 does; others
+    /// write the same with keys in another order, and with `"valid": true`. There is no place for
+    /// [`Download::compression`].
     List,
     /// An object keyed by whole paths: Nix 2.19 to 2.32.
     Map,
-    /// The same, where each info says its version and store directory: `nix path-info --json --json-format 1`, and what
-    /// Nix 2.34 does when not told.
+    /// The same, where each info says its version and store directory: `nix path-info --json
+    /// --json-format 1`, and what Nix 2.34 does when not told.
     V1,
-    /// Base names and structured content addresses, with the store directory around: `--json-format 2`.
+    /// Base names and structured content addresses, with the store directory around: `--json-format
+    /// 2`.
     V2,
-    /// As [`V2`](Self::V2), with structured signatures. Nix 2.34 does not print it yet; each info is as its tests and its
-    /// schema say, the object around them as that of version 2.
+    /// As [`V2`](Self::V2), with structured signatures. Nix 2.34 does not print it yet; each info
+    /// is as its tests and its schema say, the object around them as that of version 2.
     V3,
 }
 

@@ -25,9 +25,9 @@ impl From<&NarInfo<'_>> for PathInfo {
 }
 
 impl PathInfo {
-    /// The narinfo that says this, as Nix writes it. There has to be a [`Download`], which says where the NAR is, and the
-    /// size of the NAR must be known. What a narinfo has no place for is left out: when the path was registered,
-    /// whether it was built there, and closure sizes.
+    /// The narinfo that says this, as Nix writes it. There has to be a [`Download`], which says
+    /// where the NAR is, and the size of the NAR must be known. What a narinfo has no place for is
+    /// left out: when the path was registered, whether it was built there, and closure sizes.
     pub fn to_narinfo(&self, store_dir: &StoreDir) -> Result<NarInfoBuf, Error> {
         let download = self.download.as_ref();
         let url = download.map_or("", |download| &download.url);
@@ -50,7 +50,8 @@ impl PathInfo {
         self.signatures.iter().fold(builder, |builder, signature| builder.signature_text(signature)).build()
     }
 
-    /// What is signed of this path in a store. Nothing if the size of its NAR is not known: Nix does not sign it then, either.
+    /// What is signed of this path in a store. Nothing if the size of its NAR is not known: Nix
+    /// does not sign it then, either.
     pub fn fingerprint<'a>(&'a self, store_dir: &'a StoreDir) -> Option<Fingerprint<'a>> {
         let nar_size = NonZeroU64::new(self.nar_size)?;
         Some(Fingerprint::of_set(store_dir, self.path.as_ref(), self.nar_hash, nar_size, &self.references))

@@ -1,5 +1,5 @@
-//! Path infos read from JSON. Each value is taken in any form that some version of Nix gave it, whatever version the
-//! document says that it is.
+//! Path infos read from JSON. Each value is taken in any form that some version of Nix gave it,
+//! whatever version the document says that it is.
 
 use super::{Download, PathInfo, PathInfos};
 use crate::json::{Error, Json, Node};
@@ -9,11 +9,12 @@ use crate::store_path::{StoreDir, StorePath, StorePathRef};
 const INFO_KEYS: [&str; 3] = ["path", "narHash", "narSize"];
 
 impl PathInfos {
-    /// Reads what `nix path-info --json` prints, in any version of Nix; see [`JsonVersion`](super::JsonVersion). One info
-    /// alone is read, too, if it says its `path`.
+    /// Reads what `nix path-info --json` prints, in any version of Nix; see
+    /// [`JsonVersion`](super::JsonVersion). One info alone is read, too, if it says its `path`.
     ///
-    /// Every path must be in `store_dir`, and no path may stand in the document twice. `narHash` and `narSize` must be
-    /// there; what else is missing is unknown, or empty. Both lists come sorted by path, as Nix prints them.
+    /// Every path must be in `store_dir`, and no path may stand in the document twice. `narHash`
+    /// and `narSize` must be there; what else is missing is unknown, or empty. Both lists come
+    /// sorted by path, as Nix prints them.
     pub fn parse_json(text: &[u8], store_dir: &StoreDir) -> Result<Self, Error> {
         let json = Json::parse(text)?;
         let document = Node::root(&json, "the document");
@@ -85,7 +86,8 @@ impl PathInfos {
 }
 
 impl PathInfo {
-    /// Reads the info of a path that is known from elsewhere, as it stands in a document of [`PathInfos`] under its key.
+    /// Reads the info of a path that is known from elsewhere, as it stands in a document of
+    /// [`PathInfos`] under its key.
     pub fn parse_json(text: &[u8], path: StorePathRef<'_>, store_dir: &StoreDir) -> Result<Self, Error> {
         let json = Json::parse(text)?;
         Self::read(path.to_owned(), &Node::root(&json, &store_dir.display(path).to_string()), store_dir)

@@ -8,11 +8,11 @@ use crate::json::{ObjectWriter, by_name, signature_lines, signature_objects, wri
 use crate::store_path::{ContentAddress, StoreDir, StorePathRef};
 
 impl PathInfos {
-    /// Writes a document of a version, in the bytes that `nix path-info --json` prints, without white space or the
-    /// newline at the end. Many writes are small: give it a buffered sink.
+    /// Writes a document of a version, in the bytes that `nix path-info --json` prints, without
+    /// white space or the newline at the end. Many writes are small: give it a buffered sink.
     ///
-    /// Paths are written in order, wherever they are in the lists. One that is there twice is an error, of kind
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput): nothing is written then.
+    /// Paths are written in order, wherever they are in the lists. One that is there twice is an
+    /// error, of kind [`InvalidInput`](io::ErrorKind::InvalidInput): nothing is written then.
     pub fn write_json(&self, version: JsonVersion, store_dir: &StoreDir, mut out: impl Write) -> io::Result<()> {
         let paths = self.sorted();
         if let Some(pair) = paths.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -37,8 +37,8 @@ impl PathInfos {
 }
 
 impl PathInfo {
-    /// Writes this info alone, as it stands in a document of [`PathInfos`]. It does not say its path, but in
-    /// [`JsonVersion::List`].
+    /// Writes this info alone, as it stands in a document of [`PathInfos`]. It does not say its
+    /// path, but in [`JsonVersion::List`].
     pub fn write_json(&self, version: JsonVersion, store_dir: &StoreDir, mut out: impl Write) -> io::Result<()> {
         let target = Target { version, store_dir };
         match version {
@@ -157,7 +157,8 @@ impl Target<'_> {
         let signatures = object.key("signatures")?;
         match self.version {
             JsonVersion::V3 => signature_objects(signatures, &info.signatures)?,
-            // Nix 2.34 has signatures in two parts already, and so sorts them even where it prints lines.
+            // Nix 2.34 has signatures in two parts already, and so sorts them even where it prints
+            // lines.
             JsonVersion::V1 | JsonVersion::V2 => signature_lines(signatures, by_name(&info.signatures))?,
             JsonVersion::List | JsonVersion::Map => signature_lines(signatures, &info.signatures)?,
         }

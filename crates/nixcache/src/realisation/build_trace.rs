@@ -9,8 +9,8 @@ use crate::json::{self, Json, Node, ObjectWriter, signature_objects};
 use crate::store_path::StorePath;
 use crate::text::excerpt;
 
-/// An output of a derivation that is known by its store path. The derivation is a resolved one: in place of content-addressed
-/// inputs it has the paths that these became.
+/// An output of a derivation that is known by its store path. The derivation is a resolved one: in
+/// place of content-addressed inputs it has the paths that these became.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BuildTraceKey {
     /// The derivation.
@@ -61,7 +61,8 @@ pub struct BuildTraceEntry {
     pub key: BuildTraceKey,
     /// What it became.
     pub out_path: StorePath,
-    /// Signatures of the [`fingerprint`](Self::fingerprint), each as in a narinfo, `name:base64`. Malformed ones are kept.
+    /// Signatures of the [`fingerprint`](Self::fingerprint), each as in a narinfo, `name:base64`.
+    /// Malformed ones are kept.
     pub signatures: BTreeSet<String>,
 }
 
@@ -79,7 +80,8 @@ impl BuildTraceEntry {
         Self::read(&document.required("value")?, key)
     }
 
-    /// Reads `{"outPath":…,"signatures":[…]}`, which is what a cache keeps at the [`place`](BuildTraceKey::place) of a key.
+    /// Reads `{"outPath":…,"signatures":[…]}`, which is what a cache keeps at the
+    /// [`place`](BuildTraceKey::place) of a key.
     pub fn parse_value(text: &[u8], key: BuildTraceKey) -> Result<Self, json::Error> {
         Self::read(&Node::root(&Json::parse(text)?, "the entry"), key)
     }
@@ -93,7 +95,8 @@ impl BuildTraceEntry {
         text_of(|out| self.write(out, true))
     }
 
-    /// What [`parse_value`](Self::parse_value) reads, in the bytes of Nix: the contents of the file in a cache.
+    /// What [`parse_value`](Self::parse_value) reads, in the bytes of Nix: the contents of the file
+    /// in a cache.
     pub fn value_to_json(&self) -> String {
         text_of(|out| self.write_value(out, true))
     }

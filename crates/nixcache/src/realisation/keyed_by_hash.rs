@@ -11,8 +11,8 @@ use crate::json::{self, Json, Node, ObjectWriter, signature_lines};
 use crate::store_path::StorePath;
 use crate::text::excerpt;
 
-/// An output of a derivation that is known by its hash *modulo*: one hash for all derivations that differ only in how their
-/// fixed inputs are fetched.
+/// An output of a derivation that is known by its hash *modulo*: one hash for all derivations that
+/// differ only in how their fixed inputs are fetched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputId {
     /// The hash of the derivation.
@@ -24,7 +24,8 @@ pub struct OutputId {
 const FOLDER: &str = "realisations/";
 
 impl OutputId {
-    /// Reads what [`Display`](fmt::Display) writes, with the hash in any form that says its algorithm.
+    /// Reads what [`Display`](fmt::Display) writes, with the hash in any form that says its
+    /// algorithm.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (hash, output) = text.split_once('!').ok_or_else(|| Error::OutputId { text: excerpt(text) })?;
         Ok(Self { hash: Hash::parse(hash)?, output: OutputName::parse(output)? })
@@ -35,7 +36,8 @@ impl OutputId {
         format!("{FOLDER}{self}.doi")
     }
 
-    /// Reads what [`place`](Self::place) gives; the hash must be in that form, as Nix looks for no other.
+    /// Reads what [`place`](Self::place) gives; the hash must be in that form, as Nix looks for no
+    /// other.
     pub fn from_place(place: &str) -> Result<Self, Error> {
         let no_place = || Error::Place {
             place: excerpt(place),
@@ -74,10 +76,11 @@ pub struct Realisation {
     pub id: OutputId,
     /// What it became.
     pub out_path: StorePath,
-    /// Signatures of the [`fingerprint`](Self::fingerprint), each as in a narinfo, `name:base64`. Malformed ones are kept.
+    /// Signatures of the [`fingerprint`](Self::fingerprint), each as in a narinfo, `name:base64`.
+    /// Malformed ones are kept.
     pub signatures: BTreeSet<String>,
-    /// The realisations that the output refers to. Nix 2.8 writes and signs them; 2.34 reads them as if there were none,
-    /// and so refuses the signature.
+    /// The realisations that the output refers to. Nix 2.8 writes and signs them; 2.34 reads them
+    /// as if there were none, and so refuses the signature.
     pub dependencies: BTreeMap<OutputId, StorePath>,
 }
 
@@ -87,8 +90,8 @@ impl Realisation {
         Self { id, out_path, signatures: BTreeSet::new(), dependencies: BTreeMap::new() }
     }
 
-    /// Reads `{"dependentRealisations":{…},"id":…,"outPath":…,"signatures":[…]}`: the file in a cache, or an element of
-    /// what `nix realisation info --json` prints.
+    /// Reads `{"dependentRealisations":{…},"id":…,"outPath":…,"signatures":[…]}`: the file in a
+    /// cache, or an element of what `nix realisation info --json` prints.
     pub fn parse(text: &[u8]) -> Result<Self, json::Error> {
         let json = Json::parse(text)?;
         let document = Node::root(&json, "the realisation");
@@ -109,8 +112,9 @@ impl Realisation {
         Ok(realisation)
     }
 
-    /// What [`parse`](Self::parse) reads, in the bytes of Nix 2.8: the contents of the file in a cache. Newer versions that
-    /// write this form may sort several signatures otherwise, and always write that there are no dependencies.
+    /// What [`parse`](Self::parse) reads, in the bytes of Nix 2.8: the contents of the file in a
+    /// cache. Newer versions that write this form may sort several signatures otherwise, and always
+    /// write that there are no dependencies.
     pub fn to_json(&self) -> String {
         text_of(|out| self.write(out, true))
     }

@@ -1,7 +1,8 @@
 //! Realisations: which store path the output of a content-addressed derivation became.
 //!
-//! The path of such an output is known only once it is built, so a store remembers it, and a cache serves it: a small JSON
-//! file with the path, and signatures of who says so. There are two forms, of different keys:
+//! The path of such an output is known only once it is built, so a store remembers it, and a cache
+//! serves it: a small JSON file with the path, and signatures of who says so. There are two forms,
+//! of different keys:
 //!
 //! | | [`BuildTraceEntry`] | [`Realisation`] |
 //! |---|---|---|
@@ -10,8 +11,9 @@
 //! | file | `build-trace-v2/<derivation>/<output>.doi` | `realisations/sha256:<hash>!<output>.doi` |
 //! | signed | `{"key":{…},"value":{"outPath":…}}` | the file without its signatures |
 //!
-//! [`CachedRealisation`] is either, as an object of a cache. Both are read from any JSON that says them, and written in the bytes of Nix; both can be signed and verified. Nothing
-//! here computes a key from a derivation.
+//! [`CachedRealisation`] is either, as an object of a cache. Both are read from any JSON that says
+//! them, and written in the bytes of Nix; both can be signed and verified. Nothing here computes a
+//! key from a derivation.
 //!
 //! ```
 //! use nixcache::realisation::{BuildTraceEntry, BuildTraceKey};
@@ -102,14 +104,16 @@ macro_rules! signed {
                 text_of(|out| self.write(out, false))
             }
 
-            /// Signs the [`fingerprint`](Self::fingerprint). Other signatures by the name of this key are stale, and dropped.
+            /// Signs the [`fingerprint`](Self::fingerprint). Other signatures by the name of this
+            /// key are stale, and dropped.
             pub fn sign(&mut self, key: &SecretKey) {
                 let is_stale = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == key.name().as_str());
                 self.signatures.retain(|line| !is_stale(line));
                 self.signatures.insert(key.sign(self.fingerprint().as_bytes()).to_string());
             }
 
-            /// Which of these keys signed it, sorted by name. What other names or malformed signatures say counts for nothing.
+            /// Which of these keys signed it, sorted by name. What other names or malformed
+            /// signatures say counts for nothing.
             pub fn verify<'k>(&self, keys: &'k TrustedKeys) -> Vec<&'k PublicKey> {
                 let message = self.fingerprint();
                 let mut held: Vec<&PublicKey> = Vec::new();

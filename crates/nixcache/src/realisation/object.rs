@@ -103,8 +103,8 @@ impl CachedRealisation {
 
     /// Signs the realisation. Other signatures by the name of this key are stale, and dropped.
     ///
-    /// A realisation that refers to others gets two signatures: one over all of it, which Nix 2.8 verifies, and one over what Nix 2.34 reads of
-    /// it, which is all but that.
+    /// A realisation that refers to others gets two signatures: one over all of it, which Nix 2.8
+    /// verifies, and one over what Nix 2.34 reads of it, which is all but that.
     pub fn sign(&mut self, key: &SecretKey) {
         match self {
             Self::BuildTrace(entry) => entry.sign(key),

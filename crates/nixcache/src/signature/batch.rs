@@ -11,8 +11,9 @@ use super::{Claim, PublicKey, public_key::is_torsion_free};
 
 /// Verifies many signatures together, with the verdicts that [`PublicKey::verify`] gives for each.
 ///
-/// Messages are hashed as they are pushed and not kept. What is kept is bounded: about 1.2 MB, and a byte for each
-/// signature pushed since the last [`Batch::verify`]. Any number of keys may be mixed; few are fastest.
+/// Messages are hashed as they are pushed and not kept. What is kept is bounded: about 1.2 MB, and
+/// a byte for each signature pushed since the last [`Batch::verify`]. Any number of keys may be
+/// mixed; few are fastest.
 ///
 /// ```
 /// use nixcache::signature::{Batch, KeyName, SecretKey};
@@ -28,29 +29,34 @@ use super::{Claim, PublicKey, public_key::is_torsion_free};
 ///
 /// # Why the verdicts are the same
 ///
-/// A signature is good if `E = sB - R - hA` is the neutral point (see [`PublicKey::verify`]). All points are sums of a
-/// multiple of `B`, whose order is the prime `L`, and a *torsion* among the eight points of small order. The usual batch test
-/// checks that one sum `Σ z E` with random `z` is neutral, and is wrong for signatures that were made with a torsion in `R`,
-/// which only the owner of the key can make: `z E` vanishes whenever the order of the torsion divides `z`, every second
-/// time if it is 2. Keys with torsion are therefore verified singly at once, and of a batch of the other ones with
-/// random coefficients `z` of 128 bits two things are tested:
+/// A signature is good if `E = sB - R - hA` is the neutral point (see [`PublicKey::verify`]). All
+/// points are sums of a multiple of `B`, whose order is the prime `L`, and a *torsion* among the
+/// eight points of small order. The usual batch test checks that one sum `Σ z E` with random `z` is
+/// neutral, and is wrong for signatures that were made with a torsion in `R`, which only the owner
+/// of the key can make: `z E` vanishes whenever the order of the torsion divides `z`, every second
+/// time if it is 2. Keys with torsion are therefore verified singly at once, and of a batch of the
+/// other ones with random coefficients `z` of 128 bits two things are tested:
 ///
-/// 1. With `S_j` the sum of those `R` whose `z` has bit `j` set: `L S_j` is neutral for the first 64 `j`.
+/// 1. With `S_j` the sum of those `R` whose `z` has bit `j` set: `L S_j` is neutral for the first
+///    64 `j`.
 /// 2. `Σ z E` is neutral, which is `(Σ zs) B = Σ_j 2^j S_j + Σ (zh) A`.
 ///
-/// Good signatures pass always: their `R = sB - hA` have no torsion. A bad one is either of two kinds.
+/// Good signatures pass always: their `R = sB - hA` have no torsion. A bad one is either of two
+/// kinds.
 ///
-/// - Some `R` has a torsion `T`. Let the bits `j` of all other `z` be drawn first. Then the torsion of `S_j` is one thing if
-///   bit `j` of this `z` is clear and differs from it by `T` if it is set, so it is neutral in one of the two cases at most.
-///   The bits are independent: all 64 sums pass with a probability of at most 2^-64.
-/// - No `R` has torsion, and some `E` is not neutral. Then `E` has order `L`, and with all other `z` drawn there is one `z`
-///   modulo `L` at most for which the sum is neutral. As 2^128 is less than `L`, that is drawn with a probability of at most
-///   2^-128.
+/// - Some `R` has a torsion `T`. Let the bits `j` of all other `z` be drawn first. Then the torsion
+///   of `S_j` is one thing if bit `j` of this `z` is clear and differs from it by `T` if it is set,
+///   so it is neutral in one of the two cases at most. The bits are independent: all 64 sums pass
+///   with a probability of at most 2^-64.
+/// - No `R` has torsion, and some `E` is not neutral. Then `E` has order `L`, and with all other
+///   `z` drawn there is one `z` modulo `L` at most for which the sum is neutral. As 2^128 is less
+///   than `L`, that is drawn with a probability of at most 2^-128.
 ///
-/// A batch that fails is halved, with the coefficients it has, as long as the halves have more than 128 signatures; what is
-/// left is verified singly. A bad signature is thus in at most five batches, of which each accepts it with a probability of
-/// at most 2^-64 over coefficients drawn from the system after all signatures were given: in all, less than 2^-61. A good
-/// one is never refused.
+/// A batch that fails is halved, with the coefficients it has, as long as the halves have more than
+/// 128 signatures; what is left is verified singly. A bad signature is thus in at most five
+/// batches, of which each accepts it with a probability of at most 2^-64 over coefficients drawn
+/// from the system after all signatures were given: in all, less than 2^-61. A good one is never
+/// refused.
 #[derive(Default)]
 pub struct Batch {
     /// Of all signatures pushed, in their order. Those of pending claims are not yet known.
@@ -74,16 +80,19 @@ struct Pending {
 
 type Coefficient = [u8; 16];
 
-/// How many sums are tested for torsion, each of which lets one pass with a probability of 1/2 at most.
+/// How many sums are tested for torsion, each of which lets one pass with a probability of 1/2 at
+/// most.
 const TORSION_TESTS: usize = 64;
 
-/// Claims that are verified together at most. With messages of 2 KB and one key, a core of an AMD EPYC verified so many a
-/// second: 28,000 singly; 44,000 with chunks of 256; 71,000 with 1,024; 79,000 with 2,048; 83,000 with 4,096; 85,000 with
-/// 8,192. Of the 12 µs that each takes with 4,096, hashing takes 3.6, decoding `R` 4.1, the sums 3.2 and the tests 0.4.
-/// One bad signature in a chunk brings the rate down to 52,000; sixteen and more, all over the chunk, to 19,500.
+/// Claims that are verified together at most. With messages of 2 KB and one key, a core of an AMD
+/// EPYC verified so many a second: 28,000 singly; 44,000 with chunks of 256; 71,000 with 1,024;
+/// 79,000 with 2,048; 83,000 with 4,096; 85,000 with 8,192. Of the 12 µs that each takes with
+/// 4,096, hashing takes 3.6, decoding `R` 4.1, the sums 3.2 and the tests 0.4. One bad signature in
+/// a chunk brings the rate down to 52,000; sixteen and more, all over the chunk, to 19,500.
 const CHUNK: usize = 4096;
 
-/// Claims that are verified singly at most. Together they would take as long: the tests cost as much for few as for many.
+/// Claims that are verified singly at most. Together they would take as long: the tests cost as
+/// much for few as for many.
 const SINGLY: usize = 128;
 
 impl Batch {
@@ -115,7 +124,8 @@ impl Batch {
         }
     }
 
-    /// The verdicts of all signatures pushed since the last time, in their order. The batch is empty then.
+    /// The verdicts of all signatures pushed since the last time, in their order. The batch is
+    /// empty then.
     pub fn verify(&mut self) -> impl ExactSizeIterator<Item = bool> + '_ {
         self.settle();
         self.verdicts.drain(..)
@@ -213,10 +223,11 @@ impl std::fmt::Debug for Batch {
 
 /// For each bit of the coefficients, the sum of the points whose coefficient has it set.
 ///
-/// A byte of the coefficients at a time: a point is added to the bucket that its byte names, and the 256 buckets are then
-/// folded into eight sums. That is 16 additions for each point and 8,160 for all together, where adding each point to the
-/// sums it belongs to would be 64 for each. It also is all that `Σ z R` costs, for which Pippenger's method would have
-/// the same buckets, only to add them up otherwise.
+/// A byte of the coefficients at a time: a point is added to the bucket that its byte names, and
+/// the 256 buckets are then folded into eight sums. That is 16 additions for each point and 8,160
+/// for all together, where adding each point to the sums it belongs to would be 64 for each. It
+/// also is all that `Σ z R` costs, for which Pippenger's method would have the same buckets, only
+/// to add them up otherwise.
 fn sums_by_bit(points: &[EdwardsPoint], coefficients: &[Coefficient]) -> Vec<EdwardsPoint> {
     let mut sums = vec![EdwardsPoint::identity(); size_of::<Coefficient>() * 8];
     let mut buckets = vec![EdwardsPoint::identity(); 256];
@@ -226,7 +237,8 @@ fn sums_by_bit(points: &[EdwardsPoint], coefficients: &[Coefficient]) -> Vec<Edw
             buckets[usize::from(coefficient[byte])] += point;
         }
         for (bit, sum) in sums.iter_mut().enumerate().rev() {
-            // The buckets left are those of the bits up to this one, which is set in the upper half.
+            // The buckets left are those of the bits up to this one, which is set in the upper
+            // half.
             let (clear, set) = buckets[..2 << bit].split_at_mut(1 << bit);
             *sum = set.iter().sum();
             for (clear, set) in clear.iter_mut().zip(set) {

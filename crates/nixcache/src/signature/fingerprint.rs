@@ -9,8 +9,9 @@ use crate::store_path::{StoreDir, StorePath, StorePathRef};
 
 /// What is signed of a store path: `1;<store path>;<NAR hash>;<NAR size>;<references>`.
 ///
-/// Paths are absolute, the hash is `sha256:` and nixbase32, references are sorted and joined by commas. Writing one
-/// allocates nothing if the references are sorted already, as they are in what Nix writes.
+/// Paths are absolute, the hash is `sha256:` and nixbase32, references are sorted and joined by
+/// commas. Writing one allocates nothing if the references are sorted already, as they are in what
+/// Nix writes.
 ///
 /// ```
 /// # use nixcache::{hash::Hash, signature::Fingerprint, store_path::{StoreDir, StorePath}};
@@ -42,8 +43,8 @@ enum Source<'a> {
 }
 
 impl<'a> Fingerprint<'a> {
-    /// The fingerprint of a path. The references may be in any order; the size of the NAR is in bytes, and Nix signs nothing
-    /// of which it is not known.
+    /// The fingerprint of a path. The references may be in any order; the size of the NAR is in
+    /// bytes, and Nix signs nothing of which it is not known.
     pub fn new(
         store_dir: &'a StoreDir,
         store_path: StorePathRef<'a>,
@@ -68,8 +69,8 @@ impl<'a> Fingerprint<'a> {
         Self { store_dir: store_dir.as_str(), store_path, nar_hash, nar_size, references, is_sorting: false }
     }
 
-    /// The same with the references in the order that they are given in, as very old versions of Nix signed them. Current
-    /// ones do not accept such a signature.
+    /// The same with the references in the order that they are given in, as very old versions of
+    /// Nix signed them. Current ones do not accept such a signature.
     #[must_use]
     pub fn as_written(mut self) -> Self {
         self.is_sorting = false;

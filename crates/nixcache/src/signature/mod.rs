@@ -1,13 +1,15 @@
 //! Signatures: by whom a store path, or anything else, is vouched for.
 //!
-//! Keys and signatures have texts of one form, `name:base64`. The name is that of the key; which keys to trust, and what
-//! exactly is signed, is up to others: here a message is bytes. A [`SecretKey`] signs, or any other signer does
-//! ([`Signature::by`]); a [`PublicKey`] verifies strictly, one signature at a time; a [`Batch`] gives the same verdicts for
-//! many signatures several times as fast.
+//! Keys and signatures have texts of one form, `name:base64`. The name is that of the key; which
+//! keys to trust, and what exactly is signed, is up to others: here a message is bytes. A
+//! [`SecretKey`] signs, or any other signer does ([`Signature::by`]); a [`PublicKey`] verifies
+//! strictly, one signature at a time; a [`Batch`] gives the same verdicts for many signatures
+//! several times as fast.
 //!
-//! Reading a signature as a [`SignatureRef`], and verifying one, allocates nothing. Each signature has one text: newlines
-//! inside, missing padding and unused bits, all of which Nix overlooks, are errors. Texts of keys may have blanks, line ends
-//! and quotes around them. Several public keys, and the settings of Nix that hold them, are read by [`TrustedKeys::parse`].
+//! Reading a signature as a [`SignatureRef`], and verifying one, allocates nothing. Each signature
+//! has one text: newlines inside, missing padding and unused bits, all of which Nix overlooks, are
+//! errors. Texts of keys may have blanks, line ends and quotes around them. Several public keys,
+//! and the settings of Nix that hold them, are read by [`TrustedKeys::parse`].
 //!
 //! ```
 //! use nixcache::signature::{KeyName, SecretKey, SignatureRef};
@@ -66,8 +68,8 @@ impl Signature {
         Self { name, bytes }
     }
 
-    /// Has a message signed by a signer that knows its key but not the key's name: a module that guards its keys, or an
-    /// agent. An error is the signer's.
+    /// Has a message signed by a signer that knows its key but not the key's name: a module that
+    /// guards its keys, or an agent. An error is the signer's.
     pub fn by(name: KeyName, signer: &impl Signer<ed25519::Signature>, message: &[u8]) -> Result<Self, ed25519::Error> {
         Ok(Self::new(name, signer.try_sign(message)?.to_bytes()))
     }

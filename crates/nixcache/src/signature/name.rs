@@ -4,7 +4,8 @@ use super::Error;
 
 /// The name of a key, `cache.example.org-1` for instance.
 ///
-/// At least one character; no `:`, no control character, no blank at the beginning. Everything else may be, as in Nix.
+/// At least one character; no `:`, no control character, no blank at the beginning. Everything else
+/// may be, as in Nix.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyName(Box<str>);
 

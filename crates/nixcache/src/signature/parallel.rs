@@ -7,8 +7,8 @@ use std::thread;
 /// How many items a thread takes at once: as many as a batch verifies together.
 const CHUNK: usize = 4096;
 
-/// Gives chunks of the items to workers, each of which `worker` makes on its own thread, and returns all results in the
-/// order of the items.
+/// Gives chunks of the items to workers, each of which `worker` makes on its own thread, and
+/// returns all results in the order of the items.
 pub(super) fn map_chunks<T: Sync, R: Send, W: FnMut(&[T]) -> Vec<R>>(
     items: &[T],
     threads: NonZeroUsize,

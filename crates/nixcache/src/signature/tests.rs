@@ -222,7 +222,8 @@ fn a_signature_counts_only_for_the_key_of_its_name() {
 
 #[test]
 fn padding_in_the_middle_is_refused() {
-    // 20 groups of three bytes and two of two, as concatenated base64 would have it: 64 bytes, too, in 88 characters.
+    // 20 groups of three bytes and two of two, as concatenated base64 would have it: 64 bytes, too,
+    // in 88 characters.
     let text = format!("a:{}AAA=AAA=", "AAAA".repeat(20));
     assert_eq!(SignatureRef::parse(&text), Err(Error::Symbol { kind: Kind::Signature, position: 88 }));
 }

@@ -9,7 +9,8 @@ use super::{Error, HashPart, StoreDir, StorePath, StorePathRef};
 /// How contents are turned into the bytes that a [`ContentAddress`] hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
-    /// The bytes of one file that refers to other paths, as `builtins.toFile` makes it; always sha256.
+    /// The bytes of one file that refers to other paths, as `builtins.toFile` makes it; always
+    /// sha256.
     Text,
     /// The bytes of one file that is not executable.
     Flat,
@@ -47,7 +48,8 @@ impl fmt::Display for Method {
 
 /// What fixes the name of a store path: `fixed:r:sha256:…` in the `CA` field of a narinfo.
 ///
-/// Such a path proves itself: who has the contents can compute the path, so it is trusted without a signature.
+/// Such a path proves itself: who has the contents can compute the path, so it is trusted without a
+/// signature.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentAddress {
     method: Method,
@@ -55,7 +57,8 @@ pub struct ContentAddress {
 }
 
 impl ContentAddress {
-    /// An address of a known hash; [`Error::TextAlgorithm`] for text that was not hashed with sha256.
+    /// An address of a known hash; [`Error::TextAlgorithm`] for text that was not hashed with
+    /// sha256.
     pub fn new(method: Method, hash: Hash) -> Result<Self, Error> {
         if method == Method::Text && hash.algorithm() != Algorithm::Sha256 {
             return Err(Error::TextAlgorithm { algorithm: hash.algorithm() });
@@ -78,8 +81,8 @@ impl ContentAddress {
         self.method
     }
 
-    /// The hash of the serialised contents. Where these refer to their own path, that is the hash modulo
-    /// self-references.
+    /// The hash of the serialised contents. Where these refer to their own path, that is the hash
+    /// modulo self-references.
     pub const fn hash(&self) -> Hash {
         self.hash
     }
@@ -109,9 +112,10 @@ impl fmt::Debug for ContentAddress {
 impl StoreDir {
     /// The path that contents with this address and these references have in this store.
     ///
-    /// `references` are those to other paths, in any order; `to_itself` is whether the contents refer to the path that is
-    /// made. Only [`Method::Text`] (to others) and [`Method::Nar`] with sha256 can have references. (The rule: "Store path
-    /// specification" in the manual of Nix 2.34.)
+    /// `references` are those to other paths, in any order; `to_itself` is whether the contents
+    /// refer to the path that is made. Only [`Method::Text`] (to others) and [`Method::Nar`] with
+    /// sha256 can have references. (The rule: "Store path specification" in the manual of Nix
+    /// 2.34.)
     pub fn make_path(
         &self,
         name: &str,
@@ -150,7 +154,8 @@ impl StoreDir {
         StorePath::new(fold(&hasher.finish()), name)
     }
 
-    /// Whether `path`, which refers to `references` (itself, too, if it does), is the path that `address` makes.
+    /// Whether `path`, which refers to `references` (itself, too, if it does), is the path that
+    /// `address` makes.
     ///
     /// Nix trusts such a path without a signature.
     pub fn is_content_addressed<'a>(

@@ -8,13 +8,14 @@ use super::{Error, StorePathRef};
 
 /// The directory that all paths of a store are in, `/nix/store` by default.
 ///
-/// It goes into every path made from a content address and into every fingerprint, so caches of different store directories
-/// cannot be mixed.
+/// It goes into every path made from a content address and into every fingerprint, so caches of
+/// different store directories cannot be mixed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoreDir(Cow<'static, str>);
 
 impl StoreDir {
-    /// A store directory: an absolute path without a slash at its end, empty parts or control characters.
+    /// A store directory: an absolute path without a slash at its end, empty parts or control
+    /// characters.
     pub fn new(path: &str) -> Result<Self, Error> {
         let parts_are_full = path.strip_prefix('/').is_some_and(|parts| parts.split('/').all(|part| !part.is_empty()));
         if parts_are_full && !path.chars().any(char::is_control) {

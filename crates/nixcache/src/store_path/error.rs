@@ -5,7 +5,8 @@ use super::{Method, StorePathRef};
 
 /// Why a text is not a store path, a store directory or a content address, or why none can be made.
 ///
-/// Positions are byte offsets in the base name. Of hostile texts only the beginning is quoted, escaped.
+/// Positions are byte offsets in the base name. Of hostile texts only the beginning is quoted,
+/// escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,7 +18,8 @@ pub enum Error {
         /// The store directory.
         store_dir: String,
     },
-    /// A store directory must be an absolute path without a slash at its end, empty parts or control characters.
+    /// A store directory must be an absolute path without a slash at its end, empty parts or
+    /// control characters.
     #[error("`{path}` is no store directory: expected an absolute path such as /nix/store")]
     StoreDir {
         /// The beginning of the path.

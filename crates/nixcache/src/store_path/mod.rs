@@ -1,13 +1,14 @@
 //! Store paths: the names of everything that a store or a cache holds.
 //!
-//! A store path is a [`StoreDir`], a slash, and a base name: 32 digits of nixbase32 (the *hash part*, 20 bytes), a dash,
-//! and a name. The types here hold the base name only, because a cache has one store directory and says it once;
-//! [`StoreDir::parse`] and [`StoreDir::display`] go between them and full paths. Reading is strict: nothing is
-//! normalised, since what would be mended here would be looked for under another name elsewhere.
+//! A store path is a [`StoreDir`], a slash, and a base name: 32 digits of nixbase32 (the *hash
+//! part*, 20 bytes), a dash, and a name. The types here hold the base name only, because a cache
+//! has one store directory and says it once; [`StoreDir::parse`] and [`StoreDir::display`] go
+//! between them and full paths. Reading is strict: nothing is normalised, since what would be
+//! mended here would be looked for under another name elsewhere.
 //!
-//! [`StorePathRef`] borrows its text and is copied freely, [`StorePath`] owns it. Both compare as their texts do, which is
-//! the order in which Nix writes references. A path whose contents fix its name has a [`ContentAddress`], from which
-//! [`StoreDir::make_path`] makes the path.
+//! [`StorePathRef`] borrows its text and is copied freely, [`StorePath`] owns it. Both compare as
+//! their texts do, which is the order in which Nix writes references. A path whose contents fix its
+//! name has a [`ContentAddress`], from which [`StoreDir::make_path`] makes the path.
 //!
 //! ```
 //! use nixcache::store_path::{ContentAddress, StoreDir};
@@ -70,7 +71,8 @@ impl HashPart {
         &self.0
     }
 
-    /// The number that the text is, its upper part first: what decides the order, in one or two comparisons.
+    /// The number that the text is, its upper part first: what decides the order, in one or two
+    /// comparisons.
     #[inline]
     fn key(&self) -> (u128, u32) {
         let [a, b, c, d, upper @ ..] = self.0;
@@ -115,11 +117,12 @@ impl fmt::Debug for HashPart {
     }
 }
 
-/// A store path without its directory, borrowed from a text: `00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60`.
+/// A store path without its directory, borrowed from a text:
+/// `00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60`.
 ///
 /// A value is always valid: 32 digits of nixbase32, a dash, and a name of 1 to 211 characters from
-/// `A-Z a-z 0-9 + - . _ ? =` that is not `.` or `..` and does not begin with `.-` or `..-` (what Nix accepts since 2.20; older
-/// versions let the dots pass).
+/// `A-Z a-z 0-9 + - . _ ? =` that is not `.` or `..` and does not begin with `.-` or `..-` (what
+/// Nix accepts since 2.20; older versions let the dots pass).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorePathRef<'a>(&'a str);
 

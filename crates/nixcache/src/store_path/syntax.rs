@@ -1,8 +1,8 @@
 //! What a base name looks like.
 //!
-//! A narinfo has about thirty of them, so that this is the inner loop of reading one. It looks at 32 bytes together, by
-//! whatever vector instructions the target is sure to have. The end of a name is found by the space alone, so that the next name
-//! need not wait for the verdict on this one.
+//! A narinfo has about thirty of them, so that this is the inner loop of reading one. It looks at
+//! 32 bytes together, by whatever vector instructions the target is sure to have. The end of a name
+//! is found by the space alone, so that the next name need not wait for the verdict on this one.
 
 #![expect(clippy::inline_always, reason = "a fifth of the time of reading a narinfo: constants stay in registers")]
 
@@ -29,10 +29,11 @@ pub(crate) fn is_base_name(text: &[u8]) -> bool {
     leading_base_name(text, text.len()) == Some(text.len())
 }
 
-/// The length of the base name at the beginning of `text`, which a space or the byte at `end` ends. `None` if what stands
-/// there is no base name.
+/// The length of the base name at the beginning of `text`, which a space or the byte at `end` ends.
+/// `None` if what stands there is no base name.
 ///
-/// What follows `end` does not matter, but is best there: near the end of a slice the look at 32 bytes is not possible.
+/// What follows `end` does not matter, but is best there: near the end of a slice the look at 32
+/// bytes is not possible.
 #[inline(always)]
 pub(crate) fn leading_base_name(text: &[u8], end: usize) -> Option<usize> {
     let (hash_part, rest) = text.split_first_chunk::<{ HashPart::TEXT_LEN }>()?;

@@ -1,4 +1,5 @@
-//! Listings of the shared vectors: those that Nix wrote are read, and every case gets the verdict that was decided for it.
+//! Listings of the shared vectors: those that Nix wrote are read, and every case gets the verdict
+//! that was decided for it.
 
 use std::fs::File;
 use std::io::BufReader;

@@ -1,7 +1,8 @@
-//! The shared vectors: facts gathered from other implementations, and what was decided where those disagree.
+//! The shared vectors: facts gathered from other implementations, and what was decided where those
+//! disagree.
 //!
-//! They are not part of the project. Where they are is said by `NIXCACHE_VECTORS`, or else they are looked for beside the
-//! workspace; without them, these tests say that they are skipped.
+//! They are not part of the project. Where they are is said by `NIXCACHE_VECTORS`, or else they are
+//! looked for beside the workspace; without them, these tests say that they are skipped.
 #![cfg(all(feature = "fs", feature = "json"))]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -48,8 +49,8 @@ fn bytes(case: &Value) -> Vec<u8> {
     data_encoding::BASE64.decode(case["input"]["b64"].as_str().unwrap().as_bytes()).unwrap()
 }
 
-/// The archives among the cases, but for the files that are left out of the vectors for their licence, and whether they
-/// are valid.
+/// The archives among the cases, but for the files that are left out of the vectors for their
+/// licence, and whether they are valid.
 fn archives() -> Vec<(Value, Vec<u8>, bool)> {
     let Some(vectors) = vectors() else { return Vec::new() };
     let read = |case: Value| {

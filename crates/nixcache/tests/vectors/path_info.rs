@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::vectors;
 
-/// The examples of a folder, with the version that their names say; none if the vectors are not here.
+/// The examples of a folder, with the version that their names say; none if the vectors are not
+/// here.
 fn examples(folder: &str) -> Vec<(String, JsonVersion, Vec<u8>)> {
     let Some(vectors) = vectors() else { return Vec::new() };
     let read = |path: &Path| {

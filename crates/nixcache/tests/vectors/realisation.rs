@@ -19,7 +19,8 @@ fn text(file: impl AsRef<Path>) -> String {
     std::fs::read_to_string(file).unwrap()
 }
 
-/// Every file of a cache's `realisations` in the vectors: its place in the cache, and what it holds.
+/// Every file of a cache's `realisations` in the vectors: its place in the cache, and what it
+/// holds.
 fn cached() -> Vec<(String, String)> {
     let Some(vectors) = vectors() else { return Vec::new() };
     let caches = ["ca-unsigned", "ca-signed", "ca-signed-realisations"];

@@ -1,5 +1,5 @@
-//! Who vouches for narinfos: fingerprints and verdicts are those that were decided for the shared vectors, and real
-//! narinfos verify.
+//! Who vouches for narinfos: fingerprints and verdicts are those that were decided for the shared
+//! vectors, and real narinfos verify.
 
 use std::num::NonZeroUsize;
 
@@ -13,7 +13,8 @@ use crate::{cases, vectors};
 
 const NIXOS: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
-/// The narinfo that a case names; `None` if it names none, or if its file is left out of the vectors for its licence.
+/// The narinfo that a case names; `None` if it names none, or if its file is left out of the
+/// vectors for its licence.
 fn text(case: &Value) -> Option<Vec<u8>> {
     std::fs::read(vectors()?.join(case["input"]["narinfo"].as_str()?)).ok()
 }

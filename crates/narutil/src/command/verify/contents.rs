@@ -1,11 +1,11 @@
 //! The NARs beside the narinfos.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use nixcache::nar::Limits;
 use nixcache::nar::scan::Candidates;
 use nixcache::narinfo::{CacheInfo, NarInfo};
-use nixcache_client::cache::{Cache, CacheUrl, Meta, Options};
+use nixcache_client::cache::{Cache, CacheUrl, Meta, NarPlace, Options};
 use nixcache_client::nar_file::{self, Inspection, RawFile};
 use tokio::runtime::Runtime;
 
@@ -21,6 +21,14 @@ pub(super) struct Contents<'a> {
     /// The hash parts of all paths of the cache, and how to find them in a NAR.
     known: Vec<String>,
     candidates: Candidates,
+}
+
+/// Characters of a URL that a reason has room for.
+const URL_SHOWN: usize = 200;
+
+/// Why an object could not be looked at: it is not what it should be, or the way to it fails.
+fn unreachable(error: &nixcache_client::cache::Error) -> Fault {
+    if error.is_about_content() { Fault::Bad(error.to_string()) } else { Fault::Failed(Failure::cache(error)) }
 }
 
 /// Where NARs are looked for.
@@ -71,13 +79,13 @@ impl<'a> Contents<'a> {
         let candidates = Candidates::new(&known).map_err(|error| Failure::failed(&directory, error))?;
         let place = match &group.remote {
             Some(remote) => Place::Remote(remote),
-            None => Self::directory(common, directory)?,
+            None => Self::directory(common, &directory)?,
         };
         Ok(Self { place, limits: common.limits(), known, candidates })
     }
 
-    fn directory(common: &Common, directory: PathBuf) -> Result<Place<'a>> {
-        let absolute = std::path::absolute(&directory).map_err(|error| Failure::failed(&directory, error))?;
+    fn directory(common: &Common, directory: &Path) -> Result<Place<'a>> {
+        let absolute = std::path::absolute(directory).map_err(|error| Failure::failed(directory, error))?;
         let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
         let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
         let runtime = runtime(common)?;
@@ -85,10 +93,15 @@ impl<'a> Contents<'a> {
         Ok(Place::Directory { cache: cache.map_err(|error| Failure::cache(&error))?, runtime })
     }
 
-    /// Checks a NAR, and returns the hash parts of paths of this cache that it refers to without its narinfo saying so.
+    /// Checks a NAR, and returns the hash parts of paths of this cache that it refers to without
+    /// its narinfo saying so.
     pub(super) fn check(&self, info: &NarInfo<'_>) -> std::result::Result<Vec<String>, Fault> {
         let cache = self.place.cache();
-        let unreachable = |error| Fault::Failed(Failure::cache(&error));
+        // A directory is looked at without a network.
+        if let (Place::Directory { .. }, NarPlace::Elsewhere(url)) = (&self.place, cache.nar_place(info.url())) {
+            let shown: String = url.escape_debug().take(URL_SHOWN).collect();
+            return Err(format!("URL: {shown} is not in this cache").into());
+        }
         let object = cache.nar(info).map_err(|error| match error {
             nixcache_client::cache::Error::NarUrl { reason, .. } => Fault::Bad(format!("URL: {reason}")),
             error => Fault::Bad(error.to_string()),
@@ -98,7 +111,7 @@ impl<'a> Contents<'a> {
         let describe = |fault: &nar_file::Fault| {
             if fault.is_of_file() { format!("{shown} {fault}") } else { fault.to_string() }
         };
-        let meta = self.place.wait(cache.meta(&object)).map_err(unreachable)?.ok_or_else(absent)?;
+        let meta = self.place.wait(cache.meta(&object)).map_err(|error| unreachable(&error))?.ok_or_else(absent)?;
         let inspection = match Inspection::of(info) {
             Ok(inspection) => inspection.limits(self.limits).references(self.candidates.clone()),
             Err(unknown) => {
@@ -138,18 +151,17 @@ impl<'a> Contents<'a> {
         object: &str,
         read: impl FnOnce(&mut nixcache_client::cache::ObjectReader) -> std::result::Result<T, nar_file::Error>,
     ) -> std::result::Result<Option<std::result::Result<T, nar_file::Error>>, Fault> {
-        let unreachable = |error| Fault::Failed(Failure::cache(&error));
-        let opened = self.place.wait(self.place.cache().open_object(object)).map_err(unreachable)?;
+        let opened = self.place.wait(self.place.cache().open_object(object)).map_err(|error| unreachable(&error))?;
         let Some(mut reader) = opened else { return Ok(None) };
         let done = read(&mut reader);
         match reader.failure() {
-            Some(error) => Err(unreachable(error)),
+            Some(error) => Err(unreachable(&error)),
             None => Ok(Some(done)),
         }
     }
 
     fn failed(&self, object: &str, error: &nar_file::Error) -> Fault {
-        Fault::Failed(Failure::failed(std::path::Path::new(&self.place.cache().locate(object)), error))
+        Fault::Failed(Failure::failed(Path::new(&self.place.cache().locate(object)), error))
     }
 }
 

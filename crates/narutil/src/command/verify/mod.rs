@@ -18,10 +18,12 @@ use crate::input::{once_from_standard_input, text};
 use crate::output::{is_standard, shown};
 use crate::target::{Group, Report, report_on};
 
-/// narinfos that a thread takes at once: as many as are verified together, or one if its NAR is read, too.
+/// narinfos that a thread takes at once: as many as are verified together, or one if its NAR is
+/// read, too.
 const CHUNK: usize = 4096;
 
-/// Signatures that a reason goes into, and characters of their key names: a narinfo may have thousands.
+/// Signatures that a reason goes into, and characters of their key names: a narinfo may have
+/// thousands.
 const FAULTS: usize = 8;
 const NAME_LEN: usize = 72;
 
@@ -112,7 +114,8 @@ struct Verification<'a> {
     verifier: Verifier<'a>,
     contents: Option<&'a Contents<'a>>,
     group: &'a Group,
-    /// Whether files are found by their names, so that each has to be about the path that it is named after.
+    /// Whether files are found by their names, so that each has to be about the path that it is
+    /// named after.
     is_cache: bool,
     required: usize,
     /// Whether to leave out the lines of what is valid.

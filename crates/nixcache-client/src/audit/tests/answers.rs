@@ -1,4 +1,5 @@
-//! What an audit could not look at is never taken for something that is not there, and what changes while a repair runs is left alone.
+//! What an audit could not look at is never taken for something that is not there, and what changes
+//! while a repair runs is left alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -137,7 +138,8 @@ async fn only_names_that_writers_give_are_ever_removed() {
 fn ages_are_those_by_the_clock_of_the_store() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        // The clock of this store begins at 1970, so that the clock of this machine is decades ahead.
+        // The clock of this store begins at 1970, so that the clock of this machine is decades
+        // ahead.
         hesitate(Some(Mood::new(Random::new(1), None)));
         let cache = sample().await;
         cache.write("nar/fresh.nar.xz", &b"fresh"[..]).await.unwrap();
@@ -211,8 +213,7 @@ async fn after_a_withdrawal_a_push_asks_for_what_its_root_listed() {
 #[tokio::test]
 async fn an_upload_of_a_push_that_is_running_is_no_fault() {
     let cache = sample().await;
-    let mut wish = Wish::default();
-    wish.closure = vec![path(9)];
+    let wish = Wish { closure: vec![path(9)], ..Wish::default() };
     let Begun::Open(session) = Session::begin(&cache, wish).await.unwrap() else { panic!("it is not there") };
     cache.write("nar/half.nar.xz", &b"half"[..]).await.unwrap();
     let found = audited(&cache).await;

@@ -1,7 +1,7 @@
 //! Folders of a cache by handle, and the files in them by folder and name.
 //!
-//! Another user may replace a folder by a link at any moment. A handle stays the folder that it was opened as, so what is written,
-//! renamed or deleted through it is in this folder and nowhere else.
+//! Another user may replace a folder by a link at any moment. A handle stays the folder that it was
+//! opened as, so what is written, renamed or deleted through it is in this folder and nowhere else.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,13 +15,15 @@ use rustix::io::Errno;
 use super::super::layout;
 use crate::file::{CALM, Odd, Oddity, kind};
 
-/// How a folder is opened on the way to something in it. That needs the right to pass through, not the right to list.
+/// How a folder is opened on the way to something in it. That needs the right to pass through, not
+/// the right to list.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const PASS: OFlags = OFlags::DIRECTORY.union(CALM);
 
-/// Which symbolic links on the way to an object are followed, if they are of a user who is [trusted](Folder::trusts).
+/// Which symbolic links on the way to an object are followed, if they are of a user who is
+/// [trusted](Folder::trusts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Links {
     /// None: to list, and to delete.
@@ -144,14 +146,16 @@ impl Folder {
         }
     }
 
-    /// Whether a link of this user is followed: of root, of the user who runs this, and of whose the cache is.
+    /// Whether a link of this user is followed: of root, of the user who runs this, and of whose
+    /// the cache is.
     pub(super) fn trusts(&self, user: u32) -> bool {
         user == 0 || user == self.owner || user == rustix::process::geteuid().as_raw()
     }
 
     /// Opens what a link leads to.
     ///
-    /// The link itself is opened first, where that is possible: the one whose owner was looked at is the one that is read.
+    /// The link itself is opened first, where that is possible: the one whose owner was looked at
+    /// is the one that is read.
     fn follow(&self, name: impl AsRef<OsStr>, flags: OFlags) -> io::Result<OwnedFd> {
         let name = name.as_ref();
         #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -202,12 +206,30 @@ impl Folder {
         }
     }
 
+    /// Makes this mount of a shared drive forget which entries it remembers of the folder: what
+    /// other machines have made or removed there is seen from now on.
+    ///
+    /// Clients of network file systems keep listings for seconds, and drop them when they change
+    /// the folder themselves. So an empty file is made and removed. Where nothing may be written,
+    /// nothing is done.
+    pub(super) fn refresh(&self) {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | CALM;
+        let name = temporary_name();
+        let made = rustix::fs::openat(&self.handle, &*name, flags, Mode::from_raw_mode(self.file_mode));
+        if let Ok(file) = made {
+            drop(file);
+            // Where it cannot be removed, an audit or a collection does so later.
+            let _ = self.remove(&name);
+        }
+    }
+
     /// Brings its names to the disk.
     pub(super) fn flush(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | CALM;
         let folder = rustix::fs::openat(&self.handle, ".", flags, Mode::empty())?;
         match rustix::fs::fsync(folder) {
-            // Some file systems have no such thing for directories; what they have is safe enough for them.
+            // Some file systems have no such thing for directories; what they have is safe enough
+            // for them.
             Err(Errno::INVAL) => Ok(()),
             flushed => Ok(flushed?),
         }
@@ -233,8 +255,9 @@ impl Folder {
     }
 }
 
-/// The modes of files and folders in a cache whose root has this mode: whoever may read the root may read them, and where a group may
-/// write to the root, it may write to them. No umask changes that: one pusher's would lock out all others.
+/// The modes of files and folders in a cache whose root has this mode: who may read the root may
+/// read them, and where a group may write to the root, it may write to them. The umask has no say:
+/// that of one pusher would lock out all others.
 fn modes(root: RawMode) -> (RawMode, RawMode) {
     const READABLE: RawMode = 0o755;
     let root = root & 0o7777;
@@ -242,7 +265,8 @@ fn modes(root: RawMode) -> (RawMode, RawMode) {
     (0o644 | root & 0o020, if is_shared { root | 0o700 } else { READABLE })
 }
 
-/// Names of temporary files begin with host and process, for people, and end with what chance wants.
+/// Names of temporary files begin with host and process, for people, and end with what chance
+/// wants.
 fn temporary_name() -> String {
     static PREFIX: OnceLock<String> = OnceLock::new();
     let prefix = PREFIX.get_or_init(|| {
@@ -276,7 +300,8 @@ impl Temporary {
         Ok(Self { folder: Arc::clone(folder), name: self.name.clone(), is_named: false })
     }
 
-    /// Gives it a name that must not be taken; whether it was free. What no writer makes there is in nobody's way.
+    /// Gives it a name that must not be taken; whether it was free. What stands there and was made
+    /// by no writer is replaced.
     pub(super) fn create(mut self, name: &str) -> io::Result<bool> {
         let handle = &self.folder.handle;
         match rename_exclusively((handle, &*self.name), (handle, name)) {
@@ -379,7 +404,8 @@ where
         Err(Errno::EXIST) => return Err(Errno::EXIST),
         Err(_) => {}
     }
-    // Where there are no links either: the second of two replaces the same contents, or as good ones.
+    // Where there are no links either: the second of two replaces the same contents, or as good
+    // ones.
     match rustix::fs::statat(to_folder, to, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => rustix::fs::renameat(from_folder, from, to_folder, to),
         result => result.and(Err(Errno::EXIST)),

@@ -1,23 +1,29 @@
-//! A cache in a directory, perhaps one that several machines have mounted, and other users may write to.
+//! A cache in a directory, perhaps one that several machines have mounted, and other users may
+//! write to.
 //!
-//! What is written grows under a name that no other process has, on this machine or another, and is renamed once it is complete and on
-//! the disk. So a reader sees a file whole or not at all, and writers never see each other's. A directory is flushed when names in it
-//! have to stand before others are made. Flushing is what takes time, so files are flushed many at once ([`flush_all`]).
+//! What is written grows under a name that no other process has, on this machine or another, and is
+//! renamed once it is complete and on the disk. So a reader sees a file whole or not at all, and
+//! writers never see each other's. A directory is flushed when names in it have to stand before
+//! others are made. Flushing is what takes time, so files are flushed many at once ([`flush_all`]).
 //!
 //! # Links, FIFOs and other users
 //!
-//! Everything is reached by handle, one folder after the other ([`folder`]), so that no link is followed by mistake:
+//! Everything is reached by handle, one folder after the other ([`folder`]), so that no link is
+//! followed by mistake:
 //!
 //! - The cache's root may be a link, and so may what is above it: these are named by the user.
-//! - **Listing and deleting enter no folder through a link.** What is deleted is in the directory that the user named, in a folder of the
-//!   layout. To delete a link removes the link.
-//! - Reading follows a link that is owned by root, by the user who reads, or by the owner of the cache's root. These may keep `nar`, or
-//!   single files, on another disk. Writing follows such a link only where it is a folder of the root other than `nixcache`.
-//! - Every other link is [odd](Oddity), and so is what is no regular file. Reading it is an error, not the answer that nothing is there:
-//!   nothing is known of the object. Nothing waits for the other end of a FIFO.
+//! - **Listing and deleting enter no folder through a link.** What is deleted is in the directory
+//!   that the user named, in a folder of the layout. To delete a link removes the link.
+//! - Reading follows a link that is owned by root, by the user who reads, or by the owner of the
+//!   cache's root. These may keep `nar`, or single files, on another disk. Writing follows such a
+//!   link only where it is a folder of the root other than `nixcache`.
+//! - Every other link is [odd](Oddity), and so is what is no regular file. Reading it is an error,
+//!   not the answer that nothing is there: nothing is known of the object. Nothing waits for the
+//!   other end of a FIFO.
 //!
-//! Listings pass over what is odd and report it, unless it has the name of an object: that is listed, and cannot be read. A folder that was
-//! asked for by name and is odd itself is an error: its contents are not known.
+//! Listings pass over what is odd and report it, unless it has the name of an object: that is
+//! listed, and cannot be read. A folder that was asked for by name and is odd itself is an error:
+//! its contents are not known.
 
 mod folder;
 #[cfg(test)]
@@ -58,7 +64,8 @@ pub(super) struct Complete {
     name: String,
 }
 
-/// Brings files to the disk, several at the same time: much of what one of them waits for, the file system does for all.
+/// Brings files to the disk, several at the same time: much of what one of them waits for, the file
+/// system does for all.
 pub(super) fn flush_all(files: impl IntoIterator<Item = Unsynced>) -> io::Result<()> {
     /// More at the same time measured no faster.
     const THREADS: usize = 16;
@@ -143,7 +150,8 @@ impl Directory {
         rustix::fs::stat(&self.root).map(drop).map_err(io::Error::from)
     }
 
-    /// A folder by its name relative to the root. `None` if there is none; an error if there is no root.
+    /// A folder by its name relative to the root. `None` if there is none; an error if there is no
+    /// root.
     fn folder(&self, name: &str, links: Links) -> io::Result<Option<Folder>> {
         let mut folder = Folder::root(&self.root)?;
         for part in parts(name)? {
@@ -178,7 +186,8 @@ impl Directory {
         Ok(folder)
     }
 
-    /// The file's contents. [`TooLarge`] if it has more than `limit` bytes, of which none is read then.
+    /// The file's contents. [`TooLarge`] if it has more than `limit` bytes, of which none is read
+    /// then.
     pub(super) fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.open(name)? else { return Ok(None) };
         let size = file.metadata()?.len();
@@ -229,62 +238,104 @@ impl Directory {
         }
     }
 
-    /// All files in a folder and below, in no order. The folder `""` is the root. Ends when `each` says so.
+    /// All files in a folder and below, in no order. The folder `""` is the root. Ends when `each`
+    /// says so.
     ///
-    /// That the folder is not there is as good as an empty one; not so the root.
-    pub(super) fn list(&self, folder: &str, each: &mut dyn FnMut(Listed) -> bool) -> io::Result<()> {
+    /// That the folder is not there is as good as an empty one; not so the root. An error comes
+    /// with the folder that it is of.
+    ///
+    /// A fresh listing shows also what another mount of the same drive has written just before.
+    pub(super) fn list(
+        &self,
+        folder: &str,
+        is_fresh: bool,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> Result<(), (String, io::Error)> {
         let mut folders = vec![folder.to_owned()];
         let mut is_asked_for = true;
         while let Some(name) = folders.pop() {
-            let opened = match self.folder(&name, Links::Never) {
-                Ok(None) => continue, // removed meanwhile
-                Ok(Some(folder)) => folder.entries().map(|entries| (folder, entries)),
-                Err(error) => Err(error),
-            };
-            let (folder, entries) = match opened {
-                Ok(opened) => opened,
+            match self.list_one(&name, is_fresh, &mut folders, each) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
                 Err(error) => match oddity_of_folder(&name, &error) {
                     Some(oddity) if !is_asked_for => {
-                        if each(Listed::Odd(name, oddity)) {
-                            continue;
+                        if !each(Listed::Odd(name, oddity)) {
+                            return Ok(());
                         }
-                        return Ok(());
                     }
-                    _ => return Err(error),
+                    _ => return Err((name, error)),
                 },
-            };
-            is_asked_for = false;
-            for entry in entries {
-                let entry = entry?;
-                let file = match entry.file_name().to_str() {
-                    Ok("." | "..") => continue,
-                    Ok(file) => file,
-                    Err(_) => {
-                        let name = folder.join(&*entry.file_name().to_string_lossy());
-                        if each(Listed::Odd(name, Oddity::Name)) {
-                            continue;
-                        }
-                        return Ok(());
-                    }
-                };
-                let Some(stat) = folder.stat(file)? else { continue };
-                let name = folder.join(file);
-                let listed = match kind(stat.st_mode) {
-                    FileType::Directory => {
-                        folders.push(name);
-                        continue;
-                    }
-                    FileType::RegularFile if name == lock::FILE => continue,
-                    FileType::RegularFile => Listed::File(name, Meta::of(&stat)),
-                    FileType::Symlink => listed_link(&folder, file, &stat)?,
-                    kind => listed_oddity(name, Oddity::of(kind), &stat),
-                };
-                if !each(listed) {
-                    return Ok(());
-                }
             }
+            is_asked_for = false;
         }
         Ok(())
+    }
+
+    /// The entries of one folder; folders in it are added to those that are to come. False if
+    /// `each` says that this is the end.
+    fn list_one(
+        &self,
+        name: &str,
+        is_fresh: bool,
+        folders: &mut Vec<String>,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> io::Result<bool> {
+        // It may have been removed meanwhile.
+        let Some(folder) = self.folder(name, Links::Never)? else { return Ok(true) };
+        if is_fresh && (name.is_empty() || layout::is_ours(name)) {
+            folder.refresh();
+        }
+        for entry in folder.entries()? {
+            let entry = entry?;
+            let file = match entry.file_name().to_str() {
+                Ok("." | "..") => continue,
+                Ok(file) => file,
+                Err(_) => {
+                    let name = folder.join(&*entry.file_name().to_string_lossy());
+                    if each(Listed::Odd(name, Oddity::Name)) {
+                        continue;
+                    }
+                    return Ok(false);
+                }
+            };
+            let Some(stat) = folder.stat(file)? else { continue };
+            let name = folder.join(file);
+            let listed = match kind(stat.st_mode) {
+                FileType::Directory if is_object(&name) => Listed::File(name, Meta::of(&stat)),
+                FileType::Directory => {
+                    folders.push(name);
+                    continue;
+                }
+                FileType::RegularFile if name == lock::FILE => continue,
+                FileType::RegularFile => Listed::File(name, Meta::of(&stat)),
+                FileType::Symlink => listed_link(&folder, file, &stat)?,
+                kind => listed_oddity(name, Oddity::of(kind), &stat),
+            };
+            if !each(listed) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes this mount of a shared drive see what others have made or removed in a folder.
+    pub(super) fn refresh(&self, name: &str) -> io::Result<()> {
+        if let Some(folder) = self.folder(name, Links::Never)? {
+            folder.refresh();
+        }
+        Ok(())
+    }
+
+    /// What is known of a file, from the file itself: what a mount remembers of its name may be
+    /// outdated.
+    pub(super) fn meta_opened(&self, name: &str) -> io::Result<Option<Meta>> {
+        match self.open(name) {
+            Ok(Some(file)) => Ok(Some(Meta::of(&rustix::fs::fstat(file)?))),
+            Ok(None) => Ok(None),
+            // It is there, even if it may not be read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.meta(name),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names in the root directory, without asking what they are.
@@ -342,7 +393,8 @@ impl Directory {
         }
     }
 
-    /// Gives files their names, in the place of what has them, so that both outlast a loss of power.
+    /// Gives files their names, in the place of what has them, so that both outlast a loss of
+    /// power.
     pub(super) fn replace_all(files: Vec<Complete>) -> io::Result<()> {
         flush_all(files.iter().map(Complete::unsynced))?;
         Self::name_all(files)
@@ -359,7 +411,8 @@ impl Directory {
         folders.values().try_for_each(|folder| folder.flush())
     }
 
-    /// Changes a file while no other writer does. `change` is told the contents, and may leave it at that.
+    /// Changes a file while no other writer does. `change` is told the contents, and may leave it
+    /// at that.
     pub(super) fn edit(&self, name: &str, limit: u64, change: &mut Change<'_>) -> io::Result<bool> {
         let _lock = lock_directory(&self.root, || {})?;
         let Some(changed) = change(self.read(name, limit)?.as_deref()) else { return Ok(false) };
@@ -386,7 +439,8 @@ impl Directory {
         folder.remove(file).map(drop)
     }
 
-    /// Removes temporary files that writers left behind that ended at least `age` ago, and says how many files that were.
+    /// Removes temporary files that writers left behind that ended at least `age` ago, and says how
+    /// many files that were.
     pub(super) fn clean(&self, age: Duration) -> io::Result<usize> {
         let mut removed = 0;
         let mut folders: Vec<String> = ["", "nar", "log", "debuginfo", layout::OURS].map(str::to_owned).into();
@@ -457,14 +511,19 @@ fn not_a_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "is no name of an object")
 }
 
-/// What is no regular file, in a listing. Under the name of an object, it is one that cannot be read: what it was is not known. What has
-/// any other name is passed over.
-fn listed_oddity(name: String, oddity: Oddity, stat: &Stat) -> Listed {
-    let is_object = layout::is_written_by_caches(&name) && Object::of(&name) != Object::Temporary;
-    if is_object { Listed::File(name, Meta::of(stat)) } else { Listed::Odd(name, oddity) }
+/// Whether an object has this name.
+fn is_object(name: &str) -> bool {
+    layout::is_written_by_caches(name) && Object::of(name) != Object::Temporary
 }
 
-/// What a link is in a listing: a file, if reading would follow it to one. To delete it removes the link only.
+/// What is no regular file, in a listing. Under the name of an object, it is one that cannot be
+/// read: what it was is not known. What has any other name is passed over.
+fn listed_oddity(name: String, oddity: Oddity, stat: &Stat) -> Listed {
+    if is_object(&name) { Listed::File(name, Meta::of(stat)) } else { Listed::Odd(name, oddity) }
+}
+
+/// What a link is in a listing: a file, if reading would follow it to one. To delete it removes the
+/// link only.
 fn listed_link(folder: &Folder, file: &str, stat: &Stat) -> io::Result<Listed> {
     let name = folder.join(file);
     let error = match folder.open(file, Links::Always) {
@@ -480,7 +539,8 @@ fn listed_link(folder: &Folder, file: &str, stat: &Stat) -> io::Result<Listed> {
     })
 }
 
-/// What is passed over where a folder is that cannot be listed; nothing if it may hold what matters.
+/// What is passed over where a folder is that cannot be listed; nothing if it may hold what
+/// matters.
 fn oddity_of_folder(name: &str, error: &io::Error) -> Option<Oddity> {
     if let Some(odd) = Odd::of(error) {
         // Another user has put it in the place of a folder.
@@ -491,7 +551,8 @@ fn oddity_of_folder(name: &str, error: &io::Error) -> Option<Oddity> {
     is_foreign.then_some(Oddity::Unreadable)
 }
 
-/// Opens a regular file without a handle of its folder. `None` if it takes a closer look to say what it is.
+/// Opens a regular file without a handle of its folder. `None` if it takes a closer look to say
+/// what it is.
 fn open_at_once(path: &Path) -> Result<Option<File>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | CALM;
     let opened = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
@@ -500,8 +561,8 @@ fn open_at_once(path: &Path) -> Result<Option<File>, Errno> {
 
 /// Opens a file for reading that is in a directory which other users may write to.
 ///
-/// What is no regular file is an error, and never waited for. A symbolic link is followed if it is owned by root, by the user who runs
-/// this, or by the owner of the directory.
+/// What is no regular file is an error, and never waited for. A symbolic link is followed if it is
+/// owned by root, by the user who runs this, or by the owner of the directory.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What other users may plant in a cache leads nobody out of it, and keeps nobody waiting.
+//! What other users plant in a cache leads no command out of it, and keeps none waiting.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -35,13 +35,15 @@ impl Scratch {
 
     fn listed(&self, folder: &str) -> io::Result<Found> {
         let (mut files, mut odd) = (Vec::new(), Vec::new());
-        self.directory.list(folder, &mut |found| {
-            match found {
-                Listed::File(name, _) => files.push(name),
-                Listed::Odd(name, oddity) => odd.push((name, oddity)),
-            }
-            true
-        })?;
+        self.directory
+            .list(folder, false, &mut |found| {
+                match found {
+                    Listed::File(name, _) => files.push(name),
+                    Listed::Odd(name, oddity) => odd.push((name, oddity)),
+                }
+                true
+            })
+            .map_err(|(_, error)| error)?;
         files.sort_unstable();
         odd.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok((files, odd))
@@ -184,7 +186,7 @@ fn links_of_trusted_users_lead_to_other_disks_and_those_of_others_nowhere() {
         assert_eq!(oddity(&directory.meta(name).unwrap_err()), Some(Oddity::Link), "{name}");
     }
     assert_eq!(oddity(&directory.prepare("nar/new", b"new").unwrap_err()), Some(Oddity::Link));
-    // Whose the cache is, he may arrange it.
+    // The owner of the cache may arrange it.
     std::os::unix::fs::chown(root, Some(65534), Some(65534)).unwrap();
     assert_eq!(directory.read("nar/precious", 100).unwrap().unwrap(), b"precious");
     scratch.assert_untouched();

@@ -1,4 +1,5 @@
-//! A gate before the store: requests of those tasks that are [actors](ACTOR) wait there until they are let through, one by one.
+//! A gate before the store: requests of those tasks that are [actors](ACTOR) wait there until they
+//! are let through, one by one.
 
 use std::cell::RefCell;
 

@@ -121,13 +121,17 @@ async fn what_a_broken_root_may_list_stays_until_a_push_replaces_it() {
     roots::remove(&cache, &old).await.unwrap();
     collect_all(&cache, &at_once()).await;
     assert_eq!(paths(&cache).await, [1, 2, 3, 4]);
-    // If its snapshot is broken as well, all is unknown.
+    // If its snapshot is broken as well, it may list anything.
     let snapshot = roots::snapshot::object(&root.record.closure);
     let intact = cache.read(&snapshot).await.unwrap().unwrap();
     cache.write(&snapshot, "broken").await.unwrap();
-    let found = Collection::find(&cache, at_once()).await;
-    assert!(matches!(found, Err(Error::Unknown { .. })), "{found:?}");
+    publish(&cache, 7, &[]).await;
+    let problems = collect_all(&cache, &at_once()).await;
+    assert_eq!(paths(&cache).await, [1, 2, 3, 4, 7]);
+    assert!(problems.len() == 2 && problems.iter().any(|problem| problem.contains(&snapshot)), "{problems:?}");
     cache.write(&snapshot, intact).await.unwrap();
+    collect_all(&cache, &at_once()).await;
+    assert_eq!(paths(&cache).await, [1, 2, 3, 4]);
     // If none is left, it may have listed anything.
     let without = memory().await;
     publish(&without, 8, &[]).await;
@@ -333,4 +337,35 @@ async fn a_full_disk_can_be_collected() {
     }
     let error = Collection::find(&cache, at_once()).await.unwrap_err().to_string();
     assert!(error.contains("the disk is full") && error.contains("delete a file by hand"), "{error}");
+}
+
+/// What one run leaves for the next is no reason to stop, and its loss loses no NAR.
+#[tokio::test]
+async fn a_broken_list_of_condemned_files_is_written_anew() {
+    for damage in ["", "{", "[]", "\u{0}"] {
+        let cache = sample().await;
+        keep(&cache, "main", &[2, 1]).await;
+        let policy = Policy { now: false, ..at_once() };
+        collect(&cache, policy.clone()).await;
+        // A path that stays is written again with another NAR: its snapshot names the old one.
+        publish_with(&cache, 2, &[1], 22).await;
+        cache.write(MEMORY, damage).await.unwrap();
+        let found = find(&cache, policy.clone()).await;
+        let problems: Vec<String> = found.problems().iter().map(ToString::to_string).collect();
+        assert!(problems.len() == 1 && problems[0].contains("condemned.json"), "{problems:?}");
+        found.run(drop).await.unwrap();
+        assert_eq!(paths(&cache).await, [1, 2]);
+        assert!(nars(&cache).await.contains(&3), "nothing is condemned that cannot be read");
+        for _ in 0..2 {
+            let found = find(&cache, policy.clone()).await;
+            assert!(found.problems().is_empty());
+            found.run(drop).await.unwrap();
+        }
+        assert!(cache.meta(&nar(22)).await.unwrap().is_some(), "{damage:?}");
+        assert!(!nars(&cache).await.contains(&3));
+    }
+    let cache = sample().await;
+    cache.write(MEMORY, r#"{"version":2}"#).await.unwrap();
+    let found = Collection::find(&cache, at_once()).await;
+    assert!(matches!(found, Err(Error::Version { .. })), "{found:?}");
 }

@@ -1,10 +1,12 @@
-//! Stores that replace an object only if it is still the one that was read, and stores that say so and do not.
+//! Stores that replace an object only if it is still the one that was read, and stores that say so
+//! and do not.
 
 use super::*;
 use crate::cache::hesitant::keep_conditions;
 use crate::roots::{Claim, Guard};
 
-/// A push that finds what it wants refreshes the root and is done, with no lease: the collector may be at any point.
+/// A push that finds what it wants refreshes the root and is done, with no lease: the collector may
+/// be at any point.
 #[tokio::test]
 async fn a_root_that_is_refreshed_without_a_lease_stays() {
     let cache = sample().await;

@@ -1,7 +1,9 @@
-//! Pushes, collectors and writers that know nothing of them, at work on one cache, in orders that chance chooses; some of them die at it.
+//! Pushes, collectors and writers that know nothing of them, at work on one cache, in orders that
+//! chance chooses; some of them die at it.
 //!
-//! The store [hesitates](crate::cache::hesitant) and the time is paused, so that a number makes an order, and a day takes no time. In some
-//! worlds requests fail now and then. What has to hold at every instant is looked at after each change.
+//! The store [hesitates](crate::cache::hesitant) and the time is paused, so that a number makes an
+//! order, and a day takes no time. In some worlds requests fail now and then. What has to hold at
+//! every instant is looked at after each change.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +34,7 @@ struct World {
     policy: Policy,
     /// One of so many requests fails, if any does.
     failures: Option<usize>,
-    /// One of so many reads is denied, if any is.
+    /// One of this many reads is denied; `None` denies none.
     denials: Option<usize>,
     /// Whether roots and snapshots are damaged now and then.
     is_damaged: bool,
@@ -44,8 +46,8 @@ struct World {
     seen: RefCell<BTreeSet<u8>>,
     /// Names under which a push has come to its end, and when the last one did.
     finished: RefCell<BTreeMap<&'static str, tokio::time::Instant>>,
-    /// Paths that a writer has touched that claims nothing: he may take for granted what is about to go, or upload once more what a
-    /// collector removes just then.
+    /// Paths that a writer has touched that claims nothing: he may take for granted what is about
+    /// to go, or upload once more what a collector removes just then.
     touched: RefCell<BTreeSet<u8>>,
     /// How many such writers there are.
     strangers: Cell<usize>,
@@ -66,7 +68,8 @@ impl World {
         let now = chance.once_in(2);
         // Writers that claim nothing need that long.
         let grace = if chance.once_in(2) { Duration::ZERO } else { HOUR };
-        // The second one drops also the last root of a name, if it was not used in this round or the one before.
+        // The second one drops also the last root of a name, if it was not used in this round or
+        // the one before.
         let (keep_last, keep_within) = if chance.once_in(2) { (Some(1), None) } else { (None, Some(HOUR)) };
         let unrooted = if chance.once_in(3) { Unrooted::Keep } else { Unrooted::Remove };
         let policy = Policy { keep_last, keep_within, grace, now, unrooted, allow_empty: true, ..Policy::default() };
@@ -111,7 +114,8 @@ impl World {
         (0..PATHS).filter(is_target).flat_map(|number| self.closure(number)).collect()
     }
 
-    /// What the command does: what is not known is asked for, what is not there is uploaded, references first, and at last what is added.
+    /// What the command does: what is not known is asked for, what is not there is uploaded,
+    /// references first, and at last what is added.
     async fn push(&self, name: Option<&'static str>, target: Option<u8>, added: Option<u8>) -> Result<(), Error> {
         let closure = target.map(|target| self.closure(target)).unwrap_or_default();
         let added = added.filter(|added| !closure.contains(added));
@@ -180,7 +184,8 @@ impl World {
         Ok(())
     }
 
-    /// As `nix copy`: what is not there is uploaded, references first. It takes what is there for granted.
+    /// As `nix copy`: what is not there is uploaded, references first. It takes what is there for
+    /// granted.
     async fn copy(&self, target: u8) -> Result<(), Error> {
         struct Leaving<'a>(&'a Cell<usize>);
         impl Drop for Leaving<'_> {
@@ -242,7 +247,8 @@ impl World {
         if is_whole {
             self.count("pulled");
         } else {
-            // A newer root has taken its place, and collectors the NARs. What is gone does not come back.
+            // A newer root has taken its place, and collectors the NARs. What is gone does not come
+            // back.
             let is_gone = !at_once(has(&self.cache, &root.object()));
             assert!(is_gone || !self.touched.borrow().is_empty(), "what a root lists is not there");
             self.count("pulled too late");
@@ -296,7 +302,7 @@ impl World {
     async fn tidy(&self) {
         hesitate(hesitate(None).map(Mood::without_failures));
         if self.is_damaged {
-            // Damaged roots are removed, as somebody would who was told of them.
+            // Damaged roots are removed, as a person does who is told of them.
             let broken = roots::list(&self.cache).await.unwrap().broken;
             self.finished.borrow_mut().retain(|name, _| !broken.iter().any(|root| root.name.as_str() == *name));
             for root in broken {
@@ -423,18 +429,20 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     keep_conditions(true);
 }
 
-/// Panics say which world it was: `SEED=17 cargo test …` makes one like it, but for the names and orders that chance has made in the code.
+/// Panics say which world it was: `SEED=17 cargo test …` makes one like it, but for the names and
+/// orders that chance has made in the code. `NIXCACHE_WORLDS=20000` runs that many worlds.
 #[test]
 fn whatever_the_order_nothing_is_lost_and_nothing_is_left() {
     let (started, mut counts) = (std::time::Instant::now(), BTreeMap::new());
-    let seeds = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (1..=WORLDS).collect(),
+    let variable = |name| std::env::var(name).ok().map(|number: String| number.parse::<u64>().unwrap());
+    let seeds = match variable("SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=variable("NIXCACHE_WORLDS").unwrap_or(WORLDS)).collect(),
     };
     for seed in &seeds {
         let simulated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(*seed, &mut counts)));
         simulated.unwrap_or_else(|_| panic!("SEED={seed}"));
     }
     println!("{} worlds, {:.1?}: {counts:?}", seeds.len(), started.elapsed());
-    assert!(seeds.len() == 1 || counts.values().all(|count| *count > 10), "{counts:?}");
+    assert!(seeds.len() < 500 || counts.values().all(|count| *count > 10), "{counts:?}");
 }

@@ -17,7 +17,8 @@ fn path(number: u8) -> StorePath {
     StorePath::new(HashPart::new(bytes), &format!("path-{number}")).unwrap()
 }
 
-/// Records of a few paths, each with its size and what it refers to; itself, others without a record, and in circles.
+/// Records of a few paths, each with its size and what it refers to; itself, others without a
+/// record, and in circles.
 type Records = BTreeMap<u8, (u64, BTreeSet<u8>)>;
 
 fn records() -> impl Strategy<Value = Records> {
@@ -128,7 +129,8 @@ impl Naive<'_> {
         numbers.into_iter().map(|number| self.node(number)).collect()
     }
 
-    /// That every path comes after what it refers to, but within cycles, and that the cycles are those that there are.
+    /// That every path comes after what it refers to, but within cycles, and that the cycles are
+    /// those that there are.
     fn check_order(&self, closure: &Closure) {
         let place = |number| closure.nodes().iter().position(|&node| node == self.node(number));
         let mut in_cycles: BTreeSet<Node> = BTreeSet::new();

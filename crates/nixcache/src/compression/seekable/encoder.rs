@@ -19,10 +19,11 @@ struct Job {
     fault: Option<&'static str>,
 }
 
-/// Cuts what it is given into frames of one size, and ends them with a seek table if they are several.
+/// Cuts what it is given into frames of one size, and ends them with a seek table if they are
+/// several.
 ///
-/// A frame is compressed as a whole, so its bytes depend only on its content and the level: not on the chunks that came, nor on
-/// the thread.
+/// A frame is compressed as a whole, so its bytes depend only on its content and the level: not on
+/// the chunks that came, nor on the thread.
 pub(in super::super) struct FrameEncoder {
     crew: InOrder<Job>,
     /// How many frames there may be in memory beside the one being filled.
@@ -38,7 +39,8 @@ pub(in super::super) struct FrameEncoder {
 }
 
 impl FrameEncoder {
-    /// `frame_size` is from 1 to [`EncodeOptions::MAX_FRAME_SIZE`](super::super::EncodeOptions::MAX_FRAME_SIZE).
+    /// `frame_size` is from 1 to
+    /// [`EncodeOptions::MAX_FRAME_SIZE`](super::super::EncodeOptions::MAX_FRAME_SIZE).
     pub(in super::super) fn new(level: u32, frame_size: u32, threads: u32) -> Self {
         Self {
             crew: InOrder::new(threads as usize, move || worker(level)),
@@ -143,7 +145,8 @@ fn worker(level: u32) -> Worker<Job> {
     })
 }
 
-/// With checksums, by which whoever reads a frame alone, without a hash of it, sees that it is undamaged.
+/// With checksums, by which whoever reads a frame alone, without a hash of it, sees that it is
+/// undamaged.
 fn context(level: u32) -> Result<CCtx<'static>, &'static str> {
     let mut context = CCtx::try_create().ok_or(OUT_OF_MEMORY)?;
     for parameter in [CParameter::CompressionLevel(level.cast_signed()), CParameter::ChecksumFlag(true)] {

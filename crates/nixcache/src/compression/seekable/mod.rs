@@ -1,19 +1,23 @@
-//! Zstd files of which a part can be read: independent frames, and at the end a table of where they are.
+//! Zstd files of which a part can be read: independent frames, and at the end a table of where they
+//! are.
 //!
-//! The format is zstd's own ([`contrib/seekable_format`][format] of its repository). The table lies in a skippable frame,
-//! so every reader of zstd takes such a file for an ordinary one, Nix 2.8 and 2.34 included.
+//! The format is zstd's own ([`contrib/seekable_format`][format] of its repository). The table lies
+//! in a skippable frame, so every reader of zstd takes such a file for an ordinary one, Nix 2.8 and
+//! 2.34 included.
 //!
-//! An [`Encoder`](super::Encoder) writes one if it is told a [frame size](super::EncodeOptions::with_frame_size). Each frame
-//! then says the size of its content and has a checksum. Content of at most one frame gets no table: it is small enough to be
-//! read as a whole. The bytes depend on content, level and frame size, and not on the number of threads.
+//! An [`Encoder`](super::Encoder) writes one if it is told a [frame
+//! size](super::EncodeOptions::with_frame_size). Each frame then says the size of its content and
+//! has a checksum. Content of at most one frame gets no table: it is small enough to be read as a
+//! whole. The bytes depend on content, level and frame size, and not on the number of threads.
 //!
-//! A reader of a part fetches the [`Tail`] of the file, asks the [`SeekTable`] for the frames of a range, fetches and
-//! [decompresses](Frame::decompress) them.
+//! A reader of a part fetches the [`Tail`] of the file, asks the [`SeekTable`] for the frames of a
+//! range, fetches and [decompresses](Frame::decompress) them.
 //!
 //! # How large frames are best
 //!
-//! Small frames make a small part cheap to read, and the file larger, since nothing is found again across their borders. A NAR of
-//! 587 MB (`/usr/lib/jvm` of Debian 12) at level 3, which is Nix's, beside one frame of 265.7 MB, and 100 random reads of 10 KB:
+//! Small frames make a small part cheap to read, and the file larger, since nothing is found again
+//! across their borders. A NAR of 587 MB (`/usr/lib/jvm` of Debian 12) at level 3, which is Nix's,
+//! beside one frame of 265.7 MB, and 100 random reads of 10 KB:
 //!
 //! | frames of | file | fetched for a read |
 //! |---|---|---|
@@ -26,8 +30,9 @@
 //! | 8 MiB | - 0.30 % | 4.0 MiB |
 //! | 16 MiB | - 0.41 % | 7.9 MiB |
 //!
-//! At this level zstd looks back 2 MiB, so [`EncodeOptions::FRAME_SIZE`](super::EncodeOptions::FRAME_SIZE) is that. High levels look
-//! back farther, and lose more.
+//! At this level zstd looks back 2 MiB, so
+//! [`EncodeOptions::FRAME_SIZE`](super::EncodeOptions::FRAME_SIZE) is that. High levels look back
+//! farther, and lose more.
 //!
 //! ```
 //! # #[cfg(feature = "zstd")] {
@@ -49,7 +54,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [format]: https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md
+//! [format]:
+//! https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md
 
 #[cfg(feature = "zstd")]
 mod encoder;

@@ -19,8 +19,8 @@ const MIN_FRAME: u64 = 8;
 
 /// Where the frames of a file begin and end, compressed and decompressed.
 ///
-/// It is what the file claims, and adds up to the file's size; whether a frame holds what it should is seen only when it is
-/// decompressed, as [`Frame::decompress`] does. Takes 16 bytes a frame.
+/// It is what the file claims, and adds up to the file's size; whether a frame holds what it should
+/// is seen only when it is decompressed, as [`Frame::decompress`] does. Takes 16 bytes a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeekTable {
     /// Where each frame ends, compressed and decompressed.
@@ -32,8 +32,8 @@ pub struct SeekTable {
 pub enum Tail {
     /// The table.
     Table(SeekTable),
-    /// There seems to be a table, and this many last bytes of the file would tell: more than were given, and no more than
-    /// the file has.
+    /// There seems to be a table, and this many last bytes of the file would tell: more than were
+    /// given, and no more than the file has.
     Needs(u64),
     /// The file has no seek table. It can only be read from its beginning.
     None,
@@ -43,11 +43,11 @@ impl SeekTable {
     /// How many frames the format allows: 2²⁷.
     pub const MAX_FRAMES: u32 = 0x800_0000;
 
-    /// Looks for a seek table in `tail`, the last bytes of a file of `file_size` bytes. Nine are enough to be told how many
-    /// it takes; a few KiB are mostly enough to hold the table.
+    /// Looks for a seek table in `tail`, the last bytes of a file of `file_size` bytes. Nine are
+    /// enough to be told how many it takes; a few KiB are mostly enough to hold the table.
     ///
-    /// Fails if the file ends like a seek table and it is broken, or does not fit the file: then, too, the file can be read
-    /// from its beginning.
+    /// Fails if the file ends like a seek table and it is broken, or does not fit the file: then,
+    /// too, the file can be read from its beginning.
     pub fn parse(tail: &[u8], file_size: u64) -> Result<Tail, Error> {
         let broken = |before_end: u64, reason| Error::SeekTable { at: file_size.saturating_sub(before_end), reason };
         let Some((rest, footer)) = tail.split_last_chunk::<FOOTER_LEN>() else {
@@ -103,7 +103,8 @@ impl SeekTable {
         self.between(0..self.ends.len())
     }
 
-    /// The frames that hold the decompressed bytes of `range`, in their order: none for an empty range or one behind the end.
+    /// The frames that hold the decompressed bytes of `range`, in their order: none for an empty
+    /// range or one behind the end.
     pub fn frames_of(&self, range: Range<u64>) -> impl ExactSizeIterator<Item = Frame> + DoubleEndedIterator + '_ {
         let first = self.ends.partition_point(|end| end.1 <= range.start);
         // The frame that holds the last byte is the first that ends at it or later.
@@ -133,11 +134,12 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Decompresses the frame, `input` being the bytes of the file in [`compressed`](Self::compressed). Memory is taken as
-    /// content comes, so what it can take at most is the length of [`decompressed`](Self::decompressed), below 4 GiB.
+    /// Decompresses the frame, `input` being the bytes of the file in
+    /// [`compressed`](Self::compressed). Memory is taken as content comes, so what it can take at
+    /// most is the length of [`decompressed`](Self::decompressed), below 4 GiB.
     ///
-    /// [`DecodeOptions::max_window`] is obeyed, the other options are not needed. Fails if the frame holds anything but as
-    /// many bytes as the table says.
+    /// [`DecodeOptions::max_window`] is obeyed, the other options are not needed. Fails if the
+    /// frame holds anything but as many bytes as the table says.
     pub fn decompress(&self, input: &[u8], options: &DecodeOptions) -> Result<Vec<u8>, Error> {
         let wrong = |reason| Error::SeekTable { at: self.compressed.start, reason };
         if input.len() as u64 != self.compressed.end - self.compressed.start {

@@ -123,7 +123,8 @@ fn read(file: &[u8], chunk: usize, room: usize, options: &DecodeOptions) -> (Vec
     }
 }
 
-/// Frames of all kinds: of known and unknown size, skippable, of several blocks, with and without checksum, empty.
+/// Frames of all kinds: of known and unknown size, skippable, of several blocks, with and without
+/// checksum, empty.
 fn frames(seed: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
     for (at, kind) in seed.iter().enumerate() {

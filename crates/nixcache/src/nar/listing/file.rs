@@ -5,11 +5,12 @@ use std::io::{self, Read, Seek, SeekFrom};
 use super::{Node, NodeKind};
 
 impl Node<'_> {
-    /// Opens the file that this node is, in the archive that it is listed from; byte 0 of `archive` is the archive's
-    /// first. Nothing but the contents is read, so nothing checks that this is the archive of the listing.
+    /// Opens the file that this node is, in the archive that it is listed from; byte 0 of `archive`
+    /// is the archive's first. Nothing but the contents is read, so nothing checks that this is the
+    /// archive of the listing.
     ///
-    /// An error of kind [`InvalidInput`](io::ErrorKind::InvalidInput) if the node is not a regular file, or the listing
-    /// does not say where its contents are.
+    /// An error of kind [`InvalidInput`](io::ErrorKind::InvalidInput) if the node is not a regular
+    /// file, or the listing does not say where its contents are.
     pub fn open<R: Read + Seek>(self, mut archive: R) -> io::Result<FileReader<R>> {
         let invalid = |reason| io::Error::new(io::ErrorKind::InvalidInput, reason);
         let NodeKind::File { size, offset, .. } = self.kind() else {
@@ -26,13 +27,15 @@ impl Node<'_> {
 
 /// The contents of one file inside an archive. Made by [`Node::open`].
 ///
-/// If the archive ends before they do, the error is of kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+/// If the archive ends before they do, the error is of kind
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
 #[derive(Debug)]
 pub struct FileReader<R> {
     archive: R,
     start: u64,
     size: u64,
-    /// Position in the file. The archive stands at `start` plus this, but never beyond the file's end.
+    /// Position in the file. The archive stands at `start` plus this, but never beyond the file's
+    /// end.
     at: u64,
 }
 

@@ -1,11 +1,12 @@
 //! Listings read from JSON: the `.ls` files of a binary cache.
 //!
-//! Read is what any version of Nix wrote: keys in any order, `executable` and `narOffset` optional, unknown keys passed
-//! over. What no archive can hold is refused, and so is a known key with a value of the wrong type, even where the key
-//! has no meaning, such as the `size` of a directory.
+//! Read is what any version of Nix wrote: keys in any order, `executable` and `narOffset` optional,
+//! unknown keys passed over. What no archive can hold is refused, and so is a known key with a
+//! value of the wrong type, even where the key has no meaning, such as the `size` of a directory.
 //!
-//! Strings and numbers are left to `serde_json`, but not objects: it refuses more than 127 levels, or without that limit
-//! recurses as deep as the text says, and the 64 nested directories of a valid archive are 129 levels.
+//! Strings and numbers are left to `serde_json`, but not objects: it refuses more than 127 levels,
+//! or without that limit recurses as deep as the text says, and the 64 nested directories of a
+//! valid archive are 129 levels.
 
 use std::borrow::Cow;
 use std::num::NonZeroU64;
@@ -105,8 +106,9 @@ pub enum ListingError {
 impl Listing {
     /// Reads an `.ls` document, version 1.
     ///
-    /// Names and targets must be such as an archive can hold, and all of it within `limits`; of these the size of the
-    /// archive cannot be told. Entries may stand in any order. Nothing checks that sizes and offsets fit an archive.
+    /// Names and targets must be such as an archive can hold, and all of it within `limits`; of
+    /// these the size of the archive cannot be told. Entries may stand in any order. Nothing checks
+    /// that sizes and offsets fit an archive.
     pub fn parse(text: &[u8], limits: Limits) -> Result<Self, ListingError> {
         Parser {
             text: Text { text, at: 0 },
@@ -130,7 +132,8 @@ struct Parser<'a> {
     sorted: bool,
 }
 
-/// A node whose object has not ended. What it is shows only at the end: `entries` comes before `type`.
+/// A node whose object has not ended. What it is shows only at the end: `entries` comes before
+/// `type`.
 #[derive(Default)]
 struct Open<'a> {
     row: usize,
@@ -390,7 +393,8 @@ impl<'a> Text<'a> {
         self.byte(b'{', expected)
     }
 
-    /// Reads a member of an object, up to its value: where its key stands, and the key. Or reads the object's end.
+    /// Reads a member of an object, up to its value: where its key stands, and the key. Or reads
+    /// the object's end.
     fn member(&mut self, first: &mut bool) -> Result<Option<(usize, Cow<'a, str>)>, ListingError> {
         if self.peek() == Some(b'}') {
             self.at += 1;

@@ -254,7 +254,8 @@ mod json {
         Listing::parse(json, Limits::default())
     }
 
-    /// The same document with the members of each object rotated by some other number, keys escaped and white space.
+    /// The same document with the members of each object rotated by some other number, keys escaped
+    /// and white space.
     fn disguise(value: &Value, turn: &mut usize, out: &mut String) {
         let Value::Object(members) = value else { return out.push_str(&value.to_string()) };
         let mut members: Vec<_> = members.iter().collect();

@@ -1,4 +1,5 @@
-//! Listings written as JSON: the `.ls` files of a binary cache, and what `nix nar ls --json` prints.
+//! Listings written as JSON: the `.ls` files of a binary cache, and what `nix nar ls --json`
+//! prints.
 //!
 //! ```text
 //! document  = {"root":node,"version":1}
@@ -7,9 +8,10 @@
 //! symlink   = {"target":STRING,"type":"symlink"}
 //! ```
 //!
-//! No white space, keys in order, `entries` even if there are none, `narOffset` where it is known, and in strings only
-//! those characters escaped that JSON does not allow there. These are the bytes of Nix after 2.34, whose source always
-//! writes `executable`; 2.34.8 and before write the same but leave it out where it is false.
+//! No white space, keys in order, `entries` even if there are none, `narOffset` where it is known,
+//! and in strings only those characters escaped that JSON does not allow there. These are the bytes
+//! of Nix after 2.34, whose source always writes `executable`; 2.34.8 and before write the same but
+//! leave it out where it is false.
 
 use std::io::{self, Write};
 
@@ -22,7 +24,8 @@ use crate::nar::error::Quoted;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ListingWriteError {
-    /// JSON is text, and the name of this entry, or its target, is not UTF-8. Nix cannot write such a listing either.
+    /// JSON is text, and the name of this entry, or its target, is not UTF-8. Nix cannot write such
+    /// a listing either.
     #[error("the {what} of entry {name} in directory {directory} is not UTF-8, which JSON cannot express")]
     NotUtf8 {
         /// The name or the target.
@@ -41,8 +44,8 @@ const DIRECTORY_START: &[u8] = b"{\"entries\":{";
 const DIRECTORY_END: &[u8] = b"},\"type\":\"directory\"}";
 
 impl Node<'_> {
-    /// Writes the `.ls` document with this node as its root, in exactly the bytes of Nix. Many writes are small:
-    /// give it a buffered sink.
+    /// Writes the `.ls` document with this node as its root, in exactly the bytes of Nix. Many
+    /// writes are small: give it a buffered sink.
     pub fn write_document(self, mut out: impl Write) -> Result<(), ListingWriteError> {
         out.write_all(b"{\"root\":")?;
         self.write_tree(&mut out)?;
@@ -50,7 +53,8 @@ impl Node<'_> {
         Ok(())
     }
 
-    /// Writes this node alone, with all below it, as `nix nar ls --json --recursive` prints it, without the newline.
+    /// Writes this node alone, with all below it, as `nix nar ls --json --recursive` prints it,
+    /// without the newline.
     pub fn write_tree(self, mut out: impl Write) -> Result<(), ListingWriteError> {
         // The directories around the row: each with its own row, and the row after its last.
         let mut open: Vec<(usize, usize)> = Vec::new();
@@ -89,8 +93,9 @@ impl Node<'_> {
         Ok(())
     }
 
-    /// Writes this node alone, as `nix nar ls --json` prints it, without the newline: of a directory's entries only the
-    /// names, each with an empty object. That is no listing, and [`Listing::parse`](super::Listing::parse) refuses it.
+    /// Writes this node alone, as `nix nar ls --json` prints it, without the newline: of a
+    /// directory's entries only the names, each with an empty object. That is no listing, and
+    /// [`Listing::parse`](super::Listing::parse) refuses it.
     pub fn write_shallow(self, mut out: impl Write) -> Result<(), ListingWriteError> {
         if self.kind() != NodeKind::Directory {
             return self.write_tree(out);

@@ -1,9 +1,10 @@
 //! From a tree on disk to its archive.
 //!
-//! One thread walks the directories in the archive's order and cuts the tree into batches; others read the files of
-//! several batches ahead; whoever takes the chunks gets them in order. What is read ahead is bounded, so memory does not
-//! depend on the tree. Everything is opened relative to its directory's descriptor and no link is followed, so a tree
-//! that changes underneath gives an error or an archive of what was there, never of something elsewhere.
+//! One thread walks the directories in the archive's order and cuts the tree into batches; others
+//! read the files of several batches ahead; whoever takes the chunks gets them in order. What is
+//! read ahead is bounded, so memory does not depend on the tree. Everything is opened relative to
+//! its directory's descriptor and no link is followed, so a tree that changes underneath gives an
+//! error or an archive of what was there, never of something elsewhere.
 
 mod read;
 mod walk;
@@ -182,7 +183,8 @@ type Filter = Arc<dyn Fn(&Entry<'_>) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct Packer {
     limits: Limits,
-    /// `None` for as many as there are processors, which is only asked when needed: it takes reading several files.
+    /// `None` for as many as there are processors, which is only asked when needed: it takes
+    /// reading several files.
     threads: Option<NonZeroUsize>,
     case_hack: bool,
     filter: Option<Filter>,
@@ -218,30 +220,33 @@ impl Packer {
         self
     }
 
-    /// How many threads read files, the one that hashes or otherwise observes included; more than 8 read no faster. With one, the
-    /// calling thread does all by itself, which is best for a small tree, or where others are packed at the same time.
+    /// How many threads read files, the one that hashes or otherwise observes included; more than 8
+    /// read no faster. With one, the calling thread does all by itself, which is best for a small
+    /// tree, or where others are packed at the same time.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// Whether to cut names at `~nix~case~hack~`, as Nix does by default on macOS, where unpacking adds it.
+    /// Whether to cut names at `~nix~case~hack~`, as Nix does by default on macOS, where unpacking
+    /// adds it.
     #[must_use]
     pub fn case_hack(mut self, case_hack: bool) -> Self {
         self.case_hack = case_hack;
         self
     }
 
-    /// Leaves out every entry, with all below it, for which `keep` is false. The root is always kept.
+    /// Leaves out every entry, with all below it, for which `keep` is false. The root is always
+    /// kept.
     #[must_use]
     pub fn filter(mut self, keep: impl Fn(&Entry<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Some(Arc::new(keep));
         self
     }
 
-    /// Packs the tree at `path` into `sink`, in one pass that `observer` sees too. Reading, observing and writing overlap, unless
-    /// there is one thread only.
+    /// Packs the tree at `path` into `sink`, in one pass that `observer` sees too. Reading,
+    /// observing and writing overlap, unless there is one thread only.
     pub fn pack(&self, path: &Path, mut sink: impl Write, mut observer: Observer) -> Result<Observation, PackError> {
         if self.is_alone() {
             self.each_chunk(path, |chunk| {
@@ -282,7 +287,8 @@ impl Packer {
         Ok(observer.finish()?)
     }
 
-    /// Whether the calling thread does all by itself. Small trees take less time than starting threads for them would.
+    /// Whether the calling thread does all by itself. Small trees take less time than starting
+    /// threads for them would.
     fn is_alone(&self) -> bool {
         self.thread_count() == NonZeroUsize::MIN
     }
@@ -304,13 +310,14 @@ impl Packer {
         }
     }
 
-    /// The archive of the tree at `path`, in chunks, for whoever sends it on. They are read ahead by other threads, which
-    /// end when the iterator is dropped.
+    /// The archive of the tree at `path`, in chunks, for whoever sends it on. They are read ahead
+    /// by other threads, which end when the iterator is dropped.
     pub fn chunks(&self, path: &Path) -> Result<Chunks, PackError> {
         Chunks::start(self, path, 0)
     }
 
-    /// The exact size of the archive, and its listing with offsets, from metadata alone: no contents are read.
+    /// The exact size of the archive, and its listing with offsets, from metadata alone: no
+    /// contents are read.
     pub fn measure(&self, path: &Path) -> Result<(u64, Listing), PackError> {
         let mut encoder = Encoder::with_limits(self.limits);
         let mut listing = ListingBuilder::new();
@@ -357,12 +364,14 @@ impl Packer {
     }
 }
 
-/// Packs the tree at `path` into `sink` as `nix-store --dump` does, and says how many bytes that were.
+/// Packs the tree at `path` into `sink` as `nix-store --dump` does, and says how many bytes that
+/// were.
 pub fn pack(path: impl AsRef<Path>, sink: impl Write) -> Result<u64, PackError> {
     Ok(Packer::new().pack(path.as_ref(), sink, Observer::new())?.size)
 }
 
-/// The exact size of the archive of the tree at `path`, in bytes, and its listing: see [`Packer::measure`].
+/// The exact size of the archive of the tree at `path`, in bytes, and its listing: see
+/// [`Packer::measure`].
 pub fn measure(path: impl AsRef<Path>) -> Result<(u64, Listing), PackError> {
     Packer::new().measure(path.as_ref())
 }
@@ -370,7 +379,8 @@ pub fn measure(path: impl AsRef<Path>) -> Result<(u64, Listing), PackError> {
 /// How many items a batch has at most: enough that handing it over costs nothing beside reading it.
 const BATCH: usize = 128;
 
-/// How many directories stay open, beside those around the current one, because files in them are still to be read.
+/// How many directories stay open, beside those around the current one, because files in them are
+/// still to be read.
 const OPEN_DIRECTORIES: usize = 256;
 
 /// More threads than this would only hold more chunks in memory: one thread takes them all.
@@ -398,8 +408,8 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Starts reading, with so many threads less as are `busy` with the chunks: where as many read as there are processors,
-    /// they keep those from their work, and hashing measured 6 % slower.
+    /// Starts reading, with so many threads less as are `busy` with the chunks: where as many read
+    /// as there are processors, they keep those from their work, and hashing measured 6 % slower.
     fn start(packer: &Packer, path: &Path, busy: usize) -> Result<Self, PackError> {
         let readers = packer.thread_count().get().saturating_sub(busy).clamp(1, MAX_READERS);
         let ahead = 4 * readers + 4;
@@ -483,8 +493,8 @@ fn count(size: &mut u64, chunk: &[u8], limits: &Limits) -> Result<(), NarError> 
     Ok(())
 }
 
-/// Cuts the walk into batches, in which it changes between directories at most `changes` times. Their slots go out in the
-/// archive's order.
+/// Cuts the walk into batches, in which it changes between directories at most `changes` times.
+/// Their slots go out in the archive's order.
 fn cut(mut walk: Walk, changes: usize, slots: &SyncSender<Slot>, jobs: &SyncSender<Job>) {
     let mut next = walk.next();
     while next.is_some() {

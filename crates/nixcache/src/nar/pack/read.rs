@@ -14,10 +14,12 @@ use crate::nar::Limits;
 use crate::nar::grammar::target_fault;
 use crate::nar::wire;
 
-/// How large chunks get. Half as large measured 5 % slower, since each wakes a thread; larger ones hardly faster.
+/// How large chunks get. Half as large measured 5 % slower, since each wakes a thread; larger ones
+/// hardly faster.
 pub(super) const CHUNK: usize = 512 << 10;
 
-/// How much room a node's framing takes at most: an entry's fixed tokens, its name, a link's target.
+/// How much room a node's framing takes at most: an entry's fixed tokens, its name, a link's
+/// target.
 const FRAMING: usize = 8 << 10;
 
 /// Chunks that were used and can be used again: fresh memory costs a page fault for every 4 KiB.
@@ -131,7 +133,8 @@ impl<'a, E: FnMut(Bytes) -> Result<(), Stop>> BatchReader<'a, E> {
         let changed = || PackError::Changed { path: directory.path_of(&name.on_disk), size };
         let mut remaining = size;
         while remaining > 0 {
-            // One byte more than should come shows a file that grew. What is larger than a chunk fills it up first.
+            // One byte more than should come shows a file that grew. What is larger than a chunk
+            // fills it up first.
             let wanted = usize::try_from(remaining).map_or(CHUNK, |remaining| (remaining + 1).min(CHUNK));
             if self.room() < wanted.min(CHUNK / 4) {
                 self.flush()?;
@@ -145,7 +148,8 @@ impl<'a, E: FnMut(Bytes) -> Result<(), Stop>> BatchReader<'a, E> {
             }
             remaining -= read;
         }
-        // Whoever filled the buffer to its end has not seen the file's; files of the kernel may say 0 of any size.
+        // Whoever filled the buffer to its end has not seen the file's; files of the kernel may say
+        // 0 of any size.
         if (size == 0 || self.room() == 0) && rustix::io::read(&fd, &mut [0; 1]).is_ok_and(|read| read > 0) {
             return Err(changed().into());
         }

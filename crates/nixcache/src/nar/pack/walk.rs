@@ -173,7 +173,8 @@ impl Walk {
             names.push(Name { archived: self.archived_len(on_disk.as_bytes()), on_disk, kind });
         }
         names.sort_unstable_by(|a, b| a.in_archive().cmp(b.in_archive()));
-        // On disk names are right and differ, so only the case hack can break one, or make two equal.
+        // On disk names are right and differ, so only the case hack can break one, or make two
+        // equal.
         let path = |name: &Name| path.join(OsStr::from_bytes(name.on_disk.as_bytes()));
         if self.packer.case_hack
             && let Some((name, reason)) = names.iter().find_map(|name| Some((name, name_fault(name.in_archive())?)))

@@ -12,9 +12,11 @@ pub(super) struct CaseHack {
 }
 
 impl CaseHack {
-    /// Says under which name the entry `name` goes to the disk, or which name it would get that an earlier entry has.
+    /// Says under which name the entry `name` goes to the disk, or which name it would get that an
+    /// earlier entry has.
     ///
-    /// As in Nix, a name made here does not count as that of an entry: an entry that has it fails when it is made.
+    /// As in Nix, a name made here does not count as that of an entry: an entry that has it fails
+    /// when it is made.
     pub(super) fn on_disk<'a>(&mut self, name: &'a [u8]) -> Result<Cow<'a, [u8]>, Vec<u8>> {
         let Some(count) = self.seen.get_mut(&name.to_ascii_lowercase()) else {
             self.seen.insert(name.to_ascii_lowercase(), 0);

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use super::UnpackError;
 use super::tree::{Directory, Finish, OpenFile};
 
-/// Something to write. Jobs can be done in any order: each has its own file, or its own place in one.
+/// Something to write. Jobs can be done in any order: each has its own file, or its own place in
+/// one.
 pub(super) enum Job {
     /// A file whose contents came in one piece.
     File { directory: Arc<Directory>, name: Box<[u8]>, executable: bool, contents: Bytes },
@@ -57,7 +58,8 @@ impl<'scope> Crew<'scope> {
         Ok(crew)
     }
 
-    /// Has a batch written, by and by. An error is that of this or an earlier batch, and nothing more is written after it.
+    /// Has a batch written, by and by. An error is that of this or an earlier batch, and nothing
+    /// more is written after it.
     pub(super) fn submit(&mut self, batch: Vec<Job>) -> Result<(), UnpackError> {
         match &self.batches {
             None => batch.into_iter().try_for_each(|job| job.run(self.finish)),

@@ -1,21 +1,24 @@
 //! From an archive to a tree on disk.
 //!
-//! The calling thread reads the archive in chunks, decodes it, and makes the directories and links. Files go to other
-//! threads in batches, with contents that are parts of the chunks; so many chunks are in use at most, whatever the
-//! archive holds, and what it claims of sizes is never believed. Meanwhile another thread shows the chunks to an
-//! [`Observer`], which may hash them.
+//! The calling thread reads the archive in chunks, decodes it, and makes the directories and links.
+//! Files go to other threads in batches, with contents that are parts of the chunks; so many chunks
+//! are in use at most, whatever the archive holds, and what it claims of sizes is never believed.
+//! Meanwhile another thread shows the chunks to an [`Observer`], which may hash them.
 //!
-//! Every entry is made relative to its directory's descriptor and never in the place of another one, and a directory is
-//! only entered if it is no link. So nothing is ever made behind a link, whatever the archive says and whoever exchanges
-//! directories for links meanwhile. (Who may write in the tree can still move its directories, and what comes into
-//! them, to other places where he may write: no program can prevent that.)
+//! Every entry is made relative to its directory's descriptor and never in the place of another
+//! one, and a directory is only entered if it is no link. So nothing is ever made behind a link,
+//! whatever the archive says and whoever exchanges directories for links meanwhile. (Who may write
+//! in the tree can still move its directories, and what comes into them, to other places where he
+//! may write: no program can prevent that.)
 //!
-//! The tree grows under a hidden name beside the destination, `.nixcache-unpack-…`, and is renamed once it is complete:
-//! whoever kills the process leaves nothing at the destination. After an error what was written is removed.
+//! The tree grows under a hidden name beside the destination, `.nixcache-unpack-…`, and is renamed
+//! once it is complete: whoever kills the process leaves nothing at the destination. After an error
+//! what was written is removed.
 //!
-//! Contents always pass through memory. Moving them inside the kernel (`copy_file_range`, Linux 6.18) would save 0.05 s
-//! of 0.21 s of processor time for a file of 570 MB on ext4, and 0.03 s of 0.33 s on tmpfs, but no time: reading overlaps
-//! with writing. The kernel refuses it between different kinds of file systems, and nothing that it moves can be observed.
+//! Contents always pass through memory. Moving them inside the kernel (`copy_file_range`, Linux
+//! 6.18) would save 0.05 s of 0.21 s of processor time for a file of 570 MB on ext4, and 0.03 s of
+//! 0.33 s on tmpfs, but no time: reading overlaps with writing. The kernel refuses it between
+//! different kinds of file systems, and nothing that it moves can be observed.
 
 mod case_hack;
 mod crew;
@@ -62,7 +65,8 @@ pub enum UnpackError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The destination exists, if only as a link that leads nowhere: remove it, or choose another one.
+    /// The destination exists, if only as a link that leads nowhere: remove it, or choose another
+    /// one.
     #[error("{}: File exists, and unpacking replaces nothing", shown(path))]
     Exists {
         /// The destination.
@@ -128,7 +132,8 @@ impl UnpackError {
 #[derive(Clone, Debug)]
 pub struct Unpacker {
     limits: Limits,
-    /// `None` for as many as there are processors, which is only asked when needed: it takes reading several files.
+    /// `None` for as many as there are processors, which is only asked when needed: it takes
+    /// reading several files.
     threads: Option<NonZeroUsize>,
     case_hack: bool,
     finish: Finish,
@@ -147,48 +152,49 @@ impl Unpacker {
         Self { limits: Limits::default(), threads: None, case_hack: false, finish: Finish::default() }
     }
 
-    /// Other limits than Nix's. Each directory around a node takes a descriptor, so a much greater depth also needs a
-    /// greater `ulimit -n`.
+    /// Other limits than Nix's. Each directory around a node takes a descriptor, so a much greater
+    /// depth also needs a greater `ulimit -n`.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How many threads write files. With one, the calling thread does all by itself, which is best for a small archive, or
-    /// where others are unpacked at the same time.
+    /// How many threads write files. With one, the calling thread does all by itself, which is best
+    /// for a small archive, or where others are unpacked at the same time.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// Whether to give everything the metadata that it has in a Nix store: mode 0444 or 0555, modified at second 1.
-    /// Otherwise modes follow from the umask, and nobody sets times.
+    /// Whether to give everything the metadata that it has in a Nix store: mode 0444 or 0555,
+    /// modified at second 1. Otherwise modes follow from the umask, and nobody sets times.
     #[must_use]
     pub fn canonical(mut self, canonical: bool) -> Self {
         self.finish.canonical = canonical;
         self
     }
 
-    /// Whether to append `~nix~case~hack~` and a number to names that differ from an earlier one in their directory only
-    /// by the case of ASCII letters, as Nix does by default on macOS. The names of open directories are then kept in
-    /// memory.
+    /// Whether to append `~nix~case~hack~` and a number to names that differ from an earlier one in
+    /// their directory only by the case of ASCII letters, as Nix does by default on macOS. The
+    /// names of open directories are then kept in memory.
     #[must_use]
     pub fn case_hack(mut self, case_hack: bool) -> Self {
         self.case_hack = case_hack;
         self
     }
 
-    /// Whether everything must have reached the disk before the tree gets its name, and the name before this returns.
+    /// Whether everything must have reached the disk before the tree gets its name, and the name
+    /// before this returns.
     #[must_use]
     pub fn sync(mut self, sync: bool) -> Self {
         self.finish.sync = sync;
         self
     }
 
-    /// Unpacks an archive, with which `source` must end, to `dest`, in one pass that `observer` sees too. Reading,
-    /// observing and writing overlap, unless there is one thread only.
+    /// Unpacks an archive, with which `source` must end, to `dest`, in one pass that `observer`
+    /// sees too. Reading, observing and writing overlap, unless there is one thread only.
     ///
     /// `dest` must not exist, its parent must. An archive inside a longer stream comes through
     /// [`Delimited`](super::Delimited). The source needs no buffer of its own.
@@ -219,7 +225,8 @@ impl Unpacker {
             let mut tree = Tree::new(staging.parent(), crew, self.finish, self.case_hack);
             let written = self.read(Chunks::new(source, Pool::new(buffers)), &mut observing, &mut tree);
             let seen = observing.finish();
-            // What the writing threads met comes before the reader's error, which may follow from it.
+            // What the writing threads met comes before the reader's error, which may follow from
+            // it.
             tree.join().and(written)?;
             Ok(seen?)
         })
@@ -252,8 +259,8 @@ impl Unpacker {
 /// How many chunks of 256 KiB are in use at most.
 const MAX_CHUNKS: usize = 64;
 
-/// Unpacks an archive, with which `source` must end, to `dest` as `nix-store --restore` does, and says how many bytes it
-/// has: see [`Unpacker::unpack`].
+/// Unpacks an archive, with which `source` must end, to `dest` as `nix-store --restore` does, and
+/// says how many bytes it has: see [`Unpacker::unpack`].
 pub fn unpack(source: impl Read, dest: impl AsRef<Path>) -> Result<u64, UnpackError> {
     Ok(Unpacker::new().unpack(source, dest.as_ref(), Observer::new())?.size)
 }

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use super::UnpackError;
 use crate::nar::Error;
 
-/// How large chunks are. Files go to other threads at the end of a chunk, so this is also the size of a batch; larger
-/// ones measured no faster, and leave the processor's cache.
+/// How large chunks are. Files go to other threads at the end of a chunk, so this is also the size
+/// of a batch; larger ones measured no faster, and leave the processor's cache.
 const CHUNK: usize = 256 << 10;
 
-/// So many things, which come back when they are dropped, wherever that is. The last one to come back is the first to be
-/// taken again: its memory may still be in the processor's cache.
+/// So many things, which come back when they are dropped, wherever that is. The last one to come
+/// back is the first to be taken again: its memory may still be in the processor's cache.
 #[derive(Debug)]
 pub(super) struct Pool<T>(Arc<Shelf<T>>);
 
@@ -36,7 +36,8 @@ impl<T: Default> Pool<T> {
         Self(Arc::new(Shelf { free, returned: Condvar::new() }))
     }
 
-    /// Takes one. If all are in use, first calls `release`, which must see to it that one comes back by itself.
+    /// Takes one. If all are in use, first calls `release`, which must see to it that one comes
+    /// back by itself.
     pub(super) fn take<E>(&self, release: impl FnOnce() -> Result<(), E>) -> Result<Pooled<T>, E> {
         let mut thing = self.free().pop();
         if thing.is_none() {
@@ -102,7 +103,8 @@ impl<R: Read> Chunks<R> {
         Ok((filled > 0).then(|| Bytes::from_owner(buffer).slice(..filled)))
     }
 
-    /// A source that checks the archive itself, such as `Delimited`, says by an error what a decoder would say.
+    /// A source that checks the archive itself, such as `Delimited`, says by an error what a
+    /// decoder would say.
     fn failure(&self, filled: usize, error: io::Error) -> UnpackError {
         match error.downcast::<Error>() {
             Ok(error) => error.into(),

@@ -13,7 +13,8 @@ use rustix::io::Errno;
 use super::UnpackError;
 use super::tree::Directory;
 
-/// A destination, and the place beside it where the tree is made. What is there when this is dropped is removed.
+/// A destination, and the place beside it where the tree is made. What is there when this is
+/// dropped is removed.
 #[derive(Debug)]
 pub(super) struct Staging {
     parent: Arc<Directory>,
@@ -36,8 +37,8 @@ impl Staging {
             Ok(_) => return Err(UnpackError::Exists { path: dest.to_owned() }),
             Err(error) => return Err(UnpackError::io(dest.to_owned(), "cannot look at", error)),
         }
-        // It is made by calls that fail if it exists, also between hosts that share a file system; the number makes that
-        // unlikely.
+        // It is made by calls that fail if it exists, also between hosts that share a file system;
+        // the number makes that unlikely.
         let random = RandomState::new().hash_one(name);
         let temporary = format!(".nixcache-unpack-{}-{random:016x}", std::process::id());
         let parent = Arc::new(Directory::around(fd, dest.to_owned(), temporary.clone()));
@@ -94,7 +95,8 @@ impl Drop for Staging {
     }
 }
 
-/// Splits a destination into its directory and its name there. [`Path`] itself would take `out/.` for `out`.
+/// Splits a destination into its directory and its name there. [`Path`] itself would take `out/.`
+/// for `out`.
 fn split(dest: &Path) -> Result<(&Path, &OsStr), &'static str> {
     let bytes = dest.as_os_str().as_bytes();
     let end = bytes.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
@@ -115,14 +117,15 @@ fn rename_exclusively(parent: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
         result => return result,
     }
-    // NFS, for one, knows no such rename. A link is as exclusive, but there are none to directories.
+    // NFS, for one, knows no such rename. A link is as exclusive, but there are none to
+    // directories.
     match rustix::fs::linkat(parent, from, parent, to, AtFlags::empty()) {
         Ok(()) => return rustix::fs::unlinkat(parent, from, AtFlags::empty()),
         Err(Errno::EXIST) => return Err(Errno::EXIST),
         Err(_) => {}
     }
-    // A directory replaces nothing but an empty directory, so what is made between these two lines is safe if it is
-    // anything else; a file, where the file system has no links either, is not.
+    // A directory replaces nothing but an empty directory, so what is made between these two lines
+    // is safe if it is anything else; a file, where the file system has no links either, is not.
     match rustix::fs::statat(parent, to, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => rustix::fs::renameat(parent, from, parent, to),
         result => result.and(Err(Errno::EXIST)),

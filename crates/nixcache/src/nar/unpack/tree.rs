@@ -22,7 +22,8 @@ use crate::nar::{Event, Quoted};
 /// How many files a batch has at most.
 const BATCH: usize = 64;
 
-/// How many directories stay open, beside those around the current node, because files in them are still to be written.
+/// How many directories stay open, beside those around the current node, because files in them are
+/// still to be written.
 const OPEN_DIRECTORIES: usize = 64;
 
 /// What remains to be done to a file or directory once everything is in it.
@@ -60,14 +61,16 @@ pub(super) struct Directory {
     fd: OwnedFd,
     /// For messages only: everything is done by descriptor.
     path: PathBuf,
-    /// In the destination's parent, the name under which the root is made; it has none in the archive.
+    /// In the destination's parent, the name under which the root is made; it has none in the
+    /// archive.
     root: Option<String>,
     /// Set when the directory is only open for the sake of files that are still to be written.
     permit: OnceLock<Pooled<()>>,
 }
 
 impl Directory {
-    /// The directory around the root, which is made under the name `root`, and called `dest` in messages.
+    /// The directory around the root, which is made under the name `root`, and called `dest` in
+    /// messages.
     pub(super) fn around(fd: OwnedFd, dest: PathBuf, root: String) -> Self {
         Self { fd, path: dest, root: Some(root), permit: OnceLock::new() }
     }

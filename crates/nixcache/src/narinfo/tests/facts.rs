@@ -109,7 +109,8 @@ impl Facts {
         format!("1;{store_dir}/{store_path};{nar_hash};{nar_size};{}", references.join(","))
     }
 
-    /// The deviations that belong to the values, so that writing them as Nix would leaves them there. There are no others.
+    /// The deviations that belong to the values, so that writing them as Nix would leaves them
+    /// there. There are no others.
     pub(crate) fn lasting(&self) -> BTreeSet<DeviationKind> {
         let known = "none zstd xz bzip2 gzip br lz4 lzip lzma compress grzip lrzip lzop";
         let found = [
@@ -221,7 +222,8 @@ pub(crate) fn any_facts() -> impl Strategy<Value = Facts> {
     })
 }
 
-/// What current Nix sorts signatures by. Malformed ones, which it does not have, come first among those of a name.
+/// What current Nix sorts signatures by. Malformed ones, which it does not have, come first among
+/// those of a name.
 pub(crate) fn by_name_and_bytes(signature: &str) -> (String, Option<[u8; 64]>, String) {
     let name = signature.split(':').next().unwrap().to_owned();
     (name, SignatureRef::parse(signature).ok().map(|signature| *signature.bytes()), signature.to_owned())

@@ -8,7 +8,8 @@ use crate::narinfo::{DeviationKind, Field};
 
 use super::facts::{Facts, any_facts, by_name_and_bytes};
 
-/// A narinfo that is not what Nix would have written, what it says, and everything that is odd about it.
+/// A narinfo that is not what Nix would have written, what it says, and everything that is odd
+/// about it.
 #[derive(Clone, Debug)]
 pub(super) struct Odd {
     pub(super) text: String,
@@ -137,7 +138,8 @@ impl Oddities {
         }
     }
 
-    /// Other orders of lines and of what is in them. What is odd then is seen by looking at the result.
+    /// Other orders of lines and of what is in them. What is odd then is seen by looking at the
+    /// result.
     fn orders(&mut self, lines: &mut Vec<(String, String)>) {
         let wants = |kind| self.wanted.contains(&kind);
         if wants(DeviationKind::DuplicateSignatures)

@@ -185,8 +185,8 @@ fn what_is_not_utf8_is_refused_where_it_begins() {
     }
 }
 
-/// Each deviation that reading can find, by a text that has no other: what to replace in the example by what, and the line
-/// and the field that are reported.
+/// Each deviation that reading can find, by a text that has no other: what to replace in the
+/// example by what, and the line and the field that are reported.
 #[test]
 fn every_kind_of_deviation_is_found_alone_where_it_is() {
     let facts = Facts::example();

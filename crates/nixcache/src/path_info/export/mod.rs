@@ -1,7 +1,8 @@
 //! Export streams: what `nix-store --export` prints and `nix-store --import` reads.
 //!
-//! Paths with their contents, one after the other, so that a closure can go through a pipe. Numbers are 64 bits,
-//! little-endian; a string is its length and its bytes, filled up with zeros to a multiple of eight:
+//! Paths with their contents, one after the other, so that a closure can go through a pipe. Numbers
+//! are 64 bits, little-endian; a string is its length and its bytes, filled up with zeros to a
+//! multiple of eight:
 //!
 //! | for each path | |
 //! |---|---|
@@ -14,9 +15,10 @@
 //! | number 0 | no signature; after a 1 a signature follows, which nobody has looked at since Nix 1 |
 //! | **at the end:** number 0 | nothing follows that is part of the export |
 //!
-//! The contents come before the name, so whoever reads them has to put them somewhere until it is known. There are no
-//! hashes: [`Reader`] computes them on the way, and an export that was damaged has others. An export that was cut has no
-//! end. References should come before those that refer to them, as `--import` registers path by path.
+//! The contents come before the name, so whoever reads them has to put them somewhere until it is
+//! known. There are no hashes: [`Reader`] computes them on the way, and an export that was damaged
+//! has others. An export that was cut has no end. References should come before those that refer to
+//! them, as `--import` registers path by path.
 //!
 //! ```
 //! use nixcache::{hash::Hash, nar, path_info::export::{Reader, Writer}, path_info::PathInfo};

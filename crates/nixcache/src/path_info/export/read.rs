@@ -9,8 +9,9 @@ use crate::store_path::{StoreDir, StorePath, StorePathRef};
 
 /// Reads an export, path by path, and nothing beyond its end.
 ///
-/// Each archive is checked, hashed and measured as it goes by. Memory depends on the buffer, the nesting of archives and
-/// the references of one path, never on what the stream merely claims. After an error there is nothing more.
+/// Each archive is checked, hashed and measured as it goes by. Memory depends on the buffer, the
+/// nesting of archives and the references of one path, never on what the stream merely claims.
+/// After an error there is nothing more.
 ///
 /// As an iterator, it passes over the contents of paths.
 #[derive(Debug)]
@@ -39,8 +40,8 @@ impl<R: BufRead> Reader<R> {
         self.stream.offset
     }
 
-    /// The next path; `None` after the last one. Its contents go to `nar`, whole, before its name is known: what went there
-    /// before an error is not to be used.
+    /// The next path; `None` after the last one. Its contents go to `nar`, whole, before its name
+    /// is known: what went there before an error is not to be used.
     pub fn next_into(&mut self, nar: impl Write) -> Result<Option<PathInfo>, Error> {
         if self.is_done {
             return Ok(None);

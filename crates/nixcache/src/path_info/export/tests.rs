@@ -48,7 +48,8 @@ fn with_number_after(before: &[u8], number: u64) -> Vec<u8> {
     export
 }
 
-/// What stands before the length of the path, before the number of references, and before the length of a file.
+/// What stands before the length of the path, before the number of references, and before the
+/// length of a file.
 const BEFORE: [&[u8]; 3] = [b"NIXE\0\0\0\0", b"g1w7hy3q-a\0\0\0", b"contents"];
 
 #[test]

@@ -18,7 +18,8 @@ pub(super) struct Counted<R> {
 impl<R: BufRead> Counted<R> {
     /// What the source has ready; empty at its end.
     pub(super) fn fill(&mut self) -> Result<&[u8], Error> {
-        // A loop cannot return what it borrows in one of its rounds; once this has succeeded, asking again does no I/O.
+        // A loop cannot return what it borrows in one of its rounds; once this has succeeded,
+        // asking again does no I/O.
         loop {
             match self.source.fill_buf() {
                 Ok(_) => break,

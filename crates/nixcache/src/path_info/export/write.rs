@@ -59,8 +59,9 @@ pub enum WriteError {
 
 /// Writes an export, path by path, in the bytes of `nix-store --export`.
 ///
-/// Paths should come after those that they refer to: [`nix-store --import`] registers each before it reads the next.
-/// After a failure the stream has no end, so that nobody takes it for whole. Some writes are small: give it a buffered sink.
+/// Paths should come after those that they refer to: [`nix-store --import`] registers each before
+/// it reads the next. After a failure the stream has no end, so that nobody takes it for whole.
+/// Some writes are small: give it a buffered sink.
 ///
 /// [`nix-store --import`]: https://nix.dev/manual/nix/stable/command-ref/nix-store/import
 pub struct Writer<W> {
@@ -82,11 +83,12 @@ impl<W: Write> Writer<W> {
         Self { out, store_dir: store_dir.clone(), limits, buffer: Vec::new(), is_broken: false }
     }
 
-    /// Writes a path with its contents, the archive that is all of `nar`, and says what there was no place for.
+    /// Writes a path with its contents, the archive that is all of `nar`, and says what there was
+    /// no place for.
     ///
-    /// That `nar` has the hash that is known of the path, and the size if it is known, is checked on the way: when it
-    /// turns out that it has not, a part is written already, and nothing can follow. Hash and size count as
-    /// known to who reads the export, who computes them.
+    /// That `nar` has the hash that is known of the path, and the size if it is known, is checked
+    /// on the way: when it turns out that it has not, a part is written already, and nothing can
+    /// follow. Hash and size count as known to who reads the export, who computes them.
     pub fn write(&mut self, info: &PathInfo, nar: impl Read) -> Result<Lost, WriteError> {
         if std::mem::replace(&mut self.is_broken, true) {
             return Err(WriteError::Broken);

@@ -7,7 +7,8 @@ use crate::hash::{Algorithm, Hash};
 use crate::store_path::{StoreDir, StorePath};
 use crate::text::excerpt;
 
-/// Bytes of a line beside the store directory: what follows it in a path, and more than any hash takes.
+/// Bytes of a line beside the store directory: what follows it in a path, and more than any hash
+/// takes.
 const BESIDE_STORE_DIR: usize = 256;
 
 #[derive(Debug)]

@@ -11,12 +11,13 @@
 //! /nix/store/sq33…-chain-11        each of them
 //! ```
 //!
-//! Records come in any order: references may be to later ones, or to none at all. There is no place for signatures,
-//! content addresses or times, so that a path that was trusted for one of them is not any more after
-//! `--load-db`; [`Writer::write`] says what it left out.
+//! Records come in any order: references may be to later ones, or to none at all. There is no place
+//! for signatures, content addresses or times, so that a path that was trusted for one of them is
+//! not any more after `--load-db`; [`Writer::write`] says what it left out.
 //!
-//! What is not read is what one could misunderstand: a number with a sign, a size that no database can hold, a path twice
-//! with different things said of it, a last line without its newline (which is what a cut file looks like).
+//! What is not read is what one could misunderstand: a number with a sign, a size that no database
+//! can hold, a path twice with different things said of it, a last line without its newline (which
+//! is what a cut file looks like).
 //!
 //! ```
 //! use nixcache::path_info::registration::{Reader, Writer};

@@ -7,9 +7,10 @@ use crate::store_path::{StoreDir, StorePath};
 
 /// Reads a registration, record by record.
 ///
-/// A path that has several records comes once, if they say the same; else it is an error. To know, the reader keeps an
-/// [`Agreement`], a few bytes a path; beside that its memory depends on the largest record only. The number of
-/// references is believed as far as they follow. After an error there is nothing more.
+/// A path that has several records comes once, if they say the same; else it is an error. To know,
+/// the reader keeps an [`Agreement`], a few bytes a path; beside that its memory depends on the
+/// largest record only. The number of references is believed as far as they follow. After an error
+/// there is nothing more.
 #[derive(Debug)]
 pub struct Reader<R> {
     lines: Lines<R>,

@@ -45,8 +45,8 @@ impl<W: Write> Writer<W> {
         Self { out, store_dir: store_dir.clone(), record: Vec::new() }
     }
 
-    /// Writes the record of a path, and says what there was no place for. If the record cannot be written as a whole for
-    /// what it holds, nothing is written.
+    /// Writes the record of a path, and says what there was no place for. If the record cannot be
+    /// written as a whole for what it holds, nothing is written.
     ///
     /// Each path is to be written once.
     pub fn write(&mut self, info: &PathInfo) -> Result<Lost, WriteError> {

@@ -1,17 +1,22 @@
 //! The protocol between pushes and collectors, checked in every interleaving.
 //!
-//! Each step of an actor is one request to the store, or less: between any two of them the others may do whatever they want, and whoever is at work may
-//! die; what he claimed ends at any time after that. What is decided, the code decides: [`Claim::touches`], [`Claim::without`] and
-//! [`Policy::judge`]. There is no grace, and there is no patience: a collector that waits for pushes waits until they have ended.
+//! Each step of an actor is one request to the store, or less: between any two of them the others
+//! may do whatever they want, and whoever is at work may die; what he claimed ends at any time
+//! after that. What is decided, the code decides: [`Claim::touches`], [`Claim::without`] and
+//! [`Policy::judge`]. There is no grace, and there is no patience: a collector that waits for
+//! pushes waits until they have ended.
 //!
-//! There are two paths, [`APP`] and [`BASE`], to which the first refers. At first the cache has both, and a root that was not used for long and lists
-//! both. Collectors do not keep that root, unless a push uses it. In some settings, that root lists only [`BASE`], and collectors keep what no root has
-//! ever listed.
+//! There are two paths, [`APP`] and [`BASE`], to which the first refers. At first the cache has
+//! both, and a root that was not used for long and lists both. Collectors do not keep that root,
+//! unless a push uses it. In some settings, that root lists only [`BASE`], and collectors keep what
+//! no root has ever listed.
 //!
-//! Some stores replace an object on condition that it is still what was read. That is one step. Pushes that take no lease,
-//! and tombstones, are only there. That the code does the same as the model is shown by [`replay`].
+//! Some stores replace an object on condition that it is still what was read. That is one step.
+//! Pushes that take no lease, and tombstones, are only there. That the code does the same as the
+//! model is shown by [`replay`].
 //!
-//! Each [`Flaw`] is a protocol that has been thought of, or that was there, and does not work. The checker has to see that.
+//! Each [`Flaw`] is a protocol that has been thought of, or that was there, and does not work. The
+//! checker has to see that.
 
 mod collector;
 mod push;
@@ -30,14 +35,16 @@ use self::push::{Push, PushAt};
 use super::super::{Policy, Unrooted};
 use crate::roots::{Claim, Record, Root, path_set};
 
-/// A set of paths, of files, of roots, or what a claim claims: bits, so that there is room for millions of states.
+/// A set of paths, of files, of roots, or what a claim claims: bits, so that there is room for
+/// millions of states.
 type Bits = u8;
 
 const APP: Bits = 1;
 const BASE: Bits = 2;
 const ALL: Bits = APP | BASE;
 
-/// What claims have beside paths: the path sets of roots of both, of the base and of nothing, and the files.
+/// What claims have beside paths: the path sets of roots of both, of the base and of nothing, and
+/// the files.
 const SET_OF_ALL: Bits = 4;
 const SET_OF_BASE: Bits = 8;
 const SET_OF_NOTHING: Bits = 16;
@@ -83,7 +90,8 @@ enum Flaw {
     PlansBeforeLease,
     /// A push reads the last root, and then writes its lease.
     RootBeforeLease,
-    /// A push of what is there uses the root, and then looks whether there is a plan, with no lease.
+    /// A push of what is there uses the root, and then looks whether there is a plan, with no
+    /// lease.
     RefreshWithoutLease,
     /// A push of what is there uses the root with no lease, whatever has become of it.
     RefreshUnconditionally,
@@ -101,9 +109,11 @@ enum Flaw {
     LeasesReadOnce,
     /// A collector does not read roots after it has written its plan.
     RootsReadOnce,
-    /// A collector removes roots, whatever has become of them, beside pushes that use them with no lease.
+    /// A collector removes roots, whatever has become of them, beside pushes that use them with no
+    /// lease.
     RemoveUnconditionally,
-    /// A collector leaves a root alone that was used just before it was to go, but not what it lists.
+    /// A collector leaves a root alone that was used just before it was to go, but not what it
+    /// lists.
     RefreshedNotSpared,
     /// A collector does not look what was published since it has listed.
     NarInfosListedOnce,
@@ -145,7 +155,8 @@ struct World {
     narinfos: Bits,
     /// NARs, by the bits of their paths, and snapshots.
     files: Bits,
-    /// When which root was used last: 0 is long ago, and then each push has a time of its own. It is also the version of the object.
+    /// When which root was used last: 0 is long ago, and then each push has a time of its own. It
+    /// is also the version of the object.
     roots: [Option<u8>; ROOTS],
     /// Roots in whose place there is a tombstone.
     tombstones: Bits,
@@ -180,7 +191,8 @@ struct Protocol {
     conditional: bool,
     /// In which order collectors list what there is.
     pages: [Listed; 4],
-    /// In which order the claims of others are read: some may not have been there when they were listed.
+    /// In which order the claims of others are read: some may not have been there when they were
+    /// listed.
     claims: [u8; 2],
     /// Whether collectors remove NARs in the run that removes their narinfos.
     now: bool,

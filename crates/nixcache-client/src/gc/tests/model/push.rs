@@ -83,7 +83,8 @@ impl Protocol {
         plan.is_some_and(|plan| self.touches[usize::from(plan)][usize::from(self.first_claim(push))])
     }
 
-    /// The same for what the lease has got in addition. A collector that wants files waits for this push, not the other way round.
+    /// The same for what the lease has got in addition. A collector that wants files waits for this
+    /// push, not the other way round.
     fn is_touched_more(&self, world: &World, push: usize, turn: u8) -> bool {
         let lease = world.leases[push].unwrap_or(0);
         let plan = world.plans[self.read(turn)];

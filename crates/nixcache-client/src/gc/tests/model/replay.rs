@@ -1,7 +1,9 @@
-//! The code does what the model does: walks through the model, each step of which the code takes, too.
+//! The code does what the model does: walks through the model, each step of which the code takes,
+//! too.
 //!
-//! An actor is a task with a real push or collection; its requests wait at the [gate] until the model has taken the step that they are.
-//! They have to be just those, and leave in the store what the model says. Steps that are one look of the code are taken together.
+//! An actor is a task with a real push or collection; its requests wait at the [gate] until the
+//! model has taken the step that they are. They have to be just those, and leave in the store what
+//! the model says. Steps that are one look of the code are taken together.
 
 mod requests;
 
@@ -156,7 +158,8 @@ impl Replay {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    /// The world after the steps that are one look of the code, and how many these are; none if somebody has to wait for others.
+    /// The world after the steps that are one look of the code, and how many these are; none if
+    /// somebody has to wait for others.
     fn look(&self, step: Step) -> Option<(World, usize)> {
         let (mut world, mut count) = (self.model.next_state(&self.world, step)?, 1);
         loop {
@@ -211,7 +214,8 @@ impl Replay {
         }
     }
 
-    /// Takes a step, with those that are one look with it, and says how many these are. None if somebody has to wait.
+    /// Takes a step, with those that are one look with it, and says how many these are. None if
+    /// somebody has to wait.
     async fn take(&mut self, step: Step) -> usize {
         let Some((world, count)) = self.look(step) else { return 0 };
         self.taken.push(step);

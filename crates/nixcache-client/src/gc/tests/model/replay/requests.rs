@@ -4,7 +4,8 @@ use super::*;
 
 const SNAPSHOTS: &str = "nixcache/v1/closures";
 
-/// Requests that are a step: some that are made, each once and in this order, and reads beside them, as many as it takes.
+/// Requests that are a step: some that are made, each once and in this order, and reads beside
+/// them, as many as it takes.
 #[derive(Default)]
 pub(super) struct Requests {
     pub(super) made: Vec<(Kind, String)>,
