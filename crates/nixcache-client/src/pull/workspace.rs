@@ -41,8 +41,11 @@ impl Workspace {
         remove_left(parent)?;
         loop {
             let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
-            let lock = File::from(rustix::fs::open(&made, FOLDER, Mode::empty())?);
             // Another pull may have taken it for a left one before it was locked, and removed it.
+            let lock = match rustix::fs::open(&made, FOLDER, Mode::empty()) {
+                Err(Errno::NOENT) => continue,
+                opened => File::from(opened?),
+            };
             if lock_if_free(&lock)? != Lock::Taken && is_there(&made, &lock) {
                 return Ok(Self { path: made, _lock: lock });
             }
