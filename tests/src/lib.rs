@@ -29,7 +29,7 @@ mod web;
 pub use browser::{Browser, key};
 pub use mount::Mounts;
 pub use nix::{Failure, Nix, nixes};
-pub use program::{programs, skip};
+pub use program::{programs, skip, skip_part};
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
 pub use s3::{Action, Conditions, FakeS3, OpenUpload, Rule};

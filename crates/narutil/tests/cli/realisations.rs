@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use conformance::{Nix, nixes, skip};
+use conformance::{Nix, nixes, skip, skip_part};
 
 use crate::cache::Key;
 use crate::narutil::{Scratch, narutil, run};
@@ -50,7 +50,7 @@ fn build(of: &Nix, store: &Path, expression: &Path, more: &[&str]) -> Option<Vec
     let output = nix(of, store, &args).output().unwrap();
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
-        skip(&format!("Nix {} does not build content-addressed derivations here: {reason}", of.version()));
+        skip_part(&format!("Nix {} does not build content-addressed derivations here: {reason}", of.version()));
         return None;
     }
     let paths = String::from_utf8(output.stdout).unwrap();
@@ -65,7 +65,7 @@ fn builders(scratch: &Scratch, expression: &Path) -> Vec<(Nix, PathBuf, Vec<Stri
     let mut builders = Vec::new();
     for of in nixes() {
         if of.version().starts_with("2.8.") {
-            skip("Nix 2.8 does not print the paths that it has built");
+            skip_part("Nix 2.8 does not print the paths that it has built");
             continue;
         }
         let store = scratch.path(format!("store-{}", of.version())).canonicalize();
@@ -73,6 +73,9 @@ fn builders(scratch: &Scratch, expression: &Path) -> Vec<(Nix, PathBuf, Vec<Stri
         if let Some(paths) = build(&of, &store, expression, &[]) {
             builders.push((of, store, paths));
         }
+    }
+    if builders.is_empty() {
+        skip("no Nix that builds content-addressed derivations: install one later than 2.8");
     }
     builders
 }
