@@ -29,6 +29,7 @@ use self::failure::{Failure, Result};
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     address_space::economise();
+    signals::install();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     secret::remember(&arguments);
     say::install_panic_hook();

@@ -23,6 +23,17 @@ type Received = watch::Receiver<Option<SignalKind>>;
 /// Works under way that end cleanly when a signal comes.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 
+/// Has signals end the program from now on, also where its parent has it ignore them, as shells do
+/// with what runs in the background.
+pub(crate) fn install() {
+    received();
+}
+
+fn received() -> Option<Received> {
+    static RECEIVED: OnceLock<Option<Received>> = OnceLock::new();
+    RECEIVED.get_or_init(start).clone()
+}
+
 /// A work that ends cleanly when a signal comes.
 pub(crate) struct Listener {
     received: Option<Received>,
@@ -31,9 +42,8 @@ pub(crate) struct Listener {
 impl Listener {
     /// Listens from now on. Signals have their usual effect if that is impossible.
     pub(crate) fn new() -> Self {
-        static RECEIVED: OnceLock<Option<Received>> = OnceLock::new();
         LISTENERS.fetch_add(1, Ordering::SeqCst);
-        Self { received: RECEIVED.get_or_init(start).clone() }
+        Self { received: received() }
     }
 
     /// Waits for a signal.
