@@ -198,10 +198,18 @@ pub(super) fn shown(name: &str, bytes: &[u8]) -> Option<Compression> {
     (is_of_texts(magic) && layout::is_text(name)).then_some(magic)
 }
 
-/// Whether an object that is a text is one as it stands.
+/// Whether an object that is a text is one as it stands, by how texts of its kind begin. Anything
+/// else is undecodable, and not a broken text.
 fn is_plain_text(name: &str, bytes: &[u8]) -> bool {
     let is_shown = |character: char| !character.is_control() || matches!(character, '\n' | '\r' | '\t');
-    layout::is_text(name) && std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(is_shown))
+    let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.chars().all(is_shown)) else { return false };
+    layout::is_text(name)
+        && match layout::Object::of(name) {
+            layout::Object::NarInfo(_) => text.starts_with("StorePath:"),
+            layout::Object::CacheInfo => text.starts_with("StoreDir:"),
+            layout::Object::Log => true,
+            _ => text.trim_start().starts_with('{'),
+        }
 }
 
 #[cfg(test)]
