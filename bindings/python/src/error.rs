@@ -1,6 +1,6 @@
 //! What goes wrong, as the exceptions of `nixcache._exceptions`.
 //!
-//! A [`Failure`] is made where nobody holds the interpreter, and becomes an exception when it is
+//! A [`Failure`] is made where no thread holds the interpreter, and becomes an exception when it is
 //! handed to Python. The class tells the kind, attributes tell where.
 
 use std::error::Error as StdError;

@@ -258,7 +258,7 @@ pub(crate) enum Command {
     ///
     /// Every narinfo is read, and every listing; that NARs are there, and as large as is said; that
     /// references are. NARs are read with --contents only. A finding is printed as `OBJECT: kind:
-    /// explanation; what would repair it`. What harms nobody is only printed with -v. Kinds do not
+    /// explanation; what would repair it`. What does no harm is only printed with -v. Kinds do not
     /// change: missing-cache-info, bad-cache-info, unparsable-narinfo, other-store,
     /// refused-narinfo, odd-narinfo, misnamed-narinfo, swapped-narinfos, bad-signature,
     /// no-valid-signature, bad-url, url-outside, url-compression, url-hash, missing-nar,
@@ -269,7 +269,7 @@ pub(crate) enum Command {
     ///
     /// With --repair, the plan is shown on standard error and then done: what loses nothing is
     /// written anew, narinfos that cannot be served are withdrawn with all that refer to them,
-    /// referrers first, and what nobody refers to is removed. With --from, what was withdrawn is
+    /// referrers first, and what nothing refers to is removed. With --from, what was withdrawn is
     /// published again. What remains is told by the next audit.
     ///
     /// Exit status: 1 if a finding was printed, 0 if none was, 3 if the cache could not be read.

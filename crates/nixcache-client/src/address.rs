@@ -1,7 +1,7 @@
 //! Whether a narinfo's content address is true: whether it makes the path, and whether the contents
 //! are those that it is of.
 //!
-//! Nobody else vouches for a path that was accepted for its content address. Nix refuses a content
+//! Nothing else vouches for a path that was accepted for its content address. Nix refuses a content
 //! address that is not true whoever has signed it, so it is looked at in all narinfos that have
 //! one.
 //!
