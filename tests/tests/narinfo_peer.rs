@@ -47,6 +47,11 @@ enum OnlyTheirs {
 
 impl OnlyTheirs {
     fn of(error: &Error, text: &str) -> Option<Self> {
+        if error.reason == Reason::CutShort {
+            // With the newline that is missing, the error is the one that the line itself has.
+            let whole = format!("{text}\n");
+            return Self::of(&NarInfo::parse(whole.as_bytes(), &StoreDir::default()).err()?, &whole);
+        }
         let line = text.split('\n').nth(error.line? - 1)?;
         let value = line.split_once(": ").map_or("", |(_, value)| value);
         let is_about_paths = matches!(error.field, Some(Field::References | Field::Deriver));
