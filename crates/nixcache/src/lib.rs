@@ -18,6 +18,7 @@
 
 pub mod closure;
 pub mod compression;
+mod error_kind;
 pub mod hash;
 #[cfg(feature = "json")]
 pub mod json;
@@ -29,6 +30,8 @@ pub mod realisation;
 pub mod signature;
 pub mod store_path;
 mod text;
+
+pub use self::error_kind::ErrorKind;
 
 /// Holds the README's example to what it says.
 #[cfg(all(doctest, feature = "fs"))]
