@@ -20,7 +20,7 @@ struct Recipe(Vec<(String, String)>);
 
 impl Recipe {
     fn read(name: &str) -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes").join(name);
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides").join(name);
         let text = fs::read_to_string(file).unwrap();
         let (mut blocks, mut open): (Vec<(String, String)>, Option<usize>) = (Vec::new(), None);
         for line in text.lines() {
@@ -103,7 +103,7 @@ impl<'a> Place<'a> {
         let [key, public] = ["secret", "public"].map(|name| self.scratch.path(name));
         let this = self.with("KEY", &key).with("PUBLIC", &public);
         if !key.exists() {
-            this.run(&Recipe::read("README.md").block("sh"));
+            this.run(&Recipe::read("index.md").block("sh"));
         }
         this
     }
