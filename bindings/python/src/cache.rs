@@ -13,7 +13,7 @@ use nixcache::compression::EncodeOptions;
 use nixcache::path_info::{PathInfo, registration};
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::audit::{self, Audit, Remedy};
-use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
+use nixcache_client::cache::{self, CacheOptions, CacheUrl, Object, layout};
 use nixcache_client::gc;
 use nixcache_client::pull::{self, Found, Pull, RootRequest, Target, Trust, Wanted};
 use nixcache_client::push::{self, Attachments, LogDirectory, Push, Selection, Subject, Upload};
@@ -58,7 +58,7 @@ impl Cache {
         retries: usize,
         timeout: f64,
     ) -> Result<Self> {
-        let mut options = Options::default();
+        let mut options = CacheOptions::default();
         options.concurrency = concurrency.max(1);
         options.retries = retries;
         options.timeout =
@@ -106,7 +106,7 @@ impl Cache {
         let paths = paths.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let part = |path: &Bound<'py, PyAny>| Ok(PathLike::of(path, self.0.store_dir())?.hash_part);
         let parts = paths.iter().map(part).collect::<Result<Vec<HashPart>>>()?;
-        let present = wait(py, None, |_| async { Ok(self.0.present(&parts).await?.0) })?;
+        let present = wait(py, None, |_| async { Ok(self.0.lookup(&parts).await?.0) })?;
         let missing = paths.into_iter().zip(parts).filter(|(_, part)| !present.contains(part));
         Ok(PyList::new(py, missing.map(|(path, _)| path).collect::<Vec<_>>())?)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nixcache::narinfo::CacheInfo;
-use nixcache_client::cache::{Cache, CacheUrl, Error, Options, abort_uploads};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, abort_uploads};
 use nixcache_client::source;
 use tokio::runtime::Runtime;
 
@@ -33,8 +33,8 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    fn options(&self) -> Options {
-        let mut options = Options::default();
+    fn options(&self) -> CacheOptions {
+        let mut options = CacheOptions::default();
         options.concurrency = self.concurrency.into();
         options.retries = self.retries.into();
         options.timeout = Duration::from_secs(self.timeout).min(TIMEOUT_MAX);
