@@ -310,7 +310,7 @@ impl<'a> Run<'a> {
                 }
                 Err(fault) => {
                     self.destination.discard(path)?;
-                    let object = self.pull.caches[located.cache].locate(&located.nar);
+                    let object = self.pull.caches[located.cache].display_name(&located.nar);
                     let error = FetchError { object, fault };
                     if error.is_about_content() || attempt == FETCH_ATTEMPTS_MAX || self.is_stopped() {
                         return Ok(Err(error));

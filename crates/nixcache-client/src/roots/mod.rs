@@ -3,7 +3,7 @@
 //! A [`Root`] is a snapshot of a closure under a name: a small JSON that says which paths it was
 //! made for, and a list of the narinfos of the closure ([`snapshot`]). A name has a generation for
 //! each closure that was published under it. Nix ignores all of this; the layout is described in
-//! `docs/roots.md`, for other implementations.
+//! `docs/reference/layout.md`, for other implementations.
 //!
 //! ```text
 //! nixcache/v1/roots/NAME/GENERATION.json
@@ -330,7 +330,7 @@ impl Root {
         (text, version): (Bytes, Version),
         used: Option<SystemTime>,
     ) -> Result<Option<Self>> {
-        let at = cache.locate(&object(&name, &generation));
+        let at = cache.display_name(&object(&name, &generation));
         let value = parse_version(&at, &text)?;
         if value["removed"] == true {
             return Ok(None);
@@ -453,7 +453,7 @@ fn objects_below<'a>(
     cache: &'a Cache,
     folder: &str,
     is_fresh: bool,
-) -> BoxStream<'a, Result<(String, cache::Meta), cache::Error>> {
+) -> BoxStream<'a, Result<(String, cache::ObjectInfo), cache::Error>> {
     if is_fresh { cache.list_fresh(folder) } else { cache.list_below(folder) }
 }
 
@@ -698,7 +698,7 @@ async fn amend_under(
             return Ok(Some(root));
         }
     }
-    let object = cache.locate(&root.object());
+    let object = cache.display_name(&root.object());
     Err(cache::Error::KeepsChanging { object, attempts: ATTEMPTS_MAX }.into())
 }
 
