@@ -22,7 +22,7 @@ impl TrustedKeys {
     /// without any key is an error.
     ///
     /// ```
-    /// use nixcache::signature::TrustedKeys;
+    /// use nixcache::trust::TrustedKeys;
     ///
     /// let keys = TrustedKeys::parse(
     ///     "# the team's cache\n\
