@@ -8,6 +8,7 @@
 
 #[cfg(feature = "zstd")]
 mod in_order;
+#[allow(dead_code, reason = "until `trust` uses it")]
 mod map_chunks;
 
 use std::thread;
