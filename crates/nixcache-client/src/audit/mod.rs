@@ -17,10 +17,10 @@
 //! ```
 //! use nixcache::store_path::StoreDir;
 //! use nixcache_client::audit::Audit;
-//! use nixcache_client::cache::{Cache, CacheUrl, Options};
+//! use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+//! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 //! cache.write("nar/lost.nar.xz", &b"what is this?"[..]).await?;
 //! let audited = Audit::new().run(&cache).await?;
 //! let finding = &audited.findings[0];

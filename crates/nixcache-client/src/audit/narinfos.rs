@@ -71,7 +71,7 @@ async fn still_listed(
     while let Some((name, _)) = listed.try_next().await? {
         if let Object::NarInfo(part) = Object::of(&name)
             && vanished.contains(&part)
-            && cache.meta(&name).await.is_ok_and(|meta| meta.is_none())
+            && cache.head(&name).await.is_ok_and(|meta| meta.is_none())
         {
             index.set_incomplete();
             let reason = "it is listed, and is not there when it is read".to_owned();
@@ -103,10 +103,10 @@ async fn confirm(cache: &Cache, doubtful: Vec<Finding>, findings: &mut Findings)
     let ask = async |mut finding: Finding| {
         let asked = match &mut finding.kind {
             Kind::MissingReference { reference } => {
-                cache.meta(&layout::narinfo(reference.hash_part())).await.map(|meta| meta.is_none())
+                cache.head(&layout::narinfo(reference.hash_part())).await.map(|meta| meta.is_none())
             }
-            Kind::MissingNar { nar } => cache.meta(nar).await.map(|meta| meta.is_none()),
-            Kind::WrongFileSize { nar, expected, found, .. } => cache.meta(nar).await.map(|meta| {
+            Kind::MissingNar { nar } => cache.head(nar).await.map(|meta| meta.is_none()),
+            Kind::WrongFileSize { nar, expected, found, .. } => cache.head(nar).await.map(|meta| {
                 if let Some(size) = meta.and_then(|meta| meta.size) {
                     *found = size;
                 }

@@ -16,7 +16,7 @@ use super::order::Dead;
 use super::place::{NarPlace, file_named, nar_place};
 use super::policy::{Policy, Unrooted};
 use super::{Doomed, Path, Problem, Result, Why};
-use crate::cache::{self, Cache, Meta, OLD, Object, layout};
+use crate::cache::{self, Cache, OLD, Object, ObjectInfo, layout};
 use crate::file::Oddity;
 use crate::roots::{self, BrokenRoot, Error, Guard, Root, Survey, snapshot};
 
@@ -161,7 +161,7 @@ impl Inventory {
         Ok(inventory)
     }
 
-    fn add(&mut self, name: String, meta: Meta, now: Option<SystemTime>, grace: Duration) {
+    fn add(&mut self, name: String, meta: ObjectInfo, now: Option<SystemTime>, grace: Duration) {
         let age = now.zip(meta.modified).map(|(now, then)| now.duration_since(then).unwrap_or_default());
         // What nobody knows the age of is not old.
         let is_young = age.is_none_or(|age| age < grace);
@@ -302,7 +302,7 @@ pub(super) fn refuse_hidden(cache: &Cache, known: &HashSet<String>) -> Result<()
     match roots::hidden(cache).into_iter().find(|(object, _)| !known.contains(object)) {
         None => Ok(()),
         Some((object, oddity)) => Err(Error::Unknown {
-            object: cache.locate(&object),
+            object: cache.display_name(&object),
             reason: format!("is {oddity}, and may hide roots or what they list"),
             remedy: "remove it, or put the folder back",
         }),
@@ -318,7 +318,7 @@ pub(super) async fn check_vanished(cache: &Cache, objects: &[String]) -> Result<
     while let Some((name, _)) = listed.try_next().await? {
         if objects.contains(&name) {
             return Err(Error::Unknown {
-                object: cache.locate(&name),
+                object: cache.display_name(&name),
                 reason: "is listed, but the store answers that it is not there".to_owned(),
                 remedy: "check the credentials, and what is between here and the store",
             });
@@ -503,7 +503,7 @@ impl<'a> Found<'a> {
         match walked.missing {
             None => Ok(()),
             Some(part) => Err(Error::Unknown {
-                object: cache.locate(&layout::narinfo(part)),
+                object: cache.display_name(&layout::narinfo(part)),
                 reason: "is not there, and the snapshot that would tell what it refers to is broken or not there"
                     .to_owned(),
                 remedy: "push the root again, or remove it with `root remove`",
@@ -529,7 +529,7 @@ impl<'a> Found<'a> {
         }
         for (object, oddity) in &self.inventory.hidden {
             let reason = format!("is {oddity}, and may hide roots or what they list");
-            let error = Error::Broken { object: self.cache.locate(object), reason };
+            let error = Error::Broken { object: self.cache.display_name(object), reason };
             let consequence = "kept all that they may list. Remove it, or put the folder back".to_owned();
             problems.push(Problem { error, consequence });
             suspects.push(object.clone());
@@ -707,7 +707,7 @@ impl<'a> Found<'a> {
 }
 
 pub(super) fn missing_snapshot(cache: &Cache, root: &Root) -> Error {
-    let object = cache.locate(&snapshot::object(&root.record.closure));
+    let object = cache.display_name(&snapshot::object(&root.record.closure));
     Error::Broken { object, reason: "is not there".to_owned() }
 }
 

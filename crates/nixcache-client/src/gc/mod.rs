@@ -362,7 +362,7 @@ impl Collection {
         let mut claims = self.guard.others_readable(&roots::leases()).await?;
         if !has_room && claims.iter().any(|lease| !lease.is_empty()) {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
-            let object = self.cache.locate(&roots::plans());
+            let object = self.cache.display_name(&roots::plans());
             return Err(no_room(&self.cache, Error::Cache(cache::Error::Io { object, error })));
         }
         let left = Claim { sets: claim.sets, ..Claim::default() }.without(&claims);
@@ -640,7 +640,7 @@ struct Memory {
 impl Memory {
     async fn read(cache: &Cache) -> Result<Self> {
         let Some(text) = cache.read(MEMORY).await? else { return Ok(Self::default()) };
-        let value = roots::parse_version(&cache.locate(MEMORY), &text)?;
+        let value = roots::parse_version(&cache.display_name(MEMORY), &text)?;
         let texts = |name: &str| value[name].as_array().into_iter().flatten().filter_map(Value::as_str);
         let changed_before = texts("changed").filter_map(|part| HashPart::parse(part).ok()).collect();
         let condemned = texts("files").map(str::to_owned).collect();

@@ -255,7 +255,9 @@ impl Pull {
         let mut unsigned = Vec::new();
         for root in roots {
             match root.authenticity(cache.store_dir(), policy.keys()) {
-                Authenticity::Forged { key } => return Err(Error::Forged { root: cache.locate(&root.object()), key }),
+                Authenticity::Forged { key } => {
+                    return Err(Error::Forged { root: cache.display_name(&root.object()), key });
+                }
                 Authenticity::Unsigned => unsigned.push(root.name.as_str()),
                 Authenticity::Signed(_) => {}
             }
@@ -300,7 +302,7 @@ impl Pull {
         match snapshot::read(cache, &root.record.closure).await {
             Ok(Some(infos)) => infos,
             Ok(None) => {
-                let object = cache.locate(&snapshot::object(&root.record.closure));
+                let object = cache.display_name(&snapshot::object(&root.record.closure));
                 tracing::warn!("{object}: is not there, so the cache is asked about each path");
                 Vec::new()
             }

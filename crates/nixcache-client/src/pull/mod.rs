@@ -724,7 +724,7 @@ impl<'a> Run<'a> {
                 }
                 Err(fault) => {
                     self.site.discard(path)?;
-                    let object = self.pull.caches[located.cache].locate(&located.nar);
+                    let object = self.pull.caches[located.cache].display_name(&located.nar);
                     let error = PathError { object, fault };
                     if error.is_about_content() || attempt == ATTEMPTS || self.is_stopped() {
                         return Ok(Err(error));

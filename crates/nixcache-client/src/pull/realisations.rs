@@ -77,7 +77,7 @@ impl Pull {
         let mut copied = 0;
         let mut read = cache.read_many(names);
         while let Some((name, text)) = read.next().await {
-            let object = cache.locate(&name);
+            let object = cache.display_name(&name);
             let text = match text {
                 Ok(Some(text)) => text,
                 Ok(None) => continue,

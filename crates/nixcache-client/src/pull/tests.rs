@@ -15,7 +15,7 @@ use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
 
 use super::path_locks::{PathLocks, Turn};
 use super::{Error, Event, Found, Pull, Pulled, RootRequest, Target, Trust};
-use crate::cache::{Cache, CacheUrl, Options, layout};
+use crate::cache::{Cache, CacheOptions, CacheUrl, layout};
 use crate::roots::{Begun, Root, Session, Wish};
 
 /// A cache, and the key that signs what is in it.
@@ -103,7 +103,7 @@ impl Entry {
 
 impl Origin {
     async fn new(priority: i32) -> Self {
-        let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await.unwrap();
+        let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await.unwrap();
         let key = SecretKey::generate(KeyName::new(format!("key-{priority}")).unwrap()).unwrap();
         Self { cache, key }
     }
@@ -573,7 +573,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
     for delay in [0, 5, 20, 60] {
         let folder = tempfile::tempdir().unwrap();
         let url = CacheUrl::parse(folder.path().as_os_str()).unwrap();
-        let target = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
+        let target = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
         run(&origin, 2, &Target::Cache(target.clone())).await;
         let request = RootRequest { name: Some("kept".parse().unwrap()), ..RootRequest::default() };
         let kept = pull(&[&origin]).leave_root(request);
@@ -591,7 +591,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
         futures_util::join!(collect, copy);
         for number in 1..=3 {
             let info = target.narinfo(path(number).hash_part()).await.unwrap().unwrap();
-            assert!(target.meta(info.as_ref().url()).await.unwrap().is_some(), "the NAR of {number}, {delay}");
+            assert!(target.head(info.as_ref().url()).await.unwrap().is_some(), "the NAR of {number}, {delay}");
         }
     }
 }

@@ -229,8 +229,8 @@ pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) 
     };
     let other = other.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(other) = other else { return Ok(edited) };
-    let object = cache.locate(&place);
-    if cache.meta(&layout::narinfo(other.hash_part())).await?.is_some() {
+    let object = cache.display_name(&place);
+    if cache.head(&layout::narinfo(other.hash_part())).await?.is_some() {
         tracing::warn!(
             "{object}: names {other} for this output, which stays; {} is published without it",
             ours.out_path()
@@ -262,7 +262,7 @@ fn merged(theirs: &CachedRealisation, ours: &CachedRealisation) -> Option<Cached
 /// whether it was written.
 async fn publish_log(cache: &Cache, logs: &LogDirectory, deriver: StorePath) -> Result<bool, AttachmentError> {
     let name = format!("log/{deriver}");
-    match cache.meta(&name).await {
+    match cache.head(&name).await {
         Ok(Some(_)) => return Ok(false),
         // Who may write and not read can still add what is not there.
         Ok(None) | Err(cache::Error::Denied { .. }) => {}
@@ -270,7 +270,7 @@ async fn publish_log(cache: &Cache, logs: &LogDirectory, deriver: StorePath) -> 
     }
     let directory = logs.path().to_owned();
     let log = blocking(move || stage::build_log(&directory, &deriver)).await;
-    let log = log.map_err(|error| AttachmentError::Log { object: cache.locate(&name), error })?;
+    let log = log.map_err(|error| AttachmentError::Log { object: cache.display_name(&name), error })?;
     match log {
         Some(log) => Ok(cache.create_object(&name, log).await?),
         None => Ok(false),

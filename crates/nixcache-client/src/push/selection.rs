@@ -18,11 +18,11 @@ use crate::roots::{Begun, Wish};
 /// ```
 /// use nixcache::closure::GraphBuilder;
 /// use nixcache::store_path::StoreDir;
-/// use nixcache_client::cache::{Cache, CacheUrl, Options};
+/// use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
 /// use nixcache_client::push::Selection;
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 /// let graph = GraphBuilder::new().finish(); // of a store's database, say
 /// let selection = Selection::closure(&graph, graph.nodes());
 /// assert!(selection.missing(&cache, None).await?.is_empty());
@@ -106,13 +106,13 @@ impl<'a> Selection<'a> {
         let parts = self.parts(&missing);
         // What the cache does not tell of is published: where nothing may be listed, it says so of
         // what is not there.
-        let Presence { present, unknown, denied, question, .. } = cache.presence(&parts).await?;
+        let Presence { present, unknown, denied, method, .. } = cache.presence(&parts).await?;
         self.subtract(&mut missing, &present);
         if let Some(error) = denied {
             tracing::info!("{} narinfos are uploaded as if they were not there, since {error}", unknown.len());
         }
         tracing::info!(
-            "{}: {question}; {} are there, and {} that the root lists",
+            "{}: {method}; {} are there, and {} that the root lists",
             cache.url(),
             parts.len() - missing.len(),
             known.len()

@@ -330,7 +330,7 @@ impl Root {
         (text, version): (Bytes, Version),
         used: Option<SystemTime>,
     ) -> Result<Option<Self>> {
-        let at = cache.locate(&object(&name, &generation));
+        let at = cache.display_name(&object(&name, &generation));
         let value = parse_version(&at, &text)?;
         if value["removed"] == true {
             return Ok(None);
@@ -453,7 +453,7 @@ fn objects_below<'a>(
     cache: &'a Cache,
     folder: &str,
     is_fresh: bool,
-) -> BoxStream<'a, Result<(String, cache::Meta), cache::Error>> {
+) -> BoxStream<'a, Result<(String, cache::ObjectInfo), cache::Error>> {
     if is_fresh { cache.list_fresh(folder) } else { cache.list_below(folder) }
 }
 
@@ -698,7 +698,7 @@ async fn amend_under(
             return Ok(Some(root));
         }
     }
-    let object = cache.locate(&root.object());
+    let object = cache.display_name(&root.object());
     Err(cache::Error::KeepsChanging { object, attempts: ATTEMPTS_MAX }.into())
 }
 

@@ -22,10 +22,10 @@ use self::requests::is_meant;
 use super::super::super::{Collection, MEMORY, PATIENCE};
 use super::super::{info, keep, memory, nar, narinfo, path};
 use super::*;
-use crate::cache::hesitant::gate::{self, ACTOR, Kind, Request};
-use crate::cache::hesitant::keep_conditions;
 use crate::cache::{Cache, Objects};
 use crate::roots::{self, Begun, Error, Session};
+use crate::testing::gate::{self, ACTOR, Kind, Request};
+use crate::testing::simulated_store::keep_conditions;
 
 const LEASES: &str = "nixcache/v1/leases";
 const PLANS: &str = "nixcache/v1/plans";

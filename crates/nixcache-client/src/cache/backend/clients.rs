@@ -8,18 +8,18 @@ use http::{StatusCode, header};
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
 use object_store::{ClientConfigKey, ClientOptions};
 
-use super::authorization::Authorization;
-use super::bucket::client_options;
-use super::error::{Error, Result};
-use super::tls::Tls;
-use super::{CacheUrl, Options};
+use crate::cache::backend::bucket::client_options;
+use crate::cache::backend::tls::Tls;
+use crate::cache::backend::web::authorization::Authorization;
+use crate::cache::error::{Error, Result};
+use crate::cache::{CacheOptions, CacheUrl};
 
 /// Makes the clients of one cache.
 #[derive(Clone, Debug)]
-pub(super) struct Clients {
+pub(crate) struct Clients {
     cache: String,
     tls: Tls,
-    options: Options,
+    options: CacheOptions,
     authorization: Arc<Authorization>,
     /// What to tell once the server refuses something.
     hint: Option<Arc<Hint>>,
@@ -32,26 +32,26 @@ struct Hint {
 }
 
 impl Clients {
-    pub(super) fn new(url: &CacheUrl, options: &Options, authorization: Authorization) -> Result<Self> {
+    pub(crate) fn new(url: &CacheUrl, options: &CacheOptions, authorization: Authorization) -> Result<Self> {
         let (tls, options) = (Tls::new(url)?, options.clone());
         Ok(Self { cache: url.to_string(), tls, options, authorization: Arc::new(authorization), hint: None })
     }
 
-    pub(super) fn tls(&self) -> &Tls {
+    pub(crate) fn tls(&self) -> &Tls {
         &self.tls
     }
 
-    pub(super) fn with_hint(self, hint: Option<String>) -> Self {
+    pub(crate) fn with_hint(self, hint: Option<String>) -> Self {
         let hint = hint.map(|text| Arc::new(Hint { text, is_told: AtomicBool::new(false) }));
         Self { hint, ..self }
     }
 
     /// The client of a web server. Requests need [`authorization`](Self::authorization).
-    pub(super) fn web(&self) -> Result<reqwest::Client> {
+    pub(crate) fn web(&self) -> Result<reqwest::Client> {
         self.tls.client(&self.options, true).build().map_err(|error| self.failed(&error))
     }
 
-    pub(super) fn authorization(&self) -> &Arc<Authorization> {
+    pub(crate) fn authorization(&self) -> &Arc<Authorization> {
         &self.authorization
     }
 

@@ -164,12 +164,12 @@ fn links_of_trusted_users_lead_to_other_disks_and_those_of_others_nowhere() {
     symlink("c.narinfo", root.join("c.narinfo")).unwrap();
     assert_eq!(directory.read("nar/precious", 100).unwrap().unwrap(), b"precious");
     assert_eq!(directory.read("a.narinfo", 100).unwrap().unwrap(), b"precious");
-    assert_eq!(directory.meta("a.narinfo").unwrap().unwrap().size, 8);
+    assert_eq!(directory.head("a.narinfo").unwrap().unwrap().size, 8);
     assert!(directory.read("nar/nothing", 100).unwrap().is_none());
     // A disk that is not mounted is not an empty one.
     for name in ["b.narinfo", "c.narinfo"] {
         assert_eq!(oddity(&directory.read(name, 100).unwrap_err()), Some(Oddity::BrokenLink), "{name}");
-        assert_eq!(oddity(&directory.meta(name).unwrap_err()), Some(Oddity::BrokenLink), "{name}");
+        assert_eq!(oddity(&directory.head(name).unwrap_err()), Some(Oddity::BrokenLink), "{name}");
     }
     Directory::replace_all(vec![directory.prepare("nar/new", b"new").unwrap()]).unwrap();
     assert_eq!(fs::read(outside.join("new")).unwrap(), b"new");
@@ -183,7 +183,7 @@ fn links_of_trusted_users_lead_to_other_disks_and_those_of_others_nowhere() {
     }
     for name in ["nar/precious", "nar/nothing", "a.narinfo"] {
         assert_eq!(oddity(&directory.read(name, 100).unwrap_err()), Some(Oddity::Link), "{name}");
-        assert_eq!(oddity(&directory.meta(name).unwrap_err()), Some(Oddity::Link), "{name}");
+        assert_eq!(oddity(&directory.head(name).unwrap_err()), Some(Oddity::Link), "{name}");
     }
     assert_eq!(oddity(&directory.prepare("nar/new", b"new").unwrap_err()), Some(Oddity::Link));
     // The owner of the cache may arrange it.
@@ -211,7 +211,7 @@ fn what_is_no_regular_file_is_an_error_and_not_waited_for() {
             let name = format!("{folder}{name}");
             assert_eq!(oddity(&directory.read(&name, 100).unwrap_err()), Some(expected), "{name}");
             assert_eq!(oddity(&directory.open(&name).unwrap_err()), Some(expected), "{name}");
-            assert_eq!(oddity(&directory.meta(&name).unwrap_err()), Some(expected), "{name}");
+            assert_eq!(oddity(&directory.head(&name).unwrap_err()), Some(expected), "{name}");
             assert!(!directory.has_contents(&name, &mut io::empty()).unwrap());
         }
     }
@@ -259,7 +259,7 @@ fn a_root_that_is_not_there_is_not_an_empty_one() {
     fs::rename(&scratch.root, scratch.root.with_file_name("unmounted")).unwrap();
     for name in ["a.narinfo", "nar/a.nar"] {
         assert_eq!(scratch.directory.read(name, 100).unwrap_err().kind(), io::ErrorKind::NotFound, "{name}");
-        assert_eq!(scratch.directory.meta(name).unwrap_err().kind(), io::ErrorKind::NotFound, "{name}");
+        assert_eq!(scratch.directory.head(name).unwrap_err().kind(), io::ErrorKind::NotFound, "{name}");
     }
     scratch.listed("nixcache/v1/roots").unwrap_err();
 }

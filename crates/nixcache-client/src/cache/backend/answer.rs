@@ -1,6 +1,6 @@
 //! What servers answer that is no success, and how all of it is told.
 //!
-//! [`Connector`](super::traffic::Connector) makes a [`Refusal`] of every final answer, and hides it
+//! [`Connector`](crate::cache::backend::traffic::Connector) makes a [`Refusal`] of every final answer, and hides it
 //! in the errors of `object_store`; [`Refusal::of`] finds it there. So buckets and web servers are
 //! judged and told in one place.
 
@@ -11,16 +11,16 @@ use http::{Method, StatusCode};
 use object_store::client::{HttpError, HttpErrorKind};
 use quick_xml::events::Event;
 
-use super::error::Error;
-use super::odd_keys::resolved;
+use crate::cache::backend::bucket::odd_keys::resolved;
+use crate::cache::error::Error;
 
 /// A final answer that is no success.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    pub(super) method: Method,
-    pub(super) status: StatusCode,
+pub(crate) struct Refusal {
+    pub(crate) method: Method,
+    pub(crate) status: StatusCode,
     /// The `Code` of S3's errors, or of what resembles them; escaped.
-    pub(super) code: Option<String>,
+    pub(crate) code: Option<String>,
     /// What the server says beside; escaped and cut.
     message: Option<String>,
     /// How often it was asked.
@@ -29,7 +29,7 @@ pub(super) struct Refusal {
 
 /// What a refusal means, or an error of a store that is no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     /// The object is not there.
     Absent,
     /// The bucket is not there.
@@ -47,17 +47,17 @@ pub(super) enum Meaning {
 }
 
 impl Refusal {
-    pub(super) fn new(method: &Method, status: StatusCode, body: &[u8], attempts: usize) -> Self {
+    pub(crate) fn new(method: &Method, status: StatusCode, body: &[u8], attempts: usize) -> Self {
         let (code, message) = explained(body);
         Self { method: method.clone(), status, code, message, attempts }
     }
 
     /// The refusal that an error comes from.
-    pub(super) fn of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+    pub(crate) fn of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         find(error)
     }
 
-    pub(super) fn meaning(&self) -> Meaning {
+    pub(crate) fn meaning(&self) -> Meaning {
         match self.code.as_deref() {
             Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted") => return Meaning::NoBucket,
             Some(
@@ -98,13 +98,13 @@ impl Refusal {
 
     /// The error about an object that this refusal is. `right` is what a request of this kind
     /// needs, in the words of S3.
-    pub(super) fn error(&self, object: &str, right: Option<&str>) -> Error {
+    pub(crate) fn error(&self, object: &str, right: Option<&str>) -> Error {
         let right = right.map(|right| format!(", and that they allow {right}")).unwrap_or_default();
         self.with_advice(object, &format!("Check the credentials{right}"))
     }
 
     /// The error about an object of a web server that this refusal is.
-    pub(super) fn web_error(&self, object: &str) -> Error {
+    pub(crate) fn web_error(&self, object: &str) -> Error {
         let advice = match self.status {
             StatusCode::UNAUTHORIZED => {
                 "Put a login for this host into a netrc file (~/.netrc, or the one that NETRC names), or a token into \
@@ -155,9 +155,9 @@ impl From<Refusal> for HttpError {
 
 /// A connection that failed for good: all retries are used up.
 #[derive(Debug)]
-pub(super) struct Unreachable {
-    pub(super) reason: String,
-    pub(super) attempts: usize,
+pub(crate) struct Unreachable {
+    pub(crate) reason: String,
+    pub(crate) attempts: usize,
 }
 
 impl fmt::Display for Unreachable {
@@ -191,7 +191,7 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 }
 
 /// What an error of a bucket means.
-pub(super) fn meaning(error: &object_store::Error) -> Meaning {
+pub(crate) fn meaning(error: &object_store::Error) -> Meaning {
     if let Some(refusal) = Refusal::of(error) {
         return refusal.meaning();
     }
@@ -209,7 +209,7 @@ pub(super) fn meaning(error: &object_store::Error) -> Meaning {
 }
 
 /// Whether a body broke off, or a connection before it: what was not retried by the connector.
-pub(super) fn was_interrupted(error: &object_store::Error) -> bool {
+pub(crate) fn was_interrupted(error: &object_store::Error) -> bool {
     find::<HttpError>(error).is_some_and(|_| {
         find::<Refusal>(error).is_none() && find::<Unreachable>(error).is_none() && find::<TooSlow>(error).is_none()
     })
@@ -218,16 +218,16 @@ pub(super) fn was_interrupted(error: &object_store::Error) -> bool {
 /// A body that comes too slowly.
 #[derive(Debug, thiserror::Error)]
 #[error("the server sends less than {} KiB per second: given up after {} s", SPEED_MIN >> 10, .seconds)]
-pub(super) struct TooSlow {
-    pub(super) seconds: u64,
+pub(crate) struct TooSlow {
+    pub(crate) seconds: u64,
 }
 
 /// What a server has to send per second on the average of objects that are read as a whole, once
 /// the timeout has passed.
-pub(super) const SPEED_MIN: u64 = 10 << 10;
+pub(crate) const SPEED_MIN: u64 = 10 << 10;
 
 /// An error of a bucket about an object. `right` as in [`Refusal::error`].
-pub(super) fn bucket_error(object: &str, right: Option<&str>, error: &object_store::Error) -> Error {
+pub(crate) fn bucket_error(object: &str, right: Option<&str>, error: &object_store::Error) -> Error {
     if let Some(refusal) = Refusal::of(error) {
         return refusal.error(object, right);
     }
@@ -248,7 +248,7 @@ fn told(error: &object_store::Error) -> String {
 }
 
 /// An error and its causes, but for those that the one before them says already; escaped and cut.
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -266,7 +266,7 @@ const SHOWN_CHARS: usize = 300;
 
 /// A server's text in a message: without what steers a terminal, begins another line or turns the
 /// direction of writing, and cut.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for (count, character) in text.trim().chars().enumerate() {
         if count == SHOWN_CHARS {

@@ -1,5 +1,10 @@
 //! A cache in a bucket: S3 and what speaks its protocol, Google's and Azure's, and memory.
 
+mod credentials;
+mod endpoint;
+pub(crate) mod odd_keys;
+pub(crate) mod uploads;
+
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
@@ -22,19 +27,19 @@ use object_store::{
 };
 use tokio::task::JoinSet;
 
-use super::answer::{Meaning, Refusal, bucket_error, escaped, meaning, was_interrupted};
-use super::authorization::Authorization;
-use super::clients::Clients;
-use super::encoding::{self, Encoding};
-use super::endpoint::{Reach, endpoint};
-use super::error::{Error, Lookup, Result};
-use super::layout::content_type;
-use super::odd_keys::OddKeys;
-use super::staged::Staged;
-use super::traffic::{Connector, RETRYING_MAX, Traffic, Unread, collect, delays};
-use super::uploads::{InFlight, Uploads};
-use super::url::BucketKind;
-use super::{CacheUrl, Meta, Options, credentials, decoded, uploads};
+use crate::cache::backend::answer::{Meaning, Refusal, bucket_error, escaped, meaning, was_interrupted};
+use crate::cache::backend::bucket::endpoint::{Reach, endpoint};
+use crate::cache::backend::bucket::odd_keys::OddKeys;
+use crate::cache::backend::bucket::uploads::{InFlight, Uploads};
+use crate::cache::backend::clients::Clients;
+use crate::cache::backend::traffic::{Connector, RETRYING_MAX, Traffic, Unread, collect, delays};
+use crate::cache::backend::web::authorization::Authorization;
+use crate::cache::encoding::{self, Encoding};
+use crate::cache::error::{Error, Lookup, Result};
+use crate::cache::layout::content_type;
+use crate::cache::staged::Staged;
+use crate::cache::url::BucketKind;
+use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, decoded};
 use object_store::client::HttpConnector as _;
 
 /// No upload has more parts, and no part but the last fewer bytes, says S3.
@@ -45,13 +50,13 @@ const PART: u64 = 8 << 20;
 const PARTS_IN_FLIGHT: usize = 2;
 
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
     /// The same, which removes many objects with one request, where there is such a request.
     in_bulk: Option<Arc<dyn ObjectStore>>,
     pages: Option<Pages>,
     /// Lists uploads in parts, where that is known how.
-    pub(super) uploads: Option<Uploads>,
+    pub(crate) uploads: Option<Uploads>,
     /// What messages call the cache.
     place: String,
     /// Whether rights have the names that S3 gives them.
@@ -68,18 +73,18 @@ pub(super) struct Bucket {
 
 /// What a request needs.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Right {
+pub(crate) enum Right {
     Read,
     Write,
     Delete,
     List,
 }
 
-pub(super) struct Pages(Arc<dyn PaginatedListStore>);
+pub(crate) struct Pages(Arc<dyn PaginatedListStore>);
 
 /// What is done if an object is there already.
 #[derive(Clone, Debug)]
-pub(super) enum Condition {
+pub(crate) enum Condition {
     /// It is replaced.
     None,
     /// It stays.
@@ -90,23 +95,23 @@ pub(super) enum Condition {
 
 /// Some of what a bucket holds.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) objects: Vec<(String, Meta)>,
+pub(crate) struct Page {
+    pub(crate) objects: Vec<(String, ObjectInfo)>,
     /// Where the next page begins.
-    pub(super) next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
-pub(super) fn client_options(options: &Options) -> ClientOptions {
+pub(crate) fn client_options(options: &CacheOptions) -> ClientOptions {
     ClientOptions::new()
         .with_allow_http(true)
-        .with_user_agent(http::HeaderValue::from_static(super::USER_AGENT))
+        .with_user_agent(http::HeaderValue::from_static(crate::cache::USER_AGENT))
         .with_connect_timeout(options.connect_timeout)
         .with_read_timeout(options.timeout)
         // It would bound the time that a whole NAR may take.
         .with_timeout_disabled()
 }
 
-pub(super) fn retry(options: &Options) -> RetryConfig {
+pub(crate) fn retry(options: &CacheOptions) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: options.retries,
@@ -115,12 +120,12 @@ pub(super) fn retry(options: &Options) -> RetryConfig {
 }
 
 impl Bucket {
-    pub(super) fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self {
             #[cfg(not(test))]
             store: Arc::new(object_store::memory::InMemory::new()),
             #[cfg(test)]
-            store: Arc::new(super::hesitant::Hesitant::default()),
+            store: Arc::new(crate::testing::simulated_store::SimulatedStore::default()),
             in_bulk: None,
             pages: None,
             uploads: None,
@@ -135,12 +140,12 @@ impl Bucket {
         }
     }
 
-    pub(super) async fn open(
+    pub(crate) async fn open(
         kind: BucketKind,
         name: &str,
         prefix: &str,
         url: &CacheUrl,
-        options: &Options,
+        options: &CacheOptions,
         traffic: Arc<Traffic>,
     ) -> Result<Self> {
         let failed =
@@ -263,12 +268,12 @@ impl Bucket {
         }
     }
 
-    pub(super) fn locate(&self, name: &str) -> String {
+    pub(crate) fn display_name(&self, name: &str) -> String {
         format!("{}/{name}", self.place.trim_end_matches('/'))
     }
 
     /// The key of an object.
-    pub(super) fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", self.prefix) }
     }
 
@@ -276,13 +281,13 @@ impl Bucket {
         let key = self.key(name);
         let path = Path::parse(&key).ok().filter(|path| path.as_ref() == key);
         path.ok_or_else(|| Error::Server {
-            object: escaped(&self.locate(name)),
+            object: escaped(&self.display_name(name)),
             reason: "this key is no plain path, and is neither read nor changed".to_owned(),
         })
     }
 
     /// The name of an object within the cache.
-    pub(super) fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
+    pub(crate) fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
         if self.prefix.is_empty() {
             return Some(key);
         }
@@ -290,14 +295,14 @@ impl Bucket {
     }
 
     /// The error about an object, or about the whole cache for an empty name.
-    pub(super) fn failed(&self, name: &str, right: Right, error: &object_store::Error) -> Error {
+    pub(crate) fn failed(&self, name: &str, right: Right, error: &object_store::Error) -> Error {
         let right = match right {
             Right::Read => "s3:GetObject",
             Right::Write => "s3:PutObject",
             Right::Delete => "s3:DeleteObject",
             Right::List => "s3:ListBucket",
         };
-        let object = if name.is_empty() { self.place.clone() } else { self.locate(name) };
+        let object = if name.is_empty() { self.place.clone() } else { self.display_name(name) };
         match bucket_error(&object, Some(right).filter(|_| self.is_s3), error) {
             Error::NoBucket { reason, .. } => Error::NoBucket { cache: self.place.clone(), reason },
             error => error,
@@ -314,7 +319,7 @@ impl Bucket {
     }
 
     /// The object as it is meant, decoded.
-    pub(super) async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, UpdateVersion)> {
+    pub(crate) async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, UpdateVersion)> {
         let path = self.path(name)?;
         let read = || {
             async {
@@ -329,7 +334,7 @@ impl Bucket {
             .boxed()
         };
         let Some((bytes, encoding, version)) = self.lookup(name, self.persist(read).await)? else { return Ok(None) };
-        let object = self.locate(name);
+        let object = self.display_name(name);
         let bytes = bytes.map_err(|unread| match unread {
             Unread::TooLarge => Error::TooLarge { object: object.clone(), limit },
             unread => Error::Server { object: object.clone(), reason: unread.to_string() },
@@ -340,7 +345,7 @@ impl Bucket {
 
     /// [`Error::NoRanges`] of an object that is stored encoded: its ranges are not those of what is
     /// meant.
-    pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Lookup<Bytes> {
+    pub(crate) async fn read_range(&self, name: &str, range: &Range<u64>) -> Lookup<Bytes> {
         let path = self.path(name)?;
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
         let read = || {
@@ -354,25 +359,25 @@ impl Bucket {
         // The object ends before the range: the whole of it tells more than this.
         let is_beyond = |refusal: &Refusal| refusal.status == http::StatusCode::RANGE_NOT_SATISFIABLE;
         if read.as_ref().err().and_then(|error| Refusal::of(error)).is_some_and(is_beyond) {
-            return Err(Error::NoRanges { object: self.locate(name) });
+            return Err(Error::NoRanges { object: self.display_name(name) });
         }
         let Some((encoding, bytes)) = self.lookup(name, read)? else { return Ok(None) };
-        if !Encoding::parse(&self.locate(name), encoding.as_deref())?.is_identity() {
-            return Err(Error::NoRanges { object: self.locate(name) });
+        if !Encoding::parse(&self.display_name(name), encoding.as_deref())?.is_identity() {
+            return Err(Error::NoRanges { object: self.display_name(name) });
         }
         Ok(Some(bytes))
     }
 
-    pub(super) async fn meta(&self, name: &str) -> Lookup<Meta> {
+    pub(crate) async fn head(&self, name: &str) -> Lookup<ObjectInfo> {
         let path = self.path(name)?;
         let meta = self.lookup(name, self.persist(|| self.store.head(&path).boxed()).await)?;
-        Ok(meta.as_ref().map(Meta::from))
+        Ok(meta.as_ref().map(ObjectInfo::from))
     }
 
-    pub(super) async fn download(&self, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
+    pub(crate) async fn download(&self, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
         let got = self.store.get(&self.path(name)?).await;
         let Some(result) = self.lookup(name, got)? else { return Ok(None) };
-        let object = self.locate(name);
+        let object = self.display_name(name);
         let encoding = Encoding::parse(&object, content_encoding(&result).as_deref())?;
         let right = Some("s3:GetObject").filter(|_| self.is_s3);
         let failing = object.clone();
@@ -382,7 +387,7 @@ impl Bucket {
 
     /// Whether it was written; not if it is there and the condition says that it must not be, or be
     /// another.
-    pub(super) async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
+    pub(crate) async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
         match contents {
             Staged::Memory(bytes) => self.put(name, bytes, condition).await,
             Staged::File(file) => {
@@ -406,7 +411,7 @@ impl Bucket {
 
     /// Writes an object if it is still this version of it, and says whether it was; `None` if the
     /// server knows no conditions, and says so.
-    pub(super) async fn replace(&self, name: &str, bytes: &Bytes, version: &UpdateVersion) -> Result<Option<bool>> {
+    pub(crate) async fn replace(&self, name: &str, bytes: &Bytes, version: &UpdateVersion) -> Result<Option<bool>> {
         if self.refuses_conditions.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -489,7 +494,7 @@ impl Bucket {
                 }
             }
             let file = Arc::clone(&file);
-            let read = super::blocking(move || {
+            let read = crate::cache::blocking(move || {
                 let mut bytes = Vec::new();
                 (&*file).take(part).read_to_end(&mut bytes).map(|_| bytes)
             });
@@ -516,15 +521,15 @@ impl Bucket {
         }
         match upload.complete().await {
             // Perhaps it was completed by a request whose answer was lost.
-            Err(error) if meaning(&error) == Meaning::Absent => match self.meta(name).await {
-                Ok(Some(Meta { size: Some(size), .. })) if size == len => Ok(Ok(())),
+            Err(error) if meaning(&error) == Meaning::Absent => match self.head(name).await {
+                Ok(Some(ObjectInfo { size: Some(size), .. })) if size == len => Ok(Ok(())),
                 _ => Ok(Err(error)),
             },
             completed => Ok(completed),
         }
     }
 
-    pub(super) async fn delete(&self, name: &str) -> Result<()> {
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         let path = self.path(name)?;
         match self.persist(|| self.store.delete(&path).boxed()).await {
             Ok(()) => Ok(()),
@@ -535,7 +540,7 @@ impl Bucket {
 
     /// Removes many objects, a thousand with a request where the store has that. That some are not
     /// there is no error.
-    pub(super) async fn delete_many(&self, names: Vec<String>, concurrency: usize) -> Result<()> {
+    pub(crate) async fn delete_many(&self, names: Vec<String>, concurrency: usize) -> Result<()> {
         let mut rest = names;
         if let Some(store) = &self.in_bulk {
             let paths = rest.iter().map(|name| self.path(name)).collect::<Result<Vec<_>>>()?;
@@ -558,7 +563,7 @@ impl Bucket {
     }
 
     /// Those in a folder and below, or all.
-    pub(super) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+    pub(crate) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
         let start = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         if self.has_pages() {
             let pages = futures_util::stream::try_unfold((Some(None), Progress::default()), move |(next, progress)| {
@@ -574,18 +579,18 @@ impl Bucket {
         }
         let folder = object_store::path::Path::from(folder);
         let listed = self.store.list(Some(&folder)).map_err(|error| self.failed("", Right::List, &error));
-        listed.map_ok(|meta| (meta.location.to_string(), Meta::from(&meta))).boxed()
+        listed.map_ok(|meta| (meta.location.to_string(), ObjectInfo::from(&meta))).boxed()
     }
 
     /// Whether it can be listed page by page, without what is in folders.
-    pub(super) fn has_pages(&self) -> bool {
+    pub(crate) fn has_pages(&self) -> bool {
         self.pages.is_some()
     }
 
     /// A page of the objects whose names begin with `start`, those in folders among them or not,
     /// from `next` on. Names that are no paths are among them:
-    /// [`Object::Other`](super::Object::Other).
-    pub(super) async fn page(
+    /// [`Object::Other`](crate::cache::Object::Other).
+    pub(crate) async fn page(
         &self,
         start: &str,
         folders: bool,
@@ -600,8 +605,9 @@ impl Bucket {
         let page = self.persist(|| pages.list_paginated(prefix, options.clone())).await;
         let page = page.map_err(|error| self.failed("", Right::List, &error))?;
         let known = page.result.objects.iter();
-        let known = known.filter_map(|meta| Some((self.name(meta.location.as_ref())?.to_owned(), Meta::from(meta))));
-        let mut objects: Vec<(String, Meta)> = known.collect();
+        let known =
+            known.filter_map(|meta| Some((self.name(meta.location.as_ref())?.to_owned(), ObjectInfo::from(meta))));
+        let mut objects: Vec<(String, ObjectInfo)> = known.collect();
         let OddKeys(odd) = page.result.extensions.get().cloned().unwrap_or_default();
         objects.extend(odd.into_iter().filter_map(|(key, meta)| Some((self.name(&key)?.to_owned(), meta))));
         if !progress.advances(&objects, page.page_token.as_deref()) {
@@ -614,7 +620,7 @@ impl Bucket {
 
 /// How far a listing has come, to notice one that leads nowhere.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// Hashes of where pages led.
     tokens: HashSet<u64>,
     last: Option<u64>,
@@ -624,7 +630,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Whether this page leads further.
-    fn advances(&mut self, objects: &[(String, Meta)], next: Option<&str>) -> bool {
+    fn advances(&mut self, objects: &[(String, ObjectInfo)], next: Option<&str>) -> bool {
         /// A server may have to pass over much that was removed.
         const IDLE_PAGES_MAX: usize = 1000;
         /// Other pages with the very same names are no accident.
@@ -655,7 +661,7 @@ fn joined(part: std::result::Result<object_store::Result<()>, tokio::task::JoinE
     }
 }
 
-impl From<&ObjectMeta> for Meta {
+impl From<&ObjectMeta> for ObjectInfo {
     fn from(meta: &ObjectMeta) -> Self {
         Self { size: Some(meta.size), modified: Some(meta.last_modified.into()) }
     }

@@ -17,11 +17,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::answer::Refusal;
-use super::bucket::Bucket;
-use super::error::{Error, Result};
-use super::odd_keys::resolved;
-use super::{Cache, Object, Place};
+use crate::cache::backend::answer::Refusal;
+use crate::cache::backend::bucket::Bucket;
+use crate::cache::backend::bucket::odd_keys::resolved;
+use crate::cache::error::{Error, Result};
+use crate::cache::{Cache, Object, Place};
 
 type Shared = Arc<tokio::sync::Mutex<Option<Box<dyn MultipartUpload>>>>;
 
@@ -30,23 +30,23 @@ static IN_FLIGHT: Mutex<Vec<Shared>> = Mutex::new(Vec::new());
 
 /// An upload that is aborted unless it is completed, also where the work that makes it is dropped.
 #[derive(Debug)]
-pub(super) struct InFlight {
+pub(crate) struct InFlight {
     upload: Shared,
 }
 
 impl InFlight {
-    pub(super) fn new(upload: Box<dyn MultipartUpload>) -> Self {
+    pub(crate) fn new(upload: Box<dyn MultipartUpload>) -> Self {
         let upload = Arc::new(tokio::sync::Mutex::new(Some(upload)));
         IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&upload));
         Self { upload }
     }
 
     /// The upload of one more part; none if the whole was aborted meanwhile.
-    pub(super) async fn put_part(&self, bytes: PutPayload) -> Option<UploadPart> {
+    pub(crate) async fn put_part(&self, bytes: PutPayload) -> Option<UploadPart> {
         Some(self.upload.lock().await.as_mut()?.put_part(bytes))
     }
 
-    pub(super) async fn complete(self) -> object_store::Result<()> {
+    pub(crate) async fn complete(self) -> object_store::Result<()> {
         let mut upload = self.upload.lock().await;
         let Some(writing) = upload.as_mut() else {
             let source = "the upload was aborted".to_owned().into();
@@ -59,7 +59,7 @@ impl InFlight {
         completed
     }
 
-    pub(super) async fn abort(self) {
+    pub(crate) async fn abort(self) {
         abort(&self.upload).await;
     }
 }
@@ -87,7 +87,7 @@ async fn abort(upload: &Shared) {
     if let Some(mut upload) = held.take()
         && let Err(error) = upload.abort().await
     {
-        let error = super::answer::chain(&error);
+        let error = crate::cache::backend::answer::chain(&error);
         tracing::info!("an upload in parts could not be aborted: {error}");
     }
     drop(held);
@@ -119,7 +119,7 @@ pub struct UnfinishedUpload {
 
 /// Asks an S3 for uploads in parts.
 #[derive(Debug)]
-pub(super) struct Uploads {
+pub(crate) struct Uploads {
     http: HttpClient,
     /// Of the bucket, without a slash at the end.
     address: String,
@@ -130,7 +130,7 @@ pub(super) struct Uploads {
 
 /// The URL of a bucket of S3, as `object_store` makes it. A virtual-hosted endpoint has the bucket
 /// in it already.
-pub(super) fn address(endpoint: Option<&str>, bucket: &str, region: &str, virtual_hosted: bool) -> String {
+pub(crate) fn address(endpoint: Option<&str>, bucket: &str, region: &str, virtual_hosted: bool) -> String {
     match (endpoint, virtual_hosted) {
         (Some(endpoint), true) => endpoint.to_owned(),
         (Some(endpoint), false) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
@@ -154,7 +154,7 @@ struct Page {
 }
 
 impl Uploads {
-    pub(super) fn new(
+    pub(crate) fn new(
         http: HttpClient,
         address: String,
         region: String,
@@ -171,13 +171,16 @@ impl Uploads {
         let request = Request::builder().method(method).uri(uri).body(HttpRequestBody::empty());
         let mut request = request.map_err(|error| error.to_string())?;
         if let Some(credentials) = &self.credentials {
-            let credential = credentials.get_credential().await.map_err(|error| super::answer::chain(&error))?;
+            let credential =
+                credentials.get_credential().await.map_err(|error| crate::cache::backend::answer::chain(&error))?;
             let authorizer = AwsAuthorizer::new(&credential, "s3", &self.region);
-            authorizer.try_authorize(&mut request, None).map_err(|error| super::answer::chain(&error))?;
+            authorizer
+                .try_authorize(&mut request, None)
+                .map_err(|error| crate::cache::backend::answer::chain(&error))?;
         }
         let told = |error: HttpError| match Refusal::of(&error) {
             Some(refusal) => refusal.to_string(),
-            None => super::answer::chain(&error),
+            None => crate::cache::backend::answer::chain(&error),
         };
         let response = self.http.execute(request).await.map_err(told)?;
         Ok(response.into_body().bytes().await.map_err(told)?.into())
@@ -296,7 +299,7 @@ impl Cache {
             Ok(_) => Ok(()),
             Err(reason) if reason.contains("NoSuchUpload") => Ok(()),
             Err(reason) => Err(Error::Server {
-                object: self.locate(&upload.name),
+                object: self.display_name(&upload.name),
                 reason: format!("cannot abort an upload in parts (s3:AbortMultipartUpload): {reason}"),
             }),
         }

@@ -42,15 +42,15 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use self::folder::{Folder, Links, Temporary};
-use super::layout::{self, Object};
+use crate::cache::layout::{self, Object};
 use crate::file::{CALM, Odd, Oddity, kind};
 use crate::lock::{self, lock_directory};
 
 pub(crate) use self::folder::rename_exclusively as rename_exclusively_at;
-pub(super) use self::folder::{Growing, Unsynced};
+pub(crate) use self::folder::{Growing, Unsynced};
 
 #[derive(Clone, Debug)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     root: PathBuf,
     /// Folders in which files are growing: all of these share a handle.
     open: Arc<Mutex<HashMap<String, Weak<Folder>>>>,
@@ -58,7 +58,7 @@ pub(super) struct Directory {
 
 /// A file that is complete, and waits for its name: it must be on the disk before.
 #[derive(Debug)]
-pub(super) struct Complete {
+pub(crate) struct Complete {
     temporary: Temporary,
     /// Its name in the folder.
     name: String,
@@ -66,7 +66,7 @@ pub(super) struct Complete {
 
 /// Brings files to the disk, several at the same time: much of what one of them waits for, the file
 /// system does for all.
-pub(super) fn flush_all(files: impl IntoIterator<Item = Unsynced>) -> io::Result<()> {
+pub(crate) fn flush_all(files: impl IntoIterator<Item = Unsynced>) -> io::Result<()> {
     /// More at the same time measured no faster.
     const THREADS: usize = 16;
     let files: Vec<Unsynced> = files.into_iter().collect();
@@ -85,12 +85,12 @@ pub(super) fn flush_all(files: impl IntoIterator<Item = Unsynced>) -> io::Result
 
 impl Complete {
     /// What brings it to the disk.
-    pub(super) fn unsynced(&self) -> Unsynced {
+    pub(crate) fn unsynced(&self) -> Unsynced {
         self.temporary.unsynced()
     }
 
     /// Gives the file its name, which must not be taken; whether it was free.
-    pub(super) fn create(self) -> io::Result<bool> {
+    pub(crate) fn create(self) -> io::Result<bool> {
         self.temporary.create(&self.name)
     }
 
@@ -101,20 +101,20 @@ impl Complete {
 }
 
 /// What is told the contents of a file, and may change them.
-pub(super) type Change<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
+pub(crate) type Change<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
 
 /// What the file system says of a file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Meta {
-    pub(super) size: u64,
-    pub(super) modified: SystemTime,
+pub(crate) struct FileInfo {
+    pub(crate) size: u64,
+    pub(crate) modified: SystemTime,
 }
 
 /// The error of reading a file that has more bytes than any of its kind may have.
 #[derive(Debug, thiserror::Error)]
 #[error("larger than {limit} bytes")]
-pub(super) struct TooLarge {
-    pub(super) limit: u64,
+pub(crate) struct TooLarge {
+    pub(crate) limit: u64,
 }
 
 impl TooLarge {
@@ -123,25 +123,25 @@ impl TooLarge {
     }
 
     /// What an error says of a file, if it is one of these.
-    pub(super) fn of(error: &io::Error) -> Option<&Self> {
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 }
 
 /// What a listing finds.
-pub(super) enum Listed {
+pub(crate) enum Listed {
     /// A file, by name relative to the root.
-    File(String, Meta),
+    File(String, FileInfo),
     /// What is passed over.
     Odd(String, Oddity),
 }
 
 impl Directory {
-    pub(super) fn new(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf) -> Self {
         Self { root, open: Arc::default() }
     }
 
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
@@ -188,7 +188,7 @@ impl Directory {
 
     /// The file's contents. [`TooLarge`] if it has more than `limit` bytes, of which none is read
     /// then.
-    pub(super) fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.open(name)? else { return Ok(None) };
         let size = file.metadata()?.len();
         if size > limit {
@@ -200,7 +200,7 @@ impl Directory {
         if contents.len() as u64 > limit { Err(TooLarge::error(limit)) } else { Ok(Some(contents)) }
     }
 
-    pub(super) fn read_range(&self, name: &str, range: &Range<u64>) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read_range(&self, name: &str, range: &Range<u64>) -> io::Result<Option<Vec<u8>>> {
         let Some(mut file) = self.open(name)? else { return Ok(None) };
         file.seek(SeekFrom::Start(range.start))?;
         let mut contents = Vec::new();
@@ -208,7 +208,7 @@ impl Directory {
         Ok(Some(contents))
     }
 
-    pub(super) fn open(&self, name: &str) -> io::Result<Option<File>> {
+    pub(crate) fn open(&self, name: &str) -> io::Result<Option<File>> {
         let (folder, file) = split(name)?;
         if folder.is_empty() {
             // Most files are narinfos, and a million of them are read.
@@ -224,15 +224,15 @@ impl Directory {
         }
     }
 
-    pub(super) fn meta(&self, name: &str) -> io::Result<Option<Meta>> {
+    pub(crate) fn head(&self, name: &str) -> io::Result<Option<FileInfo>> {
         let (folder, file) = split(name)?;
         let Some(folder) = self.folder(folder, Links::Always)? else { return Ok(None) };
         let Some(stat) = folder.stat(file)? else { return Ok(None) };
         match kind(stat.st_mode) {
-            FileType::RegularFile => Ok(Some(Meta::of(&stat))),
+            FileType::RegularFile => Ok(Some(FileInfo::of(&stat))),
             FileType::Symlink => {
                 let Some(opened) = folder.open(file, Links::Always)? else { return Ok(None) };
-                Ok(Some(Meta::of(&rustix::fs::fstat(opened)?)))
+                Ok(Some(FileInfo::of(&rustix::fs::fstat(opened)?)))
             }
             kind => Err(Odd::error(name, Oddity::of(kind))),
         }
@@ -245,7 +245,7 @@ impl Directory {
     /// with the folder that it is of.
     ///
     /// A fresh listing shows also what another mount of the same drive has written just before.
-    pub(super) fn list(
+    pub(crate) fn list(
         &self,
         folder: &str,
         is_fresh: bool,
@@ -301,13 +301,13 @@ impl Directory {
             let Some(stat) = folder.stat(file)? else { continue };
             let name = folder.join(file);
             let listed = match kind(stat.st_mode) {
-                FileType::Directory if is_object(&name) => Listed::File(name, Meta::of(&stat)),
+                FileType::Directory if is_object(&name) => Listed::File(name, FileInfo::of(&stat)),
                 FileType::Directory => {
                     folders.push(name);
                     continue;
                 }
                 FileType::RegularFile if name == lock::FILE => continue,
-                FileType::RegularFile => Listed::File(name, Meta::of(&stat)),
+                FileType::RegularFile => Listed::File(name, FileInfo::of(&stat)),
                 FileType::Symlink => listed_link(&folder, file, &stat)?,
                 kind => listed_oddity(name, Oddity::of(kind), &stat),
             };
@@ -319,7 +319,7 @@ impl Directory {
     }
 
     /// Makes this mount of a shared drive see what others have made or removed in a folder.
-    pub(super) fn refresh(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn refresh(&self, name: &str) -> io::Result<()> {
         if let Some(folder) = self.folder(name, Links::Never)? {
             folder.refresh();
         }
@@ -328,25 +328,25 @@ impl Directory {
 
     /// What is known of a file, from the file itself: what a mount remembers of its name may be
     /// outdated.
-    pub(super) fn meta_opened(&self, name: &str) -> io::Result<Option<Meta>> {
+    pub(crate) fn head_opened(&self, name: &str) -> io::Result<Option<FileInfo>> {
         match self.open(name) {
-            Ok(Some(file)) => Ok(Some(Meta::of(&rustix::fs::fstat(file)?))),
+            Ok(Some(file)) => Ok(Some(FileInfo::of(&rustix::fs::fstat(file)?))),
             Ok(None) => Ok(None),
             // It is there, even if it may not be read.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.meta(name),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.head(name),
             Err(error) => Err(error),
         }
     }
 
     /// The names in the root directory, without asking what they are.
-    pub(super) fn names(&self) -> io::Result<Vec<String>> {
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
         let names = Folder::root(&self.root)?.entries()?;
         let names = names.map(|entry| Ok(entry?.file_name().to_str().ok().map(str::to_owned)));
         names.filter_map(Result::transpose).collect()
     }
 
     /// A file that grows beside where `name` is to be.
-    pub(super) fn temporary(&self, name: &str) -> io::Result<Growing> {
+    pub(crate) fn temporary(&self, name: &str) -> io::Result<Growing> {
         let (folder, _) = split(name)?;
         match self.writable(folder)?.grow() {
             // The folder was removed while others had it open.
@@ -359,14 +359,14 @@ impl Directory {
     }
 
     /// Writes a file up to its name.
-    pub(super) fn prepare(&self, name: &str, contents: &[u8]) -> io::Result<Complete> {
+    pub(crate) fn prepare(&self, name: &str, contents: &[u8]) -> io::Result<Complete> {
         let mut file = self.temporary(name)?;
         file.write_all(contents)?;
         self.complete(file, name)
     }
 
     /// What was written is all, and is to have this name. It has to be in the same folder.
-    pub(super) fn complete(&self, file: Growing, name: &str) -> io::Result<Complete> {
+    pub(crate) fn complete(&self, file: Growing, name: &str) -> io::Result<Complete> {
         let temporary = file.finish();
         let (folder, name) = split(name)?;
         if temporary.folder.name == folder {
@@ -378,7 +378,7 @@ impl Directory {
     }
 
     /// Whether a file has exactly these contents. What cannot be read has not.
-    pub(super) fn has_contents(&self, name: &str, contents: &mut dyn Read) -> io::Result<bool> {
+    pub(crate) fn has_contents(&self, name: &str, contents: &mut dyn Read) -> io::Result<bool> {
         const PIECE: u64 = 256 << 10;
         let Ok(Some(mut there)) = self.open(name) else { return Ok(false) };
         loop {
@@ -395,13 +395,13 @@ impl Directory {
 
     /// Gives files their names, in the place of what has them, so that both outlast a loss of
     /// power.
-    pub(super) fn replace_all(files: Vec<Complete>) -> io::Result<()> {
+    pub(crate) fn replace_all(files: Vec<Complete>) -> io::Result<()> {
         flush_all(files.iter().map(Complete::unsynced))?;
         Self::name_all(files)
     }
 
     /// Gives their names to files that are on the disk.
-    pub(super) fn name_all(files: impl IntoIterator<Item = Complete>) -> io::Result<()> {
+    pub(crate) fn name_all(files: impl IntoIterator<Item = Complete>) -> io::Result<()> {
         let mut folders = BTreeMap::new();
         for complete in files {
             let folder = Arc::clone(&complete.temporary.folder);
@@ -413,7 +413,7 @@ impl Directory {
 
     /// Changes a file while no other writer does. `change` is told the contents, and may leave it
     /// at that.
-    pub(super) fn edit(&self, name: &str, limit: u64, change: &mut Change<'_>) -> io::Result<bool> {
+    pub(crate) fn edit(&self, name: &str, limit: u64, change: &mut Change<'_>) -> io::Result<bool> {
         let _lock = lock_directory(&self.root, || {})?;
         let Some(changed) = change(self.read(name, limit)?.as_deref()) else { return Ok(false) };
         Self::replace_all(vec![self.prepare(name, &changed)?])?;
@@ -421,13 +421,13 @@ impl Directory {
     }
 
     /// Makes the names that were given in the folder of `name` outlast a loss of power.
-    pub(super) fn flush(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn flush(&self, name: &str) -> io::Result<()> {
         let (folder, _) = split(name)?;
         self.writable(folder)?.flush()
     }
 
     /// Removes a file of a folder of the layout. That it is not there is no error.
-    pub(super) fn delete(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn delete(&self, name: &str) -> io::Result<()> {
         let (folder, file) = split(name)?;
         if !folder.is_empty() && !layout::is_ours(folder) {
             return Err(io::Error::new(
@@ -441,7 +441,7 @@ impl Directory {
 
     /// Removes temporary files that writers left behind that ended at least `age` ago, and says how
     /// many files that were.
-    pub(super) fn clean(&self, age: Duration) -> io::Result<usize> {
+    pub(crate) fn clean(&self, age: Duration) -> io::Result<usize> {
         let mut removed = 0;
         let mut folders: Vec<String> = ["", "nar", "log", "debuginfo", layout::OURS].map(str::to_owned).into();
         while let Some(name) = folders.pop() {
@@ -463,7 +463,7 @@ impl Directory {
                 match kind(stat.st_mode) {
                     FileType::Directory if is_ours => folders.push(folder.join(file)),
                     FileType::RegularFile if Object::of(file) == Object::Temporary => {
-                        let is_old = Meta::of(&stat).modified.elapsed().is_ok_and(|passed| passed >= age);
+                        let is_old = FileInfo::of(&stat).modified.elapsed().is_ok_and(|passed| passed >= age);
                         if is_old && folder.remove(file)? {
                             removed += 1;
                         }
@@ -476,7 +476,7 @@ impl Directory {
     }
 }
 
-impl Meta {
+impl FileInfo {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "systems have other types for these")]
     #[allow(trivial_numeric_casts, clippy::unnecessary_cast, clippy::cast_lossless, reason = "as above")]
     fn of(stat: &Stat) -> Self {
@@ -519,7 +519,7 @@ fn is_object(name: &str) -> bool {
 /// What is no regular file, in a listing. Under the name of an object, it is one that cannot be
 /// read: what it was is not known. What has any other name is passed over.
 fn listed_oddity(name: String, oddity: Oddity, stat: &Stat) -> Listed {
-    if is_object(&name) { Listed::File(name, Meta::of(stat)) } else { Listed::Odd(name, oddity) }
+    if is_object(&name) { Listed::File(name, FileInfo::of(stat)) } else { Listed::Odd(name, oddity) }
 }
 
 /// What a link is in a listing: a file, if reading would follow it to one. To delete it removes the
@@ -527,7 +527,7 @@ fn listed_oddity(name: String, oddity: Oddity, stat: &Stat) -> Listed {
 fn listed_link(folder: &Folder, file: &str, stat: &Stat) -> io::Result<Listed> {
     let name = folder.join(file);
     let error = match folder.open(file, Links::Always) {
-        Ok(Some(opened)) => return Ok(Listed::File(name, Meta::of(&rustix::fs::fstat(opened)?))),
+        Ok(Some(opened)) => return Ok(Listed::File(name, FileInfo::of(&rustix::fs::fstat(opened)?))),
         Ok(None) => return Ok(listed_oddity(name, Oddity::BrokenLink, stat)), // removed meanwhile
         Err(error) => error,
     };
@@ -535,7 +535,7 @@ fn listed_link(folder: &Folder, file: &str, stat: &Stat) -> io::Result<Listed> {
         Some(Oddity::Folder) => Listed::Odd(name, Oddity::Link),
         Some(oddity) => listed_oddity(name, oddity, stat),
         // Whether it can be read, reading tells.
-        None => Listed::File(name, Meta::of(stat)),
+        None => Listed::File(name, FileInfo::of(stat)),
     })
 }
 

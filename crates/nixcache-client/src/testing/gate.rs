@@ -42,7 +42,7 @@ pub(crate) fn close(is_closed: bool) {
     GATE.set(is_closed.then(Vec::new));
 }
 
-pub(super) fn is_closed() -> bool {
+pub(crate) fn is_closed() -> bool {
     GATE.with_borrow(Option::is_some)
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn permit(actor: usize, request: &Request) {
 }
 
 /// Waits at the gate, if this is an actor and there is one.
-pub(super) async fn enter(kind: Kind, name: &str) {
+pub(crate) async fn enter(kind: Kind, name: &str) {
     let Ok(actor) = ACTOR.try_get() else { return };
     let permitted = GATE.with_borrow_mut(|gate| {
         let (permit, permitted) = oneshot::channel();

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
-use super::super::layout;
+use crate::cache::layout;
 use crate::file::{CALM, Odd, Oddity, kind};
 
 /// How a folder is opened on the way to something in it. That needs the right to pass through, not
@@ -25,7 +25,7 @@ const PASS: OFlags = OFlags::DIRECTORY.union(CALM);
 /// Which symbolic links on the way to an object are followed, if they are of a user who is
 /// [trusted](Folder::trusts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Links {
+pub(crate) enum Links {
     /// None: to list, and to delete.
     Never,
     /// Those that are a folder of the cache's root, but for `nixcache`: to write.
@@ -36,10 +36,10 @@ pub(super) enum Links {
 
 /// An open folder.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     handle: OwnedFd,
     /// Its name relative to the root; empty for the root.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whose the root is.
     owner: u32,
     /// The modes that files and folders get.
@@ -49,7 +49,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// The root of a cache, which may be a link.
-    pub(super) fn root(path: &std::path::Path) -> io::Result<Self> {
+    pub(crate) fn root(path: &std::path::Path) -> io::Result<Self> {
         let handle = rustix::fs::openat(CWD, path, PASS, Mode::empty())?;
         let stat = rustix::fs::fstat(&handle)?;
         let (file_mode, directory_mode) = modes(stat.st_mode);
@@ -62,13 +62,13 @@ impl Folder {
     }
 
     /// The name of an entry, relative to the root.
-    pub(super) fn join(&self, name: impl AsRef<OsStr>) -> String {
+    pub(crate) fn join(&self, name: impl AsRef<OsStr>) -> String {
         let name = name.as_ref().to_string_lossy();
         if self.name.is_empty() { name.into_owned() } else { format!("{}/{name}", self.name) }
     }
 
     /// A folder in it.
-    pub(super) fn enter(&self, name: &str, links: Links) -> io::Result<Self> {
+    pub(crate) fn enter(&self, name: &str, links: Links) -> io::Result<Self> {
         match rustix::fs::openat(&self.handle, name, PASS | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(handle) => Ok(self.named(handle, name)),
             Err(error @ (Errno::LOOP | Errno::MLINK | Errno::NOTDIR)) => {
@@ -90,7 +90,7 @@ impl Folder {
     }
 
     /// Makes a folder in it, unless something has that name.
-    pub(super) fn make(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn make(&self, name: &str) -> io::Result<()> {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(self.directory_mode)) {
             Ok(()) => {
                 // Whatever the umask. Where modes mean nothing, this fails, and does no harm.
@@ -107,7 +107,7 @@ impl Folder {
     }
 
     /// Opens a file in it for reading. `None` if there is nothing of that name.
-    pub(super) fn open(&self, name: impl AsRef<OsStr>, links: Links) -> io::Result<Option<File>> {
+    pub(crate) fn open(&self, name: impl AsRef<OsStr>, links: Links) -> io::Result<Option<File>> {
         let name = name.as_ref();
         let flags = OFlags::RDONLY | CALM;
         let opened = match rustix::fs::openat(&self.handle, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
@@ -138,7 +138,7 @@ impl Folder {
     }
 
     /// What is known of an entry, which is not followed if it is a link.
-    pub(super) fn stat(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
+    pub(crate) fn stat(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
@@ -148,7 +148,7 @@ impl Folder {
 
     /// Whether a link of this user is followed: of root, of the user who runs this, and of whose
     /// the cache is.
-    pub(super) fn trusts(&self, user: u32) -> bool {
+    pub(crate) fn trusts(&self, user: u32) -> bool {
         user == 0 || user == self.owner || user == rustix::process::geteuid().as_raw()
     }
 
@@ -185,13 +185,13 @@ impl Folder {
     }
 
     /// Its entries.
-    pub(super) fn entries(&self) -> io::Result<Dir> {
+    pub(crate) fn entries(&self) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | CALM;
         Ok(Dir::new(rustix::fs::openat(&self.handle, ".", flags, Mode::empty())?)?)
     }
 
     /// Removes an entry that is no folder. Whether it was there.
-    pub(super) fn remove(&self, name: &str) -> io::Result<bool> {
+    pub(crate) fn remove(&self, name: &str) -> io::Result<bool> {
         match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
@@ -212,7 +212,7 @@ impl Folder {
     /// Clients of network file systems keep listings for seconds, and drop them when they change
     /// the folder themselves. So an empty file is made and removed. Where nothing may be written,
     /// nothing is done.
-    pub(super) fn refresh(&self) {
+    pub(crate) fn refresh(&self) {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | CALM;
         let name = temporary_name();
         let made = rustix::fs::openat(&self.handle, &*name, flags, Mode::from_raw_mode(self.file_mode));
@@ -224,7 +224,7 @@ impl Folder {
     }
 
     /// Brings its names to the disk.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    pub(crate) fn flush(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | CALM;
         let folder = rustix::fs::openat(&self.handle, ".", flags, Mode::empty())?;
         match rustix::fs::fsync(folder) {
@@ -236,7 +236,7 @@ impl Folder {
     }
 
     /// A new file in it, of a name that no other process has.
-    pub(super) fn grow(self: &Arc<Self>) -> io::Result<Growing> {
+    pub(crate) fn grow(self: &Arc<Self>) -> io::Result<Growing> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | CALM;
         let mode = Mode::from_raw_mode(self.file_mode);
         loop {
@@ -281,20 +281,20 @@ fn temporary_name() -> String {
 
 /// A file in a folder under a name of its own, which is removed unless it gets its final one.
 #[derive(Debug)]
-pub(in crate::cache) struct Temporary {
-    pub(super) folder: Arc<Folder>,
+pub(crate) struct Temporary {
+    pub(crate) folder: Arc<Folder>,
     name: String,
     is_named: bool,
 }
 
 impl Temporary {
     /// What brings it to the disk.
-    pub(super) fn unsynced(&self) -> Unsynced {
+    pub(crate) fn unsynced(&self) -> Unsynced {
         Unsynced { folder: Arc::clone(&self.folder), name: self.name.clone() }
     }
 
     /// Takes it to another folder of the cache.
-    pub(super) fn move_to(mut self, folder: &Arc<Folder>) -> io::Result<Self> {
+    pub(crate) fn move_to(mut self, folder: &Arc<Folder>) -> io::Result<Self> {
         rename_exclusively((&self.folder.handle, &*self.name), (&folder.handle, &*self.name))?;
         self.is_named = true; // here, nothing is left
         Ok(Self { folder: Arc::clone(folder), name: self.name.clone(), is_named: false })
@@ -302,7 +302,7 @@ impl Temporary {
 
     /// Gives it a name that must not be taken; whether it was free. What stands there and was made
     /// by no writer is replaced.
-    pub(super) fn create(mut self, name: &str) -> io::Result<bool> {
+    pub(crate) fn create(mut self, name: &str) -> io::Result<bool> {
         let handle = &self.folder.handle;
         match rename_exclusively((handle, &*self.name), (handle, name)) {
             Ok(()) => self.is_named = true,
@@ -321,7 +321,7 @@ impl Temporary {
     }
 
     /// Gives it a name, in the place of what has it.
-    pub(super) fn replace(mut self, name: &str) -> io::Result<()> {
+    pub(crate) fn replace(mut self, name: &str) -> io::Result<()> {
         let handle = &self.folder.handle;
         rustix::fs::renameat(handle, &*self.name, handle, name)?;
         self.is_named = true;
@@ -340,13 +340,13 @@ impl Drop for Temporary {
 
 /// A file that may not be on the disk yet.
 #[derive(Debug)]
-pub(in crate::cache) struct Unsynced {
+pub(crate) struct Unsynced {
     folder: Arc<Folder>,
     name: String,
 }
 
 impl Unsynced {
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         let file = self.folder.open(&self.name, Links::Never)?.ok_or(io::ErrorKind::NotFound)?;
         file.sync_all()
     }
@@ -354,23 +354,23 @@ impl Unsynced {
 
 /// A temporary file that is written to.
 #[derive(Debug)]
-pub(in crate::cache) struct Growing {
+pub(crate) struct Growing {
     file: File,
     temporary: Temporary,
 }
 
 impl Growing {
     /// Closes it: many of these may wait, and descriptors are few.
-    pub(super) fn finish(self) -> Temporary {
+    pub(crate) fn finish(self) -> Temporary {
         self.temporary
     }
 
-    pub(in crate::cache) fn len(&self) -> io::Result<u64> {
+    pub(crate) fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     /// Reads it from its beginning.
-    pub(in crate::cache) fn reader(&self) -> io::Result<impl Read + use<'_>> {
+    pub(crate) fn reader(&self) -> io::Result<impl Read + use<'_>> {
         (&self.file).seek(SeekFrom::Start(0))?;
         Ok(&self.file)
     }

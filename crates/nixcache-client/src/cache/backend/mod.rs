@@ -1,10 +1,18 @@
-//! Objects that are replaced only if nobody else has written them since they were read.
+//! Where caches are: directories, buckets, web servers.
+
+pub(crate) mod answer;
+pub(crate) mod bucket;
+mod clients;
+pub(crate) mod directory;
+mod tls;
+pub(crate) mod traffic;
+pub(crate) mod web;
 
 use bytes::Bytes;
 use object_store::UpdateVersion;
 
-use super::error::Result;
-use super::{Cache, Place};
+use crate::cache::error::Result;
+use crate::cache::{Cache, Place};
 
 /// An object of which no condition holds: it is never there, unless a server that knows no
 /// conditions has written it.

@@ -14,21 +14,21 @@ use object_store::CredentialProvider;
 use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use tokio::sync::Mutex;
 
-use super::CacheUrl;
-use super::error::{Error, Result};
-use super::tls::Tls;
-use super::url::is_region;
+use crate::cache::CacheUrl;
+use crate::cache::backend::tls::Tls;
+use crate::cache::error::{Error, Result};
+use crate::cache::url::is_region;
 
 /// What there is to know of an S3 beside its URL.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) region: String,
+pub(crate) struct Found {
+    pub(crate) region: String,
     /// As the environment or the profile has it.
-    pub(super) endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// None if there are none: then the bucket is asked anonymously.
-    pub(super) credentials: Option<AwsCredentialProvider>,
+    pub(crate) credentials: Option<AwsCredentialProvider>,
     /// What to tell those whom the bucket refuses.
-    pub(super) hint: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 /// Asks for new ones so long before the old ones expire.
@@ -43,7 +43,7 @@ const NAMING: [&str; 4] = [
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 ];
 
-pub(super) async fn find(url: &CacheUrl, tls: &Tls) -> Result<Found> {
+pub(crate) async fn find(url: &CacheUrl, tls: &Tls) -> Result<Found> {
     let failed = |reason: String| Error::Configuration { cache: url.to_string(), reason };
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let profile = url.parameter("profile").map(str::to_owned).or_else(|| variable("AWS_PROFILE"));

@@ -4,7 +4,7 @@ use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::netrc::Netrc;
+use crate::cache::backend::web::netrc::Netrc;
 
 /// The variable that holds tokens: `HOST=TOKEN`, or several of these with blanks between them. A
 /// host may have a port.
@@ -18,7 +18,7 @@ const BEARER: &str = "bearer";
 /// The header that requests to one server carry. It is for the host of the cache's URL, and for no
 /// other.
 #[derive(Debug)]
-pub(super) struct Authorization {
+pub(crate) struct Authorization {
     host: String,
     port: Option<u16>,
     /// What the URL or the environment says; it wins.
@@ -28,7 +28,7 @@ pub(super) struct Authorization {
 
 impl Authorization {
     /// What user and password in the URL, the variable and the files of passwords say of its host.
-    pub(super) fn of(url: &Url) -> Result<Self, String> {
+    pub(crate) fn of(url: &Url) -> Result<Self, String> {
         let (host, port) = (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default());
         let fixed = if !url.username().is_empty() || url.password().is_some() {
             let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -43,12 +43,12 @@ impl Authorization {
     }
 
     /// Nothing, whatever the server is.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { host: String::new(), port: None, fixed: None, netrc: None }
     }
 
     /// The header as of now: files of passwords are looked at again.
-    pub(super) fn header(&self) -> Option<HeaderValue> {
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
         if self.fixed.is_some() {
             return self.fixed.clone();
         }

@@ -14,9 +14,9 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
 
-use super::answer::{Refusal, SPEED_MIN, TooSlow, Unreachable, chain};
-use super::clients::Clients;
-use super::odd_keys;
+use crate::cache::backend::answer::{Refusal, SPEED_MIN, TooSlow, Unreachable, chain};
+use crate::cache::backend::bucket::odd_keys;
+use crate::cache::backend::clients::Clients;
 
 /// How many requests were made to a server, by what they ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl fmt::Display for Requests {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     counts: [AtomicU64; 6],
     /// What messages call the cache.
     place: String,
@@ -68,12 +68,12 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    pub(super) fn of(place: impl fmt::Display) -> Self {
+    pub(crate) fn of(place: impl fmt::Display) -> Self {
         Self { place: place.to_string(), ..Self::default() }
     }
 
     /// Counts a refusal, and tells the user once per cache that retrying takes long.
-    pub(super) fn retried(&self, retry: Retry<'_>) {
+    pub(crate) fn retried(&self, retry: Retry<'_>) {
         /// The waits before this attempt have taken about a second.
         const LONG_ATTEMPT: usize = 4;
         self.count_refusal();
@@ -84,13 +84,13 @@ impl Traffic {
         }
     }
 
-    pub(super) fn requests(&self) -> Requests {
+    pub(crate) fn requests(&self) -> Requests {
         let [head, get, put, delete, other, refused] =
             std::array::from_fn(|kind| self.counts[kind].load(Ordering::Relaxed));
         Requests { head, get, put, delete, other, refused }
     }
 
-    pub(super) fn count(&self, method: &http::Method) {
+    pub(crate) fn count(&self, method: &http::Method) {
         let kind = match method.as_str() {
             "HEAD" => 0,
             "GET" => 1,
@@ -101,25 +101,25 @@ impl Traffic {
         self.counts[kind].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn count_refusal(&self) {
+    pub(crate) fn count_refusal(&self) {
         self.counts[5].fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// That a request is made again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Retry<'a> {
-    pub(super) reason: &'a str,
+pub(crate) struct Retry<'a> {
+    pub(crate) reason: &'a str,
     /// Which attempt failed: the first is 1.
-    pub(super) attempt: usize,
+    pub(crate) attempt: usize,
     /// How many retries there are at most.
-    pub(super) most: usize,
+    pub(crate) most: usize,
     /// How long is waited before.
-    pub(super) wait: Duration,
+    pub(crate) wait: Duration,
 }
 
 /// The time after which nothing is retried any more: signatures of requests expire.
-pub(super) const RETRYING_MAX: Duration = Duration::from_secs(5 * 60);
+pub(crate) const RETRYING_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// A body of an answer that is no object, of which more is not read.
 const ANSWER_MAX: u64 = 64 << 10;
@@ -133,17 +133,17 @@ const PAGE_MAX: u64 = 64 << 20;
 /// Here, whatever is no success becomes an error that it does not retry: a [`Refusal`] or
 /// [`Unreachable`].
 #[derive(Clone, Debug)]
-pub(super) struct Connector {
-    pub(super) traffic: Arc<Traffic>,
+pub(crate) struct Connector {
+    pub(crate) traffic: Arc<Traffic>,
     clients: Clients,
-    pub(super) retries: usize,
+    pub(crate) retries: usize,
     /// The longest time without an answer.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
     /// The longest wait that a server is granted.
-    pub(super) longest_wait: Duration,
+    pub(crate) retry_after_max: Duration,
     /// Whether the store decodes what it gives to clients that do not take encodings, and then
     /// knows no ranges: Google.
-    pub(super) accept_gzip: bool,
+    pub(crate) accept_gzip: bool,
 }
 
 #[derive(Debug)]
@@ -153,9 +153,9 @@ struct Service {
 }
 
 impl Connector {
-    pub(super) fn new(options: &super::Options, traffic: Arc<Traffic>, clients: Clients) -> Self {
-        let (retries, timeout, longest_wait) = (options.retries, options.timeout, options.longest_wait);
-        Self { traffic, clients, retries, timeout, longest_wait, accept_gzip: false }
+    pub(crate) fn new(options: &crate::cache::CacheOptions, traffic: Arc<Traffic>, clients: Clients) -> Self {
+        let (retries, timeout, retry_after_max) = (options.retries, options.timeout, options.retry_after_max);
+        Self { traffic, clients, retries, timeout, retry_after_max, accept_gzip: false }
     }
 }
 
@@ -179,7 +179,7 @@ enum Failed {
 #[async_trait::async_trait]
 impl HttpService for Service {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Connector { traffic, retries, longest_wait, .. } = &self.connector;
+        let Connector { traffic, retries, retry_after_max, .. } = &self.connector;
         if self.connector.accept_gzip && request.method() == Method::GET {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -205,7 +205,7 @@ impl HttpService for Service {
                     None => Unreachable { reason, attempts }.into(),
                 });
             };
-            let wait = wait.unwrap_or_default().min(*longest_wait).max(delay);
+            let wait = wait.unwrap_or_default().min(*retry_after_max).max(delay);
             traffic.retried(Retry { reason: &reason, attempt: attempts, most: *retries, wait });
             tokio::time::sleep(wait).await;
         }
@@ -280,13 +280,13 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 }
 
 /// How long a transfer may take beyond the timeout, at the lowest speed that a server must have.
-pub(super) fn transfer_time(bytes: u64) -> Duration {
+pub(crate) fn transfer_time(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SPEED_MIN)
 }
 
 /// Why a body that is read as a whole was not.
 #[derive(Debug)]
-pub(super) enum Unread<E> {
+pub(crate) enum Unread<E> {
     /// The server sends more than the limit.
     TooLarge,
     /// The server sends too slowly.
@@ -307,7 +307,7 @@ impl<E: std::error::Error + 'static> fmt::Display for Unread<E> {
 
 /// A body of at most `limit` bytes, from a server that sends at least [`SPEED_MIN`] on the average,
 /// once `timeout` has passed: one that drips would hold a command for days.
-pub(super) async fn collect<E>(
+pub(crate) async fn collect<E>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     limit: u64,
     timeout: Duration,
@@ -329,7 +329,7 @@ pub(super) async fn collect<E>(
 }
 
 /// How long to wait before each repetition: longer each time, and never as long as others do.
-pub(super) fn delays(retries: usize) -> impl Iterator<Item = Duration> + Send {
+pub(crate) fn delays(retries: usize) -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(15))
@@ -340,7 +340,7 @@ pub(super) fn delays(retries: usize) -> impl Iterator<Item = Duration> + Send {
 
 /// Whether a server may answer better later. What it does not implement, or has no space for, it
 /// says for good.
-pub(super) fn is_refusal(status: StatusCode) -> bool {
+pub(crate) fn is_refusal(status: StatusCode) -> bool {
     let is_final = matches!(
         status,
         StatusCode::NOT_IMPLEMENTED
@@ -356,7 +356,7 @@ pub(super) fn is_refusal(status: StatusCode) -> bool {
 }
 
 /// How long the server wants us to wait, in seconds or until a date.
-pub(super) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));

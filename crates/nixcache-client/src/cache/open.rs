@@ -16,7 +16,7 @@ use crate::lock;
 
 /// What there was before a cache was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Before {
+pub(crate) enum Before {
     Cache,
     /// A place for one, but no cache.
     Place,
@@ -27,7 +27,7 @@ pub(super) enum Before {
 impl Inner {
     /// What the parameters of the URL say of the cache goes before what the cache says. `is_said`
     /// is whether it says something.
-    pub(super) fn apply_parameters(&mut self, is_said: bool) -> Result<()> {
+    pub(crate) fn apply_parameters(&mut self, is_said: bool) -> Result<()> {
         let Self { url, info, .. } = self;
         info.priority = url.priority().or(info.priority);
         info.want_mass_query = url.want_mass_query().unwrap_or(info.want_mass_query);
@@ -46,12 +46,12 @@ impl Inner {
 
 /// What a new cache says of itself: as Nix does for directories and buckets, which bear many
 /// questions.
-pub(super) fn new_info(store_dir: &StoreDir) -> CacheInfo {
+pub(crate) fn new_info(store_dir: &StoreDir) -> CacheInfo {
     CacheInfo { store_dir: store_dir.clone(), want_mass_query: true, priority: Some(50) }
 }
 
 /// Refuses a directory that is, or is in, a Nix store: that is a store, or a slip.
-pub(super) fn check_place(url: &CacheUrl, store_dir: &StoreDir) -> Result<()> {
+pub(crate) fn check_place(url: &CacheUrl, store_dir: &StoreDir) -> Result<()> {
     let Location::Directory(directory) = &url.location else { return Ok(()) };
     let place = resolved(directory).map_err(|error| Error::io(url, error))?;
     let store = resolved(Path::new(store_dir.as_str())).unwrap_or_else(|_| store_dir.as_str().into());
@@ -150,7 +150,7 @@ fn remove_empty(directory: &Path) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::super::Options;
+    use super::super::CacheOptions;
     use super::*;
 
     fn checked(place: &Path, store: &str) -> bool {
@@ -183,7 +183,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let create = async |name: &str| {
             let url = CacheUrl::from_directory(folder.path().join(name));
-            Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap()
+            Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap()
         };
         let cache = create("new/deep").await;
         drop(cache.stage().unwrap());

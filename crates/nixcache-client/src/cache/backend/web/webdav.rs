@@ -6,20 +6,20 @@ use percent_encoding::percent_decode_str;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::odd_keys::resolved;
+use crate::cache::backend::bucket::odd_keys::resolved;
 
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its path from the root of the server, decoded, without a slash at the end.
-    pub(super) path: String,
-    pub(super) is_folder: bool,
-    pub(super) size: Option<u64>,
-    pub(super) modified: Option<SystemTime>,
+    pub(crate) path: String,
+    pub(crate) is_folder: bool,
+    pub(crate) size: Option<u64>,
+    pub(crate) modified: Option<SystemTime>,
 }
 
 /// Reads the answer to a `PROPFIND`. None if it is no such answer.
-pub(super) fn parse(body: &[u8]) -> Option<Vec<Entry>> {
+pub(crate) fn parse(body: &[u8]) -> Option<Vec<Entry>> {
     let mut reader = Reader::from_reader(body);
     let mut entries = Vec::new();
     let (mut is_answer, mut is_response) = (false, false);

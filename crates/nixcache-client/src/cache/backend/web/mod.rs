@@ -4,6 +4,10 @@
 //! from servers that compress them on the way, URLs carry queries, a large NAR has to be sent from
 //! a file, and listings of `WebDAV` name whatever people keep beside a cache.
 
+pub(crate) mod authorization;
+mod netrc;
+mod webdav;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,16 +20,18 @@ use reqwest::{Body, Client, Response};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::answer::{Meaning, Refusal, chain, escaped};
-use super::authorization::Authorization;
-use super::clients::Clients;
-use super::encoding::{self, Encoding};
-use super::error::{Error, Lookup, Result};
-use super::layout::{content_type, is_plain};
-use super::staged::Staged;
-use super::traffic::{RETRYING_MAX, Retry, Traffic, Unread, collect, delays, is_refusal, retry_after, transfer_time};
-use super::url::{redacted, without_user};
-use super::{CacheUrl, Meta, Options, decoded, webdav};
+use crate::cache::backend::answer::{Meaning, Refusal, chain, escaped};
+use crate::cache::backend::clients::Clients;
+use crate::cache::backend::traffic::{
+    RETRYING_MAX, Retry, Traffic, Unread, collect, delays, is_refusal, retry_after, transfer_time,
+};
+use crate::cache::backend::web::authorization::Authorization;
+use crate::cache::encoding::{self, Encoding};
+use crate::cache::error::{Error, Lookup, Result};
+use crate::cache::layout::{content_type, is_plain};
+use crate::cache::staged::Staged;
+use crate::cache::url::{redacted, without_user};
+use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, decoded};
 
 /// Bytes of the listing of one folder.
 const LISTING_MAX: u64 = 256 << 20;
@@ -34,7 +40,7 @@ const LISTING_MAX: u64 = 256 << 20;
 const DEPTH_MAX: usize = 32;
 
 #[derive(Debug)]
-pub(super) struct WebServer {
+pub(crate) struct WebServer {
     base: Url,
     client: Client,
     authorization: Arc<Authorization>,
@@ -43,7 +49,7 @@ pub(super) struct WebServer {
     traffic: Arc<Traffic>,
     retries: usize,
     timeout: Duration,
-    longest_wait: Duration,
+    retry_after_max: Duration,
     /// Whether the server has refused a write for its condition alone.
     refuses_conditions: AtomicBool,
     /// Whether the server has refused a `HEAD` as such.
@@ -54,7 +60,7 @@ pub(super) struct WebServer {
 
 /// What is done if an object is there already.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Condition<'a> {
+pub(crate) enum Condition<'a> {
     /// It is replaced.
     None,
     /// It stays.
@@ -64,7 +70,7 @@ pub(super) enum Condition<'a> {
 }
 
 impl WebServer {
-    pub(super) fn new(cache: &CacheUrl, url: &Url, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
+    pub(crate) fn new(cache: &CacheUrl, url: &Url, options: &CacheOptions, traffic: Arc<Traffic>) -> Result<Self> {
         let failed = |reason: String| Error::Configuration { cache: cache.to_string(), reason };
         let authorization = Authorization::of(url).map_err(failed)?;
         let mut base = without_user(url);
@@ -76,7 +82,7 @@ impl WebServer {
 
     /// Servers that narinfos of a cache refer to: names of objects are URLs, and no server is told
     /// who asks.
-    pub(super) fn elsewhere(cache: &CacheUrl, options: &Options, traffic: Arc<Traffic>) -> Result<Self> {
+    pub(crate) fn elsewhere(cache: &CacheUrl, options: &CacheOptions, traffic: Arc<Traffic>) -> Result<Self> {
         let failed =
             |error: url::ParseError| Error::Configuration { cache: cache.to_string(), reason: error.to_string() };
         // Nothing is listed there.
@@ -89,7 +95,7 @@ impl WebServer {
     fn with(
         cache: &CacheUrl,
         base: Url,
-        options: &Options,
+        options: &CacheOptions,
         authorization: Authorization,
         traffic: Arc<Traffic>,
     ) -> Result<Self> {
@@ -102,7 +108,7 @@ impl WebServer {
             traffic,
             retries: options.retries,
             timeout: options.timeout,
-            longest_wait: options.longest_wait,
+            retry_after_max: options.retry_after_max,
             refuses_conditions: AtomicBool::new(false),
             refuses_head: AtomicBool::new(false),
             lists: OnceCell::new(),
@@ -110,7 +116,7 @@ impl WebServer {
     }
 
     /// The URL of an object, whose name may carry a query.
-    pub(super) fn url(&self, name: &str) -> Result<Url> {
+    pub(crate) fn url(&self, name: &str) -> Result<Url> {
         if self.is_elsewhere {
             let failed = |error: url::ParseError| Error::Server { object: redacted(name), reason: error.to_string() };
             // User and password in it would be sent.
@@ -183,7 +189,7 @@ impl WebServer {
                     None => Err(failed(url, reason)),
                 };
             };
-            let wait = wait.unwrap_or_default().min(self.longest_wait).max(delay);
+            let wait = wait.unwrap_or_default().min(self.retry_after_max).max(delay);
             self.traffic.retried(Retry { reason: &reason, attempt: attempts, most: self.retries, wait });
             tokio::time::sleep(wait).await;
         }
@@ -233,7 +239,7 @@ impl WebServer {
     }
 
     /// An object of at most `limit` bytes, decoded, and its tag.
-    pub(super) async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, Option<HeaderValue>)> {
+    pub(crate) async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, Option<HeaderValue>)> {
         let url = self.url(name)?;
         let Some((headers, _, bytes)) = self.get_whole(&url, &HeaderMap::new(), limit).await? else {
             return Ok(None);
@@ -243,7 +249,7 @@ impl WebServer {
     }
 
     /// [`Error::NoRanges`] where the server gives none, or encodes what it gives.
-    pub(super) async fn read_range(&self, name: &str, range: &Range<u64>) -> Lookup<Bytes> {
+    pub(crate) async fn read_range(&self, name: &str, range: &Range<u64>) -> Lookup<Bytes> {
         let url = self.url(name)?;
         let headers = range_header(format!("bytes={}-{}", range.start, range.end - 1), &url)?;
         let no_ranges = || Error::NoRanges { object: url.to_string() };
@@ -262,7 +268,7 @@ impl WebServer {
         Ok(Some(bytes))
     }
 
-    pub(super) async fn meta(&self, name: &str) -> Lookup<Meta> {
+    pub(crate) async fn head(&self, name: &str) -> Lookup<ObjectInfo> {
         let url = self.url(name)?;
         let mut response = None;
         if !self.refuses_head.load(Ordering::Relaxed) {
@@ -285,12 +291,12 @@ impl WebServer {
         let length = response.headers().get(header::CONTENT_LENGTH);
         let size = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let date = response.headers().get(header::LAST_MODIFIED).and_then(|date| date.to_str().ok());
-        Ok(Some(Meta { size, modified: date.and_then(|date| httpdate::parse_http_date(date).ok()) }))
+        Ok(Some(ObjectInfo { size, modified: date.and_then(|date| httpdate::parse_http_date(date).ok()) }))
     }
 
     /// An object as it comes, decoded. A connection that breaks is made again where the server can
     /// go on.
-    pub(super) async fn download(self: &Arc<Self>, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
+    pub(crate) async fn download(self: &Arc<Self>, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
         struct State {
             server: Arc<WebServer>,
             url: Url,
@@ -344,7 +350,7 @@ impl WebServer {
 
     /// Whether it was written; not if it is there and the condition says that it must not be, or be
     /// another.
-    pub(super) async fn write(&self, name: &str, contents: &Staged, condition: Condition<'_>) -> Result<bool> {
+    pub(crate) async fn write(&self, name: &str, contents: &Staged, condition: Condition<'_>) -> Result<bool> {
         let url = self.url(name)?;
         let length = contents.len().map_err(|error| Error::io(name, error))?;
         let mut headers = HeaderMap::new();
@@ -401,7 +407,7 @@ impl WebServer {
         Ok(())
     }
 
-    pub(super) async fn delete(&self, name: &str) -> Result<()> {
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         let url = self.url(name)?;
         match self.send(&Method::DELETE, &url, HeaderMap::new(), None).await? {
             Err(refusal) if refusal.meaning() != Meaning::Absent => Err(refusal.web_error(url.as_str())),
@@ -485,7 +491,7 @@ impl WebServer {
 
     /// All files in a folder and below, `""` being the root. Folder by folder: many servers refuse
     /// to list all below one at once.
-    pub(super) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+    pub(crate) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
         let first = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let folders = futures_util::stream::try_unfold(vec![first], async |mut folders| {
             let Some(folder) = folders.pop() else { return Ok(None) };
@@ -502,7 +508,7 @@ impl WebServer {
                 // The folder itself is among them. What is elsewhere is none of ours.
                 let Some(rest) = entry.path.strip_prefix(&start).filter(|rest| !rest.is_empty()) else { continue };
                 let name = format!("{folder}{rest}");
-                let meta = Meta { size: entry.size, modified: entry.modified };
+                let meta = ObjectInfo { size: entry.size, modified: entry.modified };
                 if !entry.is_folder {
                     files.push(Ok((name, meta)));
                 } else if is_plain(&name) && !rest.contains('/') {

@@ -8,8 +8,6 @@
 //!
 //! Where the order is not to be left to chance, there is a [`gate`].
 
-pub(crate) mod gate;
-
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use conformance::Random;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -27,14 +24,15 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use self::gate::Kind;
+use super::gate::{self, Kind};
+use super::random::Random;
 
 /// Is called after each change.
 type Watch = Rc<dyn Fn()>;
 
-/// How requests hesitate.
+/// How requests inject_delays.
 #[derive(Clone, Debug)]
-pub(crate) struct Mood {
+pub(crate) struct FaultPlan {
     chance: Random,
     /// One of so many requests fails; none if it is not said.
     failures: Option<usize>,
@@ -42,9 +40,9 @@ pub(crate) struct Mood {
     denials: Option<usize>,
 }
 
-impl Mood {
-    pub(crate) fn new(chance: Random, failures: Option<usize>) -> Self {
-        Self { chance, failures, denials: None }
+impl FaultPlan {
+    pub(crate) fn new(seed: u64, failures: Option<usize>) -> Self {
+        Self { chance: Random::new(seed), failures, denials: None }
     }
 
     pub(crate) fn with_denials(self, denials: Option<usize>) -> Self {
@@ -58,7 +56,7 @@ impl Mood {
 
 thread_local! {
     static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
-    static MOOD: RefCell<Option<Mood>> = const { RefCell::new(None) };
+    static MOOD: RefCell<Option<FaultPlan>> = const { RefCell::new(None) };
     static KEEPS_CONDITIONS: Cell<bool> = const { Cell::new(true) };
     static DENIED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
@@ -79,14 +77,14 @@ pub(crate) fn keep_conditions(keep: bool) {
     KEEPS_CONDITIONS.set(keep);
 }
 
-/// From now on requests from this thread hesitate; with no mood, not any more. Returns the mood
+/// From now on requests from this thread inject_delays; with no mood, not any more. Returns the mood
 /// until now.
-pub(crate) fn hesitate(mood: Option<Mood>) -> Option<Mood> {
+pub(crate) fn inject_delays(mood: Option<FaultPlan>) -> Option<FaultPlan> {
     MOOD.replace(mood)
 }
 
 /// From now on, this is called after each change that this thread makes, and then requests do not
-/// hesitate.
+/// inject_delays.
 pub(crate) fn watch(watch: Option<Watch>) {
     WATCH.set(watch);
 }
@@ -94,9 +92,9 @@ pub(crate) fn watch(watch: Option<Watch>) {
 fn changed() {
     let watch = WATCH.take();
     if let Some(look) = &watch {
-        let mood = hesitate(None);
+        let mood = inject_delays(None);
         look();
-        hesitate(mood);
+        inject_delays(mood);
     }
     WATCH.set(watch);
 }
@@ -107,7 +105,7 @@ async fn pass() -> Result<()> {
 
 async fn wait(is_conditional: bool) -> Result<()> {
     let drawn = MOOD.with_borrow_mut(|mood| {
-        let Mood { chance, failures, .. } = mood.as_mut()?;
+        let FaultPlan { chance, failures, .. } = mood.as_mut()?;
         // Mostly little, so that many requests of one task may lie between two of another; now and
         // then so much that all of another task's do.
         let most = match chance.below(200) {
@@ -143,7 +141,7 @@ fn is_hesitating() -> bool {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hesitant {
+pub(crate) struct SimulatedStore {
     store: InMemory,
     clock: Arc<Mutex<Clock>>,
 }
@@ -165,7 +163,7 @@ impl Clock {
     }
 }
 
-impl Hesitant {
+impl SimulatedStore {
     fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,14 +176,14 @@ impl Hesitant {
     }
 }
 
-impl fmt::Display for Hesitant {
+impl fmt::Display for SimulatedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.store.fmt(f)
     }
 }
 
 #[async_trait::async_trait]
-impl ObjectStore for Hesitant {
+impl ObjectStore for SimulatedStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         gate::enter(Kind::Put, location.as_ref()).await;
         let is_conditional = matches!(options.mode, PutMode::Update(_));

@@ -19,13 +19,13 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::error::{Error, Result};
-use super::{CacheUrl, Options};
+use crate::cache::error::{Error, Result};
+use crate::cache::{CacheOptions, CacheUrl};
 use crate::nix_config::NixConfig;
 
 /// How connections to the servers of a cache are secured.
 #[derive(Clone, Debug)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     config: ClientConfig,
     verifier: Arc<Verifier>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads the client certificate, if the URL names one. Trusted certificates are read when the
     /// first server shows its own.
-    pub(super) fn new(url: &CacheUrl) -> Result<Self> {
+    pub(crate) fn new(url: &CacheUrl) -> Result<Self> {
         Self::with(url, certificate_file())
     }
 
@@ -62,13 +62,13 @@ impl Tls {
     }
 
     /// The beginning of a client.
-    pub(super) fn client(&self, options: &Options, http2: bool) -> reqwest::ClientBuilder {
+    pub(crate) fn client(&self, options: &CacheOptions, http2: bool) -> reqwest::ClientBuilder {
         let mut config = self.config.clone();
         config.alpn_protocols =
             if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(config)
-            .user_agent(super::USER_AGENT)
+            .user_agent(crate::cache::USER_AGENT)
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.timeout)
             // What is encoded is decoded above, where ranges and sizes are known.
@@ -80,7 +80,7 @@ impl Tls {
     }
 
     /// All trusted certificates, one after the other, as PEM.
-    pub(super) fn trusted_pem(&self) -> String {
+    pub(crate) fn trusted_pem(&self) -> String {
         let begin = "-----BEGIN CERTIFICATE-----\n";
         let pem = |certificate: &CertificateDer<'_>| {
             format!("{begin}{}\n-----END CERTIFICATE-----\n", data_encoding::BASE64.encode(certificate))

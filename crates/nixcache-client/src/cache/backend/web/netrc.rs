@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::redact::Secret;
+use crate::cache::redact::Secret;
 use crate::nix_config::NixConfig;
 
 /// No file of passwords is larger.
@@ -13,11 +13,11 @@ const LEN_MAX: u64 = 1 << 20;
 
 /// What a file says of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// None stands for all machines that no entry is about.
     machine: Option<String>,
-    pub(super) login: String,
-    pub(super) password: Secret,
+    pub(crate) login: String,
+    pub(crate) password: Secret,
 }
 
 /// The entries of a file.
@@ -25,7 +25,7 @@ pub(super) struct Entry {
 /// Words are separated by white space. One in double quotes may have blanks, and `\"`, `\\`, `\n`,
 /// `\r` and `\t` in it. `#` at the beginning of a word begins a comment, unless a value is expected
 /// there. A `macdef` ends at an empty line. What is not understood is skipped.
-pub(super) fn parse(text: &str) -> Vec<Entry> {
+pub(crate) fn parse(text: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut rest = text;
     while let Some((word, after)) = word(rest, true) {
@@ -88,7 +88,7 @@ fn word(text: &str, is_keyword: bool) -> Option<(String, &str)> {
 
 /// The files that may hold a password for a server. They are read again when they change.
 #[derive(Debug)]
-pub(super) struct Netrc {
+pub(crate) struct Netrc {
     files: Vec<File>,
 }
 
@@ -126,7 +126,7 @@ struct Version {
 impl Netrc {
     /// Those of this machine and user: `NETRC`, `netrc-file` of the settings of Nix, `~/.netrc`,
     /// and the `netrc` beside `nix.conf`.
-    pub(super) fn of_user() -> Self {
+    pub(crate) fn of_user() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let named = variable("NETRC").into_iter();
         let config = NixConfig::load_leniently();
@@ -142,7 +142,7 @@ impl Netrc {
     }
 
     /// What the files say of a host: the first entry that names it, else the first for all hosts.
-    pub(super) fn entry(&self, host: &str, port: Option<u16>) -> Option<Entry> {
+    pub(crate) fn entry(&self, host: &str, port: Option<u16>) -> Option<Entry> {
         let with_port = port.map(|port| format!("{host}:{port}"));
         let mut default = None;
         for file in &self.files {

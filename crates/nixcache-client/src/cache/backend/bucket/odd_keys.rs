@@ -11,11 +11,11 @@ use object_store::path::Path;
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
-use super::Meta;
+use crate::cache::ObjectInfo;
 
 /// The odd keys of a page, among the extensions of the answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OddKeys(pub(super) Vec<(String, Meta)>);
+pub(crate) struct OddKeys(pub(crate) Vec<(String, ObjectInfo)>);
 
 /// What a page says of one object, or of one folder.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ struct Entry {
 
 /// Takes the odd keys out of a page of a listing in XML, of S3, Google or Azure. What is no such
 /// page stays as it is.
-pub(super) fn take_out(page: Bytes) -> (Bytes, Vec<(String, Meta)>) {
+pub(crate) fn take_out(page: Bytes) -> (Bytes, Vec<(String, ObjectInfo)>) {
     let mut reader = Reader::from_reader(&page[..]);
     reader.config_mut().check_end_names = false;
     let mut odd = Vec::new();
@@ -84,7 +84,7 @@ fn position(reader: &Reader<&[u8]>) -> usize {
 }
 
 /// The text that `&amp;`, `&#x1;` and their kind stand for.
-pub(super) fn resolved(reference: &BytesRef<'_>) -> String {
+pub(crate) fn resolved(reference: &BytesRef<'_>) -> String {
     if let Ok(Some(character)) = reference.resolve_char_ref() {
         return character.to_string();
     }
@@ -110,7 +110,7 @@ impl Entry {
     }
 
     /// What listings tell of it; nothing of folders, nor of the empty objects that stand for them.
-    fn told(self) -> Option<(String, Meta)> {
+    fn told(self) -> Option<(String, ObjectInfo)> {
         let name = String::from_utf8_lossy(&self.name).into_owned();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         let size = text(&self.size).parse().ok();
@@ -122,7 +122,7 @@ impl Entry {
         let date = text(&self.modified);
         let modified = DateTime::parse_from_rfc3339(&date).ok().map(Into::into);
         let modified = modified.or_else(|| httpdate::parse_http_date(&date).ok());
-        Some((name, Meta { size, modified }))
+        Some((name, ObjectInfo { size, modified }))
     }
 }
 

@@ -6,15 +6,15 @@ use std::fmt;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::HashPart;
 
-use super::bucket::{Bucket, Progress};
+use super::backend::bucket::{Bucket, Progress};
 use super::error::{Error, Result};
 use super::layout::{self, Object};
-use super::{Cache, Meta, Place, blocking};
+use super::{Cache, ObjectInfo, Place, blocking};
 
 /// In which way a cache was asked which paths it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Question {
+pub enum LookupMethod {
     /// Each path by itself.
     Each {
         /// How many paths.
@@ -31,7 +31,7 @@ pub enum Question {
     },
 }
 
-impl fmt::Display for Question {
+impl fmt::Display for LookupMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Each { paths, pages: None } => write!(f, "asked about each of {paths} paths"),
@@ -60,12 +60,12 @@ pub struct Presence {
     /// What the cache said of one of the unknown paths: an [`Error::Denied`], or an [`Error::Odd`].
     pub denied: Option<Error>,
     /// How the cache was asked.
-    pub question: Question,
+    pub method: LookupMethod,
 }
 
 impl Presence {
-    fn new(present: HashSet<HashPart>, question: Question) -> Self {
-        Self { present, unknown: HashSet::new(), denied: None, question }
+    fn new(present: HashSet<HashPart>, method: LookupMethod) -> Self {
+        Self { present, unknown: HashSet::new(), denied: None, method }
     }
 }
 
@@ -82,11 +82,11 @@ impl Cache {
     /// Which of these paths there are narinfos of, and how that was found out. [`Error::Denied`] if
     /// the cache does not tell it of one of them; [`presence`](Self::presence) tells it of the
     /// others.
-    pub async fn present(&self, hash_parts: &[HashPart]) -> Result<(HashSet<HashPart>, Question)> {
-        let Presence { present, denied, question, .. } = self.presence(hash_parts).await?;
+    pub async fn lookup(&self, hash_parts: &[HashPart]) -> Result<(HashSet<HashPart>, LookupMethod)> {
+        let Presence { present, denied, method, .. } = self.presence(hash_parts).await?;
         match denied {
             Some(error) => Err(error),
-            None => Ok((present, question)),
+            None => Ok((present, method)),
         }
     }
 
@@ -103,10 +103,11 @@ impl Cache {
                 let (directory, cache) = (directory.clone(), self.clone());
                 let hash_parts = hash_parts.to_vec();
                 blocking(move || {
-                    let mut presence = Presence::new(HashSet::new(), Question::Each { paths, pages: None });
+                    let mut presence = Presence::new(HashSet::new(), LookupMethod::Each { paths, pages: None });
                     for part in hash_parts {
                         let name = layout::narinfo(part);
-                        match directory.meta_opened(&name).map_err(|error| Error::io(cache.locate(&name), error)) {
+                        match directory.head_opened(&name).map_err(|error| Error::io(cache.display_name(&name), error))
+                        {
                             Ok(Some(_)) => drop(presence.present.insert(part)),
                             Ok(None) => {}
                             Err(error @ Error::Odd { .. }) => {
@@ -136,7 +137,7 @@ impl Cache {
     async fn list_or_ask(&self, bucket: &Bucket, hash_parts: &[HashPart]) -> Result<Presence> {
         let paths = hash_parts.len();
         let mut names = HashSet::new();
-        let mut take = |page: Vec<(String, Meta)>| {
+        let mut take = |page: Vec<(String, ObjectInfo)>| {
             names.extend(page.iter().filter_map(|(name, _)| match Object::of(name) {
                 Object::NarInfo(part) => Some(part),
                 _ => None,
@@ -147,7 +148,7 @@ impl Cache {
         let mut pages = 1;
         let Some(next) = first.next else {
             take(first.objects);
-            return Ok(Presence::new(names, Question::Listing { paths, pages }));
+            return Ok(Presence::new(names, LookupMethod::Listing { paths, pages }));
         };
         let estimate = estimate(&first.objects);
         if estimate >= paths {
@@ -184,14 +185,14 @@ impl Cache {
                 take(page);
             }
         }
-        Ok(Presence::new(names, Question::Listing { paths, pages }))
+        Ok(Presence::new(names, LookupMethod::Listing { paths, pages }))
     }
 
     async fn ask_each(&self, hash_parts: &[HashPart], pages: Option<usize>) -> Result<Presence> {
-        let ask = async |&part: &HashPart| (part, self.meta(&layout::narinfo(part)).await);
+        let ask = async |&part: &HashPart| (part, self.head(&layout::narinfo(part)).await);
         let asked = futures_util::stream::iter(hash_parts).map(ask).buffer_unordered(self.0.options.concurrency);
         let mut asked = std::pin::pin!(asked);
-        let mut presence = Presence::new(HashSet::new(), Question::Each { paths: hash_parts.len(), pages });
+        let mut presence = Presence::new(HashSet::new(), LookupMethod::Each { paths: hash_parts.len(), pages });
         while let Some((part, meta)) = asked.next().await {
             match meta {
                 Ok(Some(_)) => drop(presence.present.insert(part)),
@@ -209,10 +210,10 @@ impl Cache {
 
 /// About how many pages there are, by the last name of the first: names begin with hash parts,
 /// which are evenly distributed.
-fn estimate(first: &[(String, Meta)]) -> usize {
+fn estimate(first: &[(String, ObjectInfo)]) -> usize {
     const PLACES: u32 = 4;
     let digit = |byte: &u8| BEGINNINGS.bytes().position(|digit| digit == *byte);
-    let value = |(name, _): &(String, Meta)| {
+    let value = |(name, _): &(String, ObjectInfo)| {
         let mut digits = name.as_bytes().iter().map_while(digit);
         (0..PLACES).fold(0, |value, _| value * BEGINNINGS.len() + digits.next().unwrap_or(0))
     };

@@ -4,7 +4,7 @@ use url::{Host, Url};
 
 /// An endpoint as a user gives it, with a scheme and without a slash at its end. The error does not
 /// show what is secret in it.
-pub(super) fn endpoint(text: &str, scheme: Option<&str>) -> Result<String, String> {
+pub(crate) fn endpoint(text: &str, scheme: Option<&str>) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("is empty".to_owned());
@@ -32,16 +32,16 @@ pub(super) fn endpoint(text: &str, scheme: Option<&str>) -> Result<String, Strin
 
 /// How the requests about a bucket of S3 are addressed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     /// None for Amazon's own.
-    pub(super) endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// Whether the bucket is part of the host name.
-    pub(super) virtual_hosted: bool,
+    pub(crate) virtual_hosted: bool,
 }
 
 impl Reach {
     /// Of an endpoint that is not Amazon's, the bucket is in the path, unless told otherwise.
-    pub(super) fn new(
+    pub(crate) fn new(
         bucket: &str,
         endpoint: Option<String>,
         region: &str,
