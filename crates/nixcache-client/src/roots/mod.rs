@@ -3,7 +3,7 @@
 //! A [`Root`] is a snapshot of a closure under a name: a small JSON that says which paths it was
 //! made for, and a list of the narinfos of the closure ([`snapshot`]). A name has a generation for
 //! each closure that was published under it. Nix ignores all of this; the layout is described in
-//! `docs/roots.md`, for other implementations.
+//! `docs/reference/layout.md`, for other implementations.
 //!
 //! ```text
 //! nixcache/v1/roots/NAME/GENERATION.json
