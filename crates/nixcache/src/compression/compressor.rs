@@ -182,7 +182,7 @@ enum Codec {
     #[cfg(feature = "xz")]
     Lzma(liblzma::write::XzEncoder<Vec<u8>>),
     #[cfg(feature = "zstd")]
-    Zstd(zstd::stream::write::Compressor<'static, Vec<u8>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     #[cfg(feature = "zstd")]
     Frames(Box<FrameEncoder>),
     #[cfg(feature = "bzip2")]
@@ -312,8 +312,8 @@ fn lzma(compression: Compression, level: u32, threads: u32) -> Result<liblzma::s
 }
 
 #[cfg(feature = "zstd")]
-fn zstd(level: u32, threads: u32) -> io::Result<zstd::stream::write::Compressor<'static, Vec<u8>>> {
-    let mut encoder = zstd::stream::write::Compressor::new(Vec::new(), level.cast_signed())?;
+fn zstd(level: u32, threads: u32) -> io::Result<zstd::stream::write::Encoder<'static, Vec<u8>>> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level.cast_signed())?;
     if threads > 1 {
         encoder.multithread(threads)?;
     }
