@@ -31,6 +31,7 @@ pub mod signature;
 pub mod store_path;
 mod text;
 mod threads;
+pub mod trust;
 
 pub use self::error_kind::ErrorKind;
 

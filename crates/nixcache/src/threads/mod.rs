@@ -8,14 +8,12 @@
 
 #[cfg(feature = "zstd")]
 mod in_order;
-#[allow(dead_code, reason = "until `trust` uses it")]
 mod map_chunks;
 
 use std::thread;
 
 #[cfg(feature = "zstd")]
 pub(crate) use self::in_order::{InOrder, Worker};
-#[allow(unused_imports, reason = "until `trust` uses it")]
 pub(crate) use self::map_chunks::map_chunks;
 
 /// Runs `work` on `threads` threads at once, of which the calling one is the first, and returns what
