@@ -54,7 +54,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::StreamExt;
-use nixcache::closure::{Difference, DifferenceBuilder, Node, Plan};
+use nixcache::closure::{Difference, DifferenceBuilder, Node, UploadPlan};
 use nixcache::nar::Limits;
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::signature::SecretKey;
@@ -404,7 +404,7 @@ impl Pull {
         }
         let total = difference.missing_total();
         (self.watch)(PullEvent::Planned { paths: total.paths, nar_size: total.nar_size });
-        let plan = Plan::new(&found.graph, &difference)?;
+        let plan = UploadPlan::new(&found.graph, &difference)?;
         let open = OpenDestination::open(target, &self.store_dir, self.listings).await?;
         let run = Run::new(self, found, open, session);
         let done = run.run(plan, &damaged_nodes, &mut pulled).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use nixcache::closure::{Node, Plan};
+use nixcache::closure::{Node, UploadPlan};
 use tokio::sync::Semaphore;
 
 use super::destination::{OpenDestination, Placed};
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
         self.receiver.stopped.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn run(&self, mut plan: Plan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
+    pub(super) async fn run(&self, mut plan: UploadPlan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
         let nodes: Vec<Node> = plan.nars().iter().copied().filter(|node| !damaged.contains(node)).collect();
         let jobs = if self.is_remote { REMOTE_JOBS_MAX } else { 2 * self.pull.threads.get() };
         let mut nars = futures_util::stream::iter(nodes)
