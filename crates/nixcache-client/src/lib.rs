@@ -28,6 +28,7 @@ mod file;
 pub mod gc;
 mod lock;
 pub mod nix_config;
+mod progress;
 pub mod pull;
 pub mod push;
 pub mod queue;
@@ -41,3 +42,4 @@ pub mod verify;
 
 pub use self::cache::open_regular;
 pub use self::lock::lock_directory;
+pub use self::progress::Progress;

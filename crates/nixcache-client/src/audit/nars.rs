@@ -16,7 +16,7 @@ use super::index::Index;
 use super::narinfos::{Uses, about};
 use super::{Audit, AuditEvent, Contents, Finding, FindingKind, Findings, Subject, Watch, listing, unreadable};
 use crate::cache::{Cache, Error, NarPlace, ObjectReader, blocking, layout};
-use crate::verify::{Inspection, Mismatch, NarFile, NarFileError, RawFile};
+use crate::verify::{Inspection, NarFile, NarFileError, NarMismatch, RawFile};
 
 /// Reads all NARs, and holds them against their narinfos and listings.
 pub(super) async fn audit(
@@ -266,7 +266,7 @@ impl Reading<'_> {
 
     fn compare(&self, file: &str, read: &NarFile, info: &NarInfo<'_>) -> Vec<Finding> {
         let faults = read.mismatches(info);
-        let is_right = faults.iter().all(Mismatch::is_of_file);
+        let is_right = faults.iter().all(NarMismatch::is_of_file);
         let contents = if is_right { Contents::Right } else { Contents::Wrong };
         let mut kinds: Vec<FindingKind> = faults.into_iter().map(|fault| kind_of(file, fault, contents)).collect();
         let declared: Vec<&str> = info.references().iter().map(|reference| reference.hash_text()).collect();
@@ -303,8 +303,8 @@ impl Reading<'_> {
 }
 
 /// The finding that a fault of a file is.
-pub(super) fn kind_of(file: &str, fault: Mismatch, contents: Contents) -> FindingKind {
-    use Mismatch::{FileHash, FileSize};
+pub(super) fn kind_of(file: &str, fault: NarMismatch, contents: Contents) -> FindingKind {
+    use NarMismatch::{FileHash, FileSize};
     let nar = file.to_owned();
     match fault {
         FileSize { expected, found } => FindingKind::WrongFileSize { nar, expected, found, contents },

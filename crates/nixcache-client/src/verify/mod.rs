@@ -4,4 +4,4 @@ pub(crate) mod content_address;
 mod nar_file;
 
 pub use content_address::AddressMismatch;
-pub use nar_file::{Inspection, Mismatch, NarFile, NarFileError, RawFile};
+pub use nar_file::{Inspection, NarFile, NarFileError, NarMismatch, RawFile};

@@ -6,7 +6,7 @@ use nixcache::nar::Limits;
 use nixcache::nar::references::Candidates;
 use nixcache::narinfo::{CacheInfo, NarInfo};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, NarPlace, ObjectInfo};
-use nixcache_client::verify::{Inspection, Mismatch, NarFileError, RawFile};
+use nixcache_client::verify::{Inspection, NarFileError, NarMismatch, RawFile};
 use tokio::runtime::Runtime;
 
 use crate::cache::runtime;
@@ -108,7 +108,7 @@ impl<'a> Contents<'a> {
         })?;
         let shown = object.split('?').next().unwrap_or_default();
         let absent = || Fault::Bad(format!("there is no {shown}"));
-        let describe = |fault: &Mismatch| {
+        let describe = |fault: &NarMismatch| {
             if fault.is_of_file() { format!("{shown} {fault}") } else { fault.to_string() }
         };
         let meta = self.place.wait(cache.head(&object)).map_err(|error| unreachable(&error))?.ok_or_else(absent)?;
@@ -135,7 +135,7 @@ impl<'a> Contents<'a> {
         let faults = read.mismatches(info);
         if let Some(fault) = faults.first() {
             let mut reason = describe(fault);
-            if faults.iter().all(Mismatch::is_of_file) {
+            if faults.iter().all(NarMismatch::is_of_file) {
                 reason.push_str("; the contents are right (narutil audit --repair corrects the narinfo)");
             }
             return Err(reason.into());
@@ -166,7 +166,7 @@ impl<'a> Contents<'a> {
 }
 
 /// What is wrong with the size of a file, as it was listed.
-fn wrong_size(info: &NarInfo<'_>, meta: ObjectInfo) -> Option<Mismatch> {
+fn wrong_size(info: &NarInfo<'_>, meta: ObjectInfo) -> Option<NarMismatch> {
     let (expected, found) = info.file_size().zip(meta.size)?;
-    (expected != found).then_some(Mismatch::FileSize { expected, found })
+    (expected != found).then_some(NarMismatch::FileSize { expected, found })
 }

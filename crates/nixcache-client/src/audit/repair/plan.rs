@@ -15,7 +15,7 @@ use super::super::{Audit, Audited, Contents, Doubt, Finding, FindingKind, Remedy
 use super::error::RepairError;
 use crate::cache::{Cache, Error, Object, blocking, layout};
 use crate::roots;
-use crate::verify::{Inspection, Mismatch};
+use crate::verify::{Inspection, NarMismatch};
 
 type Result<T, E = RepairError> = std::result::Result<T, E>;
 
@@ -330,7 +330,7 @@ impl Audit {
             (Err(error), None) => return Err(unread(&error)),
         };
         let faults = read.mismatches(&info.as_ref());
-        if !faults.iter().all(Mismatch::is_of_file) {
+        if !faults.iter().all(NarMismatch::is_of_file) {
             return Ok(None);
         }
         Ok(Some(faults.into_iter().filter_map(|fault| fix_of(&object, &fault)).collect()))
@@ -488,11 +488,11 @@ fn fix(finding: &Finding) -> Option<Fix> {
 }
 
 /// How a narinfo is written anew that says something wrong of a file whose contents are right.
-fn fix_of(object: &str, fault: &Mismatch) -> Option<Fix> {
+fn fix_of(object: &str, fault: &NarMismatch) -> Option<Fix> {
     let object = object.to_owned();
     match *fault {
-        Mismatch::FileSize { expected, found } => Some(Fix::FileSize { object, from: expected, to: found }),
-        Mismatch::FileHash { expected, found } => Some(Fix::FileHash { object, from: expected, to: found }),
+        NarMismatch::FileSize { expected, found } => Some(Fix::FileSize { object, from: expected, to: found }),
+        NarMismatch::FileHash { expected, found } => Some(Fix::FileHash { object, from: expected, to: found }),
         _ => None,
     }
 }
