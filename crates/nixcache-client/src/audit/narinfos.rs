@@ -9,8 +9,8 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::compression::{Compression, DecodeOptions, Decoder};
 use nixcache::hash::Hash;
 use nixcache::narinfo::{self, Field, NarInfo, NarName, NarUrl};
-use nixcache::signature::{Policy, Standing, Verdict, Verifier};
 use nixcache::store_path::{self, HashPart, StoreDir, StorePath};
+use nixcache::trust::{Standing, TrustPolicy, Verdict, Verifier};
 
 use super::index::{Index, Named};
 use super::{Audit, Contents, Finding, Findings, Kind, Subject, Text, finding, unreadable};
@@ -170,7 +170,7 @@ struct Look<'a> {
     cache: &'a Cache,
     index: &'a Index,
     store_dir: &'a StoreDir,
-    policy: Option<&'a Policy>,
+    policy: Option<&'a TrustPolicy>,
     contents: bool,
 }
 
@@ -204,7 +204,7 @@ impl Look<'_> {
             self.at_one(info, &mut seen);
         }
         if let Some(policy) = self.policy {
-            let verdicts = Verifier::new(policy).verify_all(&infos);
+            let verdicts = Verifier::new(policy).verify_batched(&infos);
             let signed = infos.iter().zip(&verdicts);
             seen.findings.extend(signed.filter_map(|(info, verdict)| about(info, signatures(verdict)?).into()));
         }

@@ -5,8 +5,9 @@ use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::hash::Hash;
 use nixcache::nar::{Listing, Writer};
 use nixcache::narinfo::{Builder, NarInfo};
-use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys};
+use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
+use nixcache::trust::{TrustPolicy, TrustedKeys};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::sync::LazyLock;
@@ -19,8 +20,8 @@ fn key() -> &'static SecretKey {
     &KEY
 }
 
-fn policy() -> Policy {
-    Policy::new(TrustedKeys::from_iter([key().public_key().clone()]))
+fn policy() -> TrustPolicy {
+    TrustPolicy::new(TrustedKeys::from_iter([key().public_key().clone()]))
 }
 
 pub(super) fn part(number: u8) -> HashPart {

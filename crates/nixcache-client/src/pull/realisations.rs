@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::realisation::{BuildTraceKey, CachedRealisation, OutputName};
-use nixcache::signature::TrustedKeys;
 use nixcache::store_path::{HashPart, StorePath};
+use nixcache::trust::TrustedKeys;
 
 use super::{Found, Pull, Pulled, Trust};
 use crate::cache::{self, Cache};
@@ -118,8 +118,8 @@ impl Pull {
         match &self.trust {
             Trust::Anything => true,
             Trust::Signed(policy) => {
-                let keys: &TrustedKeys = policy.keys();
-                realisation.verify(keys).len() >= policy.required().max(1)
+                let keys: &TrustedKeys = &policy.keys;
+                realisation.verify(keys).len() >= policy.required.max(1)
             }
         }
     }

@@ -10,8 +10,9 @@ use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::hash::Hash;
 use nixcache::nar::Writer;
 use nixcache::narinfo::NarInfo;
-use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys};
+use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
+use nixcache::trust::{TrustPolicy, TrustedKeys};
 
 use super::path_locks::{PathLocks, Turn};
 use super::{Error, Event, Found, Pull, Pulled, RootRequest, Target, Trust};
@@ -139,7 +140,7 @@ impl Origin {
 fn pull(origins: &[&Origin]) -> Pull {
     let keys: TrustedKeys = origins.iter().map(|origin| origin.key.public_key().clone()).collect();
     let caches = origins.iter().map(|origin| origin.cache.clone()).collect();
-    Pull::new(StoreDir::default(), caches, Trust::Signed(Policy::new(keys)))
+    Pull::new(StoreDir::default(), caches, Trust::Signed(TrustPolicy::new(keys)))
 }
 
 async fn find(origin: &Origin, number: usize) -> Result<Found, Error> {
@@ -242,7 +243,7 @@ async fn a_copy_is_named_after_its_hash() {
     let pull = Pull::new(
         StoreDir::default(),
         vec![copy.cache.clone()],
-        Trust::Signed(Policy::new(TrustedKeys::from_iter([origin.key.public_key().clone()]))),
+        Trust::Signed(TrustPolicy::new(TrustedKeys::from_iter([origin.key.public_key().clone()]))),
     );
     pull.find(vec![path(1).into()]).await.unwrap();
 }
@@ -469,7 +470,7 @@ async fn a_root_whose_snapshot_will_not_do_is_fetched_by_the_narinfos_of_the_cac
     origin.add_chain().await;
     let root = keep(&origin.cache, "main", 3, &[]).await;
     let key = SecretKey::generate(KeyName::new("new-1").unwrap()).unwrap();
-    let trust = Trust::Signed(Policy::new(TrustedKeys::from_iter([key.public_key().clone()])));
+    let trust = Trust::Signed(TrustPolicy::new(TrustedKeys::from_iter([key.public_key().clone()])));
     let pull = Pull::new(StoreDir::default(), vec![origin.cache.clone()], trust);
     let name = "main".parse().unwrap();
     assert!(matches!(pull.find_root(&name).await, Err(Error::Missing(_))));

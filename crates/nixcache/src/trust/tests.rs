@@ -12,6 +12,7 @@ use crate::compression::Compression;
 use crate::hash::Hash;
 use crate::narinfo::tests::facts::{Facts, any_facts, base_names};
 use crate::narinfo::{NarInfo, NarInfoBuf};
+use crate::signature::{Error, KeyName, Kind, PublicKey, SecretKey};
 use crate::store_path::{ContentAddress, Method, StoreDir, StorePath, StorePathRef};
 
 use Standing::{Fails, Holds, HoldsAsWritten, Malformed, Unknown};
@@ -24,8 +25,8 @@ static SIGNERS: LazyLock<[SecretKey; 4]> = LazyLock::new(|| {
 });
 
 /// Trusts `a`, `b` and `c`.
-fn policy() -> Policy {
-    Policy::new(SIGNERS[..3].iter().map(|signer| signer.public_key().clone()).collect())
+fn policy() -> TrustPolicy {
+    TrustPolicy::new(SIGNERS[..3].iter().map(|signer| signer.public_key().clone()).collect())
 }
 
 fn sign(signer: usize, fingerprint: &str) -> String {
@@ -45,7 +46,7 @@ fn parse(text: &str) -> NarInfoBuf {
 }
 
 /// The only standing and whether the narinfo is valid.
-fn verdict(facts: &Facts, policy: &Policy) -> (Standing, bool) {
+fn verdict(facts: &Facts, policy: &TrustPolicy) -> (Standing, bool) {
     let info = NarInfoBuf::parse(facts.text().as_bytes(), &facts.store_dir()).unwrap();
     let verdict = Verifier::new(policy).verify(&info.as_ref());
     let [(_, standing)] = verdict.signatures() else { panic!("{verdict:?}") };
@@ -121,7 +122,7 @@ proptest! {
         tampering.apply(&mut other);
         prop_assume!(other != facts);
         prop_assert_eq!(verdict(&other, &policy()), (Standing::Fails, false));
-        prop_assert_eq!(verdict(&other, &policy().as_written(true)), (Standing::Fails, false));
+        prop_assert_eq!(verdict(&other, &policy().with(|p| p.as_written = true)), (Standing::Fails, false));
     }
 
     #[test]
@@ -133,7 +134,7 @@ proptest! {
         let (text, fingerprint) = (facts.text(), facts.fingerprint());
         // Not `c`, by whom this is a signature as well: the name is not signed.
         let keys = SIGNERS[..2].iter().map(|signer| signer.public_key().clone()).collect();
-        let (store_dir, policy) = (facts.store_dir(), Policy::new(keys));
+        let (store_dir, policy) = (facts.store_dir(), TrustPolicy::new(keys));
         let mut verifier = Verifier::new(&policy);
         for (place, byte) in changes {
             let mut text = text.clone().into_bytes();
@@ -199,7 +200,7 @@ proptest! {
         });
         let text = facts.text() + &lines.collect::<String>();
         let info = NarInfoBuf::parse(text.as_bytes(), &facts.store_dir())?;
-        let policy = policy().require(required);
+        let policy = policy().with(|p| p.required = required);
         let verdict = Verifier::new(&policy).verify(&info.as_ref());
         let counted: BTreeSet<usize> =
             signers.iter().filter(|&&(signer, is_good)| is_good && signer < 3).map(|(signer, _)| *signer).collect();
@@ -240,7 +241,7 @@ proptest! {
         }
         let is_valid = |facts: &Facts| {
             let info = NarInfoBuf::parse(facts.text().as_bytes(), &facts.store_dir()).unwrap();
-            let strict = policy().require(4);
+            let strict = policy().with(|p| p.required = 4);
             let verdict = Verifier::new(&strict).verify(&info.as_ref());
             assert_eq!(verdict.is_content_addressed(), verdict.is_valid());
             verdict.is_valid()
@@ -316,7 +317,15 @@ fn many_together_get_the_verdicts_that_each_gets_alone() {
     let rows = rows();
     let texts: Vec<NarInfoBuf> = rows.iter().map(|(text, _)| parse(text)).collect();
     let infos: Vec<NarInfo<'_>> = texts.iter().map(NarInfoBuf::as_ref).collect();
-    for policy in [policy(), policy().as_written(true), policy().require(2), policy().require(2).as_written(true)] {
+    for policy in [
+        policy(),
+        policy().with(|p| p.as_written = true),
+        policy().with(|p| p.required = 2),
+        policy().with(|p| {
+            p.required = 2;
+            p.as_written = true;
+        }),
+    ] {
         let mut verifier = Verifier::new(&policy);
         let alone: Vec<Verdict<'_>> = infos.iter().map(|info| verifier.verify(info)).collect();
         for (verdict, (text, expected)) in alone.iter().zip(&rows) {
@@ -326,16 +335,16 @@ fn many_together_get_the_verdicts_that_each_gets_alone() {
         let alone: Vec<_> = alone.iter().map(all).collect();
         // Once with what a single narinfo left behind.
         for _ in 0..2 {
-            let together = verifier.verify_all(&infos);
+            let together = verifier.verify_batched(&infos);
             assert_eq!(together.iter().map(all).collect::<Vec<_>>(), alone);
             verifier.verify(&infos[0]);
         }
         for threads in [1, 2, 7, 1000] {
-            let spread = policy.verify_many(&infos, NonZeroUsize::new(threads).unwrap());
+            let spread = policy.verify_batched(&infos, NonZeroUsize::new(threads).unwrap());
             assert_eq!(spread.iter().map(all).collect::<Vec<_>>(), alone, "{threads} threads");
         }
-        assert!(policy.verify_many(&[], NonZeroUsize::MIN).is_empty());
-        assert!(verifier.verify_all(&[]).is_empty());
+        assert!(policy.verify_batched(&[], NonZeroUsize::MIN).is_empty());
+        assert!(verifier.verify_batched(&[]).is_empty());
     }
 }
 
@@ -344,13 +353,20 @@ fn a_signature_over_the_written_order_counts_only_if_the_policy_says_so() {
     let row = |standings: &[Standing]| rows().into_iter().find(|row| row.1 == standings).unwrap().0;
     let old = parse(&row(&[Standing::HoldsAsWritten]));
     assert!(!Verifier::new(&policy()).verify(&old.as_ref()).is_valid());
-    assert!(Verifier::new(&policy().as_written(true)).verify(&old.as_ref()).is_valid());
+    assert!(Verifier::new(&policy().with(|p| p.as_written = true)).verify(&old.as_ref()).is_valid());
     assert_eq!(Verifier::new(&policy()).verify(&old.as_ref()).keys().count(), 0);
 
     // By one key over both orders: that is one key.
     let both = parse(&row(&[Malformed, HoldsAsWritten, Unknown, Holds, Fails]));
-    assert!(Verifier::new(&policy().as_written(true)).verify(&both.as_ref()).is_valid());
-    assert!(!Verifier::new(&policy().as_written(true).require(2)).verify(&both.as_ref()).is_valid());
+    assert!(Verifier::new(&policy().with(|p| p.as_written = true)).verify(&both.as_ref()).is_valid());
+    assert!(
+        !Verifier::new(&policy().with(|p| {
+            p.required = 2;
+            p.as_written = true;
+        }))
+        .verify(&both.as_ref())
+        .is_valid()
+    );
 }
 
 #[test]
@@ -369,6 +385,43 @@ fn of_two_keys_with_one_name_the_first_is_trusted() {
 #[test]
 fn without_keys_nothing_is_trusted_but_what_proves_itself() {
     let facts = signed(&Facts::example());
-    assert_eq!(verdict(&facts, &Policy::new(TrustedKeys::default())), (Standing::Unknown, false));
-    assert_eq!(verdict(&facts, &Policy::new(TrustedKeys::default()).require(0)), (Standing::Unknown, true));
+    assert_eq!(verdict(&facts, &TrustPolicy::new(TrustedKeys::default())), (Standing::Unknown, false));
+    assert_eq!(
+        verdict(&facts, &TrustPolicy::new(TrustedKeys::default()).with(|p| p.required = 0)),
+        (Standing::Unknown, true)
+    );
+}
+
+#[test]
+fn trusted_keys_are_read_from_lists_files_and_lines_of_nix_conf() {
+    let keys: Vec<String> = ["a", "b", "c d"]
+        .map(|name| SecretKey::generate(KeyName::new(name).unwrap()).unwrap().public_key().to_string())
+        .into();
+    let [a, b, c] = &*keys else { panic!() };
+    let names = |text: &str| {
+        let keys = TrustedKeys::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        keys.iter().map(|key| key.name().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&format!("{a} {b}")), ["a", "b"]);
+    assert_eq!(names(&format!("\"{a} {b}\"\n")), ["a", "b"]);
+    assert_eq!(names(&format!("# keys\n{a} # the old one\r\n\n  {c}\n{b}")), ["a", "c d", "b"]);
+    assert_eq!(names(&format!("trusted-public-keys = {a} {b} # both\n")), ["a", "b"]);
+    let conf =
+        format!("include other.conf\ncores = 4\nextra-trusted-public-keys = {b}\nsubstituters = https://x?a=b\n");
+    assert_eq!(names(&conf), ["b"]);
+    assert_eq!(names(&format!("trusted-public-keys={a}")), ["a"]);
+    for text in ["", "# nothing\n", "cores = 4\n"] {
+        assert_eq!(TrustedKeys::parse(text).err(), Some(Error::Empty { kind: Kind::PublicKey }), "{text:?}");
+    }
+    let error = TrustedKeys::parse(&format!("{a}\nnonsense\n")).unwrap_err().to_string();
+    assert!(error.starts_with("line 2: "), "{error}");
+    let secret = SIGNERS[0].to_text();
+    let error = TrustedKeys::parse(&secret).unwrap_err().to_string();
+    assert!(error.starts_with("this is a secret key"), "{error}");
+    let nameless = &secret["a:".len()..];
+    let error = TrustedKeys::parse(nameless).unwrap_err();
+    assert!(!format!("{error:?} {error}").contains(&nameless[..8]), "{error}");
+    for (before, after) in [("", "\n"), ("  ", " \t\n"), ("\"", "\"\n"), ("'", "'"), ("\u{feff}", "\r\n")] {
+        assert_eq!(names(&format!("{before}{a}{after}")), ["a"], "{before:?} {after:?}");
+    }
 }
