@@ -48,7 +48,9 @@ fn write_pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
         write_examples(&mut text, &examples.to_string())?;
     }
     text.write_all(STATUS_AND_ENVIRONMENT.as_bytes())?;
-    page.render_version_section(&mut text)?;
+    if command.get_version().is_some() {
+        page.render_version_section(&mut text)?;
+    }
     fs::write(directory.join(page.get_filename()), text)
 }
 
