@@ -126,7 +126,12 @@ impl<'a> Run<'a> {
         self.receiver.stopped.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn run(&self, mut plan: UploadPlan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
+    pub(super) async fn run(
+        &self,
+        mut plan: UploadPlan,
+        damaged: &HashSet<Node>,
+        pulled: &mut Pulled,
+    ) -> Result<(), Error> {
         let nodes: Vec<Node> = plan.nars().iter().copied().filter(|node| !damaged.contains(node)).collect();
         let jobs = if self.is_remote { REMOTE_JOBS_MAX } else { 2 * self.pull.threads.get() };
         let mut nars = futures_util::stream::iter(nodes)

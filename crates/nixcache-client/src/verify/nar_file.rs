@@ -168,11 +168,7 @@ impl Inspection {
         let hashers = self.file.iter().map(|algorithm| Hasher::new(*algorithm)).collect::<Result<_, _>>()?;
         let mut file = Hashing { inner: BufReader::with_capacity(READ_BUFFER_BYTES, file), hashers, size: 0 };
         let options = DecodeOptions { max_size: self.nar_size, ..DecodeOptions::default() };
-<<<<<<< HEAD:crates/nixcache-client/src/verify/nar_file.rs
         let decoder = Decompressor::new(&mut file, self.compression, &options).map_err(NarFileError::from_codec)?;
-=======
-        let decoder = Decompressor::new(&mut file, self.compression, &options).map_err(Error::from_codec)?;
->>>>>>> main:crates/nixcache-client/src/nar_file.rs
         let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256)?;
         if self.listing {
             observer = observer.listing();
