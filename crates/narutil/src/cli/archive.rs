@@ -17,11 +17,12 @@ pub(crate) struct PackArgs {
     /// Write the NAR to FILE.
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
-    /// Compress the NAR: none, zstd, xz, bzip2, gzip, br or lz4, with an optional level [default:
-    /// by the extension of the output file, such as `.zst`; otherwise none].
+    /// Compress the NAR with zstd, xz, ... [default: by the extension of the file, otherwise none].
+    ///
+    /// ALGO is none, zstd, xz, bzip2, gzip, br or lz4.
     #[arg(long, value_name = "ALGO[:LEVEL]")]
     pub(crate) compression: Option<EncodeOptions>,
-    /// Write a listing of the contents to FILE, in the form of the `.ls` files of a binary cache.
+    /// Write a listing of the contents to FILE, as the `.ls` files of a binary cache.
     #[arg(long, value_name = "FILE")]
     pub(crate) listing: Option<PathBuf>,
     #[command(flatten)]
@@ -56,8 +57,10 @@ pub(crate) struct LsArgs {
     /// A NAR, or a cache: a directory or a URL.
     #[arg(value_name = "NAR or CACHE")]
     pub(crate) nar: PathBuf,
-    /// What to list. In a NAR: a path in it [default: everything]. In a cache: a store path, base
-    /// name or hash part, optionally followed by a path in it.
+    /// What to list: a path in the NAR, or a store path in the cache.
+    ///
+    /// The default in a NAR is everything. The store path in a cache is a full path, base name or
+    /// hash part, and a path in it may follow.
     #[arg(value_parser = path_or_empty())]
     pub(crate) path: Option<PathBuf>,
     /// List subdirectories recursively.
@@ -79,8 +82,9 @@ pub(crate) struct CatArgs {
     /// A NAR, or a cache: a directory or a URL.
     #[arg(value_name = "NAR or CACHE")]
     pub(crate) nar: PathBuf,
-    /// The file. In a NAR: its path. In a cache: a store path, base name or hash part, followed by
-    /// the path of the file in it.
+    /// The file: a path in the NAR, or in a store path in the cache.
+    ///
+    /// The store path in a cache is a full path, base name or hash part.
     pub(crate) path: PathBuf,
     #[command(flatten)]
     pub(crate) source: Source,

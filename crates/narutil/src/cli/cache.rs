@@ -26,21 +26,23 @@ pub(crate) struct PushArgs {
     /// Store paths, base names, hash parts, or symbolic links into the store such as ./result.
     #[arg(value_name = "PATH", required_unless_present_any = ["add", "queue"])]
     pub(crate) paths: Vec<OsString>,
-    /// Publish in CACHE: a directory or a URL. If there is no cache yet, it is created.
+    /// Publish in CACHE, a directory or a URL. It is created if necessary.
     #[arg(long, value_name = "CACHE", value_parser = cache())]
     pub(crate) to: OsString,
     #[command(flatten)]
     pub(crate) from: From,
-    /// Read the paths from the store at DIR/nix/store [default: the store that the database belongs
-    /// to, otherwise /].
+    /// Read the paths from DIR/nix/store [default: the store of the database, otherwise /].
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
-    /// Create a generation of the root NAME, which keeps the closure in the cache as long as the
-    /// policy of `gc` selects it [default: `default`; with --queue none].
+    /// Keep the closure in the cache under the root NAME [default: `default`; with --queue none].
+    ///
+    /// The push creates a generation of the root. The closure stays in the cache as long as the
+    /// policy of `gc` selects that generation.
     #[arg(long, value_name = "NAME", env = "NARUTIL_ROOT", help_heading = ROOT_OPTIONS)]
     pub(crate) root: Option<Name>,
-    /// Create no root. `gc` may then remove the paths after its grace period, unless another root
-    /// keeps them.
+    /// Create no root.
+    ///
+    /// `gc` may then remove the paths after its grace period, unless another root keeps them.
     #[arg(long, help_heading = ROOT_OPTIONS)]
     pub(crate) no_root: bool,
     /// Attach a label to the root, such as a commit or a pipeline. May be repeated.
@@ -49,18 +51,17 @@ pub(crate) struct PushArgs {
     /// Ask the cache for all paths, including those that the last root of this name lists.
     #[arg(long, help_heading = ROOT_OPTIONS)]
     pub(crate) verify_present: bool,
-    /// Publish a plain tree as the content-addressed path that `nix store add` makes of it, under
-    /// NAME or its own name. May be repeated.
+    /// Publish a plain tree, under NAME or its own name. May be repeated.
+    ///
+    /// The tree becomes the content-addressed path that `nix store add` makes of it.
     #[arg(long, value_name = "[NAME=]PATH")]
     pub(crate) add: Vec<OsString>,
-    /// Publish the store paths listed in the files of this directory, and remove each file after
-    /// its paths are published.
+    /// Publish the store paths listed in the files of DIR, and remove finished files.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "add", "no_closure", "dry_run"])]
     pub(crate) queue: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
-    /// Compress NARs with zstd, xz, none, and so on, with an optional level [default: as the URL
-    /// says, otherwise zstd].
+    /// Compress NARs with zstd, xz, none, ... [default: as the URL says, otherwise zstd].
     #[arg(long, value_name = "ALGO[:LEVEL]")]
     pub(crate) compression: Option<EncodeOptions>,
     /// Publish only the given paths. Their references must be in the cache.
@@ -69,9 +70,10 @@ pub(crate) struct PushArgs {
     /// Skip paths that CACHE has with a signature by a --trusted key. May be repeated.
     #[arg(long, value_name = "CACHE", requires = "trusted", value_parser = cache(), help_heading = SIGNATURE_OPTIONS)]
     pub(crate) skip: Vec<OsString>,
-    /// Trust a public key for --skip: `name:base64` (several separated by blanks), a file with keys
-    /// or lines of nix.conf, or the word `nix.conf` for the keys that Nix on this machine trusts.
-    /// May be repeated.
+    /// Trust the public key KEY for --skip. May be repeated.
+    ///
+    /// KEY is `name:base64` (several separated by blanks), a file with keys or lines of nix.conf,
+    /// or the word `nix.conf` for the keys that Nix on this machine trusts.
     #[arg(long, alias = "trusted-public-keys", value_name = "KEY", help_heading = SIGNATURE_OPTIONS)]
     pub(crate) trusted: Vec<OsString>,
     /// Print the paths that would be published, one per line, and publish nothing.
@@ -83,9 +85,10 @@ pub(crate) struct PushArgs {
     /// Index debug information by build ID.
     #[arg(long)]
     pub(crate) debug_info: bool,
-    /// Publish the build logs of all paths, including those that the cache has, from DIR:
-    /// `…/log/nix` or the `drvs` in it [default: NIX_LOG_DIR, otherwise the log directory of the
-    /// store].
+    /// Publish the build logs of all paths, including those that the cache has.
+    ///
+    /// DIR is `…/log/nix` or the `drvs` in it [default: NIX_LOG_DIR, otherwise the log directory of
+    /// the store].
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     #[allow(clippy::doc_markdown, reason = "the help shows it as it is")]
     #[allow(clippy::option_option, reason = "clap: not given, given without a value, given with one")]
@@ -101,31 +104,34 @@ pub(crate) struct PushArgs {
 pub(crate) struct AuditArgs {
     /// The cache: a directory or a URL.
     pub(crate) cache: OsString,
-    /// Trust a public key: `name:base64` (several separated by blanks), a file with keys or lines
-    /// of nix.conf, or the word `nix.conf` for the keys that Nix on this machine trusts. May be
-    /// repeated. Without trusted keys, signatures are not verified.
+    /// Trust the public key KEY. May be repeated. Without any, signatures are not verified.
+    ///
+    /// KEY is `name:base64` (several separated by blanks), a file with keys or lines of nix.conf,
+    /// or the word `nix.conf` for the keys that Nix on this machine trusts.
     #[arg(long = "trusted", alias = "trusted-public-keys", value_name = "KEY")]
     pub(crate) trusted: Vec<OsString>,
     /// Read all NARs, and check their hashes, sizes, validity and listings.
     #[arg(long)]
     pub(crate) contents: bool,
-    /// Repair what can be repaired safely: show the plan, then remove leftovers, and withdraw what
-    /// cannot be served together with its referrers.
+    /// Repair what can be repaired safely, after showing the plan.
+    ///
+    /// Removes leftovers, and withdraws what cannot be served together with its referrers.
     #[arg(long, help_heading = REPAIR_OPTIONS)]
     pub(crate) repair: bool,
     /// Show the plan, and change nothing.
     #[arg(long, requires = "repair", help_heading = REPAIR_OPTIONS)]
     pub(crate) dry_run: bool,
-    /// Remove leftovers older than AGE, such as 1d, 12h, 30m or 90s. Younger ones may belong to a
-    /// running push.
+    /// Remove leftovers older than AGE, such as 1d, 12h, 30m or 90s.
+    ///
+    /// Younger ones may belong to a running push.
     #[arg(long, value_name = "AGE", requires = "repair", default_value = "1d", value_parser = age, help_heading = REPAIR_OPTIONS)]
     pub(crate) older_than: Duration,
-    /// Publish withdrawn paths and their closures again from SOURCE: db:FILE, registration:FILE or
-    /// json:FILE. May be repeated.
+    /// Publish withdrawn paths and their closures again from SOURCE. May be repeated.
+    ///
+    /// SOURCE is db:FILE, registration:FILE or json:FILE.
     #[arg(long = "from", value_name = "SOURCE", requires = "repair", value_parser = cache(), help_heading = REPAIR_OPTIONS)]
     pub(crate) sources: Vec<OsString>,
-    /// Read the paths to publish again from the store at DIR/nix/store [default: the store that the
-    /// database belongs to, otherwise /].
+    /// Read these paths from DIR/nix/store [default: the store of the database, otherwise /].
     #[arg(long, value_name = "DIR", requires = "sources", help_heading = REPAIR_OPTIONS)]
     pub(crate) store: Option<PathBuf>,
     #[command(flatten)]
@@ -169,8 +175,10 @@ pub(crate) enum RootCommand {
 pub(crate) struct RootArgs {
     /// The cache: a directory or a URL.
     pub(crate) cache: OsString,
-    /// Name of the root, with an optional generation as `roots` prints it. Without a generation,
-    /// `remove` removes all of them, and `pin`, `unpin` and `label` change the newest.
+    /// Name of the root, with an optional generation as `roots` prints it.
+    ///
+    /// Without a generation, `remove` removes all of them, and `pin`, `unpin` and `label` change
+    /// the newest.
     #[arg(value_name = "NAME[/GENERATION]")]
     pub(crate) root: String,
     /// Generation of the root.
@@ -193,34 +201,38 @@ pub(crate) struct LabelArgs {
 pub(crate) struct GcArgs {
     /// The cache: a directory, or the URL of a cache that can be listed.
     pub(crate) cache: OsString,
-    /// Keep the N most recently used generations of each root. Generations with equal closures
-    /// count once.
+    /// Keep the N most recently used generations of each root.
+    ///
+    /// Generations with equal closures count once.
     #[arg(long, value_name = "N")]
     pub(crate) keep_last: Option<usize>,
     /// Keep roots that were used within AGE, such as 30d, 2w or 12h.
     #[arg(long, value_name = "AGE", value_parser = age, alias = "delete-older-than")]
     pub(crate) keep_within: Option<Duration>,
-    /// Drop the least recently used roots until the closures of the others fit into SIZE, such as
-    /// 50G.
+    /// Drop the least recently used roots until the others fit into SIZE, such as 50G.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_size: Option<u64>,
-    /// What to do with paths that no root has ever listed, such as those from `nix copy` or `push
-    /// --no-root`: keep them, remove them, or remove those older than AGE.
+    /// Keep or remove paths that no root has ever listed, or remove those older than AGE.
+    ///
+    /// Paths from `nix copy` and `push --no-root` are such paths.
     #[arg(long, value_name = "keep|remove|AGE", default_value = "keep", value_parser = unrooted)]
     pub(crate) unrooted: Unrooted,
-    /// Keep PATH and its closure, or the paths in the file PATH, one per line, although no root
-    /// lists them. May be repeated.
+    /// Keep PATH and its closure, although no root lists it. May be repeated.
+    ///
+    /// PATH can also be a file of paths, one per line.
     #[arg(long, value_name = "PATH")]
     pub(crate) root_path: Vec<OsString>,
     /// Grace period: keep everything younger than AGE, with its closure.
     #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
     pub(crate) grace: Duration,
-    /// Remove NARs together with their narinfos instead of in the next run. A client that has just
-    /// read a narinfo may then miss its NAR.
+    /// Remove NARs together with their narinfos instead of in the next run.
+    ///
+    /// A client that has just read a narinfo may then miss its NAR.
     #[arg(long)]
     pub(crate) now: bool,
-    /// Wait up to TIME for running pushes before removing NARs. After that, the NARs stay until the
-    /// next run.
+    /// Wait up to TIME for running pushes before removing NARs.
+    ///
+    /// If they run longer, the NARs stay until the next run.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
     pub(crate) patience: Duration,
     /// Remove at most N objects per second.
@@ -251,38 +263,45 @@ pub(crate) struct PullArgs {
     /// Store paths, base names or hash parts.
     #[arg(value_name = "PATH", required_unless_present_any = ["root", "roots"])]
     pub(crate) paths: Vec<OsString>,
-    /// Without PATH: fetch the closure of the root NAME from the first cache that has it, and with
-    /// --to create the same root there. With PATH and --to: create a root NAME there.
+    /// Fetch the closure of the root NAME. With PATH and --to: create this root in CACHE.
+    ///
+    /// The closure comes from the first cache that has the root. With --to, the same root is
+    /// created there.
     #[arg(long, value_name = "NAME", help_heading = ROOT_OPTIONS)]
     pub(crate) root: Option<Name>,
-    /// Fetch the closures of all roots. With --to, create the same roots there, with their labels
-    /// and pins.
+    /// Fetch the closures of all roots.
+    ///
+    /// With --to, the same roots are created there, with their labels and pins.
     #[arg(long, conflicts_with_all = ["paths", "root", "no_closure"], help_heading = ROOT_OPTIONS)]
     pub(crate) roots: bool,
-    /// Mark the fetched roots as used now, for the policy of `gc`. If this is not permitted,
-    /// narutil warns and continues.
+    /// Mark the fetched roots as used now, for the policy of `gc`.
+    ///
+    /// If this is not permitted, narutil warns and continues.
     #[arg(long, help_heading = ROOT_OPTIONS)]
     pub(crate) touch: bool,
     /// Fetch everything that is available if some paths are not, and exit with 1.
     #[arg(short = 'k', long)]
     pub(crate) keep_going: bool,
-    /// Fetch from CACHE: a directory or a URL. May be repeated. Caches are asked in the order of
-    /// their priorities; caches of equal priority, in the order given.
+    /// Fetch from CACHE, a directory or a URL. May be repeated.
+    ///
+    /// Caches are asked in the order of their priorities. Caches of equal priority are asked in the
+    /// order given.
     #[arg(long, value_name = "CACHE", required = true, value_parser = cache())]
     pub(crate) from: Vec<OsString>,
     /// Unpack the paths into the store at DIR/nix/store, with the modes and times of a Nix store.
     #[arg(long, value_name = "DIR", group = "target")]
     pub(crate) into: Option<PathBuf>,
-    /// Copy the NARs and narinfos unchanged to CACHE. If there is no cache yet, it is created.
+    /// Copy the NARs and narinfos unchanged to CACHE. It is created if necessary.
     #[arg(long, value_name = "CACHE", group = "target")]
     pub(crate) to: Option<OsString>,
     /// Write the decompressed NARs to DIR/<base name>.nar.
     #[arg(long, value_name = "DIR", group = "target")]
     pub(crate) nar: Option<PathBuf>,
-    /// Trust a public key: `name:base64` (several separated by blanks), a file with keys or lines
-    /// of nix.conf, or the word `nix.conf` for the keys that Nix on this machine trusts. May be
-    /// repeated. Without trusted keys, only content-addressed paths are fetched, which need no
-    /// signature.
+    /// Trust the public key KEY. May be repeated.
+    ///
+    /// KEY is `name:base64` (several separated by blanks), a file with keys or lines of nix.conf,
+    /// or the word `nix.conf` for the keys that Nix on this machine trusts. Without trusted keys,
+    /// only content-addressed paths are fetched, which need no signature.
     #[arg(long, alias = "trusted-public-keys", value_name = "KEY", help_heading = SIGNATURE_OPTIONS)]
     pub(crate) trusted: Vec<OsString>,
     /// Accept all narinfos, signed or not.

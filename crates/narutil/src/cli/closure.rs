@@ -12,9 +12,10 @@ use super::value::cache;
 /// Where information about store paths comes from.
 #[derive(Args, Debug)]
 pub(crate) struct From {
-    /// Read information about paths from SOURCE: db:FILE, registration:FILE, json:FILE,
-    /// export:FILE, a file of one of these kinds (recognised by its content), `-` for JSON on
-    /// standard input, or a cache. May be repeated [default: Nix's database].
+    /// Read information about paths from SOURCE [default: Nix's database].
+    ///
+    /// SOURCE is db:FILE, registration:FILE, json:FILE, export:FILE, a file of one of these kinds
+    /// (recognized by its content), `-` for JSON on standard input, or a cache. May be repeated.
     #[arg(long = "from", value_name = "SOURCE", value_parser = cache())]
     pub(crate) sources: Vec<OsString>,
 }
@@ -60,8 +61,10 @@ pub(crate) struct DiffArgs {
     pub(crate) paths: Vec<OsString>,
     #[command(flatten)]
     pub(crate) from: From,
-    /// Cache to look in, or another source, or sorted:FILE with hash parts in ascending order, one
-    /// per line. May be repeated.
+    /// Cache to look in. May be repeated.
+    ///
+    /// CACHE can also be any SOURCE, or sorted:FILE with hash parts in ascending order, one per
+    /// line.
     #[arg(long = "to", value_name = "CACHE", required = true, value_parser = cache())]
     pub(crate) caches: Vec<OsString>,
     /// Exit with 1 if paths are missing.
@@ -86,19 +89,24 @@ pub(crate) struct WhyArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ConvertArgs {
-    /// Convert only these paths and their closures: store paths, base names, hash parts, or
-    /// symbolic links into the store [default: everything in the source].
+    /// Convert only these paths and their closures [default: everything in the source].
+    ///
+    /// PATH is a store path, base name, hash part, or symbolic link into the store.
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Read from SOURCE: db:FILE, registration:FILE, json:FILE, export:FILE, a file that is
-    /// recognised by its content, or a cache [default: Nix's database].
+    /// Read from SOURCE [default: Nix's database].
+    ///
+    /// SOURCE is db:FILE, registration:FILE, json:FILE, export:FILE, a file of one of these kinds
+    /// (recognized by its content), or a cache.
     #[arg(long, value_name = "SOURCE", value_parser = cache())]
     pub(crate) from: Option<OsString>,
     /// Write to TARGET: registration:FILE or json:FILE.
     #[arg(long, value_name = "TARGET")]
     pub(crate) to: OsString,
-    /// Form of the JSON: list (Nix 2.8), map (Nix 2.19), or 1, 2 or 3 as in `nix path-info
-    /// --json-format`.
+    /// Form of the JSON: list, map, 1, 2 or 3.
+    ///
+    /// list is the form of Nix 2.8, map that of Nix 2.19, and 1, 2 and 3 are those of `nix
+    /// path-info --json-format`.
     #[arg(long, value_name = "FORM", default_value = "1", value_parser = json_version)]
     pub(crate) json_format: JsonVersion,
     #[command(flatten)]

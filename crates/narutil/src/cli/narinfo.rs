@@ -34,8 +34,9 @@ pub(crate) enum NarinfoCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
-    /// narinfo files, directories of narinfos, caches, or `-`. Store paths or hash parts after a
-    /// directory or cache select from it.
+    /// narinfo files, directories of narinfos, caches, or `-`.
+    ///
+    /// Store paths or hash parts after a directory or cache select from it.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
@@ -44,8 +45,9 @@ pub(crate) struct ShowArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckNarinfoArgs {
-    /// narinfo files, directories of narinfos, caches, or `-`. Store paths or hash parts after a
-    /// directory or cache select from it.
+    /// narinfo files, directories of narinfos, caches, or `-`.
+    ///
+    /// Store paths or hash parts after a directory or cache select from it.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
     /// Fail if there are deviations.
@@ -101,13 +103,15 @@ pub(crate) struct SignArgs {
     /// Remove the signatures by the key NAME. May be repeated.
     #[arg(long, value_name = "NAME")]
     pub(crate) remove: Vec<String>,
-    /// Print what would change, as `sign  PATH  key-name...` and `drop  PATH  key-name...`, and
-    /// change nothing.
+    /// Print what would change, and change nothing.
+    ///
+    /// The lines are `sign  PATH  key-name...` and `drop  PATH  key-name...`.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// narinfo files, directories of narinfos, caches, or `-` to filter one narinfo from standard
-    /// input to standard output. Store paths or hash parts after a directory or cache select from
-    /// it.
+    /// narinfo files, directories of narinfos, caches, or `-`.
+    ///
+    /// Store paths or hash parts after a directory or cache select from it. `-` filters one narinfo
+    /// from standard input to standard output.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
@@ -116,16 +120,18 @@ pub(crate) struct SignArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    /// Trust a public key: `name:base64` (several separated by blanks), a file with keys or lines
-    /// of nix.conf, or the word `nix.conf` for the keys that Nix on this machine trusts. May be
-    /// repeated.
+    /// Trust the public key KEY. May be repeated.
+    ///
+    /// KEY is `name:base64` (several separated by blanks), a file with keys or lines of nix.conf,
+    /// or the word `nix.conf` for the keys that Nix on this machine trusts.
     #[arg(long = "trusted", alias = "trusted-public-keys", value_name = "KEY", required = true)]
     pub(crate) trusted: Vec<OsString>,
     /// Require signatures by N different trusted keys.
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) require: NonZeroUsize,
-    /// Accept signatures over the references in the order of the file. Very old versions of Nix
-    /// made them; current versions refuse them.
+    /// Accept signatures over the references in the order of the file.
+    ///
+    /// Very old versions of Nix made them; current versions refuse them.
     #[arg(long)]
     pub(crate) as_written: bool,
     /// Check the NARs too: hash and size of the file, validity, hash and size of the NAR.
@@ -134,8 +140,9 @@ pub(crate) struct VerifyArgs {
     /// narutil looks for the NARs where the narinfos are.
     #[arg(long)]
     pub(crate) contents: bool,
-    /// narinfo files, directories of narinfos, caches, or `-`. Store paths or hash parts after a
-    /// directory or cache select from it.
+    /// narinfo files, directories of narinfos, caches, or `-`.
+    ///
+    /// Store paths or hash parts after a directory or cache select from it.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
