@@ -15,9 +15,11 @@ use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::audit::{self, Audit, Remedy};
 use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
 use nixcache_client::gc;
-use nixcache_client::pull::{self, Found, Pull, RootRequest, Target, Trust, Wanted};
-use nixcache_client::push::{self, Attachments, LogDirectory, Push, Selection, Subject, Upload};
-use nixcache_client::roots::{self, Name, NameError, Session, Wish};
+use nixcache_client::pull::{self, Found, Pull, SessionRequest, Target, Trust, Wanted};
+use nixcache_client::push::{
+    self, Attachments, LogDirectory, Push, PushEvent, Selection, Session, SessionRequest, Upload, UploadSubject,
+};
+use nixcache_client::roots::{self, RootName, RootNameError};
 use nixcache_client::source::{self, Source};
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
@@ -190,17 +192,17 @@ impl Cache {
             .listings(listings)
             .debug_info(debug_info)
             .threads(thread_count(threads)?);
-        let mut wish = Wish::default();
-        wish.name = root.name().map(root_name).transpose()?;
-        wish.labels = labels.unwrap_or_default();
-        wish.verify_present = verify_present;
-        let wanted_root = wish.name.clone().filter(|_| root.is_given());
+        let mut request = SessionRequest::default();
+        request.name = root.name().map(root_name).transpose()?;
+        request.labels = labels.unwrap_or_default();
+        request.trust_last_root = !verify_present;
+        let wanted_root = request.name.clone().filter(|_| root.is_given());
         let mut trees = Vec::new();
         for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
             let (name, tree): (String, PathBuf) = item.extract()?;
-            trees.push(Upload { subject: Subject::New { name }, tree });
+            trees.push(Upload { subject: UploadSubject::New { name }, tree });
         }
-        wish.adds = !trees.is_empty();
+        request.adds_trees = !trees.is_empty();
         let source = match source {
             Some(words) => Source::parse(words.as_os_str())?,
             None => Source::local(),
@@ -223,10 +225,10 @@ impl Cache {
                 trusted.ok_or_else(|| PyValueError::new_err("with skip, trusted says whose signatures count"))?;
             selection = selection.skip(other.get().0.clone(), trusted.get().policy.clone());
         }
-        wish.keys = push.signing_keys().to_vec();
-        let wish = selection.wish(wish);
+        request.keys = push.signing_keys().to_vec();
+        let request = selection.request(request);
         let (begun, missing) = wait(py, None, |_| async {
-            let mut begun = Session::begin(&self.0, wish).await?;
+            let mut begun = Session::begin(&self.0, request).await?;
             let missing = selection.missing(&self.0, Some(&mut begun)).await?;
             Ok((begun, missing))
         })?;
@@ -323,7 +325,7 @@ impl Cache {
         let mut caches = vec![self.0.clone()];
         caches.extend(others.iter().flatten().map(|cache| cache.get().0.clone()));
         let store_dir = self.0.store_dir().clone();
-        let mut request = RootRequest::default();
+        let mut request = SessionRequest::default();
         request.name = name.clone().filter(|_| wanted.is_some());
         let pull = Pull::new(store_dir.clone(), caches, trust)
             .closure(closure)
@@ -409,7 +411,7 @@ impl Cache {
                 root.record.labels.clone_from(labels);
             }
         };
-        wait(py, None, |_| async { Ok(Root(roots::amend(&self.0, root, change).await?)) })
+        wait(py, None, |_| async { Ok(Root(roots::update(&self.0, root, change).await?)) })
     }
 
     /// Removes a root. What it alone keeps goes with the next `gc`.
@@ -448,7 +450,7 @@ impl Cache {
         allow_empty: bool,
         dry_run: bool,
     ) -> Result<Collected> {
-        let mut policy = gc::Policy::default();
+        let mut policy = gc::RetentionPolicy::default();
         (policy.keep_last, policy.keep_within, policy.max_size, policy.now) = (keep_last, keep_within, max_size, now);
         policy.allow_empty = allow_empty;
         policy.unrooted = unrooted.map_or(Ok(policy.unrooted), UnrootedArgument::parse)?;
@@ -469,7 +471,7 @@ impl Cache {
                 collection.give_up().await?;
             } else {
                 let removed = |event| {
-                    if let gc::Event::Removed(object) = event {
+                    if let gc::GcEvent::Removed(object) = event {
                         doomed.push(object);
                     }
                 };
@@ -522,7 +524,7 @@ impl Cache {
         visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
             if graph.find_path(info.path.as_ref()).is_some_and(|node| missing.contains(&node)) {
                 let tree = folder.join(info.path.to_string());
-                uploads.push(Upload { subject: Subject::Known(Box::new(info)), tree });
+                uploads.push(Upload { subject: UploadSubject::Known(Box::new(info)), tree });
             }
             Ok(())
         })
@@ -603,8 +605,8 @@ fn warn(py: Python<'_>, message: &dyn std::fmt::Display) -> PyResult<()> {
     PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
 }
 
-fn root_name(text: &str) -> PyResult<Name> {
-    text.parse().map_err(|error: NameError| PyValueError::new_err(error.to_string()))
+fn root_name(text: &str) -> PyResult<RootName> {
+    text.parse().map_err(|error: RootNameError| PyValueError::new_err(error.to_string()))
 }
 
 /// Shows all path infos of a source.
@@ -635,16 +637,15 @@ fn one_or_many<'py>(paths: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     Ok(paths.clone())
 }
 
-fn of_push(event: push::Event) -> Option<Progress> {
-    use push::Event;
+fn of_push(event: PushEvent) -> Option<Progress> {
     Some(match event {
-        Event::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
-        Event::Started { name, nar_size } => {
+        PushEvent::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
+        PushEvent::Started { name, nar_size } => {
             Progress::new("started", Some(&name), None, Some(nar_size).filter(|size| *size > 0))
         }
-        Event::Packed { bytes } => Progress::new("packed", None, None, Some(bytes)),
-        Event::Uploaded { name, file_size } => Progress::new("uploaded", Some(&name), None, Some(file_size)),
-        Event::Published { path } => Progress::new("published", Some(path.name()), None, None),
+        PushEvent::Packed { bytes } => Progress::new("packed", None, None, Some(bytes)),
+        PushEvent::Uploaded { name, file_size } => Progress::new("uploaded", Some(&name), None, Some(file_size)),
+        PushEvent::Published { path } => Progress::new("published", Some(path.name()), None, None),
         _ => return None,
     })
 }

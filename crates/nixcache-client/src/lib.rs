@@ -14,6 +14,7 @@
 //! | [`lock_directory`] | one process at a time changes what is in a directory |
 //! | [`open_regular`] | reading files where another user may have put a FIFO |
 //! | [`queue`] | store paths that wait to be published, in a directory |
+//! | [`protocol`] | claims and other objects by which pushes and collections cooperate |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
 //! | [`gc`] | removing what no root keeps |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
@@ -31,6 +32,7 @@ pub mod gc;
 mod lock;
 pub mod nar_file;
 pub mod nix_config;
+pub mod protocol;
 pub mod pull;
 pub mod push;
 pub mod queue;

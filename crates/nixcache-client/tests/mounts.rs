@@ -13,8 +13,9 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::Builder;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use nixcache_client::cache::{Cache, CacheUrl, Options, layout};
-use nixcache_client::gc::{Collection, Policy, Unrooted};
-use nixcache_client::roots::{self, Begun, Session, Wish};
+use nixcache_client::gc::{Collection, RetentionPolicy, Unrooted};
+use nixcache_client::push::{Session, SessionRequest, SessionStart};
+use nixcache_client::roots;
 
 /// Longer than a test takes.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -47,18 +48,18 @@ async fn publish(cache: &Cache, number: u8) {
 }
 
 async fn begin(cache: &Cache, name: &str, number: u8) -> Session {
-    let mut wish = Wish::default();
-    wish.name = Some(name.parse().unwrap());
-    wish.targets = vec![path(number)];
-    wish.closure = wish.targets.clone();
-    match Session::begin(cache, wish).await.unwrap() {
-        Begun::Open(session) => *session,
+    let mut request = SessionRequest::default();
+    request.name = Some(name.parse().unwrap());
+    request.targets = vec![path(number)];
+    request.closure = request.targets.clone();
+    match Session::begin(cache, request).await.unwrap() {
+        SessionStart::Open(session) => *session,
         begun => panic!("{begun:?}"),
     }
 }
 
 fn policy() -> Policy {
-    let mut policy = Policy::default();
+    let mut policy = RetentionPolicy::default();
     policy.keep_last = Some(1);
     policy.grace = Duration::ZERO;
     policy.unrooted = Unrooted::Remove;
@@ -95,7 +96,7 @@ async fn a_collection_sees_at_once_what_was_written_through_another_mount() {
     for (number, is_there) in [(1, true), (2, true), (3, true), (4, false)] {
         assert_eq!(mounts.drive().join("cache").join(narinfo(number)).exists(), is_there, "{number}");
     }
-    session.give_up().await.unwrap();
+    session.abort().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,5 +112,5 @@ async fn a_push_does_not_rely_on_what_was_removed_through_another_mount() {
     let session = begin(&one, "other", 2).await;
     let (present, _) = one.present(&[path(1).hash_part(), path(2).hash_part()]).await.unwrap();
     assert_eq!(present.into_iter().collect::<Vec<_>>(), [path(1).hash_part()]);
-    session.give_up().await.unwrap();
+    session.abort().await.unwrap();
 }

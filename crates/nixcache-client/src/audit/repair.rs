@@ -12,7 +12,8 @@ use super::index::{Index, Named, is_nar_name};
 use super::plan::{Done, Mend, Plan, Withdrawal};
 use super::roots::{CONDEMNED, snapshot_hash};
 use crate::cache::{self, Cache, Meta, Object, layout};
-use crate::roots::{self, Claim, Guard, PATIENCE};
+use crate::protocol::{self, CLAIM_POLL_INTERVAL, Claim, ClaimHandle};
+use crate::roots;
 
 type Result<T, E = RepairError> = std::result::Result<T, E>;
 
@@ -96,7 +97,7 @@ impl Plan {
         if self.is_empty() {
             return Ok(());
         }
-        let guard = Guard::take(cache, &roots::plans(), &Claim::default()).await?;
+        let guard = ClaimHandle::take(cache, &protocol::plans(), &Claim::default()).await?;
         let mut run = Run { plan: self, cache, guard: &guard, has_removed: false };
         let ran = run.run(&mut done).await;
         let has_removed = run.has_removed;
@@ -112,7 +113,7 @@ impl Plan {
 struct Run<'a> {
     plan: &'a Plan,
     cache: &'a Cache,
-    guard: &'a Guard,
+    guard: &'a ClaimHandle,
     /// Whether something was removed.
     has_removed: bool,
 }
@@ -120,7 +121,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn run(&mut self, done: &mut impl FnMut(Done<'_>)) -> Result<()> {
         let (plan, cache) = (self.plan, self.cache);
-        self.guard.check_alone(&roots::plans()).await?;
+        self.guard.check_alone(&protocol::plans()).await?;
         let withdrawn: HashSet<HashPart> = plan.withdrawals().map(|withdrawal| withdrawal.hash_part).collect();
         self.claim(&withdrawn).await?;
         if !withdrawn.is_empty() {
@@ -178,7 +179,7 @@ impl Run<'_> {
         let mut has_told = false;
         let paths = Claim { paths: withdrawn.clone(), ..Claim::default() };
         loop {
-            let leases = self.guard.others(&roots::leases()).await?;
+            let leases = self.guard.others(&protocol::leases()).await?;
             if !leases.iter().any(|lease| paths.touches(lease)) {
                 return Ok(());
             }
@@ -190,7 +191,7 @@ impl Run<'_> {
                 has_told = true;
             }
             self.guard.check()?;
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(CLAIM_POLL_INTERVAL).await;
         }
     }
 
@@ -242,7 +243,7 @@ impl Run<'_> {
         let Some(before) = &self.plan.index else { return Ok(()) };
         let (plan, cache) = (self.plan, self.cache);
         let later = Index::read(cache).await?;
-        let has_push = self.guard.others(&roots::leases()).await?.iter().any(|lease| !lease.is_empty());
+        let has_push = self.guard.others(&protocol::leases()).await?.iter().any(|lease| !lease.is_empty());
         let look = Removal {
             plan,
             before,

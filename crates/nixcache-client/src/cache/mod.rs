@@ -29,6 +29,7 @@ pub(crate) mod hesitant;
 mod http;
 pub mod layout;
 mod making;
+pub(crate) mod merge;
 mod nar;
 mod netrc;
 mod odd_keys;

@@ -16,7 +16,8 @@ use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
 use super::path_locks::{PathLocks, Turn};
 use super::{Error, Event, Found, Pull, Pulled, RootRequest, Target, Trust};
 use crate::cache::{Cache, CacheUrl, Options, layout};
-use crate::roots::{Begun, Root, Session, Wish};
+use crate::push::{Session, SessionRequest, SessionStart};
+use crate::roots::Root;
 
 /// A cache, and the key that signs what is in it.
 struct Origin {
@@ -440,16 +441,16 @@ async fn a_pull_that_keeps_going_fetches_what_can_be_had() {
 
 /// Leaves a root over a closure of the chain.
 async fn keep(cache: &Cache, name: &str, number: usize, keys: &[SecretKey]) -> Root {
-    let mut wish = Wish {
+    let mut request = SessionRequest {
         name: Some(name.parse().unwrap()),
         targets: vec![path(number)],
         closure: (1..=number).map(path).collect(),
         keys: keys.to_vec(),
-        ..Wish::default()
+        ..SessionRequest::default()
     };
-    wish.labels.insert("commit".to_owned(), name.to_owned());
-    match Session::begin(cache, wish).await.unwrap() {
-        Begun::Open(session) => session.finish(Vec::new()).await.unwrap().unwrap(),
+    request.labels.insert("commit".to_owned(), name.to_owned());
+    match Session::begin(cache, request).await.unwrap() {
+        SessionStart::Open(session) => session.commit(Vec::new()).await.unwrap().unwrap(),
         begun => panic!("{begun:?}"),
     }
 }
@@ -523,7 +524,7 @@ async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
     let old = keep(&origin.cache, "main", 1, &keys).await;
     let pinned = keep(&origin.cache, "main", 3, &keys).await;
     keep(&origin.cache, "other", 2, &keys).await;
-    crate::roots::amend(&origin.cache, &pinned, |root| root.record.pinned = true).await.unwrap();
+    crate::roots::update(&origin.cache, &pinned, |root| root.record.pinned = true).await.unwrap();
     let pull = pull(&[&origin]);
     for _ in 0..2 {
         let found = pull.find_roots().await.unwrap();
