@@ -1,4 +1,4 @@
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 #![allow(missing_docs)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| nixcache_fuzz::json(data));
+nixcache_fuzz::fuzz_target!(json);

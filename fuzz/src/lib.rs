@@ -22,6 +22,17 @@ pub use narinfo::{edit, narinfo};
 pub use seek_table::seek_table;
 pub use store_path::store_path;
 
+/// The main function of a fuzz target: fuzzes under `cargo fuzz`, and does nothing otherwise.
+#[macro_export]
+macro_rules! fuzz_target {
+    ($promise:ident) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|data: &[u8]| $crate::$promise(data));
+        #[cfg(not(fuzzing))]
+        fn main() {}
+    };
+}
+
 /// A promise: takes any bytes, and panics if they break it.
 pub type Target = fn(&[u8]);
 
