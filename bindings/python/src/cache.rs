@@ -15,7 +15,7 @@ use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::audit::{self, Audit, Remedy};
 use nixcache_client::cache::{self, CacheUrl, Object, Options, layout};
 use nixcache_client::gc;
-use nixcache_client::pull::{self, Found, Pull, SessionRequest, Target, Trust, Wanted};
+use nixcache_client::pull::{self, Found, Pull, RootRequest, Target, Trust, Wanted};
 use nixcache_client::push::{
     self, Attachments, LogDirectory, Push, PushEvent, Selection, Session, SessionRequest, Upload, UploadSubject,
 };
@@ -325,7 +325,7 @@ impl Cache {
         let mut caches = vec![self.0.clone()];
         caches.extend(others.iter().flatten().map(|cache| cache.get().0.clone()));
         let store_dir = self.0.store_dir().clone();
-        let mut request = SessionRequest::default();
+        let mut request = RootRequest::default();
         request.name = name.clone().filter(|_| wanted.is_some());
         let pull = Pull::new(store_dir.clone(), caches, trust)
             .closure(closure)
@@ -467,8 +467,8 @@ impl Cache {
             let unrooted = collection.summary().paths_unrooted;
             let absent = convert(collection.absent().to_vec());
             if dry_run {
-                doomed = collection.doomed();
-                collection.give_up().await?;
+                doomed = collection.removals();
+                collection.abort().await?;
             } else {
                 let removed = |event| {
                     if let gc::GcEvent::Removed(object) = event {

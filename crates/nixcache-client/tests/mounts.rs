@@ -58,7 +58,7 @@ async fn begin(cache: &Cache, name: &str, number: u8) -> Session {
     }
 }
 
-fn policy() -> Policy {
+fn policy() -> RetentionPolicy {
     let mut policy = RetentionPolicy::default();
     policy.keep_last = Some(1);
     policy.grace = Duration::ZERO;
@@ -78,7 +78,7 @@ async fn a_collection_sees_at_once_what_was_written_through_another_mount() {
     for number in 1..=4 {
         publish(&one, number).await;
     }
-    begin(&one, "main", 1).await.finish(Vec::new()).await.unwrap();
+    begin(&one, "main", 1).await.commit(Vec::new()).await.unwrap();
     remember(&two).await;
     assert_eq!(roots::list(&two).await.unwrap().roots.len(), 1);
 
@@ -86,11 +86,11 @@ async fn a_collection_sees_at_once_what_was_written_through_another_mount() {
     let session = begin(&one, "leased", 2).await;
     let found = Collection::find(&two, policy()).await.unwrap();
     assert_eq!(found.summary().paths_claimed, 1);
-    let removed: Vec<String> = found.doomed().into_iter().map(|doomed| doomed.object).collect();
+    let removed: Vec<String> = found.removals().into_iter().map(|doomed| doomed.object).collect();
     assert!(removed.contains(&narinfo(3)) && !removed.contains(&narinfo(2)), "{removed:?}");
 
     // A root, between the look at what is there and the removal.
-    begin(&one, "new", 3).await.finish(Vec::new()).await.unwrap();
+    begin(&one, "new", 3).await.commit(Vec::new()).await.unwrap();
     let done = found.run(drop).await.unwrap();
     assert_eq!(done.spared, 1);
     for (number, is_there) in [(1, true), (2, true), (3, true), (4, false)] {
@@ -105,7 +105,7 @@ async fn a_push_does_not_rely_on_what_was_removed_through_another_mount() {
     let (one, two) = (open(&mounts.path(0)).await, open(&mounts.path(1)).await);
     publish(&one, 1).await;
     publish(&one, 2).await;
-    begin(&one, "main", 1).await.finish(Vec::new()).await.unwrap();
+    begin(&one, "main", 1).await.commit(Vec::new()).await.unwrap();
     remember(&one).await;
     assert!(one.meta(&narinfo(2)).await.unwrap().is_some());
     Collection::find(&two, policy()).await.unwrap().run(drop).await.unwrap();

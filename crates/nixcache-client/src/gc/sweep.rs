@@ -79,7 +79,7 @@ impl Collection {
 
     /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred
     /// to meanwhile.
-    async fn spare(&mut self, done: &mut Collected) -> Result<()> {
+    pub(super) async fn spare(&mut self, done: &mut Collected) -> Result<()> {
         let sets = self.plan.dropped.iter().map(|root| root.record.path_set).collect();
         let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, ..Claim::default() };
         let has_room = self.claim(&claim).await?;

@@ -81,8 +81,6 @@ pub enum Error {
     },
 }
 
-type Result<T, E = Error> = std::result::Result<T, E>;
-
 impl Error {
     /// Whether what is in an object is at fault, so that it will be so next time, rather than the
     /// way to it.

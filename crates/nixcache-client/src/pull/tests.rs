@@ -567,7 +567,7 @@ async fn names_below(cache: &Cache, folder: &str) -> Vec<String> {
 /// The paths that are in the target already are in no root: a collection is removing them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
-    use crate::gc::{Collection, Policy};
+    use crate::gc::{Collection, RetentionPolicy};
     let origin = Origin::new(1).await;
     origin.add_chain().await;
     origin.add(&Entry::new(path(9), &archive(b"number 9"), Compression::None, &[])).await;
@@ -580,7 +580,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
         let kept = pull(&[&origin]).leave_root(request);
         let found = kept.find(vec![path(9).into()]).await.unwrap();
         kept.run(&found, &Target::Cache(target.clone())).await.unwrap();
-        let mut policy = Policy::default();
+        let mut policy = RetentionPolicy::default();
         (policy.grace, policy.now) = (std::time::Duration::ZERO, true);
         policy.rate = std::num::NonZeroUsize::new(2);
         policy.patience = std::time::Duration::ZERO;

@@ -261,9 +261,9 @@ async fn what_is_listed_and_is_said_not_to_be_there_stops_a_collection() {
     publish(cache, 2, &[]).await;
     keep(cache, "main", &[1]).await;
     let hidden = ["nixcache/v1/roots/x/1.json".to_owned()];
-    super::super::mark::check_vanished(cache, &hidden).await.unwrap();
+    super::super::recheck::check_vanished(cache, &hidden).await.unwrap();
     cache.write(&hidden[0], "?").await.unwrap();
-    let checked = super::super::mark::check_vanished(cache, &hidden).await;
+    let checked = super::super::recheck::check_vanished(cache, &hidden).await;
     assert!(matches!(checked, Err(Error::Unknown { .. })));
 }
 

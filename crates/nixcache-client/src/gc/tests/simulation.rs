@@ -415,7 +415,8 @@ async fn round(world: &Rc<World>, chance: &mut Random) {
     if world.policy.keep_within.is_some() && !chance.once_in(4) {
         tokio::time::sleep(DAY).await;
     } else if chance.once_in(2) {
-        tokio::time::sleep(roots::CLAIM_DEADLINE + Duration::from_secs(chance.below(2) as u64 * 24 * 3600)).await;
+        tokio::time::sleep(crate::protocol::CLAIM_DEADLINE + Duration::from_secs(chance.below(2) as u64 * 24 * 3600))
+            .await;
     }
 }
 

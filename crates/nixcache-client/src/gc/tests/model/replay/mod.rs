@@ -19,13 +19,14 @@ use serde_json::Value;
 use stateright::Model;
 
 use self::requests::is_meant;
-use super::super::super::{CLAIM_POLL_INTERVAL, CONDEMNED_OBJECT, Collection};
+use super::super::super::Collection;
+use super::super::super::condemned::CONDEMNED_OBJECT;
 use super::super::{info, keep, memory, nar, narinfo, path};
 use super::*;
 use crate::cache::hesitant::gate::{self, ACTOR, Kind, Request};
 use crate::cache::hesitant::keep_conditions;
 use crate::cache::{Cache, Objects};
-use crate::protocol;
+use crate::protocol::CLAIM_POLL_INTERVAL;
 use crate::push::{Session, SessionStart};
 use crate::roots::{self, Error};
 
