@@ -418,8 +418,10 @@ fn make(py: Python<'_>, ours: Ours) -> PyResult<PyErr> {
             Value::Text(value) => attributes.set_item(name, value)?,
             Value::Path(value) => attributes.set_item(name, value.as_os_str())?,
             Value::Paths(values) => {
-                let paths = values.into_iter().map(crate::store_path::StorePath::from);
-                let paths = paths.map(|path| Bound::new(py, path)).collect::<PyResult<Vec<_>>>()?;
+                // By its name: the module of the class needs this one.
+                let class = py.import("nixcache._nixcache")?.getattr("StorePath")?;
+                let paths = values.iter().map(|path| class.call1((path.as_str(),)));
+                let paths = paths.collect::<PyResult<Vec<_>>>()?;
                 attributes.set_item(name, PyTuple::new(py, paths)?)?;
             }
         }

@@ -88,7 +88,7 @@ impl Graph {
     fn from_narinfos(infos: &Bound<'_, PyAny>, store_dir: &str) -> Result<Self> {
         let mut builder = GraphBuilder::new();
         let (py, store_dir) = (infos.py(), crate::store_path::store_dir(store_dir)?);
-        let infos = crate::signature::collect(infos)?;
+        let infos = crate::convert::collect::<crate::narinfo::NarInfo>(infos)?;
         run(py, |visits| {
             for info in &infos {
                 visits.check().map_err(|error| Failure::reading(&error))?;

@@ -9,6 +9,7 @@
 
 mod buffer;
 mod cache;
+mod convert;
 mod error;
 mod graph;
 mod hash;

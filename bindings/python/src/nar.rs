@@ -94,9 +94,9 @@ pub(crate) mod nar {
     use pyo3::types::PyBytes;
 
     use super::{Watched, observation};
+    use crate::convert::threads as thread_count;
     use crate::error::{Failure, Result};
     use crate::hash::Hash;
-    use crate::signature::threads as thread_count;
     use crate::store_path::StorePath;
     use crate::stream::{Sink, Source, run};
 

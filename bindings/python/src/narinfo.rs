@@ -296,7 +296,7 @@ impl Deviation {
 
     fn __repr__(&self) -> String {
         Python::attach(|py| {
-            let field = crate::signature::quoted(py, &self.field);
+            let field = crate::convert::quoted(py, &self.field);
             format!("<Deviation '{}', line {}, field {field}>", self.kind, self.line)
         })
     }

@@ -67,7 +67,7 @@ impl Progress {
     fn __repr__(&self, py: Python<'_>) -> String {
         let mut text = format!("<Progress {}", self.kind);
         if let Some(name) = &self.name {
-            text.extend([" ", &crate::signature::quoted(py, name)]);
+            text.extend([" ", &crate::convert::quoted(py, name)]);
         }
         if let Some(count) = self.count {
             text.extend([", ", &count.to_string()]);

@@ -11,20 +11,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyType};
 
 use crate::buffer::Buffer;
+use crate::convert::{collect, quoted, threads as thread_count};
 use crate::error::{Failure, Result};
 use crate::narinfo::NarInfo;
 use crate::stream::run;
-
-/// As many threads as there are processors, unless told otherwise.
-pub(crate) fn threads(wanted: Option<usize>) -> Result<NonZeroUsize> {
-    match wanted {
-        None => Ok(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
-        Some(threads) => {
-            let threads = NonZeroUsize::new(threads);
-            threads.ok_or_else(|| PyValueError::new_err("threads: there has to be one at least").into())
-        }
-    }
-}
 
 /// What is signed: the bytes of a buffer, or the fingerprint of a narinfo.
 fn with_message<R>(message: &Bound<'_, PyAny>, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
@@ -97,7 +87,7 @@ impl SecretKey {
     #[pyo3(signature = (infos, /, *, threads=None))]
     fn sign_many(&self, py: Python<'_>, infos: &Bound<'_, PyAny>, threads: Option<usize>) -> Result<Vec<Signature>> {
         let infos = collect(infos)?;
-        let threads = crate::signature::threads(threads)?;
+        let threads = thread_count(threads)?;
         in_portions(py, &infos, threads, |infos| self.0.sign_many(infos, threads).into_iter().map(Signature).collect())
     }
 
@@ -108,11 +98,6 @@ impl SecretKey {
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("a secret key is not pickled: use to_text() where it has to be written"))
     }
-}
-
-/// A text as Python writes it.
-pub(crate) fn quoted(py: Python<'_>, text: &str) -> String {
-    PyString::new(py, text).repr().map_or_else(|_| format!("{text:?}"), |text| text.to_string())
 }
 
 /// A named key that verifies: `name:base64`. Blanks, line ends and quotes around it do not matter.
@@ -315,7 +300,7 @@ impl TrustedKeys {
         threads: Option<usize>,
     ) -> Result<Bound<'py, PyList>> {
         let infos = collect(infos)?;
-        let threads = crate::signature::threads(threads)?;
+        let threads = thread_count(threads)?;
         let verdicts = in_portions(py, &infos, threads, |infos| {
             self.policy.verify_many(infos, threads).iter().map(Verdict::of).collect()
         })?;
@@ -430,18 +415,6 @@ fn word(standing: Standing) -> &'static str {
         Standing::Malformed => "malformed",
         _ => "other",
     }
-}
-
-/// The narinfos of an iterable.
-pub(crate) fn collect(infos: &Bound<'_, PyAny>) -> Result<Vec<Py<NarInfo>>> {
-    let mut collected = Vec::with_capacity(infos.len().unwrap_or(0));
-    for (index, info) in infos.try_iter()?.enumerate() {
-        if index % 4096 == 0 {
-            infos.py().check_signals()?;
-        }
-        collected.push(info?.cast_into::<NarInfo>().map_err(PyErr::from)?.unbind());
-    }
-    Ok(collected)
 }
 
 /// Does something with many narinfos without the interpreter, and lets Ctrl-C end it.

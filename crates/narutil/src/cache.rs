@@ -4,33 +4,18 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Args;
 use nixcache::narinfo::CacheInfo;
 use nixcache_client::cache::{Cache, CacheUrl, Error, Options, abort_uploads};
 use nixcache_client::source;
 use tokio::runtime::Runtime;
 
-use crate::cli::Common;
+use crate::cli::{Common, Reach};
 use crate::failure::{Failure, Result};
 use crate::signals::{CLEAN_UP_MAX, Listener, exit};
 
 /// The longest silence of a server that is waited for: longer times cannot be added to the present
 /// one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
-/// How caches are reached that are on other machines.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Reach {
-    /// How many requests are under way at most.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
-    concurrency: u16,
-    /// How often a request is repeated that failed for a reason that may pass.
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    retries: u16,
-    /// How many seconds a server may be silent.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
-    timeout: u64,
-}
 
 impl Reach {
     fn options(&self) -> Options {

@@ -10,8 +10,8 @@ use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
 use nixcache_client::{archive, cache, roots, source};
 
-use crate::output::shown;
 use crate::secret::{KEY_NOT_FILE, is_key_for_file};
+use crate::text::shown;
 
 /// The exit status of a command, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,11 +11,11 @@ use nixcache::path_info::PathInfo;
 use nixcache::store_path::{HashPart, StoreDir, StorePath, StorePathRef};
 use nixcache_client::source::{self, Source, Stream};
 
-use crate::cache::{Reach, explain_requests, run as block_on};
-use crate::cli::Common;
+use crate::cache::{explain_requests, run as block_on};
+use crate::cli::{Common, Reach};
 use crate::failure::{Failure, Result};
-use crate::output::shown;
 use crate::progress::Progress;
+use crate::text::shown;
 
 /// What sources say of all their paths.
 pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {

@@ -9,8 +9,9 @@ use nixcache::compression::{Compression, DecodeOptions, Decoder};
 
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
-use crate::output::{is_standard, shown};
+use crate::output::is_standard;
 use crate::progress::{Counted, Progress};
+use crate::text::shown;
 
 /// How much is read at once. Reads of this size measured as fast as larger ones.
 pub(crate) const BUFFER: usize = 256 << 10;

@@ -19,6 +19,7 @@ mod progress;
 mod secret;
 mod signals;
 mod target;
+mod text;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! Files that appear whole or not at all, and standard output.
 
-use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -9,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::failure::{Failure, Result};
+pub(crate) use crate::text::{counted, printable, shown};
 
 /// How much is held back from a stream that cannot be taken back, so that a command that fails
 /// early has written nothing.
@@ -163,40 +163,4 @@ pub(crate) fn print(line: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::writing(Path::new("-"), &error))
-}
-
-/// A name that stays on its line and cannot steer a terminal: control characters are escaped, all
-/// else is as it was.
-pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
-    if name.iter().all(|byte| matches!(byte, b' '..=b'~')) {
-        return name.into();
-    }
-    let mut out = Vec::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                out.extend(character.to_string().bytes().flat_map(u8::escape_ascii));
-            } else {
-                out.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-        }
-        out.extend(chunk.invalid());
-    }
-    out.into()
-}
-
-/// A path, in a message: bytes that are not UTF-8 are escaped, too.
-pub(crate) fn shown(path: &Path) -> String {
-    let mut shown = String::new();
-    for chunk in printable(path.as_os_str().as_encoded_bytes()).utf8_chunks() {
-        shown.push_str(chunk.valid());
-        shown.extend(chunk.invalid().iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
-    }
-    // It may be a URL, or was meant to be one.
-    nixcache_client::cache::redacted(&shown)
-}
-
-/// A number of things, in the singular or the plural.
-pub(crate) fn counted(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }

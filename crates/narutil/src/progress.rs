@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 
 use crate::cli::Common;
-use crate::output::shown;
+use crate::text::shown;
 
 /// The bars that are shown.
 static BARS: Mutex<Vec<WeakProgressBar>> = Mutex::new(Vec::new());

@@ -20,8 +20,8 @@ use nixcache_client::cache::Cache;
 use nixcache_client::open_regular;
 use tokio::runtime::Runtime;
 
-use crate::cache::{Reach, is_url, runtime, url};
-use crate::cli::Common;
+use crate::cache::{is_url, runtime, url};
+use crate::cli::{Common, Reach};
 use crate::failure::{Failure, Result, Status};
 use crate::output::{directory, is_standard};
 use crate::progress::Progress;

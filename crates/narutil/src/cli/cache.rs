@@ -11,8 +11,8 @@ use nixcache_client::gc::Unrooted;
 use nixcache_client::roots::RootName;
 
 use super::closure::From;
+use super::reach::Reach;
 use super::value::{KeyArgs, age, cache, label, size, unrooted};
-use crate::cache::Reach;
 
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nixcache::path_info::JsonVersion;
 
+use super::reach::Reach;
 use super::value::cache;
-use crate::cache::Reach;
 
 /// Where facts about store paths come from.
 #[derive(Args, Debug)]

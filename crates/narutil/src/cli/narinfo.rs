@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::reach::Reach;
 use super::value::KeyArgs;
-use crate::cache::Reach;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NarinfoCommand {

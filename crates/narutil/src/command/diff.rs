@@ -12,8 +12,8 @@ use nixcache::store_path::StoreDir;
 use nixcache_client::source::{self, Source};
 use serde_json::{Value, json};
 
-use crate::cache::{Reach, explain_requests, run as block_on};
-use crate::cli::{Common, DiffArgs};
+use crate::cache::{explain_requests, run as block_on};
+use crate::cli::{Common, DiffArgs, Reach};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{find_all, full, load_closure, open, visit};
 use crate::input::{BUFFER, bytes};

@@ -11,7 +11,8 @@ use serde_json::json;
 use crate::cli::{Common, GenerateKeyArgs, KeyArgs, PublicKeyArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::input::{once_from_standard_input, text};
-use crate::output::{directory, is_standard, print, shown};
+use crate::output::{directory, is_standard, print};
+use crate::text::shown;
 
 pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
     if looks_like_key(&args.name) {

@@ -34,7 +34,8 @@ use serde_json::json;
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
 use crate::input::Input;
-use crate::output::{is_standard, printable};
+use crate::output::is_standard;
+use crate::text::printable;
 
 /// What packs the tree at `path`, which cannot come from standard input.
 fn packer(common: &Common, path: &Path) -> Result<Packer> {

@@ -10,11 +10,10 @@ use nixcache::path_info::{JsonVersion, PathInfo};
 use nixcache::store_path::{StoreDir, StorePathRef};
 use serde_json::{Value, json};
 
-use crate::cache::Reach;
-use crate::cli::{CheckNarinfoArgs, Common, FingerprintArgs, ShowArgs};
+use crate::cli::{CheckNarinfoArgs, Common, FingerprintArgs, Reach, ShowArgs};
 use crate::failure::{Failure, Result, Status, for_each};
-use crate::output::shown;
 use crate::target::{self, Group, Report, report_on};
+use crate::text::shown;
 
 /// narinfos that a thread takes at once.
 const CHUNK: usize = 256;

@@ -13,8 +13,9 @@ use rustix::fs::Access;
 use super::{hashing, packer, summary};
 use crate::cli::{Common, PackArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::output::{HELD_BACK, Output, behind_links, directory, is_standard, shown};
+use crate::output::{HELD_BACK, Output, behind_links, directory, is_standard};
 use crate::progress::Progress;
+use crate::text::shown;
 
 pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     let packer = packer(common, &args.path)?;

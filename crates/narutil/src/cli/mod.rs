@@ -3,6 +3,7 @@
 mod cache;
 mod closure;
 mod narinfo;
+mod reach;
 mod value;
 
 use std::num::NonZeroUsize;
@@ -22,8 +23,8 @@ pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
     VerifyArgs,
 };
+pub(crate) use self::reach::Reach;
 pub(crate) use self::value::KeyArgs;
-use crate::cache::Reach;
 use crate::failure::{Failure, Result};
 
 /// Where the store is unless something else is said.

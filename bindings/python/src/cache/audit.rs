@@ -1,0 +1,172 @@
+//! `Cache.audit`: checking a whole cache.
+
+use std::sync::Arc;
+
+use nixcache_client::audit::{self, Audit, Remedy};
+use pyo3::prelude::*;
+
+use super::Cache;
+use crate::convert::{quoted, threads as thread_count};
+use crate::error::Result;
+use crate::runtime::{Progress, wait};
+use crate::signature::TrustedKeys;
+use crate::store_path::StorePath;
+
+#[pymethods]
+impl Cache {
+    /// Looks the whole cache over. With `trusted`, signatures are verified; with `contents`, all
+    /// NARs are read; with `notes`, what is only odd is told, too.
+    #[pyo3(signature = (*, trusted=None, contents=false, notes=true, threads=None, progress=None))]
+    fn audit(
+        &self,
+        py: Python<'_>,
+        trusted: Option<&Bound<'_, TrustedKeys>>,
+        contents: bool,
+        notes: bool,
+        threads: Option<usize>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> Result<Audited> {
+        let mut audit = Audit::new().contents(contents).notes(notes).threads(thread_count(threads)?);
+        if let Some(trusted) = trusted {
+            audit = audit.policy(trusted.get().policy.clone());
+        }
+        let audited = wait(py, progress, |told| {
+            let audit = audit.watch(Arc::new(move |event| told.tell(of_audit(&event))));
+            async move { Ok(audit.run(&self.0).await?) }
+        })?;
+        let audit::Audited { narinfos, nars, file_size, unsigned, signatures_checked, elsewhere, .. } = audited;
+        let findings = audited.findings.into_iter().map(Finding::of).collect();
+        Ok(Audited { findings, narinfos, nars, file_size, unsigned, signatures_checked, elsewhere })
+    }
+}
+
+fn of_audit(event: &audit::Event) -> Option<Progress> {
+    use audit::Event;
+    Some(match *event {
+        Event::Listed { objects } => Progress::new("listed", None, Some(objects), None),
+        Event::Read { objects } => Progress::new("read", None, Some(objects), None),
+        Event::Contents { files, bytes } => Progress::new("contents", None, Some(files), Some(bytes)),
+        Event::ContentsRead { bytes } => Progress::new("contents-read", None, None, Some(bytes)),
+        _ => return None,
+    })
+}
+
+/// Something about a cache that is not as it should be.
+#[pyclass(frozen, eq, hash, module = "nixcache")]
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Finding {
+    /// The object, by its name in the cache.
+    #[pyo3(get)]
+    object: String,
+    /// A name for scripts, in lower case with dashes. It does not change.
+    #[pyo3(get)]
+    kind: &'static str,
+    /// What is the matter.
+    #[pyo3(get)]
+    message: String,
+    /// What would make it good; None of what harms nobody.
+    #[pyo3(get)]
+    remedy: Option<String>,
+    /// Whether it says that an object could not be looked at, rather than that something is wrong
+    /// with it.
+    #[pyo3(get)]
+    is_unread: bool,
+    path: Option<StorePath>,
+    text: String,
+}
+
+impl Finding {
+    fn of(finding: audit::Finding) -> Self {
+        let (text, is_unread) = (finding.to_string(), finding.is_unread());
+        let remedy = Some(finding.remedy()).filter(|remedy| *remedy != Remedy::None);
+        Self {
+            kind: finding.kind.name(),
+            message: finding.kind.to_string(),
+            remedy: remedy.map(|remedy| remedy.to_string()),
+            object: finding.object,
+            path: finding.path.map(StorePath),
+            is_unread,
+            text,
+        }
+    }
+}
+
+#[pymethods]
+impl Finding {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("kind", "object", "path");
+
+    /// The path that it is about, if that is known.
+    #[getter]
+    fn path(&self) -> Option<StorePath> {
+        self.path.clone()
+    }
+
+    /// Whether it only says what is odd, and harms nothing.
+    #[getter]
+    fn is_note(&self) -> bool {
+        self.remedy.is_none()
+    }
+
+    fn __str__(&self) -> &str {
+        &self.text
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<Finding {} in {}>", self.kind, quoted(py, &self.object))
+    }
+}
+
+/// What an audit found.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Audited {
+    findings: Vec<Finding>,
+    /// How many narinfos there are.
+    #[pyo3(get)]
+    narinfos: usize,
+    /// How many files of NARs.
+    #[pyo3(get)]
+    nars: usize,
+    /// Bytes of these.
+    #[pyo3(get)]
+    file_size: u64,
+    /// How many paths have no signature, and no content address that stands for one.
+    #[pyo3(get)]
+    unsigned: usize,
+    /// Whether signatures were verified.
+    #[pyo3(get)]
+    signatures_checked: bool,
+    /// How many NARs are outside of the cache, and were not looked at.
+    #[pyo3(get)]
+    elsewhere: usize,
+}
+
+#[pymethods]
+impl Audited {
+    /// All that was found, in the order of objects.
+    #[getter]
+    fn findings(&self) -> Vec<Finding> {
+        self.findings.clone()
+    }
+
+    /// What is not only a note.
+    #[getter]
+    fn faults(&self) -> Vec<Finding> {
+        self.findings.iter().filter(|finding| finding.remedy.is_some()).cloned().collect()
+    }
+
+    /// What could not be looked at. While there is any of it, nothing is known to be unused.
+    #[getter]
+    fn unread(&self) -> Vec<Finding> {
+        self.findings.iter().filter(|finding| finding.is_unread).cloned().collect()
+    }
+
+    fn __repr__(&self) -> String {
+        let faults = self.findings.iter().filter(|finding| finding.remedy.is_some()).count();
+        format!(
+            "<Audited: {} narinfos, {} NARs of {} bytes; {faults} faults>",
+            self.narinfos, self.nars, self.file_size
+        )
+    }
+}

@@ -1,0 +1,140 @@
+//! `Cache.gc`: removing what no root keeps.
+
+use std::time::Duration;
+
+use nixcache_client::gc;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::{Cache, one_or_many, store_paths, warn};
+use crate::error::Result;
+use crate::runtime::wait;
+use crate::store_path::StorePath;
+
+#[pymethods]
+impl Cache {
+    /// Removes what no root keeps. Ages are timedeltas. With `dry_run`, only says what would go.
+    ///
+    /// `unrooted` is what happens to paths that no root has ever listed: "keep", "remove", or an
+    /// age from which they go. Unless `allow_empty`, it is an error if no root, lease or path of
+    /// `root_paths` keeps anything.
+    #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, unrooted=None, grace=None, root_paths=None,
+        now=false, allow_empty=false, dry_run=false))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
+    fn gc(
+        &self,
+        py: Python<'_>,
+        keep_last: Option<usize>,
+        keep_within: Option<Duration>,
+        max_size: Option<u64>,
+        unrooted: Option<UnrootedArgument>,
+        grace: Option<Duration>,
+        root_paths: Option<&Bound<'_, PyAny>>,
+        now: bool,
+        allow_empty: bool,
+        dry_run: bool,
+    ) -> Result<Collected> {
+        let mut policy = gc::RetentionPolicy::default();
+        (policy.keep_last, policy.keep_within, policy.max_size, policy.now) = (keep_last, keep_within, max_size, now);
+        policy.allow_empty = allow_empty;
+        policy.unrooted = unrooted.map_or(Ok(policy.unrooted), UnrootedArgument::parse)?;
+        policy.grace = grace.unwrap_or(policy.grace);
+        if let Some(paths) = root_paths {
+            let paths = self.parts(&one_or_many(paths)?)?.into_iter();
+            let whole = paths.map(|path| path.path.ok_or_else(|| PyValueError::new_err("root_paths are whole paths")));
+            policy.root_paths = whole.collect::<PyResult<_>>()?;
+        }
+        let collected = wait(py, None, |_| async {
+            let collection = gc::Collection::find(&self.0, policy).await?;
+            let mut doomed = Vec::new();
+            let problems = collection.problems().iter().map(ToString::to_string).collect();
+            let unrooted = collection.summary().paths_unrooted;
+            let absent = store_paths(collection.absent().to_vec());
+            if dry_run {
+                doomed = collection.removals();
+                collection.abort().await?;
+            } else {
+                let removed = |event| {
+                    if let gc::GcEvent::Removed(object) = event {
+                        doomed.push(object);
+                    }
+                };
+                collection.run(removed).await?;
+            }
+            let size = doomed.iter().map(|doomed| doomed.size).sum();
+            let objects = doomed.into_iter().map(|doomed| (doomed.why.as_str(), doomed.object)).collect();
+            Ok(Collected { objects, size, unrooted, problems, absent })
+        })?;
+        for problem in &collected.problems {
+            warn(py, problem)?;
+        }
+        for path in &collected.absent {
+            let path = self.0.store_dir().display(path.0.as_ref());
+            warn(py, &format_args!("{}: {path}: is to be kept, and is not in the cache", self.0.url()))?;
+        }
+        Ok(collected)
+    }
+}
+
+/// "keep", "remove" or an age.
+#[derive(FromPyObject)]
+enum UnrootedArgument {
+    Age(Duration),
+    Word(String),
+}
+
+impl UnrootedArgument {
+    fn parse(self) -> PyResult<gc::Unrooted> {
+        match self {
+            Self::Age(age) => Ok(gc::Unrooted::OlderThan(age)),
+            Self::Word(word) => match &*word {
+                "keep" => Ok(gc::Unrooted::Keep),
+                "remove" => Ok(gc::Unrooted::Remove),
+                _ => Err(PyValueError::new_err("unrooted is \"keep\", \"remove\" or a timedelta")),
+            },
+        }
+    }
+}
+
+/// What was collected, or would be.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Collected {
+    objects: Vec<(&'static str, String)>,
+    /// Bytes of what goes.
+    #[pyo3(get)]
+    size: u64,
+    /// How many paths stay only since no root has ever listed them.
+    #[pyo3(get)]
+    unrooted: usize,
+    problems: Vec<String>,
+    absent: Vec<StorePath>,
+}
+
+#[pymethods]
+impl Collected {
+    /// The paths of `root_paths` that are not in the cache.
+    #[getter]
+    fn absent(&self) -> Vec<StorePath> {
+        self.absent.clone()
+    }
+
+    /// What is broken, and what was kept for it.
+    #[getter]
+    fn problems(&self) -> Vec<String> {
+        self.problems.clone()
+    }
+
+    /// The objects that go, in order, each with why.
+    #[getter]
+    fn objects(&self) -> Vec<(&'static str, String)> {
+        self.objects.clone()
+    }
+
+    fn __len__(&self) -> usize {
+        self.objects.len()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Collected: {} objects, {} bytes>", self.objects.len(), self.size)
+    }
+}

@@ -1,0 +1,194 @@
+//! `Cache`: a binary cache. A file holds one operation, with the classes of its results.
+
+mod audit;
+mod gc;
+mod narinfos;
+mod pull;
+mod push;
+mod roots;
+
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nixcache::closure::GraphBuilder;
+use nixcache::store_path::HashPart;
+use nixcache_client::cache::{self, CacheUrl, Options, layout};
+use nixcache_client::roots::{RootName, RootNameError};
+use nixcache_client::source;
+use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+
+pub(crate) use self::audit::{Audited, Finding};
+pub(crate) use self::gc::Collected;
+pub(crate) use self::narinfos::NarInfos;
+pub(crate) use self::pull::Pulled;
+pub(crate) use self::push::Pushed;
+pub(crate) use self::roots::Root;
+use crate::error::{Failure, Result};
+use crate::narinfo::NarInfo;
+use crate::runtime::wait;
+use crate::store_path::{PathLike, StorePath};
+use crate::stream::path_of;
+
+/// A binary cache: a directory, a bucket (`s3://`, `gs://`, `az://`) or a web server (`http://`,
+/// `https://`).
+///
+/// Opening it reads what it says of itself. With `create`, it is made where there is nothing, for
+/// the paths of `store_dir`. Going through a cache gives the narinfos of all its paths, in no
+/// order.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Cache(cache::Cache);
+
+impl Cache {
+    fn parts(&self, paths: &Bound<'_, PyAny>) -> Result<Vec<PathLike>> {
+        paths.try_iter()?.map(|path| PathLike::of(&path?, self.0.store_dir())).collect()
+    }
+}
+
+#[pymethods]
+impl Cache {
+    #[new]
+    #[pyo3(signature = (url, /, *, create=false, store_dir="/nix/store", concurrency=64, retries=8, timeout=60.0))]
+    fn new(
+        py: Python<'_>,
+        url: PathBuf,
+        create: bool,
+        store_dir: &str,
+        concurrency: usize,
+        retries: usize,
+        timeout: f64,
+    ) -> Result<Self> {
+        let mut options = Options::default();
+        options.concurrency = concurrency.max(1);
+        options.retries = retries;
+        options.timeout =
+            Duration::try_from_secs_f64(timeout).map_err(|error| PyValueError::new_err(format!("timeout: {error}")))?;
+        let store_dir = crate::store_path::store_dir(store_dir)?;
+        let url = CacheUrl::parse(url.as_os_str())?;
+        let opened = wait(py, None, |_| async {
+            Ok(if create {
+                cache::Cache::create(&url, &store_dir, options).await?
+            } else {
+                cache::Cache::open(&url, options).await?
+            })
+        });
+        Ok(Self(opened?))
+    }
+
+    /// Where it is, without what may be secret.
+    #[getter]
+    fn url(&self) -> String {
+        self.0.url().to_string()
+    }
+
+    /// The store directory of its paths.
+    #[getter]
+    fn store_dir(&self) -> &str {
+        self.0.store_dir().as_str()
+    }
+
+    /// Caches are asked in ascending order of this; None if it does not say.
+    #[getter]
+    fn priority(&self) -> Option<i32> {
+        self.0.info().priority
+    }
+
+    /// The narinfo of a path; None if the cache has none.
+    #[pyo3(signature = (path, /))]
+    fn narinfo(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> Result<Option<NarInfo>> {
+        let part = PathLike::of(path, self.0.store_dir())?.hash_part;
+        wait(py, None, |_| async { Ok(self.0.narinfo(part).await?.map(NarInfo)) })
+    }
+
+    /// Those of these paths that the cache has not, as they were given.
+    #[pyo3(signature = (paths, /))]
+    fn missing<'py>(&self, py: Python<'py>, paths: &Bound<'py, PyAny>) -> Result<Bound<'py, PyList>> {
+        let paths = paths.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let part = |path: &Bound<'py, PyAny>| Ok(PathLike::of(path, self.0.store_dir())?.hash_part);
+        let parts = paths.iter().map(part).collect::<Result<Vec<HashPart>>>()?;
+        let present = wait(py, None, |_| async { Ok(self.0.present(&parts).await?.0) })?;
+        let missing = paths.into_iter().zip(parts).filter(|(_, part)| !present.contains(part));
+        Ok(PyList::new(py, missing.map(|(path, _)| path).collect::<Vec<_>>())?)
+    }
+
+    /// An object of the cache as a whole, by its name in the cache; None if there is none.
+    #[pyo3(signature = (name, /))]
+    fn read<'py>(&self, py: Python<'py>, name: &str) -> Result<Option<Bound<'py, PyBytes>>> {
+        let read = wait(py, None, |_| async { Ok(self.0.read(name).await?) })?;
+        Ok(read.map(|bytes| PyBytes::new(py, &bytes)))
+    }
+
+    /// Changes the narinfo of a path: `change` is given it, and returns what it becomes, or None to
+    /// leave it as it is. It may be called several times, until no other writer interferes. Returns
+    /// whether the narinfo was changed.
+    #[pyo3(signature = (path, change, /))]
+    fn edit(&self, py: Python<'_>, path: &Bound<'_, PyAny>, change: &Bound<'_, PyAny>) -> Result<bool> {
+        let part = PathLike::of(path, self.0.store_dir())?.hash_part;
+        let failed: Arc<Mutex<Option<Failure>>> = Arc::default();
+        let edit = {
+            let (cache, change, failed) = (self.0.clone(), change.clone().unbind(), Arc::clone(&failed));
+            move |text: Option<&[u8]>| {
+                let text = text?;
+                let changed = cache.parse_narinfo(part, text).map_err(Failure::from).and_then(|info| {
+                    Python::attach(|py| {
+                        let changed = change.call1(py, (NarInfo(info),))?;
+                        let changed: Option<Bound<'_, NarInfo>> = changed.extract(py).map_err(PyErr::from)?;
+                        Ok(changed.map(|info| info.get().0.as_str().as_bytes().to_vec()))
+                    })
+                });
+                let changed = changed.unwrap_or_else(|failure| {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    None
+                });
+                changed.filter(|changed| changed != text)
+            }
+        };
+        let edited = wait(py, None, |_| async { Ok(self.0.edit(&layout::narinfo(part), edit).await?) })?;
+        match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(failure) => Err(failure),
+            None => Ok(edited),
+        }
+    }
+
+    /// Which store path refers to which, of these paths and all that they refer to. Each path is
+    /// asked for, so the cache need not be one that lists what it has.
+    #[pyo3(signature = (paths, /))]
+    fn graph(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<crate::graph::Graph> {
+        let roots: Vec<HashPart> = self.parts(&one_or_many(paths)?)?.iter().map(|path| path.hash_part).collect();
+        let walked =
+            wait(py, None, |_| async { Ok(source::walk(std::slice::from_ref(&self.0), roots, |_| false).await?) })?;
+        let mut builder = GraphBuilder::new();
+        walked.infos.iter().try_for_each(|info| builder.insert_path_info(info))?;
+        Ok(crate::graph::Graph::new(builder.finish(), self.0.store_dir().clone()))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Cache {}>", self.0.url())
+    }
+}
+
+/// Gives a warning of Python.
+fn warn(py: Python<'_>, message: &dyn std::fmt::Display) -> PyResult<()> {
+    let text = message.to_string().replace('\0', " ");
+    let text = CString::new(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
+}
+
+fn root_name(text: &str) -> PyResult<RootName> {
+    text.parse().map_err(|error: RootNameError| PyValueError::new_err(error.to_string()))
+}
+
+/// Paths, of which there may be one that is not in a list.
+fn one_or_many<'py>(paths: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if paths.is_instance_of::<StorePath>() || path_of(paths)?.is_some() {
+        return Ok(PyTuple::new(paths.py(), [paths])?.into_any());
+    }
+    Ok(paths.clone())
+}
+
+fn store_paths(paths: Vec<nixcache::store_path::StorePath>) -> Vec<StorePath> {
+    paths.into_iter().map(StorePath).collect()
+}

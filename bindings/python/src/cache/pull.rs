@@ -1,0 +1,225 @@
+//! `Cache.pull`: fetching closures.
+
+use std::sync::Arc;
+
+use nixcache::path_info::{PathInfo, registration};
+use nixcache::store_path::StoreDir;
+use nixcache_client::pull::{self, Found, Pull, RootRequest, Target, Trust, Wanted};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::{Cache, Root, one_or_many, root_name, store_paths};
+use crate::convert::threads as thread_count;
+use crate::error::Result;
+use crate::runtime::{Progress, wait};
+use crate::signature::TrustedKeys;
+use crate::store_path::StorePath;
+
+#[pymethods]
+impl Cache {
+    /// Fetches paths with all that they refer to: into the store below a directory, or into another
+    /// cache.
+    ///
+    /// `trusted` says whose signatures are believed; None believes whatever the cache says. With
+    /// `archives`, `into` is a directory that gets NARs. `others` are caches that may have the
+    /// paths, too. Without `paths`, the closure of the root `root` is fetched, or with `roots`
+    /// those of all roots, and another cache gets the same roots. With `paths`, `root` is the name
+    /// of a root that another cache gets. `touch` makes the roots used now. With `keep_going`, what
+    /// can be had is fetched where some paths cannot.
+    #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
+        listings=true, root=None, roots=false, touch=false, keep_going=false, threads=None, progress=None))]
+    fn pull(
+        &self,
+        py: Python<'_>,
+        paths: Option<&Bound<'_, PyAny>>,
+        into: &Bound<'_, PyAny>,
+        trusted: Option<&Bound<'_, TrustedKeys>>,
+        others: Option<Vec<Bound<'_, Cache>>>,
+        archives: bool,
+        closure: bool,
+        check: bool,
+        listings: bool,
+        root: Option<&str>,
+        roots: bool,
+        touch: bool,
+        keep_going: bool,
+        threads: Option<usize>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> Result<Pulled> {
+        let target = match into.cast::<Cache>() {
+            Ok(cache) => Target::Cache(cache.get().0.clone()),
+            Err(_) if archives => Target::Archives(into.extract()?),
+            Err(_) => Target::Store(into.extract()?),
+        };
+        let trust = trusted.map_or(Trust::Anything, |trusted| Trust::Signed(trusted.get().policy.clone()));
+        let wanted = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?;
+        let wanted: Option<Vec<Wanted>> = wanted.map(|paths| {
+            let wanted = paths.into_iter().map(|path| match path.path {
+                Some(path) => Wanted::from(path),
+                None => path.hash_part.into(),
+            });
+            wanted.collect()
+        });
+        let name = root.map(root_name).transpose()?;
+        let wrong = match (&wanted, &name, roots) {
+            (None, None, false) => Some("without paths, root or roots says what to fetch"),
+            (Some(_), _, true) | (_, Some(_), true) => Some("roots goes with neither paths nor root"),
+            (Some(_), Some(_), _) if !matches!(target, Target::Cache(_)) => {
+                Some("with paths, root is left in another cache, and into is none")
+            }
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            return Err(PyValueError::new_err(wrong).into());
+        }
+        let mut caches = vec![self.0.clone()];
+        caches.extend(others.iter().flatten().map(|cache| cache.get().0.clone()));
+        let store_dir = self.0.store_dir().clone();
+        let mut request = RootRequest::default();
+        request.name = name.clone().filter(|_| wanted.is_some());
+        let pull = Pull::new(store_dir.clone(), caches, trust)
+            .closure(closure)
+            .check(check)
+            .listings(listings)
+            .keep_going(keep_going)
+            .leave_root(request)
+            .threads(thread_count(threads)?);
+        let (pulled, found) = wait(py, progress, |told| {
+            let pull = pull.watch(Arc::new(move |event| told.tell(of_pull(event))));
+            async move {
+                let found = match (wanted, &name) {
+                    (Some(wanted), _) => pull.find(wanted).await?,
+                    (None, Some(name)) => pull.find_root(name).await?,
+                    (None, None) => pull.find_roots().await?,
+                };
+                let pulled = pull.run(&found, &target).await?;
+                if touch {
+                    pull.touch(&found).await;
+                }
+                Ok((pulled, found))
+            }
+        })?;
+        Ok(Pulled::of(pulled, found, store_dir))
+    }
+}
+
+fn of_pull(event: pull::Event) -> Option<Progress> {
+    use pull::Event;
+    Some(match event {
+        Event::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
+        Event::Started { name, nar_size } => Progress::new("started", Some(&name), None, Some(nar_size)),
+        Event::Received { bytes } => Progress::new("received", None, None, Some(bytes)),
+        Event::Fetched { name } => Progress::new("fetched", Some(&name), None, None),
+        Event::Published { path } => Progress::new("published", Some(path.name()), None, None),
+        _ => return None,
+    })
+}
+
+/// What was fetched.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Pulled {
+    fetched: Vec<StorePath>,
+    present: Vec<StorePath>,
+    held_back: Vec<StorePath>,
+    failed: Vec<(StorePath, String)>,
+    roots: Vec<Root>,
+    notes: Vec<String>,
+    found: Found,
+    store_dir: StoreDir,
+    /// How many realisations of the paths were written to the cache.
+    #[pyo3(get)]
+    realisations: usize,
+    /// Bytes of the NARs that were fetched.
+    #[pyo3(get)]
+    nar_size: u64,
+    /// Bytes of their files in the caches.
+    #[pyo3(get)]
+    file_size: u64,
+}
+
+impl Pulled {
+    fn of(pulled: pull::Pulled, found: Found, store_dir: StoreDir) -> Self {
+        Self {
+            realisations: pulled.realisations,
+            nar_size: pulled.fetched.iter().map(|fetched| fetched.nar_size).sum(),
+            file_size: pulled.fetched.iter().map(|fetched| fetched.file_size).sum(),
+            fetched: pulled.fetched.into_iter().map(|fetched| StorePath(fetched.path)).collect(),
+            present: store_paths(pulled.present),
+            held_back: store_paths(pulled.held_back),
+            failed: pulled.failed.into_iter().map(|(path, error)| (StorePath(path), error.to_string())).collect(),
+            roots: pulled.roots.into_iter().map(Root).collect(),
+            notes: pulled.notes,
+            found,
+            store_dir,
+        }
+    }
+}
+
+#[pymethods]
+impl Pulled {
+    /// The paths that were fetched, in the order in which they got their names.
+    #[getter]
+    fn fetched(&self) -> Vec<StorePath> {
+        self.fetched.clone()
+    }
+
+    /// The paths that were there.
+    #[getter]
+    fn present(&self) -> Vec<StorePath> {
+        self.present.clone()
+    }
+
+    /// The paths that did not get their names because something that they refer to could not be
+    /// fetched.
+    #[getter]
+    fn held_back(&self) -> Vec<StorePath> {
+        self.held_back.clone()
+    }
+
+    /// What could not be fetched, and why.
+    #[getter]
+    fn failed(&self) -> Vec<(StorePath, String)> {
+        self.failed.clone()
+    }
+
+    /// What cannot be had, and why. Only of a pull that keeps going.
+    #[getter]
+    fn missing(&self) -> Vec<(String, String)> {
+        self.found.missing().iter().map(|missing| (missing.path.clone(), missing.to_string())).collect()
+    }
+
+    /// The roots that were left in the cache that was written to.
+    #[getter]
+    fn roots(&self) -> Vec<Root> {
+        self.roots.clone()
+    }
+
+    /// What was not possible although everything was fetched: leaving a root, or removing the
+    /// lease.
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    /// What `nix-store --load-db` reads, of all paths of the closure.
+    fn registration<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut writer = registration::Writer::new(Vec::new(), &self.store_dir);
+        for located in self.found.paths() {
+            // Signatures, for which there is no place, are the loss.
+            let written = writer.write(&PathInfo::from(&located.info.as_ref()));
+            let _lost = written.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        }
+        Ok(PyBytes::new(py, &writer.into_inner()))
+    }
+
+    fn __bool__(&self) -> bool {
+        self.failed.is_empty() && self.held_back.is_empty() && self.found.missing().is_empty()
+    }
+
+    fn __repr__(&self) -> String {
+        let (fetched, failed) = (self.fetched.len(), self.failed.len() + self.held_back.len());
+        let present = self.present.len();
+        format!("<Pulled: {fetched} paths, {} bytes; {present} were there, {failed} failed>", self.nar_size)
+    }
+}
