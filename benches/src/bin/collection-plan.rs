@@ -27,7 +27,7 @@ use nixcache::compression::Compression;
 use nixcache::hash::{Format, Hash};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
-use nixcache_client::cache::{Cache, CacheUrl, Options, layout};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, layout};
 use nixcache_client::push::{Session, SessionRequest, SessionStart};
 
 const PATHS: usize = 1_000_000;
@@ -96,7 +96,7 @@ fn list(folder: &Path) -> usize {
 /// Makes a cache with so many paths.
 async fn make(folder: &Path, paths: usize) {
     let url = CacheUrl::parse(folder.as_os_str()).unwrap();
-    let cache = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
+    let cache = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
     fs::create_dir(folder.join("nar")).unwrap();
     let mut random = Random::new(0x2545_F491_4F6C_DD1D);
     let mut left = paths;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nixcache::narinfo::CacheInfo;
-use nixcache_client::cache::{Cache, CacheUrl, Error, Options, abort_uploads};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, abort_uploads};
 use nixcache_client::source;
 use tokio::runtime::Runtime;
 
@@ -18,8 +18,8 @@ use crate::signals::{CLEAN_UP_MAX, Listener, exit};
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Reach {
-    fn options(&self) -> Options {
-        let mut options = Options::default();
+    fn options(&self) -> CacheOptions {
+        let mut options = CacheOptions::default();
         options.concurrency = self.concurrency.into();
         options.retries = self.retries.into();
         options.timeout = Duration::from_secs(self.timeout).min(TIMEOUT_MAX);

@@ -79,7 +79,7 @@ impl Remote {
 
     /// A narinfo by its name, as it is shown to people.
     fn file(&self, name: &str) -> PathBuf {
-        self.cache.locate(name).into()
+        self.cache.display_name(name).into()
     }
 
     /// The hash parts of all narinfos, in ascending order.

@@ -39,6 +39,9 @@ pub mod queue;
 pub mod roots;
 pub mod source;
 pub mod store_database;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+pub(crate) mod testing;
 
 pub use self::cache::open_regular;
 pub use self::lock::lock_directory;

@@ -22,7 +22,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use nixcache::signature::{self, PublicKey, TrustedKeys};
+use nixcache::signature::{self, PublicKey};
+use nixcache::trust::TrustedKeys;
 
 use crate::cache::shown;
 

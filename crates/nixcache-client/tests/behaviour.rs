@@ -9,7 +9,7 @@ use std::time::Duration;
 use conformance::{Mounts, Server, is_signed_for};
 use futures_util::stream::TryStreamExt;
 use nixcache::store_path::{HashPart, StoreDir};
-use nixcache_client::cache::{Cache, CacheUrl, Error, Options};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error};
 
 const PART: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q";
 
@@ -22,7 +22,7 @@ async fn names(cache: &Cache) -> Vec<String> {
 /// What holds of a cache wherever it is.
 async fn behaves(cache: &Cache, knows_conditions: bool) {
     assert_eq!(cache.read("nothing.ls").await.unwrap(), None);
-    assert_eq!(cache.meta("nothing.ls").await.unwrap(), None);
+    assert_eq!(cache.head("nothing.ls").await.unwrap(), None);
     assert_eq!(cache.read_range("nothing.ls", 0..1).await.unwrap(), None);
     assert!(cache.download("nar/nothing.nar").await.unwrap().is_none());
     cache.delete("nothing.ls").await.unwrap();
@@ -32,7 +32,7 @@ async fn behaves(cache: &Cache, knows_conditions: bool) {
     assert_eq!(cache.read("log/a.drv").await.unwrap().as_deref(), Some(&b"second"[..]));
     assert_eq!(cache.read_range("log/a.drv", 1..4).await.unwrap().as_deref(), Some(&b"eco"[..]));
     assert_eq!(cache.read_range("log/a.drv", 3..100).await.unwrap().as_deref(), Some(&b"ond"[..]));
-    assert_eq!(cache.meta("log/a.drv").await.unwrap().unwrap().size, Some(6));
+    assert_eq!(cache.head("log/a.drv").await.unwrap().unwrap().size, Some(6));
 
     assert!(cache.create_object("log/b.drv", &b"one"[..]).await.unwrap());
     if knows_conditions {
@@ -68,7 +68,7 @@ async fn behaves(cache: &Cache, knows_conditions: bool) {
     assert!(matches!(cache.narinfo(part).await, Err(Error::NarInfo { .. })));
     let absent = HashPart::parse("00000000000000000000000000000000").unwrap();
     assert!(cache.narinfo(absent).await.unwrap().is_none());
-    let (present, _) = cache.present(&[part, absent]).await.unwrap();
+    let (present, _) = cache.lookup(&[part, absent]).await.unwrap();
     assert_eq!(Vec::from_iter(present), [part]);
 
     let expected = ["log/a.drv", "log/b.drv", "log/empty", "log/sum", "nar/x.nar", "nix-cache-info"];
@@ -104,7 +104,7 @@ async fn loses_no_edit(cache: &Cache) {
 }
 
 async fn create(url: &CacheUrl) -> Cache {
-    Cache::create(url, &StoreDir::default(), Options::default()).await.unwrap()
+    Cache::create(url, &StoreDir::default(), CacheOptions::default()).await.unwrap()
 }
 
 fn parse(url: &str) -> CacheUrl {

@@ -12,7 +12,7 @@ use nixcache::compression::Compression;
 use nixcache::hash::Hash;
 use nixcache::narinfo::Builder;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
-use nixcache_client::cache::{Cache, CacheUrl, Options, layout};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, layout};
 use nixcache_client::gc::{Collection, RetentionPolicy, Unrooted};
 use nixcache_client::push::{Session, SessionRequest, SessionStart};
 use nixcache_client::roots;
@@ -22,7 +22,7 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 
 async fn open(mount: &Path) -> Cache {
     let url = CacheUrl::parse(mount.join("cache").to_str().unwrap().as_ref()).unwrap();
-    Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap()
+    Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap()
 }
 
 fn path(number: u8) -> StorePath {
@@ -107,10 +107,10 @@ async fn a_push_does_not_rely_on_what_was_removed_through_another_mount() {
     publish(&one, 2).await;
     begin(&one, "main", 1).await.commit(Vec::new()).await.unwrap();
     remember(&one).await;
-    assert!(one.meta(&narinfo(2)).await.unwrap().is_some());
+    assert!(one.head(&narinfo(2)).await.unwrap().is_some());
     Collection::find(&two, policy()).await.unwrap().run(drop).await.unwrap();
     let session = begin(&one, "other", 2).await;
-    let (present, _) = one.present(&[path(1).hash_part(), path(2).hash_part()]).await.unwrap();
+    let (present, _) = one.lookup(&[path(1).hash_part(), path(2).hash_part()]).await.unwrap();
     assert_eq!(present.into_iter().collect::<Vec<_>>(), [path(1).hash_part()]);
     session.abort().await.unwrap();
 }

@@ -13,7 +13,7 @@ use conformance::{Action, Answer, Conditions, FakeS3, Rule, WebServer, is_signed
 use futures_util::stream::TryStreamExt;
 use nixcache::compression::{EncodeOptions, Encoder};
 use nixcache::store_path::{HashPart, StoreDir};
-use nixcache_client::cache::{Cache, CacheUrl, Error, Object, Options, abort_uploads};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, Object, abort_uploads};
 
 const PART: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q";
 const NARINFO: &str = "StorePath: /nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a\n\
@@ -21,8 +21,8 @@ const NARINFO: &str = "StorePath: /nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a\
     NarHash: sha256:1slpr5v62kdkh5qsmqdksnap3ck1m4n5zbc3x0j9c2qpgmv0kxh6\nNarSize: 5\nReferences: \n";
 const INFO: &str = "StoreDir: /nix/store\n";
 
-fn options() -> Options {
-    let mut options = Options::default();
+fn options() -> CacheOptions {
+    let mut options = CacheOptions::default();
     options.retries = 1;
     options.timeout = Duration::from_secs(10);
     options
@@ -80,7 +80,7 @@ async fn denied_is_never_absent() {
     for url in [server.url(), server.http()] {
         let cache = open(&url).await;
         assert!(cache.read("log/none").await.unwrap().is_none());
-        assert!(cache.meta("log/none").await.unwrap().is_none());
+        assert!(cache.head("log/none").await.unwrap().is_none());
         for answer in [Action::Deny, Action::Status(401, String::new())] {
             server.rule(Rule::on("READ", answer));
             let denied = |error: Error| {
@@ -92,12 +92,12 @@ async fn denied_is_never_absent() {
             };
             denied(cache.read(&narinfo()).await.unwrap_err());
             denied(cache.read("log/none").await.unwrap_err());
-            denied(cache.meta("nar/x.nar").await.unwrap_err());
+            denied(cache.head("nar/x.nar").await.unwrap_err());
             denied(cache.read_range("nar/x.nar", 0..3).await.unwrap_err());
             denied(cache.download("nar/x.nar").await.err().unwrap());
             denied(cache.open_object("nar/x.nar").await.err().unwrap());
             denied(cache.narinfo(part()).await.unwrap_err());
-            denied(cache.present(&[part()]).await.unwrap_err());
+            denied(cache.lookup(&[part()]).await.unwrap_err());
             denied(cache.edit(&narinfo(), |_| Some(Vec::new())).await.unwrap_err());
             denied(Cache::open(&parse(&url), options()).await.unwrap_err());
             server.clear_rules();
@@ -158,7 +158,7 @@ async fn where_nothing_may_be_listed_a_push_takes_what_is_denied_for_unknown() {
         assert_eq!(presence.unknown.len(), count);
         assert!(matches!(presence.denied, Some(Error::Denied { .. })));
         // An answer to a user is none.
-        assert!(matches!(cache.present(&asked).await, Err(Error::Denied { .. })));
+        assert!(matches!(cache.lookup(&asked).await, Err(Error::Denied { .. })));
     }
     // One that is there and may not be read is not replaced.
     let server = filled();
@@ -300,7 +300,7 @@ async fn odd_keys_are_listed_as_unknown_and_stop_nothing() {
         assert_eq!(names, expected);
         assert!(odd.iter().all(|key| Object::of(key) == Object::Other));
         let many: Vec<HashPart> = std::iter::repeat_n(part(), 20).collect();
-        assert!(cache.present(&many).await.unwrap().0.contains(&part()));
+        assert!(cache.lookup(&many).await.unwrap().0.contains(&part()));
         // What they are about is neither read nor removed.
         let before = server.keys();
         assert!(cache.delete("nar/../y").await.is_err());
@@ -319,7 +319,7 @@ async fn a_listing_that_leads_to_itself_is_an_error() {
     let error = listed(&cache).await.unwrap_err().to_string();
     assert!(error.starts_with("s3://cache: the listing does not end"), "{error}");
     let many: Vec<HashPart> = std::iter::repeat_n(part(), 5000).collect();
-    assert!(cache.present(&many).await.is_err());
+    assert!(cache.lookup(&many).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -535,8 +535,8 @@ async fn a_server_without_head_is_asked_with_get() {
             _ => Answer::new(404, ""),
         });
         let cache = open(&server.url()).await;
-        assert_eq!(cache.meta("nar/x.nar").await.unwrap().unwrap().size, Some(1));
-        assert!(cache.meta("nar/y.nar").await.unwrap().is_none());
+        assert_eq!(cache.head("nar/x.nar").await.unwrap().unwrap().size, Some(1));
+        assert!(cache.head("nar/y.nar").await.unwrap().is_none());
     }
 }
 
@@ -564,7 +564,7 @@ async fn a_folder_that_is_listed_and_then_not_found_makes_no_listing() {
             _ => Answer::new(404, ""),
         });
         let url = CacheUrl::parse(OsStr::new(&server.url())).unwrap();
-        let cache = Cache::open(&url, Options::default()).await.unwrap();
+        let cache = Cache::open(&url, CacheOptions::default()).await.unwrap();
         let listed: Result<Vec<_>, Error> = cache.list().try_collect().await;
         assert_eq!(listed.is_err(), stays, "{listed:?}");
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nixcache::closure::GraphBuilder;
 use nixcache::store_path::HashPart;
-use nixcache_client::cache::{self, CacheUrl, Options, layout};
+use nixcache_client::cache::{self, CacheOptions, CacheUrl, layout};
 use nixcache_client::roots::{RootName, RootNameError};
 use nixcache_client::source;
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
@@ -61,7 +61,7 @@ impl Cache {
         retries: usize,
         timeout: f64,
     ) -> Result<Self> {
-        let mut options = Options::default();
+        let mut options = CacheOptions::default();
         options.concurrency = concurrency.max(1);
         options.retries = retries;
         options.timeout =
@@ -109,7 +109,7 @@ impl Cache {
         let paths = paths.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let part = |path: &Bound<'py, PyAny>| Ok(PathLike::of(path, self.0.store_dir())?.hash_part);
         let parts = paths.iter().map(part).collect::<Result<Vec<HashPart>>>()?;
-        let present = wait(py, None, |_| async { Ok(self.0.present(&parts).await?.0) })?;
+        let present = wait(py, None, |_| async { Ok(self.0.lookup(&parts).await?.0) })?;
         let missing = paths.into_iter().zip(parts).filter(|(_, part)| !present.contains(part));
         Ok(PyList::new(py, missing.map(|(path, _)| path).collect::<Vec<_>>())?)
     }

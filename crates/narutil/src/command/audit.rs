@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 use nixcache::narinfo::CacheInfo;
-use nixcache::signature::Policy;
 use nixcache::store_path::StoreDir;
+use nixcache::trust::TrustPolicy;
 use nixcache_client::audit::{Audit, Audited, Event, Finding, Remedy, RepairError, Watch};
 use nixcache_client::cache::Cache;
 use serde_json::json;
@@ -25,7 +25,8 @@ pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
         .notes(common.verbose > 0)
         .threads(common.threads())
         .limits(common.limits());
-    let audit = if args.trusted.is_empty() { audit } else { audit.policy(Policy::new(trusted_keys(&args.trusted)?)) };
+    let audit =
+        if args.trusted.is_empty() { audit } else { audit.policy(TrustPolicy::new(trusted_keys(&args.trusted)?)) };
     block_on(common, async {
         let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
         let cache = args.reach.open_despite(&args.cache, info).await?;

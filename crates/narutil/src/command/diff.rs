@@ -83,7 +83,7 @@ fn look(
         return difference.ask(NonZeroUsize::MAX, |wanted, has| {
             let (present, question) = block_on(common, async {
                 let cache = reach.open(cache).await?;
-                let asked = cache.present(wanted).await.map_err(|error| Failure::cache(&error));
+                let asked = cache.lookup(wanted).await.map_err(|error| Failure::cache(&error));
                 explain_requests(&cache);
                 asked
             })?;

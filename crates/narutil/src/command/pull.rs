@@ -9,8 +9,8 @@ use std::time::Instant;
 use indicatif::HumanBytes;
 use nixcache::path_info::registration::Writer;
 use nixcache::path_info::{Lost, PathInfo};
-use nixcache::signature::Policy;
 use nixcache::store_path::{StoreDir, StorePath};
+use nixcache::trust::TrustPolicy;
 use nixcache_client::cache::Cache;
 use nixcache_client::pull::{
     Error, Event, Found, Located, Missing, Pull, Pulled, Refusal, RootRequest, Target, Trust, Wanted, Watch,
@@ -33,7 +33,7 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
         eprintln!("narutil: signatures are not checked: whoever can write to the caches decides what is fetched");
         Trust::Anything
     } else {
-        Trust::Signed(Policy::new(trusted_keys(&args.trusted)?))
+        Trust::Signed(TrustPolicy::new(trusted_keys(&args.trusted)?))
     };
     if args.root.is_some() && !args.paths.is_empty() && args.to.is_none() {
         return Err(Failure::usage(

@@ -154,7 +154,7 @@ impl Archive {
     /// Looks a path up.
     pub async fn find(cache: &Cache, hash_part: HashPart) -> Result<Option<Self>, Error> {
         let Some(info) = cache.narinfo(hash_part).await? else { return Ok(None) };
-        let object = || cache.locate(&layout::narinfo(hash_part));
+        let object = || cache.display_name(&layout::narinfo(hash_part));
         let compression =
             info.as_ref().compression().map_err(|error| Error::Compression { object: object(), error })?;
         let nar = cache.nar(&info.as_ref())?;
@@ -221,7 +221,7 @@ impl Archive {
             Ok(None) => return Ok(None),
             Ok(Some(text)) => match Listing::parse(&text, self.limits) {
                 Ok(listing) => return Ok(Some(listing)),
-                Err(error) => format!("{}: {error}", self.cache.locate(&name)),
+                Err(error) => format!("{}: {error}", self.cache.display_name(&name)),
             },
             // Each of these names the object.
             Err(
@@ -247,7 +247,7 @@ impl Archive {
         let info = self.info.as_ref();
         let size = match info.file_size() {
             Some(size) => Some(size),
-            None => self.cache.meta(&self.nar).await?.ok_or_else(|| self.absent())?.size,
+            None => self.cache.head(&self.nar).await?.ok_or_else(|| self.absent())?.size,
         };
         // A file without a length cannot be read from its end, and a small one need not be.
         let Some(size) = size.filter(|size| *size > TAIL / 2) else { return Ok(None) };
@@ -268,7 +268,7 @@ impl Archive {
                 Ok(Tail::Needs(more)) if more > len && more <= size => len = more,
                 Ok(_) => return Ok(None),
                 Err(error) => {
-                    tracing::warn!("{}: {error}: read from its beginning", self.cache.locate(&self.nar));
+                    tracing::warn!("{}: {error}: read from its beginning", self.cache.display_name(&self.nar));
                     return Ok(None);
                 }
             }
@@ -335,7 +335,7 @@ impl Archive {
         let begin = first.decompressed.start;
         let file = first.compressed.start..last.compressed.end;
         let bytes = self.cache.read_range(&self.nar, file.clone()).await?.ok_or_else(|| self.absent())?;
-        let object = self.cache.locate(&self.nar);
+        let object = self.cache.display_name(&self.nar);
         blocking(move || {
             let mut content = Vec::new();
             for frame in frames {
@@ -386,13 +386,14 @@ impl Archive {
         let options = DecodeOptions { max_size: self.info.as_ref().nar_size(), ..DecodeOptions::default() };
         let object = BufReader::with_capacity(BUFFER, object);
         let decoder = Decoder::new(object, self.compression, &options);
-        let decoder = decoder.map_err(|error| Error::Compression { object: self.cache.locate(&self.nar), error })?;
+        let decoder =
+            decoder.map_err(|error| Error::Compression { object: self.cache.display_name(&self.nar), error })?;
         Ok(Reader::with_limits(BufReader::with_capacity(BUFFER, decoder), self.limits))
     }
 
     /// Whose fault it is that a NAR could not be read.
     fn broken(&self, error: ReadError, reader: ArchiveReader) -> Error {
-        let object = self.cache.locate(&self.nar);
+        let object = self.cache.display_name(&self.nar);
         let error = match error {
             ReadError::Nar(error) => return Error::Nar { object, error },
             ReadError::Io { source, .. } => source,
@@ -408,11 +409,11 @@ impl Archive {
     }
 
     fn absent(&self) -> Error {
-        Error::Absent { object: self.cache.locate(&self.nar) }
+        Error::Absent { object: self.cache.display_name(&self.nar) }
     }
 
     fn mismatch(&self, offset: u64, reason: &'static str) -> Error {
-        Error::Mismatch { object: self.cache.locate(&self.nar), offset, reason }
+        Error::Mismatch { object: self.cache.display_name(&self.nar), offset, reason }
     }
 }
 

@@ -11,7 +11,7 @@ use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Archive, Error};
-use crate::cache::{Cache, CacheUrl, Options, layout};
+use crate::cache::{Cache, CacheOptions, CacheUrl, layout};
 
 const PART: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q";
 
@@ -67,7 +67,7 @@ fn objects(nar: &[u8], options: &EncodeOptions, listing: bool) -> HashMap<String
 }
 
 async fn in_memory(objects: HashMap<String, Vec<u8>>) -> Cache {
-    let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await.unwrap();
+    let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await.unwrap();
     for (name, contents) in objects {
         cache.write(&name, contents).await.unwrap();
     }
@@ -210,7 +210,7 @@ async fn a_small_file_of_a_large_nar_takes_four_requests() {
     for (options, requests) in [(zstd, 4), (EncodeOptions::new(Compression::None), 3)] {
         let (url, sent) = serve(objects(&nar, &options, true));
         let url = CacheUrl::parse(url.as_ref()).unwrap();
-        let cache = Cache::open_as(&url, CacheInfo::default(), Options::default()).await.unwrap();
+        let cache = Cache::open_as(&url, CacheInfo::default(), CacheOptions::default()).await.unwrap();
         assert!(file(&cache, "b/small").await.unwrap() == noise(10_000));
         assert_eq!(cache.requests().total(), requests);
         assert!(sent.load(Ordering::Relaxed) < 3 << 20);

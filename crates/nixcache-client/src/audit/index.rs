@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use futures_util::stream::TryStreamExt;
 use nixcache::store_path::HashPart;
 
-use crate::cache::{Cache, Error, Meta, NarPlace, Object};
+use crate::cache::{Cache, Error, NarPlace, Object, ObjectInfo};
 use crate::protocol::{self, CLAIM_DEADLINE};
 
 /// A listing of a cache.
@@ -16,20 +16,20 @@ pub(super) struct Index {
     /// The hash parts of all narinfos, in ascending order.
     pub(super) narinfos: Vec<HashPart>,
     /// For each narinfo what was listed of it.
-    metas: Vec<Meta>,
+    metas: Vec<ObjectInfo>,
     numbers: HashMap<HashPart, u32>,
     /// For each narinfo the size of its NAR, once that is known; until then 0.
     nar_sizes: Vec<AtomicU64>,
     /// The listings of NARs, in ascending order.
-    pub(super) listings: Vec<(HashPart, Meta)>,
+    pub(super) listings: Vec<(HashPart, ObjectInfo)>,
     /// All that can be a NAR, by name.
     pub(super) files: Vec<File>,
     /// What was not complete when this was listed.
-    pub(super) temporaries: Vec<(String, Meta)>,
+    pub(super) temporaries: Vec<(String, ObjectInfo)>,
     /// What is passed over: links, FIFOs, names that no object has.
     pub(super) odd: Vec<String>,
     /// Roots, snapshots, claims and all else below `nixcache/`.
-    pub(super) protocol: Vec<(String, Meta)>,
+    pub(super) protocol: Vec<(String, ObjectInfo)>,
     pub(super) has_cache_info: bool,
     /// The time at which something was written last, by the clock of the store.
     pub(super) newest: Option<SystemTime>,
@@ -44,7 +44,7 @@ pub(super) struct Index {
 /// What may be a NAR.
 pub(super) struct File {
     pub(super) name: Box<str>,
-    pub(super) meta: Meta,
+    pub(super) meta: ObjectInfo,
     used: AtomicBool,
 }
 
@@ -123,12 +123,12 @@ impl Index {
     }
 
     /// What was listed of the narinfo under a hash part.
-    pub(super) fn narinfo(&self, part: HashPart) -> Option<Meta> {
+    pub(super) fn narinfo(&self, part: HashPart) -> Option<ObjectInfo> {
         Some(self.metas[*self.numbers.get(&part)? as usize])
     }
 
     /// What was listed of the listing of the NAR of a path.
-    pub(super) fn listing(&self, part: HashPart) -> Option<Meta> {
+    pub(super) fn listing(&self, part: HashPart) -> Option<ObjectInfo> {
         let place = self.listings.binary_search_by_key(&part, |(part, _)| *part).ok()?;
         Some(self.listings[place].1)
     }
@@ -213,7 +213,7 @@ impl Index {
 
     /// How much older an object is than the newest one. The clock of the store is not known better
     /// without writing.
-    pub(super) fn age(&self, meta: Meta) -> Option<std::time::Duration> {
+    pub(super) fn age(&self, meta: ObjectInfo) -> Option<std::time::Duration> {
         let (newest, modified) = self.newest.zip(meta.modified)?;
         Some(newest.duration_since(modified).unwrap_or_default())
     }

@@ -17,10 +17,10 @@
 //! ```
 //! use nixcache::store_path::StoreDir;
 //! use nixcache_client::audit::Audit;
-//! use nixcache_client::cache::{Cache, CacheUrl, Options};
+//! use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+//! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 //! cache.write("nar/lost.nar.xz", &b"what is this?"[..]).await?;
 //! let audited = Audit::new().run(&cache).await?;
 //! let finding = &audited.findings[0];
@@ -53,8 +53,8 @@ use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use nixcache::hash::Hash;
 use nixcache::nar::Limits;
 use nixcache::narinfo::CacheInfo;
-use nixcache::signature::Policy;
 use nixcache::store_path::HashPart;
+use nixcache::trust::TrustPolicy;
 
 use self::index::Index;
 use crate::cache::{Cache, Error, OLD, blocking, layout};
@@ -106,7 +106,7 @@ pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
 /// How to look a cache over.
 #[derive(Clone)]
 pub struct Audit {
-    policy: Option<Arc<Policy>>,
+    policy: Option<Arc<TrustPolicy>>,
     contents: bool,
     notes: bool,
     threads: NonZeroUsize,
@@ -176,7 +176,7 @@ impl Audit {
 
     /// Also verifies signatures.
     #[must_use]
-    pub fn policy(self, policy: Policy) -> Self {
+    pub fn policy(self, policy: TrustPolicy) -> Self {
         Self { policy: Some(Arc::new(policy)), ..self }
     }
 

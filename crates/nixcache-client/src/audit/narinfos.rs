@@ -9,8 +9,8 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::compression::{Compression, DecodeOptions, Decoder};
 use nixcache::hash::Hash;
 use nixcache::narinfo::{self, Field, NarInfo, NarName, NarUrl};
-use nixcache::signature::{Policy, Standing, Verdict, Verifier};
 use nixcache::store_path::{self, HashPart, StoreDir, StorePath};
+use nixcache::trust::{Standing, TrustPolicy, Verdict, Verifier};
 
 use super::index::{Index, Named};
 use super::{Audit, Contents, Finding, Findings, Kind, Subject, Text, finding, unreadable};
@@ -71,7 +71,7 @@ async fn still_listed(
     while let Some((name, _)) = listed.try_next().await? {
         if let Object::NarInfo(part) = Object::of(&name)
             && vanished.contains(&part)
-            && cache.meta(&name).await.is_ok_and(|meta| meta.is_none())
+            && cache.head(&name).await.is_ok_and(|meta| meta.is_none())
         {
             index.set_incomplete();
             let reason = "it is listed, and is not there when it is read".to_owned();
@@ -103,10 +103,10 @@ async fn confirm(cache: &Cache, doubtful: Vec<Finding>, findings: &mut Findings)
     let ask = async |mut finding: Finding| {
         let asked = match &mut finding.kind {
             Kind::MissingReference { reference } => {
-                cache.meta(&layout::narinfo(reference.hash_part())).await.map(|meta| meta.is_none())
+                cache.head(&layout::narinfo(reference.hash_part())).await.map(|meta| meta.is_none())
             }
-            Kind::MissingNar { nar } => cache.meta(nar).await.map(|meta| meta.is_none()),
-            Kind::WrongFileSize { nar, expected, found, .. } => cache.meta(nar).await.map(|meta| {
+            Kind::MissingNar { nar } => cache.head(nar).await.map(|meta| meta.is_none()),
+            Kind::WrongFileSize { nar, expected, found, .. } => cache.head(nar).await.map(|meta| {
                 if let Some(size) = meta.and_then(|meta| meta.size) {
                     *found = size;
                 }
@@ -170,7 +170,7 @@ struct Look<'a> {
     cache: &'a Cache,
     index: &'a Index,
     store_dir: &'a StoreDir,
-    policy: Option<&'a Policy>,
+    policy: Option<&'a TrustPolicy>,
     contents: bool,
 }
 
@@ -204,7 +204,7 @@ impl Look<'_> {
             self.at_one(info, &mut seen);
         }
         if let Some(policy) = self.policy {
-            let verdicts = Verifier::new(policy).verify_all(&infos);
+            let verdicts = Verifier::new(policy).verify_batched(&infos);
             let signed = infos.iter().zip(&verdicts);
             seen.findings.extend(signed.filter_map(|(info, verdict)| about(info, signatures(verdict)?).into()));
         }

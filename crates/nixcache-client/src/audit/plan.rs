@@ -315,7 +315,7 @@ impl Audit {
         let object = layout::narinfo(part);
         let unread = |_: &dyn std::error::Error| RepairError::incomplete(cache, nar);
         let Some(info) = cache.narinfo(part).await.map_err(|error| unread(&error))? else {
-            return Err(RepairError::Changed { object: cache.locate(&object) });
+            return Err(RepairError::Changed { object: cache.display_name(&object) });
         };
         let Ok(inspection) = Inspection::of(&info.as_ref()) else { return Ok(Some(Vec::new())) };
         let inspection = inspection.limits(self.limits);
@@ -454,7 +454,7 @@ async fn withdraw(
         let Some(text) = text else { return Ok::<_, RepairError>(None) };
         let hash = Hash::sha256(&text);
         if judged.get(&hash_part).is_some_and(|judged| *judged != hash) && broken.contains(&hash_part) {
-            return Err(RepairError::Changed { object: cache.locate(&object) });
+            return Err(RepairError::Changed { object: cache.display_name(&object) });
         }
         let path = cache.parse_narinfo(hash_part, &text).ok().map(|info| info.as_ref().store_path().to_owned());
         Ok(Some(Withdrawal { hash_part, path, is_referrer: !broken.contains(&hash_part), text: hash }))

@@ -11,7 +11,7 @@ use nixcache::store_path::HashPart;
 use super::index::{Index, Named, is_nar_name};
 use super::plan::{Done, Mend, Plan, Withdrawal};
 use super::roots::{CONDEMNED, snapshot_hash};
-use crate::cache::{self, Cache, Meta, Object, layout};
+use crate::cache::{self, Cache, Object, ObjectInfo, layout};
 use crate::protocol::{self, CLAIM_POLL_INTERVAL, Claim, ClaimHandle};
 use crate::roots;
 
@@ -209,7 +209,7 @@ impl Run<'_> {
                     let info = info.as_ref();
                     let mut references = info.references().iter().map(|reference| reference.hash_part());
                     if references.any(|reference| withdrawn.contains(&reference)) {
-                        return Err(RepairError::Changed { object: self.cache.locate(&object) });
+                        return Err(RepairError::Changed { object: self.cache.display_name(&object) });
                     }
                 }
                 Ok(None) => {}
@@ -294,7 +294,7 @@ async fn is_same(cache: &Cache, withdrawal: &Withdrawal) -> Result<()> {
     let name = layout::narinfo(withdrawal.hash_part);
     match cache.read(&name).await? {
         Some(text) if Hash::sha256(&text) != withdrawal.text => {
-            Err(RepairError::Changed { object: cache.locate(&name) })
+            Err(RepairError::Changed { object: cache.display_name(&name) })
         }
         _ => Ok(()),
     }
@@ -348,7 +348,7 @@ impl Removal<'_> {
     }
 
     /// Whether an object was written so long ago. What the store says no time of is not old.
-    fn is_old(&self, meta: Option<Meta>, age: Duration) -> bool {
+    fn is_old(&self, meta: Option<ObjectInfo>, age: Duration) -> bool {
         let modified = meta.and_then(|meta| meta.modified);
         let passed = self.now.zip(modified).and_then(|(now, modified)| now.duration_since(modified).ok());
         passed.is_some_and(|passed| passed >= age)

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::index::Index;
 use super::{Finding, Findings, Kind, Subject, unreadable};
-use crate::cache::{Cache, Error, Meta, layout};
+use crate::cache::{Cache, Error, ObjectInfo, layout};
 use crate::file::Oddity;
 use crate::protocol::{self, CLAIM_DEADLINE};
 use crate::roots::{self, Root, snapshot};
@@ -50,7 +50,7 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
             findings.push(finding(name, Kind::Unknown));
         }
     }
-    let read = async |(name, meta): (&str, Meta)| looking.root(name, meta).await;
+    let read = async |(name, meta): (&str, ObjectInfo)| looking.root(name, meta).await;
     let mut read = futures_util::stream::iter(roots).map(read).buffer_unordered(cache.options().concurrency);
     let mut is_complete = true;
     while let Some(root) = read.next().await {
@@ -70,7 +70,7 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
         findings.push(finding(&object, Kind::Unreadable { subject: Subject::Root, reason }));
     }
     looking.closures(closures, &snapshots, is_complete, findings).await?;
-    let read = async |(name, meta): (&str, Meta)| looking.claim(name, meta).await;
+    let read = async |(name, meta): (&str, ObjectInfo)| looking.claim(name, meta).await;
     let mut read = futures_util::stream::iter(claims).map(read).buffer_unordered(cache.options().concurrency);
     while let Some(found) = read.next().await {
         findings.extend(found?);
@@ -120,7 +120,7 @@ impl Looking<'_> {
     }
 
     /// A root; none if it is a tombstone, or was removed meanwhile.
-    async fn root(&self, name: &str, meta: Meta) -> Result<Result<Option<Root>, Finding>, Error> {
+    async fn root(&self, name: &str, meta: ObjectInfo) -> Result<Result<Option<Root>, Finding>, Error> {
         let read = roots::read_roots(self.cache, std::iter::once((name.to_owned(), meta.modified)), None).await;
         Ok(match read {
             Ok(mut survey) => match survey.broken.pop() {
@@ -212,7 +212,7 @@ impl Looking<'_> {
         /// listed.
         const ASKED: usize = 1000;
         let mut holes = Vec::new();
-        let ask = async |path: &StorePath| self.cache.meta(&layout::narinfo(path.hash_part())).await;
+        let ask = async |path: &StorePath| self.cache.head(&layout::narinfo(path.hash_part())).await;
         let mut asked = futures_util::stream::iter(missing.iter().take(ASKED))
             .map(async |path| (path, ask(path).await))
             .buffered(self.cache.options().concurrency);
@@ -243,7 +243,7 @@ impl Looking<'_> {
         })
     }
 
-    async fn claim(&self, name: &str, meta: Meta) -> Result<Option<Finding>, Error> {
+    async fn claim(&self, name: &str, meta: ObjectInfo) -> Result<Option<Finding>, Error> {
         let text = match self.text(name, Subject::Claim).await? {
             Ok(Some(text)) => text,
             // It has ended.

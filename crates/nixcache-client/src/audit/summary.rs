@@ -87,7 +87,7 @@ impl Audit {
                 } else if let Some(encoding) = encoding(text) {
                     summary.unread += 1;
                     summary.unread_reason.get_or_insert_with(|| {
-                        format!("{}: it is compressed with {encoding}", here.locate(&layout::narinfo(*part)))
+                        format!("{}: it is compressed with {encoding}", here.display_name(&layout::narinfo(*part)))
                     });
                 } else {
                     summary.unreadable += 1;

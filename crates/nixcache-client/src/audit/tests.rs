@@ -5,22 +5,23 @@ use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::hash::Hash;
 use nixcache::nar::{Listing, Writer};
 use nixcache::narinfo::{Builder, NarInfo};
-use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys};
+use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
+use nixcache::trust::{TrustPolicy, TrustedKeys};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::sync::LazyLock;
 
 use super::{Audit, Finding, Remedy};
-use crate::cache::{Cache, CacheUrl, Error, Options, layout};
+use crate::cache::{Cache, CacheOptions, CacheUrl, Error, layout};
 
 fn key() -> &'static SecretKey {
     static KEY: LazyLock<SecretKey> = LazyLock::new(|| SecretKey::generate(KeyName::new("k-1").unwrap()).unwrap());
     &KEY
 }
 
-fn policy() -> Policy {
-    Policy::new(TrustedKeys::from_iter([key().public_key().clone()]))
+fn policy() -> TrustPolicy {
+    TrustPolicy::new(TrustedKeys::from_iter([key().public_key().clone()]))
 }
 
 pub(super) fn part(number: u8) -> HashPart {
@@ -78,7 +79,7 @@ pub(super) async fn publish(cache: &Cache, number: u8, references: &[u8]) {
 
 /// 4 refers to 3 and 2, 3 to 2 and 1, 2 to 1.
 pub(super) async fn sample() -> Cache {
-    let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await.unwrap();
+    let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await.unwrap();
     for (number, references) in [(1, &[][..]), (2, &[1]), (3, &[2, 1]), (4, &[3, 2, 4])] {
         publish(&cache, number, references).await;
     }
@@ -119,7 +120,7 @@ async fn kinds_with(cache: &Cache, audit: Audit) -> Vec<&'static str> {
 async fn a_healthy_cache_has_no_findings() {
     let folder = tempfile::tempdir().unwrap();
     let url = CacheUrl::parse(OsStr::new(folder.path())).unwrap();
-    let in_directory = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
+    let in_directory = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
     publish(&in_directory, 1, &[]).await;
     publish(&in_directory, 2, &[1, 2]).await;
     for cache in [sample().await, in_directory] {
@@ -339,7 +340,7 @@ async fn a_nar_that_several_paths_share_is_read_once() {
 async fn a_cache_that_cannot_be_read_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let url = CacheUrl::parse(OsStr::new(folder.path())).unwrap();
-    let cache = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
+    let cache = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
     std::fs::remove_dir_all(folder.path()).unwrap();
     assert!(matches!(Audit::new().run(&cache).await, Err(Error::Io { .. })));
 }

@@ -33,11 +33,11 @@ impl Layer {
 
 /// The layers that a `Content-Encoding` names, in the order in which they were applied.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Encoding(Vec<Layer>);
+pub(crate) struct Encoding(Vec<Layer>);
 
 impl Encoding {
     /// Reads the header.
-    pub(super) fn parse(object: &str, header: Option<&str>) -> Result<Self> {
+    pub(crate) fn parse(object: &str, header: Option<&str>) -> Result<Self> {
         /// No more are decoded: a bomb of bombs.
         const LAYERS_MAX: usize = 4;
         let mut layers = Vec::new();
@@ -49,14 +49,14 @@ impl Encoding {
                 "" | "identity" | "none" | "aws-chunked" => continue,
                 "deflate" => Layer::Deflate,
                 name => Layer::Compressed(name.parse().map_err(|_| {
-                    let encoding = super::answer::escaped(header.unwrap_or_default());
+                    let encoding = super::backend::answer::escaped(header.unwrap_or_default());
                     Error::Encoding { object: object.to_owned(), encoding, reason: "it is not known here".to_owned() }
                 })?),
             };
             layers.push(layer);
         }
         if layers.len() > LAYERS_MAX {
-            let encoding = super::answer::escaped(header.unwrap_or_default());
+            let encoding = super::backend::answer::escaped(header.unwrap_or_default());
             let reason = format!("it has more than {LAYERS_MAX} layers");
             return Err(Error::Encoding { object: object.to_owned(), encoding, reason });
         }
@@ -64,7 +64,7 @@ impl Encoding {
     }
 
     /// Whether there is nothing to decode.
-    pub(super) fn is_identity(&self) -> bool {
+    pub(crate) fn is_identity(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -73,7 +73,7 @@ impl Encoding {
     }
 
     /// Decodes an object as it is read, however long it becomes.
-    pub(super) fn reader(&self, object: &str, reader: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>> {
+    pub(crate) fn reader(&self, object: &str, reader: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>> {
         let mut reader: Box<dyn Read + Send> = Box::new(reader);
         for layer in self.0.iter().rev() {
             reader = layer.decoder(reader, u64::MAX).map_err(|error| self.failed(object, error.to_string()))?;
@@ -82,7 +82,7 @@ impl Encoding {
     }
 
     /// Why reading from such a reader failed: for the cache beneath it, or for the encoding.
-    pub(super) fn failure(&self, object: &str, error: std::io::Error) -> Error {
+    pub(crate) fn failure(&self, object: &str, error: std::io::Error) -> Error {
         match error.downcast::<Error>() {
             Ok(error) => error,
             Err(error) => self.failed(object, error.to_string()),
@@ -159,7 +159,7 @@ impl Layer {
 /// bytes of a text show.
 ///
 /// `object` is what messages call it, `name` what it is within the cache.
-pub(super) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Bytes, limit: u64) -> Result<Bytes> {
+pub(crate) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Bytes, limit: u64) -> Result<Bytes> {
     let encoding = Encoding::parse(object, header)?;
     if !encoding.is_identity() {
         return match encoding.decode(object, bytes.clone(), limit) {
@@ -193,7 +193,7 @@ const fn is_of_texts(compression: Compression) -> bool {
 
 /// The compression of a text that was stored encoded by a tool that lost the header: `aws s3 sync`
 /// to a directory, say.
-pub(super) fn shown(name: &str, bytes: &[u8]) -> Option<Compression> {
+pub(crate) fn shown(name: &str, bytes: &[u8]) -> Option<Compression> {
     let magic = Compression::detect(bytes)?;
     (is_of_texts(magic) && layout::is_text(name)).then_some(magic)
 }

@@ -4,7 +4,7 @@ use nixcache::narinfo;
 use nixcache::store_path::StoreDir;
 
 use super::UrlError;
-use super::directory::TooLarge;
+use super::backend::directory::TooLarge;
 use crate::file::{Odd, Oddity};
 
 /// What a lookup in a cache found out. There are three answers, which are never mixed:
@@ -177,10 +177,10 @@ pub enum Error {
     },
 }
 
-pub(super) type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub(super) fn io(object: impl std::fmt::Display, error: io::Error) -> Self {
+    pub(crate) fn io(object: impl std::fmt::Display, error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::PermissionDenied {
             return Self::Denied { object: object.to_string(), reason: error.to_string() };
         }

@@ -9,13 +9,13 @@ use nixcache::store_path::HashPart;
 pub const CACHE_INFO: &str = "nix-cache-info";
 
 /// The beginning of the names of files that are not complete yet, in caches that are directories.
-pub(super) const TEMPORARY: &str = ".nixcache-";
+pub(crate) const TEMPORARY: &str = ".nixcache-";
 
 /// The folder of roots, and of what keeps collectors and writers apart.
-pub(super) const OURS: &str = "nixcache";
+pub(crate) const OURS: &str = "nixcache";
 
 /// Whether a folder is one of the layout, or in one.
-pub(super) fn is_ours(folder: &str) -> bool {
+pub(crate) fn is_ours(folder: &str) -> bool {
     let top = folder.split('/').next().unwrap_or_default();
     matches!(top, "nar" | "log" | "debuginfo" | "realisations" | "build-trace-v2" | OURS)
 }
@@ -110,7 +110,7 @@ impl Object {
 }
 
 /// Whether a name is a plain path: no empty parts, no `.` or `..`, no control characters.
-pub(super) fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     !name.chars().any(char::is_control) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
@@ -131,7 +131,7 @@ pub fn limit(name: &str) -> u64 {
 
 /// Whether an object of this name is text by itself, so that the magic of a compression at its
 /// beginning means that it was stored encoded, by a tool that lost its `Content-Encoding`.
-pub(super) fn is_text(name: &str) -> bool {
+pub(crate) fn is_text(name: &str) -> bool {
     match Object::of(name) {
         Object::CacheInfo
         | Object::NarInfo(_)
@@ -168,7 +168,7 @@ pub fn nar(file_hash: Hash, compression: Compression) -> String {
 }
 
 /// The media type of an object, as Nix says it.
-pub(super) fn content_type(name: &str) -> &'static str {
+pub(crate) fn content_type(name: &str) -> &'static str {
     match Object::of(name) {
         Object::CacheInfo => "text/x-nix-cache-info",
         Object::NarInfo(_) => "text/x-nix-narinfo",

@@ -74,8 +74,8 @@ pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) 
     };
     let other = other.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(other) = other else { return Ok(edited) };
-    let object = cache.locate(&place);
-    if cache.meta(&layout::narinfo(other.hash_part())).await?.is_some() {
+    let object = cache.display_name(&place);
+    if cache.head(&layout::narinfo(other.hash_part())).await?.is_some() {
         tracing::warn!(
             "{object}: names {other} for this output, which stays; {} is published without it",
             ours.out_path()

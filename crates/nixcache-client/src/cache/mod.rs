@@ -13,40 +13,24 @@
 //! content encoding are decoded.
 //!
 //! Requests to servers are repeated after failures that may pass, after growing times with a random
-//! part, and not before the server wants them to be ([`Options`]).
+//! part, and not before the server wants them to be ([`CacheOptions`]).
 
-mod answer;
-mod authorization;
-mod bucket;
-mod clients;
-mod credentials;
-mod directory;
+mod backend;
 mod encoding;
-mod endpoint;
 mod error;
-#[cfg(test)]
-pub(crate) mod hesitant;
-mod http;
 pub mod layout;
-mod making;
+mod lookup;
 pub(crate) mod merge;
 mod nar;
-mod netrc;
-mod odd_keys;
 mod oddities;
-mod present;
+mod open;
 mod redact;
 mod spot_check;
 mod staged;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
-mod tls;
-mod traffic;
-mod uploads;
 mod url;
-mod version;
-mod webdav;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -61,32 +45,32 @@ use nixcache::narinfo::{CacheInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StoreDir};
 use tokio::sync::OnceCell;
 
-use self::bucket::Bucket;
-use self::directory::{Complete, Directory, Listed, Unsynced};
+use self::backend::bucket::{self, Bucket};
+use self::backend::directory::{self, Complete, Directory, Listed, Unsynced};
+use self::backend::traffic::{self, Traffic};
+use self::backend::web::{self as http, WebServer};
 use self::encoding::Encoding;
-use self::http::WebServer;
-use self::making::Before;
 use self::oddities::Oddities;
+use self::open::Before;
 use self::staged::Staged;
-use self::traffic::Traffic;
 use self::url::Location;
 
 pub use crate::file::Oddity;
+pub use backend::bucket::uploads::{UnfinishedUpload, abort_uploads};
 pub use encoding::decode_narinfo;
 pub use error::{Error, Lookup};
 pub use layout::Object;
+pub use lookup::{LookupMethod, Presence};
 pub use nar::NarPlace;
-pub use present::{Presence, Question};
 pub use staged::Staging;
-pub use traffic::Requests;
-pub use uploads::{UnfinishedUpload, abort_uploads};
 pub use url::{CacheUrl, UrlError, Use, redacted};
 
-pub use directory::open_regular;
-pub(crate) use directory::{rename_exclusively, rename_exclusively_at};
+pub(crate) use backend::Version;
+pub use backend::directory::open_regular;
+pub(crate) use backend::directory::{rename_exclusively, rename_exclusively_at};
+pub use backend::traffic::Requests;
 use error::Result;
 pub(crate) use url::shown;
-pub(crate) use version::Version;
 
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 
@@ -109,7 +93,7 @@ pub(crate) const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// How a cache is reached.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Options {
+pub struct CacheOptions {
     /// How many requests are under way at most. 64 unless told otherwise.
     pub concurrency: usize,
     /// How often a request is repeated that failed for a reason that may pass. 8 times unless told
@@ -122,17 +106,17 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The longest wait that a server is granted which says when to ask again. Two minutes unless
     /// told otherwise.
-    pub longest_wait: Duration,
+    pub retry_after_max: Duration,
 }
 
-impl Default for Options {
+impl Default for CacheOptions {
     fn default() -> Self {
         Self {
             concurrency: 64,
             retries: 8,
             timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
-            longest_wait: Duration::from_secs(120),
+            retry_after_max: Duration::from_secs(120),
         }
     }
 }
@@ -141,10 +125,10 @@ impl Default for Options {
 ///
 /// ```
 /// use nixcache::store_path::StoreDir;
-/// use nixcache_client::cache::{Cache, CacheUrl, Options};
+/// use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 /// cache.write("log/abc.drv", &b"built"[..]).await?;
 /// assert_eq!(cache.read("log/abc.drv").await?.as_deref(), Some(&b"built"[..]));
 /// assert_eq!(cache.read("log/other.drv").await?, None);
@@ -159,7 +143,7 @@ struct Inner {
     url: CacheUrl,
     info: CacheInfo,
     place: Place,
-    options: Options,
+    options: CacheOptions,
     traffic: Arc<Traffic>,
     /// What listings have passed over.
     oddities: Arc<Oddities>,
@@ -180,14 +164,14 @@ enum Place {
 /// What is known of an object without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Meta {
+pub struct ObjectInfo {
     /// Its size in bytes, where the server says it.
     pub size: Option<u64>,
     /// When it was written last, by the clock of the store.
     pub modified: Option<SystemTime>,
 }
 
-impl Meta {
+impl ObjectInfo {
     /// Whether it has this size, and was written so lately that whoever did may not be done.
     fn is_new(self, size: u64) -> bool {
         let age = self.modified.map(|modified| modified.elapsed().unwrap_or_default());
@@ -195,8 +179,8 @@ impl Meta {
     }
 }
 
-impl From<directory::Meta> for Meta {
-    fn from(meta: directory::Meta) -> Self {
+impl From<directory::FileInfo> for ObjectInfo {
+    fn from(meta: directory::FileInfo) -> Self {
         Self { size: Some(meta.size), modified: Some(meta.modified) }
     }
 }
@@ -248,7 +232,7 @@ impl Prepared {
 impl Cache {
     /// Opens a cache to read from it. [`Error::NoCache`] if a directory on this machine is none,
     /// [`UrlError::Parameter`] if a parameter of the URL has no effect on a reader.
-    pub async fn open(url: &CacheUrl, options: Options) -> Result<Self> {
+    pub async fn open(url: &CacheUrl, options: CacheOptions) -> Result<Self> {
         url.check(Use::Read)?;
         let mut inner = Inner::connect(url, options).await?;
         if let Some(info) = inner.read_info().await? {
@@ -269,7 +253,7 @@ impl Cache {
 
     /// Opens a cache that is taken to say this of itself, whatever it does say: to save a question,
     /// or to look at the rest where that cannot be read, and mend it.
-    pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: Options) -> Result<Self> {
+    pub async fn open_as(url: &CacheUrl, info: CacheInfo, options: CacheOptions) -> Result<Self> {
         let mut inner = Inner::connect(url, options).await?;
         inner.info = info;
         inner.apply_parameters(true)?;
@@ -280,9 +264,9 @@ impl Cache {
     ///
     /// Refused are directories within a store, and parameters of the URL that have no effect on a
     /// writer ([`Use`]).
-    pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: Options) -> Result<Self> {
+    pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: CacheOptions) -> Result<Self> {
         url.check(Use::Write)?;
-        making::check_place(url, store_dir)?;
+        open::check_place(url, store_dir)?;
         let mut inner = Inner::connect(url, options).await?;
         let mut denied = None;
         let known = match inner.read_info().await {
@@ -302,7 +286,7 @@ impl Cache {
             inner.apply_parameters(true)?;
             return Ok(Self(Arc::new(inner)));
         }
-        inner.info = making::new_info(store_dir);
+        inner.info = open::new_info(store_dir);
         inner.apply_parameters(true)?;
         inner.before = Before::Place;
         if let Place::Directory(directory) = &inner.place {
@@ -347,7 +331,7 @@ impl Cache {
     }
 
     /// How it is reached.
-    pub fn options(&self) -> &Options {
+    pub fn options(&self) -> &CacheOptions {
         &self.0.options
     }
 
@@ -362,7 +346,7 @@ impl Cache {
     }
 
     /// An object as people find it: with the cache before its name.
-    pub fn locate(&self, name: &str) -> String {
+    pub fn display_name(&self, name: &str) -> String {
         if nar::is_web(name) {
             return redacted(name);
         }
@@ -392,14 +376,14 @@ impl Cache {
     }
 
     /// Whether there is an object, and what is known of it.
-    pub async fn meta(&self, name: &str) -> Lookup<Meta> {
+    pub async fn head(&self, name: &str) -> Lookup<ObjectInfo> {
         if let Some(server) = self.elsewhere(name)? {
-            return server.meta(name).await;
+            return server.head(name).await;
         }
         match &self.0.place {
-            Place::Directory(_) => Ok(self.on_disk(name, Directory::meta).await?.map(Meta::from)),
-            Place::Bucket(bucket) => bucket.meta(name).await,
-            Place::Web(server) => server.meta(name).await,
+            Place::Directory(_) => Ok(self.on_disk(name, Directory::head).await?.map(ObjectInfo::from)),
+            Place::Bucket(bucket) => bucket.head(name).await,
+            Place::Web(server) => server.head(name).await,
         }
     }
 
@@ -409,7 +393,7 @@ impl Cache {
             return server.download(name).await;
         }
         match &self.0.place {
-            Place::Directory(_) => Ok(self.open_file(name).await?.map(|file| stream_of(file, self.locate(name)))),
+            Place::Directory(_) => Ok(self.open_file(name).await?.map(|file| stream_of(file, self.display_name(name)))),
             Place::Bucket(bucket) => bucket.download(name).await,
             Place::Web(server) => server.download(name).await,
         }
@@ -494,7 +478,7 @@ impl Cache {
         mut change: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>> + Send + 'static,
     ) -> Result<bool> {
         if matches!(self.0.place, Place::Directory(_)) {
-            let object = self.locate(name);
+            let object = self.display_name(name);
             let edited = self.on_disk(name, move |directory, name| {
                 let limit = layout::limit(name);
                 let mut failed = None;
@@ -551,7 +535,7 @@ impl Cache {
                 return Ok(true);
             }
             let Some(delay) = delays.next() else {
-                return Err(Error::KeepsChanging { object: self.locate(name), attempts: EDITS_MAX + 1 });
+                return Err(Error::KeepsChanging { object: self.display_name(name), attempts: EDITS_MAX + 1 });
             };
             tokio::time::sleep((delay / 4).min(Duration::from_millis(250))).await;
         }
@@ -584,13 +568,13 @@ impl Cache {
     }
 
     /// All objects, in no order.
-    pub fn list(&self) -> BoxStream<'_, Result<(String, Meta)>> {
+    pub fn list(&self) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
         self.list_below("")
     }
 
     /// The objects in a folder and below it, in no order. `""` stands for the whole cache; no
     /// folder is as good as an empty one.
-    pub fn list_below(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+    pub fn list_below(&self, folder: &str) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
         self.list_with(folder, false)
     }
 
@@ -598,7 +582,7 @@ impl Cache {
     ///
     /// Clients of network file systems remember what is in a directory for some seconds; here, they
     /// are made to forget it.
-    pub(crate) fn list_fresh(&self, folder: &str) -> BoxStream<'_, Result<(String, Meta)>> {
+    pub(crate) fn list_fresh(&self, folder: &str) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
         self.list_with(folder, true)
     }
 
@@ -610,7 +594,7 @@ impl Cache {
         }
     }
 
-    fn list_with(&self, folder: &str, is_fresh: bool) -> BoxStream<'_, Result<(String, Meta)>> {
+    fn list_with(&self, folder: &str, is_fresh: bool) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
         match &self.0.place {
             Place::Directory(directory) => {
                 let (sender, receiver) = tokio::sync::mpsc::channel(4);
@@ -620,7 +604,7 @@ impl Cache {
                     let mut listed = Vec::new();
                     let mut send = |found| match found {
                         Listed::File(name, meta) => {
-                            listed.push((name, Meta::from(meta)));
+                            listed.push((name, ObjectInfo::from(meta)));
                             listed.len() < LISTED || sender.blocking_send(Ok(std::mem::take(&mut listed))).is_ok()
                         }
                         Listed::Odd(name, oddity) => {
@@ -663,7 +647,7 @@ impl Cache {
 
     /// Reads what was found under the name of a path's narinfo.
     pub fn parse_narinfo(&self, hash_part: HashPart, text: &[u8]) -> Result<NarInfoBuf> {
-        let object = || self.locate(&layout::narinfo(hash_part));
+        let object = || self.display_name(&layout::narinfo(hash_part));
         let info = NarInfoBuf::parse(text, self.store_dir());
         let info = info.map_err(|error| Error::NarInfo { object: object(), error })?;
         let path = info.as_ref().store_path();
@@ -715,7 +699,8 @@ impl Cache {
     pub fn stage(&self) -> Result<Staging> {
         match &self.0.place {
             Place::Directory(directory) => {
-                let file = directory.temporary("nar/staged").map_err(|error| Error::io(self.locate("nar"), error))?;
+                let file =
+                    directory.temporary("nar/staged").map_err(|error| Error::io(self.display_name("nar"), error))?;
                 Ok(Staging::in_directory(file))
             }
             Place::Bucket(_) | Place::Web(_) => Ok(Staging::in_memory()),
@@ -776,12 +761,12 @@ impl Cache {
             // buckets find out by themselves.
             Place::Bucket(bucket) => {
                 let (staged, size) = self.staged(staging, name)?;
-                let mut known = if size < SMALL { None } else { self.meta_if_allowed(name).await? };
+                let mut known = if size < SMALL { None } else { self.head_if_allowed(name).await? };
                 if known.is_none() {
                     if bucket.write(name, &staged, bucket::Condition::Absent).await? {
                         return Ok(true);
                     }
-                    known = self.meta_if_allowed(name).await?;
+                    known = self.head_if_allowed(name).await?;
                 }
                 if known.is_some_and(|meta| meta.is_new(size)) {
                     return Ok(false);
@@ -790,7 +775,7 @@ impl Cache {
             }
             Place::Web(server) => {
                 let (staged, size) = self.staged(staging, name)?;
-                if self.meta_if_allowed(name).await?.is_some_and(|meta| meta.is_new(size)) {
+                if self.head_if_allowed(name).await?.is_some_and(|meta| meta.is_new(size)) {
                     return Ok(false);
                 }
                 server.write(name, &staged, http::Condition::None).await.map(|_| true)
@@ -800,8 +785,8 @@ impl Cache {
 
     /// What is known of an object to save an upload of it: nothing where access is denied, as it is
     /// to what is not there where nothing may be listed.
-    async fn meta_if_allowed(&self, name: &str) -> Result<Option<Meta>> {
-        match self.meta(name).await {
+    async fn head_if_allowed(&self, name: &str) -> Result<Option<ObjectInfo>> {
+        match self.head(name).await {
             // What is no file is replaced.
             Err(Error::Denied { .. } | Error::Odd { .. }) => Ok(None),
             meta => meta,
@@ -811,12 +796,12 @@ impl Cache {
     /// Whether there is certainly an object, to save an upload of it: where access is denied, there
     /// may be none.
     pub(crate) async fn is_known(&self, name: &str) -> Result<bool> {
-        Ok(self.meta_if_allowed(name).await?.is_some())
+        Ok(self.head_if_allowed(name).await?.is_some())
     }
 
     fn staged(&self, staging: Staging, name: &str) -> Result<(Staged, u64)> {
         let staged = staging.finish().and_then(|staged| Ok((staged.len()?, staged)));
-        let (size, staged) = staged.map_err(|error| Error::io(self.locate(name), error))?;
+        let (size, staged) = staged.map_err(|error| Error::io(self.display_name(name), error))?;
         Ok((staged, size))
     }
 
@@ -855,7 +840,7 @@ impl Cache {
         if let Place::Directory(directory) = &self.0.place
             && let Err(error) = directory.delete(name)
         {
-            tracing::debug!("{}: not removed: {error}", self.locate(name));
+            tracing::debug!("{}: not removed: {error}", self.display_name(name));
         }
     }
 
@@ -899,10 +884,10 @@ impl Cache {
     fn read_file(&self, name: &str) -> Result<Option<Bytes>> {
         let Place::Directory(directory) = &self.0.place else { return Ok(None) };
         let limit = layout::limit(name);
-        let read = directory.read(name, limit).map_err(|error| Error::io(self.locate(name), error))?;
+        let read = directory.read(name, limit).map_err(|error| Error::io(self.display_name(name), error))?;
         match read {
             Some(bytes) if encoding::shown(name, &bytes).is_some() => {
-                encoding::decode(&self.locate(name), name, None, bytes.into(), limit).map(Some)
+                encoding::decode(&self.display_name(name), name, None, bytes.into(), limit).map(Some)
             }
             read => Ok(read.map(Bytes::from)),
         }
@@ -920,14 +905,14 @@ impl Cache {
                 Place::Directory(directory) => work(directory, &name),
                 Place::Bucket(_) | Place::Web(_) => Err(io::ErrorKind::Unsupported.into()),
             };
-            done.map_err(|error| Error::io(cache.locate(&name), error))
+            done.map_err(|error| Error::io(cache.display_name(&name), error))
         })
         .await
     }
 }
 
 impl Inner {
-    async fn connect(url: &CacheUrl, options: Options) -> Result<Self> {
+    async fn connect(url: &CacheUrl, options: CacheOptions) -> Result<Self> {
         let traffic = Arc::new(Traffic::of(url));
         let place = match &url.location {
             Location::Directory(path) => Place::Directory(Directory::new(path.clone())),
@@ -989,7 +974,7 @@ fn complete(directory: &Directory, staging: Staging, name: &str) -> io::Result<O
     };
     let size = growing.len()?;
     // What is odd is replaced, whatever it is.
-    let is_new = directory.meta(name).ok().flatten().is_some_and(|meta| Meta::from(meta).is_new(size));
+    let is_new = directory.head(name).ok().flatten().is_some_and(|meta| ObjectInfo::from(meta).is_new(size));
     if is_new && directory.has_contents(name, &mut growing.reader()?)? {
         return Ok(None);
     }

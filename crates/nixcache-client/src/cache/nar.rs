@@ -48,10 +48,10 @@ impl Cache {
     ///
     /// ```
     /// use nixcache::store_path::StoreDir;
-    /// use nixcache_client::cache::{Cache, CacheUrl, NarPlace, Options};
+    /// use nixcache_client::cache::{Cache, CacheUrl, NarPlace, CacheOptions};
     ///
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+    /// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
     /// let file = "nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz";
     /// assert_eq!(cache.nar_place(file), NarPlace::Within(file.to_owned()));
     /// let elsewhere = format!("https://cdn.example.org/{file}");
@@ -84,7 +84,7 @@ impl Cache {
     /// `URL` is neither. A query is kept for web servers, and dropped for all others.
     pub fn nar(&self, info: &NarInfo<'_>) -> Result<String> {
         let refused = |reason: String| {
-            let object = self.locate(&layout::narinfo(info.store_path().hash_part()));
+            let object = self.display_name(&layout::narinfo(info.store_path().hash_part()));
             Error::NarUrl { object, reason }
         };
         let below = self.0.url.location.below(info.url());
@@ -110,7 +110,7 @@ impl Cache {
 
 /// Whether a name is an absolute URL of a web server, as [`Cache::nar`] gives them. No object of a
 /// cache has such a name.
-pub(super) fn is_web(name: &str) -> bool {
+pub(crate) fn is_web(name: &str) -> bool {
     let starts_with = |start: &str| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
     starts_with("http://") || starts_with("https://")
 }

@@ -14,11 +14,11 @@ const MOST: usize = 10_000;
 
 /// What the listings of a cache have passed over, by name.
 #[derive(Debug, Default)]
-pub(super) struct Oddities(Mutex<BTreeMap<String, Oddity>>);
+pub(crate) struct Oddities(Mutex<BTreeMap<String, Oddity>>);
 
 impl Oddities {
     /// Remembers what was passed over, and warns of it the first time.
-    pub(super) fn note(&self, cache: &str, name: String, oddity: Oddity) {
+    pub(crate) fn note(&self, cache: &str, name: String, oddity: Oddity) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those among the roots matter to collections, however many others there are.
         let is_full = known.len() >= MOST && !name.starts_with(layout::OURS);
@@ -34,7 +34,7 @@ impl Oddities {
         known.insert(name, oddity);
     }
 
-    pub(super) fn all(&self) -> Vec<(String, Oddity)> {
+    pub(crate) fn all(&self) -> Vec<(String, Oddity)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().map(|(name, oddity)| (name.clone(), *oddity)).collect()
     }

@@ -183,7 +183,7 @@ fn without_values(text: &str) -> String {
 }
 
 /// Whether a text can be the name of a parameter.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

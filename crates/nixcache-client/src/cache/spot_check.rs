@@ -6,10 +6,10 @@ use std::hash::{BuildHasher, RandomState};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::HashPart;
 
-use super::bucket::Progress;
+use super::backend::bucket::Progress;
 use super::error::{Error, Result};
 use super::layout::{self, Object};
-use super::{Cache, Meta, Place, blocking};
+use super::{Cache, ObjectInfo, Place, blocking};
 
 /// Paths that are asked about one by one; of more, it is found out in the way that takes the fewest
 /// requests.
@@ -21,7 +21,7 @@ const SAMPLE_PATHS: usize = 16;
 /// What is known of narinfos: `None` for one that is not there, and for one that may not be read:
 /// then it is not known that it is there. That is good enough for a push, which asks about all
 /// paths then and publishes those again; nothing is to be removed by it.
-pub(crate) type Seen = HashMap<HashPart, Option<Meta>>;
+pub(crate) type Seen = HashMap<HashPart, Option<ObjectInfo>>;
 
 impl Cache {
     /// Looks for narinfos as far as that takes a handful of requests. `required` are looked for in
@@ -39,10 +39,10 @@ impl Cache {
             return blocking(move || {
                 let look = |part: HashPart| {
                     let name = layout::narinfo(part);
-                    match directory.meta_opened(&name).map_err(|error| Error::io(cache.locate(&name), error)) {
+                    match directory.head_opened(&name).map_err(|error| Error::io(cache.display_name(&name), error)) {
                         // Another user has put something else there.
                         Err(Error::Odd { .. }) => Ok((part, None)),
-                        meta => Ok((part, meta?.map(Meta::from))),
+                        meta => Ok((part, meta?.map(ObjectInfo::from))),
                     }
                 };
                 wanted.into_iter().map(look).collect()
@@ -63,7 +63,7 @@ impl Cache {
             // not there.
             let is_complete = page.next.is_none();
             let end = page.objects.iter().map(|(name, _)| name.clone()).max();
-            let listed: BTreeMap<HashPart, Meta> = page
+            let listed: BTreeMap<HashPart, ObjectInfo> = page
                 .objects
                 .into_iter()
                 .filter_map(|(name, meta)| match Object::of(&name) {
@@ -87,7 +87,7 @@ impl Cache {
         rest.dedup();
         if rest.len() > ONE_BY_ONE_MAX {
             let present = self.presence(&rest).await?.present;
-            let unknown = Meta { size: None, modified: None };
+            let unknown = ObjectInfo { size: None, modified: None };
             seen.extend(rest.drain(..).map(|part| (part, present.contains(&part).then_some(unknown))));
         }
         let chance = RandomState::new();
@@ -98,7 +98,7 @@ impl Cache {
             sample.truncate(SAMPLE_PATHS);
         }
         rest.extend(sample);
-        let ask = async |part: HashPart| match self.meta(&layout::narinfo(part)).await {
+        let ask = async |part: HashPart| match self.head(&layout::narinfo(part)).await {
             Ok(meta) => Ok((part, meta)),
             Err(Error::Denied { .. }) => Ok((part, None)),
             Err(error) => Err(error),

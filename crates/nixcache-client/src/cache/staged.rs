@@ -5,28 +5,28 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
-use super::directory::Growing;
+use super::backend::directory::Growing;
 
 /// Beyond this many bytes what is staged goes to a file.
 const IN_MEMORY: usize = 4 << 20;
 
 /// Contents that are complete.
 #[derive(Debug)]
-pub(super) enum Staged {
+pub(crate) enum Staged {
     Memory(Bytes),
     File(NamedTempFile),
 }
 
 impl Staged {
     /// Writes it all.
-    pub(super) fn copy_to(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn copy_to(&self, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Memory(bytes) => out.write_all(bytes),
             Self::File(file) => io::copy(&mut file.reopen()?, out).map(drop),
         }
     }
 
-    pub(super) fn len(&self) -> io::Result<u64> {
+    pub(crate) fn len(&self) -> io::Result<u64> {
         match self {
             Self::Memory(bytes) => Ok(bytes.len() as u64),
             Self::File(file) => Ok(file.as_file().metadata()?.len()),
@@ -51,16 +51,16 @@ enum Sink {
 }
 
 impl Staging {
-    pub(super) const fn in_memory() -> Self {
+    pub(crate) const fn in_memory() -> Self {
         Self(Sink::Memory(Vec::new()))
     }
 
-    pub(super) const fn in_directory(file: Growing) -> Self {
+    pub(crate) const fn in_directory(file: Growing) -> Self {
         Self(Sink::Directory(file))
     }
 
     /// What is complete, for a bucket or a server.
-    pub(super) fn finish(self) -> io::Result<Staged> {
+    pub(crate) fn finish(self) -> io::Result<Staged> {
         Ok(match self.0 {
             Sink::Memory(bytes) => Staged::Memory(bytes.into()),
             Sink::File(file) => Staged::File(file),
@@ -74,7 +74,7 @@ impl Staging {
     }
 
     /// What is complete, for a directory: a file in it, or else what has to be written there.
-    pub(super) fn finish_in_directory(self) -> io::Result<Result<Growing, Staged>> {
+    pub(crate) fn finish_in_directory(self) -> io::Result<Result<Growing, Staged>> {
         match self.0 {
             Sink::Directory(file) => Ok(Ok(file)),
             sink => Self(sink).finish().map(Err),

@@ -2,7 +2,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Cache, CacheUrl, Error, NarPlace, Object, Options, Question, UrlError, Use, layout, redacted};
+use super::{Cache, CacheOptions, CacheUrl, Error, LookupMethod, NarPlace, Object, UrlError, Use, layout, redacted};
 use futures_util::stream::TryStreamExt;
 use nixcache::store_path::{HashPart, StoreDir};
 
@@ -21,25 +21,25 @@ async fn names(cache: &Cache) -> Vec<String> {
 #[tokio::test]
 async fn a_directory_that_is_no_cache_is_not_taken_for_an_empty_one() {
     let folder = tempfile::tempdir().unwrap();
-    let opened = Cache::open(&url(folder.path()), Options::default()).await;
+    let opened = Cache::open(&url(folder.path()), CacheOptions::default()).await;
     assert!(matches!(opened, Err(Error::NoCache { .. })));
-    Cache::create(&url(folder.path()), &StoreDir::default(), Options::default()).await.unwrap();
-    Cache::open(&url(folder.path()), Options::default()).await.unwrap();
+    Cache::create(&url(folder.path()), &StoreDir::default(), CacheOptions::default()).await.unwrap();
+    Cache::open(&url(folder.path()), CacheOptions::default()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_cache_of_another_store_is_not_written_to() {
     let folder = tempfile::tempdir().unwrap();
-    Cache::create(&url(folder.path()), &StoreDir::default(), Options::default()).await.unwrap();
+    Cache::create(&url(folder.path()), &StoreDir::default(), CacheOptions::default()).await.unwrap();
     let other = StoreDir::new("/other/store").unwrap();
-    let opened = Cache::create(&url(folder.path()), &other, Options::default()).await;
+    let opened = Cache::create(&url(folder.path()), &other, CacheOptions::default()).await;
     assert!(matches!(opened, Err(Error::StoreDir { .. })));
 }
 
 #[tokio::test]
 async fn leftovers_are_cleaned_once_they_are_old_and_nothing_else_is() {
     let folder = tempfile::tempdir().unwrap();
-    let cache = Cache::create(&url(folder.path()), &StoreDir::default(), Options::default()).await.unwrap();
+    let cache = Cache::create(&url(folder.path()), &StoreDir::default(), CacheOptions::default()).await.unwrap();
     let staging = cache.stage().unwrap();
     let leftover = |name: &str| std::fs::write(folder.path().join(name), "").unwrap();
     leftover("nar/x.nar");
@@ -302,7 +302,7 @@ fn objects_are_known_by_their_names() {
 
 #[test]
 fn the_way_of_asking_is_explained() {
-    let each = Question::Each { paths: 3, pages: Some(7) };
+    let each = LookupMethod::Each { paths: 3, pages: Some(7) };
     assert_eq!(each.to_string(), "asked about each of 3 paths: listing all would take about 7 requests");
 }
 
@@ -310,7 +310,7 @@ fn the_way_of_asking_is_explained() {
 async fn a_url_of_a_nar_is_within_the_cache_elsewhere_or_unclear() {
     let folder = tempfile::tempdir().unwrap();
     let info = nixcache::narinfo::CacheInfo::default();
-    let open = async |text: &str| Cache::open_as(&url(text), info.clone(), Options::default()).await.unwrap();
+    let open = async |text: &str| Cache::open_as(&url(text), info.clone(), CacheOptions::default()).await.unwrap();
     let file = "nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz";
     let here = folder.path().to_str().unwrap();
     let web = open("http://user:pw@Host.example:80/cache").await;
@@ -371,10 +371,11 @@ async fn the_url_says_of_a_cache_what_goes_before_its_own_words() {
     let folder = tempfile::tempdir().unwrap();
     let place = format!("file://{}", folder.path().to_str().unwrap());
     let create = async |parameters: &str| {
-        Cache::create(&url(format!("{place}{parameters}")), &StoreDir::default(), Options::default()).await
+        Cache::create(&url(format!("{place}{parameters}")), &StoreDir::default(), CacheOptions::default()).await
     };
     assert_eq!(create("?priority=7&want-mass-query=0").await.unwrap().info().priority, Some(7));
-    let open = async |parameters: &str| Cache::open(&url(format!("{place}{parameters}")), Options::default()).await;
+    let open =
+        async |parameters: &str| Cache::open(&url(format!("{place}{parameters}")), CacheOptions::default()).await;
     let said = open("").await.unwrap();
     assert_eq!((said.info().priority, said.info().want_mass_query), (Some(7), false));
     let overridden = open("?priority=-1&want-mass-query=true&compression=xz").await.unwrap();

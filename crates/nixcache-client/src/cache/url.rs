@@ -42,7 +42,7 @@ pub use super::redact::redacted;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct CacheUrl {
-    pub(super) location: Location,
+    pub(crate) location: Location,
     parameters: BTreeMap<String, String>,
     /// Whether the caller honours the parameters that say how to publish.
     publishes: bool,
@@ -50,7 +50,7 @@ pub struct CacheUrl {
 
 /// Has no `Debug`, since URLs carry passwords.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Location {
+pub(crate) enum Location {
     Directory(PathBuf),
     Bucket { kind: BucketKind, name: String, prefix: String },
     Http(Url),
@@ -58,14 +58,14 @@ pub(super) enum Location {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BucketKind {
+pub(crate) enum BucketKind {
     S3,
     Google,
     Azure,
 }
 
 impl BucketKind {
-    pub(super) fn scheme(self) -> &'static str {
+    pub(crate) fn scheme(self) -> &'static str {
         match self {
             Self::S3 => "s3",
             Self::Google => "gs",
@@ -351,7 +351,7 @@ impl CacheUrl {
     }
 
     /// Whether it outlasts this process.
-    pub(super) fn is_outside_memory(&self) -> bool {
+    pub(crate) fn is_outside_memory(&self) -> bool {
         self.location != Location::Memory
     }
 
@@ -393,12 +393,12 @@ impl CacheUrl {
     }
 
     /// The parameter `priority`.
-    pub(super) fn priority(&self) -> Option<i32> {
+    pub(crate) fn priority(&self) -> Option<i32> {
         self.parameter("priority")?.parse().ok()
     }
 
     /// The parameter `want-mass-query`.
-    pub(super) fn want_mass_query(&self) -> Option<bool> {
+    pub(crate) fn want_mass_query(&self) -> Option<bool> {
         boolean(self.parameter("want-mass-query")?)
     }
 
@@ -456,7 +456,7 @@ impl CacheUrl {
 }
 
 /// Whether a text can be part of the name of a host, as a region is.
-pub(super) fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
@@ -514,7 +514,7 @@ impl fmt::Display for CacheUrl {
 }
 
 /// A URL without user and password.
-pub(super) fn without_user(url: &Url) -> Url {
+pub(crate) fn without_user(url: &Url) -> Url {
     let mut shown = url.clone();
     // Only URLs without a host refuse this.
     let _ = (shown.set_username(""), shown.set_password(None));

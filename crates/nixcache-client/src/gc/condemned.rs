@@ -27,7 +27,7 @@ pub(super) struct Condemned {
 impl Condemned {
     pub(super) async fn read(cache: &Cache) -> Result<Self> {
         let Some(text) = cache.read(CONDEMNED_OBJECT).await? else { return Ok(Self::default()) };
-        let value = parse_version(&cache.locate(CONDEMNED_OBJECT), &text)?;
+        let value = parse_version(&cache.display_name(CONDEMNED_OBJECT), &text)?;
         let texts = |name: &str| value[name].as_array().into_iter().flatten().filter_map(Value::as_str);
         let changed_before = texts("changed").filter_map(|part| HashPart::parse(part).ok()).collect();
         let condemned = texts("files").map(str::to_owned).collect();

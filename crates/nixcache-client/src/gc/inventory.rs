@@ -13,7 +13,7 @@ use super::live::LiveSet;
 use super::place::file_named;
 use super::recheck::{check_vanished, refuse_newer};
 use super::{DoomedPath, Removal, RemovalReason, Result};
-use crate::cache::{Cache, Meta, OLD, Object, layout};
+use crate::cache::{Cache, OLD, Object, ObjectInfo, layout};
 use crate::file::Oddity;
 use crate::roots::{self, RootList, snapshot};
 
@@ -60,7 +60,7 @@ impl Inventory {
         Ok(inventory)
     }
 
-    fn add(&mut self, name: String, meta: Meta, now: Option<SystemTime>, grace: Duration) {
+    fn add(&mut self, name: String, meta: ObjectInfo, now: Option<SystemTime>, grace: Duration) {
         let age = now.zip(meta.modified).map(|(now, then)| now.duration_since(then).unwrap_or_default());
         // What nobody knows the age of is not old.
         let is_young = age.is_none_or(|age| age < grace);

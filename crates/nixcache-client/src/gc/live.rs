@@ -269,7 +269,7 @@ impl<'a> Found<'a> {
         match walked.missing {
             None => Ok(()),
             Some(part) => Err(Error::Unknown {
-                object: cache.locate(&layout::narinfo(part)),
+                object: cache.display_name(&layout::narinfo(part)),
                 reason: "is not there, and the snapshot that would tell what it refers to is broken or not there"
                     .to_owned(),
                 remedy: "push the root again, or remove it with `root remove`",
@@ -295,7 +295,7 @@ impl<'a> Found<'a> {
         }
         for (object, oddity) in &self.inventory.hidden {
             let reason = format!("is {oddity}, and may hide roots or what they list");
-            let error = Error::Broken { object: self.cache.locate(object), reason };
+            let error = Error::Broken { object: self.cache.display_name(object), reason };
             let consequence = "kept all that they may list. Remove it, or put the folder back".to_owned();
             problems.push(Problem { error, consequence });
             suspects.push(object.clone());

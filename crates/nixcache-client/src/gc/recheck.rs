@@ -32,7 +32,7 @@ pub(super) fn refuse_hidden(cache: &Cache, known: &HashSet<String>) -> Result<()
     match roots::hidden(cache).into_iter().find(|(object, _)| !known.contains(object)) {
         None => Ok(()),
         Some((object, oddity)) => Err(Error::Unknown {
-            object: cache.locate(&object),
+            object: cache.display_name(&object),
             reason: format!("is {oddity}, and may hide roots or what they list"),
             remedy: "remove it, or put the folder back",
         }),
@@ -48,7 +48,7 @@ pub(super) async fn check_vanished(cache: &Cache, objects: &[String]) -> Result<
     while let Some((name, _)) = listed.try_next().await? {
         if objects.contains(&name) {
             return Err(Error::Unknown {
-                object: cache.locate(&name),
+                object: cache.display_name(&name),
                 reason: "is listed, but the store answers that it is not there".to_owned(),
                 remedy: "check the credentials, and what is between here and the store",
             });
@@ -58,7 +58,7 @@ pub(super) async fn check_vanished(cache: &Cache, objects: &[String]) -> Result<
 }
 
 pub(super) fn missing_snapshot(cache: &Cache, root: &Root) -> Error {
-    let object = cache.locate(&snapshot::object(&root.record.closure));
+    let object = cache.display_name(&snapshot::object(&root.record.closure));
     Error::Broken { object, reason: "is not there".to_owned() }
 }
 

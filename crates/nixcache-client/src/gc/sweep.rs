@@ -87,7 +87,7 @@ impl Collection {
         let mut claims = self.guard.others_readable(&protocol::leases()).await?;
         if !has_room && claims.iter().any(|lease| !lease.is_empty()) {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
-            let object = self.cache.locate(&protocol::plans());
+            let object = self.cache.display_name(&protocol::plans());
             return Err(no_room(&self.cache, Error::Cache(cache::Error::Io { object, error })));
         }
         let left = Claim { sets: claim.sets, ..Claim::default() }.without(&claims);

@@ -67,7 +67,7 @@ impl Held {
     /// Its owner, and how long it lasts at most if the owner is dead.
     pub(crate) fn describe(&self, cache: &Cache) -> String {
         let owner = self.owner.clone().unwrap_or_default();
-        let object = cache.locate(&self.object);
+        let object = cache.display_name(&self.object);
         match self.expires_in {
             Some(left) => format!("{owner}, at most {} if that has died (its claim is {object})", minutes(left)),
             None => format!("{owner} (its claim is {object}: delete it if that has died)"),
@@ -166,7 +166,7 @@ impl ClaimHandle {
     /// The time of the store, which is when the claim was written last; none where stores do not
     /// say it.
     pub(crate) async fn now(&self) -> Result<Option<SystemTime>> {
-        match self.cache.meta(&self.object).await? {
+        match self.cache.head(&self.object).await? {
             Some(meta) => Ok(meta.modified),
             None => Err(Error::LostLease { cache: self.cache.url().to_string() }),
         }
@@ -187,7 +187,7 @@ impl ClaimHandle {
     pub(crate) async fn others_readable(&self, folder: &str) -> Result<Vec<Claim>> {
         let held = self.others_held(folder).await?;
         match held.iter().find(|held| held.claim.everything) {
-            Some(held) => Err(Error::Protected { object: self.cache.locate(&held.object) }),
+            Some(held) => Err(Error::Protected { object: self.cache.display_name(&held.object) }),
             None => Ok(held.into_iter().map(|held| held.claim).collect()),
         }
     }
@@ -205,7 +205,7 @@ impl ClaimHandle {
             return Ok(Vec::new());
         }
         let now = self.now().await?;
-        let read = async |(object, meta): (String, cache::Meta)| {
+        let read = async |(object, meta): (String, cache::ObjectInfo)| {
             let read = read(&self.cache, &object).await?;
             let apart = now.zip(meta.modified).map(|(now, then)| apart(now, then));
             if apart.is_some_and(|apart| apart > CLAIM_DEADLINE) {
@@ -239,7 +239,7 @@ impl ClaimHandle {
         if let Read::Unreadable { is_denied: true, .. } = read {
             return Ok(());
         }
-        let place = self.cache.locate(object);
+        let place = self.cache.display_name(object);
         match self.cache.delete(object).await {
             Ok(()) => tracing::info!("{place}: the claim of a process that has died; removed"),
             Err(error @ (cache::Error::Denied { .. } | cache::Error::Unsupported { .. })) => {
@@ -358,7 +358,7 @@ enum Read {
 }
 
 async fn read(cache: &Cache, object: &str) -> Result<Read> {
-    let at = cache.locate(object);
+    let at = cache.display_name(object);
     let text = match cache.read(object).await {
         Ok(Some(text)) => text,
         Ok(None) => return Ok(Read::Absent),
@@ -390,7 +390,7 @@ async fn beat(cache: Cache, object: String, state: Arc<State>) {
             return;
         }
         // Somebody who has taken it for dead has removed it.
-        match cache.meta(&object).await {
+        match cache.head(&object).await {
             Ok(None) => {
                 state.is_lost.store(true, Ordering::Relaxed);
                 return;

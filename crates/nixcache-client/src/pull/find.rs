@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::stream::StreamExt;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::narinfo::{NarInfo, NarInfoBuf, hash_part_of_file_name};
-use nixcache::signature::Verdict;
 use nixcache::store_path::{HashPart, Method, StorePath};
+use nixcache::trust::Verdict;
 
 use super::{Error, Missing, Pull, Refusal, Trust};
 use crate::cache::{self, Cache, blocking, layout};
@@ -255,8 +255,10 @@ impl Pull {
         let Trust::Signed(policy) = &self.trust else { return Ok(()) };
         let mut unsigned = Vec::new();
         for root in roots {
-            match root.authenticity(cache.store_dir(), policy.keys()) {
-                Authenticity::Forged { key } => return Err(Error::Forged { root: cache.locate(&root.object()), key }),
+            match root.authenticity(cache.store_dir(), &policy.keys) {
+                Authenticity::Forged { key } => {
+                    return Err(Error::Forged { root: cache.display_name(&root.object()), key });
+                }
                 Authenticity::Unsigned => unsigned.push(root.name.as_str()),
                 Authenticity::Signed(_) => {}
             }
@@ -301,7 +303,7 @@ impl Pull {
         match snapshot::read(cache, &root.record.closure).await {
             Ok(Some(infos)) => infos,
             Ok(None) => {
-                let object = cache.locate(&snapshot::object(&root.record.closure));
+                let object = cache.display_name(&snapshot::object(&root.record.closure));
                 tracing::warn!("{object}: is not there, so the cache is asked about each path");
                 Vec::new()
             }
@@ -423,7 +425,7 @@ impl Pull {
         let infos: Vec<NarInfo<'_>> = parsed.iter().map(|(_, found)| found.info.as_ref()).collect();
         let refusals: Vec<Option<Refusal>> = {
             let verdicts = policy.verify_many(&infos, self.threads);
-            infos.iter().zip(&verdicts).map(|(info, verdict)| refusal(info, verdict, policy.required())).collect()
+            infos.iter().zip(&verdicts).map(|(info, verdict)| refusal(info, verdict, policy.required)).collect()
         };
         for ((mut question, found), refusal) in parsed.into_iter().zip(refusals) {
             let found = refusal.is_none().then_some(found);

@@ -18,14 +18,15 @@
 //! it.
 //!
 //! ```
-//! use nixcache::signature::{Policy, PublicKey, TrustedKeys};
+//! use nixcache::signature::PublicKey;
+//! use nixcache::trust::{TrustPolicy, TrustedKeys};
 //! use nixcache::store_path::{StoreDir, StorePath};
 //! use nixcache_client::cache::Cache;
 //! use nixcache_client::pull::{Error, Pull, Target, Trust};
 //!
 //! # #[allow(dead_code)]
 //! async fn fetch(cache: Cache, key: PublicKey, path: StorePath) -> Result<(), Error> {
-//!     let policy = Policy::new(TrustedKeys::from_iter([key]));
+//!     let policy = TrustPolicy::new(TrustedKeys::from_iter([key]));
 //!     let pull = Pull::new(StoreDir::default(), vec![cache], Trust::Signed(policy));
 //!     let found = pull.find(vec![path.into()]).await?;
 //!     let pulled = pull.run(&found, &Target::Store("root".into())).await?;
@@ -57,8 +58,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use nixcache::closure::{Difference, DifferenceBuilder, Node, Plan};
 use nixcache::nar::Limits;
 use nixcache::narinfo::NarInfoBuf;
-use nixcache::signature::{Policy, SecretKey};
+use nixcache::signature::SecretKey;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
+use nixcache::trust::TrustPolicy;
 use tokio::sync::Semaphore;
 
 use self::path_locks::{PathLock, Turn};
@@ -104,7 +106,7 @@ const MOST_THREADS: u32 = 256;
 #[non_exhaustive]
 pub enum Trust {
     /// Those that satisfy a policy.
-    Signed(Policy),
+    Signed(TrustPolicy),
     /// All. What is fetched is what the cache says that it is, but anybody may have put it there.
     Anything,
 }
@@ -725,7 +727,7 @@ impl<'a> Run<'a> {
                 }
                 Err(fault) => {
                     self.site.discard(path)?;
-                    let object = self.pull.caches[located.cache].locate(&located.nar);
+                    let object = self.pull.caches[located.cache].display_name(&located.nar);
                     let error = PathError { object, fault };
                     if error.is_about_content() || attempt == ATTEMPTS || self.is_stopped() {
                         return Ok(Err(error));

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::realisation::{BuildTraceKey, CachedRealisation, OutputName};
-use nixcache::signature::TrustedKeys;
 use nixcache::store_path::{HashPart, StorePath};
+use nixcache::trust::TrustedKeys;
 
 use super::{Found, Pull, Pulled, Trust};
 use crate::cache::merge::publish_realisation;
@@ -77,7 +77,7 @@ impl Pull {
         let mut copied = 0;
         let mut read = cache.read_many(names);
         while let Some((name, text)) = read.next().await {
-            let object = cache.locate(&name);
+            let object = cache.display_name(&name);
             let text = match text {
                 Ok(Some(text)) => text,
                 Ok(None) => continue,
@@ -118,8 +118,8 @@ impl Pull {
         match &self.trust {
             Trust::Anything => true,
             Trust::Signed(policy) => {
-                let keys: &TrustedKeys = policy.keys();
-                realisation.verify(keys).len() >= policy.required().max(1)
+                let keys: &TrustedKeys = &policy.keys;
+                realisation.verify(keys).len() >= policy.required.max(1)
             }
         }
     }

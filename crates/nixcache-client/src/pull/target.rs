@@ -64,8 +64,8 @@ impl Target {
             let parts: Vec<HashPart> = paths.map(|path| path.hash_part()).collect();
             // What the cache does not tell of is written: where nothing may be listed, it says so
             // of what is not there.
-            let Presence { present, question, .. } = cache.presence(&parts).await?;
-            tracing::info!("{}: {question}", cache.url());
+            let Presence { present, method, .. } = cache.presence(&parts).await?;
+            tracing::info!("{}: {method}", cache.url());
             return Ok(present);
         };
         let is_store = matches!(self, Self::Store(_));
@@ -232,7 +232,7 @@ impl Site {
                     if url != info.url() || is_wrong {
                         let edit = info.edit().url(&url).file_hash(Some(file_hash)).file_size(size);
                         objects.narinfo = edit.finish().map_err(|error| {
-                            let object = cache.locate(&layout::narinfo(part));
+                            let object = cache.display_name(&layout::narinfo(part));
                             crate::cache::Error::NarInfo { object, error }
                         })?;
                     }

@@ -10,12 +10,13 @@ use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use nixcache::hash::Hash;
 use nixcache::nar::Writer;
 use nixcache::narinfo::NarInfo;
-use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys};
+use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
+use nixcache::trust::{TrustPolicy, TrustedKeys};
 
 use super::path_locks::{PathLocks, Turn};
 use super::{Error, Event, Found, Pull, Pulled, RootRequest, Target, Trust};
-use crate::cache::{Cache, CacheUrl, Options, layout};
+use crate::cache::{Cache, CacheOptions, CacheUrl, layout};
 use crate::push::{Session, SessionRequest, SessionStart};
 use crate::roots::Root;
 
@@ -104,7 +105,7 @@ impl Entry {
 
 impl Origin {
     async fn new(priority: i32) -> Self {
-        let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await.unwrap();
+        let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await.unwrap();
         let key = SecretKey::generate(KeyName::new(format!("key-{priority}")).unwrap()).unwrap();
         Self { cache, key }
     }
@@ -140,7 +141,7 @@ impl Origin {
 fn pull(origins: &[&Origin]) -> Pull {
     let keys: TrustedKeys = origins.iter().map(|origin| origin.key.public_key().clone()).collect();
     let caches = origins.iter().map(|origin| origin.cache.clone()).collect();
-    Pull::new(StoreDir::default(), caches, Trust::Signed(Policy::new(keys)))
+    Pull::new(StoreDir::default(), caches, Trust::Signed(TrustPolicy::new(keys)))
 }
 
 async fn find(origin: &Origin, number: usize) -> Result<Found, Error> {
@@ -243,7 +244,7 @@ async fn a_copy_is_named_after_its_hash() {
     let pull = Pull::new(
         StoreDir::default(),
         vec![copy.cache.clone()],
-        Trust::Signed(Policy::new(TrustedKeys::from_iter([origin.key.public_key().clone()]))),
+        Trust::Signed(TrustPolicy::new(TrustedKeys::from_iter([origin.key.public_key().clone()]))),
     );
     pull.find(vec![path(1).into()]).await.unwrap();
 }
@@ -470,7 +471,7 @@ async fn a_root_whose_snapshot_will_not_do_is_fetched_by_the_narinfos_of_the_cac
     origin.add_chain().await;
     let root = keep(&origin.cache, "main", 3, &[]).await;
     let key = SecretKey::generate(KeyName::new("new-1").unwrap()).unwrap();
-    let trust = Trust::Signed(Policy::new(TrustedKeys::from_iter([key.public_key().clone()])));
+    let trust = Trust::Signed(TrustPolicy::new(TrustedKeys::from_iter([key.public_key().clone()])));
     let pull = Pull::new(StoreDir::default(), vec![origin.cache.clone()], trust);
     let name = "main".parse().unwrap();
     assert!(matches!(pull.find_root(&name).await, Err(Error::Missing(_))));
@@ -574,7 +575,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
     for delay in [0, 5, 20, 60] {
         let folder = tempfile::tempdir().unwrap();
         let url = CacheUrl::parse(folder.path().as_os_str()).unwrap();
-        let target = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
+        let target = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
         run(&origin, 2, &Target::Cache(target.clone())).await;
         let request = RootRequest { name: Some("kept".parse().unwrap()), ..RootRequest::default() };
         let kept = pull(&[&origin]).leave_root(request);
@@ -592,7 +593,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
         futures_util::join!(collect, copy);
         for number in 1..=3 {
             let info = target.narinfo(path(number).hash_part()).await.unwrap().unwrap();
-            assert!(target.meta(info.as_ref().url()).await.unwrap().is_some(), "the NAR of {number}, {delay}");
+            assert!(target.head(info.as_ref().url()).await.unwrap().is_some(), "the NAR of {number}, {delay}");
         }
     }
 }

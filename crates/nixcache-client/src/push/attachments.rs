@@ -203,7 +203,7 @@ impl Push {
 /// whether it was written.
 async fn publish_log(cache: &Cache, logs: &LogDirectory, deriver: StorePath) -> Result<bool, AttachmentError> {
     let name = format!("log/{deriver}");
-    match cache.meta(&name).await {
+    match cache.head(&name).await {
         Ok(Some(_)) => return Ok(false),
         // Who may write and not read can still add what is not there.
         Ok(None) | Err(cache::Error::Denied { .. }) => {}
@@ -211,7 +211,7 @@ async fn publish_log(cache: &Cache, logs: &LogDirectory, deriver: StorePath) -> 
     }
     let directory = logs.path().to_owned();
     let log = blocking(move || stage::build_log(&directory, &deriver)).await;
-    let log = log.map_err(|error| AttachmentError::Log { object: cache.locate(&name), error })?;
+    let log = log.map_err(|error| AttachmentError::Log { object: cache.display_name(&name), error })?;
     match log {
         Some(log) => Ok(cache.create_object(&name, log).await?),
         None => Ok(false),

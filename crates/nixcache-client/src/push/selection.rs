@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::stream::StreamExt;
 use nixcache::closure::{Closure, Graph, Node};
 use nixcache::narinfo::NarInfoBuf;
-use nixcache::signature::{Policy, Verifier};
 use nixcache::store_path::HashPart;
+use nixcache::trust::{TrustPolicy, Verifier};
 
 use super::{Error, SessionRequest, SessionStart};
 use crate::cache::{self, Cache, Presence};
@@ -17,11 +17,11 @@ use crate::cache::{self, Cache, Presence};
 /// ```
 /// use nixcache::closure::GraphBuilder;
 /// use nixcache::store_path::StoreDir;
-/// use nixcache_client::cache::{Cache, CacheUrl, Options};
+/// use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
 /// use nixcache_client::push::Selection;
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 /// let graph = GraphBuilder::new().finish(); // of a store's database, say
 /// let selection = Selection::closure(&graph, graph.nodes());
 /// assert!(selection.missing(&cache, None).await?.is_empty());
@@ -35,7 +35,7 @@ pub struct Selection<'a> {
     roots: Vec<Node>,
     closure: Closure,
     is_alone: bool,
-    skipped: Vec<(Cache, Policy)>,
+    skipped: Vec<(Cache, TrustPolicy)>,
     /// What the skipped caches have, once that was found out.
     left_out: Mutex<HashSet<HashPart>>,
 }
@@ -57,7 +57,7 @@ impl<'a> Selection<'a> {
 
     /// Leaves out what another cache has under signatures that satisfy the policy.
     #[must_use]
-    pub fn skip(mut self, other: Cache, policy: Policy) -> Self {
+    pub fn skip(mut self, other: Cache, policy: TrustPolicy) -> Self {
         self.skipped.push((other, policy));
         self
     }
@@ -105,13 +105,13 @@ impl<'a> Selection<'a> {
         let parts = self.parts(&missing);
         // What the cache does not tell of is published: where nothing may be listed, it says so of
         // what is not there.
-        let Presence { present, unknown, denied, question, .. } = cache.presence(&parts).await?;
+        let Presence { present, unknown, denied, method, .. } = cache.presence(&parts).await?;
         self.subtract(&mut missing, &present);
         if let Some(error) = denied {
             tracing::info!("{} narinfos are uploaded as if they were not there, since {error}", unknown.len());
         }
         tracing::info!(
-            "{}: {question}; {} are there, and {} that the root lists",
+            "{}: {method}; {} are there, and {} that the root lists",
             cache.url(),
             parts.len() - missing.len(),
             known.len()
@@ -159,7 +159,7 @@ impl<'a> Selection<'a> {
 }
 
 /// What a cache has of these paths under signatures that satisfy the policy.
-async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result<HashSet<HashPart>, cache::Error> {
+async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &TrustPolicy) -> Result<HashSet<HashPart>, cache::Error> {
     let count = parts.len();
     let mut read = cache.narinfos(parts);
     let mut infos = Vec::new();
@@ -182,7 +182,7 @@ async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result
         tracing::warn!("{error}. {denied} of {count} paths could not be looked up, so they are not skipped");
     }
     let infos: Vec<_> = infos.iter().map(NarInfoBuf::as_ref).collect();
-    let verdicts = Verifier::new(policy).verify_all(&infos);
-    let valid = infos.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_valid());
-    Ok(valid.map(|(info, _)| info.store_path().hash_part()).collect())
+    let mut verifier = Verifier::new(policy);
+    let valid = infos.iter().filter(|info| verifier.verify(info).is_valid());
+    Ok(valid.map(|info| info.store_path().hash_part()).collect())
 }

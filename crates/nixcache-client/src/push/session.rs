@@ -73,11 +73,11 @@ pub enum SessionStart {
 ///
 /// ```
 /// use nixcache::store_path::StoreDir;
-/// use nixcache_client::cache::{Cache, CacheUrl, Options};
+/// use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
 /// use nixcache_client::roots::{SessionStart, Session, SessionRequest};
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 /// let mut request = SessionRequest::default();
 /// request.name = Some("main".parse()?);
 /// let SessionStart::Open(session) = Session::begin(&cache, request).await? else { panic!("nothing is there yet") };
@@ -181,7 +181,7 @@ impl Snapshot {
         let mut infos: HashMap<HashPart, NarInfoBuf> = infos.into_iter().map(named).collect();
         let base_names: Vec<String> = infos.values().map(|info| info.as_ref().store_path().to_string()).collect();
         if path_set(base_names.iter().map(String::as_str)) != root.record.path_set {
-            let object = cache.locate(&snapshot::object(&root.record.closure));
+            let object = cache.display_name(&snapshot::object(&root.record.closure));
             tracing::warn!("{object}: lists other paths than its root {} says; all paths are looked for", root.name);
             return Ok(Self::default());
         }
@@ -337,7 +337,7 @@ impl Session {
             }
             attempts += 1;
             if attempts == ATTEMPTS_MAX {
-                let object = self.cache.locate(&root.object());
+                let object = self.cache.display_name(&root.object());
                 return Err(cache::Error::KeepsChanging { object, attempts }.into());
             }
             // It has been pinned meanwhile, perhaps.
@@ -548,7 +548,7 @@ impl Session {
         let mut read = self.cache.narinfos(parts);
         while let Some((part, info)) = read.next().await {
             let hole = || Error::Broken {
-                object: self.cache.locate(&layout::narinfo(part)),
+                object: self.cache.display_name(&layout::narinfo(part)),
                 reason: "is not there, so the closure would have a hole; push it again with --verify-present"
                     .to_owned(),
             };
@@ -561,7 +561,7 @@ impl Session {
     /// have.
     async fn write_snapshot(&self, infos: Vec<NarInfoBuf>) -> Result<(Hash, u64)> {
         let file_size = infos.iter().filter_map(|info| info.as_ref().file_size()).sum();
-        let at = || self.cache.locate(&snapshot::object(&self.set));
+        let at = || self.cache.display_name(&snapshot::object(&self.set));
         let failed = |reason: String| Error::Broken { object: at(), reason };
         let infos = snapshot::in_order(infos).map_err(|error| failed(error.to_string()))?;
         let (closure, object) = snapshot::encode(&infos).map_err(|error| failed(error.to_string()))?;

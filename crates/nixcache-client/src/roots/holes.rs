@@ -112,7 +112,7 @@ async fn replace(cache: &Cache, guard: &ClaimHandle, root: &Root, is_there: &imp
     let path_set = path_set(names.iter().map(String::as_str));
     let (paths, sizes) = (left.len() as u64, left.iter().filter_map(|info| info.as_ref().file_size()));
     let file_size = sizes.sum();
-    let failed = |reason: String| Error::Broken { object: cache.locate(&root.object()), reason };
+    let failed = |reason: String| Error::Broken { object: cache.display_name(&root.object()), reason };
     let left = snapshot::in_order(left).map_err(|error| failed(error.to_string()))?;
     let (closure, object) = snapshot::encode(&left).map_err(|error| failed(error.to_string()))?;
     cache.write(&snapshot::object(&closure), object).await?;
@@ -140,6 +140,6 @@ async fn write_again(cache: &Cache, guard: &ClaimHandle, root: &Root, change: im
             return Ok(());
         }
     }
-    let object = cache.locate(&root.object());
+    let object = cache.display_name(&root.object());
     Err(Error::Broken { object, reason: "others change it whenever it is written: try again later".to_owned() })
 }

@@ -83,7 +83,7 @@ fn objects_below<'a>(
     cache: &'a Cache,
     folder: &str,
     is_fresh: bool,
-) -> BoxStream<'a, Result<(String, cache::Meta), cache::Error>> {
+) -> BoxStream<'a, Result<(String, cache::ObjectInfo), cache::Error>> {
     if is_fresh { cache.list_fresh(folder) } else { cache.list_below(folder) }
 }
 

@@ -91,7 +91,7 @@ impl Root {
         (text, version): (Bytes, Version),
         used: Option<SystemTime>,
     ) -> Result<Option<Self>> {
-        let at = cache.locate(&object(&name, &generation));
+        let at = cache.display_name(&object(&name, &generation));
         let value = parse_version(&at, &text)?;
         if value["removed"] == true {
             return Ok(None);

@@ -29,7 +29,7 @@ pub(crate) async fn keep(cache: &Cache) {
         return;
     }
     let kept = async {
-        if cache.meta(&object()).await?.is_none() {
+        if cache.head(&object()).await?.is_none() {
             // File systems that compress would keep no room for zeros.
             let mut state = 0x9e37_79b9_7f4a_7c15_u64;
             let noise = std::iter::repeat_with(|| {
@@ -51,7 +51,7 @@ pub(crate) async fn keep(cache: &Cache) {
 /// Gives up the reserve, and what writers have left that died long ago. Says whether that freed
 /// anything.
 pub(crate) async fn release(cache: &Cache) -> Result<bool> {
-    let has_reserve = cache.meta(&object()).await?.is_some();
+    let has_reserve = cache.head(&object()).await?.is_some();
     if has_reserve {
         cache.delete(&object()).await?;
     }

@@ -144,7 +144,7 @@ async fn extract<T: Send + 'static>(
     each: impl Fn(&NarInfo<'_>, usize) -> T + Send + 'static,
 ) -> Result<Option<Vec<T>>> {
     let name = object(&hash);
-    let at = cache.locate(&name);
+    let at = cache.display_name(&name);
     let Some(reader) = cache.open_object(&name).await? else { return Ok(None) };
     let store_dir = cache.store_dir().clone();
     let extracted = blocking(move || {

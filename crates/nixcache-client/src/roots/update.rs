@@ -87,7 +87,7 @@ pub(crate) async fn update_under(
             return Ok(Some(root));
         }
     }
-    let object = cache.locate(&root.object());
+    let object = cache.display_name(&root.object());
     Err(cache::Error::KeepsChanging { object, attempts: ATTEMPTS_MAX }.into())
 }
 

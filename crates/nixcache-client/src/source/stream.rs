@@ -12,7 +12,7 @@ use nixcache::path_info::{Agreement, Heard, PathInfo, PathInfos, export, registr
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Error, Source};
-use crate::cache::{self, Cache, CacheUrl, Object, Options, layout, open_regular};
+use crate::cache::{self, Cache, CacheOptions, CacheUrl, Object, layout, open_regular};
 use crate::store_database::StoreDatabase;
 
 /// Bytes that are read at once, the size that measured best for NAR files.
@@ -189,19 +189,19 @@ async fn send_all(
     store_dir: &StoreDir,
     sender: &SyncSender<Result<PathInfo, Error>>,
 ) -> Result<(), Error> {
-    let cache = Cache::open(url, Options::default()).await?;
+    let cache = Cache::open(url, CacheOptions::default()).await?;
     let narinfos = cache
         .list()
         .try_filter_map(async |(name, _)| Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name)));
     let narinfos: Vec<String> = narinfos.try_collect().await?;
-    if narinfos.is_empty() && cache.meta(layout::CACHE_INFO).await?.is_none() {
+    if narinfos.is_empty() && cache.head(layout::CACHE_INFO).await?.is_none() {
         return Err(cache::Error::NoCache { cache: url.to_string() }.into());
     }
     let mut read = cache.read_many(narinfos);
     while let Some((name, text)) = read.next().await {
         // What was withdrawn since is none.
         let (Some(text), Some(hash_part)) = (text?, hash_part_of_file_name(&name)) else { continue };
-        let info = parse(Path::new(&cache.locate(&name)), hash_part, &text, store_dir)?;
+        let info = parse(Path::new(&cache.display_name(&name)), hash_part, &text, store_dir)?;
         if sender.send(Ok(info)).is_err() {
             break;
         }

@@ -169,7 +169,7 @@ fn a_file_is_recognised_by_what_is_in_it() {
 #[tokio::test]
 async fn a_walk_reads_the_closure_and_nothing_else() {
     use super::walk;
-    use crate::cache::{Cache, CacheUrl, Options};
+    use crate::cache::{Cache, CacheOptions, CacheUrl};
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut caches = Vec::new();
     for folder in &folders {
@@ -177,7 +177,7 @@ async fn a_walk_reads_the_closure_and_nothing_else() {
             Cache::create(
                 &CacheUrl::parse(folder.path().as_os_str()).unwrap(),
                 &StoreDir::default(),
-                Options::default(),
+                CacheOptions::default(),
             )
             .await
             .unwrap(),

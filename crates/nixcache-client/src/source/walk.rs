@@ -27,11 +27,11 @@ pub struct Walked {
 ///
 /// ```
 /// use nixcache::store_path::{HashPart, StoreDir};
-/// use nixcache_client::cache::{Cache, CacheUrl, Options};
+/// use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
 /// use nixcache_client::source::walk;
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), Options::default()).await?;
+/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 /// let path = HashPart::parse("g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q")?;
 /// let walked = walk(&[cache], [path], |_| false).await?;
 /// assert_eq!((walked.infos.len(), walked.absent), (0, vec![path]));

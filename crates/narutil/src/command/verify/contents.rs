@@ -5,7 +5,7 @@ use std::path::Path;
 use nixcache::nar::Limits;
 use nixcache::nar::scan::Candidates;
 use nixcache::narinfo::{CacheInfo, NarInfo};
-use nixcache_client::cache::{Cache, CacheUrl, Meta, NarPlace, Options};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, NarPlace, ObjectInfo};
 use nixcache_client::nar_file::{self, Inspection, RawFile};
 use tokio::runtime::Runtime;
 
@@ -89,7 +89,7 @@ impl<'a> Contents<'a> {
         let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
         let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
         let runtime = runtime(common)?;
-        let cache = runtime.block_on(Cache::open_as(&url, info, Options::default()));
+        let cache = runtime.block_on(Cache::open_as(&url, info, CacheOptions::default()));
         Ok(Place::Directory { cache: cache.map_err(|error| Failure::cache(&error))?, runtime })
     }
 
@@ -111,7 +111,7 @@ impl<'a> Contents<'a> {
         let describe = |fault: &nar_file::Fault| {
             if fault.is_of_file() { format!("{shown} {fault}") } else { fault.to_string() }
         };
-        let meta = self.place.wait(cache.meta(&object)).map_err(|error| unreachable(&error))?.ok_or_else(absent)?;
+        let meta = self.place.wait(cache.head(&object)).map_err(|error| unreachable(&error))?.ok_or_else(absent)?;
         let inspection = match Inspection::of(info) {
             Ok(inspection) => inspection.limits(self.limits).references(self.candidates.clone()),
             Err(unknown) => {
@@ -161,12 +161,12 @@ impl<'a> Contents<'a> {
     }
 
     fn failed(&self, object: &str, error: &nar_file::Error) -> Fault {
-        Fault::Failed(Failure::failed(Path::new(&self.place.cache().locate(object)), error))
+        Fault::Failed(Failure::failed(Path::new(&self.place.cache().display_name(object)), error))
     }
 }
 
 /// What is wrong with the size of a file, as it was listed.
-fn wrong_size(info: &NarInfo<'_>, meta: Meta) -> Option<nar_file::Fault> {
+fn wrong_size(info: &NarInfo<'_>, meta: ObjectInfo) -> Option<nar_file::Fault> {
     let (expected, found) = info.file_size().zip(meta.size)?;
     (expected != found).then_some(nar_file::Fault::FileSize { expected, found })
 }

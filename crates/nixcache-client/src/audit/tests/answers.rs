@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use conformance::Random;
 use futures_util::stream::TryStreamExt;
 use nixcache::compression::{Compression, EncodeOptions, Encoder};
 use std::io::Write;
@@ -12,9 +11,9 @@ use std::io::Write;
 use super::super::{Audit, Audited, Done, Mend, Plan, RepairError};
 use super::{info_name, part, path, publish, replace, sample, text, url};
 use crate::cache::Cache;
-use crate::cache::hesitant::{Mood, hesitate};
 use crate::push::{Session, SessionRequest, SessionStart};
 use crate::roots::{self, Root};
+use crate::testing::simulated_store::{FaultPlan, inject_delays};
 
 async fn names(cache: &Cache) -> BTreeSet<String> {
     cache.list().map_ok(|(name, _)| name).try_collect().await.unwrap()
@@ -141,7 +140,7 @@ fn ages_are_those_by_the_clock_of_the_store() {
     runtime.block_on(async {
         // The clock of this store begins at 1970, so that the clock of this machine is decades
         // ahead.
-        hesitate(Some(Mood::new(Random::new(1), None)));
+        inject_delays(Some(FaultPlan::new(1, None)));
         let cache = sample().await;
         cache.write("nar/fresh.nar.xz", &b"fresh"[..]).await.unwrap();
         let audit = Audit::new();
@@ -153,7 +152,7 @@ fn ages_are_those_by_the_clock_of_the_store() {
         let old = audit.run(&cache).await.unwrap();
         audit.plan(&cache, &old, day).await.unwrap().run(&cache, |_| {}).await.unwrap();
         assert!(!names(&cache).await.contains("nar/fresh.nar.xz"));
-        hesitate(None);
+        inject_delays(None);
     });
 }
 

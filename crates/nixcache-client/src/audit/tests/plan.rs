@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::super::{Audit, Done, Plan};
 use super::{info_name, part, publish, replace, sample, text, url};
-use crate::cache::{Cache, CacheUrl, Object, Options, layout};
+use crate::cache::{Cache, CacheOptions, CacheUrl, Object, layout};
 
 async fn plan(cache: &Cache, age: Duration) -> Plan {
     let audit = Audit::new().contents(true);
@@ -158,7 +158,7 @@ fn any_damage_is_found_and_repaired_without_a_hole_at_any_instant() {
         runtime.block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let location = CacheUrl::parse(OsStr::new(folder.path())).unwrap();
-            let cache = Cache::create(&location, &StoreDir::default(), Options::default()).await.unwrap();
+            let cache = Cache::create(&location, &StoreDir::default(), CacheOptions::default()).await.unwrap();
             for (number, bits) in (0..count).zip(&references) {
                 let references: Vec<u8> = (0..number).filter(|other| bits >> other & 1 == 1).collect();
                 publish(&cache, number, &references).await;

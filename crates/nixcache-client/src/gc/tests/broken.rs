@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache;
-use crate::cache::hesitant::deny;
+use crate::testing::simulated_store::deny;
 
 async fn collect_all(cache: &Cache, policy: &RetentionPolicy) -> Vec<String> {
     let mut problems = Vec::new();
@@ -312,7 +312,7 @@ async fn a_full_disk_can_be_collected() {
         return;
     }
     let url = CacheUrl::parse(OsStr::new(&mount.0.path().join("c"))).unwrap();
-    let cache = Cache::create(&url, &StoreDir::default(), Options::default()).await.unwrap();
+    let cache = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
     for number in 1..=4 {
         publish(&cache, number, &[]).await;
         keep(&cache, "main", &[number]).await;
@@ -361,7 +361,7 @@ async fn a_broken_list_of_condemned_files_is_written_anew() {
             assert!(found.problems().is_empty());
             found.run(drop).await.unwrap();
         }
-        assert!(cache.meta(&nar(22)).await.unwrap().is_some(), "{damage:?}");
+        assert!(cache.head(&nar(22)).await.unwrap().is_some(), "{damage:?}");
         assert!(!nars(&cache).await.contains(&3));
     }
     let cache = sample().await;

@@ -2,8 +2,8 @@
 //! and do not.
 
 use super::*;
-use crate::cache::hesitant::keep_conditions;
 use crate::protocol::{self, Claim, ClaimHandle};
+use crate::testing::simulated_store::keep_conditions;
 
 /// A push that finds what it wants refreshes the root and is done, with no lease: the collector may
 /// be at any point.

@@ -23,12 +23,12 @@ use super::super::super::Collection;
 use super::super::super::condemned::CONDEMNED_OBJECT;
 use super::super::{info, keep, memory, nar, narinfo, path};
 use super::*;
-use crate::cache::hesitant::gate::{self, ACTOR, Kind, Request};
-use crate::cache::hesitant::keep_conditions;
 use crate::cache::{Cache, Objects};
 use crate::protocol::CLAIM_POLL_INTERVAL;
 use crate::push::{Session, SessionStart};
 use crate::roots::{self, Error};
+use crate::testing::gate::{self, ACTOR, Kind, Request};
+use crate::testing::simulated_store::keep_conditions;
 
 const LEASES: &str = "nixcache/v1/leases";
 const PLANS: &str = "nixcache/v1/plans";

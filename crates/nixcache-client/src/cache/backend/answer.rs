@@ -1,0 +1,360 @@
+//! What servers answer that is no success, and how all of it is told.
+//!
+//! [`Connector`](crate::cache::backend::traffic::Connector) makes a [`Refusal`] of every final answer, and hides it
+//! in the errors of `object_store`; [`Refusal::of`] finds it there. So buckets and web servers are
+//! judged and told in one place.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use http::{Method, StatusCode};
+use object_store::client::{HttpError, HttpErrorKind};
+use quick_xml::events::Event;
+
+use crate::cache::backend::bucket::odd_keys::resolved;
+use crate::cache::error::Error;
+
+/// A final answer that is no success.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) method: Method,
+    pub(crate) status: StatusCode,
+    /// The `Code` of S3's errors, or of what resembles them; escaped.
+    pub(crate) code: Option<String>,
+    /// What the server says beside; escaped and cut.
+    message: Option<String>,
+    /// How often it was asked.
+    attempts: usize,
+}
+
+/// What a refusal means, or an error of a store that is no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// The object is not there.
+    Absent,
+    /// The bucket is not there.
+    NoBucket,
+    /// Authentication is missing or access is denied.
+    Denied,
+    /// A condition does not hold.
+    Condition,
+    /// The server knows no such request.
+    NotImplemented,
+    /// The request has a fault.
+    BadRequest,
+    /// The server, or the way to it, failed.
+    Failed,
+}
+
+impl Refusal {
+    pub(crate) fn new(method: &Method, status: StatusCode, body: &[u8], attempts: usize) -> Self {
+        let (code, message) = explained(body);
+        Self { method: method.clone(), status, code, message, attempts }
+    }
+
+    /// The refusal that an error comes from.
+    pub(crate) fn of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        find(error)
+    }
+
+    pub(crate) fn meaning(&self) -> Meaning {
+        match self.code.as_deref() {
+            Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted") => return Meaning::NoBucket,
+            Some(
+                "AccessDenied"
+                | "ExpiredToken"
+                | "InvalidToken"
+                | "TokenRefreshRequired"
+                | "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "AllAccessDisabled"
+                | "RequestTimeTooSkewed"
+                | "AuthenticationFailed"
+                | "AuthorizationHeaderMalformed",
+            ) => return Meaning::Denied,
+            Some("NotImplemented") => return Meaning::NotImplemented,
+            _ => {}
+        }
+        match self.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Meaning::Absent,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Meaning::Denied
+            }
+            StatusCode::PRECONDITION_FAILED | StatusCode::NOT_MODIFIED | StatusCode::CONFLICT => Meaning::Condition,
+            StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => Meaning::NotImplemented,
+            StatusCode::BAD_REQUEST => Meaning::BadRequest,
+            _ => Meaning::Failed,
+        }
+    }
+
+    /// `AccessDenied: Access Denied`, or nothing.
+    fn details(&self) -> Option<String> {
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) if code != message => Some(format!("{code}: {message}")),
+            (Some(text), _) | (None, Some(text)) => Some(text.clone()),
+            (None, None) => None,
+        }
+    }
+
+    /// The error about an object that this refusal is. `right` is what a request of this kind
+    /// needs, in the words of S3.
+    pub(crate) fn error(&self, object: &str, right: Option<&str>) -> Error {
+        let right = right.map(|right| format!(", and that they allow {right}")).unwrap_or_default();
+        self.with_advice(object, &format!("Check the credentials{right}"))
+    }
+
+    /// The error about an object of a web server that this refusal is.
+    pub(crate) fn web_error(&self, object: &str) -> Error {
+        let advice = match self.status {
+            StatusCode::UNAUTHORIZED => {
+                "Put a login for this host into a netrc file (~/.netrc, or the one that NETRC names), or a token into \
+                 NIXCACHE_BEARER_TOKEN"
+            }
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => "Put the login for the proxy into its URL (https_proxy)",
+            _ => "Check the credentials: those of the URL, of the netrc file, or NIXCACHE_BEARER_TOKEN",
+        };
+        self.with_advice(object, advice)
+    }
+
+    fn with_advice(&self, object: &str, advice: &str) -> Error {
+        match self.meaning() {
+            Meaning::NoBucket => {
+                Error::NoBucket { cache: object.to_owned(), reason: format!("there is no such bucket ({self})") }
+            }
+            Meaning::Denied => {
+                let details = self.details().map(|details| format!(": {details}")).unwrap_or_default();
+                let reason = format!("({} to {}){details}. {advice}", self.status.as_u16(), self.method);
+                Error::Denied { object: object.to_owned(), reason }
+            }
+            _ => Error::Server { object: object.to_owned(), reason: self.to_string() },
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answers {} to {}", self.status, self.method)?;
+        if let Some(details) = self.details() {
+            write!(f, ": {details}")?;
+        }
+        if self.attempts > 1 {
+            write!(f, " ({} times)", self.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Refusal {}
+
+impl From<Refusal> for HttpError {
+    /// Of a kind that `object_store` does not retry.
+    fn from(refusal: Refusal) -> Self {
+        Self::new(HttpErrorKind::Unknown, refusal)
+    }
+}
+
+/// A connection that failed for good: all retries are used up.
+#[derive(Debug)]
+pub(crate) struct Unreachable {
+    pub(crate) reason: String,
+    pub(crate) attempts: usize,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        if self.attempts > 1 {
+            write!(f, " ({} times)", self.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Unreachable {}
+
+impl From<Unreachable> for HttpError {
+    fn from(unreachable: Unreachable) -> Self {
+        Self::new(HttpErrorKind::Unknown, unreachable)
+    }
+}
+
+/// The first error of a type in a chain of causes.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What an error of a bucket means.
+pub(crate) fn meaning(error: &object_store::Error) -> Meaning {
+    if let Some(refusal) = Refusal::of(error) {
+        return refusal.meaning();
+    }
+    match error {
+        object_store::Error::NotFound { .. } => Meaning::Absent,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => Meaning::Denied,
+        object_store::Error::AlreadyExists { .. }
+        | object_store::Error::Precondition { .. }
+        | object_store::Error::NotModified { .. } => Meaning::Condition,
+        object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
+            Meaning::NotImplemented
+        }
+        _ => Meaning::Failed,
+    }
+}
+
+/// Whether a body broke off, or a connection before it: what was not retried by the connector.
+pub(crate) fn was_interrupted(error: &object_store::Error) -> bool {
+    find::<HttpError>(error).is_some_and(|_| {
+        find::<Refusal>(error).is_none() && find::<Unreachable>(error).is_none() && find::<TooSlow>(error).is_none()
+    })
+}
+
+/// A body that comes too slowly.
+#[derive(Debug, thiserror::Error)]
+#[error("the server sends less than {} KiB per second: given up after {} s", SPEED_MIN >> 10, .seconds)]
+pub(crate) struct TooSlow {
+    pub(crate) seconds: u64,
+}
+
+/// What a server has to send per second on the average of objects that are read as a whole, once
+/// the timeout has passed.
+pub(crate) const SPEED_MIN: u64 = 10 << 10;
+
+/// An error of a bucket about an object. `right` as in [`Refusal::error`].
+pub(crate) fn bucket_error(object: &str, right: Option<&str>, error: &object_store::Error) -> Error {
+    if let Some(refusal) = Refusal::of(error) {
+        return refusal.error(object, right);
+    }
+    let object = object.to_owned();
+    if meaning(error) == Meaning::Denied {
+        return Error::Denied { object, reason: told(error) };
+    }
+    Error::Server { object, reason: told(error) }
+}
+
+/// An error with its causes, for a message: from the failed connection on, if there is one, else
+/// all of it.
+fn told(error: &object_store::Error) -> String {
+    match find::<HttpError>(error).and_then(HttpError::source) {
+        Some(cause) => chain(cause),
+        None => chain(error),
+    }
+}
+
+/// An error and its causes, but for those that the one before them says already; escaped and cut.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    escaped(&text)
+}
+
+/// Characters of a server's text that a message has room for.
+const SHOWN_CHARS: usize = 300;
+
+/// A server's text in a message: without what steers a terminal, begins another line or turns the
+/// direction of writing, and cut.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for (count, character) in text.trim().chars().enumerate() {
+        if count == SHOWN_CHARS {
+            escaped.push('…');
+            break;
+        }
+        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if character.is_control() || turns {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// The `Code` and the `Message` of an error in XML, or the beginning of a plain text. Pages for
+/// browsers say nothing.
+fn explained(body: &[u8]) -> (Option<String>, Option<String>) {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let (mut code, mut message) = (None, None);
+    if !text.starts_with('<') {
+        let line = text.lines().next().unwrap_or_default();
+        // JSON is for programs.
+        let plain = Some(escaped(line)).filter(|line| !line.is_empty() && !line.starts_with(['{', '[']));
+        return (None, plain);
+    }
+    let mut reader = quick_xml::Reader::from_str(text);
+    reader.config_mut().check_end_names = false;
+    let mut element = Vec::new();
+    while let Ok(event) = reader.read_event() {
+        match event {
+            Event::Start(start) => element = start.local_name().as_ref().to_vec(),
+            Event::End(_) => element.clear(),
+            Event::Text(text) => {
+                let said = String::from_utf8_lossy(&text);
+                add(&element, &said, &mut code, &mut message);
+            }
+            Event::GeneralRef(reference) => add(&element, &resolved(&reference), &mut code, &mut message),
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    let shown = |text: Option<String>| text.map(|text| escaped(&text)).filter(|text| !text.is_empty());
+    (shown(code), shown(message))
+}
+
+fn add(element: &[u8], text: &str, code: &mut Option<String>, message: &mut Option<String>) {
+    match element {
+        b"Code" => code.get_or_insert_default().push_str(text),
+        b"Message" => message.get_or_insert_default().push_str(text),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> Refusal {
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        Refusal::new(&Method::GET, status, body.as_bytes(), 1)
+    }
+
+    #[test]
+    fn errors_in_xml_are_told_by_code_and_message_without_what_steers_a_terminal() {
+        let xml = "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>no \u{1b}[31m&amp;\n\
+                   narutil: all is well</Message><Key>k</Key></Error>";
+        let error = refusal(403, xml).error("s3://cache/abc.narinfo", Some("s3:GetObject"));
+        assert!(matches!(error, Error::Denied { .. }));
+        assert_eq!(
+            error.to_string(),
+            "s3://cache/abc.narinfo: access denied (403 to GET): AccessDenied: no \\u{1b}[31m&\\nnarutil: all is well. \
+             Check the credentials, and that they allow s3:GetObject"
+        );
+        let long = refusal(500, &"x".repeat(10_000)).error("s3://cache/x", None).to_string();
+        assert!(long.chars().count() < 400, "{long}");
+        let page = refusal(502, "<!DOCTYPE html><html><body>Bad Gateway</body></html>").to_string();
+        assert_eq!(page, "the server answers 502 Bad Gateway to GET");
+    }
+
+    #[test]
+    fn a_missing_bucket_is_no_missing_object() {
+        let missing =
+            refusal(404, "<Error><Code>NoSuchBucket</Code><Message>The bucket is not there</Message></Error>");
+        assert_eq!(missing.meaning(), Meaning::NoBucket);
+        assert_eq!(refusal(404, "<Error><Code>NoSuchKey</Code></Error>").meaning(), Meaning::Absent);
+        assert_eq!(refusal(400, "<Error><Code>ExpiredToken</Code></Error>").meaning(), Meaning::Denied);
+    }
+}
