@@ -225,8 +225,8 @@ impl From<nar::ListingWriteError> for Failure {
     }
 }
 
-impl From<nar::scan::CandidateError> for Failure {
-    fn from(error: nar::scan::CandidateError) -> Self {
+impl From<nar::references::CandidateError> for Failure {
+    fn from(error: nar::references::CandidateError) -> Self {
         Self::new("StorePathError", error)
     }
 }

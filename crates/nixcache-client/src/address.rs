@@ -9,7 +9,7 @@
 //! claims about the same NAR may share; a `Measuring` sees the NAR go by, in pieces.
 
 use nixcache::hash::{self, Algorithm, Hash, Hasher};
-use nixcache::nar::scan::ModuloHasher;
+use nixcache::nar::references::ModuloHasher;
 use nixcache::nar::{Decoder, Event};
 use nixcache::narinfo::NarInfo;
 use nixcache::store_path::{ContentAddress, HashPart, Method, StoreDir};

@@ -6,9 +6,9 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::hash::{self, Algorithm, Hash, Hasher};
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use nixcache::nar::{Limits, Listing, Observer, ReadError};
 use nixcache::narinfo::NarInfo;
 use nixcache::store_path::StoreDir;
@@ -168,7 +168,7 @@ impl Inspection {
         let hashers = self.file.iter().map(|algorithm| Hasher::new(*algorithm)).collect::<Result<_, _>>()?;
         let mut file = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
         let options = DecodeOptions { max_size: self.nar_size, ..DecodeOptions::default() };
-        let decoder = Decoder::new(&mut file, self.compression, &options).map_err(Error::from_codec)?;
+        let decoder = Decompressor::new(&mut file, self.compression, &options).map_err(Error::from_codec)?;
         let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256)?;
         if self.listing {
             observer = observer.listing();

@@ -30,6 +30,7 @@ pub mod realisation;
 pub mod signature;
 pub mod store_path;
 mod text;
+mod threads;
 pub mod trust;
 
 pub use self::error_kind::ErrorKind;

@@ -578,3 +578,117 @@ fn a_key_is_replaced_while_somebody_is_always_trusted() {
         place.fetch(&format!("file://{}", cache.display()), &paths[9..]);
     }
 }
+
+#[test]
+fn a_cache_of_nix_is_taken_over_with_all_that_is_in_it() {
+    let guide = Recipe::guide("import.md");
+    for nix in nixes() {
+        let scratch = Scratch::new();
+        let [cache, new] = ["cache", "new"].map(|name| scratch.path(name));
+        let paths = nix.add_closure(10, 500_000, 8);
+        let place = Place::new(&scratch, "owner", Some(&nix)).with_keys();
+        let url = format!("file://{}", cache.display());
+        let place = place.with("CACHE", &cache).with("NEW", &new).with("SERVER", &url).with("RESULT", &paths[9]);
+        place.run(&format!("nix copy --to '{url}' {}", paths[5]));
+        place.run(&["look", "sign", "collect"].map(|name| guide.block(&format!("sh {name}"))).concat());
+
+        let key = fs::read_to_string(scratch.path("public")).unwrap();
+        let place = place.with("SERVER_KEY", key.trim().to_owned());
+        let said =
+            place.run(&["paths", "copy", "sign-copy", "rest"].map(|name| guide.block(&format!("sh {name}"))).concat());
+        assert!(said.contains("in no cache"), "{said}");
+        place.fetch(&format!("file://{}", new.display()), &paths[9..]);
+        assert_good(narutil!["audit", "--json", "--contents", "--trusted", scratch.path("public"), &new]);
+    }
+}
+
+#[test]
+fn a_web_server_serves_a_cache_to_nix_and_to_narutil() {
+    let guide = Recipe::guide("web-server.md");
+    let Some([nginx]) = programs(["nginx"], "no nginx to serve a cache: install it") else { return };
+    for (nix, reader) in nixes().into_iter().zip(nixes()) {
+        let scratch = Scratch::new();
+        let (cache, run) = (scratch.path("cache"), scratch.path("run"));
+        fs::create_dir(&run).unwrap();
+        let paths = nix.add_closure(10, 500_000, 8);
+        let publisher = Place::new(&scratch, "publisher", Some(&nix)).with_keys().with("CACHE", &cache);
+        publisher.run(&format!("narutil push {} --to \"$CACHE\" --key \"$KEY\"", paths[9]));
+
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = guide.block("nginx nginx.conf").replace("8080", &format!("127.0.0.1:{port}"));
+        let server = server.replace("/mnt/cache", cache.to_str().unwrap());
+        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let run = run.display();
+        let settings = format!(
+            "{user} daemon off; pid {run}/pid; error_log {run}/log;\nevents {{}}\nhttp {{ access_log off;
+            client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/fastcgi;
+            uwsgi_temp_path {run}/uwsgi; scgi_temp_path {run}/scgi;\n{server} }}"
+        );
+        let mut command = Command::new(&nginx);
+        command.arg("-c").arg(scratch.file("nginx.conf", settings.as_bytes())).stdin(Stdio::null());
+        let process = start(command);
+        let started = std::time::Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(60), "nginx does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let url = format!("http://127.0.0.1:{port}");
+        let place = Place::new(&scratch, "reader", Some(&reader)).with_keys().with("SERVER", &url);
+        let place = place.with("APP", &paths[9]);
+        place.run(&guide.block("sh reader"));
+        place.run(&format!("nix-store --realise {}", paths[9]));
+        place.run("nix-store --verify --check-contents");
+        place.run(&guide.block("sh pull"));
+
+        let guide = Recipe::guide("developer.md");
+        let key = fs::read_to_string(scratch.path("public")).unwrap();
+        let place = Place::new(&scratch, "developer", Some(&reader)).with("SUBSTITUTER", &url).with("APP", &paths[9]);
+        let place = place.with("PUBLIC_KEY", key.trim().to_owned());
+        place.run(&guide.block("sh"));
+        assert!(place.run(&guide.block("sh check")).contains(&paths[9]));
+        kill(process);
+    }
+}
+
+#[test]
+fn the_pages_name_commands_and_options_that_there_are() {
+    let help = |arguments: &[&str]| {
+        let mut command = narutil!["help"];
+        command.args(arguments);
+        run(command).text()
+    };
+    let subcommands = |help: &str| {
+        let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let reference =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/commands.md")).unwrap();
+    let mut helps = help(&[]);
+    for command in subcommands(&helps.clone()) {
+        if !["help", "completions", "man"].contains(&command.as_str()) {
+            assert!(reference.contains(&format!("`{command} ")), "commands.md does not name {command}");
+        }
+        let text = help(&[&command]);
+        for subcommand in subcommands(&text).iter().filter(|name| *name != "help") {
+            helps += &help(&[&command, subcommand]);
+        }
+        helps += &text;
+    }
+    let options = |text: &str| {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        words
+            .filter(|word| word.len() > 3 && word.starts_with("--") && !word.starts_with("---"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let known: std::collections::BTreeSet<String> = options(&helps).into_iter().collect();
+    let pages = ["concepts/audit", "concepts/roots", "concepts/trust", "reference/commands", "reference/rights"];
+    for page in pages {
+        let text = fs::read_to_string(format!("{}/../../docs/{page}.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        for option in options(&text) {
+            let is_of_nix = ["--dump-db", "--load-db"].contains(&option.as_str());
+            assert!(known.contains(&option) || is_of_nix, "{page}.md: there is no option {option}");
+        }
+    }
+}

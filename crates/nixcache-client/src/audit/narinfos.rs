@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache::compression::{Compression, DecodeOptions, Decoder};
+use nixcache::compression::{Compression, DecodeOptions, Decompressor};
 use nixcache::hash::Hash;
 use nixcache::narinfo::{self, Field, NarInfo, NarName, NarUrl};
 use nixcache::store_path::{self, HashPart, StoreDir, StorePath};
@@ -301,7 +301,7 @@ pub(super) fn encoding(text: &[u8]) -> Option<Compression> {
         // Brotli has no magic.
         None if std::str::from_utf8(text).is_err() => {
             let options = DecodeOptions { max_size: NarInfo::MAX_LEN as u64, ..DecodeOptions::default() };
-            let mut decoder = Decoder::new(text, Compression::Brotli, &options).ok()?;
+            let mut decoder = Decompressor::new(text, Compression::Brotli, &options).ok()?;
             let mut start = [0; 10];
             decoder.read_exact(&mut start).ok()?;
             start.is_ascii().then_some(Compression::Brotli)

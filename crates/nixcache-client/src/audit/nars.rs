@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::compression::Compression;
 use nixcache::hash::Hash;
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::HashPart;
 

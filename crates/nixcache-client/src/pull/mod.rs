@@ -55,7 +55,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use nixcache::closure::{Difference, DifferenceBuilder, Node, Plan};
+use nixcache::closure::{Difference, DifferenceBuilder, Node, UploadPlan};
 use nixcache::nar::Limits;
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::signature::SecretKey;
@@ -426,7 +426,7 @@ impl Pull {
         }
         let total = difference.missing_total();
         (self.watch)(Event::Planned { paths: total.paths, nar_size: total.nar_size });
-        let plan = Plan::new(&found.graph, &difference)?;
+        let plan = UploadPlan::new(&found.graph, &difference)?;
         let site = Site::open(target, &self.store_dir, self.listings).await?;
         let run = Run::new(self, found, site, session);
         let done = run.run(plan, &damaged_nodes, &mut pulled).await;
@@ -547,7 +547,7 @@ impl<'a> Run<'a> {
         self.receiver.stopped.load(Ordering::Relaxed)
     }
 
-    async fn run(&self, mut plan: Plan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
+    async fn run(&self, mut plan: UploadPlan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
         let nodes: Vec<Node> = plan.nars().iter().copied().filter(|node| !damaged.contains(node)).collect();
         let jobs = if self.is_remote { SMALL_AT_ONCE } else { 2 * self.pull.threads.get() };
         let mut nars = futures_util::stream::iter(nodes)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::hash::{Algorithm, Hash, Hasher};
 use nixcache::nar::{Limits, Listing, Observation, Observer, ReadError, UnpackError, Unpacker};
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
@@ -97,7 +97,7 @@ impl Receiver {
             threads: u32::try_from(threads.get()).unwrap_or(u32::MAX),
             ..DecodeOptions::default()
         };
-        let decoder = Decoder::new(source, compression, &options).map_err(Fault::Compression)?;
+        let decoder = Decompressor::new(source, compression, &options).map_err(Fault::Compression)?;
         let mut archive = Archive { decoder, measuring, watch: &self.watch };
         let observer = Observer::new().hash(Algorithm::Sha256).map_err(Fault::Hash)?;
         let seen = match sink {
@@ -175,7 +175,7 @@ fn write(archive: &mut impl Read, mut observer: Observer, path: &Path) -> Result
 
 /// A NAR, decompressed.
 struct Archive<'a> {
-    decoder: Decoder<Source<'a>>,
+    decoder: Decompressor<Source<'a>>,
     measuring: Option<Measuring>,
     watch: &'a Watch,
 }

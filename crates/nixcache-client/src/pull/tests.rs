@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use nixcache::nar::Writer;
 use nixcache::narinfo::NarInfo;
@@ -54,7 +54,7 @@ fn archive(contents: &[u8]) -> Vec<u8> {
 }
 
 fn compressed(bytes: &[u8], compression: Compression) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FusedStream, FuturesUnordered, StreamExt};
-use nixcache::closure::{DifferenceBuilder, Graph, GraphBuilder, Node, Plan};
-use nixcache::nar::scan::Candidates;
+use nixcache::closure::{DifferenceBuilder, Graph, GraphBuilder, Node, UploadPlan};
+use nixcache::nar::references::Candidates;
 use nixcache::store_path::StorePath;
 use tokio::sync::Semaphore;
 
@@ -123,7 +123,7 @@ impl<'a> Run<'a> {
         // What is not among them is in the cache.
         let absent = graph.nodes().filter(|&node| !graph.is_present(node)).map(|node| graph.hash_part(node));
         difference.subtract(absent);
-        let mut plan = Plan::new(&graph, &difference.finish())?;
+        let mut plan = UploadPlan::new(&graph, &difference.finish())?;
         let order = shuffled(&graph, plan.nars());
 
         let jobs = self.jobs();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nixcache::nar::Limits;
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use nixcache::narinfo::{CacheInfo, NarInfo};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, NarPlace, ObjectInfo};
 use nixcache_client::nar_file::{self, Inspection, RawFile};

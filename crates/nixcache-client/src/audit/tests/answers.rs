@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::stream::TryStreamExt;
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use std::io::Write;
 
 use super::super::{Audit, Audited, Done, Mend, Plan, RepairError};
@@ -39,7 +39,7 @@ fn kinds(audited: &Audited) -> Vec<&'static str> {
 
 /// A text in an encoding that the store says nothing of.
 fn encoded(text: &str, compression: Compression) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()
 }

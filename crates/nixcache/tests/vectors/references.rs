@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use nixcache::hash::{Algorithm, Hasher};
-use nixcache::nar::scan::{Candidates, ModuloHasher, Scanner};
+use nixcache::nar::references::{Candidates, ModuloHasher, Scanner};
 
 use crate::{cases, vectors};
 

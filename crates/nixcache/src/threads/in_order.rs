@@ -10,11 +10,11 @@ use std::{
 };
 
 /// Does one job after the other, such as with a codec's context that it keeps.
-pub(super) type Worker<J> = Box<dyn FnMut(&mut J) + Send + Sync>;
+pub(crate) type Worker<J> = Box<dyn FnMut(&mut J) + Send + Sync>;
 
 /// Threads that do jobs, or the calling one for want of several. A thread is started when there is
 /// something to do for it; dropping waits for what is being done, and leaves the rest.
-pub(super) struct InOrder<J> {
+pub(crate) struct InOrder<J> {
     hire: Box<dyn Fn() -> Worker<J> + Send + Sync>,
     limit: usize,
     threads: Vec<JoinHandle<()>>,
@@ -35,7 +35,7 @@ struct Given<J> {
 
 impl<J: Send + 'static> InOrder<J> {
     /// At most `threads` threads, each with what `hire` returns; 0 and 1 mean the calling one.
-    pub(super) fn new(threads: usize, hire: impl Fn() -> Worker<J> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(threads: usize, hire: impl Fn() -> Worker<J> + Send + Sync + 'static) -> Self {
         let (jobs, queue) = channel();
         Self {
             hire: Box::new(hire),
@@ -49,12 +49,12 @@ impl<J: Send + 'static> InOrder<J> {
     }
 
     /// How many jobs have been given and not been taken back.
-    pub(super) fn len(&mut self) -> usize {
+    pub(crate) fn len(&mut self) -> usize {
         self.results().len()
     }
 
     /// Gives a job.
-    pub(super) fn push(&mut self, job: J) {
+    pub(crate) fn push(&mut self, job: J) {
         let (done, result) = sync_channel(1);
         self.results().push_back(result);
         if self.threads.len() < self.limit {
@@ -84,7 +84,7 @@ impl<J: Send + 'static> InOrder<J> {
     }
 
     /// Takes the oldest job back if it is done.
-    pub(super) fn try_next(&mut self) -> Option<J> {
+    pub(crate) fn try_next(&mut self) -> Option<J> {
         let job = self.results().front()?.try_recv().ok()?;
         self.results().pop_front();
         Some(job)
@@ -92,7 +92,7 @@ impl<J: Send + 'static> InOrder<J> {
 
     /// Takes the oldest job back, waiting for it. `None` if there is none, or if its thread has
     /// panicked.
-    pub(super) fn next(&mut self) -> Option<J> {
+    pub(crate) fn next(&mut self) -> Option<J> {
         self.results().pop_front()?.recv().ok()
     }
 

@@ -2,7 +2,7 @@ use std::cmp::Reverse;
 
 use super::adjacency::Adjacency;
 use super::search::Scratch;
-use super::{Difference, Error, Graph, Node, Reason};
+use super::{Difference, Error, Graph, MissingReason, Node};
 
 /// In which order to upload what a cache lacks.
 ///
@@ -12,9 +12,9 @@ use super::{Difference, Error, Graph, Node, Reason};
 /// answers which narinfos need not wait any longer:
 ///
 /// ```
-/// # use nixcache::closure::{Difference, Error, Graph, Node, Plan};
+/// # use nixcache::closure::{Difference, Error, Graph, Node, UploadPlan};
 /// # fn push(graph: &Graph, difference: &Difference, upload_nar: fn(Node), upload_narinfo: fn(Node)) -> Result<(), Error> {
-/// let mut plan = Plan::new(graph, difference)?;
+/// let mut plan = UploadPlan::new(graph, difference)?;
 /// for nar in plan.nars().to_vec() {
 ///     upload_nar(nar);
 ///     let mut ready = Vec::from_iter(plan.nar_done(nar));
@@ -32,7 +32,7 @@ use super::{Difference, Error, Graph, Node, Reason};
 /// the references between missing paths, and a binary search for each report. What was reported
 /// once changes nothing when reported again, and neither do paths that are not missing.
 #[derive(Debug)]
-pub struct Plan {
+pub struct UploadPlan {
     nars: Vec<Node>,
     /// The missing paths, ascending; what follows has a place for each.
     nodes: Box<[Node]>,
@@ -58,14 +58,14 @@ impl Step {
     }
 }
 
-impl Plan {
+impl UploadPlan {
     /// Plans the upload of all that is missing.
     ///
     /// [`Error::Unknown`] if a missing path is known only as a reference, and [`Error::Cycle`] if
     /// missing paths refer to one another in a circle: the cache's closure would be broken at some
     /// time, or forever.
     pub fn new(graph: &Graph, difference: &Difference) -> Result<Self, Error> {
-        if let Some(missing) = difference.missing().iter().find(|missing| missing.reason == Reason::Unknown) {
+        if let Some(missing) = difference.missing().iter().find(|missing| missing.reason == MissingReason::Unknown) {
             return Err(Error::Unknown { path: graph.path(missing.node) });
         }
         let mut nodes: Box<[Node]> = difference.missing().iter().map(|missing| missing.node).collect();

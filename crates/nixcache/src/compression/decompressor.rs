@@ -3,6 +3,7 @@ use std::{
     io::{self, BufRead, Read},
 };
 
+use super::step::{Fault, Step};
 use super::{Compression, Error};
 
 /// How to decompress.
@@ -45,7 +46,7 @@ impl Default for DecodeOptions {
 /// hash of what was taken from `R` is then a hash of the whole file. Data is handed out before its
 /// checksum at the end has been seen: only the end makes it good. An I/O error of `R` is passed on
 /// and reading may be tried again; after an [`Error`] of decompression, reading keeps failing.
-pub struct Decoder<R> {
+pub struct Decompressor<R> {
     input: Peeked<R>,
     codec: Codec,
     compression: Compression,
@@ -58,7 +59,7 @@ pub struct Decoder<R> {
     failed: bool,
 }
 
-impl<R: BufRead> Decoder<R> {
+impl<R: BufRead> Decompressor<R> {
     /// Decompresses `input`, which is said to be in `compression`.
     pub fn new(input: R, compression: Compression, options: &DecodeOptions) -> Result<Self, Error> {
         Self::over(Peeked { head: [0; Compression::DETECT_LEN], unread: 0..0, inner: input }, compression, *options)
@@ -155,7 +156,7 @@ impl<R: BufRead> Decoder<R> {
     }
 }
 
-impl<R: BufRead> Read for Decoder<R> {
+impl<R: BufRead> Read for Decompressor<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
@@ -183,9 +184,9 @@ impl<R: BufRead> Read for Decoder<R> {
     }
 }
 
-impl<R> fmt::Debug for Decoder<R> {
+impl<R> fmt::Debug for Decompressor<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decoder")
+        f.debug_struct("Decompressor")
             .field("compression", &self.compression)
             .field("options", &self.options)
             .field("produced", &self.produced)
@@ -211,27 +212,6 @@ impl<R: BufRead> Peeked<R> {
         } else {
             self.unread.start += amount;
         }
-    }
-}
-
-/// What a call of a codec did.
-#[derive(Default)]
-pub(super) struct Step {
-    pub(super) consumed: usize,
-    pub(super) produced: usize,
-    /// A stream (frame, member) has ended, and all of it was handed out.
-    pub(super) ended: bool,
-}
-
-/// What a codec has against its input.
-pub(super) enum Fault {
-    Corrupt(String),
-    Window,
-}
-
-impl From<&str> for Fault {
-    fn from(reason: &str) -> Self {
-        Self::Corrupt(reason.to_owned())
     }
 }
 
@@ -350,16 +330,6 @@ impl Codec {
             #[cfg(feature = "lz4")]
             Self::Lz4(frames) => frames.step(input, output),
         }
-    }
-}
-
-#[cfg(any(feature = "bzip2", feature = "gzip", feature = "xz"))]
-impl Step {
-    /// From a codec's totals (in, out) before and after a call. One call moves no more than its two
-    /// slices hold.
-    #[expect(clippy::cast_possible_truncation, reason = "a difference is at most the length of a slice")]
-    fn between(before: (u64, u64), after: (u64, u64), ended: bool) -> Self {
-        Self { consumed: (after.0 - before.0) as usize, produced: (after.1 - before.1) as usize, ended }
     }
 }
 

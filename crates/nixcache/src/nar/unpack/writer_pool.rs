@@ -2,7 +2,6 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +10,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use bytes::Bytes;
 
 use super::UnpackError;
-use super::tree::{Directory, Finish, OpenFile};
+use super::open_file::{Directory, Finish, OpenFile};
 
 /// Something to write. Jobs can be done in any order: each has its own file, or its own place in
 /// one.
@@ -35,27 +34,27 @@ impl Job {
 }
 
 /// Writes batches of files: on threads of its own, or, for want of several, on the calling one.
-pub(super) struct Crew<'scope> {
+pub(super) struct WriterPool<'scope> {
     batches: Option<SyncSender<Vec<Job>>>,
     threads: Vec<ScopedJoinHandle<'scope, Result<(), UnpackError>>>,
     finish: Finish,
 }
 
-impl<'scope> Crew<'scope> {
+impl<'scope> WriterPool<'scope> {
     pub(super) fn start(scope: &'scope Scope<'scope, '_>, threads: NonZeroUsize, finish: Finish) -> io::Result<Self> {
-        let mut crew = Self { batches: None, threads: Vec::new(), finish };
+        let mut pool = Self { batches: None, threads: Vec::new(), finish };
         if threads.get() > 1 {
             let (sender, batches) = sync_channel(threads.get());
             let batches = Arc::new(Mutex::new(batches));
             let failed = Arc::new(AtomicBool::new(false));
-            crew.batches = Some(sender);
+            pool.batches = Some(sender);
             for _ in 0..threads.get() {
                 let (batches, failed) = (Arc::clone(&batches), Arc::clone(&failed));
                 let work = move || work(&batches, &failed, finish);
-                crew.threads.push(thread::Builder::new().name("nar-write".to_owned()).spawn_scoped(scope, work)?);
+                pool.threads.push(thread::Builder::new().name("nar-write".to_owned()).spawn_scoped(scope, work)?);
             }
         }
-        Ok(crew)
+        Ok(pool)
     }
 
     /// Has a batch written, by and by. An error is that of this or an earlier batch, and nothing
@@ -89,15 +88,5 @@ fn work(batches: &Mutex<Receiver<Vec<Job>>>, failed: &AtomicBool, finish: Finish
             }
             job.run(finish).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         }
-    }
-}
-
-impl OpenFile {
-    /// Writes a piece, and finishes the file if nobody has another piece of it to write.
-    fn write(self: Arc<Self>, contents: &[u8], offset: u64, finish: Finish) -> Result<(), UnpackError> {
-        // By position, so that pieces can be written in any order.
-        let written = self.file.write_all_at(contents, offset);
-        written.map_err(|error| self.failure("cannot write", error))?;
-        Self::release(self, finish)
     }
 }

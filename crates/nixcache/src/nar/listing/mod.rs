@@ -3,7 +3,7 @@
 //! A [`Listing`] is what a reader of one file needs to know of an archive: names, kinds, sizes,
 //! link targets, and at which byte of the archive each file's contents begin. Binary caches keep it
 //! beside each NAR, as JSON, in a file named `.ls`; with feature `json` it is read by
-//! [`Listing::parse`] and written by [`Node::write_document`].
+//! [`Listing::parse`] and written by [`ListingNode::write_document`].
 //!
 //! A listing is flat: one row for each node, in the order of the archive (a directory, then all
 //! that is below it), and one buffer with all names and targets. No nesting of an archive, however
@@ -122,8 +122,8 @@ impl Listing {
 
     /// The root of the archive.
     #[must_use]
-    pub fn root(&self) -> Node<'_> {
-        Node { listing: self, index: 0 }
+    pub fn root(&self) -> ListingNode<'_> {
+        ListingNode { listing: self, index: 0 }
     }
 }
 
@@ -206,7 +206,7 @@ impl ListingBuilder {
 
 /// One node of a [`Listing`].
 #[derive(Clone, Copy)]
-pub struct Node<'a> {
+pub struct ListingNode<'a> {
     listing: &'a Listing,
     index: usize,
 }
@@ -233,7 +233,7 @@ pub enum NodeKind<'a> {
     },
 }
 
-impl<'a> Node<'a> {
+impl<'a> ListingNode<'a> {
     /// The name of the entry; empty for the root of the archive.
     #[must_use]
     pub fn name(self) -> &'a [u8] {
@@ -265,7 +265,7 @@ impl<'a> Node<'a> {
     /// matter, so that an empty path is this node. `.` and `..` are names like any other, which no
     /// entry has; symlinks are not followed.
     #[must_use]
-    pub fn get(self, path: &[u8]) -> Option<Node<'a>> {
+    pub fn get(self, path: &[u8]) -> Option<ListingNode<'a>> {
         let mut names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
         names.try_fold(self, |node, name| node.children().find(|child| child.name() == name))
     }
@@ -286,10 +286,10 @@ impl<'a> Node<'a> {
     }
 }
 
-impl fmt::Debug for Node<'_> {
+impl fmt::Debug for ListingNode<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = format_args!("\"{}\"", self.name().escape_ascii());
-        f.debug_struct("Node").field("name", &name).field("kind", &self.kind()).finish()
+        f.debug_struct("ListingNode").field("name", &name).field("kind", &self.kind()).finish()
     }
 }
 
@@ -302,13 +302,13 @@ pub struct Children<'a> {
 }
 
 impl<'a> Iterator for Children<'a> {
-    type Item = Node<'a>;
+    type Item = ListingNode<'a>;
 
-    fn next(&mut self) -> Option<Node<'a>> {
+    fn next(&mut self) -> Option<ListingNode<'a>> {
         if self.next >= self.end {
             return None;
         }
-        let node = Node { listing: self.listing, index: self.next };
+        let node = ListingNode { listing: self.listing, index: self.next };
         self.next = node.end();
         Some(node)
     }
@@ -331,11 +331,11 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// The next node, and its path from where the walk began, which has the empty path itself.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not lend the path")]
-    pub fn next(&mut self) -> Option<(&[u8], Node<'a>)> {
+    pub fn next(&mut self) -> Option<(&[u8], ListingNode<'a>)> {
         if self.next >= self.end {
             return None;
         }
-        let node = Node { listing: self.listing, index: self.next };
+        let node = ListingNode { listing: self.listing, index: self.next };
         self.next += 1;
         while self.open.pop_if(|&mut (end, _)| end == node.index).is_some() {}
         if let Some(&(_, len)) = self.open.last() {

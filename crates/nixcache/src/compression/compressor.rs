@@ -110,12 +110,12 @@ const CHUNK: usize = 64 << 10;
 ///
 /// [`finish`](Self::finish) must be called. A dropped encoder leaves the stream unfinished on
 /// purpose: every decoder then sees that it is cut short, as befits what was abandoned.
-pub struct Encoder<W> {
+pub struct Compressor<W> {
     output: W,
     codec: Codec,
 }
 
-impl<W: Write> Encoder<W> {
+impl<W: Write> Compressor<W> {
     /// Compresses into `output`.
     pub fn new(output: W, options: &EncodeOptions) -> Result<Self, Error> {
         Ok(Self { output, codec: Codec::new(options)? })
@@ -144,7 +144,7 @@ impl<W: Write> Encoder<W> {
     }
 }
 
-impl<W: Write> Write for Encoder<W> {
+impl<W: Write> Write for Compressor<W> {
     /// Takes at most 64 KiB if it compresses. What an error is reported for has not been taken, so
     /// that the call can be repeated.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
@@ -162,16 +162,16 @@ impl<W: Write> Write for Encoder<W> {
     }
 
     /// Passes on what is ready. The codec is not made to end a block early, which would make the
-    /// result larger: what it still holds comes with [`finish`](Encoder::finish).
+    /// result larger: what it still holds comes with [`finish`](Compressor::finish).
     fn flush(&mut self) -> io::Result<()> {
         self.drain()?;
         self.output.flush()
     }
 }
 
-impl<W> fmt::Debug for Encoder<W> {
+impl<W> fmt::Debug for Compressor<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encoder").finish_non_exhaustive()
+        f.debug_struct("Compressor").finish_non_exhaustive()
     }
 }
 
