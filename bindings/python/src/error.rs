@@ -394,7 +394,7 @@ impl From<pull::Error> for Failure {
             pull::Error::Cache(error) => error.into(),
             pull::Error::Graph(error) => error.into(),
             pull::Error::Roots(error) => error.into(),
-            pull::Error::Target { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
+            pull::Error::Destination { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
             error => Self::new("PullError", &error).system(&error),
         }
     }
