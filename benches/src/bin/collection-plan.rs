@@ -28,7 +28,7 @@ use nixcache::hash::{Format, Hash};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, layout};
-use nixcache_client::roots::{Begun, Session, Wish};
+use nixcache_client::push::{Session, SessionRequest, SessionStart};
 
 const PATHS: usize = 1_000_000;
 /// Paths of a closure.
@@ -125,12 +125,12 @@ async fn make(folder: &Path, paths: usize) {
 
 /// Leaves a root.
 async fn keep(cache: &Cache, name: &str, closure: &[(StorePath, NarInfoBuf)]) {
-    let mut wish = Wish::default();
-    wish.name = Some(name.parse().unwrap());
-    wish.closure = closure.iter().map(|(path, _)| path.clone()).collect();
-    wish.targets = wish.closure[CLOSURE - 1..].to_vec();
-    let Begun::Open(session) = Session::begin(cache, wish).await.unwrap() else { panic!("it is new") };
-    session.finish(closure.iter().map(|(_, info)| info.clone()).collect()).await.unwrap();
+    let mut request = SessionRequest::default();
+    request.name = Some(name.parse().unwrap());
+    request.closure = closure.iter().map(|(path, _)| path.clone()).collect();
+    request.targets = request.closure[CLOSURE - 1..].to_vec();
+    let SessionStart::Open(session) = Session::begin(cache, request).await.unwrap() else { panic!("it is new") };
+    session.commit(closure.iter().map(|(_, info)| info.clone()).collect()).await.unwrap();
 }
 
 /// The narinfo of a path that refers to some of these.

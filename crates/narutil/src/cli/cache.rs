@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use nixcache::compression::EncodeOptions;
 use nixcache_client::gc::Unrooted;
-use nixcache_client::roots::Name;
+use nixcache_client::roots::RootName;
 
 use super::closure::From;
 use super::common::DepthArgs;
@@ -39,7 +39,7 @@ pub(crate) struct PushArgs {
     /// The push creates a generation of the root. The closure stays in the cache as long as the
     /// policy of `gc` selects that generation.
     #[arg(long, value_name = "NAME", env = "NARUTIL_ROOT", help_heading = ROOT_OPTIONS)]
-    pub(crate) root: Option<Name>,
+    pub(crate) root: Option<RootName>,
     /// Create no root.
     ///
     /// `gc` may then remove the paths after its grace period, unless another root keeps them.
@@ -148,7 +148,7 @@ pub(crate) struct RootsArgs {
     pub(crate) cache: OsString,
     /// List only the generations of this root.
     #[arg(value_name = "NAME")]
-    pub(crate) name: Option<Name>,
+    pub(crate) name: Option<RootName>,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
@@ -268,7 +268,7 @@ pub(crate) struct PullArgs {
     /// The closure comes from the first cache that has the root. With --to, the same root is
     /// created there.
     #[arg(long, value_name = "NAME", help_heading = ROOT_OPTIONS)]
-    pub(crate) root: Option<Name>,
+    pub(crate) root: Option<RootName>,
     /// Fetch the closures of all roots.
     ///
     /// With --to, the same roots are created there, with their labels and pins.
