@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use nixcache::compression::EncodeOptions;
 use nixcache_client::gc::Unrooted;
-use nixcache_client::roots::Name;
+use nixcache_client::roots::RootName;
 
 use super::closure::From;
 use super::reach::Reach;
@@ -32,7 +32,7 @@ pub(crate) struct PushArgs {
     /// Keep the closure in the cache under this name, until `gc` finds that it is not wanted any
     /// more [default: `default`, and none with --queue].
     #[arg(long, value_name = "NAME", env = "NARUTIL_ROOT")]
-    pub(crate) root: Option<Name>,
+    pub(crate) root: Option<RootName>,
     /// Keep nothing: what is published is safe from `gc` only while it is young, or another root
     /// lists it.
     #[arg(long)]
@@ -133,7 +133,7 @@ pub(crate) struct RootsArgs {
     pub(crate) cache: OsString,
     /// Only the generations of this name.
     #[arg(value_name = "NAME")]
-    pub(crate) name: Option<Name>,
+    pub(crate) name: Option<RootName>,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
@@ -240,7 +240,7 @@ pub(crate) struct PullArgs {
     /// Without PATH: fetch the closure of this root of the first cache that has it; with --to,
     /// leave the same root there. With PATH and --to: leave a root of this name there.
     #[arg(long, value_name = "NAME")]
-    pub(crate) root: Option<Name>,
+    pub(crate) root: Option<RootName>,
     /// Fetch the closures of all roots; with --to, leave the same roots there, with their labels
     /// and pins.
     #[arg(long, conflicts_with_all = ["paths", "root", "no_closure"])]
