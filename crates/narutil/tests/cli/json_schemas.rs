@@ -158,6 +158,7 @@ fn the_output_of_every_command_is_what_its_schema_describes() {
     schemas.run("diff", narutil!["diff", app, "--from", &source, "--to", &cache]);
     schemas.run("why", narutil!["why", app, &library, "--from", &source]);
     let registration = format!("registration:{}", scratch.path("registration").display());
+    schemas.run("why", narutil!["why", &library, app, "--from", &source]);
     schemas.run("convert", narutil!["convert", &library, "--from", &cache, "--to", registration]);
 
     // Signatures.
