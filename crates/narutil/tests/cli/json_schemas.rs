@@ -1,7 +1,7 @@
 //! What `--json` prints is what the schemas in `docs/reference/schemas` describe.
 //!
-//! The schemas use a small part of JSON Schema, which [`check`] knows. They allow no key that they do
-//! not describe, so a new key needs a line in the reference.
+//! The schemas use a small part of JSON Schema, which [`check`] knows. They allow no key that they
+//! do not describe, so a new key needs a line in the reference.
 
 use std::collections::BTreeSet;
 use std::fs;
