@@ -151,7 +151,7 @@ fn the_name_of_an_archive_says_how_it_is_compressed() {
     run(narutil!["pack", &tree, "-o", &plain, "--compression", "none"]).ok();
     assert!(fs::read(&plain).unwrap() == sample().to_nar());
     let said = run(narutil!["-v", "pack", &tree, "-o", &plain]).stderr;
-    assert!(said.contains("as its name says"), "{said}");
+    assert!(said.contains("by the extension of the name"), "{said}");
 }
 
 #[test]
