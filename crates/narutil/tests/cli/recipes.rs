@@ -230,13 +230,6 @@ fn the_pages_print_what_they_show() {
     let scratch = Scratch::new();
     for (number, page) in ["README.md", "docs/start.md", "docs/concepts/trust.md"].into_iter().enumerate() {
         let place = Place::new(&scratch, &format!("page-{number}"), None);
-        place.run(
-            "mkdir -p hello/bin hello/share
-            printf '#!/bin/sh\necho Hello\n' > hello/bin/hello
-            chmod +x hello/bin/hello
-            ln -s hello hello/bin/hi
-            echo 'All about hello.' > hello/share/README",
-        );
         for (command, shown) in Guide::page(page).session() {
             let output = place.script(&command).output().unwrap();
             let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
