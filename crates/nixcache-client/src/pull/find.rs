@@ -15,7 +15,8 @@ use nixcache::trust::Verdict;
 
 use super::{Error, MissingPath, Pull, Refusal, Trust};
 use crate::cache::{self, Cache, blocking, layout};
-use crate::roots::{self, Authenticity, Name, Root, RootCopy, snapshot};
+use crate::push::RootCopy;
+use crate::roots::{self, Authenticity, Root, RootName, snapshot};
 
 /// A path that is requested: a whole store path, or only its hash part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,7 +232,7 @@ impl Pull {
     /// With trusted keys, a root that one of them has signed otherwise is refused
     /// ([`Error::Forged`]); that none has signed it is told. What the snapshot of the root lists is
     /// not asked for, unless it is broken or does not satisfy the policy.
-    pub(crate) async fn find_root(&self, name: &Name) -> Result<ResolvedClosure, Error> {
+    pub(crate) async fn find_root(&self, name: &RootName) -> Result<ResolvedClosure, Error> {
         let mut failed = None;
         for (number, cache) in self.caches.iter().enumerate() {
             match roots::latest(cache, name).await {

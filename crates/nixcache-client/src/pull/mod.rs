@@ -60,7 +60,8 @@ use nixcache::store_path::{HashPart, StorePath};
 use self::destination::OpenDestination;
 use self::run::Run;
 use crate::cache::{self, Cache, shown};
-use crate::roots::{self, Begun, Root, Session, Wish};
+use crate::push::{Session, SessionRequest, SessionStart};
+use crate::roots::{self, Root};
 
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
@@ -242,10 +243,10 @@ impl Pull {
     pub(crate) async fn run(&self, found: &ResolvedClosure, target: &Destination) -> Result<Pulled, Error> {
         let Destination::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
         let (session, note) = match self.begin(found, cache).await? {
-            Begun::Open(session) => (Some(*session), None),
-            Begun::Unlisted(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
+            SessionStart::Open(session) => (Some(*session), None),
+            SessionStart::NoListing(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
             // It is told to look for all paths, so there is always something to do.
-            Begun::Present(_) => (None, None),
+            SessionStart::UpToDate(_) => (None, None),
         };
         let pulled = self.fetch_missing(found, target, session.as_ref()).await;
         let Some(session) = session else {
@@ -260,7 +261,7 @@ impl Pull {
                 Ok(pulled)
             }
             Err(error) => {
-                session.give_up().await?;
+                session.abort().await?;
                 Err(error)
             }
         }
@@ -280,25 +281,25 @@ impl Pull {
 
     /// Takes a lease on all that the closure consists of, also what is in the cache and not asked
     /// for.
-    async fn begin(&self, found: &ResolvedClosure, cache: &Cache) -> Result<Begun, Error> {
+    async fn begin(&self, found: &ResolvedClosure, cache: &Cache) -> Result<SessionStart, Error> {
         let graph = &found.graph;
         let copies = found.copies();
-        let mut wish = Wish::default();
-        wish.name.clone_from(&self.options.root);
-        wish.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
-        wish.labels.clone_from(&self.options.root_labels);
-        wish.keys.clone_from(&self.options.root_keys);
-        wish.targets = found.requested().iter().map(|node| graph.path(*node)).collect();
-        wish.closure =
+        let mut request = SessionRequest::default();
+        request.name.clone_from(&self.options.root);
+        request.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
+        request.labels.clone_from(&self.options.root_labels);
+        request.keys.clone_from(&self.options.root_keys);
+        request.targets = found.requested().iter().map(|node| graph.path(*node)).collect();
+        request.closure =
             graph.closure(found.requested().iter().copied()).nodes().iter().map(|&node| graph.path(node)).collect();
         if !self.options.closure {
             let unknown = graph.nodes().filter(|node| found.located(*node).is_none());
-            let known: HashSet<HashPart> = wish.closure.iter().map(StorePath::hash_part).collect();
+            let known: HashSet<HashPart> = request.closure.iter().map(StorePath::hash_part).collect();
             let beyond = closure_within(cache, unknown.map(|node| graph.hash_part(node)).collect()).await?;
-            wish.closure.extend(beyond.into_iter().filter(|path| !known.contains(&path.hash_part())));
+            request.closure.extend(beyond.into_iter().filter(|path| !known.contains(&path.hash_part())));
         }
-        wish.verify_present = true;
-        Ok(Session::begin(cache, wish).await?)
+        request.trust_last_root = false;
+        Ok(Session::begin(cache, request).await?)
     }
 
     /// Ends the session, with the roots if all is there.
@@ -310,11 +311,11 @@ impl Pull {
             pulled.failed.iter().map(|(path, _)| path).chain(&pulled.held_back).map(StorePath::hash_part).collect();
         copies.retain(|copy| copy.paths.is_disjoint(&lacking));
         let left = if !copies.is_empty() {
-            session.finish_copies(copies, Vec::new()).await
+            session.commit_copies(copies, Vec::new()).await
         } else if is_whole {
-            session.finish(Vec::new()).await.map(|root| root.into_iter().collect())
+            session.commit(Vec::new()).await.map(|root| root.into_iter().collect())
         } else {
-            return Ok(session.give_up().await?);
+            return Ok(session.abort().await?);
         };
         match left {
             Ok(roots) => pulled.roots = roots,

@@ -10,7 +10,7 @@ use nixcache::trust::{TrustPolicy, TrustedKeys};
 
 use super::PathQuery;
 use crate::progress::Progress;
-use crate::roots::Name;
+use crate::roots::RootName;
 
 /// Which closures a pull fetches.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub enum PullRequest {
     /// Those of store paths.
     Paths(Vec<PathQuery>),
     /// The closure of the most recently used root of this name, from the first cache that has one.
-    Root(Name),
+    Root(RootName),
     /// The closures of all roots of all caches.
     AllRoots,
 }
@@ -73,7 +73,7 @@ pub struct PullOptions {
     pub keep_going: bool,
     /// Leave a root of this name in a destination that is a cache, for
     /// [`PullRequest::Paths`]. Roots that are requested themselves are copied in any case.
-    pub root: Option<Name>,
+    pub root: Option<RootName>,
     /// Labels of that root, such as a commit or a pipeline.
     pub root_labels: BTreeMap<String, String>,
     /// Keys that sign that root.
