@@ -14,8 +14,9 @@ use nixcache::store_path::HashPart;
 
 use super::index::Index;
 use super::narinfos::{Uses, about};
-use super::{Audit, AuditEvent, Contents, Finding, FindingKind, Findings, Subject, Watch, listing, unreadable};
+use super::{Audit, AuditEvent, Contents, Finding, FindingKind, Findings, Subject, listing, unreadable};
 use crate::cache::{Cache, Error, NarPlace, ObjectReader, blocking, layout};
+use crate::progress::Progress;
 use crate::verify::{Inspection, NarFile, NarFileError, NarMismatch, RawFile};
 
 /// Reads all NARs, and holds them against their narinfos and listings.
@@ -29,7 +30,7 @@ pub(super) async fn audit(
     uses.sort_unstable();
     let groups: Vec<&[(u32, HashPart)]> = uses.chunk_by(|(file, _), (other, _)| file == other).collect();
     let bytes = groups.iter().filter_map(|group| index.files[group[0].0 as usize].meta.size).sum();
-    (audit.watch)(AuditEvent::Contents { files: groups.len(), bytes });
+    audit.options.progress.report(AuditEvent::Contents { files: groups.len(), bytes });
     let known: Arc<[String]> = index.narinfos.iter().map(ToString::to_string).collect();
     // Hash parts are candidates; if they were not, nothing would be looked for.
     let candidates = Candidates::new(known.iter()).ok();
@@ -41,7 +42,7 @@ pub(super) async fn audit(
             Reading { audit, cache, index, known: &known, candidates: candidates.as_ref(), failures: &failures };
         reading.check(&index.files[group[0].0 as usize].name, parts).await
     };
-    let checked = futures_util::stream::iter(groups).map(check).buffer_unordered(audit.threads.get());
+    let checked = futures_util::stream::iter(groups).map(check).buffer_unordered(audit.options.threads.get());
     let checked: Vec<Checked> = checked.try_collect().await?;
     for (part, text) in checked.iter().flat_map(|checked| &checked.judged) {
         findings.judge(*part, *text);
@@ -181,9 +182,9 @@ impl Reading<'_> {
             Ok(None) => return unread("it is listed, and is not there when it is read".to_owned()),
             Err(error) => return unread(unreadable(error, self.failures)?),
         };
-        let watch = Arc::clone(&self.audit.watch);
+        let progress = self.audit.options.progress.clone();
         let done = blocking(move || {
-            let mut watched = Watched { inner: reader, watch };
+            let mut watched = Watched { inner: reader, progress };
             let done = read(&mut watched);
             (done, watched.inner.failure())
         });
@@ -210,7 +211,7 @@ impl Reading<'_> {
         for (info, _) in infos {
             inspection.add_narinfo(&info.as_ref());
         }
-        let mut inspection = inspection.limits(self.audit.limits);
+        let mut inspection = inspection.limits(self.audit.options.limits);
         if infos.iter().any(|(_, has_listing)| *has_listing) {
             inspection = inspection.listing();
         }
@@ -290,7 +291,7 @@ impl Reading<'_> {
             // It was reported when listings were read.
             Err(error) => unreadable(error, self.failures).map(|_| None)?,
         };
-        let parsed = text.and_then(|text| listing::parse(&text, self.audit.limits).ok());
+        let parsed = text.and_then(|text| listing::parse(&text, self.audit.options.limits).ok());
         // What its sizes show was reported, too.
         let parsed = parsed.filter(|parsed| listing::disagreement(parsed, info.nar_size()).is_none());
         let reason = parsed.zip(read.listing.as_ref()).and_then(|(parsed, nar)| listing::difference(&parsed, nar));
@@ -316,13 +317,13 @@ pub(super) fn kind_of(file: &str, fault: NarMismatch, contents: Contents) -> Fin
 /// Tells how much is read.
 struct Watched<R> {
     inner: R,
-    watch: Watch,
+    progress: Progress<AuditEvent>,
 }
 
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(buffer)?;
-        (self.watch)(AuditEvent::ContentsRead { bytes: len as u64 });
+        self.progress.report(AuditEvent::ContentsRead { bytes: len as u64 });
         Ok(len)
     }
 }

@@ -106,13 +106,13 @@ pub struct Withdrawal {
 /// Something that a [`RepairPlan`] has done.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum RepairEvent<'a> {
+pub enum RepairEvent {
     /// An object was written anew.
-    Rewritten(&'a Fix),
+    Rewritten(Fix),
     /// A narinfo was withdrawn.
-    Withdrawn(&'a Withdrawal),
+    Withdrawn(Withdrawal),
     /// An object was removed.
-    Removed(&'a str),
+    Removed(String),
 }
 
 impl Fix {
@@ -205,7 +205,7 @@ impl Audit {
     /// [`RepairError::Incomplete`] if anything could not be read: what it keeps is not known. If
     /// something is to be withdrawn, all narinfos are read once more, for what refers to it. Where
     /// a narinfo says a wrong size of a NAR that was not read, the NAR is read.
-    pub async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<RepairPlan> {
+    pub(crate) async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<RepairPlan> {
         RepairError::check(cache, audited.unread().map(|finding| finding.object.clone()))?;
         let index = match &audited.index {
             Some(index) => Arc::clone(index),
@@ -318,7 +318,7 @@ impl Audit {
             return Err(RepairError::Changed { object: cache.display_name(&object) });
         };
         let Ok(inspection) = Inspection::new(&info.as_ref()) else { return Ok(Some(Vec::new())) };
-        let inspection = inspection.limits(self.limits);
+        let inspection = inspection.limits(self.options.limits);
         let Some(mut reader) = cache.open_object(nar).await.map_err(|error| unread(&error))? else {
             return Err(RepairError::incomplete(cache, nar));
         };
