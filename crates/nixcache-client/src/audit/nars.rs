@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::ErrorKind;
 use nixcache::compression::Compression;
 use nixcache::hash::Hash;
 use nixcache::nar::references::Candidates;
@@ -191,7 +192,7 @@ impl Reading<'_> {
         match done.await {
             (_, Some(failure)) => unread(unreadable(failure, self.failures)?),
             (Err(NarFileError::Io(error)), None) => unread(error.to_string()),
-            (Err(error), None) if !error.is_about_content() && !error.is_unknown_compression() => {
+            (Err(error), None) if error.kind() != ErrorKind::Content && !error.is_unknown_compression() => {
                 unread(error.to_string())
             }
             (done, None) => Ok(Ok(done)),

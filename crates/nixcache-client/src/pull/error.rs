@@ -84,9 +84,18 @@ impl Error {
             Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => ErrorKind::Content,
             Self::Roots(error) => roots_kind(error),
             Self::Usage(_) => ErrorKind::Usage,
-            Self::Destination { error, .. } => ErrorKind::of_io(error),
+            Self::Destination { error, .. } => access_kind(error),
             Self::Unpack(_) => ErrorKind::Unavailable,
         }
+    }
+}
+
+/// The kind of an error of input or output that says nothing about the content: a file that cannot
+/// be read is neither wrong nor missing.
+pub(crate) fn access_kind(error: &io::Error) -> ErrorKind {
+    match ErrorKind::of_io(error) {
+        kind @ (ErrorKind::Denied | ErrorKind::Busy) => kind,
+        _ => ErrorKind::Unavailable,
     }
 }
 
@@ -232,7 +241,7 @@ impl FetchError {
     pub fn kind(&self) -> ErrorKind {
         match &self.fault {
             FetchFault::Cache(error) => cache_kind(error),
-            FetchFault::Read(error) => ErrorKind::of_io(error),
+            FetchFault::Read(error) => access_kind(error),
             FetchFault::Absent => ErrorKind::NotFound,
             _ => ErrorKind::Content,
         }

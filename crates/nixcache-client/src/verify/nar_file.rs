@@ -6,6 +6,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use nixcache::ErrorKind;
 use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::hash::{self, Algorithm, Hash, Hasher};
 use nixcache::nar::references::Candidates;
@@ -275,10 +276,15 @@ impl NarFileError {
         matches!(self, Self::Compression(compression::Error::NotCompiledIn { .. }))
     }
 
-    /// Whether the file is at fault, rather than the way to it.
-    pub fn is_about_content(&self) -> bool {
-        use compression::Error as Codec;
-        !matches!(self, Self::Io(_) | Self::Compression(Codec::Setup { .. } | Codec::NotCompiledIn { .. }))
+    /// The kind of this error: [`ErrorKind::Content`] if the file is wrong, and not the way to it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => crate::pull::access_kind(error),
+            Self::Compression(compression::Error::Setup { .. } | compression::Error::NotCompiledIn { .. }) => {
+                ErrorKind::Internal
+            }
+            _ => ErrorKind::Content,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::ErrorKind;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::hash::Hash;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
@@ -326,7 +327,7 @@ impl Audit {
         let read = match read {
             (_, Some(error)) => return Err(unread(&error)),
             (Ok(read), None) => read,
-            (Err(error), None) if error.is_about_content() => return Ok(None),
+            (Err(error), None) if error.kind() == ErrorKind::Content => return Ok(None),
             (Err(error), None) => return Err(unread(&error)),
         };
         let faults = read.mismatches(&info.as_ref());
