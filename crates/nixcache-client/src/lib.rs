@@ -34,12 +34,12 @@ pub mod nix_config;
 pub mod pull;
 pub mod push;
 pub mod queue;
+mod random;
 pub mod roots;
 pub mod source;
 pub mod store_database;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use self::cache::open_regular;
 pub use self::lock::lock_directory;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nixcache::closure::GraphBuilder;
 use nixcache::store_path::HashPart;
-use nixcache_client::cache::{self, CacheUrl, CacheOptions, layout};
+use nixcache_client::cache::{self, CacheOptions, CacheUrl, layout};
 use nixcache_client::roots::{Name, NameError};
 use nixcache_client::source;
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};

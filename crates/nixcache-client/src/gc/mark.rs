@@ -16,7 +16,7 @@ use super::order::Dead;
 use super::place::{NarPlace, file_named, nar_place};
 use super::policy::{Policy, Unrooted};
 use super::{Doomed, Path, Problem, Result, Why};
-use crate::cache::{self, Cache, OLD, Object, ObjectInfo, layout};
+use crate::cache::{self, Cache, Object, ObjectInfo, STALE_TEMPORARY_AGE, layout};
 use crate::file::Oddity;
 use crate::roots::{self, BrokenRoot, Error, Guard, Root, Survey, snapshot};
 
@@ -178,7 +178,7 @@ impl Inventory {
             Object::Realisation => self.others.push((name, file, Why::Realisation)),
             // Whatever the grace: writers with a lease have them, too.
             Object::Temporary => {
-                let is_young = age.is_none_or(|age| age < grace.max(OLD));
+                let is_young = age.is_none_or(|age| age < grace.max(STALE_TEMPORARY_AGE));
                 self.others.push((name, File { is_young, ..file }, Why::Temporary));
             }
             Object::Root if snapshot::is_snapshot(&name) => self.snapshots.push((name, file)),

@@ -39,7 +39,7 @@ use nixcache::store_path::{HashPart, StorePath};
 use serde_json::{Value, json};
 
 use self::mark::{Found, Inventory, Living, Narinfos, Rest};
-use crate::cache::{self, Cache, OLD, UnfinishedUpload};
+use crate::cache::{self, Cache, STALE_TEMPORARY_AGE, UnfinishedUpload};
 use crate::roots::{self, Claim, Error, Guard, PATIENCE, Root, reserve};
 
 pub use self::policy::{Policy, Unrooted};
@@ -549,7 +549,7 @@ impl Plan {
         beside.splice(..0, tombstones);
         let is_absent = |path: &&StorePath| !inventory.narinfos.contains_key(&path.hash_part());
         let absent = policy.root_paths.iter().filter(is_absent).cloned().collect();
-        let uploads = cache.unfinished_uploads(policy.grace.max(OLD)).await.unwrap_or_else(|error| {
+        let uploads = cache.unfinished_uploads(policy.grace.max(STALE_TEMPORARY_AGE)).await.unwrap_or_else(|error| {
             tracing::debug!("{error}");
             Vec::new()
         });

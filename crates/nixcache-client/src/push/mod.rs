@@ -584,7 +584,7 @@ impl<'a> Run<'a> {
             beside.extend(stage::debug_info(&listing, &url));
         }
         let mut objects = Objects::new(narinfo.clone());
-        (objects.nar, objects.beside) = (Some(staging), beside);
+        (objects.nar, objects.attachments) = (Some(staging), beside);
         let (prepared, pending) = self.cache.prepare(objects).await?;
         self.taken();
         (self.push.watch)(Event::Uploaded { name: info.path.name().to_owned(), file_size });

@@ -116,10 +116,8 @@ impl Backend for Memory {
     }
 
     async fn head(&self, name: &str) -> Lookup<ObjectInfo> {
-        let info = |object: Object| ObjectInfo {
-            size: Some(object.bytes.len() as u64),
-            modified: Some(object.modified),
-        };
+        let info =
+            |object: Object| ObjectInfo { size: Some(object.bytes.len() as u64), modified: Some(object.modified) };
         Ok(self.get(name)?.map(info))
     }
 

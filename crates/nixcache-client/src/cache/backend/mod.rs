@@ -13,11 +13,11 @@
 //! A backend knows names and bytes. What an object means, and how a cache is laid out, is known
 //! above it.
 
-#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+#[cfg(feature = "_bucket")]
 pub(crate) mod bucket;
 pub(crate) mod directory;
-mod memory;
-#[cfg(any(feature = "s3", feature = "gcs", feature = "azure", feature = "http"))]
+pub(crate) mod memory;
+#[cfg(feature = "_network")]
 mod network;
 pub(crate) mod pages;
 pub(crate) mod requests;
@@ -45,7 +45,7 @@ use super::url::{BucketKind, Location};
 use super::{CacheOptions, CacheUrl, ObjectInfo, UnfinishedUpload, layout};
 use crate::file::Oddity;
 
-pub(crate) use self::memory::Memory;
+use self::memory::Memory;
 
 /// The bytes of an object, as they come.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -380,9 +380,9 @@ impl Location {
 /// For programs that end early. Futures that use a cache have to be dropped before. Without the
 /// feature of a bucket, there is nothing to abort.
 pub async fn abort_uploads(limit: Duration) {
-    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+    #[cfg(feature = "_bucket")]
     bucket::upload_parts::abort_all(limit).await;
-    #[cfg(not(any(feature = "s3", feature = "gcs", feature = "azure")))]
+    #[cfg(not(feature = "_bucket"))]
     let _ = limit;
 }
 
@@ -400,4 +400,3 @@ pub(crate) fn stream_of(file: std::fs::File, object: String) -> ByteStream {
     })
     .boxed()
 }
-

@@ -25,7 +25,7 @@ use super::*;
 use crate::cache::{Cache, Objects};
 use crate::roots::{self, Begun, Error, Session};
 use crate::testing::gate::{self, ACTOR, Kind, Request};
-use crate::testing::simulated_store::keep_conditions;
+use crate::testing::keep_conditions;
 
 const LEASES: &str = "nixcache/v1/leases";
 const PLANS: &str = "nixcache/v1/plans";
