@@ -10,8 +10,9 @@ use std::num::NonZeroUsize;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nixcache::narinfo::{Builder, NarInfo};
-use nixcache::signature::{KeyName, Policy, SecretKey, TrustedKeys, Verifier};
+use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::StoreDir;
+use nixcache::trust::{TrustPolicy, TrustedKeys, Verifier};
 
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
@@ -154,7 +155,7 @@ fn verify(criterion: &mut Criterion) {
     // As many as a cache has, so that batches are full.
     let texts: Vec<&str> = texts.iter().map(String::as_str).cycle().take(20_000).collect();
     let store_dir = StoreDir::default();
-    let policy = Policy::new(TrustedKeys::from_iter([key.public_key().clone()]));
+    let policy = TrustPolicy::new(TrustedKeys::from_iter([key.public_key().clone()]));
     let their_key = nix_narinfo::TrustedPublicKey::parse(&key.public_key().to_string()).unwrap();
     let their_store_dir = nix_derivation::StoreDir::default();
     let mut group = criterion.benchmark_group("parse, fingerprint and verify");
@@ -163,11 +164,11 @@ fn verify(criterion: &mut Criterion) {
         texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect()
     };
     group.bench_function("nixcache, in batches, two threads", |b| {
-        b.iter(|| assert!(policy.verify_many(&parse_all(), TWO).iter().all(nixcache::signature::Verdict::is_valid)));
+        b.iter(|| assert!(policy.verify_batched(&parse_all(), TWO).iter().all(nixcache::trust::Verdict::is_valid)));
     });
     group.bench_function("nixcache, in batches", |b| {
         let mut verifier = Verifier::new(&policy);
-        b.iter(|| assert!(verifier.verify_all(&parse_all()).iter().all(nixcache::signature::Verdict::is_valid)));
+        b.iter(|| assert!(verifier.verify_batched(&parse_all()).iter().all(nixcache::trust::Verdict::is_valid)));
     });
     group.bench_function("nixcache, in batches, one in a thousand bad", |b| {
         let bad: Vec<String> =
@@ -178,7 +179,7 @@ fn verify(criterion: &mut Criterion) {
             for (place, text) in bad.iter().enumerate() {
                 infos[place * 1000] = NarInfo::parse(text.as_bytes(), &store_dir).unwrap();
             }
-            let verdicts = verifier.verify_all(&infos);
+            let verdicts = verifier.verify_batched(&infos);
             assert_eq!(verdicts.iter().filter(|verdict| !verdict.is_valid()).count(), bad.len());
         });
     });

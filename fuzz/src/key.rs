@@ -1,4 +1,5 @@
-use nixcache::signature::{KeyName, PublicKey, SecretKey, SignatureRef, TrustedKeys};
+use nixcache::signature::{KeyName, PublicKey, SecretKey, SignatureRef};
+use nixcache::trust::TrustedKeys;
 
 /// A signature and the name of a key have one text each: what is read prints as it stood there.
 /// What a key prints is read as that key, and stands in the text that it was read from. Lists of

@@ -11,7 +11,7 @@ mod store_path;
 
 use nix_archive::nar as peer;
 use nixcache::hash::{Algorithm, Format, Hash, nixbase32};
-use nixcache::nar::scan::{Candidates, Scanner};
+use nixcache::nar::references::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Error, Event, Events, Limits, Listing, Reader, Writer, check};
 use nixcache::path_info::{JsonVersion, PathInfo, PathInfos, export, registration};
 use nixcache::store_path::StoreDir;

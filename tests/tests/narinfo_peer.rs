@@ -7,8 +7,9 @@ use conformance::for_all;
 use nix_narinfo::{NarInfo as Theirs, ParseError, TrustedPublicKey};
 use nixcache::hash::{Algorithm, Format, Hash};
 use nixcache::narinfo::{DeviationKind, Error, Field, NarInfo, Reason};
-use nixcache::signature::{KeyName, Policy, PublicKey, SecretKey, Signature, TrustedKeys, Verifier};
+use nixcache::signature::{KeyName, PublicKey, SecretKey, Signature};
 use nixcache::store_path::{self, ContentAddress, Method, StoreDir, StorePath, StorePathRef};
+use nixcache::trust::{TrustPolicy, TrustedKeys, Verifier};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestCaseResult;
@@ -214,7 +215,7 @@ fn agree_on_signatures(text: &[u8], keys: &TrustedKeys) -> Option<bool> {
     if ours.signatures().any(|text| text.starts_with(char::is_whitespace)) {
         return None; // they drop the blank
     }
-    let policy = Policy::new(keys.clone());
+    let policy = TrustPolicy::new(keys.clone());
     let holds = Verifier::new(&policy).verify(&ours).keys().next().is_some();
     let keys: Vec<_> = keys.iter().map(|key| TrustedPublicKey::parse(&key.to_string()).unwrap()).collect();
     assert_eq!(holds, theirs.has_valid_signature(&store_dir, &keys), "{ours}");

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use conformance::{Nix, nixes};
 use nixcache::narinfo::{DeviationKind, NarInfo, NixAccepts};
-use nixcache::signature::{KeyName, Policy, SecretKey, Standing, Verifier};
+use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::StoreDir;
+use nixcache::trust::{Standing, TrustPolicy, Verifier};
 use tempfile::TempDir;
 
 const INPUT: &str = "/nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-input-addressed";
@@ -30,7 +31,7 @@ fn sign(narinfo: &str, keys: &[&SecretKey]) -> String {
 
 /// The standings of a narinfo's signatures, and whether it is valid, with these keys trusted.
 fn verify(narinfo: &str, keys: &[&SecretKey]) -> (bool, Vec<Standing>) {
-    let policy = Policy::new(keys.iter().map(|key| key.public_key().clone()).collect());
+    let policy = TrustPolicy::new(keys.iter().map(|key| key.public_key().clone()).collect());
     let directory = StoreDir::default();
     let info = NarInfo::parse(narinfo.as_bytes(), &directory).unwrap();
     let verdict = Verifier::new(&policy).verify(&info);
@@ -192,7 +193,8 @@ fn nix_accepts_what_we_sign_and_refuses_it_changed() {
             (1, &[stranger], false),
             (3, &[a, b, stranger], false),
         ] {
-            let ours = Policy::new(trusted.iter().map(|key| key.public_key().clone()).collect()).require(required);
+            let ours = TrustPolicy::new(trusted.iter().map(|key| key.public_key().clone()).collect())
+                .with(|policy| policy.required = required);
             let directory = StoreDir::default();
             let info = NarInfo::parse(good.as_bytes(), &directory).unwrap();
             assert_eq!(Verifier::new(&ours).verify(&info).is_valid(), expected);

@@ -225,8 +225,8 @@ impl From<nar::ListingWriteError> for Failure {
     }
 }
 
-impl From<nar::scan::CandidateError> for Failure {
-    fn from(error: nar::scan::CandidateError) -> Self {
+impl From<nar::references::CandidateError> for Failure {
+    fn from(error: nar::references::CandidateError) -> Self {
         Self::new("StorePathError", error)
     }
 }
@@ -394,7 +394,7 @@ impl From<pull::Error> for Failure {
             pull::Error::Cache(error) => error.into(),
             pull::Error::Graph(error) => error.into(),
             pull::Error::Roots(error) => error.into(),
-            pull::Error::Target { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
+            pull::Error::Destination { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
             error => Self::new("PullError", &error).system(&error),
         }
     }

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use nixcache::narinfo as inner_narinfo;
-use nixcache::signature::{self, KeyName, Policy, Standing, Verifier};
+use nixcache::signature::{self, KeyName};
+use nixcache::trust::{self, Standing, TrustPolicy, Verifier};
 use nixcache_client::nix_config;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -223,8 +224,15 @@ enum KeyLike {
 /// made them.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct TrustedKeys {
-    pub(crate) policy: Policy,
+    pub(crate) policy: TrustPolicy,
     as_written: bool,
+}
+
+fn policy(keys: trust::TrustedKeys, required: usize, as_written: bool) -> TrustPolicy {
+    TrustPolicy::new(keys).with(|policy| {
+        policy.required = required;
+        policy.as_written = as_written;
+    })
 }
 
 #[pymethods]
@@ -232,12 +240,12 @@ impl TrustedKeys {
     #[new]
     #[pyo3(signature = (keys=None, /, *, require=1, as_written=false))]
     fn new(keys: Option<&Bound<'_, PyAny>>, require: usize, as_written: bool) -> Result<Self> {
-        let mut trusted = signature::TrustedKeys::default();
+        let mut trusted = trust::TrustedKeys::default();
         let mut add = |key: &Bound<'_, PyAny>| -> Result<()> {
             match key.extract::<KeyLike>()? {
                 KeyLike::Key(key) => trusted.insert(key.0),
                 KeyLike::Text(text) => {
-                    signature::TrustedKeys::parse(&text)?.iter().for_each(|key| trusted.insert(key.clone()));
+                    trust::TrustedKeys::parse(&text)?.iter().for_each(|key| trusted.insert(key.clone()));
                 }
             }
             Ok(())
@@ -251,7 +259,7 @@ impl TrustedKeys {
             }
             None => {}
         }
-        Ok(Self { policy: Policy::new(trusted).require(require).as_written(as_written), as_written })
+        Ok(Self { policy: policy(trusted, require, as_written), as_written })
     }
 
     /// The keys that `source` means: `name:base64`, several of them separated by blanks, a file
@@ -263,13 +271,13 @@ impl TrustedKeys {
         let trusted = nix_config::trusted_keys(source.as_os_str());
         crate::warnings::log(py);
         let trusted = trusted?;
-        Ok(Self { policy: Policy::new(trusted).require(require).as_written(as_written), as_written })
+        Ok(Self { policy: policy(trusted, require, as_written), as_written })
     }
 
     /// How many different keys must have signed.
     #[getter]
     fn require(&self) -> usize {
-        self.policy.required()
+        self.policy.required
     }
 
     /// Whether signatures over references in the order of the narinfo count.
@@ -280,7 +288,7 @@ impl TrustedKeys {
 
     /// The key of a name, or None.
     fn get(&self, name: &str) -> Option<PublicKey> {
-        self.policy.keys().get(name).cloned().map(PublicKey)
+        self.policy.keys.get(name).cloned().map(PublicKey)
     }
 
     /// Verifies one narinfo.
@@ -302,31 +310,31 @@ impl TrustedKeys {
         let infos = collect(infos)?;
         let threads = thread_count(threads)?;
         let verdicts = in_portions(py, &infos, threads, |infos| {
-            self.policy.verify_many(infos, threads).iter().map(Verdict::of).collect()
+            self.policy.verify_batched(infos, threads).iter().map(Verdict::of).collect()
         })?;
         Ok(PyList::new(py, verdicts)?)
     }
 
     fn __len__(&self) -> usize {
-        self.policy.keys().iter().len()
+        self.policy.keys.iter().len()
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let keys = self.policy.keys().iter().cloned().map(PublicKey);
+        let keys = self.policy.keys.iter().cloned().map(PublicKey);
         PyList::new(py, keys.collect::<Vec<_>>())?.into_any().call_method0("__iter__")
     }
 
     fn __contains__(&self, key: KeyLike) -> bool {
         match key {
-            KeyLike::Key(key) => self.policy.keys().get(key.name()) == Some(&key.0),
-            KeyLike::Text(name) => self.policy.keys().get(&name).is_some(),
+            KeyLike::Key(key) => self.policy.keys.get(key.name()) == Some(&key.0),
+            KeyLike::Text(name) => self.policy.keys.get(&name).is_some(),
         }
     }
 
     fn __repr__(&self) -> String {
         Python::attach(|py| {
-            let names = self.policy.keys().iter().map(|key| quoted(py, key.name().as_str()));
-            let require = match self.policy.required() {
+            let names = self.policy.keys.iter().map(|key| quoted(py, key.name().as_str()));
+            let require = match self.policy.required {
                 1 => String::new(),
                 require => format!(", require={require}"),
             };
@@ -346,7 +354,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    fn of(verdict: &signature::Verdict<'_>) -> Self {
+    fn of(verdict: &trust::Verdict<'_>) -> Self {
         Self {
             is_valid: verdict.is_valid(),
             is_content_addressed: verdict.is_content_addressed(),

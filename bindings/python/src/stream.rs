@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nixcache::compression::{DecodeOptions, Decoder};
+use nixcache::compression::{DecodeOptions, Decompressor};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -129,9 +129,9 @@ impl Source {
 
     /// Reads it from its beginning, decompressed, whatever it is compressed with that can be told
     /// from its beginning.
-    pub(crate) fn decompressed(self, visits: &Visits) -> Result<Decoder<BufReader<Reading<'_>>>> {
+    pub(crate) fn decompressed(self, visits: &Visits) -> Result<Decompressor<BufReader<Reading<'_>>>> {
         let input = BufReader::with_capacity(READ, Reading { source: self, visits });
-        Ok(Decoder::detect(input, &DecodeOptions::default())?)
+        Ok(Decompressor::detect(input, &DecodeOptions::default())?)
     }
 
     /// Shows all of it to `take`, in pieces, as it is.

@@ -91,7 +91,7 @@ pub(crate) fn check(cli: &Cli) -> Vec<Failure> {
         _ => &[],
     };
     for argument in keys {
-        note(nixcache::signature::TrustedKeys::parse(&argument.to_string_lossy()).map(drop).map_err(Failure::usage));
+        note(nixcache::trust::TrustedKeys::parse(&argument.to_string_lossy()).map(drop).map_err(Failure::usage));
     }
     failures
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nixcache::narinfo::CacheInfo;
-use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, abort_uploads};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, InfoSource, OpenOptions, abort_uploads};
 use nixcache_client::source;
 use tokio::runtime::Runtime;
 
@@ -34,11 +34,7 @@ impl Reach {
     /// The same, even where it cannot be read what it says of itself, which is taken to be this.
     pub(crate) async fn open_despite(&self, argument: &OsStr, info: CacheInfo) -> Result<Cache> {
         let url = url(argument)?;
-        let mut opened = Cache::open(&url, self.options()).await;
-        if let Err(Error::CacheInfo { .. }) = opened {
-            opened = Cache::open_as(&url, info, self.options()).await;
-        }
-        opened.map_err(|error| Failure::cache(&error))
+        self.open_as(&url, InfoSource::CacheOr(info)).await
     }
 
     /// The same, where an empty cache stands for one that is not there yet.
@@ -60,13 +56,9 @@ impl Reach {
     /// that costs nothing.
     pub(crate) async fn open_briefly(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let url = url(argument)?;
-        let opened = if url.directory().is_some() {
-            Cache::open(&url, self.options()).await
-        } else {
-            let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
-            Cache::open_as(&url, info, self.options()).await
-        };
-        opened.map_err(|error| Failure::cache(&error))
+        let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+        let info = if url.directory().is_some() { InfoSource::Cache } else { InfoSource::Assume(info) };
+        self.open_as(&url, info).await
     }
 
     /// Opens a cache as a source of path infos, for paths in the store directory of the command
@@ -79,7 +71,7 @@ impl Reach {
                 return Err(Failure::source(&source::Error::NoDirectory { file: directory.to_owned() }));
             }
             let info = CacheInfo { store_dir, ..CacheInfo::default() };
-            return Cache::open_as(&url, info, self.options()).await.map_err(|error| Failure::cache(&error));
+            return self.open_as(&url, InfoSource::Assume(info)).await;
         }
         let cache = self.open(argument).await?;
         if *cache.store_dir() != store_dir {
@@ -87,6 +79,14 @@ impl Reach {
             return Err(Failure::cache(&Error::StoreDir { cache: url.to_string(), theirs, ours: store_dir }));
         }
         Ok(cache)
+    }
+
+    async fn open_as(&self, url: &CacheUrl, info: InfoSource) -> Result<Cache> {
+        let options = OpenOptions::default().with(|options| {
+            options.connection = self.options();
+            options.info = info;
+        });
+        options.open(url).await.map_err(|error| Failure::cache(&error))
     }
 
     /// Opens it to write to it, and makes it a cache if there is nothing.

@@ -22,7 +22,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use nixcache::signature::{self, PublicKey, TrustedKeys};
+use nixcache::signature::{self, PublicKey};
+use nixcache::trust::TrustedKeys;
 
 use crate::cache::shown;
 
@@ -315,6 +316,13 @@ fn read(file: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "this is too large for a file of settings or keys"));
     }
     String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))
+}
+
+/// Where Nix keeps the database of its store: `db/db.sqlite` in the directory that `NIX_STATE_DIR`
+/// names, or in `/nix/var/nix`.
+pub(crate) fn default_database_file() -> PathBuf {
+    let state = std::env::var_os("NIX_STATE_DIR").filter(|state| !state.is_empty());
+    PathBuf::from(state.unwrap_or_else(|| "/nix/var/nix".into())).join("db/db.sqlite")
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use nixcache::hash::Algorithm;
 use nixcache::nar::{Observer, Packer};
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
-use nixcache::signature::{Policy, PublicKey, TrustedKeys};
+use nixcache::signature::PublicKey;
 use nixcache::store_path::StoreDir;
+use nixcache::trust::{TrustPolicy, TrustedKeys};
 
 /// The shortest of several runs.
 fn best(mut work: impl FnMut()) -> Duration {
@@ -39,9 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     let infos = texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir)).collect::<Result<Vec<_>, _>>()?;
-    let policy = Policy::new(TrustedKeys::from_iter([PublicKey::parse(key)?]));
+    let policy = TrustPolicy::new(TrustedKeys::from_iter([PublicKey::parse(key)?]));
     let verified =
-        best(|| assert!(policy.verify_many(&infos, threads).iter().all(nixcache::signature::Verdict::is_valid)));
+        best(|| assert!(policy.verify_batched(&infos, threads).iter().all(nixcache::trust::Verdict::is_valid)));
     let mut size = 0;
     let hashed = best(|| {
         let seen =

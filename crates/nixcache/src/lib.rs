@@ -30,10 +30,17 @@ pub mod realisation;
 pub mod signature;
 pub mod store_path;
 mod text;
+mod threads;
+pub mod trust;
 
 pub use self::error_kind::ErrorKind;
 
-/// Holds the README's example to what it says.
+/// Compiles the README's example.
 #[cfg(all(doctest, feature = "fs"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// Compiles and runs the examples of the book.
+#[cfg(all(doctest, feature = "fs"))]
+#[doc = include_str!("../../../docs/reference/rust.md")]
+struct Book;

@@ -7,8 +7,9 @@ use std::hint::black_box;
 use allocation_counter::measure;
 use nixcache::hash::Hash;
 use nixcache::narinfo::{Builder, DeviationKind, NarInfo};
-use nixcache::signature::{KeyName, Policy, SecretKey, Standing, Verifier};
+use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::{StoreDir, StorePath, StorePathRef};
+use nixcache::trust::{Standing, TrustPolicy, Verifier};
 
 /// How often `work` allocates.
 fn allocations(work: impl FnOnce()) -> u64 {
@@ -134,7 +135,7 @@ fn parsing_and_verifying_allocates_nothing_once_warmed_up() {
     ];
     // One key and several are looked up in different ways.
     for keys in [vec![&a], vec![&a, &b]] {
-        let policy = Policy::new(keys.iter().map(|key| key.public_key().clone()).collect());
+        let policy = TrustPolicy::new(keys.iter().map(|key| key.public_key().clone()).collect());
         let mut verifier = Verifier::new(&policy);
         verifier.verify(&NarInfo::parse(texts[0].0.as_bytes(), &store_dir).unwrap());
         for (text, expected) in &texts {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 use nixcache::narinfo::CacheInfo;
-use nixcache::signature::Policy;
 use nixcache::store_path::StoreDir;
-use nixcache_client::audit::{Audit, Audited, Event, Finding, Remedy, RepairError, Watch};
+use nixcache::trust::TrustPolicy;
+use nixcache_client::audit::{Audit, AuditEvent, Audited, Finding, Remedy, RepairError, Watch};
 use nixcache_client::cache::Cache;
 use serde_json::json;
 
@@ -25,7 +25,8 @@ pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
         .notes(common.verbose > 0)
         .threads(common.threads())
         .limits(common.limits());
-    let audit = if args.trusted.is_empty() { audit } else { audit.policy(Policy::new(trusted_keys(&args.trusted)?)) };
+    let audit =
+        if args.trusted.is_empty() { audit } else { audit.policy(TrustPolicy::new(trusted_keys(&args.trusted)?)) };
     block_on(common, async {
         let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
         let cache = args.reach.open_despite(&args.cache, info).await?;
@@ -159,13 +160,13 @@ impl Display {
     pub(super) fn watch(&self) -> Watch {
         let (bar, contents) = (self.bar.clone(), self.contents);
         Arc::new(move |event| match event {
-            Event::Listed { objects } if !contents => bar.set_total(objects as u64),
-            Event::Read { objects } if !contents => bar.advance(objects),
-            Event::Contents { files, bytes } => {
+            AuditEvent::Listed { objects } if !contents => bar.set_total(objects as u64),
+            AuditEvent::Read { objects } if !contents => bar.advance(objects),
+            AuditEvent::Contents { files, bytes } => {
                 bar.set_total(bytes);
                 bar.set_message(format!("reading {files} NARs"));
             }
-            Event::ContentsRead { bytes } => bar.advance_bytes(bytes),
+            AuditEvent::ContentsRead { bytes } => bar.advance_bytes(bytes),
             _ => {}
         })
     }

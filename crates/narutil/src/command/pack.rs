@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Algorithm;
 use nixcache::nar::{Listing, ListingWriteError, NodeKind, Observer, PackError};
 use rustix::fs::Access;
@@ -55,7 +55,7 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     let threads = common.codec_threads();
     let compression = args.compression.unwrap_or_else(|| by_name(&args.output)).with_threads(threads);
     tracing::info!("compression {compression}, {threads} threads");
-    let mut encoder = Encoder::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;
+    let mut encoder = Compressor::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;
 
     let progress = Progress::new(common, &args.path, size);
     let seen = packer.pack(&args.path, progress.count(&mut encoder), observer);

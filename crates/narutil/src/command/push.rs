@@ -11,8 +11,9 @@ use indicatif::HumanBytes;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::path_info::PathInfo;
-use nixcache::signature::{Policy, SecretKey};
+use nixcache::signature::SecretKey;
 use nixcache::store_path::{HashPart, StoreDir};
+use nixcache::trust::TrustPolicy;
 use nixcache_client::cache::{Cache, CacheUrl};
 use nixcache_client::push::{Attachments, Event, LogDirectory, Push, Pushed, Selection, Subject, Upload, Watch};
 use nixcache_client::roots::{Begun, Root, Session, Wish};
@@ -77,7 +78,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
 /// The paths that are to be in the cache, without what is to be left out.
 pub(super) async fn select<'a>(args: &PushArgs, graph: &'a Graph, roots: Vec<Node>) -> Result<Selection<'a>> {
     let mut selection = if args.no_closure { Selection::alone(graph, roots) } else { Selection::closure(graph, roots) };
-    let policy = Policy::new(trusted_keys(&args.trusted)?);
+    let policy = TrustPolicy::new(trusted_keys(&args.trusted)?);
     for other in &args.skip {
         selection = selection.skip(args.reach.open(other).await?, policy.clone());
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use nixcache::nar::Observer;
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use serde_json::json;
 
 use super::packer;

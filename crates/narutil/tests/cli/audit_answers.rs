@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use conformance::{ACCESS_KEY, Action, FakeS3, Rule, SECRET_KEY, TreeNode};
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use nixcache::narinfo::{Builder, NarInfo};
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePathRef};
@@ -177,7 +177,7 @@ fn narinfos_in_an_encoding_that_nothing_announces_protect_all_nars() {
         let scratch = Scratch::new();
         let (cache, key, narinfos) = two(&scratch);
         for narinfo in &narinfos {
-            let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+            let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
             encoder.write_all(&fs::read(narinfo).unwrap()).unwrap();
             fs::write(narinfo, encoder.finish().unwrap()).unwrap();
         }

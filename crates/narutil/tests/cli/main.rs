@@ -19,6 +19,7 @@ mod full_disk;
 mod gc;
 mod hashes;
 mod hidden;
+mod json_schemas;
 mod key;
 mod kill;
 mod kills;

@@ -202,7 +202,7 @@ fn what_is_no_archive_is_named_by_what_it_is() {
 fn zstd_of(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let options = "zstd".parse().unwrap();
-    let mut encoder = nixcache::compression::Encoder::new(Vec::new(), &options).unwrap();
+    let mut encoder = nixcache::compression::Compressor::new(Vec::new(), &options).unwrap();
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use conformance::{Nix, TreeNode, nixes, read_tree, write_tree};
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ use crate::narutil::{Ran, Scratch, directory, file, narutil, run};
 fn publish(cache: &Path, key: &Key, number: usize, tree: &TreeNode, references: &[usize]) {
     use std::io::Write;
     let nar = tree.to_nar();
-    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).unwrap();
     encoder.write_all(&nar).unwrap();
     let packed = encoder.finish().unwrap();
     let hash = Hash::sha256(&packed);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use conformance::{ACCESS_KEY, Fault, Nix, Proxy, SECRET_KEY, Server, nixes};
 use nixcache::hash::{Algorithm, Hash};
 use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
-use nixcache::signature::{Policy, TrustedKeys, Verifier};
 use nixcache::store_path::StoreDir;
+use nixcache::trust::{TrustPolicy, TrustedKeys, Verifier};
 use serde_json::Value;
 
 use crate::cache::{Key, snapshot};
@@ -192,7 +192,7 @@ fn signatures_are_kept_and_added() {
         let cache = scratch.path(nix.version());
         run(push(&nix, &root, cache.to_str().unwrap(), &["--key", keys[1].file.to_str().unwrap()])).ok();
         let trusted: TrustedKeys = keys.iter().map(|key| key.secret.public_key().clone()).collect();
-        let policy = Policy::new(trusted).require(2);
+        let policy = TrustPolicy::new(trusted).with(|policy| policy.required = 2);
         for part in whole(&cache).keys() {
             let text = fs::read(cache.join(format!("{part}.narinfo"))).unwrap();
             let info = NarInfo::parse(&text, &StoreDir::default()).unwrap();

@@ -1,5 +1,5 @@
-//! The recipes do what they say: their commands are taken out of the documents and run, in places
-//! that the test makes.
+//! The pages do what they say: their commands are taken out of the documents and run, in places that
+//! the test makes.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,9 +19,14 @@ use crate::queue::assert_good;
 struct Recipe(Vec<(String, String)>);
 
 impl Recipe {
-    fn read(name: &str) -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes").join(name);
-        let text = fs::read_to_string(file).unwrap();
+    /// Reads a guide.
+    fn guide(name: &str) -> Self {
+        Self::page(&format!("docs/guides/{name}"))
+    }
+
+    /// Reads any page, by its path in the repository.
+    fn page(path: &str) -> Self {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap();
         let (mut blocks, mut open): (Vec<(String, String)>, Option<usize>) = (Vec::new(), None);
         for line in text.lines() {
             let indent = line.len() - line.trim_start().len();
@@ -47,6 +52,19 @@ impl Recipe {
         let found: String = self.0.iter().filter(|block| block.0 == info).map(|block| block.1.as_str()).collect();
         assert!(!found.is_empty(), "no block {info}");
         found
+    }
+
+    /// The commands that stand behind a prompt in the blocks `console run`, each with the lines that
+    /// it is to print.
+    fn session(&self) -> Vec<(String, Vec<String>)> {
+        let mut session: Vec<(String, Vec<String>)> = Vec::new();
+        for line in self.block("console run").lines() {
+            match line.strip_prefix("$ ") {
+                Some(command) => session.push((command.to_owned(), Vec::new())),
+                None => session.last_mut().unwrap().1.push(line.to_owned()),
+            }
+        }
+        session
     }
 
     /// The lines of a list in a job's description, as GitLab runs them.
@@ -103,7 +121,7 @@ impl<'a> Place<'a> {
         let [key, public] = ["secret", "public"].map(|name| self.scratch.path(name));
         let this = self.with("KEY", &key).with("PUBLIC", &public);
         if !key.exists() {
-            this.run(&Recipe::read("README.md").block("sh"));
+            this.run(&Recipe::guide("index.md").block("sh"));
         }
         this
     }
@@ -201,9 +219,40 @@ in builtins.genList program {count}
     )
 }
 
+/// A line without what is different in each run: every word with a digit in it.
+fn shape(line: &str) -> String {
+    let words = line.split_whitespace();
+    words.map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word }).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_pages_print_what_they_show() {
+    let scratch = Scratch::new();
+    for (number, page) in ["README.md", "docs/start.md", "docs/concepts/trust.md"].into_iter().enumerate() {
+        let place = Place::new(&scratch, &format!("page-{number}"), None);
+        place.run(
+            "mkdir -p hello/bin hello/share
+            printf '#!/bin/sh\necho Hello\n' > hello/bin/hello
+            chmod +x hello/bin/hello
+            ln -s hello hello/bin/hi
+            echo 'All about hello.' > hello/share/README",
+        );
+        for (command, shown) in Recipe::page(page).session() {
+            let output = place.script(&command).output().unwrap();
+            let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+            assert!(output.status.success(), "{page}: {command}: {stderr}");
+            let mut printed: Vec<String> = stdout.lines().chain(stderr.lines()).map(shape).collect();
+            let mut shown: Vec<String> = shown.iter().map(|line| shape(line)).collect();
+            printed.sort();
+            shown.sort();
+            assert_eq!(printed, shown, "{page}: {command}");
+        }
+    }
+}
+
 #[test]
 fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
-    let recipe = Recipe::read("post-build-hook.md");
+    let recipe = Recipe::guide("post-build-hook.md");
     let blocks: Vec<_> = recipe.0.iter().filter(|block| block.0 == "sh").map(|block| block.1.as_str()).collect();
     let [hook, publish] = blocks[..] else { panic!("{} blocks", blocks.len()) };
     let service = recipe.block("ini narutil-push.service");
@@ -270,7 +319,7 @@ fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
 
 #[test]
 fn runners_share_a_drive_from_which_others_fetch() {
-    let recipe = Recipe::read("shared-drive.md");
+    let recipe = Recipe::guide("shared-drive.md");
     for (nix, reader) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
         let drive = scratch.path("drive");
@@ -299,7 +348,7 @@ fn runners_share_a_drive_from_which_others_fetch() {
 
 #[test]
 fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
-    let recipe = Recipe::read("gitlab-s3.md");
+    let recipe = Recipe::guide("gitlab-s3.md");
     let Some(moto) = Server::moto() else { return };
     let scratch = Scratch::new();
     for (nix, other) in nixes().into_iter().zip(nixes()) {
@@ -342,7 +391,7 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
 
 #[test]
 fn a_container_gets_a_store_that_its_nix_takes_over() {
-    let recipe = Recipe::read("container.md");
+    let recipe = Recipe::guide("container.md");
     for (nix, inner) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
         let cache = scratch.path("cache");
@@ -380,7 +429,7 @@ fn a_container_gets_a_store_that_its_nix_takes_over() {
 
 #[test]
 fn jobs_build_above_a_lower_store_that_nobody_changes() {
-    let recipe = Recipe::read("overlay-store.md");
+    let recipe = Recipe::guide("overlay-store.md");
     let Some([unshare]) = programs(["unshare"], "no namespaces to mount in: install util-linux") else { return };
     for (nix, other) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
@@ -459,7 +508,7 @@ fn jobs_build_above_a_lower_store_that_nobody_changes() {
 
 #[test]
 fn a_cache_moves_to_another_bucket_with_all_signatures() {
-    let recipe = Recipe::read("move-bucket.md");
+    let recipe = Recipe::guide("move-bucket.md");
     let (Some(old), Some(new)) = (Server::moto(), Server::moto()) else { return };
     let Some(nix) = nixes().pop() else { return };
     let scratch = Scratch::new();
@@ -498,7 +547,7 @@ fn a_cache_moves_to_another_bucket_with_all_signatures() {
 
 #[test]
 fn a_key_is_replaced_while_somebody_is_always_trusted() {
-    let recipe = Recipe::read("rotate-key.md");
+    let recipe = Recipe::guide("rotate-key.md");
     for nix in nixes() {
         let scratch = Scratch::new();
         let cache = scratch.path("cache");
@@ -527,5 +576,119 @@ fn a_key_is_replaced_while_somebody_is_always_trusted() {
         assert!(!is_trusted("public") && is_trusted("public-2"));
         fs::rename(scratch.path("public-2"), scratch.path("public")).unwrap();
         place.fetch(&format!("file://{}", cache.display()), &paths[9..]);
+    }
+}
+
+#[test]
+fn a_cache_of_nix_is_taken_over_with_all_that_is_in_it() {
+    let guide = Recipe::guide("import.md");
+    for nix in nixes() {
+        let scratch = Scratch::new();
+        let [cache, new] = ["cache", "new"].map(|name| scratch.path(name));
+        let paths = nix.add_closure(10, 500_000, 8);
+        let place = Place::new(&scratch, "owner", Some(&nix)).with_keys();
+        let url = format!("file://{}", cache.display());
+        let place = place.with("CACHE", &cache).with("NEW", &new).with("SERVER", &url).with("RESULT", &paths[9]);
+        place.run(&format!("nix copy --to '{url}' {}", paths[5]));
+        place.run(&["look", "sign", "collect"].map(|name| guide.block(&format!("sh {name}"))).concat());
+
+        let key = fs::read_to_string(scratch.path("public")).unwrap();
+        let place = place.with("SERVER_KEY", key.trim().to_owned());
+        let said =
+            place.run(&["paths", "copy", "sign-copy", "rest"].map(|name| guide.block(&format!("sh {name}"))).concat());
+        assert!(said.contains("in no cache"), "{said}");
+        place.fetch(&format!("file://{}", new.display()), &paths[9..]);
+        assert_good(narutil!["audit", "--json", "--contents", "--trusted", scratch.path("public"), &new]);
+    }
+}
+
+#[test]
+fn a_web_server_serves_a_cache_to_nix_and_to_narutil() {
+    let guide = Recipe::guide("web-server.md");
+    let Some([nginx]) = programs(["nginx"], "no nginx to serve a cache: install it") else { return };
+    for (nix, reader) in nixes().into_iter().zip(nixes()) {
+        let scratch = Scratch::new();
+        let (cache, run) = (scratch.path("cache"), scratch.path("run"));
+        fs::create_dir(&run).unwrap();
+        let paths = nix.add_closure(10, 500_000, 8);
+        let publisher = Place::new(&scratch, "publisher", Some(&nix)).with_keys().with("CACHE", &cache);
+        publisher.run(&format!("narutil push {} --to \"$CACHE\" --key \"$KEY\"", paths[9]));
+
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = guide.block("nginx nginx.conf").replace("8080", &format!("127.0.0.1:{port}"));
+        let server = server.replace("/mnt/cache", cache.to_str().unwrap());
+        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let run = run.display();
+        let settings = format!(
+            "{user} daemon off; pid {run}/pid; error_log {run}/log;\nevents {{}}\nhttp {{ access_log off;
+            client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/fastcgi;
+            uwsgi_temp_path {run}/uwsgi; scgi_temp_path {run}/scgi;\n{server} }}"
+        );
+        let mut command = Command::new(&nginx);
+        command.arg("-c").arg(scratch.file("nginx.conf", settings.as_bytes())).stdin(Stdio::null());
+        let process = start(command);
+        let started = std::time::Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(60), "nginx does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let url = format!("http://127.0.0.1:{port}");
+        let place = Place::new(&scratch, "reader", Some(&reader)).with_keys().with("SERVER", &url);
+        let place = place.with("APP", &paths[9]);
+        place.run(&guide.block("sh reader"));
+        place.run(&format!("nix-store --realise {}", paths[9]));
+        place.run("nix-store --verify --check-contents");
+        place.run(&guide.block("sh pull"));
+
+        let guide = Recipe::guide("developer.md");
+        let key = fs::read_to_string(scratch.path("public")).unwrap();
+        let place = Place::new(&scratch, "developer", Some(&reader)).with("SUBSTITUTER", &url).with("APP", &paths[9]);
+        let place = place.with("PUBLIC_KEY", key.trim().to_owned());
+        place.run(&guide.block("sh"));
+        assert!(place.run(&guide.block("sh check")).contains(&paths[9]));
+        kill(process);
+    }
+}
+
+#[test]
+fn the_pages_name_commands_and_options_that_there_are() {
+    let help = |arguments: &[&str]| {
+        let mut command = narutil!["help"];
+        command.args(arguments);
+        run(command).text()
+    };
+    let subcommands = |help: &str| {
+        let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let reference =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/commands.md")).unwrap();
+    let mut helps = help(&[]);
+    for command in subcommands(&helps.clone()) {
+        if !["help", "completions", "man"].contains(&command.as_str()) {
+            assert!(reference.contains(&format!("`{command} ")), "commands.md does not name {command}");
+        }
+        let text = help(&[&command]);
+        for subcommand in subcommands(&text).iter().filter(|name| *name != "help") {
+            helps += &help(&[&command, subcommand]);
+        }
+        helps += &text;
+    }
+    let options = |text: &str| {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        words
+            .filter(|word| word.len() > 3 && word.starts_with("--") && !word.starts_with("---"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let known: std::collections::BTreeSet<String> = options(&helps).into_iter().collect();
+    let pages = ["concepts/audit", "concepts/roots", "concepts/trust", "reference/commands", "reference/rights"];
+    for page in pages {
+        let text = fs::read_to_string(format!("{}/../../docs/{page}.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        for option in options(&text) {
+            let is_of_nix = ["--dump-db", "--load-db"].contains(&option.as_str());
+            assert!(known.contains(&option) || is_of_nix, "{page}.md: there is no option {option}");
+        }
     }
 }

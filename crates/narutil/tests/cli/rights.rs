@@ -1,5 +1,5 @@
 //! With fewer rights, a push does what it can, and says what it could not do: the table of
-//! `docs/rights.md`.
+//! `docs/reference/rights.md`.
 
 use std::process::Command;
 

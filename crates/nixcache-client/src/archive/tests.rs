@@ -4,14 +4,14 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use nixcache::nar::{Listing, Writer};
 use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Archive, Error};
-use crate::cache::{Cache, CacheOptions, CacheUrl, layout};
+use crate::cache::{Cache, CacheOptions, CacheUrl, InfoSource, OpenOptions, layout};
 
 const PART: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q";
 
@@ -46,7 +46,7 @@ fn nar(large: usize) -> Vec<u8> {
 
 /// The objects of a cache with one path.
 fn objects(nar: &[u8], options: &EncodeOptions, listing: bool) -> HashMap<String, Vec<u8>> {
-    let mut encoder = Encoder::new(Vec::new(), options).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), options).unwrap();
     encoder.write_all(nar).unwrap();
     let file = encoder.finish().unwrap();
     let url = layout::nar(Hash::sha256(&file), options.compression());
@@ -210,7 +210,11 @@ async fn a_small_file_of_a_large_nar_takes_four_requests() {
     for (options, requests) in [(zstd, 4), (EncodeOptions::new(Compression::None), 3)] {
         let (url, sent) = serve(objects(&nar, &options, true));
         let url = CacheUrl::parse(url.as_ref()).unwrap();
-        let cache = Cache::open_as(&url, CacheInfo::default(), CacheOptions::default()).await.unwrap();
+        let cache = OpenOptions::default()
+            .with(|o| o.info = InfoSource::Assume(CacheInfo::default()))
+            .open(&url)
+            .await
+            .unwrap();
         assert!(file(&cache, "b/small").await.unwrap() == noise(10_000));
         assert_eq!(cache.requests().total(), requests);
         assert!(sent.load(Ordering::Relaxed) < 3 << 20);

@@ -108,8 +108,7 @@ impl OpenOptions {
             _ => false,
         };
         if is_absent && self.absent_is_empty {
-            let store_dir = self.store_dir.clone().unwrap_or_default();
-            return Cache::create(&CacheUrl::memory(), &store_dir, self.connection.clone()).await;
+            return self.create(&CacheUrl::memory()).await;
         }
         opened
     }

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::realisation::{BuildTraceKey, CachedRealisation, OutputName};
-use nixcache::signature::TrustedKeys;
 use nixcache::store_path::{HashPart, StorePath};
+use nixcache::trust::TrustedKeys;
 
-use super::{Found, Pull, Pulled, Trust};
+use super::{Pull, Pulled, ResolvedClosure, Trust};
 use crate::cache::{self, Cache};
 use crate::push::publish_realisation;
 
@@ -26,7 +26,7 @@ impl Pull {
     /// address that would do without a signature.
     pub(super) async fn copy_realisations(
         &self,
-        found: &Found,
+        found: &ResolvedClosure,
         pulled: &Pulled,
         to: &Cache,
     ) -> Result<usize, cache::Error> {
@@ -116,10 +116,10 @@ impl Pull {
 
     fn accepts(&self, realisation: &CachedRealisation) -> bool {
         match &self.trust {
-            Trust::Anything => true,
+            Trust::Unchecked => true,
             Trust::Signed(policy) => {
-                let keys: &TrustedKeys = policy.keys();
-                realisation.verify(keys).len() >= policy.required().max(1)
+                let keys: &TrustedKeys = &policy.keys;
+                realisation.verify(keys).len() >= policy.required.max(1)
             }
         }
     }

@@ -24,7 +24,7 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FusedStream, FuturesUnordered, StreamExt};
-use nixcache::closure::{DifferenceBuilder, Graph, GraphBuilder, Node, Plan};
+use nixcache::closure::{DifferenceBuilder, Graph, GraphBuilder, Node, UploadPlan};
 use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::nar::Limits;
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::path_info::PathInfo;
 use nixcache::signature::{SecretKey, SignatureRef};
@@ -452,7 +452,7 @@ impl<'a> Run<'a> {
         // What is not among them is in the cache.
         let absent = graph.nodes().filter(|&node| !graph.is_present(node)).map(|node| graph.hash_part(node));
         difference.subtract(absent);
-        let mut plan = Plan::new(&graph, &difference.finish())?;
+        let mut plan = UploadPlan::new(&graph, &difference.finish())?;
         let order = shuffled(&graph, plan.nars());
 
         let jobs = self.jobs();
@@ -705,7 +705,7 @@ fn graph_of(known: &[Upload]) -> Result<Graph, Error> {
 /// Large ones first, but among those of about one size in no order: several who publish the same do
 /// not all begin with the same.
 fn shuffled(graph: &Graph, nars: &[Node]) -> Vec<Node> {
-    let random = RandomState::new();
+    let random = crate::random::HashKeys::default();
     let mut order = nars.to_vec();
     order.sort_by_cached_key(|&node| {
         (Reverse(graph.nar_size(node).checked_ilog2()), random.hash_one(graph.hash_part(node)))

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::stream::StreamExt;
 use nixcache::closure::{Closure, Graph, Node};
 use nixcache::narinfo::NarInfoBuf;
-use nixcache::signature::{Policy, Verifier};
 use nixcache::store_path::HashPart;
+use nixcache::trust::{TrustPolicy, Verifier};
 
 use super::Error;
 use crate::cache::{self, Cache, Presence};
@@ -36,7 +36,7 @@ pub struct Selection<'a> {
     roots: Vec<Node>,
     closure: Closure,
     is_alone: bool,
-    skipped: Vec<(Cache, Policy)>,
+    skipped: Vec<(Cache, TrustPolicy)>,
     /// What the skipped caches have, once that was found out.
     left_out: Mutex<HashSet<HashPart>>,
 }
@@ -58,7 +58,7 @@ impl<'a> Selection<'a> {
 
     /// Leaves out what another cache has under signatures that satisfy the policy.
     #[must_use]
-    pub fn skip(mut self, other: Cache, policy: Policy) -> Self {
+    pub fn skip(mut self, other: Cache, policy: TrustPolicy) -> Self {
         self.skipped.push((other, policy));
         self
     }
@@ -160,7 +160,7 @@ impl<'a> Selection<'a> {
 }
 
 /// What a cache has of these paths under signatures that satisfy the policy.
-async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result<HashSet<HashPart>, cache::Error> {
+async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &TrustPolicy) -> Result<HashSet<HashPart>, cache::Error> {
     let count = parts.len();
     let mut read = cache.narinfos(parts);
     let mut infos = Vec::new();
@@ -183,7 +183,7 @@ async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &Policy) -> Result
         tracing::warn!("{error}. {denied} of {count} paths could not be looked up, so they are not skipped");
     }
     let infos: Vec<_> = infos.iter().map(NarInfoBuf::as_ref).collect();
-    let verdicts = Verifier::new(policy).verify_all(&infos);
-    let valid = infos.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_valid());
-    Ok(valid.map(|(info, _)| info.store_path().hash_part()).collect())
+    let mut verifier = Verifier::new(policy);
+    let valid = infos.iter().filter(|info| verifier.verify(info).is_valid());
+    Ok(valid.map(|info| info.store_path().hash_part()).collect())
 }

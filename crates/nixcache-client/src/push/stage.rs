@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::{Algorithm, Hash, Hasher};
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use nixcache::nar::{Limits, Listing, Observer, PackError, Packer};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::path_info::{Download, PathInfo};
@@ -70,7 +70,7 @@ impl Stager {
         // Stored as it is, a NAR and its file are the same, and hashed once.
         let is_stored = options.compression() == Compression::None;
         let file = Hashed { inner: staging, hasher: (!is_stored).then(Hasher::sha256), size: 0 };
-        let mut encoder = Encoder::new(file, &options).map_err(PathError::Compression)?;
+        let mut encoder = Compressor::new(file, &options).map_err(PathError::Compression)?;
         let sink = Watched { inner: &mut encoder, watch: &self.watch, stopped: &self.stopped };
         let packer = Packer::new().limits(self.limits).threads(threads);
         let seen = packer.pack(tree, sink, observer).map_err(|error| match error {
@@ -215,7 +215,7 @@ pub(super) fn debug_info(listing: &Listing, url: &str) -> Vec<(String, Bytes)> {
 
 /// The log of the build that made a path, from the logs of a Nix on this machine, if it has one.
 pub(super) fn build_log(logs: &Path, deriver: &StorePath) -> io::Result<Option<Vec<u8>>> {
-    use nixcache::compression::{DecodeOptions, Decoder};
+    use nixcache::compression::{DecodeOptions, Decompressor};
     use std::io::Read;
     let name = deriver.to_string();
     let (folder, rest) = name.split_at(2);
@@ -228,7 +228,9 @@ pub(super) fn build_log(logs: &Path, deriver: &StorePath) -> io::Result<Option<V
         };
         let compression = if file == plain { Compression::None } else { Compression::Bzip2 };
         let mut text = Vec::new();
-        Decoder::new(log, compression, &DecodeOptions::default()).map_err(io::Error::other)?.read_to_end(&mut text)?;
+        Decompressor::new(log, compression, &DecodeOptions::default())
+            .map_err(io::Error::other)?
+            .read_to_end(&mut text)?;
         return Ok(Some(text));
     }
     Ok(None)

@@ -3,7 +3,7 @@
 //! A [`Root`] is a snapshot of a closure under a name: a small JSON that says which paths it was
 //! made for, and a list of the narinfos of the closure ([`snapshot`]). A name has a generation for
 //! each closure that was published under it. Nix ignores all of this; the layout is described in
-//! `docs/roots.md`, for other implementations.
+//! `docs/reference/layout.md`, for other implementations.
 //!
 //! ```text
 //! nixcache/v1/roots/NAME/GENERATION.json
@@ -742,6 +742,6 @@ pub async fn remove_named(cache: &Cache, name: &Name, generation: Option<&str>) 
 /// part.
 fn unique() -> String {
     let time = DateTime::<Utc>::from(SystemTime::now()).format("%Y%m%dT%H%M%S%3f");
-    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    let random = crate::random::unique_number();
     format!("{time}-{random:016x}")
 }

@@ -4,8 +4,9 @@
 //! root stands for: anyone who can write to a cache can give a root another closure, whose paths
 //! are signed as well. So a push signs the root with its keys.
 
-use nixcache::signature::{SecretKey, SignatureRef, TrustedKeys};
+use nixcache::signature::{SecretKey, SignatureRef};
 use nixcache::store_path::StoreDir;
+use nixcache::trust::TrustedKeys;
 
 use super::{Root, digest};
 

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use super::{Download, PathInfo};
 use crate::narinfo::{Builder, Error, NarInfo, NarInfoBuf};
-use crate::signature::Fingerprint;
 use crate::store_path::{StoreDir, StorePath};
+use crate::trust::Fingerprint;
 
 /// What the narinfo says, but for fields that Nix does not know, and the order of things.
 impl From<&NarInfo<'_>> for PathInfo {

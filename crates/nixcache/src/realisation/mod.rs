@@ -48,7 +48,8 @@ pub use self::keyed_by_hash::{OutputId, Realisation};
 pub use self::object::{CachedRealisation, ObjectError};
 pub use self::output::OutputName;
 use crate::json::{self, Node};
-use crate::signature::{PublicKey, SecretKey, SignatureRef, TrustedKeys};
+use crate::signature::{PublicKey, SecretKey, SignatureRef};
+use crate::trust::TrustedKeys;
 use crate::{hash, store_path};
 
 /// Why a text is not the key of a realisation, or the place of one in a cache.

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{BuildTraceEntry, BuildTraceKey, Error, OutputId, Realisation};
 use crate::json;
-use crate::signature::{PublicKey, SecretKey, TrustedKeys};
+use crate::signature::{PublicKey, SecretKey};
 use crate::store_path::StorePath;
 use crate::text::excerpt;
+use crate::trust::TrustedKeys;
 
 /// A realisation as an object of a binary cache, in the form of one or the other version of Nix.
 ///

@@ -9,7 +9,8 @@
 //! Reading a signature as a [`SignatureRef`], and verifying one, allocates nothing. Each signature
 //! has one text: newlines inside, missing padding and unused bits, all of which Nix overlooks, are
 //! errors. Texts of keys may have blanks, line ends and quotes around them. Several public keys,
-//! and the settings of Nix that hold them, are read by [`TrustedKeys::parse`].
+//! and the settings of Nix that hold them, are read by
+//! [`TrustedKeys::parse`](crate::trust::TrustedKeys::parse).
 //!
 //! ```
 //! use nixcache::signature::{KeyName, SecretKey, SignatureRef};
@@ -25,16 +26,13 @@
 mod batch;
 mod claim;
 mod error;
-mod fingerprint;
-mod name;
-mod parallel;
+mod key_name;
 mod public_key;
 mod secret_key;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 mod text;
-mod trust;
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
@@ -45,12 +43,10 @@ use self::claim::Claim;
 pub use self::{
     batch::Batch,
     error::{Error, Kind},
-    fingerprint::Fingerprint,
-    name::KeyName,
+    key_name::KeyName,
     public_key::PublicKey,
     secret_key::SecretKey,
     text::looks_like_key,
-    trust::{Policy, Standing, TrustedKeys, Verdict, Verifier},
 };
 
 /// A signature and the name of the key that is said to have made it.

@@ -1,12 +1,10 @@
 use std::fmt;
-use std::num::NonZeroUsize;
 
 use data_encoding::BASE64;
 use ed25519_dalek::{Signer, SigningKey, ed25519};
 use zeroize::Zeroizing;
 
-use super::{Error, KeyName, PublicKey, Signature, error::Kind, parallel, text};
-use crate::narinfo::NarInfo;
+use super::{Error, KeyName, PublicKey, Signature, error::Kind, text};
 
 /// A named key that signs.
 ///
@@ -65,21 +63,6 @@ impl SecretKey {
     /// signature.
     pub fn sign(&self, message: &[u8]) -> Signature {
         Signature::new(self.name().clone(), Signer::sign(&self.key, message).to_bytes())
-    }
-
-    /// Signs the fingerprints of many narinfos on several threads, in their order.
-    pub fn sign_many(&self, infos: &[NarInfo<'_>], threads: NonZeroUsize) -> Vec<Signature> {
-        parallel::map_chunks(infos, threads, || {
-            let mut fingerprint = Vec::new();
-            move |chunk: &[NarInfo<'_>]| {
-                let sign = |info: &NarInfo<'_>| {
-                    fingerprint.clear();
-                    info.fingerprint().append_to(&mut fingerprint);
-                    self.sign(&fingerprint)
-                };
-                chunk.iter().map(sign).collect()
-            }
-        })
     }
 }
 

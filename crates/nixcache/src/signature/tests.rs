@@ -1,5 +1,3 @@
-mod trust;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -123,7 +121,6 @@ fn what_editors_and_ci_variables_put_around_a_key_does_not_matter() {
         assert_eq!(SecretKey::parse(&format!("{before}{SECRET}{after}")).as_ref(), Ok(&secret), "{before:?} {after:?}");
         let text = format!("{before}{public}{after}");
         assert_eq!(PublicKey::parse(&text).as_ref(), Ok(secret.public_key()), "{before:?} {after:?}");
-        assert_eq!(TrustedKeys::parse(&text).unwrap().iter().len(), 1, "{before:?} {after:?}");
     }
     for line_end in ["\n", "\r\n"] {
         let wrapped = format!("{}{line_end}{}{line_end}", &SECRET[..40], &SECRET[40..]);
@@ -144,38 +141,10 @@ fn a_key_of_the_wrong_kind_is_named_and_not_shown() {
     let two = format!("{SECRET}\n{SECRET}\n");
     assert_eq!(SecretKey::parse(&two).err(), Some(Error::Several { kind: Kind::SecretKey }));
     let nameless = &SECRET["test1:".len()..];
-    for error in [PublicKey::parse(nameless).err(), TrustedKeys::parse(nameless).err(), PublicKey::parse(SECRET).err()]
-    {
+    for error in [PublicKey::parse(nameless).err(), PublicKey::parse(SECRET).err()] {
         let error = format!("{error:?} {}", error.as_ref().unwrap());
         assert!(!error.contains(&nameless[..8]), "{error}");
     }
-}
-
-#[test]
-fn trusted_keys_are_read_from_lists_files_and_lines_of_nix_conf() {
-    let keys: Vec<String> = ["a", "b", "c d"]
-        .map(|name| SecretKey::generate(KeyName::new(name).unwrap()).unwrap().public_key().to_string())
-        .into();
-    let [a, b, c] = &*keys else { panic!() };
-    let names = |text: &str| {
-        let keys = TrustedKeys::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        keys.iter().map(|key| key.name().to_string()).collect::<Vec<_>>()
-    };
-    assert_eq!(names(&format!("{a} {b}")), ["a", "b"]);
-    assert_eq!(names(&format!("\"{a} {b}\"\n")), ["a", "b"]);
-    assert_eq!(names(&format!("# keys\n{a} # the old one\r\n\n  {c}\n{b}")), ["a", "c d", "b"]);
-    assert_eq!(names(&format!("trusted-public-keys = {a} {b} # both\n")), ["a", "b"]);
-    let conf =
-        format!("include other.conf\ncores = 4\nextra-trusted-public-keys = {b}\nsubstituters = https://x?a=b\n");
-    assert_eq!(names(&conf), ["b"]);
-    assert_eq!(names(&format!("trusted-public-keys={a}")), ["a"]);
-    for text in ["", "# nothing\n", "cores = 4\n"] {
-        assert_eq!(TrustedKeys::parse(text).err(), Some(Error::Empty { kind: Kind::PublicKey }), "{text:?}");
-    }
-    let error = TrustedKeys::parse(&format!("{a}\nnonsense\n")).unwrap_err().to_string();
-    assert!(error.starts_with("line 2: "), "{error}");
-    let error = TrustedKeys::parse(SECRET).unwrap_err().to_string();
-    assert!(error.starts_with("this is a secret key"), "{error}");
 }
 
 proptest! {

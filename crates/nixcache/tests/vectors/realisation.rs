@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nixcache::realisation::{BuildTraceEntry, BuildTraceKey, OutputId, OutputName, Realisation};
-use nixcache::signature::{PublicKey, SecretKey, TrustedKeys};
+use nixcache::signature::{PublicKey, SecretKey};
 use nixcache::store_path::StorePath;
+use nixcache::trust::TrustedKeys;
 use serde_json::Value;
 
 use crate::{cases, vectors};

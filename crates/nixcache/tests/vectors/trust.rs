@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 
 use nixcache::hash::Hash;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
-use nixcache::signature::{Fingerprint, Policy, PublicKey, Standing, TrustedKeys, Verdict, Verifier};
+use nixcache::signature::PublicKey;
 use nixcache::store_path::{StoreDir, StorePath};
+use nixcache::trust::{Fingerprint, Standing, TrustPolicy, TrustedKeys, Verdict, Verifier};
 use serde_json::Value;
 
 use crate::{cases, vectors};
@@ -34,7 +35,7 @@ fn real_narinfos_verify_alone_and_together_on_any_number_of_threads() {
         texts.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect();
     assert!(infos.len() >= 200, "only {} narinfos found", infos.len());
 
-    let policy = Policy::new(TrustedKeys::from_iter([PublicKey::parse(NIXOS).unwrap()]));
+    let policy = TrustPolicy::new(TrustedKeys::from_iter([PublicKey::parse(NIXOS).unwrap()]));
     let mut verifier = Verifier::new(&policy);
     let alone: Vec<Verdict<'_>> = infos.iter().map(|info| verifier.verify(info)).collect();
     for (verdict, info) in alone.iter().zip(&infos) {
@@ -43,7 +44,7 @@ fn real_narinfos_verify_alone_and_together_on_any_number_of_threads() {
     }
     let alone: Vec<_> = alone.iter().map(all).collect();
     for threads in [1, 2, 7] {
-        let together = policy.verify_many(&infos, NonZeroUsize::new(threads).unwrap());
+        let together = policy.verify_batched(&infos, NonZeroUsize::new(threads).unwrap());
         assert_eq!(together.iter().map(all).collect::<Vec<_>>(), alone, "{threads} threads");
     }
 
@@ -51,7 +52,7 @@ fn real_narinfos_verify_alone_and_together_on_any_number_of_threads() {
     let forged: Vec<String> = texts.iter().map(|text| text.replace("\nNarSize: ", "\nNarSize: 1")).collect();
     let forged: Vec<NarInfo<'_>> =
         forged.iter().map(|text| NarInfo::parse(text.as_bytes(), &store_dir).unwrap()).collect();
-    for verdict in policy.verify_many(&forged, NonZeroUsize::new(2).unwrap()) {
+    for verdict in policy.verify_batched(&forged, NonZeroUsize::new(2).unwrap()) {
         assert_eq!(verdict.is_valid(), verdict.is_content_addressed());
         assert!(verdict.signatures().iter().all(|(_, standing)| *standing == Standing::Fails));
     }
@@ -66,13 +67,13 @@ fn every_narinfo_gets_the_verdict_that_was_decided() {
         // A key that cannot be trusted is no key.
         let keys = case["input"]["public_keys"].as_array().unwrap().iter();
         let keys: TrustedKeys = keys.filter_map(|key| PublicKey::parse(key.as_str().unwrap()).ok()).collect();
-        let policy = Policy::new(keys);
+        let policy = TrustPolicy::new(keys);
         let verdict = Verifier::new(&policy).verify(&info.as_ref());
         assert_eq!(verdict.is_valid().to_string(), case["expect"].as_str().unwrap(), "{}: {verdict:?}", case["id"]);
         let fingerprint = info.as_ref().fingerprint();
         let signed = case["input"]["fingerprint"].as_str().unwrap();
 
-        let old = policy.as_written(true);
+        let old = policy.with(|policy| policy.as_written = true);
         let verdict = Verifier::new(&old).verify(&info.as_ref());
         if case["id"] == "refs-reversed-aswritten-sig" {
             assert_eq!(verdict.signatures(), [("k", Standing::HoldsAsWritten)]);
@@ -109,7 +110,7 @@ fn every_fingerprint_is_as_decided() {
                     assert_eq!(info.fingerprint().to_string(), value("sorted"), "{}", case["id"]);
                     assert_eq!(info.fingerprint().as_written().to_string(), value("as written"), "{}", case["id"]);
                     // cache.nixos.org once signed it so.
-                    let policy = Policy::new(TrustedKeys::from_iter([PublicKey::parse(NIXOS).unwrap()]));
+                    let policy = TrustPolicy::new(TrustedKeys::from_iter([PublicKey::parse(NIXOS).unwrap()]));
                     let verdict = Verifier::new(&policy).verify(&info);
                     assert_eq!(verdict.signatures(), [("cache.nixos.org-1", Standing::HoldsAsWritten)]);
                     assert!(!verdict.is_valid());

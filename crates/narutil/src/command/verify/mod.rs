@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
-use nixcache::signature::{Policy, Standing, TrustedKeys, Verdict, Verifier};
 use nixcache::store_path::StoreDir;
+use nixcache::trust::{Standing, TrustPolicy, TrustedKeys, Verdict, Verifier};
 use serde_json::{Value, json};
 
 use self::contents::Contents;
@@ -30,7 +30,10 @@ const NAME_LEN: usize = 72;
 pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
     let keys = trusted_keys(&args.trusted)?;
     let store_dir = common.store_dir()?;
-    let policy = Policy::new(keys).require(args.require.get()).as_written(args.as_written);
+    let policy = TrustPolicy::new(keys).with(|policy| {
+        policy.required = args.require.get();
+        policy.as_written = args.as_written;
+    });
     let groups = Group::all(common, &args.reach, &args.targets)?;
     if args.contents && groups.iter().any(|group| group.directory.is_none()) {
         return Err(Failure::usage("--contents cannot be checked for a narinfo from standard input"));
@@ -139,7 +142,7 @@ impl Verification<'_> {
         let infos = texts.iter().map(|text| text.as_ref().map(|text| NarInfo::parse(text, self.store_dir)));
         let infos: Vec<_> = infos.collect();
         let valid: Vec<NarInfo<'_>> = infos.iter().flatten().flatten().copied().collect();
-        let mut verdicts = self.verifier.verify_all(&valid).into_iter();
+        let mut verdicts = self.verifier.verify_batched(&valid).into_iter();
         for (file, info) in files.iter().zip(&infos) {
             match info {
                 Ok(Ok(info)) => {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::stream::TryStreamExt;
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use std::io::Write;
 
-use super::super::{Audit, Audited, Done, Mend, Plan, RepairError};
+use super::super::{Audit, Audited, Fix, RepairError, RepairEvent, RepairPlan};
 use super::{info_name, part, path, publish, replace, sample, text, url};
 use crate::cache::Cache;
 use crate::roots::{self, Begun, Root, Session, Wish};
@@ -18,7 +18,7 @@ async fn names(cache: &Cache) -> BTreeSet<String> {
     cache.list().map_ok(|(name, _)| name).try_collect().await.unwrap()
 }
 
-async fn plan(cache: &Cache) -> Result<Plan, RepairError> {
+async fn plan(cache: &Cache) -> Result<RepairPlan, RepairError> {
     let audit = Audit::new().contents(true);
     let audited = audit.run(cache).await.unwrap();
     audit.plan(cache, &audited, Duration::ZERO).await
@@ -38,7 +38,7 @@ fn kinds(audited: &Audited) -> Vec<&'static str> {
 
 /// A text in an encoding that the store says nothing of.
 fn encoded(text: &str, compression: Compression) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()
 }
@@ -180,8 +180,8 @@ async fn roots_no_longer_list_what_is_gone_and_keep_their_order() {
     assert!(hole.to_string().contains(&path(2).to_string()), "{hole}");
     let mut mended = Vec::new();
     let plan = plan(&cache).await.unwrap();
-    let done = |done: Done<'_>| {
-        if let Done::Mended(Mend::Root { object, paths }) = done {
+    let done = |done: RepairEvent<'_>| {
+        if let RepairEvent::Rewritten(Fix::Root { object, paths }) = done {
             mended.push((object.clone(), *paths));
         }
     };

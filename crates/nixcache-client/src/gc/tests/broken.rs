@@ -271,7 +271,7 @@ async fn what_is_listed_and_is_said_not_to_be_there_stops_a_collection() {
 async fn a_snapshot_that_decompresses_to_too_much_is_refused() {
     use std::io::Write;
 
-    use nixcache::compression::{EncodeOptions, Encoder};
+    use nixcache::compression::{Compressor, EncodeOptions};
     use nixcache::hash::Hasher;
 
     let cache = memory().await;
@@ -279,7 +279,7 @@ async fn a_snapshot_that_decompresses_to_too_much_is_refused() {
     let narinfos = info(1, &[], 1).as_str().repeat(200);
     for text in ["\0".repeat(1 << 16), narinfos] {
         let mut hasher = Hasher::sha256();
-        let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).unwrap();
+        let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).unwrap();
         for _ in 0..(64 << 20) / text.len() {
             hasher.update(text.as_bytes());
             encoder.write_all(text.as_bytes()).unwrap();

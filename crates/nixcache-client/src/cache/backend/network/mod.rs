@@ -9,6 +9,7 @@ pub(crate) mod xml;
 use std::error::Error;
 use std::io;
 
+#[cfg(feature = "s3")]
 pub(crate) use self::tls::Tls;
 
 /// Whether a request reached no server: the connection was refused, or the host is unknown.
