@@ -12,6 +12,7 @@
 //! | [`lock_directory`] | one process at a time changes what is in a directory |
 //! | [`open_regular`] | reading files where another user may have put a FIFO |
 //! | [`queue`] | store paths that wait to be published, in a directory |
+//! | [`protocol`] | claims and other objects by which pushes and collections cooperate |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
 //! | [`gc`] | removing what no root keeps |
 //! | [`verify`] | the file of a NAR, held against what narinfos say of it |
@@ -28,6 +29,7 @@ mod file;
 pub mod gc;
 mod lock;
 pub mod nix_config;
+pub mod protocol;
 pub mod pull;
 pub mod push;
 pub mod queue;

@@ -4,8 +4,7 @@ use nixcache::closure::Graph;
 use nixcache::store_path::StoreDir;
 use nixcache_client::audit::{Fix, RepairEvent, RepairPlan, Withdrawal};
 use nixcache_client::cache::{Cache, layout};
-use nixcache_client::push::{Push, Selection};
-use nixcache_client::roots::{Session, Wish};
+use nixcache_client::push::{Push, Selection, Session, SessionRequest};
 
 use super::audit::not_repaired;
 use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
@@ -84,9 +83,9 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Repair
     }
     let selection = Selection::closure(graph, roots);
     // A lease keeps collections away from what the published paths rely on.
-    let mut wish = Wish::default();
-    wish.verify_present = true;
-    let begun = Session::begin(cache, selection.wish(wish)).await;
+    let mut request = SessionRequest::default();
+    request.trust_last_root = false;
+    let begun = Session::begin(cache, selection.request(request)).await;
     let mut begun = begun.map_err(|error| Failure::roots(&error))?;
     let missing = selection.missing(cache, Some(&mut begun)).await;
     let missing = missing.map_err(|error| failure(&args.cache, &error))?;

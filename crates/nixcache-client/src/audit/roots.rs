@@ -14,7 +14,8 @@ use super::index::Index;
 use super::{Finding, FindingKind, Findings, Subject, unreadable};
 use crate::cache::{Cache, Error, ObjectInfo, layout};
 use crate::file::Oddity;
-use crate::roots::{self, DEADLINE, Root, snapshot};
+use crate::protocol::{self, CLAIM_DEADLINE};
+use crate::roots::{self, Root, snapshot};
 
 /// What a collection leaves for the next one.
 pub(super) const CONDEMNED: &str = "nixcache/v1/condemned.json";
@@ -83,7 +84,7 @@ fn finding(object: &str, kind: FindingKind) -> Finding {
 
 /// Whether an object is a lease or a plan, by its name.
 fn is_claim(name: &str) -> bool {
-    [roots::leases(), roots::plans()].iter().any(|folder| {
+    [protocol::leases(), protocol::plans()].iter().any(|folder| {
         let file = name.strip_prefix(folder.as_str()).and_then(|rest| rest.strip_prefix('/'));
         file.is_some_and(|file| !file.contains('/') && file.strip_suffix(".json").is_some())
     })
@@ -250,9 +251,9 @@ impl Looking<'_> {
             Ok(None) => return Ok(None),
             Err(found) => return Ok(Some(found)),
         };
-        let kind = match roots::parse_version(name, &text) {
+        let kind = match protocol::parse_version(name, &text) {
             Ok(value) if is_claim_text(&value) => {
-                let is_stale = self.index.age(meta).is_some_and(|age| age > DEADLINE);
+                let is_stale = self.index.age(meta).is_some_and(|age| age > CLAIM_DEADLINE);
                 return Ok(is_stale.then(|| finding(name, FindingKind::StaleClaim)));
             }
             Ok(_) => FindingKind::BrokenClaim { reason: "it is no claim".to_owned() },
@@ -268,7 +269,7 @@ impl Looking<'_> {
             Ok(None) => return Ok(None),
             Err(found) => return Ok(Some(found)),
         };
-        let kind = match roots::parse_version(CONDEMNED, &text) {
+        let kind = match protocol::parse_version(CONDEMNED, &text) {
             Ok(value) if texts(&value["files"]).is_some() => return Ok(None),
             Ok(_) => FindingKind::BrokenCondemned { reason: "its files are no list of texts".to_owned() },
             Err(roots::Error::Broken { reason, .. }) => FindingKind::BrokenCondemned { reason },

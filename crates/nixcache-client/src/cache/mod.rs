@@ -23,6 +23,7 @@ mod encoding;
 mod error;
 pub mod layout;
 mod lookup;
+pub(crate) mod merge;
 mod nar;
 mod narinfos;
 mod object_reader;

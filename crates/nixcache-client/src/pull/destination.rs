@@ -20,9 +20,9 @@ use super::path_locks::{PathLocks, Turn};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, FetchFault, SourcedPath};
+use crate::cache::merge::merge_narinfo;
 use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout, open_regular};
 use crate::file::{Odd, Oddity, kind};
-use crate::push::merge;
 
 /// Where fetched paths go.
 #[derive(Clone, Debug)]
@@ -280,7 +280,7 @@ impl OpenDestination {
                 let published = cache.publish(all_pending, prepared).await?;
                 for ((part, ours), is_new) in infos.into_iter().zip(published) {
                     if !is_new {
-                        merge(cache, part, *ours).await?;
+                        merge_narinfo(cache, part, *ours).await?;
                     }
                 }
                 Ok(())

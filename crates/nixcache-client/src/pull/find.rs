@@ -12,7 +12,8 @@ use nixcache::trust::Verdict;
 
 use super::{Error, MissingPath, Pull, Refusal, Trust};
 use crate::cache::{self, Cache, blocking, layout};
-use crate::roots::{self, Authenticity, Name, Root, RootCopy, snapshot};
+use crate::push::RootCopy;
+use crate::roots::{self, Authenticity, Root, RootName, snapshot};
 
 /// A path that is asked for, by its hash part or as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +192,7 @@ impl Pull {
     /// With trusted keys, a root that one of them has signed otherwise is refused
     /// ([`Error::Forged`]); that none has signed it is told. What the snapshot of the root lists is
     /// not asked for, unless it is broken or does not satisfy the policy.
-    pub async fn find_root(&self, name: &Name) -> Result<ResolvedClosure, Error> {
+    pub async fn find_root(&self, name: &RootName) -> Result<ResolvedClosure, Error> {
         let mut failed = None;
         for (number, cache) in self.caches.iter().enumerate() {
             match roots::latest(cache, name).await {

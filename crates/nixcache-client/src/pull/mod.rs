@@ -64,7 +64,8 @@ use nixcache::trust::TrustPolicy;
 use self::destination::OpenDestination;
 use self::run::Run;
 use crate::cache::{self, Cache, shown};
-use crate::roots::{self, Begun, Name, Root, Session, Wish};
+use crate::push::{Session, SessionRequest, SessionStart};
+use crate::roots::{self, Root, RootName};
 
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
@@ -141,7 +142,7 @@ pub struct Pull {
 #[non_exhaustive]
 pub struct RootRequest {
     /// Its name; none for no root.
-    pub name: Option<Name>,
+    pub name: Option<RootName>,
     /// Labels, such as a commit or a pipeline.
     pub labels: BTreeMap<String, String>,
     /// Keys that sign it.
@@ -294,10 +295,10 @@ impl Pull {
     pub async fn run(&self, found: &ResolvedClosure, target: &Destination) -> Result<Pulled, Error> {
         let Destination::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
         let (session, note) = match self.begin(found, cache).await? {
-            Begun::Open(session) => (Some(*session), None),
-            Begun::Unlisted(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
+            SessionStart::Open(session) => (Some(*session), None),
+            SessionStart::NoListing(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
             // It is told to look for all paths, so there is always something to do.
-            Begun::Present(_) => (None, None),
+            SessionStart::UpToDate(_) => (None, None),
         };
         let pulled = self.fetch_missing(found, target, session.as_ref()).await;
         let Some(session) = session else {
@@ -312,7 +313,7 @@ impl Pull {
                 Ok(pulled)
             }
             Err(error) => {
-                session.give_up().await?;
+                session.abort().await?;
                 Err(error)
             }
         }
@@ -332,25 +333,25 @@ impl Pull {
 
     /// Takes a lease on all that the closure consists of, also what is in the cache and not asked
     /// for.
-    async fn begin(&self, found: &ResolvedClosure, cache: &Cache) -> Result<Begun, Error> {
+    async fn begin(&self, found: &ResolvedClosure, cache: &Cache) -> Result<SessionStart, Error> {
         let graph = &found.graph;
         let copies = found.copies();
-        let mut wish = Wish::default();
-        wish.name.clone_from(&self.root.name);
-        wish.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
-        wish.labels.clone_from(&self.root.labels);
-        wish.keys.clone_from(&self.root.keys);
-        wish.targets = found.roots().iter().map(|node| graph.path(*node)).collect();
-        wish.closure =
+        let mut request = SessionRequest::default();
+        request.name.clone_from(&self.root.name);
+        request.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
+        request.labels.clone_from(&self.root.labels);
+        request.keys.clone_from(&self.root.keys);
+        request.targets = found.roots().iter().map(|node| graph.path(*node)).collect();
+        request.closure =
             graph.closure(found.roots().iter().copied()).nodes().iter().map(|&node| graph.path(node)).collect();
         if !self.closure {
             let unknown = graph.nodes().filter(|node| found.located(*node).is_none());
-            let known: HashSet<HashPart> = wish.closure.iter().map(StorePath::hash_part).collect();
+            let known: HashSet<HashPart> = request.closure.iter().map(StorePath::hash_part).collect();
             let beyond = closure_within(cache, unknown.map(|node| graph.hash_part(node)).collect()).await?;
-            wish.closure.extend(beyond.into_iter().filter(|path| !known.contains(&path.hash_part())));
+            request.closure.extend(beyond.into_iter().filter(|path| !known.contains(&path.hash_part())));
         }
-        wish.verify_present = true;
-        Ok(Session::begin(cache, wish).await?)
+        request.trust_last_root = false;
+        Ok(Session::begin(cache, request).await?)
     }
 
     /// Ends the session, with the roots if all is there.
@@ -362,11 +363,11 @@ impl Pull {
             pulled.failed.iter().map(|(path, _)| path).chain(&pulled.held_back).map(StorePath::hash_part).collect();
         copies.retain(|copy| copy.paths.is_disjoint(&lacking));
         let left = if !copies.is_empty() {
-            session.finish_copies(copies, Vec::new()).await
+            session.commit_copies(copies, Vec::new()).await
         } else if is_whole {
-            session.finish(Vec::new()).await.map(|root| root.into_iter().collect())
+            session.commit(Vec::new()).await.map(|root| root.into_iter().collect())
         } else {
-            return Ok(session.give_up().await?);
+            return Ok(session.abort().await?);
         };
         match left {
             Ok(roots) => pulled.roots = roots,

@@ -8,8 +8,8 @@ use nixcache::store_path::{HashPart, StorePath};
 use nixcache::trust::TrustedKeys;
 
 use super::{Pull, Pulled, ResolvedClosure, Trust};
+use crate::cache::merge::publish_realisation;
 use crate::cache::{self, Cache};
-use crate::push::publish_realisation;
 
 /// The folders of a cache that hold realisations, of Nix from 2.35 and up to 2.34.
 const FOLDERS: [&str; 2] = ["build-trace-v2", "realisations"];

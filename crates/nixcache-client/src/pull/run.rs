@@ -16,7 +16,7 @@ use super::path_locks::{PathLock, Turn};
 use super::receive::{Failure, Received, Receiver};
 use super::{Error, FetchError, FetchFault, Fetched, Pull, PullEvent, Pulled, ResolvedClosure, SourcedPath};
 use crate::cache::{Cache, ObjectReader, blocking};
-use crate::roots::Session;
+use crate::push::Session;
 
 /// How long a pull that has failed waits for NARs that are still being received.
 const END_AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);

@@ -17,7 +17,8 @@ use nixcache::trust::{TrustPolicy, TrustedKeys};
 use super::path_locks::{PathLocks, Turn};
 use super::{Destination, Error, Pull, PullEvent, Pulled, ResolvedClosure, RootRequest, Trust};
 use crate::cache::{Cache, CacheOptions, CacheUrl, layout};
-use crate::roots::{Begun, Root, Session, Wish};
+use crate::push::{Session, SessionRequest, SessionStart};
+use crate::roots::Root;
 
 /// A cache, and the key that signs what is in it.
 struct Origin {
@@ -443,16 +444,16 @@ async fn a_pull_that_keeps_going_fetches_what_can_be_had() {
 
 /// Leaves a root over a closure of the chain.
 async fn keep(cache: &Cache, name: &str, number: usize, keys: &[SecretKey]) -> Root {
-    let mut wish = Wish {
+    let mut request = SessionRequest {
         name: Some(name.parse().unwrap()),
         targets: vec![path(number)],
         closure: (1..=number).map(path).collect(),
         keys: keys.to_vec(),
-        ..Wish::default()
+        ..SessionRequest::default()
     };
-    wish.labels.insert("commit".to_owned(), name.to_owned());
-    match Session::begin(cache, wish).await.unwrap() {
-        Begun::Open(session) => session.finish(Vec::new()).await.unwrap().unwrap(),
+    request.labels.insert("commit".to_owned(), name.to_owned());
+    match Session::begin(cache, request).await.unwrap() {
+        SessionStart::Open(session) => session.commit(Vec::new()).await.unwrap().unwrap(),
         begun => panic!("{begun:?}"),
     }
 }
@@ -526,7 +527,7 @@ async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
     let old = keep(&origin.cache, "main", 1, &keys).await;
     let pinned = keep(&origin.cache, "main", 3, &keys).await;
     keep(&origin.cache, "other", 2, &keys).await;
-    crate::roots::amend(&origin.cache, &pinned, |root| root.record.pinned = true).await.unwrap();
+    crate::roots::update(&origin.cache, &pinned, |root| root.record.pinned = true).await.unwrap();
     let pull = pull(&[&origin]);
     for _ in 0..2 {
         let found = pull.find_roots().await.unwrap();
@@ -569,7 +570,7 @@ async fn names_below(cache: &Cache, folder: &str) -> Vec<String> {
 /// The paths that are in the target already are in no root: a collection is removing them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
-    use crate::gc::{Collection, Policy};
+    use crate::gc::{Collection, RetentionPolicy};
     let origin = Origin::new(1).await;
     origin.add_chain().await;
     origin.add(&Entry::new(path(9), &archive(b"number 9"), Compression::None, &[])).await;
@@ -582,7 +583,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
         let kept = pull(&[&origin]).leave_root(request);
         let found = kept.find(vec![path(9).into()]).await.unwrap();
         kept.run(&found, &Destination::Cache(target.clone())).await.unwrap();
-        let mut policy = Policy::default();
+        let mut policy = RetentionPolicy::default();
         (policy.grace, policy.now) = (std::time::Duration::ZERO, true);
         policy.rate = std::num::NonZeroUsize::new(2);
         policy.patience = std::time::Duration::ZERO;

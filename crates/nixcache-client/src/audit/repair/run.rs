@@ -13,7 +13,8 @@ use super::super::roots::{CONDEMNED, snapshot_hash};
 use super::error::RepairError;
 use super::plan::{Fix, RepairEvent, RepairPlan, Withdrawal};
 use crate::cache::{Cache, Object, ObjectInfo, layout};
-use crate::roots::{self, Claim, Guard, PATIENCE};
+use crate::protocol::{self, CLAIM_POLL_INTERVAL, Claim, ClaimHandle};
+use crate::roots;
 
 type Result<T, E = RepairError> = std::result::Result<T, E>;
 
@@ -34,7 +35,7 @@ impl RepairPlan {
         if self.is_empty() {
             return Ok(());
         }
-        let guard = Guard::take(cache, &roots::plans(), &Claim::default()).await?;
+        let guard = ClaimHandle::take(cache, &protocol::plans(), &Claim::default()).await?;
         let mut run = Run { plan: self, cache, guard: &guard, has_removed: false };
         let ran = run.run(&mut done).await;
         let has_removed = run.has_removed;
@@ -50,7 +51,7 @@ impl RepairPlan {
 struct Run<'a> {
     plan: &'a RepairPlan,
     cache: &'a Cache,
-    guard: &'a Guard,
+    guard: &'a ClaimHandle,
     /// Whether something was removed.
     has_removed: bool,
 }
@@ -58,7 +59,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn run(&mut self, done: &mut impl FnMut(RepairEvent<'_>)) -> Result<()> {
         let (plan, cache) = (self.plan, self.cache);
-        self.guard.check_alone(&roots::plans()).await?;
+        self.guard.check_alone(&protocol::plans()).await?;
         let withdrawn: HashSet<HashPart> = plan.withdrawals().map(|withdrawal| withdrawal.hash_part).collect();
         self.claim(&withdrawn).await?;
         if !withdrawn.is_empty() {
@@ -116,7 +117,7 @@ impl Run<'_> {
         let mut has_told = false;
         let paths = Claim { paths: withdrawn.clone(), ..Claim::default() };
         loop {
-            let leases = self.guard.others(&roots::leases()).await?;
+            let leases = self.guard.others(&protocol::leases()).await?;
             if !leases.iter().any(|lease| paths.touches(lease)) {
                 return Ok(());
             }
@@ -128,7 +129,7 @@ impl Run<'_> {
                 has_told = true;
             }
             self.guard.check()?;
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(CLAIM_POLL_INTERVAL).await;
         }
     }
 
@@ -180,7 +181,7 @@ impl Run<'_> {
         let Some(before) = &self.plan.index else { return Ok(()) };
         let (plan, cache) = (self.plan, self.cache);
         let later = Index::read(cache).await?;
-        let has_push = self.guard.others(&roots::leases()).await?.iter().any(|lease| !lease.is_empty());
+        let has_push = self.guard.others(&protocol::leases()).await?.iter().any(|lease| !lease.is_empty());
         let look = Removal {
             plan,
             before,
