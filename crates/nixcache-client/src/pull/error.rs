@@ -76,7 +76,7 @@ impl Error {
     /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cache(error) | Self::Roots(roots::Error::Cache(error)) => cache_kind(error),
+            Self::Cache(error) | Self::Roots(roots::Error::Cache(error)) => error.kind(),
             Self::Missing(missing) => {
                 let mut kinds = missing.iter().map(MissingPath::kind);
                 kinds.find(|kind| *kind != ErrorKind::NotFound).unwrap_or(ErrorKind::NotFound)
@@ -99,19 +99,10 @@ pub(crate) fn access_kind(error: &io::Error) -> ErrorKind {
     }
 }
 
-/// The kind of an error of a cache.
-pub(crate) fn cache_kind(error: &cache::Error) -> ErrorKind {
-    match error {
-        cache::Error::Denied { .. } => ErrorKind::Denied,
-        error if error.is_about_content() => ErrorKind::Content,
-        _ => ErrorKind::Unavailable,
-    }
-}
-
 /// The kind of an error of roots.
 pub(crate) fn roots_kind(error: &roots::Error) -> ErrorKind {
     match error {
-        roots::Error::Cache(error) => cache_kind(error),
+        roots::Error::Cache(error) => error.kind(),
         roots::Error::NoRoot { .. } => ErrorKind::NotFound,
         roots::Error::Broken { .. } | roots::Error::Version { .. } => ErrorKind::Content,
         _ => ErrorKind::Unavailable,
@@ -208,7 +199,7 @@ impl Refusal {
     /// The kind of this refusal: [`ErrorKind::Content`], unless the cache could not be asked.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cache(error) => cache_kind(error),
+            Self::Cache(error) => error.kind(),
             _ => ErrorKind::Content,
         }
     }
@@ -240,7 +231,7 @@ impl FetchError {
     /// The kind of this error: [`ErrorKind::Content`] if what was fetched is wrong.
     pub fn kind(&self) -> ErrorKind {
         match &self.fault {
-            FetchFault::Cache(error) => cache_kind(error),
+            FetchFault::Cache(error) => error.kind(),
             FetchFault::Read(error) => access_kind(error),
             FetchFault::Absent => ErrorKind::NotFound,
             _ => ErrorKind::Content,

@@ -56,7 +56,7 @@ impl Error {
     /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cache(error) => crate::pull::cache_kind(error),
+            Self::Cache(error) => error.kind(),
             Self::Absent { .. } => ErrorKind::NotFound,
             Self::NarInfo { .. } | Self::Compressed { .. } => ErrorKind::Content,
             Self::Io { error, .. } => crate::pull::access_kind(error),

@@ -48,18 +48,14 @@ impl NarCheckError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Bad(_) => ErrorKind::Content,
-            Self::Cache(error) => crate::pull::cache_kind(error),
+            Self::Cache(error) => error.kind(),
             Self::Read { error, .. } => error.kind(),
         }
     }
 
     /// What is wrong with an object that cannot be opened, or why it cannot be.
     fn of_access(error: cache::Error) -> Self {
-        if crate::pull::cache_kind(&error) == ErrorKind::Content {
-            Self::Bad(error.to_string())
-        } else {
-            Self::Cache(error)
-        }
+        if error.kind() == ErrorKind::Content { Self::Bad(error.to_string()) } else { Self::Cache(error) }
     }
 }
 

@@ -233,7 +233,7 @@ fn judge_batch(
                 judged.push((narinfo, None));
             }
             Err(error) => {
-                (narinfo.problem, narinfo.kind) = (Some(error.to_string()), Some(crate::pull::cache_kind(&error)));
+                (narinfo.problem, narinfo.kind) = (Some(error.to_string()), Some(error.kind()));
                 judged.push((narinfo, None));
             }
         }

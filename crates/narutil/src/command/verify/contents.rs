@@ -1,7 +1,7 @@
 //! The NARs beside the narinfos.
 
 use nixcache::narinfo::{CacheInfo, NarInfo};
-use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
+use nixcache_client::cache::{CacheUrl, InfoSource, OpenOptions};
 use nixcache_client::verify::{NarCheckError, NarChecker};
 use tokio::runtime::Runtime;
 
@@ -44,7 +44,8 @@ impl<'a> Contents<'a> {
                 let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
                 let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
                 let runtime = runtime(common)?;
-                let cache = runtime.block_on(Cache::open_as(&url, info, CacheOptions::default()));
+                let options = OpenOptions::default().with(|options| options.info = InfoSource::Assume(info));
+                let cache = runtime.block_on(options.open(&url));
                 (cache.map_err(|error| Failure::cache(&error))?, Place::Directory(runtime))
             }
         };
