@@ -52,8 +52,9 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
         }
         size = Some(measured);
     }
-    let threads = common.codec_threads();
-    let compression = args.compression.unwrap_or_else(|| by_name(&args.output)).with_threads(threads);
+    let threads = common.threads();
+    let compression =
+        args.compression.unwrap_or_else(|| by_name(&args.output)).with(|options| options.threads = threads);
     tracing::info!("compression {compression}, {threads} threads");
     let mut encoder = Compressor::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;
 
