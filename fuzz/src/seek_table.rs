@@ -1,3 +1,5 @@
+//! The promise of seek tables: they add up, and threads read what one thread reads.
+
 use std::io::{BufReader, ErrorKind, Read};
 use std::num::NonZeroUsize;
 
@@ -21,7 +23,7 @@ fn read(file: &[u8], threads: usize) -> (Vec<u8>, Option<ErrorKind>) {
     (content, verdict.map(|error| error.kind()))
 }
 
-/// A seek table adds up to the size of its file, whatever part of its end is looked at; a frame
+/// A seek table adds up to the size of its file, for every part of its end; a frame
 /// holds as much as the table says or is refused; and threads read of a file what one reads, or
 /// refuse it alike.
 pub fn seek_table(data: &[u8]) {

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The archive of the tree (`/usr/lib` unless told otherwise) is compressed at the level (Nix's 3)
-//! with frames of each size, and as one frame; a reader of 10 KB has to fetch one or two frames, so
-//! many bytes on average.
+//! with frames of each size, and as one frame; a reader of 10 KB has to fetch one or two frames.
+//! The program prints how many bytes that is on average.
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;

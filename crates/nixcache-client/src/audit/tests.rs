@@ -326,7 +326,7 @@ async fn a_nar_that_several_paths_share_is_read_once() {
     let watch = {
         let bytes = Arc::clone(&bytes);
         Arc::new(move |event| {
-            if let super::Event::ContentsRead { bytes: more } = event {
+            if let super::AuditEvent::ContentsRead { bytes: more } = event {
                 bytes.fetch_add(more, Ordering::Relaxed);
             }
         })

@@ -17,8 +17,9 @@ use nixcache::hash::{Hash, Hasher};
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::StoreDir;
 
-use super::{Error, FOLDER, Result, digest};
+use super::{Error, Result};
 use crate::cache::{self, Cache, ObjectReader, blocking};
+use crate::protocol::{FOLDER, digest};
 
 /// The beginning of a narinfo.
 const FIRST: &str = "StorePath:";
@@ -68,7 +69,7 @@ pub(crate) fn hash_of(object: &str) -> Option<Hash> {
 }
 
 /// Narinfos in the order of a snapshot.
-pub(super) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInfoBuf>, nixcache::closure::Error> {
+pub(crate) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInfoBuf>, nixcache::closure::Error> {
     let mut builder = GraphBuilder::new();
     for info in &infos {
         builder.insert_narinfo(&info.as_ref())?;
@@ -85,7 +86,7 @@ pub(super) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInf
 }
 
 /// The hash of the text, and the object.
-pub(super) fn encode(infos: &[NarInfoBuf]) -> std::io::Result<(Hash, Vec<u8>)> {
+pub(crate) fn encode(infos: &[NarInfoBuf]) -> std::io::Result<(Hash, Vec<u8>)> {
     let mut hasher = Hasher::sha256();
     let mut encoder =
         Compressor::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).map_err(std::io::Error::other)?;

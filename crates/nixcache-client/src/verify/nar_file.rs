@@ -2,7 +2,7 @@
 //!
 //! An [`Inspection`] is what some narinfos need to have found out about one file;
 //! [`Inspection::read`] finds it out in one pass that never decompresses more than they say there
-//! is. [`NarFile::faults`] then says for each narinfo in what the file is not what it says.
+//! is. [`NarFile::mismatches`] then says for each narinfo in what the file is not what it says.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -13,10 +13,10 @@ use nixcache::nar::{Limits, Listing, Observer, ReadError};
 use nixcache::narinfo::NarInfo;
 use nixcache::store_path::StoreDir;
 
-use crate::address::{self, Claim, Measure, Measured, Measuring};
+use crate::verify::content_address::{AddressMismatch, Claim, Measure, Measured, Measuring};
 
 /// How much is read at once.
-const BUFFER: usize = 256 << 10;
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
 /// What is to be found out about a file.
 #[derive(Clone, Debug)]
@@ -57,13 +57,13 @@ pub struct NarFile {
     /// Which candidates occur in it, as their positions among the candidates.
     pub references: Vec<usize>,
     /// What content addresses are of.
-    measured: Vec<Measured>,
+    pub(crate) measured: Vec<Measured>,
 }
 
 /// Why a file could not be read to its end as a NAR.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum NarFileError {
     /// It could not be read.
     #[error(transparent)]
     Io(io::Error),
@@ -82,7 +82,7 @@ pub enum Error {
 /// In what a file is not as a narinfo says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum Mismatch {
     /// It has another size.
     #[error("has {found} bytes, not the FileSize {expected}")]
     FileSize {
@@ -117,12 +117,12 @@ pub enum Fault {
     },
     /// The content address is not true.
     #[error(transparent)]
-    Address(address::Fault),
+    ContentAddress(AddressMismatch),
 }
 
 impl Inspection {
     /// All that this narinfo says. An error if its compression is not known.
-    pub fn of(info: &NarInfo<'_>) -> Result<Self, compression::Error> {
+    pub fn new(info: &NarInfo<'_>) -> Result<Self, compression::Error> {
         let mut inspection = Self {
             compression: info.compression()?,
             nar_size: 0,
@@ -132,12 +132,12 @@ impl Inspection {
             listing: false,
             candidates: None,
         };
-        inspection.also(info);
+        inspection.add_narinfo(info);
         Ok(inspection)
     }
 
     /// Also what another narinfo says of the same file.
-    pub fn also(&mut self, info: &NarInfo<'_>) {
+    pub fn add_narinfo(&mut self, info: &NarInfo<'_>) {
         self.nar_size = self.nar_size.max(info.nar_size());
         let algorithm = info.file_hash().map(|hash| hash.algorithm());
         self.file.extend(algorithm.filter(|new| !self.file.contains(new)));
@@ -164,11 +164,11 @@ impl Inspection {
     }
 
     /// Reads a file to its end.
-    pub fn read(&self, file: impl Read) -> Result<NarFile, Error> {
+    pub fn read(&self, file: impl Read) -> Result<NarFile, NarFileError> {
         let hashers = self.file.iter().map(|algorithm| Hasher::new(*algorithm)).collect::<Result<_, _>>()?;
-        let mut file = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
+        let mut file = Hashing { inner: BufReader::with_capacity(READ_BUFFER_BYTES, file), hashers, size: 0 };
         let options = DecodeOptions::default().with(|options| options.max_size = self.nar_size);
-        let decoder = Decompressor::new(&mut file, self.compression, &options).map_err(Error::from_codec)?;
+        let decoder = Decompressor::new(&mut file, self.compression, &options).map_err(NarFileError::from_codec)?;
         let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256)?;
         if self.listing {
             observer = observer.listing();
@@ -179,12 +179,12 @@ impl Inspection {
         let measuring = self.measures.iter().map(|measure| measure.start()).collect::<Result<_, _>>()?;
         let mut archive = Archive { decoder, measuring };
         let seen = observer.read(&mut archive).map_err(|error| match error {
-            ReadError::Nar(error) => Error::Nar(error),
-            ReadError::Io { source, .. } => Error::from_io(source),
-            error => Error::Io(io::Error::other(error)),
+            ReadError::Nar(error) => NarFileError::Nar(error),
+            ReadError::Io { source, .. } => NarFileError::from_io(source),
+            error => NarFileError::Io(io::Error::other(error)),
         })?;
         let measured = archive.measuring.into_iter().map(Measuring::finish).collect();
-        let (size, found) = file.finish().map_err(Error::Io)?;
+        let (size, found) = file.finish().map_err(NarFileError::Io)?;
         let nar_hash = seen.hashes[0];
         let (nar_size, listing, references) = (seen.size, seen.listing, seen.references);
         Ok(NarFile { size, hashes: found, nar_size, nar_hash, listing, references, measured })
@@ -194,7 +194,7 @@ impl Inspection {
 impl RawFile {
     /// Reads a file to its end without decompressing it, for narinfos whose compression is not
     /// known.
-    pub fn read(infos: &[NarInfo<'_>], file: impl Read) -> Result<Self, Error> {
+    pub fn read(infos: &[NarInfo<'_>], file: impl Read) -> Result<Self, NarFileError> {
         let mut algorithms: Vec<Algorithm> = Vec::new();
         for algorithm in infos.iter().filter_map(NarInfo::file_hash).map(|hash| hash.algorithm()) {
             if !algorithms.contains(&algorithm) {
@@ -202,33 +202,33 @@ impl RawFile {
             }
         }
         let hashers = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>()?;
-        let reader = Hashing { inner: BufReader::with_capacity(BUFFER, file), hashers, size: 0 };
-        let (size, found) = reader.finish().map_err(Error::Io)?;
+        let reader = Hashing { inner: BufReader::with_capacity(READ_BUFFER_BYTES, file), hashers, size: 0 };
+        let (size, found) = reader.finish().map_err(NarFileError::Io)?;
         Ok(Self { size, hashes: found })
     }
 
     /// In what it is not as a narinfo says that it was read for.
-    pub fn faults(&self, info: &NarInfo<'_>) -> Vec<Fault> {
-        file_faults(self.size, &self.hashes, info)
+    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<Mismatch> {
+        file_mismatches(self.size, &self.hashes, info)
     }
 }
 
 /// In what a file is not as a narinfo says, whatever is in it.
-fn file_faults(size: u64, hashes: &[Hash], info: &NarInfo<'_>) -> Vec<Fault> {
-    let mut faults = Vec::new();
+fn file_mismatches(size: u64, hashes: &[Hash], info: &NarInfo<'_>) -> Vec<Mismatch> {
+    let mut mismatches = Vec::new();
     if let Some(expected) = info.file_size().filter(|expected| *expected != size) {
-        faults.push(Fault::FileSize { expected, found: size });
+        mismatches.push(Mismatch::FileSize { expected, found: size });
     }
     if let Some(expected) = info.file_hash()
         && let Some(&found) = hashes.iter().find(|hash| hash.algorithm() == expected.algorithm())
         && found != expected
     {
-        faults.push(Fault::FileHash { expected, found });
+        mismatches.push(Mismatch::FileHash { expected, found });
     }
-    faults
+    mismatches
 }
 
-impl Fault {
+impl Mismatch {
     /// Whether it is about the file alone. The signed NAR may be right all the same.
     pub fn is_of_file(&self) -> bool {
         matches!(self, Self::FileSize { .. } | Self::FileHash { .. })
@@ -238,23 +238,23 @@ impl Fault {
 impl NarFile {
     /// In what it is not as the narinfo says, which must be one that the [`Inspection`] was made
     /// for: what matters to the file first.
-    pub fn faults(&self, info: &NarInfo<'_>) -> Vec<Fault> {
-        let mut faults = file_faults(self.size, &self.hashes, info);
+    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<Mismatch> {
+        let mut mismatches = file_mismatches(self.size, &self.hashes, info);
         if self.nar_size != info.nar_size() {
-            faults.push(Fault::NarSize { expected: info.nar_size(), found: self.nar_size });
+            mismatches.push(Mismatch::NarSize { expected: info.nar_size(), found: self.nar_size });
         }
         if self.nar_hash != info.nar_hash() {
-            faults.push(Fault::NarHash { expected: info.nar_hash(), found: self.nar_hash });
+            mismatches.push(Mismatch::NarHash { expected: info.nar_hash(), found: self.nar_hash });
         }
         let store_dir = StoreDir::new(info.store_dir());
         let contradiction = store_dir.ok().and_then(|store_dir| Claim::contradiction(info, &store_dir));
         let refutation = || Claim::of(info).and_then(|claim| claim.refutation(self.nar_hash, &self.measured));
-        faults.extend(contradiction.or_else(refutation).map(Fault::Address));
-        faults
+        mismatches.extend(contradiction.or_else(refutation).map(Mismatch::ContentAddress));
+        mismatches
     }
 }
 
-impl Error {
+impl NarFileError {
     fn from_codec(error: compression::Error) -> Self {
         match error {
             compression::Error::Io(error) => Self::from_io(error),

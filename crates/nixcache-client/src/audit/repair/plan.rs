@@ -1,3 +1,5 @@
+//! What a repair does, in which order.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,12 +10,12 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StorePath};
 
-use super::index::{Index, Named, is_nar_name};
-use super::repair::RepairError;
-use super::{Audit, Audited, Contents, Finding, Kind, Remedy, Text};
+use super::super::index::{Index, Named, is_nar_name};
+use super::super::{Audit, Audited, Contents, Doubt, Finding, FindingKind, Remedy, Text};
+use super::error::RepairError;
 use crate::cache::{Cache, Error, Object, blocking, layout};
-use crate::nar_file::{self, Fault, Inspection};
 use crate::roots;
+use crate::verify::{Inspection, Mismatch};
 
 type Result<T, E = RepairError> = std::result::Result<T, E>;
 
@@ -31,9 +33,9 @@ type Result<T, E = RepairError> = std::result::Result<T, E>;
 /// push that is running.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Plan {
+pub struct RepairPlan {
     /// What is written anew.
-    pub mend: Vec<Mend>,
+    pub fixes: Vec<Fix>,
     /// What is withdrawn, in steps: all of a step may be withdrawn in any order, but none before
     /// the step before it.
     pub withdraw: Vec<Vec<Withdrawal>>,
@@ -52,7 +54,7 @@ pub struct Plan {
 /// An object that is written anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Mend {
+pub enum Fix {
     /// `nix-cache-info`, with what the cache was opened as.
     CacheInfo,
     /// A narinfo gets the newline that its last line lacks.
@@ -101,19 +103,19 @@ pub struct Withdrawal {
     pub(super) text: Hash,
 }
 
-/// Something that a [`Plan`] has done.
+/// Something that a [`RepairPlan`] has done.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Done<'a> {
+pub enum RepairEvent<'a> {
     /// An object was written anew.
-    Mended(&'a Mend),
+    Rewritten(&'a Fix),
     /// A narinfo was withdrawn.
     Withdrawn(&'a Withdrawal),
     /// An object was removed.
     Removed(&'a str),
 }
 
-impl Mend {
+impl Fix {
     /// The object.
     pub fn object(&self) -> &str {
         match self {
@@ -126,10 +128,10 @@ impl Mend {
     }
 }
 
-impl Plan {
+impl RepairPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.mend.is_empty() && self.withdraw.is_empty() && self.remove.is_empty()
+        self.fixes.is_empty() && self.withdraw.is_empty() && self.remove.is_empty()
     }
 
     /// All that is withdrawn, in order.
@@ -138,8 +140,8 @@ impl Plan {
     }
 }
 
-impl Mend {
-    /// Writes the object anew, if it is still what it was. [`Mend::Root`] is done together with all
+impl Fix {
+    /// Writes the object anew, if it is still what it was. [`Fix::Root`] is done together with all
     /// roots.
     pub(super) async fn run(&self, cache: &Cache) -> Result<bool, Error> {
         match self {
@@ -203,20 +205,20 @@ impl Audit {
     /// [`RepairError::Incomplete`] if anything could not be read: what it keeps is not known. If
     /// something is to be withdrawn, all narinfos are read once more, for what refers to it. Where
     /// a narinfo says a wrong size of a NAR that was not read, the NAR is read.
-    pub async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<Plan> {
+    pub async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<RepairPlan> {
         RepairError::check(cache, audited.unread().map(|finding| finding.object.clone()))?;
         let index = match &audited.index {
             Some(index) => Arc::clone(index),
-            None => return Ok(Plan::default()),
+            None => return Ok(RepairPlan::default()),
         };
-        let mut plan = Plan { age, index: Some(Arc::clone(&index)), ..Plan::default() };
+        let mut plan = RepairPlan { age, index: Some(Arc::clone(&index)), ..RepairPlan::default() };
         let mut broken = HashSet::new();
         // Only to show what would go: before an object is removed, the store is asked for the time.
         let now = SystemTime::now().max(index.newest.unwrap_or(SystemTime::UNIX_EPOCH));
         let is_old = |modified: Option<SystemTime>| {
             modified.and_then(|modified| now.duration_since(modified).ok()).is_some_and(|passed| passed >= age)
         };
-        let of_another_store = |finding: &Finding| matches!(finding.kind, Kind::OtherStore(_));
+        let of_another_store = |finding: &Finding| matches!(finding.kind, FindingKind::OtherStore(_));
         let knows_store = !audited.findings.iter().any(of_another_store);
         let mut unread: BTreeMap<String, Vec<HashPart>> = BTreeMap::new();
         let shown = audited.findings.iter().filter(|finding| !is_leftover(&finding.kind) || !finding.is_note());
@@ -229,20 +231,18 @@ impl Audit {
                     }
                     plan.spoilt.extend(spoilt_nar(&finding.kind).map(Into::into));
                 }
-                Remedy::ReadAndMend => {
-                    if let (Object::NarInfo(part), Kind::WrongFileSize { nar, .. }) =
+                Remedy::ReadAndRewrite => {
+                    if let (Object::NarInfo(part), FindingKind::WrongFileSize { nar, .. }) =
                         (Object::of(&finding.object), &finding.kind)
                     {
                         unread.entry(nar.clone()).or_default().push(part);
                     }
                 }
                 Remedy::Remove => match &finding.kind {
-                    Kind::OrphanNar {
-                        doubt: Some(super::Doubt::UnreadNarInfos | super::Doubt::UnplacedNars), ..
-                    } => {}
-                    Kind::OrphanNar { modified, .. }
-                    | Kind::OrphanListing { modified }
-                    | Kind::Temporary { modified, .. } => {
+                    FindingKind::OrphanNar { doubt: Some(Doubt::UnreadNarInfos | Doubt::UnplacedNars), .. } => {}
+                    FindingKind::OrphanNar { modified, .. }
+                    | FindingKind::OrphanListing { modified }
+                    | FindingKind::Temporary { modified, .. } => {
                         if is_old(*modified) {
                             plan.remove.push(finding.object.clone());
                         } else {
@@ -251,14 +251,14 @@ impl Audit {
                     }
                     _ => plan.remove.push(finding.object.clone()),
                 },
-                Remedy::Mend => plan.mend.extend(mend(finding).filter(|mend| *mend != Mend::CacheInfo || knows_store)),
+                Remedy::Rewrite => plan.fixes.extend(fix(finding).filter(|fix| *fix != Fix::CacheInfo || knows_store)),
                 _ => {}
             }
         }
         for (nar, parts) in unread {
             for part in parts {
-                if let Some(mends) = self.read_and_mend(cache, &nar, part).await? {
-                    plan.mend.extend(mends);
+                if let Some(fixes) = self.read_and_fix(cache, &nar, part).await? {
+                    plan.fixes.extend(fixes);
                 } else {
                     broken.insert(part);
                     plan.spoilt.insert(nar.as_str().into());
@@ -268,10 +268,10 @@ impl Audit {
         if !broken.is_empty() {
             self.plan_withdrawals(cache, audited, &index, &broken, &is_old, &mut plan).await?;
         }
-        let has_holes = audited.findings.iter().any(|finding| matches!(finding.kind, Kind::RootHole { .. }));
+        let has_holes = audited.findings.iter().any(|finding| matches!(finding.kind, FindingKind::RootHole { .. }));
         if has_holes || !plan.withdraw.is_empty() {
             let holes = roots::holes::find(cache, plan.is_there(&index)).await?;
-            plan.mend.extend(holes.into_iter().map(|(root, paths)| Mend::Root { object: root.object(), paths }));
+            plan.fixes.extend(holes.into_iter().map(|(root, paths)| Fix::Root { object: root.object(), paths }));
         }
         Ok(plan)
     }
@@ -283,12 +283,12 @@ impl Audit {
         index: &Arc<Index>,
         broken: &HashSet<HashPart>,
         is_old: &(dyn Fn(Option<SystemTime>) -> bool + Sync),
-        plan: &mut Plan,
+        plan: &mut RepairPlan,
     ) -> Result<()> {
         let references = self.references(cache, index, broken).await?;
         plan.withdraw = withdraw(cache, &references.graph, index, broken, &audited.judged).await?;
         let withdrawn: HashSet<HashPart> = plan.withdrawals().map(|withdrawal| withdrawal.hash_part).collect();
-        plan.mend.retain(|mend| !is_among(&withdrawn, mend.object()));
+        plan.fixes.retain(|fix| !is_among(&withdrawn, fix.object()));
         // Its listing goes with a narinfo.
         plan.remove.retain(|object| !is_among(&withdrawn, object));
         if references.has_unplaced {
@@ -311,13 +311,13 @@ impl Audit {
 
     /// Reads a NAR of which the narinfo says a wrong size. What is to be written anew if the
     /// contents are right; `None` if they are wrong.
-    async fn read_and_mend(&self, cache: &Cache, nar: &str, part: HashPart) -> Result<Option<Vec<Mend>>> {
+    async fn read_and_fix(&self, cache: &Cache, nar: &str, part: HashPart) -> Result<Option<Vec<Fix>>> {
         let object = layout::narinfo(part);
         let unread = |_: &dyn std::error::Error| RepairError::incomplete(cache, nar);
         let Some(info) = cache.narinfo(part).await.map_err(|error| unread(&error))? else {
             return Err(RepairError::Changed { object: cache.display_name(&object) });
         };
-        let Ok(inspection) = Inspection::of(&info.as_ref()) else { return Ok(Some(Vec::new())) };
+        let Ok(inspection) = Inspection::new(&info.as_ref()) else { return Ok(Some(Vec::new())) };
         let inspection = inspection.limits(self.limits);
         let Some(mut reader) = cache.open_object(nar).await.map_err(|error| unread(&error))? else {
             return Err(RepairError::incomplete(cache, nar));
@@ -329,11 +329,11 @@ impl Audit {
             (Err(error), None) if error.is_about_content() => return Ok(None),
             (Err(error), None) => return Err(unread(&error)),
         };
-        let faults = read.faults(&info.as_ref());
-        if !faults.iter().all(nar_file::Fault::is_of_file) {
+        let faults = read.mismatches(&info.as_ref());
+        if !faults.iter().all(Mismatch::is_of_file) {
             return Ok(None);
         }
-        Ok(Some(faults.into_iter().filter_map(|fault| mend_of(&object, &fault)).collect()))
+        Ok(Some(faults.into_iter().filter_map(|fault| fix_of(&object, &fault)).collect()))
     }
 
     /// Which narinfo refers to which, by hash parts alone: under each, a cache has one path.
@@ -382,7 +382,7 @@ impl Audit {
     }
 }
 
-impl Plan {
+impl RepairPlan {
     /// Whether a path is in the cache when the plan is done, by what was listed.
     pub(super) fn is_there(&self, index: &Arc<Index>) -> impl Fn(HashPart) -> bool + Clone + Send + 'static {
         let withdrawn: Arc<HashSet<HashPart>> = Arc::new(self.withdrawals().map(|gone| gone.hash_part).collect());
@@ -392,17 +392,17 @@ impl Plan {
 }
 
 /// Whether it is about what a writer has left, or is still writing.
-fn is_leftover(kind: &Kind) -> bool {
-    matches!(kind, Kind::OrphanNar { .. } | Kind::Temporary { .. })
+fn is_leftover(kind: &FindingKind) -> bool {
+    matches!(kind, FindingKind::OrphanNar { .. } | FindingKind::Temporary { .. })
 }
 
 /// The NAR that is bad itself, if a finding says so.
-fn spoilt_nar(kind: &Kind) -> Option<&str> {
+fn spoilt_nar(kind: &FindingKind) -> Option<&str> {
     match kind {
-        Kind::CorruptNar { nar, .. }
-        | Kind::WrongNar { nar, .. }
-        | Kind::WrongFileSize { nar, contents: Contents::Wrong, .. }
-        | Kind::WrongFileHash { nar, contents: Contents::Wrong, .. } => Some(nar),
+        FindingKind::CorruptNar { nar, .. }
+        | FindingKind::WrongNar { nar, .. }
+        | FindingKind::WrongFileSize { nar, contents: Contents::Wrong, .. }
+        | FindingKind::WrongFileHash { nar, contents: Contents::Wrong, .. } => Some(nar),
         _ => None,
     }
 }
@@ -471,24 +471,28 @@ async fn withdraw(
 }
 
 /// How an object is written anew, if that loses nothing.
-fn mend(finding: &Finding) -> Option<Mend> {
+fn fix(finding: &Finding) -> Option<Fix> {
     let object = finding.object.clone();
     match &finding.kind {
-        Kind::MissingCacheInfo | Kind::BadCacheInfo(_) => Some(Mend::CacheInfo),
-        Kind::Refused(_) => Some(Mend::FinalNewline { object }),
-        Kind::WrongFileHash { expected, found, .. } => Some(Mend::FileHash { object, from: *expected, to: *found }),
-        Kind::WrongFileSize { expected, found, .. } => Some(Mend::FileSize { object, from: *expected, to: *found }),
+        FindingKind::MissingCacheInfo | FindingKind::BadCacheInfo(_) => Some(Fix::CacheInfo),
+        FindingKind::Refused(_) => Some(Fix::FinalNewline { object }),
+        FindingKind::WrongFileHash { expected, found, .. } => {
+            Some(Fix::FileHash { object, from: *expected, to: *found })
+        }
+        FindingKind::WrongFileSize { expected, found, .. } => {
+            Some(Fix::FileSize { object, from: *expected, to: *found })
+        }
         // All roots are looked at together.
         _ => None,
     }
 }
 
 /// How a narinfo is written anew that says something wrong of a file whose contents are right.
-fn mend_of(object: &str, fault: &Fault) -> Option<Mend> {
+fn fix_of(object: &str, fault: &Mismatch) -> Option<Fix> {
     let object = object.to_owned();
     match *fault {
-        Fault::FileSize { expected, found } => Some(Mend::FileSize { object, from: expected, to: found }),
-        Fault::FileHash { expected, found } => Some(Mend::FileHash { object, from: expected, to: found }),
+        Mismatch::FileSize { expected, found } => Some(Fix::FileSize { object, from: expected, to: found }),
+        Mismatch::FileHash { expected, found } => Some(Fix::FileHash { object, from: expected, to: found }),
         _ => None,
     }
 }

@@ -19,11 +19,14 @@ use serde_json::Value;
 use stateright::Model;
 
 use self::requests::is_meant;
-use super::super::super::{Collection, MEMORY, PATIENCE};
+use super::super::super::Collection;
+use super::super::super::condemned::CONDEMNED_OBJECT;
 use super::super::{info, keep, memory, nar, narinfo, path};
 use super::*;
 use crate::cache::{Cache, Objects};
-use crate::roots::{self, Begun, Error, Session};
+use crate::protocol::CLAIM_POLL_INTERVAL;
+use crate::push::{Session, SessionStart};
+use crate::roots::{self, Error};
 use crate::testing::gate::{self, ACTOR, Kind, Request};
 use crate::testing::simulated_store::keep_conditions;
 
@@ -46,18 +49,18 @@ fn info_of(number: u8) -> nixcache::narinfo::NarInfoBuf {
 }
 
 /// A push as the command does it.
-async fn push(cache: Cache, wanted: Wish) -> Result<(), Error> {
+async fn push(cache: Cache, wanted: SessionRequest) -> Result<(), Error> {
     let numbers = numbers_of(wanted.closure & !wanted.added);
     let added = numbers_of(wanted.added);
     let closure = numbers.iter().map(|number| path(*number)).collect();
     let name = wanted.name.map(|name| name.parse().unwrap());
-    let wish = crate::roots::Wish { name, closure, adds: wanted.added != 0, ..Default::default() };
-    let mut session = match Session::begin(&cache, wish).await? {
-        Begun::Open(session) => session,
-        Begun::Present(_) => return Ok(()),
-        begun @ Begun::Unlisted(_) => panic!("{begun:?}"),
+    let request = crate::push::SessionRequest { name, closure, adds_trees: wanted.added != 0, ..Default::default() };
+    let mut session = match Session::begin(&cache, request).await? {
+        SessionStart::Open(session) => session,
+        SessionStart::UpToDate(_) => return Ok(()),
+        begun @ SessionStart::NoListing(_) => panic!("{begun:?}"),
     };
-    let known: Vec<HashPart> = session.known().collect();
+    let known: Vec<HashPart> = session.present_paths().collect();
     let mut missing = Vec::new();
     for number in numbers {
         let part = path(number).hash_part();
@@ -74,15 +77,15 @@ async fn push(cache: Cache, wanted: Wish) -> Result<(), Error> {
         let (prepared, pending) = cache.prepare(objects).await?;
         session.check()?;
         if added.contains(&number) {
-            session.cover(vec![path(number)]).await?;
+            session.add_paths(vec![path(number)]).await?;
         }
         cache.publish(vec![pending], vec![prepared]).await?;
         published.push(info_of(number));
     }
-    session.finish(published).await.map(drop)
+    session.commit(published).await.map(drop)
 }
 
-async fn collect(cache: Cache, policy: Policy) -> Result<(), Error> {
+async fn collect(cache: Cache, policy: RetentionPolicy) -> Result<(), Error> {
     match Collection::find(&cache, policy).await {
         Err(Error::Busy { .. }) => Ok(()),
         found => found?.run(drop).await.map(drop),
@@ -138,7 +141,7 @@ impl Replay {
         // Everything is old.
         tokio::time::sleep(100 * super::super::HOUR).await;
         let world = model.init_states().pop().unwrap();
-        let policy = Policy { now: model.now, patience: Duration::MAX, ..policy(model.keeps) };
+        let policy = RetentionPolicy { now: model.now, patience: Duration::MAX, ..policy(model.keeps) };
         let tasks = std::array::from_fn(|actor| {
             let (cache, policy, wishes) = (cache.clone(), policy.clone(), model.wishes);
             tokio::task::spawn_local(ACTOR.scope(actor, async move {
@@ -241,7 +244,7 @@ impl Replay {
     async fn look_again(&mut self, actor: usize) {
         self.request(actor).await;
         assert_eq!(gate::waiting(actor), [], "it does not wait");
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(CLAIM_POLL_INTERVAL).await;
         self.settle().await;
         self.compare().await;
     }
@@ -270,8 +273,8 @@ impl Replay {
             };
             assert_eq!(claimed, claim, "what {actor} claims");
         }
-        let condemned = if objects.iter().any(|name| name == MEMORY) {
-            self.condemned(&self.cache.read(MEMORY).await.unwrap().unwrap())
+        let condemned = if objects.iter().any(|name| name == CONDEMNED_OBJECT) {
+            self.condemned(&self.cache.read(CONDEMNED_OBJECT).await.unwrap().unwrap())
         } else {
             0
         };

@@ -9,63 +9,80 @@ use nixcache::narinfo::NarInfoBuf;
 use nixcache::signature::SecretKey;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 
-use super::guard::{Held, Waiting};
-use super::{
-    Claim, Error, Guard, Name, PATIENCE, Record, Result, Root, amend, amend_under, leases, look_up, path_set, plans,
-    remove_broken, rewrite, snapshot, unique, write,
-};
+use super::{Push, Pushed, Upload};
 use crate::cache::{self, Cache, layout};
-use crate::push::{self, Push, Pushed, Upload};
+use crate::protocol::guard::{Held, Waiting};
+use crate::protocol::{CLAIM_POLL_INTERVAL, Claim, ClaimHandle, leases, plans, unique};
+use crate::roots::{
+    Error, Result, Root, RootName, RootRecord, find_latest, path_set, remove_broken, rewrite, snapshot, update_under,
+    write,
+};
 
-/// What a push is to leave behind.
-#[derive(Clone, Debug, Default)]
+/// Which root a push leaves, and what it relies on.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Wish {
-    /// Under which name; none to leave no root.
-    pub name: Option<Name>,
+pub struct SessionRequest {
+    /// The name of the root. `None` leaves no root.
+    pub name: Option<RootName>,
     /// The paths that were asked for.
     pub targets: Vec<StorePath>,
     /// All paths of their closure.
     pub closure: Vec<StorePath>,
-    /// What to say beside.
+    /// Labels of the root, such as a commit or a pipeline.
     pub labels: BTreeMap<String, String>,
-    /// Whether trees will be added, so that there is something to do in any case.
-    pub adds: bool,
-    /// Query the cache for every path instead of trusting the snapshot of the previous root.
-    pub verify_present: bool,
+    /// Whether trees will be added, so that there is work in any case.
+    pub adds_trees: bool,
+    /// Whether to rely on the snapshot of the last root of that name. Otherwise the cache is asked
+    /// for every path. Set by default.
+    pub trust_last_root: bool,
     /// Keys that sign the root.
     pub keys: Vec<SecretKey>,
-    /// Roots that are written besides, by the sets of their paths.
+    /// Path sets of further roots that this push will write.
     pub(crate) sets: Vec<Hash>,
+}
+
+impl Default for SessionRequest {
+    fn default() -> Self {
+        Self {
+            name: None,
+            targets: Vec::new(),
+            closure: Vec::new(),
+            labels: BTreeMap::new(),
+            adds_trees: false,
+            trust_last_root: true,
+            keys: Vec::new(),
+            sets: Vec::new(),
+        }
+    }
 }
 
 /// What came of beginning a push.
 #[derive(Debug)]
-pub enum Begun {
+pub enum SessionStart {
     /// Exactly this closure is the last one of its name, and is kept from now on. Nothing is left
     /// to be done.
-    Present(Box<Root>),
+    UpToDate(Box<Root>),
     /// There may be something to do.
     Open(Box<Session>),
     /// The cache cannot be listed, or leases cannot be written, for the reason given: no root can
     /// be left. What is published is safe from collections while it is young.
-    Unlisted(cache::Error),
+    NoListing(cache::Error),
 }
 
 /// A push, during which no collector removes what it relies upon.
 ///
 /// ```
 /// use nixcache::store_path::StoreDir;
-/// use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
-/// use nixcache_client::roots::{Begun, Session, Wish};
+/// use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
+/// use nixcache_client::roots::{SessionStart, Session, SessionRequest};
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
-/// let mut wish = Wish::default();
-/// wish.name = Some("main".parse()?);
-/// let Begun::Open(session) = Session::begin(&cache, wish).await? else { panic!("nothing is there yet") };
-/// // Here paths are published, of which `session.known()` need not be asked about.
-/// let root = session.finish(Vec::new()).await?;
+/// let mut request = SessionRequest::default();
+/// request.name = Some("main".parse()?);
+/// let SessionStart::Open(session) = Session::begin(&cache, request).await? else { panic!("nothing is there yet") };
+/// // Here paths are published, of which `session.present_paths()` need not be asked about.
+/// let root = session.commit(Vec::new()).await?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -73,9 +90,9 @@ pub enum Begun {
 #[derive(Debug)]
 pub struct Session {
     cache: Cache,
-    wish: Wish,
+    request: SessionRequest,
     set: Hash,
-    lease: Guard,
+    lease: ClaimHandle,
     claim: Claim,
     last: Option<Root>,
     /// Whether there are broken roots of the name, which a new one replaces.
@@ -83,7 +100,7 @@ pub struct Session {
     /// What was found out about the snapshot of the last root.
     snapshot: Option<(Hash, Snapshot)>,
     /// The paths of this closure that the last root lists, as far as nothing contradicts it.
-    known: HashMap<HashPart, NarInfoBuf>,
+    present_paths: HashMap<HashPart, NarInfoBuf>,
 }
 
 /// The snapshot of a root, compared with what a cheap look at the cache tells.
@@ -95,7 +112,7 @@ struct Snapshot {
     is_sound: bool,
 }
 
-impl Begun {
+impl SessionStart {
     /// Publishes what is missing ([`Push::run_in`]), and ends: with the root, if all could be
     /// published.
     pub async fn publish(
@@ -103,9 +120,9 @@ impl Begun {
         push: &Push,
         cache: &Cache,
         uploads: Vec<Upload>,
-    ) -> std::result::Result<(Pushed, Option<Root>), push::Error> {
+    ) -> std::result::Result<(Pushed, Option<Root>), super::Error> {
         match self {
-            Self::Present(root) => Ok((push.run_attachments(cache).await, Some(*root))),
+            Self::UpToDate(root) => Ok((push.run_attachments(cache).await, Some(*root))),
             Self::Open(mut session) => {
                 let mut pushed = match push.run_in(&mut session, uploads).await {
                     Ok(pushed) => pushed,
@@ -114,11 +131,11 @@ impl Begun {
                         return Err(error);
                     }
                 };
-                let (root, notes) = session.conclude_noting(&pushed).await?;
+                let (root, notes) = session.commit_noting(&pushed).await?;
                 pushed.notes = notes;
                 Ok((pushed, root))
             }
-            Self::Unlisted(error) => {
+            Self::NoListing(error) => {
                 let mut pushed = push.run(cache, uploads).await?;
                 pushed.notes.push(no_root(&error));
                 Ok((pushed, None))
@@ -131,16 +148,17 @@ fn no_root(error: &cache::Error) -> String {
     format!("no root can be left: {error}")
 }
 
-impl Wish {
+impl SessionRequest {
     /// What the last root of its name is to say from now on, if that is all that there is to do.
     fn renew(&self, store_dir: &StoreDir, last: Option<&Root>, set: &Hash) -> Option<Root> {
-        let mut root = last.filter(|root| root.record.path_set == *set && !self.adds && !self.verify_present)?.clone();
-        self.amend(store_dir, &mut root);
+        let mut root =
+            last.filter(|root| root.record.path_set == *set && !self.adds_trees && self.trust_last_root)?.clone();
+        self.update(store_dir, &mut root);
         Some(root)
     }
 
     /// What a root that is used once more says from now on.
-    fn amend(&self, store_dir: &StoreDir, root: &mut Root) {
+    fn update(&self, store_dir: &StoreDir, root: &mut Root) {
         let before = root.fingerprint(store_dir);
         root.record.targets.clone_from(&self.targets);
         root.record.labels.extend(self.labels.clone());
@@ -209,46 +227,46 @@ async fn read_snapshot(cache: &Cache, root: &Root) -> Result<Option<Vec<NarInfoB
 
 impl Session {
     /// Begins a push. May wait for a collector.
-    pub async fn begin(cache: &Cache, wish: Wish) -> Result<Begun> {
-        let name = wish.name.clone();
-        match Self::try_begin(cache, wish).await {
+    pub async fn begin(cache: &Cache, request: SessionRequest) -> Result<SessionStart> {
+        let name = request.name.clone();
+        match Self::try_begin(cache, request).await {
             Err(Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. }))) => {
                 if let Some(name) = name {
                     tracing::warn!("{}: no root {name} can be left: {error}", cache.url());
                 } else {
                     tracing::info!("{}: no lease can be taken: {error}", cache.url());
                 }
-                Ok(Begun::Unlisted(error))
+                Ok(SessionStart::NoListing(error))
             }
             begun => begun,
         }
     }
 
-    async fn try_begin(cache: &Cache, wish: Wish) -> Result<Begun> {
-        let set = set_of(&wish.closure);
-        if let Some(root) = Self::refresh_at_once(cache, &wish, &set).await? {
-            return Ok(Begun::Present(Box::new(root)));
+    async fn try_begin(cache: &Cache, request: SessionRequest) -> Result<SessionStart> {
+        let set = set_of(&request.closure);
+        if let Some(root) = Self::refresh_at_once(cache, &request, &set).await? {
+            return Ok(SessionStart::UpToDate(Box::new(root)));
         }
-        let paths = wish.closure.iter().map(StorePath::hash_part).collect();
-        let sets = wish.name.iter().map(|_| set).chain(wish.sets.iter().copied()).collect();
-        let claim = Claim { paths, sets, files: wish.adds, ..Claim::default() };
-        let lease = Guard::take(cache, &leases(), &claim).await?;
+        let paths = request.closure.iter().map(StorePath::hash_part).collect();
+        let sets = request.name.iter().map(|_| set).chain(request.sets.iter().copied()).collect();
+        let claim = Claim { paths, sets, files: request.adds_trees, ..Claim::default() };
+        let lease = ClaimHandle::take(cache, &leases(), &claim).await?;
         let mut session = Self {
             cache: cache.clone(),
-            wish,
+            request,
             set,
             lease,
             claim,
             last: None,
             has_broken: false,
             snapshot: None,
-            known: HashMap::new(),
+            present_paths: HashMap::new(),
         };
         match session.look().await {
-            Ok(None) => Ok(Begun::Open(Box::new(session))),
+            Ok(None) => Ok(SessionStart::Open(Box::new(session))),
             Ok(Some(root)) => {
                 session.lease.end_or_expire().await;
-                Ok(Begun::Present(Box::new(root)))
+                Ok(SessionStart::UpToDate(Box::new(root)))
             }
             Err(error) => {
                 // Where nothing can be listed, no process would ever remove it.
@@ -274,8 +292,8 @@ impl Session {
     }
 
     async fn latest(&mut self) -> Result<Option<Root>> {
-        let Some(name) = &self.wish.name else { return Ok(None) };
-        let latest = look_up(&self.cache, name, true).await?;
+        let Some(name) = &self.request.name else { return Ok(None) };
+        let latest = find_latest(&self.cache, name, true).await?;
         self.has_broken |= latest.has_broken;
         Ok(latest.root)
     }
@@ -283,15 +301,15 @@ impl Session {
     /// Uses the last root once more, if it has exactly this closure, what it lists is there as far
     /// as a cheap look tells, and no process touches it meanwhile. That takes no lease: collectors
     /// remove a root only if it is still as they have read it, and what it lists only after it.
-    async fn refresh_at_once(cache: &Cache, wish: &Wish, set: &Hash) -> Result<Option<Root>> {
-        let Some(name) = wish.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
+    async fn refresh_at_once(cache: &Cache, request: &SessionRequest, set: &Hash) -> Result<Option<Root>> {
+        let Some(name) = request.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
         let keeps_conditions = async { Ok(cache.keeps_conditions().await?) };
-        let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, look_up(cache, name, true))?;
+        let (keeps_conditions, latest) = futures_util::try_join!(keeps_conditions, find_latest(cache, name, true))?;
         let last = latest.root;
-        let renewed = wish.renew(cache.store_dir(), last.as_ref(), set);
+        let renewed = request.renew(cache.store_dir(), last.as_ref(), set);
         let Some((root, last)) = renewed.zip(last).filter(|_| keeps_conditions) else { return Ok(None) };
         // A push that asks for no path relies on none.
-        if !wish.targets.is_empty() && !Snapshot::inspect(cache, &last, &wish.targets).await?.is_sound {
+        if !request.targets.is_empty() && !Snapshot::inspect(cache, &last, &request.targets).await?.is_sound {
             return Ok(None);
         }
         if !rewrite(cache, &root).await? {
@@ -309,8 +327,8 @@ impl Session {
         /// Other writers of one root are few.
         const ATTEMPTS_MAX: usize = 20;
         let mut attempts = 0;
-        while let Some(root) = self.wish.renew(self.cache.store_dir(), self.last.as_ref(), &self.set) {
-            if !self.wish.targets.is_empty() && !self.inspect().await?.is_sound {
+        while let Some(root) = self.request.renew(self.cache.store_dir(), self.last.as_ref(), &self.set) {
+            if !self.request.targets.is_empty() && !self.inspect().await?.is_sound {
                 return Ok(None);
             }
             self.check()?;
@@ -335,7 +353,7 @@ impl Session {
         if let Some((_, snapshot)) = self.snapshot.as_ref().filter(|(of, _)| *of == closure) {
             return Ok(snapshot.clone());
         }
-        let snapshot = Snapshot::inspect(&self.cache, last, &self.wish.targets).await?;
+        let snapshot = Snapshot::inspect(&self.cache, last, &self.request.targets).await?;
         self.snapshot = Some((closure, snapshot.clone()));
         Ok(snapshot)
     }
@@ -354,20 +372,20 @@ impl Session {
             };
             waiting.report(&self.cache, plan);
             self.check()?;
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(CLAIM_POLL_INTERVAL).await;
         }
     }
 
     /// Takes from the last root what may be relied upon.
     async fn remember(&mut self) -> Result<()> {
-        let Some(last) = self.last.as_ref().filter(|_| !self.wish.verify_present) else { return Ok(()) };
-        let infos = if self.wish.targets.is_empty() {
+        let Some(last) = self.last.as_ref().filter(|_| self.request.trust_last_root) else { return Ok(()) };
+        let infos = if self.request.targets.is_empty() {
             let infos = read_snapshot(&self.cache, last).await?.into_iter().flatten();
             infos.map(|info| (info.as_ref().store_path().hash_part(), info)).collect()
         } else {
             self.inspect().await?.infos
         };
-        self.known = infos.into_iter().filter(|(part, _)| self.claim.paths.contains(part)).collect();
+        self.present_paths = infos.into_iter().filter(|(part, _)| self.claim.paths.contains(part)).collect();
         self.snapshot = None;
         Ok(())
     }
@@ -378,8 +396,8 @@ impl Session {
     }
 
     /// The paths that are in the cache, as far as the last root says it.
-    pub fn known(&self) -> impl Iterator<Item = HashPart> {
-        self.known.keys().copied()
+    pub fn present_paths(&self) -> impl Iterator<Item = HashPart> {
+        self.present_paths.keys().copied()
     }
 
     /// An error if this was stopped for so long that what it relies upon may be gone. To be asked
@@ -390,24 +408,24 @@ impl Session {
 
     /// Leaves out paths of the closure that are not to be in this cache, since another one has
     /// them.
-    pub fn leave_out(&mut self, parts: &HashSet<HashPart>) {
-        self.wish.closure.retain(|path| !parts.contains(&path.hash_part()));
+    pub fn exclude(&mut self, parts: &HashSet<HashPart>) {
+        self.request.closure.retain(|path| !parts.contains(&path.hash_part()));
         self.claim.paths.retain(|part| !parts.contains(part));
-        self.set = set_of(&self.wish.closure);
+        self.set = set_of(&self.request.closure);
     }
 
     /// Adds paths that have turned out to belong to it: trees that got their names, and are not
     /// published yet. They are targets, and refer to nothing.
-    pub async fn cover(&mut self, paths: Vec<StorePath>) -> Result<()> {
+    pub async fn add_paths(&mut self, paths: Vec<StorePath>) -> Result<()> {
         if paths.is_empty() {
             return Ok(());
         }
         self.claim.paths.extend(paths.iter().map(StorePath::hash_part));
         self.lease.change(&self.claim).await?;
         self.wait_for_more().await?;
-        self.wish.closure.extend(paths.iter().cloned());
-        self.wish.targets.extend(paths);
-        self.set = set_of(&self.wish.closure);
+        self.request.closure.extend(paths.iter().cloned());
+        self.request.targets.extend(paths);
+        self.set = set_of(&self.request.closure);
         Ok(())
     }
 
@@ -415,7 +433,7 @@ impl Session {
     /// read.
     ///
     /// An error if a path of the closure is not in the cache.
-    pub async fn finish(mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
+    pub async fn commit(mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
         let root = self.write_root(published).await;
         self.lease.end_or_expire().await;
         root
@@ -423,19 +441,19 @@ impl Session {
 
     async fn write_root(&mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
         self.check()?;
-        let Some(name) = self.wish.name.clone() else { return Ok(None) };
+        let Some(name) = self.request.name.clone() else { return Ok(None) };
         self.claim_set().await?;
         self.record(name, published).await.map(Some)
     }
 
     /// Ends after a push: with the root, also over the trees that were added, if all could be
     /// published.
-    pub async fn conclude(self, pushed: &Pushed) -> Result<Option<Root>> {
-        self.conclude_noting(pushed).await.map(|(root, _)| root)
+    pub async fn commit_after(self, pushed: &Pushed) -> Result<Option<Root>> {
+        self.commit_noting(pushed).await.map(|(root, _)| root)
     }
 
     /// Ends after a push, and says what was not possible although everything is published.
-    async fn conclude_noting(mut self, pushed: &Pushed) -> Result<(Option<Root>, Vec<String>)> {
+    async fn commit_noting(mut self, pushed: &Pushed) -> Result<(Option<Root>, Vec<String>)> {
         let is_whole = pushed.failed.is_empty() && pushed.held_back.is_empty();
         let root = if is_whole {
             self.write_root(pushed.published.iter().map(|published| published.narinfo.clone()).collect()).await
@@ -457,7 +475,7 @@ impl Session {
 
     /// Writes copies of roots of another cache, those used least recently first, and ends. All that
     /// they list has to be here.
-    pub(crate) async fn finish_copies(self, copies: Vec<RootCopy>, published: Vec<NarInfoBuf>) -> Result<Vec<Root>> {
+    pub(crate) async fn commit_copies(self, copies: Vec<RootCopy>, published: Vec<NarInfoBuf>) -> Result<Vec<Root>> {
         let written = self.write_copies(copies, published).await;
         self.lease.end_or_expire().await;
         written
@@ -482,9 +500,9 @@ impl Session {
             root.record.paths = base_names.len() as u64;
             root.record.file_size = file_size;
             let is_same = root.fingerprint(self.cache.store_dir()) == before;
-            root.sign(self.cache.store_dir(), &self.wish.keys, is_same);
+            root.sign(self.cache.store_dir(), &self.request.keys, is_same);
             let record = root.record.clone();
-            let amend = |there: &mut Root| {
+            let update = |there: &mut Root| {
                 // It may have been pinned or labelled here since it was copied.
                 let (pinned, mut labels) = (there.record.pinned, there.record.labels.clone());
                 there.record = record.clone();
@@ -492,11 +510,11 @@ impl Session {
                 labels.extend(there.record.labels.clone());
                 there.record.labels = labels;
             };
-            let amended = match amend_under(&self.lease, &self.cache, &root, amend).await {
+            let updated = match update_under(&self.lease, &self.cache, &root, update).await {
                 Err(Error::Broken { .. }) => None,
-                amended => amended?,
+                updated => updated?,
             };
-            let root = if let Some(root) = amended {
+            let root = if let Some(root) = updated {
                 root
             } else {
                 self.lease.check()?;
@@ -509,7 +527,7 @@ impl Session {
     }
 
     /// Ends without a root.
-    pub async fn give_up(self) -> Result<()> {
+    pub async fn abort(self) -> Result<()> {
         self.lease.end_or_expire().await;
         Ok(())
     }
@@ -553,8 +571,8 @@ impl Session {
         Ok((closure, file_size))
     }
 
-    async fn record(&self, name: Name, published: Vec<NarInfoBuf>) -> Result<Root> {
-        let mut infos = self.known.clone();
+    async fn record(&self, name: RootName, published: Vec<NarInfoBuf>) -> Result<Root> {
+        let mut infos = self.present_paths.clone();
         infos.extend(published.into_iter().map(|info| (info.as_ref().store_path().hash_part(), info)));
         infos.retain(|part, _| self.claim.paths.contains(part));
         let rest = self.claim.paths.iter().copied().filter(|part| !infos.contains_key(part)).collect();
@@ -564,24 +582,24 @@ impl Session {
         let store_dir = self.cache.store_dir();
         if let Some(same) = self.last.as_ref().filter(|root| root.record.closure == closure) {
             // It may have been pinned meanwhile.
-            let amend = |root: &mut Root| self.wish.amend(store_dir, root);
-            if let Some(root) = amend_under(&self.lease, &self.cache, same, amend).await? {
+            let update = |root: &mut Root| self.request.update(store_dir, root);
+            if let Some(root) = update_under(&self.lease, &self.cache, same, update).await? {
                 return Ok(root);
             }
         }
-        let record = Record {
-            targets: self.wish.targets.clone(),
+        let record = RootRecord {
+            targets: self.request.targets.clone(),
             closure,
             path_set: self.set,
             paths,
             file_size,
             created: SystemTime::now(),
             pinned: false,
-            labels: self.wish.labels.clone(),
+            labels: self.request.labels.clone(),
             signatures: Vec::new(),
         };
         let mut root = Root::new(name, unique(), record);
-        root.sign(store_dir, &self.wish.keys, false);
+        root.sign(store_dir, &self.request.keys, false);
         self.lease.check()?;
         write(&self.cache, &root).await?;
         // Older broken ones were not met. On servers, reading all generations for that costs too
@@ -599,15 +617,4 @@ pub(crate) struct RootCopy {
     pub(crate) root: Root,
     /// The paths of its closure.
     pub(crate) paths: HashSet<HashPart>,
-}
-
-/// Makes a root used now. It says the same afterwards.
-///
-/// [`Error::NoRoot`] if it is gone, or a collector is about to remove it.
-pub async fn touch(cache: &Cache, root: &Root) -> Result<Root> {
-    // Where a store keeps conditions, collectors remove a root only if it is as they have read it.
-    if cache.has_versions() && cache.keeps_conditions().await? && rewrite(cache, root).await? {
-        return Ok(root.clone());
-    }
-    amend(cache, root, |_| ()).await
 }

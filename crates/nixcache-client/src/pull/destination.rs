@@ -19,15 +19,15 @@ use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use super::path_locks::{PathLocks, Turn};
 use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
-use super::{Error, Fault, Located};
+use super::{Error, FetchFault, SourcedPath};
+use crate::cache::merge::merge_narinfo;
 use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout, open_regular};
 use crate::file::{Odd, Oddity, kind};
-use crate::push::merge;
 
 /// Where fetched paths go.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Target {
+pub enum Destination {
     /// Trees, in the store directory below this root: `ROOT/nix/store/…`.
     Store(PathBuf),
     /// Copies, in another cache: NARs and narinfos as they are.
@@ -36,7 +36,7 @@ pub enum Target {
     Archives(PathBuf),
 }
 
-impl Target {
+impl Destination {
     /// The directory in which paths get their names.
     fn directory(&self, store_dir: &StoreDir) -> Option<PathBuf> {
         match self {
@@ -98,10 +98,10 @@ impl Target {
     pub(super) async fn damaged(
         &self,
         store_dir: &StoreDir,
-        present: Vec<(Node, &Located)>,
+        present: Vec<(Node, &SourcedPath)>,
         threads: NonZeroUsize,
         limits: Limits,
-    ) -> Result<Vec<(Node, PathBuf, Fault)>, Error> {
+    ) -> Result<Vec<(Node, PathBuf, FetchFault)>, Error> {
         let Some(directory) = self.directory(store_dir) else { return Ok(Vec::new()) };
         let is_store = matches!(self, Self::Store(_));
         let places = present.into_iter().map(|(node, located)| {
@@ -113,7 +113,7 @@ impl Target {
             let hashing = place.clone();
             let found = blocking(move || if is_store { hash_tree(&hashing, limits) } else { hash_file(&hashing) });
             let found = found.await.map_err(Error::target(&place))?;
-            let fault = || Fault::Damaged { expected: expected.into(), found: found.into() };
+            let fault = || FetchFault::Damaged { expected: expected.into(), found: found.into() };
             Ok::<_, Error>((found != expected).then(|| (node, place, fault())))
         });
         hashed.buffer_unordered(threads.get()).try_filter_map(async |damaged| Ok(damaged)).try_collect().await
@@ -144,8 +144,8 @@ fn hash_file(file: &Path) -> io::Result<Hash> {
 
 /// A target that is being written to.
 #[derive(Clone, Debug)]
-pub(super) enum Site {
-    Directory { directory: PathBuf, workspace: Arc<Workspace>, locks: Option<Arc<PathLocks>>, target: Target },
+pub(super) enum OpenDestination {
+    Directory { directory: PathBuf, workspace: Arc<Workspace>, locks: Option<Arc<PathLocks>>, target: Destination },
     Cache { cache: Cache, listings: bool },
 }
 
@@ -156,12 +156,12 @@ pub(super) enum Placed {
     NarInfo { part: HashPart, info: Box<NarInfoBuf>, prepared: Prepared, pending: Pending },
 }
 
-impl Site {
-    pub(super) async fn open(target: &Target, store_dir: &StoreDir, listings: bool) -> Result<Self, Error> {
+impl OpenDestination {
+    pub(super) async fn open(target: &Destination, store_dir: &StoreDir, listings: bool) -> Result<Self, Error> {
         let directory = match target {
-            Target::Cache(cache) => return Ok(Self::Cache { cache: cache.clone(), listings }),
-            Target::Store(root) => in_root(root, store_dir),
-            Target::Archives(directory) => directory.clone(),
+            Destination::Cache(cache) => return Ok(Self::Cache { cache: cache.clone(), listings }),
+            Destination::Store(root) => in_root(root, store_dir),
+            Destination::Archives(directory) => directory.clone(),
         };
         let target = target.clone();
         blocking(move || {
@@ -177,7 +177,7 @@ impl Site {
     /// Whether a path has its name by now, as another pull may have given it.
     pub(super) fn has(&self, path: StorePathRef<'_>) -> bool {
         let Self::Directory { directory, target, .. } = self else { return false };
-        let is_store = matches!(target, Target::Store(_));
+        let is_store = matches!(target, Destination::Store(_));
         let metadata = directory.join(target.file_name(path)).symlink_metadata();
         metadata.is_ok_and(|metadata| is_content(&metadata, is_store))
     }
@@ -194,7 +194,7 @@ impl Site {
         Ok(match self {
             Self::Directory { workspace, target, .. } => {
                 let place = workspace.join(&target.file_name(path));
-                (if matches!(target, Target::Store(_)) { Sink::Tree(place) } else { Sink::Archive(place) }, None)
+                (if matches!(target, Destination::Store(_)) { Sink::Tree(place) } else { Sink::Archive(place) }, None)
             }
             Self::Cache { cache, listings } => (Sink::Nothing { listing: *listings }, Some(cache.stage()?)),
         })
@@ -211,7 +211,7 @@ impl Site {
     }
 
     /// Puts everything where it belongs, up to the name.
-    pub(super) async fn place(&self, located: &Located, received: Received) -> Result<Placed, Error> {
+    pub(super) async fn place(&self, located: &SourcedPath, received: Received) -> Result<Placed, Error> {
         let info = located.info.as_ref();
         match self {
             Self::Directory { directory, workspace, target, .. } => {
@@ -280,7 +280,7 @@ impl Site {
                 let published = cache.publish(all_pending, prepared).await?;
                 for ((part, ours), is_new) in infos.into_iter().zip(published) {
                     if !is_new {
-                        merge(cache, part, *ours).await?;
+                        merge_narinfo(cache, part, *ours).await?;
                     }
                 }
                 Ok(())

@@ -8,11 +8,13 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::hash::Hash;
 use nixcache::store_path::HashPart;
 
-use super::index::{Index, Named, is_nar_name};
-use super::plan::{Done, Mend, Plan, Withdrawal};
-use super::roots::{CONDEMNED, snapshot_hash};
-use crate::cache::{self, Cache, Object, ObjectInfo, layout};
-use crate::roots::{self, Claim, Guard, PATIENCE};
+use super::super::index::{Index, Named, is_nar_name};
+use super::super::roots::{CONDEMNED, snapshot_hash};
+use super::error::RepairError;
+use super::plan::{Fix, RepairEvent, RepairPlan, Withdrawal};
+use crate::cache::{Cache, Object, ObjectInfo, layout};
+use crate::protocol::{self, CLAIM_POLL_INTERVAL, Claim, ClaimHandle};
+use crate::roots;
 
 type Result<T, E = RepairError> = std::result::Result<T, E>;
 
@@ -23,80 +25,17 @@ const PUSH_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 /// having written them.
 const NAR_AGE_MIN_DURING_PUSH: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Objects that an error names.
-const NAMED: usize = 8;
-
-/// Why a cache was not repaired, or not to the end. Whatever was done before is safe.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RepairError {
-    /// Something could not be read, so that nothing is known to be unused. Nothing was changed.
-    #[error(
-        "{cache}: nothing was changed, because it could not be read: {}; make it readable, and audit again",
-        list(objects, *more)
-    )]
-    Incomplete {
-        /// The cache.
-        cache: String,
-        /// Some of the objects.
-        objects: Vec<String>,
-        /// How many more there are.
-        more: usize,
-    },
-    /// An object was changed while the repair was running.
-    #[error("{object}: changed since it was looked at, so the repair ends here; audit again")]
-    Changed {
-        /// The object.
-        object: String,
-    },
-    /// A push relies on paths that are to be withdrawn.
-    #[error("{cache}: a push that is running relies on paths that are to be withdrawn; repair again when it has ended")]
-    InUse {
-        /// The cache.
-        cache: String,
-    },
-    /// The cache could not be read or written.
-    #[error(transparent)]
-    Cache(#[from] cache::Error),
-    /// Roots or claims could not be read or written.
-    #[error(transparent)]
-    Roots(#[from] roots::Error),
-}
-
-fn list(objects: &[String], more: usize) -> String {
-    let listed = objects.iter().map(|object| object.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{listed} and {more} more") } else { listed }
-}
-
-impl RepairError {
-    pub(super) fn incomplete(cache: &Cache, object: &str) -> Self {
-        Self::Incomplete { cache: cache.url().to_string(), objects: vec![object.to_owned()], more: 0 }
-    }
-
-    /// An error if there are any objects that could not be read.
-    pub(super) fn check(cache: &Cache, unread: impl Iterator<Item = String>) -> Result<()> {
-        let mut objects: Vec<String> = unread.collect();
-        objects.dedup();
-        if objects.is_empty() {
-            return Ok(());
-        }
-        let more = objects.len().saturating_sub(NAMED);
-        objects.truncate(NAMED);
-        Err(Self::Incomplete { cache: cache.url().to_string(), objects, more })
-    }
-}
-
-impl Plan {
+impl RepairPlan {
     /// Does it, and tells each thing that was done.
     ///
     /// No collection runs meanwhile, and pushes wait that would rely on what is withdrawn. Each
     /// object is looked at again before it goes: [`RepairError::Changed`] if it is another one than
     /// the audit saw. Ages are those by the clock of the store.
-    pub async fn run(&self, cache: &Cache, mut done: impl FnMut(Done<'_>)) -> Result<()> {
+    pub async fn run(&self, cache: &Cache, mut done: impl FnMut(RepairEvent<'_>)) -> Result<()> {
         if self.is_empty() {
             return Ok(());
         }
-        let guard = Guard::take(cache, &roots::plans(), &Claim::default()).await?;
+        let guard = ClaimHandle::take(cache, &protocol::plans(), &Claim::default()).await?;
         let mut run = Run { plan: self, cache, guard: &guard, has_removed: false };
         let ran = run.run(&mut done).await;
         let has_removed = run.has_removed;
@@ -110,17 +49,17 @@ impl Plan {
 }
 
 struct Run<'a> {
-    plan: &'a Plan,
+    plan: &'a RepairPlan,
     cache: &'a Cache,
-    guard: &'a Guard,
+    guard: &'a ClaimHandle,
     /// Whether something was removed.
     has_removed: bool,
 }
 
 impl Run<'_> {
-    async fn run(&mut self, done: &mut impl FnMut(Done<'_>)) -> Result<()> {
+    async fn run(&mut self, done: &mut impl FnMut(RepairEvent<'_>)) -> Result<()> {
         let (plan, cache) = (self.plan, self.cache);
-        self.guard.check_alone(&roots::plans()).await?;
+        self.guard.check_alone(&protocol::plans()).await?;
         let withdrawn: HashSet<HashPart> = plan.withdrawals().map(|withdrawal| withdrawal.hash_part).collect();
         self.claim(&withdrawn).await?;
         if !withdrawn.is_empty() {
@@ -129,19 +68,19 @@ impl Run<'_> {
             same.buffer_unordered(cache.options().concurrency).try_collect::<()>().await?;
             self.check_referrers(&withdrawn).await?;
         }
-        for mend in &plan.mend {
-            if mend.run(cache).await? {
-                done(Done::Mended(mend));
+        for fix in &plan.fixes {
+            if fix.run(cache).await? {
+                done(RepairEvent::Rewritten(fix));
             }
         }
-        if plan.mend.iter().any(|mend| matches!(mend, Mend::Root { .. }))
+        if plan.fixes.iter().any(|fix| matches!(fix, Fix::Root { .. }))
             && let Some(index) = &plan.index
         {
-            let roots = plan.mend.iter().filter(|mend| matches!(mend, Mend::Root { .. }));
-            let roots: HashMap<&str, &Mend> = roots.map(|mend| (mend.object(), mend)).collect();
+            let roots = plan.fixes.iter().filter(|fix| matches!(fix, Fix::Root { .. }));
+            let roots: HashMap<&str, &Fix> = roots.map(|fix| (fix.object(), fix)).collect();
             let written = |root: &roots::Root| {
-                if let Some(mend) = roots.get(root.object().as_str()) {
-                    done(Done::Mended(mend));
+                if let Some(fix) = roots.get(root.object().as_str()) {
+                    done(RepairEvent::Rewritten(fix));
                 }
             };
             roots::holes::close(cache, self.guard, self.is_there(index, &withdrawn).await?, written).await?;
@@ -178,7 +117,7 @@ impl Run<'_> {
         let mut has_told = false;
         let paths = Claim { paths: withdrawn.clone(), ..Claim::default() };
         loop {
-            let leases = self.guard.others(&roots::leases()).await?;
+            let leases = self.guard.others(&protocol::leases()).await?;
             if !leases.iter().any(|lease| paths.touches(lease)) {
                 return Ok(());
             }
@@ -190,7 +129,7 @@ impl Run<'_> {
                 has_told = true;
             }
             self.guard.check()?;
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(CLAIM_POLL_INTERVAL).await;
         }
     }
 
@@ -218,7 +157,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn withdraw(&mut self, step: &[Withdrawal], done: &mut impl FnMut(Done<'_>)) -> Result<()> {
+    async fn withdraw(&mut self, step: &[Withdrawal], done: &mut impl FnMut(RepairEvent<'_>)) -> Result<()> {
         let (cache, guard) = (self.cache, self.guard);
         let withdraw = async |withdrawal: &Withdrawal| {
             guard.check()?;
@@ -232,17 +171,17 @@ impl Run<'_> {
             .map(async |withdrawal| withdraw(withdrawal).await.map(|()| withdrawal))
             .buffer_unordered(cache.options().concurrency);
         while let Some(withdrawal) = withdrawn.try_next().await? {
-            done(Done::Withdrawn(withdrawal));
+            done(RepairEvent::Withdrawn(withdrawal));
         }
         Ok(())
     }
 
     /// Removes what is left over, after the cache was listed once more.
-    async fn remove(&mut self, withdrawn: &HashSet<HashPart>, done: &mut impl FnMut(Done<'_>)) -> Result<()> {
+    async fn remove(&mut self, withdrawn: &HashSet<HashPart>, done: &mut impl FnMut(RepairEvent<'_>)) -> Result<()> {
         let Some(before) = &self.plan.index else { return Ok(()) };
         let (plan, cache) = (self.plan, self.cache);
         let later = Index::read(cache).await?;
-        let has_push = self.guard.others(&roots::leases()).await?.iter().any(|lease| !lease.is_empty());
+        let has_push = self.guard.others(&protocol::leases()).await?.iter().any(|lease| !lease.is_empty());
         let look = Removal {
             plan,
             before,
@@ -262,7 +201,7 @@ impl Run<'_> {
             .buffer_unordered(cache.options().concurrency);
         while let Some(object) = removed.try_next().await? {
             self.guard.check()?;
-            done(Done::Removed(object));
+            done(RepairEvent::Removed(object));
         }
         Ok(())
     }
@@ -301,7 +240,7 @@ async fn is_same(cache: &Cache, withdrawal: &Withdrawal) -> Result<()> {
 
 /// What an object is held against before it is removed.
 struct Removal<'a> {
-    plan: &'a Plan,
+    plan: &'a RepairPlan,
     before: &'a Index,
     later: &'a Index,
     /// The time of the store.

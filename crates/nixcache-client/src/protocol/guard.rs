@@ -21,112 +21,27 @@
 //! expires.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat, Utc};
 use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache::hash::Hash;
-use nixcache::store_path::HashPart;
-use serde_json::{Value, json};
 
-use super::{Error, FOLDER, Result, VERSION, digest, parse_digest, parse_version, unique};
+use super::{Claim, Error, FOLDER, Owner, Result, parse_version, unique};
 use crate::cache::{self, Cache};
 
 /// A claim that was not renewed for this long has expired.
-pub const DEADLINE: Duration = Duration::from_secs(5 * 60);
+pub const CLAIM_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// How often a claim is renewed.
-const BEAT: Duration = Duration::from_secs(30);
+const CLAIM_RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How often one looks whether a plan has ended, or a lease.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const CLAIM_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often a wait is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-
-/// The longest text of an owner that is shown.
-const OWNER_TEXT_MAX_CHARS: usize = 64;
-
-/// Which process holds a claim, as it says itself: for people who wait for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Owner {
-    /// The name of the machine.
-    pub host: Option<String>,
-    /// The name of the user.
-    pub user: Option<String>,
-    /// The process id on that machine.
-    pub pid: Option<u32>,
-    /// The program, by the file name it was started with.
-    pub program: Option<String>,
-    /// When the claim was made, by the clock of the machine.
-    pub started: Option<SystemTime>,
-}
-
-impl Owner {
-    /// This process.
-    fn this_process() -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-        let user = user.filter(|user| !user.is_empty());
-        let program = std::env::args_os().next().map(std::path::PathBuf::from);
-        let program = program.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        Self {
-            host: Some(host).filter(|host| !host.is_empty()),
-            user,
-            pid: Some(std::process::id()),
-            program,
-            started: Some(SystemTime::now()),
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        let started = self.started.map(|time| DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true));
-        json!({
-            "host": self.host, "user": self.user, "pid": self.pid, "program": self.program, "started": started,
-        })
-    }
-
-    /// What a claim says of its owner. What cannot be read is left out: it is for people only.
-    fn from_json(value: &Value) -> Self {
-        let text = |name: &str| value[name].as_str().map(str::to_owned);
-        let started = value["started"].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-        Self {
-            host: text("host"),
-            user: text("user"),
-            pid: value["pid"].as_u64().and_then(|pid| pid.try_into().ok()),
-            program: text("program"),
-            started: started.map(SystemTime::from),
-        }
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |text: &str| text.escape_debug().take(OWNER_TEXT_MAX_CHARS).collect::<String>();
-        match &self.host {
-            Some(host) => write!(f, "host {}", plain(host))?,
-            None => f.write_str("an unnamed process")?,
-        }
-        let mut details = Vec::new();
-        details.extend(self.program.as_deref().map(plain));
-        details.extend(self.pid.map(|pid| format!("pid {pid}")));
-        details.extend(self.user.as_deref().map(|user| format!("user {}", plain(user))));
-        details.extend(self.started.map(|time| format!("started {}", started(time))));
-        if details.is_empty() { Ok(()) } else { write!(f, " ({})", details.join(", ")) }
-    }
-}
-
-/// A time for people: without the day, if that is today.
-fn started(time: SystemTime) -> String {
-    let (time, now) = (DateTime::<Utc>::from(time), DateTime::<Utc>::from(SystemTime::now()));
-    let format = if time.date_naive() == now.date_naive() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
-    time.format(format).to_string()
-}
 
 /// A span of time for people, rounded up.
 fn minutes(span: Duration) -> String {
@@ -160,73 +75,6 @@ impl Held {
     }
 }
 
-/// What a lease or a plan names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Claim {
-    /// Paths, by their hash parts.
-    pub(crate) paths: HashSet<HashPart>,
-    /// Roots, by the sets of their paths: of a push the one that it may refresh, of a plan those
-    /// that go.
-    pub(crate) sets: HashSet<Hash>,
-    /// Whether NARs and snapshots are claimed, too, whichever they are: no writer knows beforehand
-    /// which ones it will need.
-    pub(crate) files: bool,
-    /// Whether everything is claimed: what a claim that cannot be read stands for. It is never
-    /// written.
-    pub(crate) everything: bool,
-}
-
-impl Claim {
-    /// Whether a push that relies on the paths of `lease` has to wait until this plan has ended.
-    pub(crate) fn touches(&self, lease: &Self) -> bool {
-        self.everything
-            || self.files
-            || !self.paths.is_disjoint(&lease.paths)
-            || !self.sets.is_disjoint(&lease.sets)
-            || lease.everything
-    }
-
-    /// What is left of a plan that knows of these leases.
-    pub(crate) fn without<'a>(mut self, leases: impl IntoIterator<Item = &'a Self>) -> Self {
-        for lease in leases {
-            self.files &= lease.is_empty();
-            self.paths.retain(|path| !lease.everything && !lease.paths.contains(path));
-            self.sets.retain(|set| !lease.everything && !lease.sets.contains(set));
-        }
-        self
-    }
-
-    /// Whether it claims nothing: the lease of a push that waits for a plan, or a plan that only
-    /// keeps others away.
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// A claim on everything.
-    pub(crate) fn everything() -> Self {
-        Self { files: true, everything: true, ..Self::default() }
-    }
-
-    fn to_json(&self, owner: &Owner) -> String {
-        let mut paths: Vec<String> = self.paths.iter().map(HashPart::to_string).collect();
-        paths.sort_unstable();
-        let mut sets: Vec<String> = self.sets.iter().map(digest).collect();
-        sets.sort_unstable();
-        let json = json!({
-            "version": VERSION, "paths": paths, "pathSets": sets, "files": self.files, "owner": owner.to_json(),
-        });
-        format!("{json}\n")
-    }
-
-    fn from_json(value: &Value) -> Option<Self> {
-        let part = |text: &Value| HashPart::parse(text.as_str()?).ok();
-        let paths = value["paths"].as_array()?.iter().map(part).collect::<Option<_>>()?;
-        let sets = value["pathSets"].as_array()?.iter().map(parse_digest).collect::<Option<_>>()?;
-        let files = value.get("files").map_or(Some(false), Value::as_bool)?;
-        Some(Self { paths, sets, files, everything: false })
-    }
-}
-
 /// The claims of pushes.
 pub(crate) fn leases() -> String {
     format!("{FOLDER}/leases")
@@ -239,7 +87,7 @@ pub(crate) fn plans() -> String {
 
 /// A claim of this process, renewed until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct ClaimHandle {
     cache: Cache,
     object: String,
     owner: Owner,
@@ -265,7 +113,7 @@ impl State {
     fn is_alive(&self) -> bool {
         let (instant, time) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = instant.elapsed().max(time.elapsed().unwrap_or_default());
-        if silent > DEADLINE / 2 {
+        if silent > CLAIM_DEADLINE / 2 {
             self.is_lost.store(true, Ordering::Relaxed);
         }
         !self.is_lost.load(Ordering::Relaxed)
@@ -276,7 +124,7 @@ impl State {
     }
 }
 
-impl Guard {
+impl ClaimHandle {
     /// Writes a claim into the folder of its kind.
     pub(crate) async fn take(cache: &Cache, folder: &str, claim: &Claim) -> Result<Self> {
         let object = format!("{folder}/{}.json", unique());
@@ -312,7 +160,7 @@ impl Guard {
 
     /// An error if somebody may have taken this for dead.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.state.is_alive() { Ok(()) } else { Err(Error::Late { cache: self.cache.url().to_string() }) }
+        if self.state.is_alive() { Ok(()) } else { Err(Error::LostLease { cache: self.cache.url().to_string() }) }
     }
 
     /// The time of the store, which is when the claim was written last; none where stores do not
@@ -320,7 +168,7 @@ impl Guard {
     pub(crate) async fn now(&self) -> Result<Option<SystemTime>> {
         match self.cache.head(&self.object).await? {
             Some(meta) => Ok(meta.modified),
-            None => Err(Error::Late { cache: self.cache.url().to_string() }),
+            None => Err(Error::LostLease { cache: self.cache.url().to_string() }),
         }
     }
 
@@ -360,7 +208,7 @@ impl Guard {
         let read = async |(object, meta): (String, cache::ObjectInfo)| {
             let read = read(&self.cache, &object).await?;
             let apart = now.zip(meta.modified).map(|(now, then)| apart(now, then));
-            if apart.is_some_and(|apart| apart > DEADLINE) {
+            if apart.is_some_and(|apart| apart > CLAIM_DEADLINE) {
                 self.remove_expired(&object, &read).await?;
                 return Ok(None);
             }
@@ -377,7 +225,8 @@ impl Guard {
             };
             // A claim that is dated in the future lasts until the deadline after that.
             let ahead = now.zip(meta.modified).and_then(|(now, then)| then.duration_since(now).ok());
-            let expires_in = apart.map(|apart| ahead.map_or(DEADLINE.saturating_sub(apart), |ahead| DEADLINE + ahead));
+            let expires_in =
+                apart.map(|apart| ahead.map_or(CLAIM_DEADLINE.saturating_sub(apart), |ahead| CLAIM_DEADLINE + ahead));
             Ok::<_, Error>(Some(Held { object, claim, owner, expires_in }))
         };
         let held = futures_util::stream::iter(listed).map(read).buffer_unordered(self.cache.options().concurrency);
@@ -412,7 +261,7 @@ impl Guard {
     /// Waits for the plans that touch this lease to end. Nothing is relied upon yet, so nothing is
     /// claimed meanwhile: a collector waits for pushes before it removes NARs, and the two would
     /// wait for each other.
-    pub(super) async fn wait(&self, claim: &Claim) -> Result<()> {
+    pub(crate) async fn wait(&self, claim: &Claim) -> Result<()> {
         let in_the_way = async || {
             let plans = self.others_held(&plans()).await?;
             Ok::<_, Error>(plans.into_iter().find(|plan| plan.claim.touches(claim)))
@@ -425,7 +274,7 @@ impl Guard {
             while let Some(next) = in_the_way().await? {
                 waiting.report(&self.cache, &next);
                 self.check()?;
-                tokio::time::sleep(PATIENCE).await;
+                tokio::time::sleep(CLAIM_POLL_INTERVAL).await;
             }
             self.change(claim).await?;
             plan = in_the_way().await?;
@@ -436,10 +285,10 @@ impl Guard {
 
     /// Ends the claim of a writer that has done its work. Where that is impossible the claim
     /// expires by itself, which is told.
-    pub(super) async fn end_or_expire(self) -> Option<String> {
+    pub(crate) async fn end_or_expire(self) -> Option<String> {
         let cache = self.cache.clone();
         let error = self.end().await.err()?;
-        let note = format!("the lease could not be removed, and expires after {}: {error}", minutes(DEADLINE));
+        let note = format!("the lease could not be removed, and expires after {}: {error}", minutes(CLAIM_DEADLINE));
         tracing::warn!("{}: {note}", cache.url());
         Some(note)
     }
@@ -451,7 +300,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for ClaimHandle {
     /// A lease in a directory ends with it. Everything else is dead after a while: nobody waits
     /// here for a server, and what a collector wanted removed may still be removed when he has
     /// gone.
@@ -466,13 +315,13 @@ impl Drop for Guard {
 
 /// A wait for a claim, which is reported now and then.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     reported: Option<tokio::time::Instant>,
 }
 
 impl Waiting {
     /// Says what is waited for, unless that was said within the last minute.
-    pub(super) fn report(&mut self, cache: &Cache, plan: &Held) {
+    pub(crate) fn report(&mut self, cache: &Cache, plan: &Held) {
         if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
             tracing::warn!("{}: waiting for the collection of {}", cache.url(), plan.describe(cache));
             self.reported = Some(tokio::time::Instant::now());
@@ -535,7 +384,7 @@ async fn read(cache: &Cache, object: &str) -> Result<Read> {
 
 async fn beat(cache: Cache, object: String, state: Arc<State>) {
     loop {
-        tokio::time::sleep(BEAT).await;
+        tokio::time::sleep(CLAIM_RENEWAL_INTERVAL).await;
         let before = (Instant::now(), SystemTime::now());
         if !state.is_alive() {
             return;

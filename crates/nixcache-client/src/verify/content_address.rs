@@ -17,7 +17,7 @@ use nixcache::store_path::{ContentAddress, HashPart, Method, StoreDir};
 /// In what a content address is not true.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum AddressMismatch {
     /// Another path follows from it, or none.
     #[error("the content address {0} does not make the path")]
     Path(Box<ContentAddress>),
@@ -78,24 +78,24 @@ impl Claim {
     }
 
     /// What the narinfo tells without its NAR.
-    pub(crate) fn contradiction(info: &NarInfo<'_>, store_dir: &StoreDir) -> Option<Fault> {
+    pub(crate) fn contradiction(info: &NarInfo<'_>, store_dir: &StoreDir) -> Option<AddressMismatch> {
         let address = info.content_address()?;
         if !info.is_content_addressed(store_dir) {
-            return Some(Fault::Path(Box::new(address)));
+            return Some(AddressMismatch::Path(Box::new(address)));
         }
         let is_of_another = Self::of(info)?.measure.is_nar_hash() && address.hash() != info.nar_hash();
-        is_of_another.then(|| Fault::NarHash(Box::new(address)))
+        is_of_another.then(|| AddressMismatch::NarHash(Box::new(address)))
     }
 
     /// What the NAR tells, of which all measures of the claim must have been taken.
-    pub(crate) fn refutation(&self, nar_hash: Hash, measured: &[Measured]) -> Option<Fault> {
+    pub(crate) fn refutation(&self, nar_hash: Hash, measured: &[Measured]) -> Option<AddressMismatch> {
         let holds = if self.measure.is_nar_hash() {
             nar_hash == self.address.hash()
         } else {
             let mut measured = measured.iter().filter(|measured| measured.measure == self.measure);
             measured.any(|measured| measured.hashes.iter().flatten().any(|hash| *hash == self.address.hash()))
         };
-        (!holds).then(|| Fault::Contents(Box::new(self.address)))
+        (!holds).then(|| AddressMismatch::Contents(Box::new(self.address)))
     }
 }
 
