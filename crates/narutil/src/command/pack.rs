@@ -108,7 +108,7 @@ fn by_name(output: &Path) -> EncodeOptions {
 /// Reports a file that this user may not read. Packing reports all other errors.
 fn check_readable(tree: &Path, listing: &Listing) -> Result<()> {
     let mut walk = listing.root().walk();
-    while let Some((below, node)) = walk.next() {
+    while let Some((below, node)) = walk.advance() {
         let NodeKind::File { .. } = node.kind() else { continue };
         let path = tree.join(OsStr::from_bytes(below));
         if let Err(error @ rustix::io::Errno::ACCESS) = rustix::fs::access(&path, Access::READ_OK) {

@@ -65,7 +65,7 @@ pub(super) fn disagreement(listing: &Listing, nar_size: u64) -> Option<String> {
 pub(super) fn difference(listing: &Listing, nar: &Listing) -> Option<String> {
     let (mut said, mut real) = (listing.root().walk(), nar.root().walk());
     loop {
-        match (said.next(), real.next()) {
+        match (said.advance(), real.advance()) {
             (None, None) => return None,
             (Some((path, node)), Some((real_path, real))) => {
                 if path != real_path {

@@ -93,7 +93,7 @@ fn archives_are_listed_as_nix_lists_them() {
         compared += 1;
 
         let mut walk = listing.root().walk();
-        while let Some((_, node)) = walk.next() {
+        while let Some((_, node)) = walk.advance() {
             if let NodeKind::File { size, .. } = node.kind() {
                 let archive = File::open(&path).unwrap();
                 let copied = std::io::copy(&mut node.open(archive).unwrap(), &mut std::io::sink()).unwrap();
