@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyTuple};
 /// Why something failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Python's own: of a callback, of a file object, of an argument, or that somebody pressed
+    /// An exception that Python raised: in a callback, a file object, an argument, or because of
     /// Ctrl-C.
     Python(PyErr),
     /// One of the package's.

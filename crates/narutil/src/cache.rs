@@ -67,7 +67,7 @@ impl Reach {
         opened.map_err(|error| Failure::cache(&error))
     }
 
-    /// Opens a cache as a source of path infos, which must be for the store directory of the command
+    /// Opens a cache as a source of path infos. It must be for the store directory of the command
     /// line. A directory needs no `nix-cache-info`.
     pub(crate) async fn open_source(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let (url, store_dir) = (url(argument)?, common.store_dir()?);
@@ -92,7 +92,7 @@ impl Reach {
         self.create_at(common, &url(argument)?).await
     }
 
-    /// Opens a cache for publishing with the parameters of its URL, and creates it if there is none.
+    /// Opens a cache for publishing, with the parameters of its URL. Creates it if there is none.
     pub(crate) async fn create_to_publish(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         self.create_at(common, &url(argument)?.for_publishing()).await
     }

@@ -1,5 +1,5 @@
-//! Messages on standard error. Printing one never fails, leaves progress bars intact, cannot steer a
-//! terminal, and shows no secret.
+//! Messages on standard error. Printing one never fails, leaves progress bars intact, cannot steer
+//! a terminal, and shows no secret.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

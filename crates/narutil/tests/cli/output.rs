@@ -48,7 +48,7 @@ fn stdout_stays_empty_when_a_file_may_not_be_read() {
         let pack = || {
             let mut command = std::process::Command::new(&program);
             if rustix::process::geteuid().is_root() {
-                command.uid(65_534).gid(65_534); // nobody
+                command.uid(65_534).gid(65_534); // a user without rights
             }
             command.arg("pack").arg(&tree);
             command
