@@ -218,7 +218,7 @@ fn every_option_of_an_operation_is_on_all_three_faces_or_on_the_list_with_the_re
             faults.extend(found.difference(&listed).map(|option| format!("{name}: {face} `{option}` is not listed")));
             faults.extend(listed.difference(&found).map(|option| format!("{name}: {face} has no `{option}`")));
         };
-        compare("command", of(|row| row.0), options_of_command(operation, of(|row| row.0)));
+        compare("command", of(|row| row.0), options_of_command(operation, &of(|row| row.0)));
         if !operation.library.is_empty() {
             compare("library", of(|row| row.1), options_of_library(operation.library));
         }
@@ -235,7 +235,7 @@ fn every_option_of_an_operation_is_on_all_three_faces_or_on_the_list_with_the_re
 
 /// The options and arguments of a command. Those that every command shares count where the table
 /// lists them.
-fn options_of_command(operation: &Operation, listed: BTreeSet<String>) -> BTreeSet<String> {
+fn options_of_command(operation: &Operation, listed: &BTreeSet<String>) -> BTreeSet<String> {
     const SHARED: &[&str] =
         &["json", "quiet", "verbose", "threads", "store-dir", "help", "concurrency", "retries", "timeout", "max-depth"];
     let mut root = Cli::command();
