@@ -63,7 +63,7 @@ use crate::cache::{self, Cache, shown};
 use crate::push::{Session, SessionRequest, SessionStart};
 use crate::roots::{self, Root};
 
-pub(crate) use error::access_kind;
+pub(crate) use error::{access_kind, roots_kind};
 
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
