@@ -29,6 +29,7 @@ mod file;
 pub mod gc;
 mod lock;
 pub mod nix_config;
+mod progress;
 pub mod protocol;
 pub mod pull;
 pub mod push;
@@ -43,3 +44,4 @@ pub mod verify;
 
 pub use self::cache::open_regular;
 pub use self::lock::lock_directory;
+pub use self::progress::Progress;

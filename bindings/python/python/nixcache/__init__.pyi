@@ -491,6 +491,8 @@ class Cache:
         grace: timedelta | None = None,
         root_paths: _Paths | None = None,
         now: bool = False,
+        patience: timedelta | None = None,
+        rate: int | None = None,
         allow_empty: bool = False,
         dry_run: bool = False,
     ) -> Collected: ...
@@ -580,6 +582,8 @@ class Pushed:
     def held_back(self) -> list[StorePath]: ...
     @property
     def failed(self) -> list[tuple[str, str]]: ...
+    @property
+    def undeclared(self) -> list[tuple[StorePath, list[str]]]: ...
     @property
     def unattached(self) -> list[str]: ...
     @property

@@ -1,8 +1,11 @@
 //! `Cache.gc`: removing what no root keeps.
 
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nixcache_client::gc;
+use nixcache_client::Progress;
+use nixcache_client::gc::{self, GcEvent, GcOptions, Removal};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -15,11 +18,14 @@ use crate::store_path::StorePath;
 impl Cache {
     /// Removes what no root keeps. Ages are timedeltas. With `dry_run`, only says what would go.
     ///
+    /// NARs without a use are removed when no push is running. `patience` is how long to wait for
+    /// that: ten minutes by default. At most `rate` objects are removed a second.
+    ///
     /// `unrooted` is what happens to paths that no root has ever listed: "keep", "remove", or an
     /// age from which they go. Unless `allow_empty`, it is an error if no root, lease or path of
     /// `root_paths` keeps anything.
     #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, unrooted=None, grace=None, root_paths=None,
-        now=false, allow_empty=false, dry_run=false))]
+        now=false, patience=None, rate=None, allow_empty=false, dry_run=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn gc(
         &self,
@@ -31,6 +37,8 @@ impl Cache {
         grace: Option<Duration>,
         root_paths: Option<&Bound<'_, PyAny>>,
         now: bool,
+        patience: Option<Duration>,
+        rate: Option<NonZeroUsize>,
         allow_empty: bool,
         dry_run: bool,
     ) -> Result<Collected> {
@@ -39,32 +47,34 @@ impl Cache {
         policy.allow_empty = allow_empty;
         policy.unrooted = unrooted.map_or(Ok(policy.unrooted), UnrootedArgument::parse)?;
         policy.grace = grace.unwrap_or(policy.grace);
+        policy.patience = patience.unwrap_or(policy.patience);
+        policy.rate = rate;
         if let Some(paths) = root_paths {
             let paths = self.parts(&one_or_many(paths)?)?.into_iter();
             let whole = paths.map(|path| path.path.ok_or_else(|| PyValueError::new_err("root_paths are whole paths")));
             policy.root_paths = whole.collect::<PyResult<_>>()?;
         }
-        let collected = wait(py, None, |_| async {
-            let collection = gc::Collection::find(&self.0, policy).await?;
-            let mut doomed = Vec::new();
-            let problems = collection.problems().iter().map(ToString::to_string).collect();
-            let unrooted = collection.summary().paths_unrooted;
-            let absent = store_paths(collection.absent().to_vec());
-            if dry_run {
-                doomed = collection.removals();
-                collection.abort().await?;
-            } else {
-                let removed = |event| {
-                    if let gc::GcEvent::Removed(object) = event {
-                        doomed.push(object);
-                    }
-                };
-                collection.run(removed).await?;
+        let removed: Arc<Mutex<Vec<Removal>>> = Arc::default();
+        let seen = Arc::clone(&removed);
+        let mut options = GcOptions::default();
+        (options.retention, options.dry_run) = (policy, dry_run);
+        options.progress = Progress::new(move |event| {
+            if let GcEvent::Removed(removal) = event {
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(removal);
             }
-            let size = doomed.iter().map(|doomed| doomed.size).sum();
-            let objects = doomed.into_iter().map(|doomed| (doomed.why.as_str(), doomed.object)).collect();
-            Ok(Collected { objects, size, unrooted, problems, absent })
-        })?;
+        });
+        let report = wait(py, None, |_| async { Ok(gc::collect(&self.0, &options).await?) })?;
+        let mut removed = std::mem::take(&mut *removed.lock().unwrap_or_else(PoisonError::into_inner));
+        if dry_run {
+            removed.clone_from(&report.plan.removals);
+        }
+        let collected = Collected {
+            size: removed.iter().map(|removal| removal.size).sum(),
+            objects: removed.into_iter().map(|removal| (removal.why.as_str(), removal.object)).collect(),
+            unrooted: report.plan.summary.paths_unrooted,
+            problems: report.plan.problems.iter().map(ToString::to_string).collect(),
+            absent: store_paths(report.plan.absent.clone()),
+        };
         for problem in &collected.problems {
             warn(py, problem)?;
         }

@@ -175,7 +175,7 @@ pub(crate) struct LabelArgs {
     pub(crate) labels: Vec<(String, String)>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct GcArgs {
     /// The cache: a directory, or the URL of what can be listed.
     pub(crate) cache: OsString,

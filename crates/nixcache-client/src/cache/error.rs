@@ -196,6 +196,19 @@ impl Error {
         Self::Io { object, error }
     }
 
+    /// What kind of failure this is.
+    pub fn kind(&self) -> nixcache::ErrorKind {
+        use nixcache::ErrorKind;
+        match self {
+            error if error.is_about_content() => ErrorKind::Content,
+            Self::Url(_) | Self::Configuration { .. } => ErrorKind::Usage,
+            Self::Denied { .. } => ErrorKind::Denied,
+            Self::KeepsChanging { .. } => ErrorKind::Busy,
+            Self::Io { error, .. } if ErrorKind::of_io(error) == ErrorKind::Busy => ErrorKind::Busy,
+            _ => ErrorKind::Unavailable,
+        }
+    }
+
     /// Whether the content of the cache is at fault, rather than the way to it.
     pub fn is_about_content(&self) -> bool {
         matches!(
