@@ -25,7 +25,7 @@ fn build(set: &PackageSet) -> Graph {
     builder.finish()
 }
 
-/// The same, with the parsing on another thread.
+/// Builds the graph of a set while another thread parses its narinfos.
 fn build_on_two_threads(set: &PackageSet) -> Graph {
     let store_dir = StoreDir::default();
     let mut builder = GraphBuilder::new();

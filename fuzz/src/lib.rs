@@ -288,8 +288,8 @@ fn read_export(source: impl std::io::BufRead, store_dir: &StoreDir) -> Result<Ve
     }
 }
 
-/// Path infos as JSON never panic, and what is read is written such that every version reads it as
-/// the same, as far as it holds it.
+/// Path infos as JSON never panic, and what is read is written such that every version reads back
+/// the same, except for what that version cannot hold.
 pub fn json(data: &[u8]) {
     let store_dir = StoreDir::default();
     let infos = match PathInfos::parse_json(data, &store_dir) {

@@ -16,7 +16,7 @@ fn writes_sorted_keys(nix: &Nix) -> bool {
     (numbers.next(), numbers.next()) >= (Some(2), Some(10))
 }
 
-/// The same tree, but each byte of its names and targets a character: JSON can hold only text.
+/// Makes a character of each byte of the names and targets in a tree: JSON holds only text.
 fn as_text(tree: TreeNode) -> TreeNode {
     let text = |bytes: &[u8]| bytes.iter().take(127).map(|&byte| char::from(byte)).collect::<String>().into_bytes();
     match tree {

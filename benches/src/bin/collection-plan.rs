@@ -34,7 +34,7 @@ const PATHS: usize = 1_000_000;
 /// Paths of a closure.
 const CLOSURE: usize = 5_000;
 const GENERATIONS: usize = 25;
-/// So many generations after one that is all new differ from one another in few paths.
+/// The number of generations that differ in few paths, after one that is all new.
 const UPDATE: usize = 5;
 const FEW: usize = 250;
 /// Paths of a project.
@@ -93,7 +93,7 @@ fn list(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().map(count).sum()
 }
 
-/// Makes a cache with so many paths.
+/// Makes a cache with `paths` paths.
 async fn make(folder: &Path, paths: usize) {
     let url = CacheUrl::parse(folder.as_os_str()).unwrap();
     let cache = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();

@@ -1,4 +1,4 @@
-//! `Cache.gc`: removing what no root keeps.
+//! `Cache.gc`: garbage collection.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,14 +16,18 @@ use crate::store_path::StorePath;
 
 #[pymethods]
 impl Cache {
-    /// Removes what no root keeps. Ages are timedeltas. With `dry_run`, only says what would go.
+    /// Removes what no root keeps (garbage collection). Ages are timedeltas. With `dry_run`,
+    /// nothing is removed, and the result says what would be.
     ///
-    /// NARs without a use are removed when no push is running. `patience` is how long to wait for
-    /// that: ten minutes by default. At most `rate` objects are removed a second.
+    /// These are kept, with their closures: roots that `keep_last`, `keep_within` and `max_size`
+    /// select (all roots by default), pinned roots, paths that running pushes have claimed,
+    /// `root_paths`, and everything younger than `grace`. `unrooted` is what happens to paths that
+    /// no root has ever listed: "keep" (the default), "remove", or an age from which they are
+    /// removed. Unless `allow_empty`, it is an error if nothing keeps anything.
     ///
-    /// `unrooted` is what happens to paths that no root has ever listed: "keep", "remove", or an
-    /// age from which they go. Unless `allow_empty`, it is an error if no root, lease or path of
-    /// `root_paths` keeps anything.
+    /// NARs are removed in the run after their narinfos, or at once with `now`. `patience` is the
+    /// longest wait for running pushes before NARs are removed. `rate` is the largest number of
+    /// objects to remove per second.
     #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, unrooted=None, grace=None, root_paths=None,
         now=false, patience=None, rate=None, allow_empty=false, dry_run=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
@@ -106,14 +110,14 @@ impl UnrootedArgument {
     }
 }
 
-/// What was collected, or would be.
+/// The result of a garbage collection, or of its dry run.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Collected {
     objects: Vec<(&'static str, String)>,
-    /// Bytes of what goes.
+    /// The size of the removed objects in bytes.
     #[pyo3(get)]
     size: u64,
-    /// How many paths stay only since no root has ever listed them.
+    /// The number of paths that are kept only because no root has ever listed them.
     #[pyo3(get)]
     unrooted: usize,
     problems: Vec<String>,
@@ -128,13 +132,13 @@ impl Collected {
         self.absent.clone()
     }
 
-    /// What is broken, and what was kept for it.
+    /// What is broken in the cache, and what was kept because of it.
     #[getter]
     fn problems(&self) -> Vec<String> {
         self.problems.clone()
     }
 
-    /// The objects that go, in order, each with why.
+    /// The removed objects in order, each as (reason, name).
     #[getter]
     fn objects(&self) -> Vec<(&'static str, String)> {
         self.objects.clone()

@@ -332,7 +332,7 @@ fn after_a_repair_the_next_push_under_the_root_publishes_what_is_missing() {
 }
 
 #[test]
-fn a_root_that_lists_what_is_not_there_is_found_and_repaired() {
+fn a_root_that_lists_missing_paths_is_found_and_repaired() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let (cache, tree) = (scratch.path("cache"), scratch.path("tree"));

@@ -313,7 +313,7 @@ fn who_is_trusted_for_a_content_address_must_have_its_contents() {
 }
 
 #[test]
-fn forged_contents_are_found_by_any_kind_of_content_address_whoever_has_signed_them() {
+fn forged_contents_are_found_by_any_kind_of_content_address_even_if_signed() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let (good, evil) = (Facts::new("zstd", &file("good")), Facts::new("zstd", &file("evil")));

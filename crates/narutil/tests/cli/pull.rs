@@ -279,9 +279,20 @@ fn missing_paths_and_unreachable_caches_are_told_apart() {
     let ran = run(narutil!["pull", hash_part(2), "--from", &cache, "--trusted", &trusted, "--into", &root]);
     let expected = format!("narutil: {}, which {} refers to, is in no cache\n", full_path(0), full_path(1));
     assert_eq!(ran.error(1), expected);
-    let nobody = "http://127.0.0.1:9/";
-    run(narutil!["pull", "--retries", "0", hash_part(2), "--from", nobody, "--trusted", &trusted, "--into", &root])
-        .error(3);
+    let closed_port = "http://127.0.0.1:9/";
+    run(narutil![
+        "pull",
+        "--retries",
+        "0",
+        hash_part(2),
+        "--from",
+        closed_port,
+        "--trusted",
+        &trusted,
+        "--into",
+        &root
+    ])
+    .error(3);
     run(narutil!["pull", "not-a-path", "--from", &cache, "--trusted", &trusted, "--into", &root]).error(2);
 }
 
