@@ -28,6 +28,16 @@ pub(crate) enum Status {
     Closed = 141,
 }
 
+impl From<ErrorKind> for Status {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Content | ErrorKind::NotFound => Self::Bad,
+            ErrorKind::Usage => Self::Usage,
+            _ => Self::Failed,
+        }
+    }
+}
+
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         Self::from(status as u8)

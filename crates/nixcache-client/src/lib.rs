@@ -15,6 +15,7 @@
 //! | [`protocol`] | claims and other objects by which pushes and collections cooperate |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
 //! | [`gc`] | removing what no root keeps |
+//! | [`sign`](mod@sign) | adding signatures to narinfos, and removing them |
 //! | [`verify`] | the file of a NAR, held against what narinfos say of it |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
 //! | [`convert`](mod@convert) | from any source to a registration or JSON, saying what was lost |
@@ -36,6 +37,7 @@ pub mod push;
 pub mod queue;
 mod random;
 pub mod roots;
+pub mod sign;
 pub mod source;
 #[cfg(feature = "sqlite")]
 pub mod store_database;
