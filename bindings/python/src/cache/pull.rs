@@ -204,7 +204,7 @@ impl Pulled {
 
     /// What `nix-store --load-db` reads, of all paths of the closure.
     fn registration<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let mut writer = registration::Writer::new(Vec::new(), &self.store_dir);
+        let mut writer = registration::RegistrationWriter::new(Vec::new(), &self.store_dir);
         for located in self.found.paths() {
             // Signatures, for which there is no place, are the loss.
             let written = writer.write(&PathInfo::from(&located.info.as_ref()));

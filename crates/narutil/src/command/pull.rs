@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::HumanBytes;
-use nixcache::path_info::registration::Writer;
+use nixcache::path_info::registration::RegistrationWriter;
 use nixcache::path_info::{Lost, PathInfo};
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache::trust::TrustPolicy;
@@ -261,7 +261,7 @@ fn dry_run(common: &Common, store_dir: &StoreDir, missing: &[&Located]) -> Resul
 
 /// Writes what `nix-store --load-db` reads.
 fn register(store_dir: &StoreDir, found: &Found, mut output: Output) -> Result<()> {
-    let mut writer = Writer::new(&mut output, store_dir);
+    let mut writer = RegistrationWriter::new(&mut output, store_dir);
     let mut lost = Lost::default();
     for located in found.paths() {
         let info = PathInfo::from(&located.info.as_ref());

@@ -28,9 +28,9 @@ pub struct Stream {
 
 enum Input {
     Database(StoreDatabase),
-    Registration(registration::Reader<Box<dyn BufRead>>),
+    Registration(registration::RegistrationReader<Box<dyn BufRead>>),
     Json(PathInfos),
-    Export(export::Reader<Box<dyn BufRead>>),
+    Export(export::ExportReader<Box<dyn BufRead>>),
     Cache(fs::ReadDir),
     Remote(Receiver<Result<PathInfo, Error>>),
     Infos(Vec<PathInfo>),
@@ -43,7 +43,7 @@ impl Stream {
         let input = match source {
             Source::Database(file) => Input::Database(StoreDatabase::open(file, store_dir)?),
             Source::Registration(file) => {
-                Input::Registration(registration::Reader::new(reader(file).map_err(failed)?, store_dir))
+                Input::Registration(registration::RegistrationReader::new(reader(file).map_err(failed)?, store_dir))
             }
             Source::Json(file) => {
                 let mut text = Vec::new();
@@ -51,7 +51,7 @@ impl Stream {
                 let infos = PathInfos::parse_json(&text, store_dir);
                 Input::Json(infos.map_err(|error| Error::Json { file: file.clone(), error })?)
             }
-            Source::Export(file) => Input::Export(export::Reader::new(reader(file).map_err(failed)?, store_dir)),
+            Source::Export(file) => Input::Export(export::ExportReader::new(reader(file).map_err(failed)?, store_dir)),
             Source::Cache(directory) => {
                 if !fs::metadata(directory).map_err(failed)?.is_dir() {
                     return Err(Error::NoDirectory { file: path });

@@ -12,7 +12,7 @@ use crate::compression::Compression;
 use crate::hash::Hash;
 use crate::narinfo::tests::facts::{Facts, any_facts, base_names};
 use crate::narinfo::{NarInfo, NarInfoBuf};
-use crate::signature::{Error, KeyName, Kind, PublicKey, SecretKey};
+use crate::signature::{Error, KeyName, TextKind, PublicKey, SecretKey};
 use crate::store_path::{ContentAddress, Method, StoreDir, StorePath, StorePathRef};
 
 use Standing::{Fails, Holds, HoldsAsWritten, Malformed, Unknown};
@@ -411,7 +411,7 @@ fn trusted_keys_are_read_from_lists_files_and_lines_of_nix_conf() {
     assert_eq!(names(&conf), ["b"]);
     assert_eq!(names(&format!("trusted-public-keys={a}")), ["a"]);
     for text in ["", "# nothing\n", "cores = 4\n"] {
-        assert_eq!(TrustedKeys::parse(text).err(), Some(Error::Empty { kind: Kind::PublicKey }), "{text:?}");
+        assert_eq!(TrustedKeys::parse(text).err(), Some(Error::Empty { kind: TextKind::PublicKey }), "{text:?}");
     }
     let error = TrustedKeys::parse(&format!("{a}\nnonsense\n")).unwrap_err().to_string();
     assert!(error.starts_with("line 2: "), "{error}");
