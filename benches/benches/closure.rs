@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 
 use benches::package_set::{GENERATION, PackageSet};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use nixcache::closure::{Closure, DifferenceBuilder, Graph, GraphBuilder, Node, Plan};
+use nixcache::closure::{Closure, DifferenceBuilder, Graph, GraphBuilder, Node, UploadPlan};
 use nixcache::narinfo::NarInfo;
 use nixcache::store_path::StoreDir;
 
@@ -25,7 +25,7 @@ fn build(set: &PackageSet) -> Graph {
     builder.finish()
 }
 
-/// The same, with the parsing on another thread.
+/// Builds the graph of a set while another thread parses its narinfos.
 fn build_on_two_threads(set: &PackageSet) -> Graph {
     let store_dir = StoreDir::default();
     let mut builder = GraphBuilder::new();
@@ -83,7 +83,7 @@ fn closures(criterion: &mut Criterion) {
     });
     group.bench_function("plan and upload of all paths", |b| {
         let difference = DifferenceBuilder::new(&graph, &whole).finish();
-        b.iter(|| upload(&mut Plan::new(&graph, &difference).unwrap()));
+        b.iter(|| upload(&mut UploadPlan::new(&graph, &difference).unwrap()));
     });
     group.finish();
 
@@ -112,7 +112,7 @@ fn difference(graph: &Graph, closure: &Closure, listing: &str) -> usize {
     builder.finish().missing().len()
 }
 
-fn upload(plan: &mut Plan) {
+fn upload(plan: &mut UploadPlan) {
     for nar in plan.nars().to_vec() {
         let mut ready = Vec::from_iter(plan.nar_done(nar));
         while let Some(narinfo) = ready.pop() {

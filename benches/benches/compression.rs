@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use nixcache::compression::{Compression, DecodeOptions, Decoder, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, DecodeOptions, Decompressor, EncodeOptions};
 
 const SIZE: usize = 128 << 20;
 /// As chunks come out of a packer.
@@ -26,7 +26,7 @@ fn input() -> Vec<u8> {
 }
 
 fn encode(data: &[u8], options: &EncodeOptions) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), options).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), options).unwrap();
     for chunk in data.chunks(CHUNK) {
         encoder.write_all(chunk).unwrap();
     }
@@ -35,7 +35,7 @@ fn encode(data: &[u8], options: &EncodeOptions) -> Vec<u8> {
 
 fn decode(file: &[u8], threads: u32) -> u64 {
     let options = DecodeOptions { threads, ..DecodeOptions::default() };
-    let decoder = Decoder::new(file, Compression::Zstd, &options).unwrap();
+    let decoder = Decompressor::new(file, Compression::Zstd, &options).unwrap();
     io::copy(&mut io::BufReader::with_capacity(CHUNK, decoder), &mut io::sink()).unwrap()
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nix_archive::nar::ReferencePattern;
 use nixcache::hash::nixbase32::ALPHABET;
-use nixcache::nar::scan::{Candidates, Scanner};
+use nixcache::nar::references::{Candidates, Scanner};
 
 const SIZE: usize = 16 << 20;
 /// As a file is read when it is packed.

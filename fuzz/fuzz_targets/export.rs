@@ -1,3 +1,5 @@
+//! Fuzzes the promise `nixcache_fuzz::export`.
+
 #![cfg_attr(fuzzing, no_main)]
 #![allow(missing_docs)]
 

@@ -1,3 +1,5 @@
+//! Fuzzes the promise `nixcache_fuzz::key`.
+
 #![cfg_attr(fuzzing, no_main)]
 #![allow(missing_docs)]
 

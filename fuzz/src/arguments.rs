@@ -1,3 +1,5 @@
+//! The promise of the command line: arguments never panic, and no message shows a secret.
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 

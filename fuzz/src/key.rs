@@ -1,3 +1,5 @@
+//! The promises of keys and signatures: each has one text, and is read from it.
+
 use nixcache::signature::{KeyName, PublicKey, SecretKey, SignatureRef};
 use nixcache::trust::TrustedKeys;
 

@@ -11,7 +11,7 @@ mod store_path;
 
 use nix_archive::nar as peer;
 use nixcache::hash::{Algorithm, Format, Hash, nixbase32};
-use nixcache::nar::scan::{Candidates, Scanner};
+use nixcache::nar::references::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Error, Event, Events, Limits, Listing, Reader, Writer, check};
 use nixcache::path_info::{JsonVersion, PathInfo, PathInfos, export, registration};
 use nixcache::store_path::StoreDir;
@@ -288,8 +288,8 @@ fn read_export(source: impl std::io::BufRead, store_dir: &StoreDir) -> Result<Ve
     }
 }
 
-/// Path infos as JSON never panic, and what is read is written such that every version reads it as
-/// the same, as far as it holds it.
+/// Path infos as JSON never panic, and what is read is written such that every version reads back
+/// the same, except for what that version cannot hold.
 pub fn json(data: &[u8]) {
     let store_dir = StoreDir::default();
     let infos = match PathInfos::parse_json(data, &store_dir) {

@@ -1,3 +1,5 @@
+//! The promises of narinfos: reading, writing, editing and building agree.
+
 use std::collections::BTreeSet;
 
 use nixcache::compression::Compression;
@@ -82,7 +84,7 @@ fn same(a: &NarInfo<'_>, b: &NarInfo<'_>) {
     assert_eq!(a.fingerprint().to_vec(), b.fingerprint().to_vec());
 }
 
-/// The same made of its parts; nothing if a part cannot be given.
+/// Builds the narinfo anew from its parts; `None` if a part cannot be given.
 fn build(store_dir: &StoreDir, info: &NarInfo<'_>) -> Option<String> {
     let mut builder = Builder::new(store_dir, info.store_path(), info.url(), info.nar_hash(), info.nar_size())
         .compression(info.compression().ok()?)

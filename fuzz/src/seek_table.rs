@@ -1,7 +1,9 @@
+//! The promise of seek tables: they add up, and threads read what one thread reads.
+
 use std::io::{BufReader, ErrorKind, Read};
 
 use nixcache::compression::seekable::{SeekTable, Tail};
-use nixcache::compression::{Compression, DecodeOptions, Decoder};
+use nixcache::compression::{Compression, DecodeOptions, Decompressor};
 
 /// What may come out of one input.
 const MAX_SIZE: u64 = 1 << 20;
@@ -12,12 +14,12 @@ fn read(file: &[u8], threads: u32) -> (Vec<u8>, Option<ErrorKind>) {
     let input = BufReader::with_capacity(1, file);
     let options = DecodeOptions { threads, max_size: MAX_SIZE, ..DecodeOptions::default() };
     let mut content = Vec::new();
-    let mut decoder = Decoder::new(input, Compression::Zstd, &options).expect("zstd is compiled in");
+    let mut decoder = Decompressor::new(input, Compression::Zstd, &options).expect("zstd is compiled in");
     let verdict = decoder.read_to_end(&mut content).err();
     (content, verdict.map(|error| error.kind()))
 }
 
-/// A seek table adds up to the size of its file, whatever part of its end is looked at; a frame
+/// A seek table adds up to the size of its file, for every part of its end; a frame
 /// holds as much as the table says or is refused; and threads read of a file what one reads, or
 /// refuse it alike.
 pub fn seek_table(data: &[u8]) {

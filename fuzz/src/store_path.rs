@@ -1,3 +1,5 @@
+//! The promises of store paths, content addresses and the URLs of NARs: each prints as it is read.
+
 use nixcache::hash::Format;
 use nixcache::narinfo::{CacheInfo, NarName, NarUrl, file_name, hash_part_of_file_name};
 use nixcache::store_path::{ContentAddress, StoreDir, StorePath, StorePathRef};

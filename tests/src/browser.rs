@@ -158,13 +158,13 @@ impl Browser {
         self.post(&format!("{}/value", self.find(selector)), &json!({"text": keys}));
     }
 
-    /// Types into whatever has the focus.
+    /// Types a key into the element that has the focus.
     pub fn press(&self, key: &str) {
         let actions = [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})];
         self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}));
     }
 
-    /// Moves the mouse to a place in the window and clicks there so many times.
+    /// Moves the mouse to a place in the window and clicks there `times` times.
     pub fn click_at(&self, x: i64, y: i64, times: usize) {
         let mut actions = vec![json!({"type": "pointerMove", "x": x, "y": y, "duration": 0})];
         for _ in 0..times {

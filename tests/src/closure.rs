@@ -17,8 +17,8 @@ const WORDS: [&str; 24] = [
 ];
 
 impl Nix {
-    /// Registers `count` paths with about so many bytes of contents in all, and returns them,
-    /// references first: the last refers to all others, directly or not.
+    /// Registers `count` paths with about `bytes` of contents in all, and returns them, references
+    /// first: the last refers to all others, directly or not.
     ///
     /// Sizes are mixed: most paths are small, few large. Each has several files, a link and an
     /// executable, names what it refers to (one to six earlier paths, and sometimes itself), and

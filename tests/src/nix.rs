@@ -27,8 +27,8 @@ pub struct Nix {
 
 /// The versions of Nix to test against, at least one; empty, with a loud note, where there is none.
 ///
-/// They are the `bin` directories in `NIXCACHE_NIX`, separated by colons, or else whatever
-/// `nix-store` is on `PATH`.
+/// They are the `bin` directories in `NIXCACHE_NIX`, separated by colons, or else the
+/// `nix-store` on `PATH`.
 ///
 /// # Panics
 ///

@@ -13,7 +13,8 @@ pub fn skip(note: &str) {
     skip_part(note);
 }
 
-/// Says aloud that a part of a test is skipped, of which another part does the same: with another version of Nix, for example.
+/// Says aloud that a part of a test is skipped which another part covers, for example with another
+/// version of Nix.
 pub fn skip_part(note: &str) {
     // Not `eprintln!`, whose output the test runner hides when the test passes.
     let _ = writeln!(io::stderr(), "SKIPPED: {note}");

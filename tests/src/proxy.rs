@@ -65,7 +65,7 @@ impl Proxy {
                     let number = counted.fetch_add(1, Ordering::Relaxed);
                     let fault = fault(number);
                     failed.fetch_add(usize::from(fault.is_some()), Ordering::Relaxed);
-                    // Whoever has gone away wants no answer.
+                    // A client that has gone away needs no answer.
                     let _ = pass(client, server, delay, fault, &seen);
                 });
             }

@@ -1,3 +1,5 @@
+//! Pseudorandom numbers that are the same in each run.
+
 /// Pseudorandom numbers (xorshift64), the same in each run.
 #[derive(Clone, Debug)]
 pub struct Random(u64);

@@ -172,7 +172,7 @@ impl Server {
         self.s3_through(self.address())
     }
 
-    /// The same, where something else listens before it.
+    /// The URL of the S3 cache behind a proxy that listens at `address`.
     pub fn s3_through(&self, address: SocketAddr) -> String {
         format!("s3://cache?endpoint=http://{address}&addressing-style=path&region=us-east-1")
     }
@@ -191,7 +191,7 @@ impl Drop for Server {
     }
 }
 
-/// Free when it was looked for: somebody else could take it before the server does.
+/// A port that was free a moment ago: another process could take it before the server does.
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

@@ -89,7 +89,7 @@ pub fn write_tree(tree: &TreeNode, path: &Path) -> io::Result<()> {
             fs::write(path, contents)?;
             let mode = if *executable { EXECUTABLE } else { PLAIN }[contents.len() % PLAIN.len()];
             fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
-            // Only root reads what nobody may read.
+            // Only root reads a file without read permission.
             if fs::File::open(path).is_err() {
                 fs::set_permissions(path, PermissionsExt::from_mode(mode | 0o400))?;
             }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use conformance::{Nix, TreeNode, any_forest, any_tree, for_all, nixes, write_tree};
-use nixcache::nar::{Limits, Listing, Node};
+use nixcache::nar::{Limits, Listing, ListingNode};
 use proptest::strategy::Strategy;
 use proptest::test_runner::TestCaseResult;
 use proptest::{prop_assert, prop_assert_eq};
@@ -16,7 +16,7 @@ fn writes_sorted_keys(nix: &Nix) -> bool {
     (numbers.next(), numbers.next()) >= (Some(2), Some(10))
 }
 
-/// The same tree, but each byte of its names and targets a character: JSON can hold only text.
+/// Makes a character of each byte of the names and targets in a tree: JSON holds only text.
 fn as_text(tree: TreeNode) -> TreeNode {
     let text = |bytes: &[u8]| bytes.iter().take(127).map(|&byte| char::from(byte)).collect::<String>().into_bytes();
     match tree {
@@ -38,7 +38,7 @@ fn ls(nix: &Nix, nar: &Path, path: &[u8], recursive: bool) -> Result<Vec<u8>, co
     nix.run("nix", args, b"").map(|out| out.trim_ascii_end().to_vec())
 }
 
-fn written(node: Node<'_>, recursive: bool) -> Option<Vec<u8>> {
+fn written(node: ListingNode<'_>, recursive: bool) -> Option<Vec<u8>> {
     let mut json = Vec::new();
     if recursive { node.write_tree(&mut json) } else { node.write_shallow(&mut json) }.ok().map(|()| json)
 }

@@ -19,7 +19,7 @@ use proptest::test_runner::TestCaseResult;
 enum OnlyTheirs {
     /// It skips blank lines. Nix takes one for a part of the next field.
     BlankLine,
-    /// It wants no space after the colon. Nix skips one byte, whatever it is.
+    /// It needs no space after the colon. Nix skips one byte of any value.
     NoSpace,
     /// It reads lines that end in a carriage return and a newline. Nix takes the former for a part
     /// of the value.

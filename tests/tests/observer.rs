@@ -2,7 +2,7 @@
 
 use conformance::{any_tree, for_all};
 use nixcache::hash::{Algorithm, Hash};
-use nixcache::nar::scan::{Candidates, Scanner};
+use nixcache::nar::references::{Candidates, Scanner};
 use nixcache::nar::{Error, Limits, Listing, Observer};
 use proptest::collection::vec;
 use proptest::prelude::*;

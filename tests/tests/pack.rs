@@ -65,7 +65,7 @@ fn nix_dumps_and_hashes_the_same() {
 #[test]
 fn every_mode_means_what_it_means_to_nix() {
     let dir = tempfile::tempdir().unwrap();
-    // As root, what nobody may read can be read, too.
+    // Root reads files without read permission, too.
     let is_root = fs::read("/proc/1/environ").is_ok();
     for mode in (0..0o10000_u32).step_by(5).filter(|mode| is_root || mode & 0o400 != 0) {
         let path = dir.path().join(format!("{mode:04o}"));

@@ -118,7 +118,7 @@ impl Reader {
         Hash::sha256(self.browser.text("document.querySelector('#map').toDataURL()").as_bytes())
     }
 
-    /// A place in the window: so many hundredths of the treemap from its left and top.
+    /// A place in the window: hundredths of the treemap from its left and top.
     fn place(&self, left: u32, top: u32) -> (i64, i64) {
         let at = |expression: &str| {
             self.browser

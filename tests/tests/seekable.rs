@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use conformance::{Nix, nixes};
 use nixcache::compression::seekable::{SeekTable, Tail};
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::{Algorithm, Hash};
 
 /// Text that compresses well, but not to nothing.
@@ -18,7 +18,7 @@ fn contents() -> Vec<u8> {
 /// Some frames and a seek table.
 fn compress(nar: &[u8], threads: u32) -> Vec<u8> {
     let options = EncodeOptions::new(Compression::Zstd).with_frame_size(256 << 10).with_threads(threads);
-    let mut encoder = Encoder::new(Vec::new(), &options).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &options).unwrap();
     encoder.write_all(nar).unwrap();
     let file = encoder.finish().unwrap();
     match SeekTable::parse(&file, file.len() as u64).unwrap() {

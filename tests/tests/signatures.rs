@@ -287,7 +287,7 @@ fn what_holds_only_over_references_in_file_order_is_refused_as_by_nix() {
     }
 }
 
-/// The narinfo under the name of a path is that of another path: nobody may answer for one with the
+/// The narinfo under the name of a path is that of another path: no program may take one for the
 /// other. `nix store verify` and `nix path-info` do not look; what copies and substitutes does.
 #[test]
 fn nix_copies_no_path_whose_narinfo_is_that_of_another() {

@@ -8,7 +8,7 @@
 //! Five rounds unless told otherwise, and only the works whose names contain one of the words, if
 //! there are any. The closure has 301 paths of mixed sizes, 164 MB in all; `NIXCACHE_BENCH_PATHS`
 //! changes the one, and `NIXCACHE_BENCH_SCALE` the other. In each round every program does the work
-//! once, so that whatever else the machine does meets all of them; caches are on the disk, and a
+//! once, so that other load on the machine meets all of them; caches are on the disk, and a
 //! round before those warms the page cache. The ratios are those of the medians.
 //!
 //! Every version of Nix has the same closure in a store of its own, from which `narutil` reads it,
@@ -221,8 +221,8 @@ fn main() {
         println!("| {} | {:.0} ms | {} |", work.name, ours.as_secs_f64() * 1e3, columns.join(" | "));
     }
     for place in &places {
-        // Nix makes what is in stores unwritable, and a directory that cannot be emptied is left
-        // behind by whoever drops it.
+        // Nix makes the contents of stores read-only, and a temporary directory that cannot be
+        // emptied stays behind.
         let _ = Command::new("chmod").args(["-R", "u+w"]).arg(place.scratch.path()).status();
     }
 }

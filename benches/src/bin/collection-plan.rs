@@ -28,13 +28,13 @@ use nixcache::hash::{Format, Hash};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, layout};
-use nixcache_client::roots::{Begun, Session, Wish};
+use nixcache_client::push::{Session, SessionRequest, SessionStart};
 
 const PATHS: usize = 1_000_000;
 /// Paths of a closure.
 const CLOSURE: usize = 5_000;
 const GENERATIONS: usize = 25;
-/// So many generations after one that is all new differ from one another in few paths.
+/// The number of generations that differ in few paths, after one that is all new.
 const UPDATE: usize = 5;
 const FEW: usize = 250;
 /// Paths of a project.
@@ -93,7 +93,7 @@ fn list(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().map(count).sum()
 }
 
-/// Makes a cache with so many paths.
+/// Makes a cache with `paths` paths.
 async fn make(folder: &Path, paths: usize) {
     let url = CacheUrl::parse(folder.as_os_str()).unwrap();
     let cache = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
@@ -125,12 +125,12 @@ async fn make(folder: &Path, paths: usize) {
 
 /// Leaves a root.
 async fn keep(cache: &Cache, name: &str, closure: &[(StorePath, NarInfoBuf)]) {
-    let mut wish = Wish::default();
-    wish.name = Some(name.parse().unwrap());
-    wish.closure = closure.iter().map(|(path, _)| path.clone()).collect();
-    wish.targets = wish.closure[CLOSURE - 1..].to_vec();
-    let Begun::Open(session) = Session::begin(cache, wish).await.unwrap() else { panic!("it is new") };
-    session.finish(closure.iter().map(|(_, info)| info.clone()).collect()).await.unwrap();
+    let mut request = SessionRequest::default();
+    request.name = Some(name.parse().unwrap());
+    request.closure = closure.iter().map(|(path, _)| path.clone()).collect();
+    request.targets = request.closure[CLOSURE - 1..].to_vec();
+    let SessionStart::Open(session) = Session::begin(cache, request).await.unwrap() else { panic!("it is new") };
+    session.commit(closure.iter().map(|(_, info)| info.clone()).collect()).await.unwrap();
 }
 
 /// The narinfo of a path that refers to some of these.

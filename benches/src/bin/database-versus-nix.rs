@@ -47,7 +47,7 @@ fn fill(nix: &Nix, paths: u64) -> std::path::PathBuf {
     nix.run("nix-store", ["--load-db"], b"").expect("an empty store");
     let file = nix.physical_store().parent().expect("it is in /nix").join("var/nix/db/db.sqlite");
     let mut connection = Connection::open(&file).expect("the database of the store");
-    let transaction = connection.transaction().expect("nobody else is there");
+    let transaction = connection.transaction().expect("this is the only connection");
     {
         let mut path = transaction
             .prepare("INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize, sigs) VALUES (?, ?, ?, ?, ?, ?)")
@@ -77,7 +77,7 @@ fn fill(nix: &Nix, paths: u64) -> std::path::PathBuf {
             }
         }
     }
-    transaction.commit().expect("nobody else is there");
+    transaction.commit().expect("this is the only connection");
     file
 }
 

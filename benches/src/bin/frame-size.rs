@@ -5,12 +5,12 @@
 //! ```
 //!
 //! The archive of the tree (`/usr/lib` unless told otherwise) is compressed at the level (Nix's 3)
-//! with frames of each size, and as one frame; a reader of 10 KB has to fetch one or two frames, so
-//! many bytes on average.
+//! with frames of each size, and as one frame; a reader of 10 KB has to fetch one or two frames.
+//! The program prints how many bytes that is on average.
 
 use std::io::{self, Write};
 
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::nar::pack;
 
 /// Counts, and forgets.
@@ -36,7 +36,7 @@ fn main() {
     // 0 is one frame, on one thread: others would cut it into blocks.
     let compressed = |frame_size: u32| {
         let options = options.with_frame_size(frame_size).with_threads(if frame_size == 0 { 1 } else { 2 });
-        let mut encoder = Encoder::new(Counter::default(), &options).expect("zstd");
+        let mut encoder = Compressor::new(Counter::default(), &options).expect("zstd");
         let size = pack(tree, &mut encoder).expect("a tree");
         (size, encoder.finish().expect("nothing is written").0)
     };

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Seven rounds unless told otherwise, and only the works whose names begin with one of the words,
-//! if there are any. In each round every program does the work once, so that whatever else the
-//! machine does meets all of them. A round before those warms the page cache. What is unpacked goes
+//! if there are any. In each round every program does the work once, so that other load on the
+//! machine meets all of them. A round before those warms the page cache. What is unpacked goes
 //! to memory, what is written otherwise goes nowhere. The ratios are those of the medians.
 //!
 //! The Nix to beat is each one whose `bin` directory `NIXCACHE_NIX` lists, separated by colons, or

@@ -3,7 +3,7 @@
     python benches/rates.py
 
 Prints the table of the README. Needs the package and, for what is beside it, a Rust toolchain, `nix` on PATH, and
-pynixutil from PyPI; what is not there is left out.
+pynixutil from PyPI; missing ones are left out.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main() -> None:
         root = Path(folder, "tree")
         root.mkdir()
         tree(root)
-        # Each is measured twice, around Rust, since machines that others use are not the same for long.
+        # Each is measured twice, before and after Rust, because the load of shared machines changes.
         size = nar.pack(root).size
 
         def ours() -> dict[str, float]:
@@ -190,7 +190,7 @@ def main() -> None:
         speed = rate(lambda: call_ours(argument))
         note = ""
         if other is not None:
-            # It takes the bits in another order, so that its texts are not those of Nix, and it reads only its own.
+            # Its bit order differs from Nix's, so it can read only its own texts.
             call_other: Any = getattr(other, f"b32{name}")
             given = argument if isinstance(argument, bytes) else other.b32encode(digest).decode()
             note = f"`pynixutil.b32{name}`: {per_second(rate(lambda: call_other(given)))}, not Nix's text"

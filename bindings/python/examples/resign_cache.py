@@ -1,6 +1,6 @@
 """Signs all of a cache with a new key, and drops the signatures of an old one.
 
-Nothing else of a narinfo changes. Other writers may be at work meanwhile.
+Nothing else of a narinfo changes. Other writers may work at the same time.
 
     python resign_cache.py CACHE SECRET_KEY_FILE [--remove OLD_KEY_NAME]
 """

@@ -1,4 +1,6 @@
-"""Hostile bytes and arguments across the boundary. Whatever comes, the worst is an `Error`, a `TypeError` or the like: no crash, no panic.
+"""Hostile bytes and arguments across the boundary.
+
+For any input, the worst outcome is an `Error`, a `TypeError` or the like: no crash, no panic.
 
     python fuzz/fuzz.py TARGET [OPTIONS OF libFuzzer]     # -max_total_time=60, say
 
@@ -21,7 +23,7 @@ from nixcache import Graph, Hash, NarInfo, PublicKey, SecretKey, Signature, Stor
 
 KEY = SecretKey.generate("fuzz-1")
 KEYS = TrustedKeys(KEY.public_key)
-# What Python itself raises for wrong arguments. A panic derives from BaseException, and ends the run.
+# What Python raises for wrong arguments. A panic derives from BaseException and ends the run.
 EXPECTED = (nixcache.Error, TypeError, ValueError, OverflowError, KeyError, BufferError, OSError, AttributeError)
 
 
@@ -139,7 +141,8 @@ def main() -> None:
         except EXPECTED:
             pass
 
-    # Mutations begin with what the fuzz targets of the Rust library have. New inputs go into a directory that is left in /tmp.
+    # Mutations begin with the corpus of the Rust fuzz targets. New inputs go into a directory that
+    # is left in /tmp.
     corpus = Path(__file__).resolve().parents[3] / "fuzz/corpus"
     seeds = [str(corpus / folder) for folder in SEEDS[name] if (corpus / folder).is_dir()]
     atheris.Setup([*sys.argv, tempfile.mkdtemp(prefix=f"fuzz-{name}-"), *seeds], run)

@@ -3,7 +3,7 @@
 //! `PyO3` has the buffer protocol for Python 3.11 and later only, because it is part of the
 //! *limited* API only since then. The functions, and the layout of `Py_buffer`, are the same in
 //! every `CPython` from 3.9 on; what 3.11 added is the promise that they stay so. Without them, 3.9
-//! and 3.10 would have to copy whatever is not `bytes`. So they are declared here.
+//! and 3.10 would have to copy everything that is not `bytes`. So they are declared here.
 //!
 //! Rust must never see bytes change behind a `&[u8]`. Therefore:
 //!

@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyTuple};
 /// Why something failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Python's own: of a callback, of a file object, of an argument, or that somebody pressed
+    /// An exception that Python raised: in a callback, a file object, an argument, or because of
     /// Ctrl-C.
     Python(PyErr),
     /// One of the package's.
@@ -225,8 +225,8 @@ impl From<nar::ListingWriteError> for Failure {
     }
 }
 
-impl From<nar::scan::CandidateError> for Failure {
-    fn from(error: nar::scan::CandidateError) -> Self {
+impl From<nar::references::CandidateError> for Failure {
+    fn from(error: nar::references::CandidateError) -> Self {
         Self::new("StorePathError", error)
     }
 }
@@ -394,7 +394,7 @@ impl From<pull::Error> for Failure {
             pull::Error::Cache(error) => error.into(),
             pull::Error::Graph(error) => error.into(),
             pull::Error::Roots(error) => error.into(),
-            pull::Error::Target { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
+            pull::Error::Destination { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
             error => Self::new("PullError", &error).system(&error),
         }
     }

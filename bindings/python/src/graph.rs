@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use nixcache::closure::page::{Page, Row};
-use nixcache::closure::{self, DifferenceBuilder, GraphBuilder, Node, Reason};
+use nixcache::closure::{self, DifferenceBuilder, GraphBuilder, MissingReason, Node};
 use nixcache::path_info::PathInfos;
 use nixcache::path_info::registration;
 use nixcache::store_path::StoreDir;
@@ -371,7 +371,7 @@ impl Difference {
     /// be uploaded.
     #[getter]
     fn unknown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let unknown = self.difference.missing().iter().filter(|missing| missing.reason == Reason::Unknown);
+        let unknown = self.difference.missing().iter().filter(|missing| missing.reason == MissingReason::Unknown);
         self.shared.paths(py, &unknown.map(|missing| missing.node).collect::<Vec<_>>())
     }
 

@@ -1,11 +1,11 @@
-//! The Python package `nixcache`: the crates `nixcache` and `nixcache-client`, spelled as Python
-//! spells things.
+//! The compiled part of the Python package `nixcache`: the crates `nixcache` and `nixcache-client`
+//! as Python classes.
 //!
-//! There is no logic here. A module of this crate holds the classes of one topic, with what they
-//! say to Python: conversions, comparisons, texts. What all need is in [`buffer`] (bytes that
-//! Python owns), [`stream`] (sources and sinks, Ctrl-C), [`error`] (exceptions) and [`warnings`]
-//! (what goes to Python's logging). The package around it, in `python/nixcache`, adds the
-//! exceptions, file objects and the types.
+//! There is no logic here. Each module holds the classes of one topic: conversions, comparisons and
+//! texts. Shared modules are [`buffer`] (bytes that Python owns), [`stream`] (sources and
+//! destinations, Ctrl-C), [`convert`] (arguments), [`error`] (exceptions) and [`warnings`] (Python's
+//! logging). The package around it, in `python/nixcache`, adds the exceptions, file objects and
+//! types.
 
 mod buffer;
 mod cache;
@@ -21,7 +21,7 @@ mod store_path;
 mod stream;
 mod warnings;
 
-/// The compiled part of the package. What is public of it is in `nixcache`.
+/// The compiled part of the package. `nixcache` exports its public names.
 #[pyo3::pymodule]
 mod _nixcache {
     use pyo3::prelude::*;

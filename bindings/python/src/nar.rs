@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nixcache::nar::Observation as Inner;
 use nixcache::nar::Observer;
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -88,7 +88,7 @@ pub(crate) mod nar {
     use std::io;
     use std::path::PathBuf;
 
-    use nixcache::compression::{EncodeOptions, Encoder};
+    use nixcache::compression::{Compressor, EncodeOptions};
     use nixcache::nar::{Limits, Observer, Packer, Unpacker};
     use pyo3::prelude::*;
     use pyo3::types::PyBytes;
@@ -132,7 +132,7 @@ pub(crate) mod nar {
         let sink = file.map_or(Ok(Sink::Nothing), Sink::of)?;
         let seen = run(py, |visits| {
             let writing = |error: io::Error| Failure::reading(&error);
-            let mut encoder = Encoder::new(sink.writing(visits), &options)?;
+            let mut encoder = Compressor::new(sink.writing(visits), &options)?;
             let seen = packer.pack(&path, &mut encoder, observer)?;
             encoder.finish().map_err(writing)?;
             Ok(seen)

@@ -1,5 +1,5 @@
-//! What waits for caches: one runtime for all, and a thread of Python that looks after what Python
-//! wants meanwhile.
+//! The runtime that requests run on, and the wait of a Python thread for it, which lets Ctrl-C and
+//! progress callbacks through.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,20 +11,20 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::error::{Failure, Result};
 
-/// How often signals are looked for.
-const PERIOD: Duration = Duration::from_millis(50);
+/// The interval between checks for signals.
+const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The runtime, and the process that it is of.
+/// The runtime, and the ID of the process that created it.
 static RUNTIME: Mutex<Option<(u32, &'static Runtime)>> = Mutex::new(None);
 
-/// The runtime of this process. It is never ended: at the end of the process, its threads wait for
-/// nothing.
+/// The runtime of this process. It is never shut down, because its threads are idle when the
+/// process ends.
 fn runtime() -> Result<&'static Runtime> {
     let mut known = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
     match *known {
         Some((owner, runtime)) if owner == process => Ok(runtime),
-        // After a fork, the threads of the old one are not there.
+        // After a fork, the threads of the old runtime do not exist.
         _ => {
             let built = Builder::new_multi_thread().thread_name("nixcache").enable_all().build();
             let runtime: &'static Runtime = Box::leak(Box::new(built.map_err(|error| Failure::reading(&error))?));
@@ -34,20 +34,20 @@ fn runtime() -> Result<&'static Runtime> {
     }
 }
 
-/// Something that happens during a push, a pull or an audit.
+/// An event of a push, a pull or an audit, as its `progress` callback gets it.
 #[pyclass(frozen, eq, hash, module = "nixcache")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Progress {
-    /// What happens.
+    /// The kind of event.
     #[pyo3(get)]
     kind: &'static str,
-    /// The name of the path that it is about, without the hash part; None if it is about all.
+    /// The name of the path, without the hash part. None if the event is about all paths.
     #[pyo3(get)]
     name: Option<String>,
-    /// How many paths, objects or files it is about, if that is told.
+    /// The number of paths, objects or files, if known.
     #[pyo3(get)]
     count: Option<usize>,
-    /// How many bytes it is about, if that is told.
+    /// The number of bytes, if known.
     #[pyo3(get)]
     size: Option<u64>,
 }
@@ -79,21 +79,21 @@ impl Progress {
     }
 }
 
-/// Where events go on their way to the callback.
+/// Sends events to the thread that calls the callback.
 #[derive(Clone)]
 pub(crate) struct Told(UnboundedSender<Progress>);
 
 impl Told {
     pub(crate) fn tell(&self, progress: Option<Progress>) {
         if let Some(progress) = progress {
-            // Nobody listens any more, perhaps.
+            // Fails if the call has ended already.
             let _ = self.0.send(progress);
         }
     }
 }
 
-/// Waits for work without the interpreter. The callback is called on this thread, one event after
-/// the other; what it raises ends the work, and so does Ctrl-C.
+/// Waits for work without the interpreter. The callback is called on this thread, with one event
+/// after the other. An exception of the callback ends the work, and so does Ctrl-C.
 pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
@@ -109,7 +109,7 @@ pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
         runtime.block_on(async {
             let (sender, mut events) = unbounded_channel();
             let mut work = std::pin::pin!(work(Told(sender)));
-            let mut tick = interval(PERIOD);
+            let mut tick = interval(SIGNAL_CHECK_INTERVAL);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
@@ -129,7 +129,7 @@ pub(crate) fn wait<T: Send, F: Future<Output = Result<T>>>(
     done
 }
 
-/// Lets Python's handlers of signals run, which may raise.
+/// Lets the signal handlers of Python run, which may raise.
 pub(crate) fn look_at_signals() -> PyResult<()> {
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
     Python::attach(|py| py.check_signals())

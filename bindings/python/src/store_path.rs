@@ -11,7 +11,7 @@ use crate::hash::{Hash, HashLike};
 
 /// The store directory that a text names.
 pub(crate) fn store_dir(text: &str) -> Result<StoreDir> {
-    // What nearly everybody means, without a copy.
+    // The usual one, without a copy.
     if text == "/nix/store" { Ok(StoreDir::default()) } else { Ok(StoreDir::new(text)?) }
 }
 

@@ -1,9 +1,8 @@
-//! Where bytes come from and go to: paths, buffers and file objects; and what Python wants to know
-//! meanwhile.
+//! Sources and destinations of bytes: paths, buffers and file objects.
 //!
-//! Long work runs without the interpreter. It looks in at it a few times a second, so that Ctrl-C
-//! ends it, and whenever a file object has to be read or written. What Python raises then is kept
-//! in the [`Visits`], while the work ends with some I/O error, and raised in its place.
+//! Long work runs without the interpreter. It attaches to the interpreter a few times a second, so
+//! that Ctrl-C ends it, and to read or write file objects. An exception that Python raises then is
+//! kept in the [`Visits`]. The work ends with an I/O error, and the exception is raised instead.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -11,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nixcache::compression::{DecodeOptions, Decoder};
+use nixcache::compression::{DecodeOptions, Decompressor};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -19,14 +18,14 @@ use pyo3::types::{PyBytes, PyString};
 use crate::buffer::Buffer;
 use crate::error::{Failure, Result};
 
-/// How often signals are looked for. Each look waits for other threads to give up the interpreter,
-/// 5 ms for a busy one.
-const PERIOD: Duration = Duration::from_millis(50);
+/// The interval between checks for signals. Each check waits for other threads to give up the
+/// interpreter, 5 ms for a busy one.
+const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The size of reads that measured best for NARs.
-const READ: usize = 256 << 10;
+/// The size of reads. Measured fastest for NARs.
+const READ_BYTES: usize = 256 << 10;
 
-/// When Python was visited last, and what it raised.
+/// The time of the last check for signals, and the exception that Python raised.
 pub(crate) struct Visits {
     last: Mutex<Instant>,
     raised: Mutex<Option<PyErr>>,
@@ -37,12 +36,12 @@ impl Visits {
         Self { last: Mutex::new(Instant::now()), raised: Mutex::new(None) }
     }
 
-    /// Lets signals be handled, if that was long ago. To be called without the interpreter, every
-    /// few milliseconds or less.
+    /// Lets Python handle signals, if the last check is long ago. Call it without the interpreter,
+    /// every few milliseconds or less.
     pub(crate) fn check(&self) -> io::Result<()> {
         {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.elapsed() < PERIOD {
+            if last.elapsed() < SIGNAL_CHECK_INTERVAL {
                 return Ok(());
             }
             *last = Instant::now();
@@ -54,7 +53,7 @@ impl Visits {
         self.call(|py| py.check_signals())
     }
 
-    /// Does something with Python. What it raises is kept, and is not to be overtaken by anything.
+    /// Calls `work` with the interpreter. An exception is kept and takes precedence over all errors.
     pub(crate) fn call<R>(&self, work: impl FnOnce(Python<'_>) -> PyResult<R>) -> io::Result<R> {
         Python::attach(work).map_err(|error| {
             self.raised.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -82,7 +81,7 @@ pub(crate) fn run<T: Send>(py: Python<'_>, work: impl Send + FnOnce(&Visits) -> 
     done
 }
 
-/// Something to read: what a path, a buffer or a binary file object holds.
+/// A source of bytes: a path, a buffer or a binary file object.
 pub(crate) enum Source {
     File(File, PathBuf),
     Buffer { buffer: Buffer, at: usize },
@@ -90,8 +89,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A `str` or `os.PathLike` is a path, whatever has the buffer protocol is the bytes
-    /// themselves, and what has `read` is a file object.
+    /// A `str` or `os.PathLike` is a path, an object with the buffer protocol is the bytes
+    /// themselves, and an object with `read` is a file object.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> Result<Self> {
         if let Some(path) = path_of(object)? {
             let file = object.py().detach(|| File::open(&path));
@@ -111,7 +110,7 @@ impl Source {
         Err(PyTypeError::new_err(message).into())
     }
 
-    /// The bytes, if they are in memory and never change.
+    /// The bytes, if they are in memory and immutable.
     pub(crate) fn constant(&self) -> Option<&[u8]> {
         match self {
             Self::Buffer { buffer, .. } => buffer.constant(),
@@ -127,23 +126,23 @@ impl Source {
         }
     }
 
-    /// Reads it from its beginning, decompressed, whatever it is compressed with that can be told
-    /// from its beginning.
-    pub(crate) fn decompressed(self, visits: &Visits) -> Result<Decoder<BufReader<Reading<'_>>>> {
-        let input = BufReader::with_capacity(READ, Reading { source: self, visits });
-        Ok(Decoder::detect(input, &DecodeOptions::default())?)
+    /// Reads the source from its beginning, decompressed. The compression is detected by the first
+    /// bytes.
+    pub(crate) fn decompressed(self, visits: &Visits) -> Result<Decompressor<BufReader<Reading<'_>>>> {
+        let input = BufReader::with_capacity(READ_BYTES, Reading { source: self, visits });
+        Ok(Decompressor::detect(input, &DecodeOptions::default())?)
     }
 
-    /// Shows all of it to `take`, in pieces, as it is.
+    /// Passes all bytes to `take`, in pieces, without decompression.
     pub(crate) fn feed(self, visits: &Visits, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         if let Some(bytes) = self.constant() {
-            return bytes.chunks(READ).try_for_each(|piece| {
+            return bytes.chunks(READ_BYTES).try_for_each(|piece| {
                 visits.check().map_err(|error| Failure::reading(&error))?;
                 take(piece)
             });
         }
         let mut reading = Reading { source: self, visits };
-        let mut piece = vec![0; READ];
+        let mut piece = vec![0; READ_BYTES];
         loop {
             match reading.read(&mut piece) {
                 Ok(0) => return Ok(()),
@@ -154,7 +153,7 @@ impl Source {
         }
     }
 
-    /// All of it, for what must be in memory as a whole.
+    /// Reads all bytes into memory.
     pub(crate) fn read_all(self, visits: &Visits) -> Result<Vec<u8>> {
         let path = self.path().map(Path::to_owned);
         let mut bytes = Vec::new();
@@ -167,7 +166,7 @@ impl Source {
     }
 }
 
-/// The path that an object is.
+/// The path, if the object is a `str` or `os.PathLike`.
 pub(crate) fn path_of(object: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
     let is_path = object.is_instance_of::<PyString>() || object.hasattr("__fspath__")?;
     is_path.then(|| object.extract()).transpose()
@@ -209,7 +208,7 @@ impl Read for Reading<'_> {
     }
 }
 
-/// Something to write to: a file with this path, or a binary file object.
+/// A destination of bytes: a path or a binary file object.
 pub(crate) enum Sink {
     File(File),
     Object(Py<PyAny>),
@@ -254,7 +253,7 @@ impl Write for Writing<'_> {
             Sink::Nothing => Ok(bytes.len()),
             Sink::Object(object) => self.visits.call(|py| {
                 let written = object.bind(py).call_method1("write", (PyBytes::new(py, bytes),))?;
-                // Raw files say how much they took; others take all, and some of them say nothing.
+                // Raw files return how much they took. Others take all, and some return None.
                 if written.is_none() { Ok(bytes.len()) } else { written.extract() }
             }),
         }

@@ -1,7 +1,7 @@
 //! Warnings of the libraries, as records of the Python logger `nixcache`.
 //!
-//! They arise on any thread, also where a lock is held, so they wait in a queue until a call is
-//! about to return to Python.
+//! They arise on any thread, even one that holds a lock. They wait in a queue until a call is about
+//! to return to Python.
 
 use std::fmt::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -21,11 +21,11 @@ const WAITING_MAX: usize = 10_000;
 
 /// Collects warnings from now on.
 pub(crate) fn collect() {
-    // It fails if the module is initialised a second time: the first one collects already.
+    // Fails if the module is initialized a second time. The first collector stays in place.
     let _ = tracing::subscriber::set_global_default(Collector);
 }
 
-/// Logs what has been collected. What a handler raises is reported, and fails no call.
+/// Logs the collected warnings. An exception of a handler is reported, and fails no call.
 pub(crate) fn log(py: Python<'_>) {
     let waiting = std::mem::take(&mut *WAITING.lock().unwrap_or_else(PoisonError::into_inner));
     if waiting.is_empty() {

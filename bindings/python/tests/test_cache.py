@@ -79,7 +79,7 @@ def test_what_another_cache_vouches_for_is_not_published(cache: Cache, tmp_path:
     assert to.push(path, source=source, store=store, skip=[to], trusted=TRUSTED).published == [path]
 
 
-def test_what_nobody_vouches_for_is_not_fetched(cache: Cache, tmp_path: Path) -> None:
+def test_unsigned_paths_are_not_fetched(cache: Cache, tmp_path: Path) -> None:
     info = next(iter(cache))
     forged = NarInfo.parse(str(info).replace("CA:", "Unknown:")).unsign("test-1")
     (tmp_path / f"cache/{info.store_path.hash_part}.narinfo").write_text(str(forged))

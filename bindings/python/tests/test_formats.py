@@ -217,8 +217,8 @@ def test_a_verdict_says_what_held() -> None:
     assert verdict and verdict.keys == ("cache.nixos.org-1",)
     assert verdict.signatures == (("cache.nixos.org-1", "holds"),)
     assert not verdict.is_content_addressed
-    nobody = TrustedKeys().verify(info)
-    assert not nobody and nobody.signatures == (("cache.nixos.org-1", "unknown"),)
+    untrusted = TrustedKeys().verify(info)
+    assert not untrusted and untrusted.signatures == (("cache.nixos.org-1", "unknown"),)
     assert len(keys) == 1 and list(keys) == [PublicKey(KEY)] and PublicKey(KEY) in keys
     assert keys.get("cache.nixos.org-1") == PublicKey(KEY) and keys.get("other") is None
 

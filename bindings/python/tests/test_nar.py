@@ -177,7 +177,7 @@ def test_contents_are_views_of_the_buffer(kind: Any, tree: Path) -> None:
             assert view.readonly == (kind is not bytearray)
 
 
-def test_a_buffer_that_changes_meanwhile_is_read_as_it_is(tree: Path) -> None:
+def test_a_buffer_that_changes_during_the_read_is_read_as_it_is(tree: Path) -> None:
     buffer = bytearray(packed(tree))
     events = nar.events(buffer)
     next(events)

@@ -1,4 +1,4 @@
-"""No copies, no leaks, threads in parallel, Ctrl-C, quick to import, and no crash whatever is passed."""
+"""No copies, no leaks, threads in parallel, Ctrl-C, quick to import, and no crash for any arguments."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_eight_threads_hash_in_parallel(tmp_path: Path) -> None:
             worker.join()
         return (time.process_time() - used) / (time.perf_counter() - start)
 
-    # What hashlib gets, which gives up the interpreter, is what there is to be had while others use the machine, too.
+    # hashlib gives up the interpreter, so its rate is what the machine allows at the moment.
     data = bytes(64 << 20)
     best = max(
         measure(lambda: nar.hash(tmp_path / "file", threads=1)) / measure(lambda: hashlib.sha256(data)) for _ in range(3)
@@ -191,7 +191,7 @@ ODD: "list[Any]" = [
 
 
 def test_nothing_that_is_passed_crashes_the_interpreter() -> None:
-    """Whatever the arguments, the worst outcome is an exception, and never the one that tells of a panic."""
+    """For all arguments, the worst outcome is an exception, and never the one of a panic."""
     calls = 0
     classes = [kind for kind in (*vars(nixcache).values(), *vars(nar).values()) if isinstance(kind, type)]
     targets: list[Any] = [getattr(nar, name) for name in nar.__all__] + classes

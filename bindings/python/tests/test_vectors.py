@@ -26,7 +26,7 @@ def outcome(read: Callable[[], object]) -> str:
 
 
 def is_there(vectors: Path, case: "dict[str, Any]") -> bool:
-    """Some cases name files that only whoever gathered them has."""
+    """Some cases name files that are only on the machine where they were gathered."""
     return not isinstance(case["input"], dict) or (vectors / case["input"]["file"]).is_file()
 
 

@@ -1,4 +1,4 @@
-//! From the arguments of the process to a command, or to what is printed instead of one.
+//! Parses the arguments of the process into a command, or into what is printed instead.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -22,9 +22,9 @@ pub(crate) struct Refusal {
 
 /// Reads the arguments, the name of the program first.
 pub(crate) fn read(arguments: &[OsString]) -> Result<Cli, Refusal> {
-    Cli::try_parse_from(arguments).map_err(|error| {
+    Cli::try_parse_from(arguments).map(Cli::settled).map_err(|error| {
         let message = error.render().to_string();
-        // All errors have one form, those of clap too.
+        // Errors of clap get the form of all others.
         let message = match message.strip_prefix("error: ") {
             Some(rest) => format!("narutil: {rest}"),
             None => message,
@@ -34,7 +34,7 @@ pub(crate) fn read(arguments: &[OsString]) -> Result<Cli, Refusal> {
 }
 
 impl Refusal {
-    /// Prints it, and says how the program ends.
+    /// Prints the message, and returns the exit status.
     pub(crate) fn report(self) -> Status {
         match self.error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -52,8 +52,7 @@ impl Refusal {
     }
 }
 
-/// What is wrong with arguments that clap takes as they are: names of caches, sources, paths and
-/// keys.
+/// The errors in arguments that clap does not parse: names of caches, sources and keys.
 pub(crate) fn check(cli: &Cli) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut note = |result: Result<(), Failure>| failures.extend(result.err());

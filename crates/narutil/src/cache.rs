@@ -1,4 +1,4 @@
-//! Caches that arguments name, and the runtime that reaches them.
+//! Opens the caches that arguments name, and runs what waits for them.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -13,8 +13,7 @@ use crate::cli::{Common, Reach};
 use crate::failure::{Failure, Result};
 use crate::signals::{CLEAN_UP_MAX, Listener, exit};
 
-/// The longest silence of a server that is waited for: longer times cannot be added to the present
-/// one.
+/// The longest --timeout. The end of a longer one could not be represented.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Reach {
@@ -26,12 +25,12 @@ impl Reach {
         options
     }
 
-    /// Opens the cache that an argument names, to read from it.
+    /// Opens a cache for reading.
     pub(crate) async fn open(&self, argument: &OsStr) -> Result<Cache> {
         Cache::open(&url(argument)?, self.options()).await.map_err(|error| Failure::cache(&error))
     }
 
-    /// The same, even where it cannot be read what it says of itself, which is taken to be this.
+    /// Opens a cache for reading, with `info` in the place of a `nix-cache-info` that is not valid.
     pub(crate) async fn open_despite(&self, argument: &OsStr, info: CacheInfo) -> Result<Cache> {
         let url = url(argument)?;
         let mut opened = Cache::open(&url, self.options()).await;
@@ -41,7 +40,7 @@ impl Reach {
         opened.map_err(|error| Failure::cache(&error))
     }
 
-    /// The same, where an empty cache stands for one that is not there yet.
+    /// Opens a cache for reading, or an empty one in memory if there is no cache yet.
     pub(crate) async fn open_or_empty(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let opened = Cache::open(&url(argument)?, self.options()).await;
         let is_absent = match &opened {
@@ -56,8 +55,7 @@ impl Reach {
         opened.map_err(|error| Failure::cache(&error))
     }
 
-    /// Opens a cache to look at few of its paths: what it says of itself is not asked for, unless
-    /// that costs nothing.
+    /// Opens a cache for reading a few of its paths, without a request for its `nix-cache-info`.
     pub(crate) async fn open_briefly(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let url = url(argument)?;
         let opened = if url.directory().is_some() {
@@ -69,7 +67,7 @@ impl Reach {
         opened.map_err(|error| Failure::cache(&error))
     }
 
-    /// Opens a cache as a source of path infos, for paths in the store directory of the command
+    /// Opens a cache as a source of path infos. It must be for the store directory of the command
     /// line. A directory needs no `nix-cache-info`.
     pub(crate) async fn open_source(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let (url, store_dir) = (url(argument)?, common.store_dir()?);
@@ -89,13 +87,12 @@ impl Reach {
         Ok(cache)
     }
 
-    /// Opens it to write to it, and makes it a cache if there is nothing.
+    /// Opens a cache for writing, and creates it if there is none.
     pub(crate) async fn create(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         self.create_at(common, &url(argument)?).await
     }
 
-    /// Opens a cache to publish paths in it, as the parameters of its URL say, and makes one if
-    /// there is nothing.
+    /// Opens a cache for publishing, with the parameters of its URL. Creates it if there is none.
     pub(crate) async fn create_to_publish(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         self.create_at(common, &url(argument)?.for_publishing()).await
     }
@@ -111,18 +108,18 @@ pub(crate) fn url(argument: &OsStr) -> Result<CacheUrl> {
     CacheUrl::parse(argument).map_err(Failure::usage)
 }
 
-/// Whether an argument is a cache where it may also be a file: a directory, or a URL.
+/// Whether an argument that may be a cache or a file is a cache: a directory or a URL.
 pub(crate) fn is_cache(argument: &Path) -> bool {
     argument.is_dir() || is_url(argument)
 }
 
-/// Whether an argument is the URL of a cache, rather than a file.
+/// Whether an argument is the URL of a cache.
 pub(crate) fn is_url(argument: &Path) -> bool {
     let bytes = argument.as_os_str().as_encoded_bytes();
     bytes.starts_with(b"file:/") || bytes.windows(3).any(|window| window == b"://")
 }
 
-/// What reaches caches.
+/// The runtime that requests run on.
 pub(crate) fn runtime(common: &Common) -> Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.threads().get())
@@ -131,12 +128,12 @@ pub(crate) fn runtime(common: &Common) -> Result<Runtime> {
         .map_err(|error| Failure::failed(std::path::Path::new("the runtime"), error))
 }
 
-/// Runs what waits for caches. The commands themselves are plain functions.
+/// Runs a future to its end. The commands themselves are plain functions.
 ///
-/// A signal to end drops the work, which removes its temporary files, and ends the program.
+/// SIGINT and SIGTERM drop the future, which removes its temporary files, and end the program.
 pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> Result<T> {
-    /// After a failure, threads are still writing: they notice at once that it is for nothing,
-    /// unless a disk does not answer.
+    /// How long to wait for threads that are still writing after a failure. They stop at once,
+    /// unless a disk hangs.
     const AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);
     let mut listener = Listener::new();
     let runtime = runtime(common)?;
@@ -148,12 +145,12 @@ pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> 
     });
     match ended {
         Ok(Ok(done)) => {
-            // A thread may still be reading a file for nothing.
+            // A thread may still be reading a file whose contents are no longer needed.
             runtime.shutdown_background();
             Ok(done)
         }
         Ok(failed) => {
-            // They remove what they were writing: on a full disk it would be in the way.
+            // The threads remove what they were writing, which would fill a full disk.
             runtime.shutdown_timeout(AFTER_FAILURE_MAX);
             failed
         }
@@ -166,7 +163,7 @@ pub(crate) fn run<T>(common: &Common, work: impl Future<Output = Result<T>>) -> 
     }
 }
 
-/// Says how much was asked of a cache, for `-v`.
+/// Logs the number of requests to a cache, for `-v`.
 pub(crate) fn explain_requests(cache: &Cache) {
     if cache.directory().is_none() {
         tracing::info!("{}: {}", cache.url(), cache.requests());

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use nixcache::compression::{Compression, DecodeOptions, Decoder};
+use nixcache::compression::{Compression, DecodeOptions, Decompressor};
 
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
@@ -17,7 +17,7 @@ use crate::text::shown;
 pub(crate) const BUFFER: usize = 256 << 10;
 
 /// An archive's bytes, decompressed.
-pub(crate) type Archive = Decoder<Counted<BufReader<Box<dyn Read + Send>>>>;
+pub(crate) type Archive = Decompressor<Counted<BufReader<Box<dyn Read + Send>>>>;
 
 /// The file to read from.
 pub(crate) struct Input {
@@ -45,8 +45,8 @@ impl Input {
         let (reader, progress) = self.counted(common);
         let options = DecodeOptions { threads: common.codec_threads(), ..DecodeOptions::default() };
         let decoder = match source.compression {
-            Some(compression) => Decoder::new(reader, compression, &options),
-            None => Decoder::detect(reader, &options),
+            Some(compression) => Decompressor::new(reader, compression, &options),
+            None => Decompressor::detect(reader, &options),
         };
         let decoder = decoder.map_err(|error| Failure::decoding(&path, &error))?;
         tracing::info!("{}: compression {}", shown(&path), decoder.compression());

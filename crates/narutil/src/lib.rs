@@ -1,7 +1,7 @@
-//! The command line of `narutil`: arguments, files, progress and printing. The work is done by the
-//! libraries `nixcache` and `nixcache-client`.
+//! The command line of `narutil`: arguments, files, progress and printing. The libraries `nixcache`
+//! and `nixcache-client` do the work.
 //!
-//! This is a library so that the program is one function, and so that what reads its arguments can
+//! This is a library so that the program is one function, and so that its parser of arguments can
 //! be fuzzed. Programs should depend on `nixcache` and `nixcache-client` instead.
 
 #[macro_use]
@@ -41,11 +41,10 @@ pub fn main() -> ExitCode {
     status.into()
 }
 
-/// Reads arguments, the name of the program first, as far as that needs neither files nor the
-/// network.
+/// Parses arguments, the name of the program first, without access to files or the network.
 ///
-/// An error is the message that the program would print, or the help that was asked for. It shows
-/// no secret of the arguments.
+/// An error is the message that the program would print, or the requested help. It shows no secret
+/// from the arguments.
 pub fn parse(arguments: &[OsString]) -> std::result::Result<(), String> {
     let secrets = secret::Secrets::of(arguments);
     let read = arguments::read(arguments).map_err(|refusal| refusal.message);
@@ -94,8 +93,8 @@ fn dispatch(cli: &Cli) -> Result {
     }
 }
 
-/// A tree takes one open descriptor for each level of nesting, which `--max-depth` may raise far
-/// above the usual limit.
+/// Raises the limit of open files: a tree takes one descriptor for each level of nesting, and
+/// `--max-depth` may raise that far above the usual limit.
 fn raise_open_files_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -1,5 +1,4 @@
-//! `narutil`: pack, inspect, hash, check and restore Nix archives; share store paths through binary
-//! caches.
+//! `narutil`: share Nix store paths through binary caches; work with NARs, narinfos and signatures.
 
 use std::process::ExitCode;
 

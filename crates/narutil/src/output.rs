@@ -10,34 +10,34 @@ use tempfile::NamedTempFile;
 use crate::failure::{Failure, Result};
 pub(crate) use crate::text::{counted, printable, shown};
 
-/// How much is held back from a stream that cannot be taken back, so that a command that fails
-/// early has written nothing.
-pub(crate) const HELD_BACK: usize = 16 << 20;
+/// How many bytes for a stream are held back, so that a command that fails early has written
+/// nothing.
+pub(crate) const HELD_BACK_BYTES: usize = 16 << 20;
 
-/// Where a command writes what it produces. Dropped without [`commit`](Self::commit), it leaves
-/// nothing behind, as far as that is possible.
+/// The output file of a command, or its standard output. Dropped without
+/// [`commit`](Self::commit), it removes what it has written; a stream keeps what it was sent.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// As it was given, for messages.
+    /// The path as it was given, for messages.
     name: PathBuf,
     sink: Sink,
 }
 
 #[derive(Debug)]
 enum Sink {
-    /// A file that gets its name when it is whole.
+    /// A file that gets its name when it is complete.
     File { temporary: NamedTempFile, path: PathBuf },
     /// Standard output, a device or a pipe.
     Stream { sink: File, held: Option<Vec<u8>> },
 }
 
 impl Output {
-    /// Opens `path`, `-` being standard output.
+    /// Opens `path` for writing. `-` is standard output.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let fail = |error: io::Error| Failure::failed(path, error);
         let stream = |sink: File| Self { name: path.to_owned(), sink: Sink::Stream { sink, held: Some(Vec::new()) } };
         if is_standard(path) {
-            // A descriptor of its own: `std`'s has a buffer that ends at each line.
+            // A descriptor of its own, because `std` flushes its buffer at each line.
             let stdout = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned().map_err(fail)?;
             return Ok(stream(stdout.into()));
         }
@@ -60,29 +60,29 @@ impl Output {
             let file = temporary.as_file();
             let own = file.metadata().map_err(fail)?;
             if (own.uid(), own.gid()) != (existing.uid(), existing.gid()) {
-                // Only root can, who often does it for the user of a web server.
+                // Works only as root, which often writes for the user of a web server.
                 let _ = fchown(file, Some(existing.uid()), Some(existing.gid()));
             }
-            // Whatever the umask.
+            // Independent of the umask.
             file.set_permissions(fs::Permissions::from_mode(mode)).map_err(fail)?;
         }
         Ok(Self { name: path.to_owned(), sink: Sink::File { temporary, path: target } })
     }
 
-    /// Whether what is written can no longer be taken back once it is more than [`HELD_BACK`].
+    /// Whether output beyond [`HELD_BACK_BYTES`] cannot be taken back.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self.sink, Sink::Stream { .. })
     }
 
-    /// Where the output grows, below the directory `root`, if it does so there.
+    /// The path of the temporary file relative to the directory `root`, if it is below it.
     pub(crate) fn inside(&self, root: &Path) -> Option<PathBuf> {
         let Sink::File { temporary, .. } = &self.sink else { return None };
         let (temporary, root) = (temporary.path().canonicalize().ok()?, root.canonicalize().ok()?);
         Some(temporary.strip_prefix(root).ok()?.to_owned())
     }
 
-    /// [`commit`](Self::commit), after the contents have reached the disk. The name has when the
-    /// directory is flushed.
+    /// Flushes the contents to disk, then calls [`commit`](Self::commit). The name reaches the disk
+    /// when the directory is flushed.
     pub(crate) fn commit_durably(self) -> Result<()> {
         if let Sink::File { temporary, .. } = &self.sink {
             temporary.as_file().sync_all().map_err(|error| Failure::writing(&self.name, &error))?;
@@ -90,7 +90,7 @@ impl Output {
         self.commit()
     }
 
-    /// Says that the output is whole: gives the file its name, or the stream what was held back.
+    /// Completes the output: renames the file to its name, or writes what was held back.
     pub(crate) fn commit(self) -> Result<()> {
         let written = match self.sink {
             Sink::File { temporary, path } => temporary.persist(path).map(drop).map_err(|error| error.error),
@@ -106,7 +106,7 @@ impl Write for Output {
             Sink::File { temporary, .. } => temporary.write(bytes),
             Sink::Stream { sink, held } => {
                 if let Some(buffer) = held {
-                    if buffer.len() + bytes.len() <= HELD_BACK {
+                    if buffer.len() + bytes.len() <= HELD_BACK_BYTES {
                         buffer.extend_from_slice(bytes);
                         return Ok(bytes.len());
                     }
@@ -128,15 +128,14 @@ pub(crate) fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Where writing to `path` ends up, so that what links point to is replaced, not a link. It need
-/// not exist.
+/// The file that writing to `path` replaces: what symbolic links point to. It need not exist.
 ///
-/// A link that another user may have made is replaced itself: its owner would choose the file that
-/// is written to.
+/// A link that another user may have made is replaced itself. Otherwise that user would choose the
+/// file that is written to.
 pub(crate) fn behind_links(path: &Path) -> PathBuf {
-    const LINKS: usize = 40; // as many as Linux follows
+    const LINKS_MAX: usize = 40; // as in Linux
     let mut path = path.to_owned();
-    for _ in 0..LINKS {
+    for _ in 0..LINKS_MAX {
         if !is_trusted_link(&path) {
             break;
         }
@@ -146,14 +145,14 @@ pub(crate) fn behind_links(path: &Path) -> PathBuf {
     path
 }
 
-/// Whether a link is of root, of the user who runs this, or of the owner of the directory.
+/// Whether a link belongs to root, to the user of this process, or to the owner of its directory.
 fn is_trusted_link(path: &Path) -> bool {
     let Ok(link) = path.symlink_metadata() else { return false };
     let is_owner = || directory(path).metadata().is_ok_and(|directory| directory.uid() == link.uid());
     link.uid() == 0 || link.uid() == rustix::process::geteuid().as_raw() || is_owner()
 }
 
-/// The directory in which `path` is.
+/// The directory that contains `path`.
 pub(crate) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,4 +1,4 @@
-//! A bar on a terminal, for work that takes a while.
+//! Progress bars on a terminal, for long work.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -11,16 +11,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar}
 use crate::cli::Common;
 use crate::text::shown;
 
-/// The bars that are shown.
+/// The visible bars.
 static BARS: Mutex<Vec<WeakProgressBar>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// Whether this thread has cleared the bars already, and holds what clearing them would wait
-    /// for.
+    /// Whether this thread has cleared the bars and holds their locks.
     static IS_CLEARED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Clears all bars for what `print` prints.
+/// Clears all bars while `print` prints.
 pub(crate) fn suspended<T>(print: impl FnOnce() -> T) -> T {
     if IS_CLEARED.get() {
         return print();
@@ -42,7 +41,7 @@ fn clearing<T>(bars: &[ProgressBar], print: impl FnOnce() -> T) -> T {
     printed
 }
 
-/// Shows a bar from now on.
+/// Shows a bar.
 fn show(bar: ProgressBar) -> Progress {
     let mut bars = BARS.lock().unwrap_or_else(PoisonError::into_inner);
     bars.retain(|bar| bar.upgrade().is_some_and(|bar| !bar.is_finished()));
@@ -52,12 +51,12 @@ fn show(bar: ProgressBar) -> Progress {
     Progress(bar)
 }
 
-/// Counts bytes. Draws nothing unless stderr is a terminal, and nothing in the first moments.
+/// A progress bar. Invisible unless standard error is a terminal, and in the first moments.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Shows that `what` is worked on, of `total` bytes if that is known.
+    /// Shows a bar for work on `what`, with `total` bytes if known.
     pub(crate) fn new(common: &Common, what: &Path, total: Option<u64>) -> Self {
         if common.quiet || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
@@ -74,7 +73,7 @@ impl Progress {
         show(bar)
     }
 
-    /// Shows that things are worked on, `total` of them if that is known.
+    /// Shows a bar that counts items, `total` of them if known.
     pub(crate) fn items(common: &Common, what: &str, total: Option<usize>) -> Self {
         if common.quiet || total.is_some_and(|total| total < 2) || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
@@ -89,32 +88,32 @@ impl Progress {
         show(bar)
     }
 
-    /// Counts things that are done.
+    /// Counts finished items.
     pub(crate) fn advance(&self, count: usize) {
         self.0.inc(count as u64);
     }
 
-    /// Counts bytes that somebody else moves.
+    /// Counts bytes.
     pub(crate) fn advance_bytes(&self, bytes: u64) {
         self.0.inc(bytes);
     }
 
-    /// Says how many bytes there are.
+    /// Sets the total number of bytes.
     pub(crate) fn set_total(&self, bytes: u64) {
         self.0.set_length(bytes);
     }
 
-    /// Says what is worked on.
+    /// Sets the text beside the bar.
     pub(crate) fn set_message(&self, message: String) {
         self.0.set_message(message);
     }
 
-    /// Clears the bar for what `print` prints.
+    /// Clears the bar while `print` prints.
     pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         if IS_CLEARED.get() { print() } else { clearing(std::slice::from_ref(&self.0), print) }
     }
 
-    /// Counts what is read from `source`, or written to it.
+    /// Wraps a reader or writer to count its bytes.
     pub(crate) fn count<T>(&self, source: T) -> Counted<T> {
         Counted { inner: source, progress: self.clone() }
     }
@@ -128,7 +127,7 @@ impl Progress {
     }
 }
 
-/// How far it is with many paths that are published or fetched at the same time, for people.
+/// The progress of a push or pull of many paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     bar: Progress,
@@ -139,23 +138,23 @@ pub(crate) struct Transfer {
 struct TransferState {
     paths: usize,
     done: usize,
-    /// The NARs that are worked on, by size.
+    /// The NARs in progress, by size.
     nars: Vec<(u64, String)>,
 }
 
 impl Transfer {
-    /// Shows that `what` is done.
+    /// Shows a bar for the work `what`.
     pub(crate) fn new(common: &Common, what: &str) -> Self {
         Self { bar: Progress::new(common, Path::new(what), Some(0)), state: Arc::default() }
     }
 
-    /// Says how much there is.
+    /// Sets the number of paths and their total size.
     pub(crate) fn plan(&self, paths: usize, bytes: u64) {
         self.bar.set_total(bytes);
         self.change(|state| state.paths = paths);
     }
 
-    /// Says that work on the NAR of a path begins.
+    /// Records that work on the NAR of a path begins.
     pub(crate) fn start(&self, name: String, bytes: u64) {
         self.change(|state| {
             state.nars.push((bytes, name));
@@ -168,7 +167,7 @@ impl Transfer {
         self.bar.advance_bytes(bytes);
     }
 
-    /// Says that a NAR is complete.
+    /// Records that a NAR is complete.
     pub(crate) fn end(&self, name: &str) {
         self.change(|state| {
             if let Some(place) = state.nars.iter().position(|(_, other)| other == name) {
@@ -177,7 +176,7 @@ impl Transfer {
         });
     }
 
-    /// Says that a path is complete.
+    /// Records that a path is complete.
     pub(crate) fn done(&self) {
         self.change(|state| state.done += 1);
     }

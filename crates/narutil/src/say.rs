@@ -1,5 +1,5 @@
-//! Standard error. Saying something there never fails, tears no progress bar, steers no terminal,
-//! and shows no secret.
+//! Messages on standard error. Printing one never fails, leaves progress bars intact, cannot steer
+//! a terminal, and shows no secret.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -12,8 +12,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::progress;
 use crate::secret;
 
-/// Prints a line on standard error, in the place of the standard library's macro, which panics if
-/// nothing reads there.
+/// Prints a line on standard error. Replaces the macro of the standard library, which panics if
+/// standard error is closed.
 macro_rules! eprintln {
     ($($argument:tt)+) => { crate::say::line(&format!($($argument)+)) };
 }
@@ -31,12 +31,12 @@ fn write(label: Option<(&str, &str)>, text: &str) {
         None => format!("{text}\n"),
     };
     progress::suspended(|| {
-        // There is nowhere left to say that this failed.
+        // There is nowhere left to report a failure to.
         let _ = io::stderr().lock().write_all(line.as_bytes());
     });
 }
 
-/// As no-color.org says: `NO_COLOR` counts if it is set, and not empty.
+/// Whether to print colors. As no-color.org says, `NO_COLOR` counts if it is set and not empty.
 fn is_colored() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
@@ -56,7 +56,7 @@ fn without_control(text: &str) -> String {
     visible
 }
 
-/// Has panics told like everything else: without secrets, and without a panic where standard error
+/// Prints panics like other messages: without secrets, and without a second panic if standard error
 /// is closed.
 pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
@@ -64,7 +64,7 @@ pub(crate) fn install_panic_hook() {
     }));
 }
 
-/// Sends warnings to standard error, and with `-v` what explains the work.
+/// Prints warnings on standard error, and with `-v` explanations too.
 ///
 /// Without `-v`, warnings come from the project's own crates only. With `--quiet` there are none.
 pub(crate) fn install(verbose: u8, quiet: bool) {
@@ -80,7 +80,7 @@ pub(crate) fn install(verbose: u8, quiet: bool) {
     let _ = tracing::subscriber::set_global_default(subscriber.finish());
 }
 
-/// Events, each as a line of the program's own form.
+/// Formats each event as a line in the form of the program's messages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lines {
     own_only: bool,
@@ -107,13 +107,13 @@ where
             Level::TRACE => ("35", "trace"),
         };
         write(Some(label), &text);
-        // Nothing is left for the writer: the line has its colour, and is escaped, already.
+        // The line is written already, with its color and escaped.
         let _ = &mut out;
         Ok(())
     }
 }
 
-/// The writer of a subscriber whose events write themselves.
+/// Discards everything, because `format_event` has written the line.
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())

@@ -1,4 +1,4 @@
-//! Secrets in arguments: recognised where they do not belong, and never shown.
+//! Secrets in arguments: recognized where a file is expected, and never shown.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -8,20 +8,19 @@ use std::sync::OnceLock;
 
 use nixcache::signature::looks_like_key;
 
-/// What stands for a secret.
+/// What replaces a secret in messages.
 const HIDDEN: &str = "***";
 
-/// Bytes of a secret that give it away.
-const TELLING: usize = 8;
+/// Parts of a secret of at least this many bytes are hidden.
+const PART_BYTES: usize = 8;
 
-/// The shortest password that is looked for outside of URLs: shorter ones are parts of common
-/// words.
-const PASSWORD_MIN: usize = 4;
+/// The shortest password that is hidden outside of URLs. Shorter ones are parts of common words.
+const PASSWORD_MIN_BYTES: usize = 4;
 
-/// Those of the program's own arguments.
+/// The secrets in the arguments of this process.
 static OF_ARGUMENTS: OnceLock<Secrets> = OnceLock::new();
 
-/// What is told to a user who gave a key in the place of a file.
+/// The error for a key that was given in the place of a file.
 pub(crate) const KEY_NOT_FILE: &str = "this is a key, not a file that holds one (it is not shown). Use --key-env NAME for an environment variable, or --key - \
      for standard input";
 
@@ -30,13 +29,13 @@ pub(crate) fn is_key_for_file(argument: &Path) -> bool {
     looks_like_key(&argument.to_string_lossy()) && argument.symlink_metadata().is_err()
 }
 
-/// Remembers what no message may show.
+/// Remembers the secrets in the arguments, which no message may show.
 pub(crate) fn remember(arguments: &[OsString]) {
     // A second call comes from tests only.
     let _ = OF_ARGUMENTS.set(Secrets::of(arguments));
 }
 
-/// The text without keys, passwords in URLs, and parts of secrets in the program's arguments.
+/// The text with keys, passwords in URLs, and parts of secrets of the arguments hidden.
 pub(crate) fn redacted(text: &str) -> Cow<'_, str> {
     let text = without_keys(text);
     let text = match without_passwords(&text) {
@@ -49,11 +48,11 @@ pub(crate) fn redacted(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Secrets, in parts that may occur in messages.
+/// Secrets, as the parts that may occur in messages.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
-    /// All parts of [`TELLING`] bytes.
-    telling: HashSet<[u8; TELLING]>,
+    /// All parts of exactly [`PART_BYTES`] bytes.
+    parts: HashSet<[u8; PART_BYTES]>,
     /// Secrets that are shorter than that.
     short: Vec<String>,
 }
@@ -80,31 +79,31 @@ impl Secrets {
 
     fn add_key(&mut self, text: &str) {
         let is_digit = |character: char| character.is_ascii_alphanumeric() || matches!(character, '+' | '/' | '=');
-        // The name of a key is no secret.
+        // The name of a key is not secret.
         let base64 = text.split_once(':').map_or(text, |(_, base64)| base64);
-        for part in base64.split(|character| !is_digit(character)).filter(|part| part.len() >= TELLING) {
+        for part in base64.split(|character| !is_digit(character)).filter(|part| part.len() >= PART_BYTES) {
             self.add(part);
         }
     }
 
     fn add(&mut self, secret: &str) {
-        if secret.len() >= TELLING {
-            let parts = secret.as_bytes().windows(TELLING);
-            self.telling.extend(parts.filter_map(|part| <[u8; TELLING]>::try_from(part).ok()));
-        } else if secret.len() >= PASSWORD_MIN {
+        if secret.len() >= PART_BYTES {
+            let parts = secret.as_bytes().windows(PART_BYTES);
+            self.parts.extend(parts.filter_map(|part| <[u8; PART_BYTES]>::try_from(part).ok()));
+        } else if secret.len() >= PASSWORD_MIN_BYTES {
             self.short.push(secret.to_owned());
         }
     }
 
-    /// The text with all parts of secrets hidden.
+    /// The text with all parts of the secrets hidden.
     pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if self.telling.is_empty() && self.short.is_empty() {
+        if self.parts.is_empty() && self.short.is_empty() {
             return text.into();
         }
         let mut is_secret = vec![false; text.len()];
-        for (at, part) in text.as_bytes().windows(TELLING).enumerate() {
-            if self.telling.contains(part) {
-                is_secret[at..at + TELLING].fill(true);
+        for (at, part) in text.as_bytes().windows(PART_BYTES).enumerate() {
+            if self.parts.contains(part) {
+                is_secret[at..at + PART_BYTES].fill(true);
             }
         }
         for secret in &self.short {
@@ -132,7 +131,7 @@ impl Secrets {
     }
 }
 
-/// The text with base64 hidden that has the length of a key, and a colon before it.
+/// The text with base64 of the length of a key after a colon hidden.
 fn without_keys(text: &str) -> Cow<'_, str> {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
     let mut shown = String::new();
@@ -154,7 +153,7 @@ fn without_keys(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// The text with users and passwords hidden that stand in URLs.
+/// The text with users and passwords in URLs hidden.
 fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
     let mut copied = 0;
@@ -162,7 +161,7 @@ fn without_passwords(text: &str) -> Cow<'_, str> {
         let start = slashes + 3;
         let ends = |character: char| character.is_whitespace() || matches!(character, '`' | '"' | '\'' | '<' | '>');
         let token = &text[start..text[start..].find(ends).map_or(text.len(), |length| start + length)];
-        // The user of an ssh URL is no secret.
+        // The user of an ssh URL is not secret.
         if let Some(at) =
             end_of_user(token).filter(|at| token[..*at].contains(':') || !text[..slashes].ends_with("ssh"))
             && start >= copied
@@ -179,21 +178,20 @@ fn without_passwords(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Where user and password end at the beginning of what follows the slashes of a URL, if it has
-/// them.
+/// The length of user and password in what follows the slashes of a URL, if there are any.
 fn end_of_user(rest: &str) -> Option<usize> {
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     if let Some(at) = authority.rfind('@') {
         return Some(at);
     }
-    // A password with a slash is not written as URLs are, but is one all the same. A port is none.
+    // A password with a slash is not valid in a URL, but is a password nevertheless. A port is not.
     let (_, port) = authority.split_once(':')?;
     let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     if is_port { None } else { rest.rfind('@') }
 }
 
-/// The passwords in an argument, `scheme://user:password@host` or `user:password@host`; of the
-/// former also users without a password, which are tokens often.
+/// The passwords in an argument: of `scheme://user:password@host` and `user:password@host`, and the
+/// users of URLs without a password, which are often tokens.
 fn passwords(argument: &str) -> Vec<String> {
     let mut passwords = Vec::new();
     let mut add = |user: &str, is_ssh: bool| match user.split_once(':') {
@@ -216,19 +214,23 @@ fn passwords(argument: &str) -> Vec<String> {
     passwords
 }
 
-/// The values of parameters in an argument that may be secrets: tokens, keys, and in URLs also
-/// those of parameters that no cache has. The file that a parameter names is no secret.
+/// The values of URL parameters in an argument that may be secrets: tokens, keys, and values of
+/// unknown parameters. The file that a parameter names is not secret.
 fn secret_values(argument: &str) -> Vec<String> {
-    const TELLING_NAMES: &[&str] = &["token", "secret", "pass", "pwd", "sig", "auth", "credential", "key"];
+    const SECRET_NAMES: &[&str] = &["token", "secret", "pass", "pwd", "sig", "auth", "credential", "key"];
     let Some((before, query)) = argument.split_once('?') else { return Vec::new() };
     let is_url = before.contains("://") || before.starts_with("file:");
     let pairs = query.split(['&', '?']).filter_map(|pair| pair.split_once('='));
     let is_secret = |name: &str, value: &str| {
         let name = name.to_ascii_lowercase();
-        let is_telling = TELLING_NAMES.iter().any(|telling| name.contains(telling));
+        let has_secret_name = SECRET_NAMES.iter().any(|part| name.contains(part));
         let names_file = ["key", "keys", "certificate"].iter().any(|end| name.ends_with(end)) && value.contains('/');
         let is_shown = nixcache_client::cache::redacted(&format!("x?{name}={value}")).ends_with(value);
-        if is_telling { !names_file } else { is_url && !is_shown && value.len() >= TELLING && !value.contains('/') }
+        if has_secret_name {
+            !names_file
+        } else {
+            is_url && !is_shown && value.len() >= PART_BYTES && !value.contains('/')
+        }
     };
     pairs.filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value.to_owned()).collect()
 }

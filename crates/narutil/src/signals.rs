@@ -1,8 +1,8 @@
-//! SIGINT and SIGTERM end the program within a second, whatever it waits for.
+//! SIGINT and SIGTERM end the program within a second, even while it waits for I/O.
 //!
-//! A thread of its own receives them: all others may be waiting for a disk or a server that does
-//! not answer. The work under way is dropped, which removes its temporary files. If that takes too
-//! long, the program ends without.
+//! A separate thread receives them, because all others may be waiting for a disk or a server that
+//! does not respond. The running work is dropped, which removes its temporary files. If that takes
+//! too long, the program ends without it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,19 +12,19 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How long the end may take after a signal.
+/// The longest time from a signal to the end of the program.
 const END_MAX: Duration = Duration::from_millis(900);
 
-/// How long dropping the work may take of that.
+/// How much of that time dropping the work may take.
 pub(crate) const CLEAN_UP_MAX: Duration = Duration::from_millis(700);
 
 type Received = watch::Receiver<Option<SignalKind>>;
 
-/// Works under way that end cleanly when a signal comes.
+/// The number of [`Listener`]s.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 
-/// Has signals end the program from now on, also where its parent has it ignore them, as shells do
-/// with what runs in the background.
+/// Makes signals end the program, even if its parent process has set them to be ignored, as shells
+/// do for background processes.
 pub(crate) fn install() {
     received();
 }
@@ -34,13 +34,13 @@ fn received() -> Option<Received> {
     RECEIVED.get_or_init(start).clone()
 }
 
-/// A work that ends cleanly when a signal comes.
+/// A piece of work that ends cleanly when a signal arrives.
 pub(crate) struct Listener {
     received: Option<Received>,
 }
 
 impl Listener {
-    /// Listens from now on. Signals have their usual effect if that is impossible.
+    /// Starts listening. If that fails, signals have their default effect.
     pub(crate) fn new() -> Self {
         LISTENERS.fetch_add(1, Ordering::SeqCst);
         Self { received: received() }
@@ -64,12 +64,12 @@ impl Drop for Listener {
     }
 }
 
-/// Ends the program in the way that shells show for a signal.
+/// Ends the program with the exit status that shells use for a signal.
 pub(crate) fn exit(kind: SignalKind) -> ! {
     std::process::exit(128 + kind.as_raw_value())
 }
 
-/// Starts the thread, which is ready when this returns.
+/// Starts the thread, and waits until it is ready.
 fn start() -> Option<Received> {
     let (sender, received) = watch::channel(None);
     let (ready, is_ready) = mpsc::channel();
@@ -84,7 +84,7 @@ fn start() -> Option<Received> {
                 _ = terminate.recv() => SignalKind::terminate(),
             };
             sender.send_replace(Some(kind));
-            // The handlers stay for ever, also between two works.
+            // The handlers stay installed, also while there is no listener.
             if LISTENERS.load(Ordering::SeqCst) > 0 {
                 tokio::time::sleep(END_MAX).await;
             }

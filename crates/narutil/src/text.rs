@@ -1,10 +1,10 @@
-//! Text for people: names and paths made printable, counts with their nouns.
+//! Text for messages: names and paths made printable, counts with their nouns.
 
 use std::borrow::Cow;
 use std::path::Path;
 
-/// A name with control characters escaped, so that it stays on its line and cannot steer a terminal.
-/// All other bytes stay as they are.
+/// A name with control characters escaped, so that it stays on its line and cannot steer a
+/// terminal. All other bytes stay as they are.
 pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
     if name.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return name.into();

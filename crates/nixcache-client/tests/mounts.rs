@@ -13,8 +13,9 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::Builder;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, layout};
-use nixcache_client::gc::{Collection, Policy, Unrooted};
-use nixcache_client::roots::{self, Begun, Session, Wish};
+use nixcache_client::gc::{Collection, RetentionPolicy, Unrooted};
+use nixcache_client::push::{Session, SessionRequest, SessionStart};
+use nixcache_client::roots;
 
 /// Longer than a test takes.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -47,18 +48,18 @@ async fn publish(cache: &Cache, number: u8) {
 }
 
 async fn begin(cache: &Cache, name: &str, number: u8) -> Session {
-    let mut wish = Wish::default();
-    wish.name = Some(name.parse().unwrap());
-    wish.targets = vec![path(number)];
-    wish.closure = wish.targets.clone();
-    match Session::begin(cache, wish).await.unwrap() {
-        Begun::Open(session) => *session,
+    let mut request = SessionRequest::default();
+    request.name = Some(name.parse().unwrap());
+    request.targets = vec![path(number)];
+    request.closure = request.targets.clone();
+    match Session::begin(cache, request).await.unwrap() {
+        SessionStart::Open(session) => *session,
         begun => panic!("{begun:?}"),
     }
 }
 
-fn policy() -> Policy {
-    let mut policy = Policy::default();
+fn policy() -> RetentionPolicy {
+    let mut policy = RetentionPolicy::default();
     policy.keep_last = Some(1);
     policy.grace = Duration::ZERO;
     policy.unrooted = Unrooted::Remove;
@@ -77,7 +78,7 @@ async fn a_collection_sees_at_once_what_was_written_through_another_mount() {
     for number in 1..=4 {
         publish(&one, number).await;
     }
-    begin(&one, "main", 1).await.finish(Vec::new()).await.unwrap();
+    begin(&one, "main", 1).await.commit(Vec::new()).await.unwrap();
     remember(&two).await;
     assert_eq!(roots::list(&two).await.unwrap().roots.len(), 1);
 
@@ -85,17 +86,17 @@ async fn a_collection_sees_at_once_what_was_written_through_another_mount() {
     let session = begin(&one, "leased", 2).await;
     let found = Collection::find(&two, policy()).await.unwrap();
     assert_eq!(found.summary().paths_claimed, 1);
-    let removed: Vec<String> = found.doomed().into_iter().map(|doomed| doomed.object).collect();
+    let removed: Vec<String> = found.removals().into_iter().map(|doomed| doomed.object).collect();
     assert!(removed.contains(&narinfo(3)) && !removed.contains(&narinfo(2)), "{removed:?}");
 
     // A root, between the look at what is there and the removal.
-    begin(&one, "new", 3).await.finish(Vec::new()).await.unwrap();
+    begin(&one, "new", 3).await.commit(Vec::new()).await.unwrap();
     let done = found.run(drop).await.unwrap();
     assert_eq!(done.spared, 1);
     for (number, is_there) in [(1, true), (2, true), (3, true), (4, false)] {
         assert_eq!(mounts.drive().join("cache").join(narinfo(number)).exists(), is_there, "{number}");
     }
-    session.give_up().await.unwrap();
+    session.abort().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,12 +105,12 @@ async fn a_push_does_not_rely_on_what_was_removed_through_another_mount() {
     let (one, two) = (open(&mounts.path(0)).await, open(&mounts.path(1)).await);
     publish(&one, 1).await;
     publish(&one, 2).await;
-    begin(&one, "main", 1).await.finish(Vec::new()).await.unwrap();
+    begin(&one, "main", 1).await.commit(Vec::new()).await.unwrap();
     remember(&one).await;
     assert!(one.head(&narinfo(2)).await.unwrap().is_some());
     Collection::find(&two, policy()).await.unwrap().run(drop).await.unwrap();
     let session = begin(&one, "other", 2).await;
     let (present, _) = one.lookup(&[path(1).hash_part(), path(2).hash_part()]).await.unwrap();
     assert_eq!(present.into_iter().collect::<Vec<_>>(), [path(1).hash_part()]);
-    session.give_up().await.unwrap();
+    session.abort().await.unwrap();
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use conformance::{Action, Answer, Conditions, FakeS3, Rule, WebServer, is_signed_for};
 use futures_util::stream::TryStreamExt;
-use nixcache::compression::{EncodeOptions, Encoder};
+use nixcache::compression::{Compressor, EncodeOptions};
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, Object, abort_uploads};
 
@@ -54,7 +54,7 @@ fn filled() -> FakeS3 {
 }
 
 fn encoded(text: &[u8], name: &str) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), &name.parse::<EncodeOptions>().unwrap()).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &name.parse::<EncodeOptions>().unwrap()).unwrap();
     encoder.write_all(text).unwrap();
     encoder.finish().unwrap()
 }

@@ -59,6 +59,7 @@
 //! | `fs` | packing, measuring and unpacking of trees on a file system | yes |
 //! | `json` | `.ls` listings, path infos and realisations as JSON | yes |
 //! | `signature` | keys and verification: [`signature`], [`trust`] | yes |
+//! | `page` | a closure as an HTML page | no |
 //! | `xz`, `zstd` | codecs; `xz` includes lzip and lzma | yes |
 //! | `brotli`, `bzip2`, `gzip`, `lz4` | more codecs | no |
 //! | `blake3`, `md5`, `sha1` | computing these hashes; their texts are always available | no |
@@ -82,6 +83,7 @@ mod serde;
 pub mod signature;
 pub mod store_path;
 mod text;
+mod threads;
 pub mod trust;
 
 pub use self::error_kind::ErrorKind;

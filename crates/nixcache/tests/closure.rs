@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use nixcache::closure::{DifferenceBuilder, Error, Graph, GraphBuilder, Node, Plan};
+use nixcache::closure::{DifferenceBuilder, Error, Graph, GraphBuilder, Node, UploadPlan};
 use nixcache::store_path::{HashPart, StorePath};
 
 const MANY: u32 = 1_000_000;
@@ -35,7 +35,7 @@ fn ask_everything(graph: &Graph, chain: usize) {
     assert_eq!(graph.why(first, last).unwrap().len(), chain);
     assert_eq!(graph.roots(), [first]);
     let difference = DifferenceBuilder::new(graph, &closure).finish();
-    let mut plan = Plan::new(graph, &difference).unwrap();
+    let mut plan = UploadPlan::new(graph, &difference).unwrap();
     for nar in plan.nars().to_vec() {
         let mut ready = Vec::from_iter(plan.nar_done(nar));
         while let Some(narinfo) = ready.pop() {
@@ -87,7 +87,7 @@ fn a_circle_of_a_million_is_told_with_its_members() {
     assert!(error.to_string().len() < 1000);
     assert!(graph.closure_sizes(TWO).iter().all(|&size| size == u64::from(MANY)));
     let difference = DifferenceBuilder::new(&graph, &closure).finish();
-    assert_eq!(Plan::new(&graph, &difference).unwrap_err(), error);
+    assert_eq!(UploadPlan::new(&graph, &difference).unwrap_err(), error);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use allocation_counter::measure;
 use bytes::Bytes;
 use nixcache::hash::{Algorithm, Hasher};
-use nixcache::nar::scan::{Candidates, Scanner};
+use nixcache::nar::references::{Candidates, Scanner};
 use nixcache::nar::{BorrowedEvent, Decoder, Encoder, Event, Events, Reader, Writer, check};
 use nixcache::signature::{KeyName, SecretKey, SignatureRef};
 

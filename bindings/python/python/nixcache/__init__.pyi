@@ -1,4 +1,8 @@
-"""Nix binary caches: NARs, narinfos, signatures, closures, push and pull."""
+"""Nix binary caches: NARs, narinfos, signatures, closures, push and pull.
+
+Sections: types of arguments; hashes and store paths; narinfos; keys and signatures; closures; the
+cache and its operations; results of operations. The functions on NARs are in `nar.pyi`.
+"""
 
 from _typeshed import ReadableBuffer, StrPath, SupportsRead
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -75,9 +79,11 @@ __all__ = [
 
 __version__: str
 
+# ---- Types of arguments ----
+
 # A path, a buffer or a binary file object.
 _Source: TypeAlias = StrPath | ReadableBuffer | SupportsRead[bytes]
-# A store path in one of the ways in which people have one: also as a full path, a base name, or a hash part alone.
+# A store path: a StorePath, a full path, a base name, or a hash part alone.
 _Path: TypeAlias = StorePath | str | PathLike[str]
 _Paths: TypeAlias = _Path | Iterable[_Path]
 _P = TypeVar("_P", bound=_Path)
@@ -85,6 +91,8 @@ _Algorithm: TypeAlias = Literal["md5", "sha1", "sha256", "sha512", "blake3"]
 _Format: TypeAlias = Literal["base16", "nix32", "base64", "sri"]
 _Method: TypeAlias = Literal["text", "flat", "nar", "git"]
 _Standing: TypeAlias = Literal["holds", "holds-as-written", "fails", "unknown", "malformed"]
+
+# ---- Hashes and store paths ----
 
 @final
 class Hash:
@@ -143,7 +151,7 @@ class StorePath:
 
 @final
 class ContentAddress:
-    """What fixes the name of a store path: `fixed:r:sha256:…`."""
+    """A content address: `fixed:r:sha256:…`. It determines the name of a store path."""
 
     __match_args__: ClassVar[tuple[Literal["method"], Literal["hash"]]]
     def __new__(cls, text: str, /) -> Self: ...
@@ -160,9 +168,11 @@ class ContentAddress:
     def __gt__(self, other: ContentAddress, /) -> bool: ...
     def __ge__(self, other: ContentAddress, /) -> bool: ...
 
+# ---- narinfos ----
+
 @final
 class NarInfo:
-    """What a binary cache says of a store path. It keeps its text; what is edited is a new one."""
+    """The metadata of a store path in a binary cache. It keeps its text; edits return a new object."""
 
     __match_args__: ClassVar[tuple[Literal["store_path"], Literal["nar_hash"], Literal["nar_size"]]]
     @staticmethod
@@ -228,7 +238,7 @@ class NarInfo:
 
 @final
 class Deviation:
-    """A place where a narinfo is not what Nix would have written."""
+    """A place where a narinfo differs from what Nix writes."""
 
     __match_args__: ClassVar[tuple[Literal["kind"], Literal["line"], Literal["field"]]]
     @property
@@ -244,9 +254,11 @@ class Deviation:
     def __hash__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
 
+# ---- Keys and signatures ----
+
 @final
 class SecretKey:
-    """A named key that signs. It shows only its name, and cannot be pickled."""
+    """A named key that signs. Its repr shows only the name, and it cannot be pickled."""
 
     @staticmethod
     def generate(name: str) -> SecretKey: ...
@@ -279,7 +291,7 @@ class PublicKey:
 
 @final
 class Signature:
-    """A signature and the name of the key that is said to have made it: `name:base64`."""
+    """A signature with the name of its key: `name:base64`."""
 
     __match_args__: ClassVar[tuple[Literal["name"]]]
     def __new__(cls, text: str, /) -> Self: ...
@@ -295,7 +307,7 @@ class Signature:
 
 @final
 class TrustedKeys:
-    """The public keys that one trusts, and what makes a narinfo valid."""
+    """Trusted public keys, and the rule by which a narinfo is valid."""
 
     def __new__(
         cls,
@@ -320,7 +332,7 @@ class TrustedKeys:
 
 @final
 class Verdict:
-    """What was found about a narinfo's signatures. True if the narinfo is valid."""
+    """The result of verifying a narinfo. True if the narinfo is valid."""
 
     __match_args__: ClassVar[tuple[Literal["is_valid"], Literal["keys"]]]
     @property
@@ -335,9 +347,11 @@ class Verdict:
     def __hash__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
 
+# ---- Closures ----
+
 @final
 class Graph:
-    """Which store path refers to which."""
+    """The graph of references between store paths."""
 
     @staticmethod
     def from_narinfos(infos: Iterable[NarInfo], /, *, store_dir: str = "/nix/store") -> Graph: ...
@@ -368,7 +382,7 @@ class Graph:
 
 @final
 class Closure:
-    """A set of paths that has, with each, all that it refers to; or all that refers to it."""
+    """A set of paths that is closed under references, or under referrers."""
 
     @property
     def roots(self) -> list[StorePath]: ...
@@ -388,7 +402,7 @@ class Closure:
 
 @final
 class Difference:
-    """What of a closure is in which cache, and what in none."""
+    """The paths of a closure that each cache has, and those that no cache has."""
 
     @property
     def missing(self) -> list[StorePath]: ...
@@ -398,6 +412,8 @@ class Difference:
     def missing_size(self) -> int: ...
     @property
     def found(self) -> list[tuple[StorePath, int]]: ...
+
+# ---- The cache and its operations ----
 
 @final
 class Cache:
@@ -498,7 +514,7 @@ class Cache:
 
 @final
 class Progress:
-    """Something that happens during a push, a pull or an audit."""
+    """An event of a push, a pull or an audit, as its `progress` callback gets it."""
 
     __match_args__: ClassVar[tuple[Literal["kind"], Literal["name"], Literal["count"], Literal["size"]]]
     @property
@@ -526,9 +542,11 @@ class Progress:
     def __hash__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
 
+# ---- Results of operations ----
+
 @final
 class Root:
-    """A closure that a cache is to keep, under a name."""
+    """A root of a cache: a name and the closure that it keeps."""
 
     @property
     def name(self) -> str: ...
@@ -552,7 +570,7 @@ class Root:
 
 @final
 class Collected:
-    """What was collected, or would be."""
+    """The result of a garbage collection, or of its dry run."""
 
     @property
     def objects(self) -> list[tuple[str, str]]: ...
@@ -568,7 +586,7 @@ class Collected:
 
 @final
 class Pushed:
-    """What was published. True if nothing failed."""
+    """The result of a push. True if nothing failed."""
 
     @property
     def published(self) -> list[StorePath]: ...
@@ -600,7 +618,7 @@ class Pushed:
 
 @final
 class Pulled:
-    """What was fetched. True if nothing failed."""
+    """The result of a pull. True if nothing failed."""
 
     @property
     def fetched(self) -> list[StorePath]: ...
@@ -627,7 +645,7 @@ class Pulled:
 
 @final
 class Finding:
-    """Something about a cache that is not as it should be."""
+    """A finding of an audit: something in a cache that is not as it should be."""
 
     __match_args__: ClassVar[tuple[Literal["kind"], Literal["object"], Literal["path"]]]
     @property
@@ -649,7 +667,7 @@ class Finding:
 
 @final
 class Audited:
-    """What an audit found."""
+    """The result of an audit."""
 
     @property
     def findings(self) -> list[Finding]: ...

@@ -40,8 +40,8 @@ impl Cache {
     }
 }
 
-fn of_audit(event: &audit::Event) -> Option<Progress> {
-    use audit::Event;
+fn of_audit(event: &audit::AuditEvent) -> Option<Progress> {
+    use audit::AuditEvent as Event;
     Some(match *event {
         Event::Listed { objects } => Progress::new("listed", None, Some(objects), None),
         Event::Read { objects } => Progress::new("read", None, Some(objects), None),

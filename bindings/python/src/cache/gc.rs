@@ -34,7 +34,7 @@ impl Cache {
         allow_empty: bool,
         dry_run: bool,
     ) -> Result<Collected> {
-        let mut policy = gc::Policy::default();
+        let mut policy = gc::RetentionPolicy::default();
         (policy.keep_last, policy.keep_within, policy.max_size, policy.now) = (keep_last, keep_within, max_size, now);
         policy.allow_empty = allow_empty;
         policy.unrooted = unrooted.map_or(Ok(policy.unrooted), UnrootedArgument::parse)?;
@@ -51,11 +51,11 @@ impl Cache {
             let unrooted = collection.summary().paths_unrooted;
             let absent = store_paths(collection.absent().to_vec());
             if dry_run {
-                doomed = collection.doomed();
-                collection.give_up().await?;
+                doomed = collection.removals();
+                collection.abort().await?;
             } else {
                 let removed = |event| {
-                    if let gc::Event::Removed(object) = event {
+                    if let gc::GcEvent::Removed(object) = event {
                         doomed.push(object);
                     }
                 };

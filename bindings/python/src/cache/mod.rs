@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use nixcache::closure::GraphBuilder;
 use nixcache::store_path::HashPart;
-use nixcache_client::cache::{self, CacheUrl, CacheOptions, layout};
-use nixcache_client::roots::{Name, NameError};
+use nixcache_client::cache::{self, CacheOptions, CacheUrl, layout};
+use nixcache_client::roots::{RootName, RootNameError};
 use nixcache_client::source;
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
@@ -177,8 +177,8 @@ fn warn(py: Python<'_>, message: &dyn std::fmt::Display) -> PyResult<()> {
     PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
 }
 
-fn root_name(text: &str) -> PyResult<Name> {
-    text.parse().map_err(|error: NameError| PyValueError::new_err(error.to_string()))
+fn root_name(text: &str) -> PyResult<RootName> {
+    text.parse().map_err(|error: RootNameError| PyValueError::new_err(error.to_string()))
 }
 
 /// Paths, of which there may be one that is not in a list.

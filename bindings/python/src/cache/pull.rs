@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nixcache::path_info::{PathInfo, registration};
 use nixcache::store_path::StoreDir;
-use nixcache_client::pull::{self, Found, Pull, RootRequest, Target, Trust, Wanted};
+use nixcache_client::pull::{self, Destination, PathQuery, Pull, ResolvedClosure, RootRequest, Trust};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -48,15 +48,15 @@ impl Cache {
         progress: Option<&Bound<'_, PyAny>>,
     ) -> Result<Pulled> {
         let target = match into.cast::<Cache>() {
-            Ok(cache) => Target::Cache(cache.get().0.clone()),
-            Err(_) if archives => Target::Archives(into.extract()?),
-            Err(_) => Target::Store(into.extract()?),
+            Ok(cache) => Destination::Cache(cache.get().0.clone()),
+            Err(_) if archives => Destination::Archives(into.extract()?),
+            Err(_) => Destination::Store(into.extract()?),
         };
-        let trust = trusted.map_or(Trust::Anything, |trusted| Trust::Signed(trusted.get().policy.clone()));
+        let trust = trusted.map_or(Trust::Unchecked, |trusted| Trust::Signed(trusted.get().policy.clone()));
         let wanted = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?;
-        let wanted: Option<Vec<Wanted>> = wanted.map(|paths| {
+        let wanted: Option<Vec<PathQuery>> = wanted.map(|paths| {
             let wanted = paths.into_iter().map(|path| match path.path {
-                Some(path) => Wanted::from(path),
+                Some(path) => PathQuery::from(path),
                 None => path.hash_part.into(),
             });
             wanted.collect()
@@ -65,7 +65,7 @@ impl Cache {
         let wrong = match (&wanted, &name, roots) {
             (None, None, false) => Some("without paths, root or roots says what to fetch"),
             (Some(_), _, true) | (_, Some(_), true) => Some("roots goes with neither paths nor root"),
-            (Some(_), Some(_), _) if !matches!(target, Target::Cache(_)) => {
+            (Some(_), Some(_), _) if !matches!(target, Destination::Cache(_)) => {
                 Some("with paths, root is left in another cache, and into is none")
             }
             _ => None,
@@ -104,8 +104,8 @@ impl Cache {
     }
 }
 
-fn of_pull(event: pull::Event) -> Option<Progress> {
-    use pull::Event;
+fn of_pull(event: pull::PullEvent) -> Option<Progress> {
+    use pull::PullEvent as Event;
     Some(match event {
         Event::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
         Event::Started { name, nar_size } => Progress::new("started", Some(&name), None, Some(nar_size)),
@@ -125,7 +125,7 @@ pub(crate) struct Pulled {
     failed: Vec<(StorePath, String)>,
     roots: Vec<Root>,
     notes: Vec<String>,
-    found: Found,
+    found: ResolvedClosure,
     store_dir: StoreDir,
     /// How many realisations of the paths were written to the cache.
     #[pyo3(get)]
@@ -139,7 +139,7 @@ pub(crate) struct Pulled {
 }
 
 impl Pulled {
-    fn of(pulled: pull::Pulled, found: Found, store_dir: StoreDir) -> Self {
+    fn of(pulled: pull::Pulled, found: ResolvedClosure, store_dir: StoreDir) -> Self {
         Self {
             realisations: pulled.realisations,
             nar_size: pulled.fetched.iter().map(|fetched| fetched.nar_size).sum(),

@@ -9,8 +9,10 @@ use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::compression::EncodeOptions;
 use nixcache::path_info::PathInfo;
 use nixcache::store_path::StoreDir;
-use nixcache_client::push::{self, Attachments, LogDirectory, Push, Selection, Subject, Upload};
-use nixcache_client::roots::{self, Session, Wish};
+use nixcache_client::push::{
+    self, Attachments, LogDirectory, Push, PushEvent, Selection, Session, SessionRequest, Upload, UploadSubject,
+};
+use nixcache_client::roots;
 use nixcache_client::source::Source;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -66,17 +68,17 @@ impl Cache {
             .listings(listings)
             .debug_info(debug_info)
             .threads(thread_count(threads)?);
-        let mut wish = Wish::default();
-        wish.name = root.name().map(root_name).transpose()?;
-        wish.labels = labels.unwrap_or_default();
-        wish.verify_present = verify_present;
-        let wanted_root = wish.name.clone().filter(|_| root.is_given());
+        let mut request = SessionRequest::default();
+        request.name = root.name().map(root_name).transpose()?;
+        request.labels = labels.unwrap_or_default();
+        request.trust_last_root = !verify_present;
+        let wanted_root = request.name.clone().filter(|_| root.is_given());
         let mut trees = Vec::new();
         for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
             let (name, tree): (String, PathBuf) = item.extract()?;
-            trees.push(Upload { subject: Subject::New { name }, tree });
+            trees.push(Upload { subject: UploadSubject::New { name }, tree });
         }
-        wish.adds = !trees.is_empty();
+        request.adds_trees = !trees.is_empty();
         let source = match source {
             Some(words) => Source::parse(words.as_os_str())?,
             None => Source::local(),
@@ -99,10 +101,10 @@ impl Cache {
                 trusted.ok_or_else(|| PyValueError::new_err("with skip, trusted says whose signatures count"))?;
             selection = selection.skip(other.get().0.clone(), trusted.get().policy.clone());
         }
-        wish.keys = push.signing_keys().to_vec();
-        let wish = selection.wish(wish);
+        request.keys = push.signing_keys().to_vec();
+        let request = selection.request(request);
         let (begun, missing) = wait(py, None, |_| async {
-            let mut begun = Session::begin(&self.0, wish).await?;
+            let mut begun = Session::begin(&self.0, request).await?;
             let missing = selection.missing(&self.0, Some(&mut begun)).await?;
             Ok((begun, missing))
         })?;
@@ -149,7 +151,7 @@ impl Cache {
         visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
             if graph.find_path(info.path.as_ref()).is_some_and(|node| missing.contains(&node)) {
                 let tree = folder.join(info.path.to_string());
-                uploads.push(Upload { subject: Subject::Known(Box::new(info)), tree });
+                uploads.push(Upload { subject: UploadSubject::Known(Box::new(info)), tree });
             }
             Ok(())
         })
@@ -223,16 +225,15 @@ fn visit<T: Send>(
     })
 }
 
-fn of_push(event: push::Event) -> Option<Progress> {
-    use push::Event;
+fn of_push(event: PushEvent) -> Option<Progress> {
     Some(match event {
-        Event::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
-        Event::Started { name, nar_size } => {
+        PushEvent::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
+        PushEvent::Started { name, nar_size } => {
             Progress::new("started", Some(&name), None, Some(nar_size).filter(|size| *size > 0))
         }
-        Event::Packed { bytes } => Progress::new("packed", None, None, Some(bytes)),
-        Event::Uploaded { name, file_size } => Progress::new("uploaded", Some(&name), None, Some(file_size)),
-        Event::Published { path } => Progress::new("published", Some(path.name()), None, None),
+        PushEvent::Packed { bytes } => Progress::new("packed", None, None, Some(bytes)),
+        PushEvent::Uploaded { name, file_size } => Progress::new("uploaded", Some(&name), None, Some(file_size)),
+        PushEvent::Published { path } => Progress::new("published", Some(path.name()), None, None),
         _ => return None,
     })
 }

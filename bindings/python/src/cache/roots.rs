@@ -47,7 +47,7 @@ impl Cache {
                 root.record.labels.clone_from(labels);
             }
         };
-        wait(py, None, |_| async { Ok(Root(roots::amend(&self.0, root, change).await?)) })
+        wait(py, None, |_| async { Ok(Root(roots::update(&self.0, root, change).await?)) })
     }
 
     /// Removes a root. What it alone keeps goes with the next `gc`.

@@ -43,7 +43,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn of(path: &[u8], node: nar::Node<'_>) -> Self {
+    fn of(path: &[u8], node: nar::ListingNode<'_>) -> Self {
         let (path, kind, size, executable, offset, target) = match node.kind() {
             NodeKind::File { executable, size, offset } => (path, "regular", Some(size), executable, offset, None),
             NodeKind::Symlink { target } => (path, "symlink", None, false, None, Some(target.to_vec())),
@@ -119,7 +119,7 @@ impl Listing {
             return Err(PyNotADirectoryError::new_err(name(&path).to_owned()));
         }
         let prefix = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join(&b'/');
-        let path = |child: nar::Node<'_>| {
+        let path = |child: nar::ListingNode<'_>| {
             let mut path = prefix.clone();
             if !path.is_empty() {
                 path.push(b'/');

@@ -1,4 +1,4 @@
-//! Arguments of the commands on references.
+//! Arguments of the commands on closures and references.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,38 +9,37 @@ use nixcache::path_info::JsonVersion;
 use super::reach::Reach;
 use super::value::cache;
 
-/// Where facts about store paths come from.
+/// Where information about store paths comes from.
 #[derive(Args, Debug)]
 pub(crate) struct From {
-    /// Where to look things up: db:FILE, registration:FILE, json:FILE, export:FILE, a file of these
-    /// kinds that is recognised by its content, `-` for JSON on standard input, or a cache; may be
-    /// given again [default: the database of Nix].
+    /// Read information about paths from SOURCE [default: Nix's database].
+    ///
+    /// SOURCE is db:FILE, registration:FILE, json:FILE, export:FILE, a file of one of these kinds
+    /// (recognized by its content), `-` for JSON on standard input, or a cache. May be repeated.
     #[arg(long = "from", value_name = "SOURCE", value_parser = cache())]
     pub(crate) sources: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ClosureArgs {
-    /// Store paths, their base names or hash parts, or links into the store.
+    /// Store paths, base names, hash parts, or symbolic links into the store such as ./result.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
     #[command(flatten)]
     pub(crate) from: From,
-    /// List what refers to the paths, directly or not, instead of what they refer to.
+    /// List the paths that refer to the given ones, directly or indirectly, instead.
     #[arg(long)]
     pub(crate) referrers: bool,
-    /// Add the NAR size and the closure size of each path, in bytes: `PATH  NAR-SIZE
-    /// CLOSURE-SIZE`.
+    /// Print `PATH  NAR-SIZE  CLOSURE-SIZE`, sizes in bytes.
     #[arg(long)]
     pub(crate) size: bool,
-    /// In which order: references first, by path, or the largest first.
+    /// Order: references first, by path, or the largest first.
     #[arg(long, value_name = "ORDER", default_value = "references")]
     pub(crate) sort: Sort,
     /// Print a graph for Graphviz.
     #[arg(long, conflicts_with_all = ["json", "size", "sort"])]
     pub(crate) dot: bool,
-    /// Instead of printing, write a page to look at in a browser: a treemap, and a table to sort
-    /// and search.
+    /// Write a web page to FILE instead, with a treemap and a table to sort and search.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "dot", "size", "sort"])]
     pub(crate) html: Option<PathBuf>,
     #[command(flatten)]
@@ -57,16 +56,18 @@ pub(crate) enum Sort {
 
 #[derive(Args, Debug)]
 pub(crate) struct DiffArgs {
-    /// Store paths, their base names or hash parts, or links into the store.
+    /// Store paths, base names, hash parts, or symbolic links into the store such as ./result.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
     #[command(flatten)]
     pub(crate) from: From,
-    /// A cache that may have some of them, or any other source, or sorted:FILE with hash parts in
-    /// ascending order, one a line; may be given again.
+    /// Cache to look in. May be repeated.
+    ///
+    /// CACHE can also be any SOURCE, or sorted:FILE with hash parts in ascending order, one per
+    /// line.
     #[arg(long = "to", value_name = "CACHE", required = true, value_parser = cache())]
     pub(crate) caches: Vec<OsString>,
-    /// Exit with 1 if anything is missing.
+    /// Exit with 1 if paths are missing.
     #[arg(long)]
     pub(crate) exit_code: bool,
     #[command(flatten)]
@@ -88,19 +89,24 @@ pub(crate) struct WhyArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ConvertArgs {
-    /// Only these paths and all that they refer to: store paths, their base names or hash parts, or
-    /// links into the store [default: all that the source has].
+    /// Convert only these paths and their closures [default: everything in the source].
+    ///
+    /// PATH is a store path, base name, hash part, or symbolic link into the store.
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Where to read: db:FILE, registration:FILE, json:FILE, export:FILE, a file that is recognised
-    /// by its content, or a cache [default: the database of Nix].
+    /// Read from SOURCE [default: Nix's database].
+    ///
+    /// SOURCE is db:FILE, registration:FILE, json:FILE, export:FILE, a file of one of these kinds
+    /// (recognized by its content), or a cache.
     #[arg(long, value_name = "SOURCE", value_parser = cache())]
     pub(crate) from: Option<OsString>,
-    /// Where to write: registration:FILE or json:FILE.
+    /// Write to TARGET: registration:FILE or json:FILE.
     #[arg(long, value_name = "TARGET")]
     pub(crate) to: OsString,
-    /// The form of JSON: list (Nix 2.8), map (2.19), or what `nix path-info --json-format` calls 1,
-    /// 2 and 3.
+    /// Form of the JSON: list, map, 1, 2 or 3.
+    ///
+    /// list is the form of Nix 2.8, map that of Nix 2.19, and 1, 2 and 3 are those of `nix
+    /// path-info --json-format`.
     #[arg(long, value_name = "FORM", default_value = "1", value_parser = json_version)]
     pub(crate) json_format: JsonVersion,
     #[command(flatten)]

@@ -1,45 +1,50 @@
-//! The command line.
+//! The command line: its commands, options and help texts.
+//!
+//! `common` and `reach` hold the options that many commands share, `archive`, `narinfo`, `closure`
+//! and `cache` the arguments of the commands on these, `value` the parsers of option values, and
+//! `examples` the examples of every help text.
 
+mod archive;
 mod cache;
 mod closure;
+mod common;
+mod examples;
 mod narinfo;
 mod reach;
 mod value;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use nixcache::compression::{Compression, EncodeOptions};
-use nixcache::hash::{Algorithm, Format};
-use nixcache::nar::Limits;
-use nixcache::store_path::StoreDir;
+use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::archive::{CatArgs, CheckArgs, HashArgs, LsArgs, PackArgs, ScanArgs, Source, UnpackArgs};
 pub(crate) use self::cache::{
     AuditArgs, GcArgs, InfoArgs, LabelArgs, PullArgs, PushArgs, RootArgs, RootCommand, RootsArgs,
 };
 pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
+pub(crate) use self::common::Common;
+use self::common::DepthArgs;
 pub(crate) use self::narinfo::{
     CheckNarinfoArgs, FingerprintArgs, GenerateKeyArgs, KeyCommand, NarinfoCommand, PublicKeyArgs, ShowArgs, SignArgs,
     VerifyArgs,
 };
 pub(crate) use self::reach::Reach;
 pub(crate) use self::value::KeyArgs;
-use crate::failure::{Failure, Result};
 
-/// Where the store is unless something else is said.
-const DEFAULT_STORE_DIR: &str = "/nix/store";
-
-/// Pack, inspect, hash, check and restore Nix archives (NARs); look at, check, sign and verify
-/// narinfos.
+/// Share Nix store paths through binary caches; work with NARs, narinfos and signatures.
 ///
-/// `-` is standard input or output. Results go to standard output, everything else to standard
+/// narutil publishes store paths in binary caches and fetches them, verified. It audits, repairs
+/// and garbage-collects caches. It also packs, lists, hashes and checks NARs, and signs and
+/// verifies narinfos. A cache is a directory, a bucket (s3://, gs://, az://) or a web server
+/// (https://).
+///
+/// `-` means standard input or output. Results go to standard output, everything else to standard
 /// error.
 ///
-/// Exit status: 0 done, and the answer is yes; 1 the data is bad or the answer is no; 2 wrong
-/// usage; 3 it could not be done.
+/// Exit status: 0 success, and the answer is yes; 1 the data is bad, or the answer is no; 2 wrong
+/// usage; 3 the command could not do its work (I/O, network, permissions).
 #[derive(Debug, Parser)]
-#[command(name = "narutil", version, max_term_width = 100)]
+#[command(name = "narutil", version, max_term_width = 100, after_help = examples::NARUTIL)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -47,406 +52,243 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct Common {
-    /// Print results as JSON: one document, or with several targets one a line.
-    ///
-    /// Names that are not UTF-8 have their other bytes replaced by U+FFFD, but in a listing, where
-    /// they are an error.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Show no progress, no summary and no warnings.
-    #[arg(long, short, global = true)]
-    pub(crate) quiet: bool,
-    /// Explain what is done; twice for more.
-    #[arg(long, short, global = true, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
-    /// How many threads to use [default: the processors].
-    #[arg(long, short = 'j', global = true, value_name = "N")]
-    threads: Option<NonZeroUsize>,
-    /// How many directories may stand around a node of an archive [default: 63, as in Nix].
-    #[arg(long, global = true, value_name = "N")]
-    max_depth: Option<usize>,
-    /// The store directory, in which store paths must be.
-    #[arg(long, global = true, value_name = "DIR", env = "NIX_STORE_DIR", default_value = DEFAULT_STORE_DIR)]
-    store_dir: String,
-}
-
-impl Common {
-    pub(crate) fn threads(&self) -> NonZeroUsize {
-        /// More than this only costs memory, and systems refuse to start very many.
-        const THREADS_MAX: usize = 256;
-        let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.threads.unwrap_or_else(processors).min(NonZeroUsize::new(THREADS_MAX).unwrap_or(NonZeroUsize::MIN))
-    }
-
-    /// The same, as codecs take it.
-    pub(crate) fn codec_threads(&self) -> u32 {
-        u32::try_from(self.threads().get()).unwrap_or(u32::MAX)
-    }
-
-    /// The store directory. A slash at its end has no meaning.
-    pub(crate) fn store_dir(&self) -> Result<StoreDir> {
-        // An empty variable counts as none, as in Nix.
-        let directory =
-            if self.store_dir.is_empty() { DEFAULT_STORE_DIR } else { self.store_dir.trim_end_matches('/') };
-        StoreDir::new(directory).map_err(|error| Failure::usage(format_args!("--store-dir or NIX_STORE_DIR: {error}")))
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        let limits = Limits::default();
-        Limits { depth: self.max_depth.unwrap_or(limits.depth), ..limits }
+impl Cli {
+    /// Hands options of the command that many functions need to [`Common`].
+    pub(crate) fn settled(mut self) -> Self {
+        if let Some(depth) = self.command.depth() {
+            self.common.set_max_depth(depth);
+        }
+        self
     }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write a file, link or directory tree as an archive.
+    /// Write a file, symbolic link or directory tree as a NAR.
     ///
-    /// Prints `HASH  SIZE  PATH` of the archive on standard error; with --json, what `hash` prints.
-    /// Standard output gets nothing if packing fails within the first 16 MiB, or if metadata shows
-    /// beforehand that it would.
+    /// Prints `HASH  SIZE  PATH` of the NAR on standard error. If packing fails, no output file is
+    /// left behind. Standard output gets nothing if packing fails within the first 16 MiB, or if
+    /// metadata shows beforehand that it would fail.
+    #[command(after_help = examples::PACK)]
     Pack(PackArgs),
-    /// Restore an archive.
+    /// Restore the tree that a NAR holds.
     ///
-    /// Prints `HASH  SIZE  PATH` of the archive on standard error; with --json, what `hash` prints.
-    /// When it fails, nothing is left behind.
+    /// Prints `HASH  SIZE  PATH` of the NAR on standard error. If unpacking fails, nothing is left
+    /// behind.
+    #[command(after_help = examples::UNPACK)]
     Unpack(UnpackArgs),
-    /// List what an archive contains, or a path of a cache.
+    /// List the contents of a NAR, or of a store path in a cache.
     ///
-    /// Of a cache, its listing (`.ls`) is shown if it has one; otherwise the NAR is read.
-    /// Signatures are not checked.
+    /// For a path of a cache, narutil shows its listing (`.ls`) if the cache has one, and reads the
+    /// NAR otherwise. It does not check signatures.
     ///
-    /// Control characters in names are escaped, as `\n`. With --json, the listing of all that is
-    /// below PATH, as in the `.ls` files of a binary cache.
+    /// Control characters in names are escaped, as `\n`. With --json, the output is the listing of
+    /// everything below PATH, in the form of the `.ls` files of a binary cache.
+    #[command(after_help = examples::LS)]
     Ls(LsArgs),
-    /// Print the contents of a file in an archive, or in a path of a cache.
+    /// Print a file from a NAR, or from a store path in a cache.
     ///
-    /// Of a NAR in a cache that is not compressed, or is zstd with a seek table, only the part is
-    /// fetched that holds the file; of others, all that precedes it. Neither signatures nor hashes
-    /// are checked: only whole NARs have them.
+    /// If the NAR in the cache is uncompressed, or zstd with a seek table, narutil fetches only the
+    /// part that holds the file. Otherwise it fetches everything up to the end of the file.
+    /// Signatures and hashes are not checked, because they cover whole NARs.
+    #[command(after_help = examples::CAT)]
     Cat(CatArgs),
-    /// Print `HASH  SIZE  PATH` of the archives of trees, or with --flat of the contents of files.
+    /// Print the NAR hash and size of trees, or the hash of files with --flat.
     ///
-    /// With --json: `{"path": STRING, "hash": STRING, "size": NUMBER}`.
+    /// Prints one line `HASH  SIZE  PATH` for each path.
+    #[command(after_help = examples::HASH)]
     Hash(HashArgs),
-    /// Check that files are valid archives, with nothing after them: print `ok` or the error, a
-    /// line each.
+    /// Check that files are valid NARs, with nothing after the end.
     ///
-    /// With --json: `{"path": STRING, "ok": BOOLEAN, "error": STRING or null}`.
+    /// Prints `ok` or the error, one line for each file.
+    #[command(after_help = examples::CHECK)]
     Check(CheckArgs),
-    /// Print which store paths are referred to in a tree.
+    /// Print which store paths a tree refers to.
     ///
-    /// With --json: `{"path": STRING, "references": [STRING, ...]}`.
+    /// Searches the NAR of the tree for the hash parts of the candidates, as Nix does.
+    #[command(after_help = examples::SCAN)]
     Scan(ScanArgs),
-    /// Look at narinfos: show, check, fingerprint.
+    /// Show or check narinfos, or print what their signatures sign.
     #[command(subcommand)]
     Narinfo(NarinfoCommand),
-    /// Make a key to sign with, or derive the public key of one.
+    /// Generate a signing key, or derive the public key of a secret key.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Add signatures to narinfos, in place, or take some away.
+    /// Add signatures to narinfos in place, or remove them.
     ///
-    /// A signature by each key is added to each narinfo, in the place of a stale one by the same
-    /// key name; all other bytes stay as they are. Each file is replaced at once, and keeps its
-    /// mode, and its owner where that may be given. Links are followed. Runs on one directory wait
-    /// for each other, so that none undoes another's work; in buckets and on servers a narinfo is
-    /// only replaced if it is still the one that was read, where that can be asked for.
+    /// Each key signs each narinfo. A stale signature by a key of the same name is replaced; all
+    /// other bytes stay as they are. Files are replaced atomically and keep their mode, and their
+    /// owner where permissions allow. Symbolic links are followed.
     ///
-    /// With --json: `{"path": STRING, "file": STRING, "added": [STRING, ...], "removed": [STRING,
-    /// ...]}` a line, where names are those of keys, and a signature that was there already is not
-    /// added.
+    /// Concurrent runs on one directory wait for each other, so that no signature is lost. In
+    /// buckets and on servers, a narinfo is replaced only if it is unchanged since it was read,
+    /// where the server supports such conditions.
+    #[command(after_help = examples::SIGN)]
     Sign(SignArgs),
     /// Verify the signatures of narinfos.
     ///
-    /// Prints `ok  PATH  key-name...` or `bad  PATH  reason`, a line each. A path that is made by
-    /// its content address needs no signature: if it has none, the address is printed instead, as
-    /// `ca:fixed:r:sha256:...`.
-    ///
-    /// With --json: `{"path": STRING or null, "file": STRING, "ok": BOOLEAN, "reason": STRING or
-    /// null, "contentAddressed": BOOLEAN, "signatures": [{"keyName": STRING, "standing": STRING},
-    /// ...]}`, where the standing is `holds`, `holds-as-written`, `fails`, `unknown-key` or
-    /// `malformed`; with --contents also `"undeclaredReferences": [STRING, ...]`.
+    /// Prints `ok  PATH  key-name...` or `bad  PATH  reason`, one line for each narinfo. A
+    /// content-addressed path needs no signature. If it has none, its content address is printed
+    /// instead of a key name, as `ca:fixed:r:sha256:...`.
+    #[command(after_help = examples::VERIFY)]
     Verify(VerifyArgs),
-    /// List the closure of store paths: they, what they refer to, and so on; references first.
+    /// List the closure of store paths, references first.
     ///
-    /// What is only referred to, but not known to the source, is listed like the rest; then the
-    /// closure has holes, and the exit status is 1. So it is when references run in a circle.
+    /// The closure of a path is the path, its references, their references, and so on. References
+    /// that the source does not know are listed like the others. In that case, and if references
+    /// form a cycle, the exit status is 1.
     ///
-    /// A cache is asked about each path of the closure, and need not list what it has, but for
-    /// --referrers.
-    ///
-    /// With --json: `[{"path": STRING, "narSize": NUMBER, "closureSize": NUMBER, "references":
-    /// [STRING, ...], "known": BOOLEAN}, ...]`.
+    /// narutil asks a cache for each path of the closure. The cache needs to list its contents only
+    /// for --referrers.
+    #[command(after_help = examples::CLOSURE)]
     Closure(ClosureArgs),
-    /// List what of a closure no cache has, references first.
+    /// List the paths of a closure that no cache has, references first.
     ///
-    /// How much is missing, and how much each cache has that those before it have not, is said on
-    /// standard error.
-    ///
-    /// With --json: `{"missing": [{"path": STRING, "narSize": NUMBER, "reason": STRING}, ...],
-    /// "paths": NUMBER, "narSize": NUMBER, "caches": [{"cache": STRING, "paths": NUMBER, "narSize":
-    /// NUMBER}, ...]}`. The reason is `absent`, or `dangling` if a cache has a path that refers to
-    /// it (with `"referrer"` and `"cache"`), or `unknown` if the source knows it only as a
-    /// reference.
+    /// A summary on standard error says how much is missing, and how much each cache has that the
+    /// caches before it do not have.
+    #[command(after_help = examples::DIFF)]
     Diff(DiffArgs),
-    /// Print a shortest chain of references from a path to another, a path a line. Exits with 1 if
-    /// there is none.
+    /// Print a shortest chain of references from one path to another.
     ///
-    /// With --json: `[STRING, ...]`, or `null`.
+    /// Prints one path per line. Exits with 1 if there is no such chain.
+    #[command(after_help = examples::WHY)]
     Why(WhyArgs),
-    /// Rewrite what is known of store paths in another form.
+    /// Convert information about store paths to another form.
     ///
-    /// With PATHs, only of these and of all that they refer to; a cache is asked about each of them
-    /// then, and need not list what it has.
-    ///
-    /// What that form has no place for is said on standard error.
-    ///
-    /// With --json: `{"paths": NUMBER, "lost": {STRING: NUMBER, ...}}`, by kind the number of paths
-    /// of which it was lost.
+    /// With PATHs, only these paths and their closures are converted; narutil then asks a cache for
+    /// each path, and the cache does not need to list its contents. Standard error says what the
+    /// target form has no place for.
+    #[command(after_help = examples::CONVERT)]
     Convert(ConvertArgs),
-    /// Publish store paths in a cache: their closures, as far as they are not there.
+    /// Publish store paths and their closures in a cache.
     ///
-    /// Each tree is compared with what is registered, compressed, signed and uploaded in one pass;
-    /// what differs is not published. A path becomes visible after all that it refers to, at every
-    /// instant and whatever is killed. Any number of pushes may run at the same time.
+    /// Paths that the cache already has are skipped. Each tree is compressed, signed and uploaded
+    /// in one pass, and compared with the hash that is registered for it; a path that differs is
+    /// not published. A path becomes visible after all its references, even if a push is killed.
+    /// Any number of pushes can run at the same time.
     ///
-    /// --compression, --key and --debug-info may also be parameters of the URL, spelt as for Nix:
-    /// compression, compression-level, secret-key, secret-keys, index-debug-info. A cache that is
-    /// made gets its priority and want-mass-query, too.
+    /// --compression, --key and --debug-info can also be parameters of the cache URL, spelled as
+    /// for Nix: compression, compression-level, secret-key, secret-keys, index-debug-info. The
+    /// parameters priority and want-mass-query apply to a cache that the push creates.
     ///
-    /// The closure is kept under the name --root, see `roots` and `gc`. What the last root of that
-    /// name lists is taken for present, so that pushing the same again takes a handful of requests.
+    /// The root --root keeps the closure in the cache, see `roots` and `gc`. Paths that the last
+    /// root of that name lists are taken as present, so a repeated push needs only a handful of
+    /// requests.
     ///
-    /// With --queue, DIR holds files with store paths, as a hook of Nix's writes them under another
-    /// name (that begins with a dot, or ends with `.tmp`) and renames. A file whose paths cannot be
-    /// published is moved to DIR/failed, with the reason beside, and the exit status is 1; if the
-    /// cache cannot be reached, all stay for the next time, and it is 3. What another push has in
-    /// hand is left to it.
+    /// With --queue, DIR holds files with store paths. A Nix hook writes each file under a
+    /// temporary name (one that begins with a dot or ends in `.tmp`) and renames it. If the paths
+    /// of a file cannot be published, the file is moved to DIR/failed with the reason beside it,
+    /// and the exit status is 1. If the cache cannot be reached, all files stay for the next run,
+    /// and the exit status is 3. Files that another push is working on are left to it.
     ///
-    /// Realisations of content-addressed derivations, which Nix's database has, are published with
-    /// their paths and signed with --key, and so are build logs with --logs: also for paths that
-    /// the cache has already. Without --key, paths that have no signature are counted on standard
-    /// error, since Nix does not accept them.
+    /// Realisations of content-addressed derivations in Nix's database are published with their
+    /// paths and signed with --key. Build logs are published with --logs. Both include paths that
+    /// the cache already has. Without --key, the number of paths without a signature is reported,
+    /// because Nix does not accept them.
     ///
-    /// A path that cannot be published is named, and so is what refers to it; the others are
-    /// published, and the exit status is 1.
-    ///
-    /// The store paths of what is added are printed, a line each. With --json: `{"paths": NUMBER,
-    /// "published": [{"path": STRING, "narSize": NUMBER, "fileSize": NUMBER, "uploaded": BOOLEAN},
-    /// ...], "added": [STRING, ...], "failed": [{"path": STRING, "error": STRING}, ...],
-    /// "heldBack": [STRING, ...], "undeclaredReferences": [{"path": STRING, "hashParts": [STRING,
-    /// ...]}, ...], "unsigned": NUMBER, "realisations": NUMBER, "logs": NUMBER, "unattached":
-    /// [STRING, ...], "root": STRING or null, "seconds": NUMBER}`; with --queue also `"queue":
-    /// {"published": NUMBER, "failed": [{"entry": STRING, "error": STRING}, ...], "kept":
-    /// [{"entry": STRING, "error": STRING}, ...]}`; with --dry-run `{"missing": [STRING, ...],
-    /// "narSize": NUMBER}`.
+    /// A path that cannot be published is reported, and so are the paths that refer to it. The
+    /// others are published, and the exit status is 1. The store paths of trees given with --add
+    /// are printed, one per line.
+    #[command(after_help = examples::PUSH)]
     Push(PushArgs),
-    /// Fetch the closures of store paths from caches, verified.
+    /// Fetch store paths and their closures from caches, verified.
     ///
-    /// Each path comes from the first cache that has it under a narinfo whose signature --trusted
-    /// accepts, or whose content address makes the path. Size and hash of each file and of each NAR
-    /// are checked before a path gets its name, which it gets after all that it refers to. What is
-    /// there under its name already is not fetched again.
-    ///
-    /// With --json: `{"paths": [{"path": STRING, "cache": STRING, "narSize": NUMBER, "fetched":
-    /// BOOLEAN}, ...], "fetched": NUMBER, "narSize": NUMBER, "present": NUMBER, "failed": [{"path":
-    /// STRING, "error": STRING}, ...], "heldBack": [STRING, ...], "seconds": NUMBER}`, where the
-    /// sum of NAR sizes is that of what was fetched, and paths are held back if something that they
-    /// refer to failed; with --dry-run `{"missing": [STRING, ...], "narSize": NUMBER}`.
+    /// Each path comes from the first cache that has a narinfo for it with a signature by a
+    /// --trusted key, or whose content address determines the path. The sizes and hashes of each
+    /// file and each NAR are checked before a path gets its final name, and it gets that name after
+    /// all its references. Paths that are present under their names are not fetched again.
+    #[command(after_help = examples::PULL)]
     Pull(PullArgs),
-    /// Look a whole cache over: what in it could not be served, and what would make it good.
+    /// Check a whole cache, and optionally repair it.
     ///
-    /// Every narinfo is read, and every listing; that NARs are there, and as large as is said; that
-    /// references are. NARs are read with --contents only. A finding is printed as `OBJECT: kind:
-    /// explanation; what would repair it`. What does no harm is only printed with -v. Kinds do not
-    /// change: missing-cache-info, bad-cache-info, unparsable-narinfo, other-store,
-    /// refused-narinfo, odd-narinfo, misnamed-narinfo, swapped-narinfos, bad-signature,
-    /// no-valid-signature, bad-url, url-outside, url-compression, url-hash, missing-nar,
-    /// wrong-file-size, wrong-address, missing-reference, left-out-reference, orphan-nar,
-    /// orphan-listing, temporary, unknown-object, bad-listing, listing-disagrees; with --contents
-    /// corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash, undeclared-references, and
-    /// wrong-address of contents, too.
+    /// Reads every narinfo and every listing, and checks that NARs exist with the stated size and
+    /// that references are present. NARs are read only with --contents. Each finding is one line,
+    /// `OBJECT: kind: explanation; repair`. Harmless findings are printed only with -v.
     ///
-    /// With --repair, the plan is shown on standard error and then done: what loses nothing is
-    /// written anew, narinfos that cannot be served are withdrawn with all that refer to them,
-    /// referrers first, and what nothing refers to is removed. With --from, what was withdrawn is
-    /// published again. What remains is told by the next audit.
+    /// The kinds are stable names: missing-cache-info, bad-cache-info, unparsable-narinfo,
+    /// other-store, refused-narinfo, odd-narinfo, misnamed-narinfo, swapped-narinfos,
+    /// bad-signature, no-valid-signature, bad-url, url-outside, url-compression, url-hash,
+    /// missing-nar, wrong-file-size, wrong-address, missing-reference, left-out-reference,
+    /// orphan-nar, orphan-listing, temporary, unknown-object, bad-listing, listing-disagrees; with
+    /// --contents also corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash,
+    /// undeclared-references.
     ///
-    /// Exit status: 1 if a finding was printed, 0 if none was, 3 if the cache could not be read.
+    /// --repair shows its plan on standard error and then carries it out. It rewrites what can be
+    /// rewritten without loss, withdraws narinfos that cannot be served together with everything
+    /// that refers to them, referrers first, and removes what nothing refers to. With --from, it
+    /// publishes the withdrawn paths again. Run audit again to see what remains.
     ///
-    /// With --json: `{"object": STRING, "path": STRING or null, "kind": STRING, "message": STRING,
-    /// "repair": STRING or null}` a line.
+    /// Exit status: 0 no findings; 1 findings were printed; 3 the cache could not be read.
+    #[command(after_help = examples::AUDIT)]
     Audit(AuditArgs),
-    /// Count what is in a cache: paths, bytes, compressions, and whose signatures there are,
-    /// without verifying any.
+    /// Count the paths, bytes, compressions and signing keys in a cache.
     ///
-    /// With --json: `{"cache": STRING, "storeDir": STRING, "priority": NUMBER or null,
-    /// "wantMassQuery": BOOLEAN, "paths": NUMBER, "narSize": NUMBER, "files": NUMBER, "fileSize":
-    /// NUMBER, "compressions": {NAME: NUMBER, ...}, "keys": {NAME: NUMBER, ...}, "unsigned":
-    /// NUMBER, "unreadable": NUMBER}`, where sizes are in bytes and other numbers but the priority
-    /// count paths.
+    /// Signatures are counted by key name and not verified.
+    #[command(after_help = examples::INFO)]
     Info(InfoArgs),
-    /// List the roots of a cache: which closures it is to keep. Those used last come first.
+    /// List the roots of a cache, most recently used first.
     ///
-    /// With --json: `{"name": STRING, "generation": STRING, "targets": [STRING, ...], "paths":
-    /// NUMBER, "fileSize": NUMBER, "used": NUMBER or null, "created": NUMBER, "pinned": BOOLEAN,
-    /// "labels": {NAME: STRING, ...}}` a line, where times are seconds since 1970.
+    /// A root keeps the closure of its paths in the cache. Each push creates a generation of the
+    /// root that it names.
+    #[command(after_help = examples::ROOTS)]
     Roots(RootsArgs),
-    /// Change a root: pin, unpin, remove, label.
+    /// Pin, unpin, label or remove a root of a cache.
     #[command(subcommand)]
     Root(RootCommand),
-    /// Remove what no root keeps.
+    /// Remove from a cache what no root keeps (garbage collection).
     ///
-    /// What the roots list that --keep-last, --keep-within and --max-size keep is alive, and so is
-    /// what pushes under way have claimed, what is pinned, what --root-path names, and what is
-    /// younger than --grace, with all that it refers to. If --keep-last and --keep-within are both
-    /// given, a root stays that either wants. Without any of the three, all roots stay.
+    /// These are kept, with their closures: the roots that --keep-last, --keep-within and
+    /// --max-size select, pinned roots, paths that running pushes have claimed, --root-path, and
+    /// everything younger than --grace. With both --keep-last and --keep-within, a root that either
+    /// selects is kept. Without any of the three, all roots are kept.
     ///
-    /// What refers to others goes before these, so that every closure is whole at every instant.
-    /// NARs go one run after their narinfos. Pushes may go on meanwhile; they wait where a
-    /// collection touches what they need. Two collections do not run at once.
+    /// Referrers are removed before their references, so every remaining closure is complete at
+    /// every instant. NARs are removed one run after their narinfos. Pushes can run during a
+    /// collection, and wait where it touches what they need. Two collections cannot run at the same
+    /// time.
     ///
-    /// With --dry-run `WHY  OBJECT` a line, in order; with --json, also while it removes,
-    /// `{"object": STRING, "size": NUMBER, "why": STRING}`. Why is `root`, `path`, `listing`,
-    /// `nar`, `snapshot`, `log`, `debug-info`, `realisation` or `temporary`.
+    /// With --dry-run, prints `WHY  OBJECT` for each object, in the order of removal.
+    #[command(after_help = examples::GC)]
     Gc(GcArgs),
     /// Print a completion script for a shell.
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Write the manual pages to a directory.
+    #[command(after_help = examples::MAN)]
     Man(ManArgs),
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct PackArgs {
-    /// What to pack. A link is packed itself, not what it points to.
-    pub(crate) path: PathBuf,
-    /// Where to write the archive.
-    #[arg(long, short, value_name = "FILE", default_value = "-")]
-    pub(crate) output: PathBuf,
-    /// Compress it: none, zstd, xz, bzip2, gzip, br or lz4, and a level [default: what the name of
-    /// the output ends in, as `.zst`; else none].
-    #[arg(long, value_name = "ALGO[:LEVEL]")]
-    pub(crate) compression: Option<EncodeOptions>,
-    /// Also write what it contains and where, as the `.ls` file of a binary cache.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) listing: Option<PathBuf>,
-}
-
-/// Where archives are read from.
-#[derive(Args, Debug)]
-pub(crate) struct Source {
-    /// How archives are compressed [default: told by their first bytes; br must be named].
-    #[arg(long, value_name = "ALGO")]
-    pub(crate) compression: Option<Compression>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct UnpackArgs {
-    /// The archive.
-    pub(crate) nar: PathBuf,
-    /// What to make of it; must not exist.
-    pub(crate) dest: PathBuf,
-    #[command(flatten)]
-    pub(crate) source: Source,
-    /// Set modes to 0444 or 0555 and times to 1 second after the epoch, as in a Nix store.
-    #[arg(long)]
-    pub(crate) canonical: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LsArgs {
-    /// The archive; or a cache: a directory, or a URL.
-    #[arg(value_name = "NAR or CACHE")]
-    pub(crate) nar: PathBuf,
-    /// What in the archive to list [default: its root]; in a cache a store path, its base name or
-    /// hash part, and what in it.
-    #[arg(value_parser = self::value::path_or_empty())]
-    pub(crate) path: Option<PathBuf>,
-    /// List everything below, too.
-    #[arg(long, short = 'R')]
-    pub(crate) recursive: bool,
-    /// Show type and x bit, size, name and link target.
-    #[arg(long, short)]
-    pub(crate) long: bool,
-    #[command(flatten)]
-    pub(crate) source: Source,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct CatArgs {
-    /// The archive; or a cache: a directory, or a URL.
-    #[arg(value_name = "NAR or CACHE")]
-    pub(crate) nar: PathBuf,
-    /// The file in the archive; in a cache a store path, its base name or hash part, and the file
-    /// in it.
-    pub(crate) path: PathBuf,
-    #[command(flatten)]
-    pub(crate) source: Source,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct HashArgs {
-    /// What to hash: trees; archives with `--nar`; files with `--flat`.
-    #[arg(required = true)]
-    pub(crate) paths: Vec<PathBuf>,
-    /// The paths are archives already; compressed ones are decompressed first.
-    #[arg(long)]
-    pub(crate) nar: bool,
-    /// Hash the contents of files alone, as `nix hash file` and `nix-hash --flat` do. Links are
-    /// followed.
-    #[arg(long, conflicts_with_all = ["nar", "compression"])]
-    pub(crate) flat: bool,
-    /// How to write hashes: sri, nix32, base16 or base64.
-    #[arg(long, value_name = "FORMAT", default_value = "sri")]
-    pub(crate) format: Format,
-    /// How to hash: sha256, sha512, sha1, md5 or blake3.
-    #[arg(long, value_name = "ALGO", default_value = "sha256")]
-    pub(crate) algo: Algorithm,
-    #[command(flatten)]
-    pub(crate) source: Source,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct CheckArgs {
-    /// The archives.
-    #[arg(required = true)]
-    pub(crate) nars: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) source: Source,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ScanArgs {
-    /// The tree in which to look.
-    pub(crate) path: PathBuf,
-    /// What to look for: store paths or their hash parts, one a line.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) candidates: PathBuf,
+impl Command {
+    /// The nesting limit, if the command has one.
+    fn depth(&self) -> Option<DepthArgs> {
+        match self {
+            Self::Pack(args) => Some(args.depth),
+            Self::Unpack(args) => Some(args.depth),
+            Self::Ls(args) => Some(args.depth),
+            Self::Cat(args) => Some(args.depth),
+            Self::Hash(args) => Some(args.depth),
+            Self::Check(args) => Some(args.depth),
+            Self::Scan(args) => Some(args.depth),
+            Self::Verify(args) => Some(args.depth),
+            Self::Push(args) => Some(args.depth),
+            Self::Pull(args) => Some(args.depth),
+            Self::Audit(args) => Some(args.depth),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct CompletionsArgs {
-    /// For which shell.
+    /// The shell.
     pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ManArgs {
-    /// Where to write them.
+    /// The directory, which is created if necessary.
     pub(crate) directory: PathBuf,
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
-    }
-}
+mod tests;

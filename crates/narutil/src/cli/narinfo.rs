@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::common::DepthArgs;
+use super::examples;
 use super::reach::Reach;
 use super::value::KeyArgs;
 
@@ -13,26 +15,28 @@ use super::value::KeyArgs;
 pub(crate) enum NarinfoCommand {
     /// Print the fields of narinfos.
     ///
-    /// With --json, the object that `nix path-info --json --json-format 1` of Nix 2.34 prints for a
-    /// path of a cache, with `path` and `deviations`, a list of `{"line": NUMBER, "name": STRING,
-    /// "field": STRING, "explanation": STRING, "nixAccepts": "yes", "only-older" or "no"}`.
+    /// With --json, prints the object that `nix path-info --json --json-format 1` of Nix 2.34
+    /// prints for a path of a cache, with the additional keys `path` and `deviations`.
+    #[command(after_help = examples::SHOW)]
     Show(ShowArgs),
-    /// Check narinfos: print `ok`, the error, or each deviation from what Nix writes.
+    /// Check that narinfos are well formed, and report deviations from what Nix writes.
     ///
-    /// A deviation is printed as `FILE:LINE: name: explanation`. Deviations alone are no failure,
-    /// unless with --strict.
-    ///
-    /// With --json: `{"file": STRING, "ok": BOOLEAN, "error": STRING or null, "deviations":
-    /// [...]}`, with deviations as in `show`.
+    /// Prints `ok`, the error, or each deviation as `FILE:LINE: name: explanation`. Deviations fail
+    /// the check only with --strict.
+    #[command(after_help = examples::CHECK_NARINFO)]
     Check(CheckNarinfoArgs),
-    /// Print the bytes that are signed, with no newline added.
+    /// Print the fingerprint of a narinfo: the exact bytes that signatures sign.
+    ///
+    /// No newline is added.
+    #[command(after_help = examples::FINGERPRINT)]
     Fingerprint(FingerprintArgs),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
-    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a
-    /// directory or cache select from it.
+    /// narinfo files, directories of narinfos, caches, or `-`.
+    ///
+    /// Store paths or hash parts after a directory or cache select from it.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
@@ -41,8 +45,9 @@ pub(crate) struct ShowArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckNarinfoArgs {
-    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a
-    /// directory or cache select from it.
+    /// narinfo files, directories of narinfos, caches, or `-`.
+    ///
+    /// Store paths or hash parts after a directory or cache select from it.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
     /// Fail if there are deviations.
@@ -54,39 +59,38 @@ pub(crate) struct CheckNarinfoArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct FingerprintArgs {
-    /// The narinfo.
+    /// The narinfo, or `-`.
     #[arg(value_name = "FILE")]
     pub(crate) target: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
-    /// Make a new secret key.
+    /// Generate a new secret key.
     ///
-    /// With --json: `{"secretKey": STRING, "publicKey": STRING}`, without the secret key if it goes
-    /// to a file.
+    /// With --json, prints both keys, but not the secret key if it goes to a file.
+    #[command(after_help = examples::GENERATE_KEY)]
     Generate(GenerateKeyArgs),
     /// Print the public key of a secret key.
-    ///
-    /// With --json: `{"publicKey": STRING}`.
+    #[command(after_help = examples::PUBLIC_KEY)]
     Public(PublicKeyArgs),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct GenerateKeyArgs {
-    /// The name of the key: by custom, the host name of the cache, a dash and a number.
+    /// Name of the key. By convention, the host name of the cache, a dash and a number.
     pub(crate) name: String,
-    /// Where to write the secret key, readable by its owner only. Never overwrites.
+    /// Write the secret key to FILE, readable only by its owner. Never overwrites a file.
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
-    /// Where to write the public key. Never overwrites.
+    /// Write the public key to FILE. Never overwrites a file.
     #[arg(long, value_name = "FILE")]
     pub(crate) public: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct PublicKeyArgs {
-    /// The file of the secret key.
+    /// File that holds the secret key.
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
 }
@@ -96,14 +100,18 @@ pub(crate) struct PublicKeyArgs {
 pub(crate) struct SignArgs {
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
-    /// The name of a key whose signatures to drop; may be given again.
+    /// Remove the signatures by the key NAME. May be repeated.
     #[arg(long, value_name = "NAME")]
     pub(crate) remove: Vec<String>,
-    /// Only print what would be changed: `sign  PATH  key-name...` and `drop  PATH  key-name...`.
+    /// Print what would change, and change nothing.
+    ///
+    /// The lines are `sign  PATH  key-name...` and `drop  PATH  key-name...`.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// narinfos, directories of narinfos, caches, or `-` to filter one from standard input to
-    /// standard output; hash parts or store paths after a directory or cache select from it.
+    /// narinfo files, directories of narinfos, caches, or `-`.
+    ///
+    /// Store paths or hash parts after a directory or cache select from it. `-` filters one narinfo
+    /// from standard input to standard output.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
@@ -112,28 +120,33 @@ pub(crate) struct SignArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    /// Trust this public key: `name:base64`, several of them, a file that holds keys or lines of
-    /// nix.conf, or the word `nix.conf` for the keys that this machine's Nix trusts. May be
-    /// repeated.
+    /// Trust the public key KEY. May be repeated.
+    ///
+    /// KEY is `name:base64` (several separated by blanks), a file with keys or lines of nix.conf,
+    /// or the word `nix.conf` for the keys that Nix on this machine trusts.
     #[arg(long = "trusted", alias = "trusted-public-keys", value_name = "KEY", required = true)]
     pub(crate) trusted: Vec<OsString>,
-    /// How many different trusted keys must have signed.
+    /// Require signatures by N different trusted keys.
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) require: NonZeroUsize,
-    /// Also accept a signature that holds only over references in the order of the file, as very
-    /// old versions of Nix made them. Current ones refuse it.
+    /// Accept signatures over the references in the order of the file.
+    ///
+    /// Very old versions of Nix made them; current versions refuse them.
     #[arg(long)]
     pub(crate) as_written: bool,
-    /// Also check the NAR: its file's hash and size, that it is a NAR, its own hash and size.
+    /// Check the NARs too: hash and size of the file, validity, hash and size of the NAR.
     ///
-    /// References in it that the narinfo does not declare are reported, but are no failure. NARs
-    /// are looked for where the narinfos are.
+    /// References in a NAR that its narinfo does not declare are reported, but are not a failure.
+    /// narutil looks for the NARs where the narinfos are.
     #[arg(long)]
     pub(crate) contents: bool,
-    /// narinfos, directories of narinfos, caches, or `-`; hash parts or store paths after a
-    /// directory or cache select from it.
+    /// narinfo files, directories of narinfos, caches, or `-`.
+    ///
+    /// Store paths or hash parts after a directory or cache select from it.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
     pub(crate) reach: Reach,
+    #[command(flatten)]
+    pub(super) depth: DepthArgs,
 }

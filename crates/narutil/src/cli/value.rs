@@ -9,19 +9,22 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use nixcache::store_path::StoreDir;
 use nixcache_client::gc::Unrooted;
 
+/// The heading of options about keys and signatures in help texts.
+pub(super) const SIGNATURE_OPTIONS: &str = "Signature options";
+
 /// Secret keys to sign with.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArgs {
-    /// Sign with the secret key in FILE, or on standard input with `-`. May be repeated.
-    #[arg(id = "key", long = "key", alias = "secret-key-files", value_name = "FILE", value_parser = key_file())]
+    /// Sign with the secret key in FILE, or `-` for standard input. May be repeated.
+    #[arg(id = "key", long = "key", alias = "secret-key-files", value_name = "FILE", value_parser = key_file(), help_heading = SIGNATURE_OPTIONS)]
     pub(crate) files: Vec<PathBuf>,
-    /// Sign with the secret key that the environment variable NAME holds. May be repeated.
-    #[arg(id = "key_env", long = "key-env", value_name = "NAME")]
+    /// Sign with the secret key in the environment variable NAME. May be repeated.
+    #[arg(id = "key_env", long = "key-env", value_name = "NAME", help_heading = SIGNATURE_OPTIONS)]
     pub(crate) variables: Vec<String>,
 }
 
-/// A file with a secret key. A key in its place, or a store path, is told apart here: options take
-/// one value each, so a store path can only be a mistake.
+/// Parses the name of a file with a secret key. Refuses a key itself, and a store path: options
+/// take one value each, so a store path here is a mistake.
 fn key_file() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|argument| match misplaced(&argument) {
         _ if crate::secret::is_key_for_file(argument.as_ref()) => Err(crate::secret::KEY_NOT_FILE),
@@ -30,7 +33,7 @@ fn key_file() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// A cache, which a store path is not, unless it holds one.
+/// Parses the name of a cache. Refuses a store path, unless it holds a cache.
 pub(super) fn cache() -> impl TypedValueParser<Value = OsString> {
     OsStringValueParser::new().try_map(|argument| match misplaced(&argument) {
         Some(hint) if !PathBuf::from(&argument).join("nix-cache-info").exists() => Err(hint),
@@ -38,29 +41,29 @@ pub(super) fn cache() -> impl TypedValueParser<Value = OsString> {
     })
 }
 
-/// Any path, also an empty one.
+/// Parses a path that may be empty.
 pub(super) fn path_or_empty() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 
-/// What to say of a store path that became the value of an option.
+/// The error for a store path that is the value of an option.
 fn misplaced(argument: &OsString) -> Option<&'static str> {
     let text = argument.to_str()?;
     StoreDir::default().parse(text).is_ok().then_some(
-        "this is a store path. The option takes one value and may be repeated; store paths stand on their own",
+        "this is a store path. The option takes one value; repeat it for more, and give store paths as arguments",
     )
 }
 
-/// A number, and the unit that follows it.
+/// Splits a number from the unit that follows it.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
     Some((digits.parse().ok()?, &text[digits.len()..]))
 }
 
-/// A time: a number and a unit from seconds to years.
+/// Parses a duration: a number and a unit from seconds to years.
 pub(super) fn age(text: &str) -> Result<Duration, &'static str> {
     const DAY: u64 = 24 * 60 * 60;
-    /// Times this long before and after now can be calculated with. No cache is so old.
+    /// Points in time this far from now can be represented. No cache is older.
     const YEARS_MAX: u64 = 1000;
     let (number, unit) = number_and_unit(text).ok_or("expected a number and a unit, as in 12h, 30d or 2w")?;
     let seconds = match unit {
@@ -77,9 +80,9 @@ pub(super) fn age(text: &str) -> Result<Duration, &'static str> {
     Ok(Duration::from_secs(number.saturating_mul(seconds).min(YEARS_MAX * 365 * DAY)))
 }
 
-/// A number of bytes, with K, M, G or T for powers of 1024.
+/// Parses a number of bytes, with K, M, G or T for powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, &'static str> {
-    const WRONG: &str = "expected a number of bytes, or one and K, M, G or T, as in 50G";
+    const WRONG: &str = "expected a number of bytes, optionally with K, M, G or T, as in 50G";
     let (number, unit) = number_and_unit(text).ok_or(WRONG)?;
     let power = match &*unit.to_ascii_uppercase() {
         "" | "B" => 0,
@@ -92,7 +95,7 @@ pub(super) fn size(text: &str) -> Result<u64, &'static str> {
     number.checked_mul(1 << (10 * power)).ok_or("that is more than 2^64 bytes")
 }
 
-/// What to do with paths that no root has listed: a word, or an age.
+/// Parses what to do with paths that no root has listed: a word, or an age.
 pub(super) fn unrooted(text: &str) -> Result<Unrooted, &'static str> {
     match text {
         "keep" => Ok(Unrooted::Keep),
@@ -101,7 +104,7 @@ pub(super) fn unrooted(text: &str) -> Result<Unrooted, &'static str> {
     }
 }
 
-/// A label, NAME=TEXT.
+/// Parses a label, NAME=TEXT.
 pub(super) fn label(text: &str) -> Result<(String, String), &'static str> {
     let (name, label) = text.split_once('=').ok_or("expected NAME=TEXT")?;
     if name.is_empty() { Err("expected a name before =") } else { Ok((name.to_owned(), label.to_owned())) }

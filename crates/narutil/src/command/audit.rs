@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::StoreDir;
 use nixcache::trust::TrustPolicy;
-use nixcache_client::audit::{Audit, Audited, Event, Finding, Remedy, RepairError, Watch};
+use nixcache_client::audit::{Audit, AuditEvent, Audited, Finding, Remedy, RepairError, Watch};
 use nixcache_client::cache::Cache;
 use serde_json::json;
 
@@ -160,13 +160,13 @@ impl Display {
     pub(super) fn watch(&self) -> Watch {
         let (bar, contents) = (self.bar.clone(), self.contents);
         Arc::new(move |event| match event {
-            Event::Listed { objects } if !contents => bar.set_total(objects as u64),
-            Event::Read { objects } if !contents => bar.advance(objects),
-            Event::Contents { files, bytes } => {
+            AuditEvent::Listed { objects } if !contents => bar.set_total(objects as u64),
+            AuditEvent::Read { objects } if !contents => bar.advance(objects),
+            AuditEvent::Contents { files, bytes } => {
                 bar.set_total(bytes);
                 bar.set_message(format!("reading {files} NARs"));
             }
-            Event::ContentsRead { bytes } => bar.advance_bytes(bytes),
+            AuditEvent::ContentsRead { bytes } => bar.advance_bytes(bytes),
             _ => {}
         })
     }

@@ -1,4 +1,4 @@
-//! `narutil check`
+//! `narutil check`: checks that files are valid NARs.
 
 use nixcache::nar::Observer;
 use serde_json::json;
@@ -14,7 +14,7 @@ pub(crate) fn run(common: &Common, args: &CheckArgs) -> Result {
     Ok(for_each(&args.nars, |path| {
         let fault = match observe(common, &args.source, path, Observer::new()) {
             Ok(_) => None,
-            // What is wrong with the data is this command's answer, not its failure.
+            // An error in the data is the answer of this command, not a failure of it.
             Err(Failure { status: Status::Bad, message: Some(message) }) => Some(message),
             Err(failure) => return Err(failure),
         };

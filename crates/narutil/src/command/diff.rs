@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nixcache::closure::{DifferenceBuilder, Graph, ListingError, Missing, Reason, Tally};
+use nixcache::closure::{DifferenceBuilder, Graph, HashPartsError, Missing, MissingReason, Tally};
 use nixcache::narinfo::file_name;
 use nixcache::store_path::StoreDir;
 use nixcache_client::source::{self, Source};
@@ -74,7 +74,7 @@ fn look(
         let file = Path::new(OsStr::from_bytes(file));
         let reader = BufReader::with_capacity(BUFFER, bytes(crate::input::Input::open(file)?.file));
         return difference.subtract_sorted_lines(reader).map_err(|error| match error {
-            ListingError::Read { source, .. } => Failure::failed(file, source),
+            HashPartsError::Read { source, .. } => Failure::failed(file, source),
             error => Failure::bad(file, error),
         });
     }
@@ -136,12 +136,12 @@ fn to_json(store_dir: &StoreDir, graph: &Graph, caches: &[OsString], missing: &M
         "path": full(store_dir, graph, missing.node),
         "narSize": graph.nar_size(missing.node),
         "reason": match missing.reason {
-            Reason::Dangling { .. } => "dangling",
-            Reason::Unknown => "unknown",
+            MissingReason::Dangling { .. } => "dangling",
+            MissingReason::Unknown => "unknown",
             _ => "absent",
         },
     });
-    if let Reason::Dangling { referrer, cache } = missing.reason {
+    if let MissingReason::Dangling { referrer, cache } = missing.reason {
         object["referrer"] = full(store_dir, graph, referrer).into();
         object["cache"] = caches[cache].to_string_lossy().into();
     }

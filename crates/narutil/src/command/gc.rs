@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
-use nixcache_client::gc::{Collection, Doomed, Event, Policy, Summary};
+use nixcache_client::gc::{Collection, GcEvent, GcSummary, Removal, RetentionPolicy};
 use nixcache_client::roots;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ use crate::output::{counted, print};
 use crate::progress::Progress;
 
 pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
-    let mut policy = Policy::default();
+    let mut policy = RetentionPolicy::default();
     policy.keep_last = args.keep_last;
     policy.keep_within = args.keep_within;
     policy.max_size = args.max_size;
@@ -62,8 +62,8 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
             _ => format!("; {}, {}, go in the next run", counted(files, "file"), HumanBytes(bytes)),
         };
         if args.dry_run {
-            let doomed = collection.doomed();
-            collection.give_up().await.map_err(fail)?;
+            let doomed = collection.removals();
+            collection.abort().await.map_err(fail)?;
             for doomed in &doomed {
                 print(shown(common, doomed).as_bytes())?;
             }
@@ -74,11 +74,11 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
             }
             return Ok(status);
         }
-        let progress = Progress::items(common, "removing", Some(collection.doomed().len()));
+        let progress = Progress::items(common, "removing", Some(collection.removals().len()));
         let mut printed = Ok(());
         let done = collection.run(|event| match event {
-            Event::Waiting => progress.suspend(|| eprintln!("narutil: waiting for pushes that are under way")),
-            Event::Removed(doomed) => {
+            GcEvent::Waiting => progress.suspend(|| eprintln!("narutil: waiting for pushes that are under way")),
+            GcEvent::Removed(doomed) => {
                 progress.advance(1);
                 if printed.is_ok() && (common.json || common.verbose > 0) {
                     printed = progress.suspend(|| print(shown(common, &doomed).as_bytes()));
@@ -102,7 +102,7 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
 }
 
 /// What stays and what goes, a line for each reason.
-fn explain(summary: &Summary, args: &GcArgs) -> Vec<String> {
+fn explain(summary: &GcSummary, args: &GcArgs) -> Vec<String> {
     let paths = |count| counted(count, "path");
     let mut lines = vec![format!(
         "keeping {} and {}; {} and {} go",
@@ -156,7 +156,7 @@ fn explain(summary: &Summary, args: &GcArgs) -> Vec<String> {
     lines
 }
 
-fn shown(common: &Common, doomed: &Doomed) -> String {
+fn shown(common: &Common, doomed: &Removal) -> String {
     let path = doomed.path.as_ref().map(ToString::to_string);
     if common.json {
         json!({ "object": doomed.object, "size": doomed.size, "why": doomed.why.as_str(), "path": path }).to_string()

@@ -1,4 +1,4 @@
-//! `narutil hash`
+//! `narutil hash`: hashes trees, NARs and files.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) fn run(common: &Common, args: &HashArgs) -> Result {
         if args.flat {
             return flat(common, args, path);
         }
-        // What is not an archive is refused: a hash of it would be of no use.
+        // A file that is not a NAR is refused, because its hash would be of no use.
         let seen = if args.nar {
             observe(common, &args.source, path, hashing(args.algo)?)?
         } else {
@@ -45,7 +45,7 @@ fn tree(common: &Common, args: &HashArgs, path: &Path) -> Result<Observation> {
     seen.map_err(|error| Failure::packing(&error))
 }
 
-/// Hashes what a file holds, as it is.
+/// Hashes the contents of a file.
 fn flat(common: &Common, args: &HashArgs, path: &Path) -> Result<Status> {
     let mut hasher = Hasher::new(args.algo).map_err(|error| Failure::usage(error.to_string()))?;
     let (reader, progress) = Input::open(path)?.counted(common);

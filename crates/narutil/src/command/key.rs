@@ -1,4 +1,4 @@
-//! `narutil key`
+//! `narutil key`: generates keys, and reads the keys of other commands.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -16,11 +16,11 @@ use crate::text::shown;
 
 pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
     if looks_like_key(&args.name) {
-        return Err(Failure::usage("this is a key, not a name for one (it is not shown)"));
+        return Err(Failure::usage("this is a key, not the name of a key (it is not shown)"));
     }
     let name = KeyName::new(args.name.as_str()).map_err(|error| Failure::usage(error.to_string()))?;
     if args.public.as_deref().is_some_and(is_standard) && is_standard(&args.output) && !common.json {
-        return Err(Failure::usage("the two keys cannot both go to standard output; --json prints both"));
+        return Err(Failure::usage("the two keys cannot both go to standard output; use --json to print both"));
     }
     let key = SecretKey::generate(name).map_err(|error| Failure::failed(Path::new("key"), error))?;
     let public = key.public_key().to_string();
@@ -32,8 +32,7 @@ pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
     if let Some(path) = args.public.as_deref().filter(|path| !is_standard(path)) {
         create(path, &public, 0o644).inspect_err(|_| {
             if !secret_is_shown {
-                // What was not there before is not left behind; that it cannot be removed is no
-                // news beside the failure.
+                // Removes the new file again. An error here is less important than the first.
                 let _ = fs::remove_file(&args.output);
             }
         })?;
@@ -64,12 +63,12 @@ fn read_secret(file: &Path) -> Result<SecretKey> {
     SecretKey::parse(&text(file)?).map_err(|error| Failure::bad(file, error))
 }
 
-/// Reads the secret key that an environment variable holds, or the file that it names: CI systems
-/// have variables of both kinds.
+/// Reads the secret key in an environment variable, or in the file that it names: CI systems have
+/// variables of both kinds.
 fn read_variable(name: &str) -> Result<SecretKey> {
     let unusable = |reason: &str| Failure::usage(format_args!("--key-env {name}: {reason}"));
     let value = std::env::var_os(name).filter(|value| !value.is_empty());
-    let value = value.ok_or_else(|| unusable("the environment variable is not set, or empty"))?;
+    let value = value.ok_or_else(|| unusable("the environment variable is not set or empty"))?;
     let key = match value.to_str() {
         Some(text) => SecretKey::parse(text),
         None => return Err(unusable("the value of the environment variable is not UTF-8")),
@@ -81,7 +80,7 @@ fn read_variable(name: &str) -> Result<SecretKey> {
     }
 }
 
-/// Reads secret keys. Two of one name would replace each other's signatures.
+/// Reads secret keys. Refuses two keys of one name, which would replace each other's signatures.
 pub(super) fn read_keys(args: &KeyArgs) -> Result<Vec<SecretKey>> {
     once_from_standard_input(&args.files)?;
     let files = args.files.iter().map(|file| (shown(file), read_secret(file)));
@@ -94,14 +93,14 @@ pub(super) fn read_keys(args: &KeyArgs) -> Result<Vec<SecretKey>> {
             Some(other) if *other == key => {}
             Some(_) => {
                 let name = key.name();
-                return Err(Failure::usage(format_args!("{origin}: there is another key of the name {name}")));
+                return Err(Failure::usage(format_args!("{origin}: another key has the same name, {name}")));
             }
         }
     }
     Ok(keys)
 }
 
-/// Writes a line to a file that must not exist yet, all at once.
+/// Writes a line to a new file atomically. Fails if the file exists.
 fn create(path: &Path, line: &str, mode: u32) -> Result<()> {
     let write = || -> io::Result<()> {
         let mut file = tempfile::Builder::new()

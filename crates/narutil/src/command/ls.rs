@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nixcache::nar::{FileSource, Listing, Node, NodeKind, Observer, Reader};
+use nixcache::nar::{FileSource, Listing, ListingNode, NodeKind, Observer, Reader};
 use nixcache::store_path::HashPart;
 use nixcache_client::archive::Archive;
 use nixcache_client::cache::Cache;
@@ -62,7 +62,7 @@ pub(super) async fn archive(
 }
 
 /// Prints what is at a node of `input`.
-fn show(common: &Common, args: &LsArgs, input: &Path, node: Node<'_>) -> Result {
+fn show(common: &Common, args: &LsArgs, input: &Path, node: ListingNode<'_>) -> Result {
     let mut out = Vec::new();
     if common.json {
         node.write_document(&mut out).map_err(|error| Failure::bad(input, error))?;
@@ -105,12 +105,12 @@ pub(super) fn listing_by_seeking(common: &Common, path: &Path, file: &File) -> R
 }
 
 /// The node at `path` in the archive `nar`.
-pub(super) fn find<'a>(listing: &'a Listing, nar: &Path, path: &Path) -> Result<Node<'a>> {
+pub(super) fn find<'a>(listing: &'a Listing, nar: &Path, path: &Path) -> Result<ListingNode<'a>> {
     let found = listing.root().get(path.as_os_str().as_bytes());
     found.ok_or_else(|| Failure::bad(nar, format_args!("has no entry \"{}\"", shown(path))))
 }
 
-fn line(out: &mut Vec<u8>, long: bool, name: &[u8], node: Node<'_>) {
+fn line(out: &mut Vec<u8>, long: bool, name: &[u8], node: ListingNode<'_>) {
     let (kind, size, target) = match node.kind() {
         NodeKind::Directory => ("d-", 0, None),
         NodeKind::File { executable, size, .. } => (if executable { "-x" } else { "--" }, size, None),

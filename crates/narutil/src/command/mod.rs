@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands, one file each, and what several of them use.
 
 pub(crate) mod audit;
 pub(crate) mod cat;
@@ -37,20 +37,20 @@ use crate::input::Input;
 use crate::output::is_standard;
 use crate::text::printable;
 
-/// What packs the tree at `path`, which cannot come from standard input.
+/// A packer for the tree at `path`, which cannot be standard input.
 fn packer(common: &Common, path: &Path) -> Result<Packer> {
     if is_standard(path) {
-        return Err(Failure::usage("a tree cannot be read from standard input; write ./- for a file of that name"));
+        return Err(Failure::usage("a tree cannot be read from standard input; use ./- for a file of that name"));
     }
     Ok(Packer::new().threads(common.threads()).limits(common.limits()))
 }
 
-/// An observer that hashes.
+/// An observer that computes a hash.
 fn hashing(algorithm: Algorithm) -> Result<Observer> {
     Observer::new().hash(algorithm).map_err(|error| Failure::usage(error.to_string()))
 }
 
-/// Shows an archive, which may be compressed, to `observer`.
+/// Reads a NAR, which may be compressed, with `observer`.
 fn observe(common: &Common, source: &Source, path: &Path, observer: Observer) -> Result<Observation> {
     let (archive, progress) = Input::open(path)?.archive(common, source)?;
     let seen = observer.check(common.limits()).read(archive);
@@ -58,7 +58,7 @@ fn observe(common: &Common, source: &Source, path: &Path, observer: Observer) ->
     seen.map_err(|error| Failure::nar(path, &error))
 }
 
-/// A line of `HASH  SIZE  PATH`, or the same as JSON.
+/// A line of `HASH  SIZE  PATH`, or a JSON object with these.
 fn hash_line(common: &Common, hash: &Hash, format: Format, size: u64, path: &Path) -> Vec<u8> {
     if common.json {
         let hash = hash.display(format).to_string();
@@ -69,7 +69,7 @@ fn hash_line(common: &Common, hash: &Hash, format: Format, size: u64, path: &Pat
     line
 }
 
-/// Says on stderr what was packed or unpacked.
+/// Prints a summary of a packed or unpacked NAR on standard error.
 fn summary(common: &Common, seen: &Observation, path: &Path) {
     if let Some(hash) = seen.hashes.first() {
         eprintln!("{}", String::from_utf8_lossy(&hash_line(common, hash, Format::Sri, seen.size, path)));

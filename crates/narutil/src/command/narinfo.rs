@@ -1,4 +1,4 @@
-//! `narutil narinfo`
+//! `narutil narinfo`: shows and checks narinfos.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -15,8 +15,8 @@ use crate::failure::{Failure, Result, Status, for_each};
 use crate::target::{self, Group, Report, report_on};
 use crate::text::shown;
 
-/// narinfos that a thread takes at once.
-const CHUNK: usize = 256;
+/// The number of narinfos that a thread takes at a time.
+const NARINFOS_PER_TASK: usize = 256;
 
 pub(crate) fn show(common: &Common, args: &ShowArgs) -> Result {
     let store_dir = common.store_dir()?;
@@ -65,7 +65,7 @@ pub(crate) fn fingerprint(common: &Common, args: &FingerprintArgs) -> Result {
     Ok(Status::Ok)
 }
 
-/// Reads each narinfo, and has `each` report on what was read.
+/// Reads each narinfo, and passes it to `each` to report on.
 fn on_each(
     common: &Common,
     reach: &Reach,
@@ -97,20 +97,20 @@ fn on_each(
     };
     let groups = Group::all(common, reach, targets)?;
     Ok(for_each(&groups, |group| {
-        report_on(common, what, &group.files()?, CHUNK, || |files: &[PathBuf]| report(group, files))
+        report_on(common, what, &group.files()?, NARINFOS_PER_TASK, || |files: &[PathBuf]| report(group, files))
     }))
 }
 
-/// A full path.
+/// A store path with its directory.
 fn full(info: &NarInfo<'_>, path: StorePathRef<'_>) -> String {
     format!("{}/{path}", info.store_dir())
 }
 
-/// As `nix path-info --json --json-format 1` of Nix 2.34 prints it of a cache, with the path and
-/// what is odd.
+/// The object that `nix path-info --json --json-format 1` of Nix 2.34 prints for a path of a cache,
+/// with the path and the deviations.
 fn to_json(info: &NarInfo<'_>, store_dir: &StoreDir) -> Value {
     let mut text = Vec::new();
-    // Writing to memory never fails, and what is written is an object.
+    // Writing to memory never fails, and the result is an object.
     let _ = PathInfo::from(info).write_json(JsonVersion::V1, store_dir, &mut text);
     let mut object: Value = serde_json::from_slice(&text).unwrap_or_default();
     object["path"] = full(info, info.store_path()).into();
@@ -133,7 +133,7 @@ fn deviation(odd: &Deviation<'_>) -> Value {
     })
 }
 
-/// The fields, for people.
+/// The fields, one per line.
 fn fields(info: &NarInfo<'_>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
@@ -168,6 +168,6 @@ fn fields(info: &NarInfo<'_>) -> String {
             line("", &format!("line {}: {odd}", odd.line));
         }
     }
-    text.pop(); // the last line's end, which printing adds
+    text.pop(); // the last newline, which printing adds
     text
 }

@@ -1,11 +1,11 @@
-//! `narutil pack`
+//! `narutil pack`: writes a tree as a NAR.
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Algorithm;
 use nixcache::nar::{Listing, ListingWriteError, NodeKind, Observer, PackError};
 use rustix::fs::Access;
@@ -13,24 +13,24 @@ use rustix::fs::Access;
 use super::{hashing, packer, summary};
 use crate::cli::{Common, PackArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::output::{HELD_BACK, Output, behind_links, directory, is_standard};
+use crate::output::{HELD_BACK_BYTES, Output, behind_links, directory, is_standard};
 use crate::progress::Progress;
 use crate::text::shown;
 
 pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     let packer = packer(common, &args.path)?;
     if is_standard(&args.output) && args.listing.as_deref().is_some_and(is_standard) {
-        return Err(Failure::usage("the archive and its listing cannot both go to standard output"));
+        return Err(Failure::usage("the NAR and its listing cannot both go to standard output"));
     }
     if args.listing.as_ref().is_some_and(|listing| is_same_file(listing, &args.output)) {
         return Err(Failure::usage(format_args!(
-            "{}: the archive and its listing cannot go to one file",
+            "{}: the NAR and its listing cannot go to the same file",
             shown(&args.output)
         )));
     }
     let output = Output::create(&args.output)?;
     let listing_output = args.listing.as_deref().map(Output::create).transpose()?;
-    // The tree as it was before.
+    // Leaves out the temporary files of the outputs: they are not part of the tree.
     let ours: Vec<PathBuf> =
         [Some(&output), listing_output.as_ref()].into_iter().flatten().filter_map(|o| o.inside(&args.path)).collect();
     let packer =
@@ -42,9 +42,9 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     }
     let mut size = None;
     if output.is_stream() {
-        // What was written cannot be taken back: find what metadata can tell beforehand.
+        // Output cannot be taken back, so find the errors that metadata shows first.
         let (measured, listing) = packer.measure(&args.path).map_err(|error| Failure::packing(&error))?;
-        if measured > HELD_BACK as u64 {
+        if measured > HELD_BACK_BYTES as u64 {
             check_readable(&args.path, &listing)?;
         }
         if let Some(name) = &args.listing {
@@ -55,7 +55,7 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     let threads = common.codec_threads();
     let compression = args.compression.unwrap_or_else(|| by_name(&args.output)).with_threads(threads);
     tracing::info!("compression {compression}, {threads} threads");
-    let mut encoder = Encoder::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;
+    let mut encoder = Compressor::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;
 
     let progress = Progress::new(common, &args.path, size);
     let seen = packer.pack(&args.path, progress.count(&mut encoder), observer);
@@ -75,7 +75,7 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
     Ok(Status::Ok)
 }
 
-/// Whether two outputs would replace each other. Devices and pipes take both.
+/// Whether two outputs are the same file, and would replace each other. Devices and pipes do not.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| {
         let target = behind_links(path);
@@ -86,7 +86,7 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     place(one).is_some_and(|one| place(other).as_ref() == Some(&one) && !is_stream(&one))
 }
 
-/// The compression that the name of an archive says.
+/// The compression that the extension of a NAR's name says.
 fn by_name(output: &Path) -> EncodeOptions {
     let compression = match output.extension().and_then(OsStr::to_str) {
         Some("zst" | "zstd") => Compression::Zstd,
@@ -99,12 +99,12 @@ fn by_name(output: &Path) -> EncodeOptions {
         _ => Compression::None,
     };
     if compression != Compression::None {
-        tracing::info!("{}: compressed with {compression}, as its name says", shown(output));
+        tracing::info!("{}: {compression}, by the extension of the name", shown(output));
     }
     EncodeOptions::new(compression)
 }
 
-/// Finds a file that may not be read. What is odd otherwise, packing tells.
+/// Reports a file that this user may not read. Packing reports all other errors.
 fn check_readable(tree: &Path, listing: &Listing) -> Result<()> {
     let mut walk = listing.root().walk();
     while let Some((below, node)) = walk.next() {
@@ -117,7 +117,7 @@ fn check_readable(tree: &Path, listing: &Listing) -> Result<()> {
     Ok(())
 }
 
-/// Writes the listing of `tree` to `output`, which has the name `name`.
+/// Writes the listing of `tree` to `output`, the file `name`.
 fn write_listing(tree: &Path, listing: &Listing, output: impl Write, name: &Path) -> Result<()> {
     let mut output = BufWriter::new(output);
     let written = listing.root().write_document(&mut output).and_then(|()| Ok(output.flush()?));

@@ -13,7 +13,8 @@ use nixcache::store_path::{StoreDir, StorePath};
 use nixcache::trust::TrustPolicy;
 use nixcache_client::cache::Cache;
 use nixcache_client::pull::{
-    Error, Event, Found, Located, Missing, Pull, Pulled, Refusal, RootRequest, Target, Trust, Wanted, Watch,
+    Destination, Error, MissingPath, PathQuery, Pull, PullEvent, Pulled, Refusal, ResolvedClosure, RootRequest,
+    SourcedPath, Trust, Watch,
 };
 use serde_json::{Value, json};
 
@@ -31,7 +32,7 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
     let store_dir = common.store_dir()?;
     let trust = if args.no_check_sigs {
         eprintln!("narutil: signatures are not checked: whoever can write to the caches decides what is fetched");
-        Trust::Anything
+        Trust::Unchecked
     } else {
         Trust::Signed(TrustPolicy::new(trusted_keys(&args.trusted)?))
     };
@@ -66,7 +67,7 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
         let done = fetch(common, args, &pull, &target, wanted, &transfer, registration, started).await;
         // Where nothing came of it, a cache that was made for it is in the way.
         if done.is_err()
-            && let Target::Cache(cache) = &target
+            && let Destination::Cache(cache) = &target
             && !args.dry_run
             && let Err(error) = cache.remove_if_new_and_empty().await
         {
@@ -82,8 +83,8 @@ async fn fetch(
     common: &Common,
     args: &PullArgs,
     pull: &Pull,
-    target: &Target,
-    wanted: Vec<Wanted>,
+    target: &Destination,
+    wanted: Vec<PathQuery>,
     transfer: &Transfer,
     registration: Option<Output>,
     started: Instant,
@@ -131,14 +132,14 @@ const NO_KEYS: &str = "no keys are trusted: give --trusted KEY (a public key, or
                        fetch without checking signatures. Only content-addressed paths need no key";
 
 /// Whether paths are refused only because no key is given.
-fn needs_keys(args: &PullArgs, missing: &[Missing]) -> bool {
+fn needs_keys(args: &PullArgs, missing: &[MissingPath]) -> bool {
     let is_unsigned =
-        |missing: &Missing| missing.refused.iter().any(|(_, why)| matches!(why, Refusal::Signature { .. }));
+        |missing: &MissingPath| missing.refused.iter().any(|(_, why)| matches!(why, Refusal::Signature { .. }));
     args.trusted.is_empty() && !args.no_check_sigs && missing.iter().any(is_unsigned)
 }
 
 /// Tells what cannot be had, where the rest is fetched all the same.
-fn report_missing(args: &PullArgs, found: &Found) -> Status {
+fn report_missing(args: &PullArgs, found: &ResolvedClosure) -> Status {
     let mut status = Status::Ok;
     for missing in found.missing() {
         eprintln!("narutil: {missing}");
@@ -165,7 +166,7 @@ fn hint(common: &Common, args: &PullArgs, pulled: &Pulled) {
 }
 
 /// How a pull to a cache ends that was to leave roots there.
-fn left_roots(args: &PullArgs, found: &Found, pulled: &Pulled) -> Status {
+fn left_roots(args: &PullArgs, found: &ResolvedClosure, pulled: &Pulled) -> Status {
     let wanted = match &args.to {
         None => 0,
         Some(_) if args.root.is_some() && !args.paths.is_empty() => 1,
@@ -180,7 +181,7 @@ fn left_roots(args: &PullArgs, found: &Found, pulled: &Pulled) -> Status {
 }
 
 /// The path that an argument asks for.
-fn wanted(store_dir: &StoreDir, argument: &OsStr) -> Result<Wanted> {
+fn wanted(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
     let (part, name) = path_named(store_dir, argument)?;
     match name {
         Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
@@ -210,12 +211,12 @@ async fn caches(args: &PullArgs) -> Result<Vec<Cache>> {
     }
 }
 
-async fn target(common: &Common, args: &PullArgs) -> Result<Target> {
+async fn target(common: &Common, args: &PullArgs) -> Result<Destination> {
     Ok(match (&args.into, &args.nar, &args.to) {
-        (Some(root), _, _) => Target::Store(root.clone()),
-        (_, Some(directory), _) => Target::Archives(directory.clone()),
-        (_, _, Some(cache)) if args.dry_run => Target::Cache(args.reach.open_or_empty(common, cache).await?),
-        (_, _, Some(cache)) => Target::Cache(args.reach.create(common, cache).await?),
+        (Some(root), _, _) => Destination::Store(root.clone()),
+        (_, Some(directory), _) => Destination::Archives(directory.clone()),
+        (_, _, Some(cache)) if args.dry_run => Destination::Cache(args.reach.open_or_empty(common, cache).await?),
+        (_, _, Some(cache)) => Destination::Cache(args.reach.create(common, cache).await?),
         // One of them is there.
         _ => return Err(Failure::usage("--into, --to or --nar says where to")),
     })
@@ -235,17 +236,17 @@ fn failure(error: &Error) -> Failure {
 fn watch(transfer: &Transfer) -> Watch {
     let transfer = transfer.clone();
     Arc::new(move |event| match event {
-        Event::Planned { paths, nar_size } => transfer.plan(paths, nar_size),
-        Event::Started { name, nar_size } => transfer.start(name, nar_size),
-        Event::Received { bytes } => transfer.advance(bytes),
-        Event::Fetched { name } => transfer.end(&name),
-        Event::Published { .. } => transfer.done(),
+        PullEvent::Planned { paths, nar_size } => transfer.plan(paths, nar_size),
+        PullEvent::Started { name, nar_size } => transfer.start(name, nar_size),
+        PullEvent::Received { bytes } => transfer.advance(bytes),
+        PullEvent::Fetched { name } => transfer.end(&name),
+        PullEvent::Published { .. } => transfer.done(),
         _ => {}
     })
 }
 
-fn dry_run(common: &Common, store_dir: &StoreDir, missing: &[&Located]) -> Result {
-    let full = |located: &&Located| store_dir.display(located.info.as_ref().store_path()).to_string();
+fn dry_run(common: &Common, store_dir: &StoreDir, missing: &[&SourcedPath]) -> Result {
+    let full = |located: &&SourcedPath| store_dir.display(located.info.as_ref().store_path()).to_string();
     let lines: Vec<String> = missing.iter().map(full).collect();
     let nar_size: u64 = missing.iter().map(|located| located.info.as_ref().nar_size()).sum();
     if common.json {
@@ -260,7 +261,7 @@ fn dry_run(common: &Common, store_dir: &StoreDir, missing: &[&Located]) -> Resul
 }
 
 /// Writes what `nix-store --load-db` reads.
-fn register(store_dir: &StoreDir, found: &Found, mut output: Output) -> Result<()> {
+fn register(store_dir: &StoreDir, found: &ResolvedClosure, mut output: Output) -> Result<()> {
     let mut writer = RegistrationWriter::new(&mut output, store_dir);
     let mut lost = Lost::default();
     for located in found.paths() {
@@ -275,7 +276,7 @@ fn report(
     common: &Common,
     store_dir: &StoreDir,
     pull: &Pull,
-    found: &Found,
+    found: &ResolvedClosure,
     pulled: &Pulled,
     started: Instant,
 ) -> Result {
@@ -316,7 +317,7 @@ fn report(
     Ok(status)
 }
 
-fn to_json(store_dir: &StoreDir, pull: &Pull, found: &Found, pulled: &Pulled, started: Instant) -> Value {
+fn to_json(store_dir: &StoreDir, pull: &Pull, found: &ResolvedClosure, pulled: &Pulled, started: Instant) -> Value {
     let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
     let fetched: HashSet<&str> = pulled.fetched.iter().map(|fetched| fetched.path.as_str()).collect();
     let paths = found.paths().map(|located| {

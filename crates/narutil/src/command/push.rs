@@ -15,8 +15,11 @@ use nixcache::signature::SecretKey;
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache::trust::TrustPolicy;
 use nixcache_client::cache::{Cache, CacheUrl};
-use nixcache_client::push::{Attachments, Event, LogDirectory, Push, Pushed, Selection, Subject, Upload, Watch};
-use nixcache_client::roots::{Begun, Root, Session, Wish};
+use nixcache_client::push::{
+    Attachments, LogDirectory, Push, PushEvent, Pushed, Selection, Session, SessionRequest, SessionStart, Upload,
+    UploadSubject, Watch,
+};
+use nixcache_client::roots::Root;
 use nixcache_client::source::Source;
 use serde_json::{Value, json};
 
@@ -99,15 +102,20 @@ pub(super) fn without_root(args: &PushArgs, notes: &[String]) -> Status {
 }
 
 /// Begins a push under the root that is asked for.
-pub(super) async fn begin(cache: &Cache, args: &PushArgs, selection: &Selection<'_>, push: &Push) -> Result<Begun> {
-    let mut wish = Wish::default();
+pub(super) async fn begin(
+    cache: &Cache,
+    args: &PushArgs,
+    selection: &Selection<'_>,
+    push: &Push,
+) -> Result<SessionStart> {
+    let mut request = SessionRequest::default();
     // What is queued comes in pieces that nobody asks for by name.
     let unnamed = || args.queue.is_none().then(|| DEFAULT_ROOT.parse().ok()).flatten();
-    wish.name = args.root.clone().or_else(unnamed).filter(|_| !args.no_root);
-    wish.labels = args.labels.iter().cloned().collect();
-    (wish.adds, wish.verify_present) = (!args.add.is_empty(), args.verify_present);
-    wish.keys = push.signing_keys().to_vec();
-    Session::begin(cache, selection.wish(wish)).await.map_err(|error| Failure::roots(&error))
+    request.name = args.root.clone().or_else(unnamed).filter(|_| !args.no_root);
+    request.labels = args.labels.iter().cloned().collect();
+    (request.adds_trees, request.trust_last_root) = (!args.add.is_empty(), !args.verify_present);
+    request.keys = push.signing_keys().to_vec();
+    Session::begin(cache, selection.request(request)).await.map_err(|error| Failure::roots(&error))
 }
 
 /// How to publish.
@@ -225,7 +233,7 @@ fn tree(argument: &OsStr) -> Result<Upload> {
     let part = HashPart::new([0; HashPart::LEN]);
     nixcache::store_path::StorePath::new(part, &name)
         .map_err(|error| Failure::usage(format_args!("{}: {error}; name it otherwise: NAME=PATH", shown(path))))?;
-    Ok(Upload { subject: Subject::New { name }, tree: path.to_owned() })
+    Ok(Upload { subject: UploadSubject::New { name }, tree: path.to_owned() })
 }
 
 /// The sources, as they are read a second time for what is said of missing paths.
@@ -273,7 +281,7 @@ pub(super) fn uploads(
         let take = |info: &PathInfo| {
             if let Some(node) = graph.find_path(info.path.as_ref()).filter(|node| wanted.contains(node)) {
                 let tree = folder.join(info.path.to_string());
-                let subject = Subject::Known(Box::new(info.clone()));
+                let subject = UploadSubject::Known(Box::new(info.clone()));
                 found.entry(node).or_insert(Upload { subject, tree });
             }
             Ok::<(), std::convert::Infallible>(())
@@ -288,7 +296,7 @@ fn dry_run(common: &Common, cache: &Cache, known: &[Upload], trees: &[Upload]) -
     let mut lines: Vec<String> = Vec::new();
     let mut nar_size = 0;
     for upload in known {
-        if let Subject::Known(info) = &upload.subject {
+        if let UploadSubject::Known(info) = &upload.subject {
             nar_size += info.nar_size;
             lines.push(store_dir.display(info.path.as_ref()).to_string());
         }
@@ -407,11 +415,11 @@ pub(super) fn count(paths: usize) -> String {
 pub(super) fn watch(transfer: &Transfer) -> Watch {
     let transfer = transfer.clone();
     Arc::new(move |event| match event {
-        Event::Planned { paths, nar_size } => transfer.plan(paths, nar_size),
-        Event::Started { name, nar_size } => transfer.start(name, nar_size),
-        Event::Packed { bytes } => transfer.advance(bytes),
-        Event::Uploaded { name, .. } => transfer.end(&name),
-        Event::Published { .. } => transfer.done(),
+        PushEvent::Planned { paths, nar_size } => transfer.plan(paths, nar_size),
+        PushEvent::Started { name, nar_size } => transfer.start(name, nar_size),
+        PushEvent::Packed { bytes } => transfer.advance(bytes),
+        PushEvent::Uploaded { name, .. } => transfer.end(&name),
+        PushEvent::Published { .. } => transfer.done(),
         _ => {}
     })
 }

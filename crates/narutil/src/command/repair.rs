@@ -2,10 +2,9 @@
 
 use nixcache::closure::Graph;
 use nixcache::store_path::StoreDir;
-use nixcache_client::audit::{Done, Mend, Plan, Withdrawal};
+use nixcache_client::audit::{Fix, RepairEvent, RepairPlan, Withdrawal};
 use nixcache_client::cache::{Cache, layout};
-use nixcache_client::push::{Push, Selection};
-use nixcache_client::roots::{Session, Wish};
+use nixcache_client::push::{Push, Selection, Session, SessionRequest};
 
 use super::audit::not_repaired;
 use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
@@ -15,7 +14,7 @@ use crate::graph::load;
 use crate::progress::Transfer;
 
 /// Shows the plan, then does it: all on stderr, since findings are the results.
-pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan) -> Result {
+pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, plan: &RepairPlan) -> Result {
     if !common.quiet {
         show(cache.store_dir(), plan);
     }
@@ -25,10 +24,10 @@ pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, pla
     // What is to be published again is looked up before anything is withdrawn for it.
     let graph = if args.sources.is_empty() { None } else { Some(load(common, &args.sources)?) };
     let (mut mended, mut withdrawn, mut removed) = (0, 0, 0);
-    let count_done = |done: Done<'_>| match done {
-        Done::Mended(_) => mended += 1,
-        Done::Withdrawn(_) => withdrawn += 1,
-        Done::Removed(_) => removed += 1,
+    let count_done = |done: RepairEvent<'_>| match done {
+        RepairEvent::Rewritten(_) => mended += 1,
+        RepairEvent::Withdrawn(_) => withdrawn += 1,
+        RepairEvent::Removed(_) => removed += 1,
         _ => {}
     };
     plan.run(cache, count_done).await.map_err(|error| not_repaired(&error))?;
@@ -41,15 +40,15 @@ pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, pla
     }
 }
 
-fn show(store_dir: &StoreDir, plan: &Plan) {
+fn show(store_dir: &StoreDir, plan: &RepairPlan) {
     if plan.is_empty() {
         eprintln!("nothing can safely be done");
     }
-    for mend in &plan.mend {
+    for mend in &plan.fixes {
         match mend {
-            Mend::FileHash { object, to, .. } => eprintln!("write  {object} with the FileHash {to}"),
-            Mend::FileSize { object, to, .. } => eprintln!("write  {object} with the FileSize {to}"),
-            Mend::Root { object, paths } => {
+            Fix::FileHash { object, to, .. } => eprintln!("write  {object} with the FileHash {to}"),
+            Fix::FileSize { object, to, .. } => eprintln!("write  {object} with the FileSize {to}"),
+            Fix::Root { object, paths } => {
                 eprintln!("write  {object} without {paths} paths that are not in the cache then");
             }
             mend => eprintln!("write  {}", mend.object()),
@@ -71,7 +70,7 @@ fn show(store_dir: &StoreDir, plan: &Plan) {
 }
 
 /// Publishes what was withdrawn, with all that it refers to.
-async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan, graph: &Graph) -> Result {
+async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &RepairPlan, graph: &Graph) -> Result {
     let mut status = Status::Ok;
     let mut roots = Vec::new();
     for withdrawal in plan.withdrawals() {
@@ -84,9 +83,9 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Plan, 
     }
     let selection = Selection::closure(graph, roots);
     // A lease keeps collections away from what the published paths rely on.
-    let mut wish = Wish::default();
-    wish.verify_present = true;
-    let begun = Session::begin(cache, selection.wish(wish)).await;
+    let mut request = SessionRequest::default();
+    request.trust_last_root = false;
+    let begun = Session::begin(cache, selection.request(request)).await;
     let mut begun = begun.map_err(|error| Failure::roots(&error))?;
     let missing = selection.missing(cache, Some(&mut begun)).await;
     let missing = missing.map_err(|error| failure(&args.cache, &error))?;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use indicatif::{HumanBytes, HumanDuration};
 use nixcache_client::cache::Cache;
-use nixcache_client::roots::{self, BrokenRoot, Error, Name, Root};
+use nixcache_client::roots::{self, BrokenRoot, Error, Root, RootName};
 use serde_json::json;
 
 use crate::cache::{explain_requests, run as block_on};
@@ -93,23 +93,22 @@ pub(crate) fn run(common: &Common, command: &RootCommand) -> Result {
 fn change(common: &Common, args: &RootArgs, change: impl FnMut(&mut Root)) -> Result {
     block_on(common, async {
         let (cache, root) = find(args).await?;
-        roots::amend(&cache, &root, change).await.map_err(|error| Failure::roots(&error))?;
+        roots::update(&cache, &root, change).await.map_err(|error| Failure::roots(&error))?;
         Ok(Status::Ok)
     })
 }
 
 /// The name and the generation that are meant. A name may have slashes, so what is behind the last
 /// one is a generation only if that makes the name of a root that is there.
-async fn named(cache: &Cache, args: &RootArgs) -> Result<(Name, Option<String>)> {
-    let parse = |text: &str| text.parse::<Name>().map_err(Failure::usage);
+async fn named(cache: &Cache, args: &RootArgs) -> Result<(RootName, Option<String>)> {
+    let parse = |text: &str| text.parse::<RootName>().map_err(Failure::usage);
     if let Some(generation) = &args.generation {
         return Ok((parse(&args.root)?, Some(generation.clone())));
     }
     let Some((name, generation)) = args.root.rsplit_once('/') else { return Ok((parse(&args.root)?, None)) };
-    let with_slash = args.root.parse::<Name>();
-    if let Ok(name) = name.parse::<Name>() {
-        let is_there =
-            roots::is_listed(cache, &name, Some(generation)).await.map_err(|error| Failure::roots(&error))?;
+    let with_slash = args.root.parse::<RootName>();
+    if let Ok(name) = name.parse::<RootName>() {
+        let is_there = roots::exists(cache, &name, Some(generation)).await.map_err(|error| Failure::roots(&error))?;
         if is_there || with_slash.is_err() {
             return Ok((name, Some(generation.to_owned())));
         }

@@ -1,11 +1,11 @@
-//! `narutil scan`
+//! `narutil scan`: finds the references in a tree.
 
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
 use nixcache::nar::Observer;
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use serde_json::json;
 
 use super::packer;
@@ -26,7 +26,7 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
     let seen = packer.pack(&args.path, progress.count(io::sink()), Observer::new().references(&prepared));
     progress.finish();
     let seen = seen.map_err(|error| Failure::packing(&error))?;
-    // Several candidates may have one hash part, of which the scanner reports the first.
+    // Several candidates may share a hash part. The scanner reports the first of them.
     let found: HashSet<Option<&str>> = seen.references.iter().map(|&index| prepared.hash_part(index)).collect();
     let found = (0..candidates.len()).filter(|&index| found.contains(&prepared.hash_part(index)));
     let found = found.map(|index| candidates[index].1);
@@ -41,8 +41,9 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
     Ok(Status::Ok)
 }
 
-/// What to look for, from numbered lines of the file `from`. A full path must be in the store
-/// directory: one that cannot be referred to would never be found, which would look like an answer.
+/// The candidates in the numbered lines of the file `from`. A full path must be in the store
+/// directory, because no reference to another directory is ever found, and that would look like an
+/// answer.
 fn prepare(common: &Common, from: &Path, lines: &[(usize, &str)]) -> Result<Candidates> {
     let store_dir = common.store_dir()?;
     for (number, line) in lines {

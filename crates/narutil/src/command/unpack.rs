@@ -1,4 +1,4 @@
-//! `narutil unpack`
+//! `narutil unpack`: restores the tree in a NAR.
 
 use nixcache::hash::Algorithm;
 use nixcache::nar::{Observer, Unpacker};
@@ -11,9 +11,7 @@ use crate::output::is_standard;
 
 pub(crate) fn run(common: &Common, args: &UnpackArgs) -> Result {
     if is_standard(&args.dest) {
-        return Err(Failure::usage(
-            "an archive cannot be unpacked to standard output; write ./- for a file of that name",
-        ));
+        return Err(Failure::usage("a NAR cannot be unpacked to standard output; use ./- for a file of that name"));
     }
     let observer = if common.quiet { Observer::new() } else { hashing(Algorithm::Sha256)? };
     let unpacker = Unpacker::new().limits(common.limits()).threads(common.threads()).canonical(args.canonical);

@@ -179,7 +179,7 @@ fn a_listing_that_may_not_be_seen_is_not_an_empty_one() {
 fn a_cache_whose_objects_are_encoded_is_as_good_as_another() {
     let gzip = |bytes: &[u8]| {
         let options = nixcache::compression::EncodeOptions::new(nixcache::compression::Compression::Gzip);
-        let mut encoder = nixcache::compression::Encoder::new(Vec::new(), &options).unwrap();
+        let mut encoder = nixcache::compression::Compressor::new(Vec::new(), &options).unwrap();
         std::io::Write::write_all(&mut encoder, bytes).unwrap();
         encoder.finish().unwrap()
     };

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use conformance::{ACCESS_KEY, Action, FakeS3, Rule, SECRET_KEY, TreeNode};
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use nixcache::narinfo::{Builder, NarInfo};
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePathRef};
@@ -177,7 +177,7 @@ fn narinfos_in_an_encoding_that_nothing_announces_protect_all_nars() {
         let scratch = Scratch::new();
         let (cache, key, narinfos) = two(&scratch);
         for narinfo in &narinfos {
-            let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+            let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
             encoder.write_all(&fs::read(narinfo).unwrap()).unwrap();
             fs::write(narinfo, encoder.finish().unwrap()).unwrap();
         }
@@ -332,7 +332,7 @@ fn after_a_repair_the_next_push_under_the_root_publishes_what_is_missing() {
 }
 
 #[test]
-fn a_root_that_lists_what_is_not_there_is_found_and_repaired() {
+fn a_root_that_lists_missing_paths_is_found_and_repaired() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let (cache, tree) = (scratch.path("cache"), scratch.path("tree"));

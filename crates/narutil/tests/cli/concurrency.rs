@@ -24,7 +24,7 @@ fn no_signature_is_lost_when_several_runs_sign_at_once() {
         });
         for number in 0..COUNT {
             let plain = narinfo(number);
-            // In the order of Nix, whoever came first.
+            // In the order of Nix, independent of which push came first.
             let expected =
                 keys.iter().fold(plain.clone(), |text, key| format!("{text}Sig: {}\n", key.signature(&plain)));
             let text = fs::read_to_string(cache.join(format!("{}.narinfo", hash_part(number)))).unwrap();

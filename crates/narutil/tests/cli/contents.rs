@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use conformance::TreeNode;
-use nixcache::compression::{Compression, Encoder};
+use nixcache::compression::{Compression, Compressor};
 use nixcache::hash::{Algorithm, Hash, Hasher};
 use nixcache::narinfo::Builder;
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePathRef};
@@ -63,7 +63,7 @@ impl Facts {
 }
 
 fn compress(compression: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), &compression.parse().unwrap()).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &compression.parse().unwrap()).unwrap();
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
@@ -267,7 +267,7 @@ fn a_decompression_bomb_is_stopped_early_and_takes_little_memory() {
     const SIZE: u64 = 200 << 20;
     let lone = Lone::new();
     for compression in ["zstd:1", "xz:0", "bzip2:1", "gzip:1", "br:1"] {
-        let mut encoder = Encoder::new(Vec::new(), &compression.parse().unwrap()).unwrap();
+        let mut encoder = Compressor::new(Vec::new(), &compression.parse().unwrap()).unwrap();
         let small = file(vec![0; 8]).to_nar();
         // The closing parenthesis takes the last 16 bytes, the contents and their length as many
         // before.
@@ -313,7 +313,7 @@ fn who_is_trusted_for_a_content_address_must_have_its_contents() {
 }
 
 #[test]
-fn forged_contents_are_found_by_any_kind_of_content_address_whoever_has_signed_them() {
+fn forged_contents_are_found_by_any_kind_of_content_address_even_if_signed() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let (good, evil) = (Facts::new("zstd", &file("good")), Facts::new("zstd", &file("evil")));

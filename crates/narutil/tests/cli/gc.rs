@@ -107,8 +107,8 @@ fn a_pull_of_a_root_needs_no_narinfo() {
     assert!(refused.stderr.contains("no valid signature"), "{}", refused.stderr);
 }
 
-/// What the cache is, the roots of the name, the last of them, and what it lists: whatever the
-/// size.
+/// At any size, the four requests are for the cache info, the roots of the name, the last of them,
+/// and its list of paths.
 #[test]
 fn the_first_nar_of_a_root_is_asked_for_after_four_requests() {
     let (Some(server), Some(nix)) = (Server::moto(), nixes().pop()) else { return };

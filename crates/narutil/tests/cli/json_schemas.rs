@@ -1,7 +1,7 @@
 //! What `--json` prints is what the schemas in `docs/reference/schemas` describe.
 //!
-//! The schemas use a small part of JSON Schema, which [`check`] knows. They allow no key that they do
-//! not describe, so a new key needs a line in the reference.
+//! The schemas use a small part of JSON Schema, which [`check`] knows. They allow no key that they
+//! do not describe, so a new key needs a line in the reference.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -158,6 +158,7 @@ fn the_output_of_every_command_is_what_its_schema_describes() {
     schemas.run("diff", narutil!["diff", app, "--from", &source, "--to", &cache]);
     schemas.run("why", narutil!["why", app, &library, "--from", &source]);
     let registration = format!("registration:{}", scratch.path("registration").display());
+    schemas.run("why", narutil!["why", &library, app, "--from", &source]);
     schemas.run("convert", narutil!["convert", &library, "--from", &cache, "--to", registration]);
 
     // Signatures.

@@ -1,4 +1,4 @@
-//! `narutil key`: files that nobody else can read, and that are never lost.
+//! `narutil key`: files that no other user can read, and that are never lost.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -35,7 +35,7 @@ fn a_secret_key_file_is_readable_by_its_owner_only_and_the_public_one_by_all() {
     let shown = run(narutil!["key", "public", &secret]).text();
     assert_eq!(fs::read_to_string(&public).unwrap(), shown);
     assert_eq!(PublicKey::parse(shown.trim_end()).unwrap().name().as_str(), "k-1");
-    // Whatever the umask allows.
+    // Even if the umask allows more.
     let open = scratch.path("open");
     let script = format!("umask 0; exec {} key generate k -o '{}'", env!("CARGO_BIN_EXE_narutil"), open.display());
     let mut shell = std::process::Command::new("sh");

@@ -130,7 +130,8 @@ fn sign() {
     assert!(half_way.get() > 0);
 }
 
-/// Whoever is told to end removes what it has begun, as it would be in the way for a day otherwise.
+/// A command that a signal ends removes what it has begun, which would be in the way for a day
+/// otherwise.
 #[test]
 fn interrupted_push_and_pull() {
     let scratch = Scratch::new();

@@ -48,7 +48,7 @@ impl World {
         self.kill_until(cache, 0, command, check);
     }
 
-    /// The same of a command that ends with this status if it is not killed.
+    /// Kills a command that ends with this status if it is not killed.
     fn kill_until(&self, cache: &Path, status: i32, command: impl Fn(&Path) -> Command, check: impl Fn(&Path)) {
         let place = self.scratch.path("place");
         let fresh = || {

@@ -1,4 +1,4 @@
-//! 256 MiB of memory are enough, whatever a cache holds.
+//! 256 MiB of memory are enough for any cache.
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};

@@ -101,7 +101,7 @@ fn a_malformed_narinfo_exits_1_with_file_and_line() {
 }
 
 #[test]
-fn what_is_not_there_or_no_cache_exits_3() {
+fn a_missing_file_or_cache_exits_3() {
     let scratch = Scratch::new();
     let (missing, tree) = (scratch.path("missing"), scratch.path("tree"));
     let cache = cache(&scratch, 1);

@@ -40,7 +40,7 @@ impl Ran {
         self.stdout
     }
 
-    /// The same, as text.
+    /// Standard output, as text.
     pub(crate) fn text(self) -> String {
         String::from_utf8(self.ok()).unwrap()
     }

@@ -88,7 +88,7 @@ fn pull_says_how_to_do_without_keys() {
 }
 
 #[test]
-fn errors_have_one_form_whoever_finds_them() {
+fn errors_of_all_origins_have_one_form() {
     for command in
         [narutil!["hash", "--nonsense"], narutil!["hash", "x", "-j", "0"], narutil!["nonsense"], narutil!["hash"]]
     {
@@ -151,7 +151,7 @@ fn the_name_of_an_archive_says_how_it_is_compressed() {
     run(narutil!["pack", &tree, "-o", &plain, "--compression", "none"]).ok();
     assert!(fs::read(&plain).unwrap() == sample().to_nar());
     let said = run(narutil!["-v", "pack", &tree, "-o", &plain]).stderr;
-    assert!(said.contains("as its name says"), "{said}");
+    assert!(said.contains("by the extension of the name"), "{said}");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn what_is_no_archive_is_named_by_what_it_is() {
 fn zstd_of(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let options = "zstd".parse().unwrap();
-    let mut encoder = nixcache::compression::Encoder::new(Vec::new(), &options).unwrap();
+    let mut encoder = nixcache::compression::Compressor::new(Vec::new(), &options).unwrap();
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
@@ -300,7 +300,7 @@ fn a_database_that_cannot_be_opened_exits_3() {
     fs::copy(env!("CARGO_BIN_EXE_narutil"), &program).unwrap();
     let mut command = std::process::Command::new(&program);
     if rustix::process::geteuid().is_root() {
-        command.uid(65_534).gid(65_534); // nobody
+        command.uid(65_534).gid(65_534); // a user without rights
     }
     command.args(["closure", "--from", &format!("db:{}", secret.display()), &full_path(1)]);
     let error = run(command).error(3);

@@ -48,7 +48,7 @@ fn stdout_stays_empty_when_a_file_may_not_be_read() {
         let pack = || {
             let mut command = std::process::Command::new(&program);
             if rustix::process::geteuid().is_root() {
-                command.uid(65_534).gid(65_534); // nobody
+                command.uid(65_534).gid(65_534); // a user without rights
             }
             command.arg("pack").arg(&tree);
             command
@@ -212,6 +212,9 @@ fn help_manual_pages_and_completions_exist_for_every_command() {
         let path = scratch.path(format!("man/pages/narutil-{command}.1"));
         File::open(path).unwrap().read_to_string(&mut page).unwrap();
         assert!(page.contains(".SH NAME") && page.contains(&format!("narutil\\-{command}")), "{page}");
+        for section in ["OPTIONS", "EXAMPLES", "EXIT STATUS", "ENVIRONMENT"] {
+            assert!(page.contains(&format!("\n.SH {section}\n")), "{section}: {page}");
+        }
         assert!(scripts.iter().all(|script| script.contains(command)), "{command}");
     }
     assert!(run(narutil!["--version"]).text().starts_with("narutil "));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use conformance::{Nix, TreeNode, nixes, read_tree, write_tree};
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ use crate::narutil::{Ran, Scratch, directory, file, narutil, run};
 fn publish(cache: &Path, key: &Key, number: usize, tree: &TreeNode, references: &[usize]) {
     use std::io::Write;
     let nar = tree.to_nar();
-    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).unwrap();
     encoder.write_all(&nar).unwrap();
     let packed = encoder.finish().unwrap();
     let hash = Hash::sha256(&packed);
@@ -279,9 +279,20 @@ fn missing_paths_and_unreachable_caches_are_told_apart() {
     let ran = run(narutil!["pull", hash_part(2), "--from", &cache, "--trusted", &trusted, "--into", &root]);
     let expected = format!("narutil: {}, which {} refers to, is in no cache\n", full_path(0), full_path(1));
     assert_eq!(ran.error(1), expected);
-    let nobody = "http://127.0.0.1:9/";
-    run(narutil!["pull", "--retries", "0", hash_part(2), "--from", nobody, "--trusted", &trusted, "--into", &root])
-        .error(3);
+    let closed_port = "http://127.0.0.1:9/";
+    run(narutil![
+        "pull",
+        "--retries",
+        "0",
+        hash_part(2),
+        "--from",
+        closed_port,
+        "--trusted",
+        &trusted,
+        "--into",
+        &root
+    ])
+    .error(3);
     run(narutil!["pull", "not-a-path", "--from", &cache, "--trusted", &trusted, "--into", &root]).error(2);
 }
 

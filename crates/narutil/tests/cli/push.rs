@@ -68,7 +68,7 @@ pub(crate) fn whole(cache: &Path) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// The same, and every NAR file has the hash that it should have.
+/// Checks that the closure is complete, and that every NAR file has the right hash.
 fn whole_to_the_byte(cache: &Path) -> usize {
     let found = whole(cache);
     for part in found.keys() {
@@ -393,7 +393,7 @@ fn requests_to_a_slow_server_overlap() {
     assert!(started.elapsed() * 3 < one_by_one, "{:?} instead of {one_by_one:?}", started.elapsed());
     let before = proxy.requests();
     run(push(&nix, &root, &to, &[])).ok();
-    // Whatever the size: what the cache is, whether it keeps conditions, the roots of the name, the
+    // At any size: what the cache is, whether it keeps conditions, the roots of the name, the
     // last of them, its snapshot, a page of what is there, and the root again.
     assert_eq!(proxy.requests() - before, 7);
 }

@@ -1,4 +1,4 @@
-//! What is queued is published, whoever adds, drains and is killed meanwhile.
+//! Queued paths are published, even if others add to the queue, drain it or are killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

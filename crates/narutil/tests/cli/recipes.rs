@@ -1,5 +1,5 @@
-//! The pages do what they say: their commands are taken out of the documents and run, in places that
-//! the test makes.
+//! The pages do what they say: their commands are taken out of the documents and run, in places
+//! that the test makes.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,9 +16,9 @@ use crate::narutil::{Scratch, narutil, run};
 use crate::queue::assert_good;
 
 /// A document, as the blocks of code in it: what stands behind the fence, and the lines.
-struct Recipe(Vec<(String, String)>);
+struct Guide(Vec<(String, String)>);
 
-impl Recipe {
+impl Guide {
     /// Reads a guide.
     fn guide(name: &str) -> Self {
         Self::page(&format!("docs/guides/{name}"))
@@ -54,8 +54,8 @@ impl Recipe {
         found
     }
 
-    /// The commands that stand behind a prompt in the blocks `console run`, each with the lines that
-    /// it is to print.
+    /// The commands that stand behind a prompt in the blocks `console run`, each with the lines
+    /// that it is to print.
     fn session(&self) -> Vec<(String, Vec<String>)> {
         let mut session: Vec<(String, Vec<String>)> = Vec::new();
         for line in self.block("console run").lines() {
@@ -79,7 +79,7 @@ impl Recipe {
     }
 }
 
-/// Where a recipe is run: a directory, with the program on `PATH`, beside a Nix if there is one.
+/// Where a guide is run: a directory, with the program on `PATH`, beside a Nix if there is one.
 struct Place<'a> {
     scratch: &'a Scratch,
     folder: PathBuf,
@@ -92,7 +92,7 @@ impl<'a> Place<'a> {
         let folder = scratch.path(name);
         fs::create_dir_all(folder.join("etc")).unwrap();
         fs::create_dir_all(folder.join("bin")).unwrap();
-        // No cache but those that the recipe names.
+        // No caches but those that the guide names.
         fs::write(folder.join("etc/nix.conf"), "substituters =\n").unwrap();
         let program = folder.join("bin/narutil");
         // The store of the test's Nix is the one that is installed here.
@@ -116,12 +116,12 @@ impl<'a> Place<'a> {
         self
     }
 
-    /// The keys of the index's recipe.
+    /// The keys that the index of the guides makes.
     fn with_keys(self) -> Self {
         let [key, public] = ["secret", "public"].map(|name| self.scratch.path(name));
         let this = self.with("KEY", &key).with("PUBLIC", &public);
         if !key.exists() {
-            this.run(&Recipe::guide("index.md").block("sh"));
+            this.run(&Guide::guide("index.md").block("sh"));
         }
         this
     }
@@ -132,7 +132,7 @@ impl<'a> Place<'a> {
             Some(nix) => {
                 path.push(Path::new(nix.command("nix-store").get_program()).parent().unwrap().to_owned());
                 let mut command = nix.command(shell);
-                // In a store that lies elsewhere than it says, builders see only what they are
+                // In a store that is not at its logical place, builders see only what they are
                 // given.
                 let mut settings = "build-users-group =\nsandbox = false\nexperimental-features = nix-command flakes\n\
                                     sandbox-paths = /bin /lib /lib64? /usr\n"
@@ -160,7 +160,7 @@ impl<'a> Place<'a> {
         command
     }
 
-    /// Runs commands that must succeed, and gives what they printed, with what they said after it.
+    /// Runs commands that must succeed, and gives their standard output, then their standard error.
     fn run(&self, script: &str) -> String {
         succeed(self.script(script))
     }
@@ -195,7 +195,7 @@ fn start(mut command: Command) -> Child {
 }
 
 fn kill(mut child: Child) {
-    // It may have ended.
+    // The process may have ended.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     child.wait().unwrap();
 }
@@ -204,8 +204,8 @@ fn names(folder: &Path) -> Vec<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// What is built without a package set: `count` programs, each of which refers to one of several
-/// libraries.
+/// A Nix expression that needs no package set: `count` programs, each of which refers to one of
+/// several libraries.
 fn expression(label: &str, count: usize) -> String {
     format!(
         r#"let
@@ -230,14 +230,7 @@ fn the_pages_print_what_they_show() {
     let scratch = Scratch::new();
     for (number, page) in ["README.md", "docs/start.md", "docs/concepts/trust.md"].into_iter().enumerate() {
         let place = Place::new(&scratch, &format!("page-{number}"), None);
-        place.run(
-            "mkdir -p hello/bin hello/share
-            printf '#!/bin/sh\necho Hello\n' > hello/bin/hello
-            chmod +x hello/bin/hello
-            ln -s hello hello/bin/hi
-            echo 'All about hello.' > hello/share/README",
-        );
-        for (command, shown) in Recipe::page(page).session() {
+        for (command, shown) in Guide::page(page).session() {
             let output = place.script(&command).output().unwrap();
             let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
             assert!(output.status.success(), "{page}: {command}: {stderr}");
@@ -252,10 +245,10 @@ fn the_pages_print_what_they_show() {
 
 #[test]
 fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
-    let recipe = Recipe::guide("post-build-hook.md");
-    let blocks: Vec<_> = recipe.0.iter().filter(|block| block.0 == "sh").map(|block| block.1.as_str()).collect();
+    let guide = Guide::guide("post-build-hook.md");
+    let blocks: Vec<_> = guide.0.iter().filter(|block| block.0 == "sh").map(|block| block.1.as_str()).collect();
     let [hook, publish] = blocks[..] else { panic!("{} blocks", blocks.len()) };
-    let service = recipe.block("ini narutil-push.service");
+    let service = guide.block("ini narutil-push.service");
     let service = service.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     for nix in nixes() {
         let scratch = Scratch::new();
@@ -266,8 +259,8 @@ fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
             .with("CACHE", &cache)
             .with_keys();
         place.run(hook);
-        // Three people build at the same time, several things each, while whoever publishes is
-        // killed again and again.
+        // Three builders build several things each at the same time, while the publisher is killed
+        // again and again.
         for label in ["red", "green", "blue"] {
             fs::write(place.folder.join(format!("{label}.nix")), expression(label, 16)).unwrap();
         }
@@ -281,7 +274,7 @@ fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
                 })
                 .into_iter()
                 .collect();
-            let drain = recipe.block("sh loop");
+            let drain = guide.block("sh loop");
             let mut attempt = 0_u64;
             while builders.iter().any(|builder| !builder.is_finished()) {
                 let child = start(place.script(&drain));
@@ -301,16 +294,16 @@ fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
         assert_good(narutil!["audit", "--json", "--contents", "--trusted", scratch.path("public"), &cache]);
         place.fetch(&format!("file://{}", cache.display()), &built);
 
-        // The same from systemd, which puts the variables into the command by itself.
+        // The unit of systemd, which puts the variables into the command by itself.
         fs::write(place.folder.join("default.nix"), expression("later", 1)).unwrap();
         let later = place.run("nix-build --no-out-link 2>log");
-        // One of the library, one of the program.
+        // An entry for the library, and one for the program.
         assert_eq!(names(&queue).len(), 2, "{:?}", names(&queue));
         place.run(service);
         assert_eq!(names(&queue).len(), 0, "{:?}", names(&queue));
         place.fetch(&format!("file://{}", cache.display()), &[later.trim().to_owned()]);
 
-        // Nothing that befalls the queue or the cache reaches a build.
+        // A build does not fail because the queue is gone.
         fs::remove_dir_all(&queue).unwrap();
         fs::write(place.folder.join("default.nix"), expression("no-queue", 1)).unwrap();
         place.run("nix-build --no-out-link");
@@ -318,15 +311,15 @@ fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
 }
 
 #[test]
-fn runners_share_a_drive_from_which_others_fetch() {
-    let recipe = Recipe::guide("shared-drive.md");
+fn runners_share_a_drive_that_readers_fetch_from() {
+    let guide = Guide::guide("shared-drive.md");
     for (nix, reader) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
         let drive = scratch.path("drive");
         let paths = nix.add_closure(60, 12_000_000, 3);
         let group = rustix::process::getegid().as_raw().to_string();
         let root = Place::new(&scratch, "root", None).with("DRIVE", &drive).with("GROUP", group);
-        root.run(&recipe.block("sh setup"));
+        root.run(&guide.block("sh setup"));
         let runners: Vec<_> = (0..4)
             .map(|number| {
                 let place = Place::new(&scratch, &format!("runner-{number}"), Some(&nix));
@@ -335,24 +328,24 @@ fn runners_share_a_drive_from_which_others_fetch() {
             .collect();
         std::thread::scope(|scope| {
             for runner in &runners {
-                scope.spawn(|| runner.run(&recipe.block("sh push")));
+                scope.spawn(|| runner.run(&guide.block("sh push")));
             }
         });
         let place = Place::new(&scratch, "reader", Some(&reader)).with("DRIVE", &drive).with_keys();
-        place.run(&recipe.block("sh reader"));
+        place.run(&guide.block("sh reader"));
         place.run(&format!("nix-store --realise {}", paths[59]));
         place.run("nix-store --verify --check-contents");
-        place.run(&recipe.block("sh audit"));
+        place.run(&guide.block("sh audit"));
     }
 }
 
 #[test]
 fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
-    let recipe = Recipe::guide("gitlab-s3.md");
+    let guide = Guide::guide("gitlab-s3.md");
     let Some(moto) = Server::moto() else { return };
     let scratch = Scratch::new();
     for (nix, other) in nixes().into_iter().zip(nixes()) {
-        // This one knows no style of addressing, so it cannot reach a server that has one name for
+        // Nix 2.8 has no path-style addressing, so it cannot reach a server that has one name for
         // all buckets.
         if nix.version().starts_with("2.8.") {
             continue;
@@ -364,9 +357,9 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
             let key = scratch.path("secret");
             place.with("CACHE", moto.s3()).with("PUBLIC_KEY", public.trim()).with("SIGNING_KEY", key)
         };
-        // GitLab runs the two as one script, and what comes after in another shell.
-        let build = format!("{}\n{}", recipe.job("build", "before_script"), recipe.job("build", "script"));
-        let after = recipe.job("build", "after_script");
+        // GitLab runs these two as one script, and `after_script` in another shell.
+        let build = format!("{}\n{}", guide.job("build", "before_script"), guide.job("build", "script"));
+        let after = guide.job("build", "after_script");
         let first = job("first", Some(&nix));
         assert!(first.run(&build).contains("building '/nix/store/"));
         let said = first.run(&after);
@@ -375,14 +368,14 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
         let said = second.run(&build);
         assert!(!said.contains("building '/nix/store/") && said.contains("copying path"), "{said}");
         second.run(&after);
-        // One whose build has failed has nothing to publish.
+        // A job whose build has failed has nothing to publish.
         job("third", Some(&other)).run(&after);
 
         let app = fs::read_link(first.folder.join("result")).unwrap();
         let deploy = job("deploy", None).with("APP", app);
-        let script = format!("{}\n{}", recipe.job("deploy", "before_script"), recipe.job("deploy", "script"));
+        let script = format!("{}\n{}", guide.job("deploy", "before_script"), guide.job("deploy", "script"));
         assert!(deploy.run(&script).contains("bin"));
-        let said = job("collect", None).run(&recipe.job("collect", "script"));
+        let said = job("collect", None).run(&guide.job("collect", "script"));
         assert!(said.contains("keeping 1 root and 2 paths"), "{said}");
         fs::remove_dir_all(deploy.folder.join("root")).ok();
         deploy.run(&script);
@@ -391,7 +384,7 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
 
 #[test]
 fn a_container_gets_a_store_that_its_nix_takes_over() {
-    let recipe = Recipe::guide("container.md");
+    let guide = Guide::guide("container.md");
     for (nix, inner) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
         let cache = scratch.path("cache");
@@ -404,8 +397,8 @@ fn a_container_gets_a_store_that_its_nix_takes_over() {
             let place = Place::new(&scratch, "container", nix).with("CACHE", &cache).with("APP", &app);
             place.with("ROOT", &root).with_keys()
         };
-        place(None).run(&recipe.block("sh fill"));
-        place(None).run(&recipe.block("sh layer"));
+        place(None).run(&guide.block("sh fill"));
+        place(None).run(&guide.block("sh layer"));
         // The container is what the layer makes of an empty directory.
         let unpacked = scratch.path("unpacked");
         fs::create_dir(&unpacked).unwrap();
@@ -416,11 +409,11 @@ fn a_container_gets_a_store_that_its_nix_takes_over() {
             .with("GCROOT", unpacked.join("nix/var/nix/gcroots/app"))
             .with("UNPACKED", &unpacked);
         container.run("tar -C \"$UNPACKED\" -xpf layer.tar");
-        let said = container.run(&recipe.block("sh load"));
+        let said = container.run(&guide.block("sh load"));
         assert!(!said.contains("modified") && !said.contains("disappeared"), "{said}");
         let valid = container.run("nix-store --query --requisites \"$APP\"");
         assert!(valid.lines().count() > 1 && valid.contains(&app), "{valid}");
-        container.run(&recipe.block("sh root"));
+        container.run(&guide.block("sh root"));
         container.run("nix-store --gc && nix-store --check-validity $(nix-store --query --requisites \"$APP\")");
         container.run("nix-store --verify --check-contents");
         let _ = Command::new("chmod").args(["-R", "u+w"]).arg(&unpacked).arg(&root).status();
@@ -428,8 +421,8 @@ fn a_container_gets_a_store_that_its_nix_takes_over() {
 }
 
 #[test]
-fn jobs_build_above_a_lower_store_that_nobody_changes() {
-    let recipe = Recipe::guide("overlay-store.md");
+fn jobs_build_above_a_lower_store_that_does_not_change() {
+    let guide = Guide::guide("overlay-store.md");
     let Some([unshare]) = programs(["unshare"], "no namespaces to mount in: install util-linux") else { return };
     for (nix, other) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
@@ -450,16 +443,16 @@ fn jobs_build_above_a_lower_store_that_nobody_changes() {
             .with("NEXT", base.join("next"))
             .with("MORE_PATHS", &more)
             .with_keys();
-        place.run(&recipe.block("sh lower"));
+        place.run(&guide.block("sh lower"));
         if other.version().starts_with("2.8.") {
-            // It has neither kind of store.
+            // Nix 2.8 has neither kind of store.
             continue;
         }
-        let known = place.run(&recipe.block("sh look"));
+        let known = place.run(&guide.block("sh look"));
         assert!(known.contains(top.as_str()), "{known}");
         let before = read_tree(&lower).unwrap();
 
-        // What is mounted goes away with the namespace.
+        // The namespace takes its mounts with it when it ends.
         let mut namespace = vec!["--mount", "--map-root-user"];
         if rustix::process::geteuid().is_root() {
             namespace.pop();
@@ -486,14 +479,14 @@ fn jobs_build_above_a_lower_store_that_nobody_changes() {
             ),
         )
         .unwrap();
-        let all: String = ["sh mount", "sh build", "sh publish"].map(|name| recipe.block(name)).concat();
+        let all: String = ["sh mount", "sh build", "sh publish"].map(|name| guide.block(name)).concat();
         let check =
-            format!("nix-store --query --requisites \"$JOB/result\"\nls \"$JOB/upper\"\n{}", recipe.block("sh end"));
+            format!("nix-store --query --requisites \"$JOB/result\"\nls \"$JOB/upper\"\n{}", guide.block("sh end"));
         let said = succeed(inside(&format!("{all}{check}")));
         assert!(said.contains(uses), "{said}");
         assert!(said.contains("published 1 path"), "{said}");
         assert!(!job.exists());
-        place.run(&recipe.block("sh next"));
+        place.run(&guide.block("sh next"));
         let next = place.run(
             "export NIX_REMOTE=\"local?root=$NEXT\"
             nix-store --verify --check-contents
@@ -508,7 +501,7 @@ fn jobs_build_above_a_lower_store_that_nobody_changes() {
 
 #[test]
 fn a_cache_moves_to_another_bucket_with_all_signatures() {
-    let recipe = Recipe::guide("move-bucket.md");
+    let guide = Guide::guide("move-bucket.md");
     let (Some(old), Some(new)) = (Server::moto(), Server::moto()) else { return };
     let Some(nix) = nixes().pop() else { return };
     let scratch = Scratch::new();
@@ -523,7 +516,7 @@ fn a_cache_moves_to_another_bucket_with_all_signatures() {
             Place::new(&scratch, &format!("move-{index}"), None).with("OLD", &from).with("NEW", &to).with_keys();
         let (place_from, place_to) = (from.clone(), to.clone());
         let script = ["sh", "sh roots", "sh list", "sh copy", "sh roots", "sh list", "sh copy", "sh compare"]
-            .map(|name| recipe.block(name));
+            .map(|name| guide.block(name));
         place.run(&script.concat());
         let moved = fs::read_to_string(place.folder.join("paths")).unwrap();
         let [from, to] = [&from, &to].map(|cache| {
@@ -546,8 +539,8 @@ fn a_cache_moves_to_another_bucket_with_all_signatures() {
 }
 
 #[test]
-fn a_key_is_replaced_while_somebody_is_always_trusted() {
-    let recipe = Recipe::guide("rotate-key.md");
+fn a_key_is_replaced_while_readers_always_trust_one() {
+    let guide = Guide::guide("rotate-key.md");
     for nix in nixes() {
         let scratch = Scratch::new();
         let cache = scratch.path("cache");
@@ -557,7 +550,7 @@ fn a_key_is_replaced_while_somebody_is_always_trusted() {
         let place = place.with("NEW_KEY", scratch.path("secret-2")).with("NEW_PUBLIC", scratch.path("public-2"));
         place.run(&format!("narutil push {} --to \"$CACHE\" --key \"$KEY\"", paths[5]));
         place.run(&format!("ln -s {} result", paths[9]));
-        let of = |name: &str| format!("{}{}", recipe.block("sh"), recipe.block(name));
+        let of = |name: &str| format!("{}{}", guide.block("sh"), guide.block(name));
         let is_trusted =
             |public: &str| run(narutil!["verify", "--trusted", scratch.path(public), &cache]).status == Some(0);
         place.run(&of("sh generate"));
@@ -576,5 +569,119 @@ fn a_key_is_replaced_while_somebody_is_always_trusted() {
         assert!(!is_trusted("public") && is_trusted("public-2"));
         fs::rename(scratch.path("public-2"), scratch.path("public")).unwrap();
         place.fetch(&format!("file://{}", cache.display()), &paths[9..]);
+    }
+}
+
+#[test]
+fn a_cache_of_nix_is_taken_over_with_all_that_is_in_it() {
+    let guide = Guide::guide("import.md");
+    for nix in nixes() {
+        let scratch = Scratch::new();
+        let [cache, new] = ["cache", "new"].map(|name| scratch.path(name));
+        let paths = nix.add_closure(10, 500_000, 8);
+        let place = Place::new(&scratch, "owner", Some(&nix)).with_keys();
+        let url = format!("file://{}", cache.display());
+        let place = place.with("CACHE", &cache).with("NEW", &new).with("SERVER", &url).with("RESULT", &paths[9]);
+        place.run(&format!("nix copy --to '{url}' {}", paths[5]));
+        place.run(&["look", "sign", "collect"].map(|name| guide.block(&format!("sh {name}"))).concat());
+
+        let key = fs::read_to_string(scratch.path("public")).unwrap();
+        let place = place.with("SERVER_KEY", key.trim().to_owned());
+        let said =
+            place.run(&["paths", "copy", "sign-copy", "rest"].map(|name| guide.block(&format!("sh {name}"))).concat());
+        assert!(said.contains("in no cache"), "{said}");
+        place.fetch(&format!("file://{}", new.display()), &paths[9..]);
+        assert_good(narutil!["audit", "--json", "--contents", "--trusted", scratch.path("public"), &new]);
+    }
+}
+
+#[test]
+fn a_web_server_serves_a_cache_to_nix_and_to_narutil() {
+    let guide = Guide::guide("web-server.md");
+    let Some([nginx]) = programs(["nginx"], "no nginx to serve a cache: install it") else { return };
+    for (nix, reader) in nixes().into_iter().zip(nixes()) {
+        let scratch = Scratch::new();
+        let (cache, run) = (scratch.path("cache"), scratch.path("run"));
+        fs::create_dir(&run).unwrap();
+        let paths = nix.add_closure(10, 500_000, 8);
+        let publisher = Place::new(&scratch, "publisher", Some(&nix)).with_keys().with("CACHE", &cache);
+        publisher.run(&format!("narutil push {} --to \"$CACHE\" --key \"$KEY\"", paths[9]));
+
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = guide.block("nginx nginx.conf").replace("8080", &format!("127.0.0.1:{port}"));
+        let server = server.replace("/mnt/cache", cache.to_str().unwrap());
+        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let run = run.display();
+        let settings = format!(
+            "{user} daemon off; pid {run}/pid; error_log {run}/log;\nevents {{}}\nhttp {{ access_log off;
+            client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/fastcgi;
+            uwsgi_temp_path {run}/uwsgi; scgi_temp_path {run}/scgi;\n{server} }}"
+        );
+        let mut command = Command::new(&nginx);
+        command.arg("-c").arg(scratch.file("nginx.conf", settings.as_bytes())).stdin(Stdio::null());
+        let process = start(command);
+        let started = std::time::Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(60), "nginx does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let url = format!("http://127.0.0.1:{port}");
+        let place = Place::new(&scratch, "reader", Some(&reader)).with_keys().with("SERVER", &url);
+        let place = place.with("APP", &paths[9]);
+        place.run(&guide.block("sh reader"));
+        place.run(&format!("nix-store --realise {}", paths[9]));
+        place.run("nix-store --verify --check-contents");
+        place.run(&guide.block("sh pull"));
+
+        let guide = Guide::guide("developer.md");
+        let key = fs::read_to_string(scratch.path("public")).unwrap();
+        let place = Place::new(&scratch, "developer", Some(&reader)).with("SUBSTITUTER", &url).with("APP", &paths[9]);
+        let place = place.with("PUBLIC_KEY", key.trim().to_owned());
+        place.run(&guide.block("sh"));
+        assert!(place.run(&guide.block("sh check")).contains(&paths[9]));
+        kill(process);
+    }
+}
+
+#[test]
+fn the_pages_name_commands_and_options_that_there_are() {
+    let help = |arguments: &[&str]| {
+        let mut command = narutil!["help"];
+        command.args(arguments);
+        run(command).text()
+    };
+    let subcommands = |help: &str| {
+        let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let reference =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/commands.md")).unwrap();
+    let mut helps = help(&[]);
+    for command in subcommands(&helps.clone()) {
+        if !["help", "completions", "man"].contains(&command.as_str()) {
+            assert!(reference.contains(&format!("`{command} ")), "commands.md does not name {command}");
+        }
+        let text = help(&[&command]);
+        for subcommand in subcommands(&text).iter().filter(|name| *name != "help") {
+            helps += &help(&[&command, subcommand]);
+        }
+        helps += &text;
+    }
+    let options = |text: &str| {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        words
+            .filter(|word| word.len() > 3 && word.starts_with("--") && !word.starts_with("---"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let known: std::collections::BTreeSet<String> = options(&helps).into_iter().collect();
+    let pages = ["concepts/audit", "concepts/roots", "concepts/trust", "reference/commands", "reference/rights"];
+    for page in pages {
+        let text = fs::read_to_string(format!("{}/../../docs/{page}.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        for option in options(&text) {
+            let is_of_nix = ["--dump-db", "--load-db"].contains(&option.as_str());
+            assert!(known.contains(&option) || is_of_nix, "{page}.md: there is no option {option}");
+        }
     }
 }

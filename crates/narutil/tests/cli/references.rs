@@ -1,5 +1,5 @@
-//! `diff`, `why` and `convert` on the store made by hand; and they and `closure` beside what Nix
-//! says, once and now.
+//! `diff`, `why` and `convert` on a store made by hand; these and `closure` compared with Nix, with
+//! recorded and with current output.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::closure::{Store, assert_references_first, hash_part, lines, path, paths, record, registration, set};
 use crate::narutil::{Scratch, narutil, run};
 
-/// A cache that has these paths, as far as their files' names say.
+/// A cache that has these paths, by the names of its files.
 fn cache(store: &Store, name: &str, has: &[&str]) -> String {
     let directory = store.scratch.path(name);
     fs::create_dir(&directory).unwrap();

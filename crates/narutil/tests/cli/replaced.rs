@@ -1,4 +1,4 @@
-//! Whatever becomes of an object of a cache, no command makes anything else unfetchable.
+//! If an object of a cache is replaced by anything, no command makes anything else unfetchable.
 //!
 //! One object of each kind is replaced by something else: nothing, garbage, a directory, a FIFO, a
 //! link, a gigabyte of zeros. Then a command runs that writes to the cache. What could be fetched
@@ -36,7 +36,7 @@ impl Store {
         Self::of_size(scratch, 0)
     }
 
-    /// The same paths, each with `size` bytes more that do not compress.
+    /// These paths, each with `size` bytes more that do not compress.
     pub(crate) fn of_size(scratch: &Scratch, size: usize) -> Self {
         let root = scratch.path("store");
         let mut paths: Vec<String> = Vec::new();
@@ -277,7 +277,7 @@ fn check(is_wanted: impl Fn(usize, usize, usize) -> bool) -> usize {
 }
 
 #[test]
-fn no_command_loses_anything_else_whatever_stands_in_the_place_of_an_object() {
+fn no_command_loses_anything_else_when_an_object_is_replaced() {
     // Every object with every replacement, each with one command, and every pair of the others
     // somewhere.
     let cases = check(|object, replacement, command| (object + replacement) % 7 == command);

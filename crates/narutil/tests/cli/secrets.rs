@@ -185,7 +185,7 @@ fn keys_come_from_files_standard_input_and_the_environment() {
         let mut command = narutil!["sign", "--key-env", name, fresh()];
         command.envs(value.map(|value| (name, value)));
         let error = run(command).error(2);
-        assert!(error.contains(name) && error.contains("not set, or empty"), "{error}");
+        assert!(error.contains(name) && error.contains("not set or empty"), "{error}");
     }
     let error = run_with(narutil!["sign", "--key", "-", "--key", "-", fresh()], text.as_bytes()).error(2);
     assert!(error.contains("only once"), "{error}");

@@ -93,7 +93,7 @@ fn a_pusher_that_may_not_list_publishes_and_what_it_publishes_is_fetched() {
     let scratch = Scratch::new();
     let (s3, store, key) = (FakeS3::start(), Store::new(&scratch), Key::new(&scratch, "one-1"));
     s3.rule(Rule::on("LIST", Action::Deny));
-    // S3 answers 403 about what is not there to those who may not list.
+    // S3 answers 403 for a missing object to clients without permission to list.
     s3.rule(Rule::on("GET HEAD", Action::Status(403, "<Error><Code>AccessDenied</Code></Error>".to_owned())).absent());
     for names in [&["app"][..], &["app", "tool", "other"]] {
         let mut push = store.push(s3.url().as_ref(), &key, "main", names);

@@ -249,7 +249,7 @@ fn a_pull_may_make_a_root_used_now() {
 }
 
 #[test]
-fn whoever_waits_is_told_for_whom_and_how_long_at_most() {
+fn a_command_that_waits_says_for_what_and_how_long_at_most() {
     let Some(it) = published(2, 80) else { return };
     let plans = it.cache.join("nixcache/v1/plans");
     fs::create_dir_all(&plans).unwrap();
@@ -282,7 +282,7 @@ fn whoever_waits_is_told_for_whom_and_how_long_at_most() {
     }
     assert_eq!(said.matches("waiting for the collection").count(), 1, "{said}");
 
-    // A claim from the future, or of a process that died long ago, stops nothing.
+    // A claim from the future, or of a process that crashed long ago, stops nothing.
     for seconds in [-400_i64, 365 * 24 * 3600] {
         fs::write(&plan, claim.to_string()).unwrap();
         let span = Duration::from_secs(seconds.unsigned_abs());

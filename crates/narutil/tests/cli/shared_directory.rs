@@ -15,7 +15,7 @@ use crate::cache::{Key, cache_with_tree};
 use crate::narutil::{Ran, Scratch, narutil, run};
 
 /// The user `nobody`, who is not trusted.
-const NOBODY: u32 = 65534;
+const OTHER_USER: u32 = 65534;
 
 /// Runs a command that must end by itself, and soon.
 pub(crate) fn ends(mut command: Command) -> Ran {
@@ -73,7 +73,7 @@ fn assert_whole(victim: &Path) {
 fn plant(target: &Path, link: &Path, is_foreign: bool) {
     symlink(target, link).unwrap();
     if is_foreign && rustix::process::geteuid().is_root() {
-        std::os::unix::fs::lchown(link, Some(NOBODY), Some(NOBODY)).unwrap();
+        std::os::unix::fs::lchown(link, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
     }
 }
 
@@ -253,14 +253,14 @@ fn a_push_replaces_a_nar_that_has_other_contents() {
 
 /// The pusher's umask is not that of the drive.
 #[test]
-fn users_of_a_group_share_a_drive_whatever_their_umask() {
+fn users_of_a_group_share_a_drive_with_any_umask() {
     let scratch = Scratch::new();
     fs::set_permissions(scratch.path("."), fs::Permissions::from_mode(0o755)).unwrap();
     let drive = scratch.path("drive");
     fs::create_dir(&drive).unwrap();
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
-        std::os::unix::fs::chown(&drive, None, Some(NOBODY)).unwrap();
+        std::os::unix::fs::chown(&drive, None, Some(OTHER_USER)).unwrap();
     }
     fs::set_permissions(&drive, fs::Permissions::from_mode(0o2775)).unwrap();
     let program = scratch.path("narutil");
@@ -299,7 +299,7 @@ fn users_of_a_group_share_a_drive_whatever_their_umask() {
     if is_root {
         // Another member of the group, and the first user.
         let mut other = push("077", &trees[1], "main");
-        other.uid(NOBODY).gid(NOBODY);
+        other.uid(OTHER_USER).gid(OTHER_USER);
         ends(other).ok();
         ends(push("022", &trees[2], "main")).ok();
     }

@@ -118,7 +118,7 @@ fn remove_drops_the_signatures_by_a_name_and_needs_no_key() {
 }
 
 #[test]
-fn modes_stay_whatever_the_umask() {
+fn modes_stay_with_any_umask() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     for mode in [0o640, 0o600, 0o444, 0o664, 0o666] {

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM end every command within a second, whatever it waits for.
+//! SIGINT and SIGTERM end every command within a second, even while it waits for I/O.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -73,7 +73,7 @@ fn a_lock_that_another_process_holds() {
 }
 
 #[test]
-fn a_fifo_that_nobody_reads_or_writes() {
+fn a_fifo_without_reader_or_writer() {
     let scratch = Scratch::new();
     let fifo = scratch.path("fifo");
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();

@@ -1,5 +1,4 @@
-//! Whatever the streams, the arguments and the environment are, a command ends as documented: it
-//! never panics.
+//! With any streams, arguments and environment, a command ends as documented: it never panics.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -146,7 +145,7 @@ fn no_number_is_too_large_or_too_small_to_be_understood_or_refused() {
     let scratch = Scratch::new();
     let (tree, nar, cache) = (scratch.path("tree"), scratch.nar(), scratch.path("cache"));
     run(narutil!["-q", "push", "--add", &tree, "--to", &cache]).ok();
-    let nobody = "http://127.0.0.1:1/";
+    let closed_port = "http://127.0.0.1:1/";
     for number in
         ["0", "1", "-1", "99999999", "4294967296", "18446744073709551615", "18446744073709551616", "", "x", "1e9"]
     {
@@ -159,7 +158,7 @@ fn no_number_is_too_large_or_too_small_to_be_understood_or_refused() {
                 narutil!["--max-depth", value, "ls", &nar],
                 narutil!["--max-depth", value, "pack", &tree, "-o", "/dev/null"],
                 narutil!["info", &cache, "--timeout", value],
-                narutil!["info", nobody, "--timeout", value, "--retries", "0"],
+                narutil!["info", closed_port, "--timeout", value, "--retries", "0"],
                 narutil!["info", &cache, "--concurrency", value, "--retries", value],
                 narutil!["audit", &cache, "--repair", "--dry-run", "--older-than", value],
                 narutil!["gc", &cache, "--dry-run", "--grace", value],

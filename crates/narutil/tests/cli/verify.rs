@@ -28,7 +28,7 @@ fn narinfos_of_a_cache_are_about_the_paths_that_they_are_named_after() {
     add(&cache, 1, &key.sign(&narinfo(2)));
     add(&cache, 2, &key.sign(&narinfo(1)));
     let verify = || run(narutil!["verify", "--trusted", key.public(), &cache]);
-    // Nobody looks for a path in what is only a directory.
+    // A path is not looked for in a plain directory.
     verify().ok();
     fs::write(cache.join("nix-cache-info"), "StoreDir: /nix/store\n").unwrap();
     let ran = verify();
@@ -146,7 +146,7 @@ fn wrong_usage_exits_2() {
 }
 
 #[test]
-fn what_is_not_there_or_no_cache_exits_3_and_the_others_are_verified() {
+fn a_missing_file_or_cache_exits_3_and_the_others_are_verified() {
     let scratch = Scratch::new();
     let key = Key::new(&scratch, "k-1");
     let (missing, tree) = (scratch.path("missing"), scratch.path("tree"));

@@ -17,7 +17,7 @@ use std::io::{self, BufReader, Write};
 use std::ops::Range;
 
 use nixcache::compression::seekable::{Frame, SeekTable, Tail};
-use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::nar::{self, Event, Limits, Listing, NodeKind, ReadError, Reader};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::HashPart;
@@ -385,7 +385,7 @@ impl Archive {
     fn reader(&self, object: ObjectReader) -> Result<Reader<ArchiveReader>, Error> {
         let options = DecodeOptions { max_size: self.info.as_ref().nar_size(), ..DecodeOptions::default() };
         let object = BufReader::with_capacity(BUFFER, object);
-        let decoder = Decoder::new(object, self.compression, &options);
+        let decoder = Decompressor::new(object, self.compression, &options);
         let decoder =
             decoder.map_err(|error| Error::Compression { object: self.cache.display_name(&self.nar), error })?;
         Ok(Reader::with_limits(BufReader::with_capacity(BUFFER, decoder), self.limits))
@@ -419,7 +419,7 @@ impl Archive {
 
 const BUFFER: usize = 256 << 10;
 
-type ArchiveReader = BufReader<Decoder<BufReader<ObjectReader>>>;
+type ArchiveReader = BufReader<Decompressor<BufReader<ObjectReader>>>;
 
 /// Whether a seek table is that of the NAR, and of frames that can be held in memory.
 fn is_usable(table: &SeekTable, nar_size: u64) -> bool {

@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use nixcache::nar::{Listing, Writer};
 use nixcache::narinfo::CacheInfo;
@@ -46,7 +46,7 @@ fn nar(large: usize) -> Vec<u8> {
 
 /// The objects of a cache with one path.
 fn objects(nar: &[u8], options: &EncodeOptions, listing: bool) -> HashMap<String, Vec<u8>> {
-    let mut encoder = Encoder::new(Vec::new(), options).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), options).unwrap();
     encoder.write_all(nar).unwrap();
     let file = encoder.finish().unwrap();
     let url = layout::nar(Hash::sha256(&file), options.compression());

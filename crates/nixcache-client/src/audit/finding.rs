@@ -6,8 +6,7 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::{self, CacheInfoError, DeviationKind, NixAccepts};
 use nixcache::store_path::StorePath;
 
-use crate::address;
-use crate::nar_file::Fault;
+use crate::verify::{AddressMismatch, Mismatch};
 
 /// Something about a cache that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +17,13 @@ pub struct Finding {
     /// The path that it is about, if that is known.
     pub path: Option<StorePath>,
     /// What is the matter.
-    pub kind: Kind,
+    pub kind: FindingKind,
 }
 
 /// What can be the matter with an object of a cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum FindingKind {
     /// The object is there, or is listed, and could not be looked at: access was denied, it is
     /// larger than it may be, or it has an encoding that cannot be undone. Whether anything is
     /// wrong with it is not known.
@@ -132,7 +131,7 @@ pub enum Kind {
     },
     /// What a narinfo says of its content address is not true: Nix refuses the path, whoever has
     /// signed it.
-    WrongAddress(address::Fault),
+    WrongAddress(AddressMismatch),
     /// A path that is referred to is not there.
     MissingReference {
         /// The path.
@@ -230,7 +229,7 @@ pub enum Kind {
         /// The NAR.
         nar: String,
         /// In what.
-        fault: Fault,
+        fault: Mismatch,
     },
     /// Paths occur in the NAR that are not among the references.
     UndeclaredReferences {
@@ -300,9 +299,9 @@ pub enum Remedy {
     /// To withdraw the narinfo and all that refer to it, and to publish them again.
     Withdraw,
     /// To write the object anew, which loses nothing.
-    Mend,
+    Rewrite,
     /// To read the NAR, and if its contents are right, to write the narinfo anew.
-    ReadAndMend,
+    ReadAndRewrite,
     /// To sign it, or to withdraw it if it should not have been published.
     Sign,
     /// To read the contents, which tells more.
@@ -325,61 +324,65 @@ impl Finding {
 
     /// Whether it says that something could not be looked at, rather than that something is wrong.
     pub fn is_unread(&self) -> bool {
-        matches!(self.kind, Kind::Unreadable { .. })
+        matches!(self.kind, FindingKind::Unreadable { .. })
     }
 
     /// What would make it good.
     pub fn remedy(&self) -> Remedy {
         match &self.kind {
-            Kind::Odd(_)
-            | Kind::Unknown
-            | Kind::UndeclaredReferences { .. }
-            | Kind::UrlHash { harmless: true, .. }
-            | Kind::UrlOutside { .. }
-            | Kind::OrphanNar { doubt: Some(_), .. }
-            | Kind::Temporary { is_young: true, .. }
-            | Kind::LeftOutReference { .. }
-            | Kind::StaleClaim
-            | Kind::UnfinishedUpload { .. } => Remedy::None,
-            Kind::Unreadable { .. } => Remedy::MakeReadable,
-            Kind::UrlCompression { stated, found, .. } => match found {
+            FindingKind::Odd(_)
+            | FindingKind::Unknown
+            | FindingKind::UndeclaredReferences { .. }
+            | FindingKind::UrlHash { harmless: true, .. }
+            | FindingKind::UrlOutside { .. }
+            | FindingKind::OrphanNar { doubt: Some(_), .. }
+            | FindingKind::Temporary { is_young: true, .. }
+            | FindingKind::LeftOutReference { .. }
+            | FindingKind::StaleClaim
+            | FindingKind::UnfinishedUpload { .. } => Remedy::None,
+            FindingKind::Unreadable { .. } => Remedy::MakeReadable,
+            FindingKind::UrlCompression { stated, found, .. } => match found {
                 Some(found) if found == stated => Remedy::None,
                 Some(_) => Remedy::Withdraw,
                 None => Remedy::ReadContents,
             },
-            Kind::Refused(deviations) => match deviations[..] {
-                [DeviationKind::MissingFinalNewline] => Remedy::Mend,
+            FindingKind::Refused(deviations) => match deviations[..] {
+                [DeviationKind::MissingFinalNewline] => Remedy::Rewrite,
                 _ => Remedy::ByHand,
             },
-            Kind::WrongFileSize { contents, .. } | Kind::WrongFileHash { contents, .. } => match contents {
-                Contents::Right => Remedy::Mend,
+            FindingKind::WrongFileSize { contents, .. } | FindingKind::WrongFileHash { contents, .. } => match contents
+            {
+                Contents::Right => Remedy::Rewrite,
                 Contents::Wrong => Remedy::Withdraw,
-                Contents::Unread => Remedy::ReadAndMend,
+                Contents::Unread => Remedy::ReadAndRewrite,
                 Contents::Unknown => Remedy::ByHand,
             },
-            Kind::MissingCacheInfo | Kind::BadCacheInfo(_) | Kind::RootHole { .. } => Remedy::Mend,
-            Kind::BadSignature { .. } | Kind::NoValidSignature => Remedy::Sign,
-            Kind::UrlHash { .. } => Remedy::ReadContents,
-            Kind::OtherStore(_) | Kind::BadUrl { .. } | Kind::UnknownCompression { .. } | Kind::BrokenClaim { .. } => {
-                Remedy::ByHand
+            FindingKind::MissingCacheInfo | FindingKind::BadCacheInfo(_) | FindingKind::RootHole { .. } => {
+                Remedy::Rewrite
             }
-            Kind::BrokenRoot { .. } => Remedy::RemoveRoot,
-            Kind::MissingSnapshot { .. } | Kind::BrokenSnapshot { is_used: true, .. } => Remedy::Push,
-            Kind::OrphanNar { .. }
-            | Kind::OrphanListing { .. }
-            | Kind::Temporary { .. }
-            | Kind::BadListing { .. }
-            | Kind::ListingDisagrees { .. }
-            | Kind::BrokenSnapshot { .. }
-            | Kind::BrokenCondemned { .. } => Remedy::Remove,
-            Kind::Unparsable(_)
-            | Kind::Misnamed { .. }
-            | Kind::Swapped { .. }
-            | Kind::MissingNar { .. }
-            | Kind::WrongAddress(_)
-            | Kind::MissingReference { .. }
-            | Kind::CorruptNar { .. }
-            | Kind::WrongNar { .. } => Remedy::Withdraw,
+            FindingKind::BadSignature { .. } | FindingKind::NoValidSignature => Remedy::Sign,
+            FindingKind::UrlHash { .. } => Remedy::ReadContents,
+            FindingKind::OtherStore(_)
+            | FindingKind::BadUrl { .. }
+            | FindingKind::UnknownCompression { .. }
+            | FindingKind::BrokenClaim { .. } => Remedy::ByHand,
+            FindingKind::BrokenRoot { .. } => Remedy::RemoveRoot,
+            FindingKind::MissingSnapshot { .. } | FindingKind::BrokenSnapshot { is_used: true, .. } => Remedy::Push,
+            FindingKind::OrphanNar { .. }
+            | FindingKind::OrphanListing { .. }
+            | FindingKind::Temporary { .. }
+            | FindingKind::BadListing { .. }
+            | FindingKind::ListingDisagrees { .. }
+            | FindingKind::BrokenSnapshot { .. }
+            | FindingKind::BrokenCondemned { .. } => Remedy::Remove,
+            FindingKind::Unparsable(_)
+            | FindingKind::Misnamed { .. }
+            | FindingKind::Swapped { .. }
+            | FindingKind::MissingNar { .. }
+            | FindingKind::WrongAddress(_)
+            | FindingKind::MissingReference { .. }
+            | FindingKind::CorruptNar { .. }
+            | FindingKind::WrongNar { .. } => Remedy::Withdraw,
         }
     }
 }
@@ -396,7 +399,7 @@ impl fmt::Display for Finding {
     }
 }
 
-impl Kind {
+impl FindingKind {
     /// A name for scripts, in lower case with dashes. It does not change.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -426,7 +429,7 @@ impl Kind {
             Self::UrlCompression { .. } => "url-compression",
             Self::UrlHash { .. } => "url-hash",
             Self::MissingNar { .. } => "missing-nar",
-            Self::WrongFileSize { .. } | Self::WrongNar { fault: Fault::FileSize { .. }, .. } => "wrong-file-size",
+            Self::WrongFileSize { .. } | Self::WrongNar { fault: Mismatch::FileSize { .. }, .. } => "wrong-file-size",
             Self::MissingReference { .. } => "missing-reference",
             Self::LeftOutReference { .. } => "left-out-reference",
             Self::OrphanNar { .. } => "orphan-nar",
@@ -445,17 +448,17 @@ impl Kind {
             Self::BadListing { .. } => "bad-listing",
             Self::ListingDisagrees { .. } => "listing-disagrees",
             Self::CorruptNar { .. } => "corrupt-nar",
-            Self::WrongFileHash { .. } | Self::WrongNar { fault: Fault::FileHash { .. }, .. } => "wrong-file-hash",
-            Self::WrongNar { fault: Fault::NarSize { .. }, .. } => "wrong-nar-size",
-            Self::WrongNar { fault: Fault::NarHash { .. }, .. } => "wrong-nar-hash",
-            Self::WrongAddress(_) | Self::WrongNar { fault: Fault::Address(_), .. } => "wrong-address",
+            Self::WrongFileHash { .. } | Self::WrongNar { fault: Mismatch::FileHash { .. }, .. } => "wrong-file-hash",
+            Self::WrongNar { fault: Mismatch::NarSize { .. }, .. } => "wrong-nar-size",
+            Self::WrongNar { fault: Mismatch::NarHash { .. }, .. } => "wrong-nar-hash",
+            Self::WrongAddress(_) | Self::WrongNar { fault: Mismatch::ContentAddress(_), .. } => "wrong-address",
             Self::UndeclaredReferences { .. } => "undeclared-references",
         }
     }
 }
 
 /// The explanation.
-impl fmt::Display for Kind {
+impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { reason, .. } => write!(f, "could not be looked at: {}", escaped(reason)),
@@ -548,7 +551,7 @@ impl fmt::Display for Kind {
             Self::BadListing { reason } | Self::ListingDisagrees { reason } => f.write_str(reason),
             Self::CorruptNar { nar, reason } => write!(f, "{nar}: {reason}"),
             Self::WrongNar { nar, fault } => match fault {
-                Fault::FileSize { .. } | Fault::FileHash { .. } => write!(f, "{nar} {fault}"),
+                Mismatch::FileSize { .. } | Mismatch::FileHash { .. } => write!(f, "{nar} {fault}"),
                 fault => write!(f, "{nar}: {fault}"),
             },
             Self::UndeclaredReferences { hash_parts } => {
@@ -564,8 +567,8 @@ impl fmt::Display for Remedy {
             Self::None => "nothing needs to be done",
             Self::Remove => "remove it",
             Self::Withdraw => "withdraw it with all that refer to it, and publish it again",
-            Self::Mend => "write it anew",
-            Self::ReadAndMend => "read the NAR, and write the narinfo anew if it is right",
+            Self::Rewrite => "write it anew",
+            Self::ReadAndRewrite => "read the NAR, and write the narinfo anew if it is right",
             Self::Sign => "sign it, or withdraw what should not be there",
             Self::ReadContents => "check the contents",
             Self::MakeReadable => "make it readable, and audit again",
@@ -596,7 +599,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// What of a narinfo's oddities matters: those because of which current Nix refuses it, else all.
-pub(super) fn oddities(deviations: &[narinfo::Deviation<'_>]) -> Kind {
+pub(super) fn oddities(deviations: &[narinfo::Deviation<'_>]) -> FindingKind {
     let kinds = |wanted: &dyn Fn(NixAccepts) -> bool| {
         let mut kinds: Vec<DeviationKind> = deviations.iter().map(|deviation| deviation.kind).collect();
         kinds.retain(|kind| wanted(kind.nix_accepts()));
@@ -605,5 +608,5 @@ pub(super) fn oddities(deviations: &[narinfo::Deviation<'_>]) -> Kind {
         kinds
     };
     let refused = kinds(&|accepts| accepts != NixAccepts::Yes);
-    if refused.is_empty() { Kind::Odd(kinds(&|_| true)) } else { Kind::Refused(refused) }
+    if refused.is_empty() { FindingKind::Odd(kinds(&|_| true)) } else { FindingKind::Refused(refused) }
 }

@@ -9,7 +9,7 @@ use futures_util::stream::TryStreamExt;
 use nixcache::store_path::HashPart;
 
 use crate::cache::{Cache, Error, NarPlace, Object, ObjectInfo};
-use crate::roots::{self, DEADLINE};
+use crate::protocol::{self, CLAIM_DEADLINE};
 
 /// A listing of a cache.
 pub(super) struct Index {
@@ -206,9 +206,9 @@ impl Index {
 
     /// Whether a push claimed something so lately that it is probably running.
     pub(super) fn has_push(&self) -> bool {
-        let leases = format!("{}/", roots::leases());
+        let leases = format!("{}/", protocol::leases());
         let mut leases = self.protocol.iter().filter(|(name, _)| name.starts_with(&leases));
-        leases.any(|(_, meta)| self.age(*meta).is_none_or(|age| age <= DEADLINE))
+        leases.any(|(_, meta)| self.age(*meta).is_none_or(|age| age <= CLAIM_DEADLINE))
     }
 
     /// How much older an object is than the newest one. The clock of the store is not known better

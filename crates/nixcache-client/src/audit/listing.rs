@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-use nixcache::compression::{Compression, DecodeOptions, Decoder};
-use nixcache::nar::{Children, Limits, Listing, Node, NodeKind};
+use nixcache::compression::{Compression, DecodeOptions, Decompressor};
+use nixcache::nar::{Children, Limits, Listing, ListingNode, NodeKind};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most bytes that a compressed listing may become.
@@ -41,7 +41,7 @@ fn decompressed(text: &[u8]) -> Option<Vec<u8>> {
     let options = DecodeOptions { max_size: DECOMPRESSED_MAX, ..DecodeOptions::default() };
     // Brotli cannot be recognised.
     let compression = Compression::detect(text).unwrap_or(Compression::Brotli);
-    let mut decoder = Decoder::new(text, compression, &options).ok()?;
+    let mut decoder = Decompressor::new(text, compression, &options).ok()?;
     let mut plain = Vec::new();
     decoder.read_to_end(&mut plain).ok()?;
     Some(plain)
@@ -117,7 +117,7 @@ impl Layout {
     }
 
     /// Passes a node and all below it. Nests no calls, however deep the tree is.
-    fn pass_all(&mut self, root: Node<'_>) {
+    fn pass_all(&mut self, root: ListingNode<'_>) {
         let mut open: Vec<Children<'_>> = Vec::new();
         let mut next = Some(root);
         loop {
@@ -142,7 +142,7 @@ impl Layout {
     }
 
     /// Passes what stands before the entries of a directory, and all of anything else but its end.
-    fn pass_head(&mut self, node: Node<'_>) {
+    fn pass_head(&mut self, node: ListingNode<'_>) {
         self.pass(word("(") + word("type"));
         match node.kind() {
             NodeKind::File { executable, size, offset } => {

@@ -2,16 +2,16 @@
 //!
 //! An [`Audit`] lists a cache once and reads all narinfos and listings, several at a time; NARs
 //! only if it is told to, and each once, however many narinfos share it. Every [`Finding`] names an
-//! object, has a [`Kind`] and, where something should be done, a [`Remedy`].
+//! object, has a [`FindingKind`] and, where something should be done, a [`Remedy`].
 //!
 //! What seems to be missing is asked for by itself before it is reported, because others may
 //! publish while a cache is listed. Texts of narinfos are not kept: a million paths take a few
 //! hundred MiB.
 //!
-//! An object that is there and could not be read is a finding of its own ([`Kind::Unreadable`]).
+//! An object that is there and could not be read is a finding of its own ([`FindingKind::Unreadable`]).
 //! While there is one, nothing is known to be unused, and a repair changes nothing.
 //!
-//! A [`Plan`] is what can safely be done about findings: what nothing refers to is removed, what
+//! A [`RepairPlan`] is what can safely be done about findings: what nothing refers to is removed, what
 //! cannot be served is withdrawn.
 //!
 //! ```
@@ -35,7 +35,6 @@ mod index;
 mod listing;
 mod narinfos;
 mod nars;
-mod plan;
 mod repair;
 mod roots;
 mod summary;
@@ -59,9 +58,8 @@ use nixcache::trust::TrustPolicy;
 use self::index::Index;
 use crate::cache::{Cache, Error, OLD, blocking, layout};
 
-pub use finding::{Contents, Doubt, Finding, Kind, Remedy, Subject};
-pub use plan::{Done, Mend, Plan, Withdrawal};
-pub use repair::RepairError;
+pub use finding::{Contents, Doubt, Finding, FindingKind, Remedy, Subject};
+pub use repair::{Fix, RepairError, RepairEvent, RepairPlan, Withdrawal};
 pub use summary::Summary;
 
 /// Objects whose names are handed over at a time: their texts are in memory together only as far as
@@ -75,7 +73,7 @@ const FAILURES_MAX: usize = 16;
 /// Something that happens during an audit.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event {
+pub enum AuditEvent {
     /// The cache was listed: so many narinfos and listings will be read.
     Listed {
         /// The number of objects.
@@ -101,7 +99,7 @@ pub enum Event {
 }
 
 /// Progress callback, called concurrently from worker threads.
-pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
+pub type Watch = Arc<dyn Fn(AuditEvent) + Send + Sync>;
 
 /// How to look a cache over.
 #[derive(Clone)]
@@ -222,7 +220,7 @@ impl Audit {
             signatures_checked: self.policy.is_some(),
             ..Audited::default()
         };
-        (self.watch)(Event::Listed { objects: index.narinfos.len() + index.listings.len() });
+        (self.watch)(AuditEvent::Listed { objects: index.narinfos.len() + index.listings.len() });
         let mut findings = Findings { tells_notes: self.notes, ..Findings::default() };
         cache_info(cache, &index, &mut findings).await?;
         let uses = narinfos::audit(self, cache, &index, &mut findings).await?;
@@ -233,7 +231,7 @@ impl Audit {
         roots::audit(cache, &index, &mut findings).await?;
         match cache.unfinished_uploads(OLD).await {
             Ok(uploads) => findings.extend(uploads.into_iter().map(|upload| {
-                let kind = Kind::UnfinishedUpload { begun: upload.started };
+                let kind = FindingKind::UnfinishedUpload { begun: upload.started };
                 Finding { object: upload.name, path: None, kind }
             })),
             // Many stores do not list them, or not to everybody.
@@ -277,7 +275,7 @@ impl Audit {
             (room, texts)
         };
         let check = async |(room, texts): (listing::Room, Vec<NamedText>)| {
-            (self.watch)(Event::Read { objects: texts.len() });
+            (self.watch)(AuditEvent::Read { objects: texts.len() });
             let (index, limits, failures) = (Arc::clone(index), self.limits, Arc::clone(&failures));
             blocking(move || {
                 let _room = room;
@@ -332,7 +330,7 @@ impl Audit {
                 let watch = Arc::clone(&self.watch);
                 async move {
                     let texts = texts.map_err(|error| error.1)?;
-                    watch(Event::Read { objects: texts.len() });
+                    watch(AuditEvent::Read { objects: texts.len() });
                     Ok(blocking(move || work(texts)).await)
                 }
             })
@@ -356,13 +354,13 @@ fn check_listing(
             Ok(listing) => {
                 let nar_size = part.and_then(|part| index.nar_size(part));
                 match nar_size.and_then(|nar_size| listing::disagreement(&listing, nar_size)) {
-                    Some(reason) => Kind::ListingDisagrees { reason },
+                    Some(reason) => FindingKind::ListingDisagrees { reason },
                     None => return Ok(None),
                 }
             }
-            Err(reason) => Kind::BadListing { reason },
+            Err(reason) => FindingKind::BadListing { reason },
         },
-        Err(error) => Kind::Unreadable { subject: Subject::Listing, reason: unreadable(error, failures)? },
+        Err(error) => FindingKind::Unreadable { subject: Subject::Listing, reason: unreadable(error, failures)? },
     };
     Ok(Some(Finding { object: name, path: None, kind }))
 }
@@ -400,25 +398,25 @@ impl Findings {
     /// path and its reference.
     fn leave_out(&mut self, left_out: &HashSet<(HashPart, HashPart)>) {
         for finding in &mut self.kept {
-            if let Kind::MissingReference { reference } = &finding.kind
+            if let FindingKind::MissingReference { reference } = &finding.kind
                 && let Some(path) = &finding.path
                 && left_out.contains(&(path.hash_part(), reference.hash_part()))
             {
-                finding.kind = Kind::LeftOutReference { reference: reference.clone() };
+                finding.kind = FindingKind::LeftOutReference { reference: reference.clone() };
             }
         }
         if !self.tells_notes {
             let all = self.kept.len();
-            self.kept.retain(|finding| !matches!(finding.kind, Kind::LeftOutReference { .. }));
+            self.kept.retain(|finding| !matches!(finding.kind, FindingKind::LeftOutReference { .. }));
             self.notes += all - self.kept.len();
         }
     }
 
     fn push(&mut self, finding: Finding) {
-        if finding.is_note() && matches!(finding.kind, Kind::Temporary { .. } | Kind::OrphanNar { .. }) {
+        if finding.is_note() && matches!(finding.kind, FindingKind::Temporary { .. } | FindingKind::OrphanNar { .. }) {
             self.young.push(finding.clone());
         }
-        self.elsewhere += usize::from(matches!(finding.kind, Kind::UrlOutside { .. }));
+        self.elsewhere += usize::from(matches!(finding.kind, FindingKind::UrlOutside { .. }));
         if finding.is_note() && !self.tells_notes {
             self.notes += 1;
         } else {
@@ -450,18 +448,18 @@ async fn cache_info(cache: &Cache, index: &Index, findings: &mut Findings) -> Re
     let failures = AtomicUsize::new(FAILURES_MAX);
     // Servers may make it up without listing it.
     let kind = match cache.read(&object).await {
-        Ok(None) if !index.has_cache_info => Kind::MissingCacheInfo,
+        Ok(None) if !index.has_cache_info => FindingKind::MissingCacheInfo,
         Ok(None) => return Ok(()),
-        Ok(Some(_)) if index.objects == 0 => Kind::Unreadable {
+        Ok(Some(_)) if index.objects == 0 => FindingKind::Unreadable {
             subject: Subject::Cache,
             reason: "the server lists no object, though nix-cache-info is there: it may not list what it has"
                 .to_owned(),
         },
         Ok(Some(text)) => match CacheInfo::parse(&text) {
             Ok(_) => return Ok(()),
-            Err(error) => Kind::BadCacheInfo(error),
+            Err(error) => FindingKind::BadCacheInfo(error),
         },
-        Err(error) => Kind::Unreadable { subject: Subject::CacheInfo, reason: unreadable(error, &failures)? },
+        Err(error) => FindingKind::Unreadable { subject: Subject::CacheInfo, reason: unreadable(error, &failures)? },
     };
     findings.push(Finding { object, path: None, kind });
     Ok(())
@@ -471,7 +469,7 @@ async fn cache_info(cache: &Cache, index: &Index, findings: &mut Findings) -> Re
 fn leftovers(index: &Index, findings: &mut Findings) {
     let listings = index.listings.iter().filter(|(part, _)| !index.has(*part));
     let listings =
-        listings.map(|(part, meta)| (layout::listing(*part), Kind::OrphanListing { modified: meta.modified }));
+        listings.map(|(part, meta)| (layout::listing(*part), FindingKind::OrphanListing { modified: meta.modified }));
     let is_young = |meta| index.age(meta).is_none_or(|age| age < OLD);
     let has_push = index.has_push();
     let files = index.files.iter().filter(|file| !file.is_used()).map(|file| {
@@ -483,16 +481,17 @@ fn leftovers(index: &Index, findings: &mut Findings) {
             (has_push && is_young(file.meta)).then_some(Doubt::Push)
         };
         let kind = if index::is_nar_name(&file.name) {
-            Kind::OrphanNar { modified: file.meta.modified, doubt }
+            FindingKind::OrphanNar { modified: file.meta.modified, doubt }
         } else {
-            Kind::Unknown
+            FindingKind::Unknown
         };
         (file.name.to_string(), kind)
     });
     let temporaries = index.temporaries.iter();
-    let odd = index.odd.iter().map(|name| (name.clone(), Kind::Unknown));
-    let temporaries = temporaries
-        .map(|(name, meta)| (name.clone(), Kind::Temporary { modified: meta.modified, is_young: is_young(*meta) }));
+    let odd = index.odd.iter().map(|name| (name.clone(), FindingKind::Unknown));
+    let temporaries = temporaries.map(|(name, meta)| {
+        (name.clone(), FindingKind::Temporary { modified: meta.modified, is_young: is_young(*meta) })
+    });
     let all = listings.chain(files).chain(temporaries).chain(odd);
     findings.extend(all.map(|(object, kind)| Finding { object, path: None, kind }));
 }

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache::compression::{Compression, DecodeOptions, Decoder};
+use nixcache::compression::{Compression, DecodeOptions, Decompressor};
 use nixcache::hash::Hash;
 use nixcache::narinfo::{self, Field, NarInfo, NarName, NarUrl};
 use nixcache::store_path::{self, HashPart, StoreDir, StorePath};
 use nixcache::trust::{Standing, TrustPolicy, Verdict, Verifier};
 
 use super::index::{Index, Named};
-use super::{Audit, Contents, Finding, Findings, Kind, Subject, Text, finding, unreadable};
-use crate::address::Claim;
+use super::{Audit, Contents, Finding, FindingKind, Findings, Subject, Text, finding, unreadable};
 use crate::cache::{Cache, Error, Object, layout};
+use crate::verify::content_address::Claim;
 
 /// Names of keys that a finding has: a narinfo may have thousands of signatures.
-const KEYS: usize = 8;
+const NAMED_KEYS_MAX: usize = 8;
 
 /// Which file of the index is the NAR of which path.
 pub(super) type Uses = Vec<(u32, HashPart)>;
@@ -75,7 +75,7 @@ async fn still_listed(
         {
             index.set_incomplete();
             let reason = "it is listed, and is not there when it is read".to_owned();
-            let kind = Kind::Unreadable { subject: Subject::NarInfo, reason };
+            let kind = FindingKind::Unreadable { subject: Subject::NarInfo, reason };
             findings.push(Finding { object: name, path: None, kind });
         }
     }
@@ -89,9 +89,9 @@ fn swapped(misnamed: &[(HashPart, StorePath)], findings: &mut Findings) {
     for (part, holds) in misnamed {
         let (with, holds) = (holds.hash_part(), holds.clone());
         let kind = if holders.get(&with) == Some(part) {
-            Kind::Swapped { holds, with: layout::narinfo(with) }
+            FindingKind::Swapped { holds, with: layout::narinfo(with) }
         } else {
-            Kind::Misnamed { holds }
+            FindingKind::Misnamed { holds }
         };
         findings.push(Finding { object: layout::narinfo(*part), path: None, kind });
     }
@@ -102,17 +102,17 @@ fn swapped(misnamed: &[(HashPart, StorePath)], findings: &mut Findings) {
 async fn confirm(cache: &Cache, doubtful: Vec<Finding>, findings: &mut Findings) -> Result<(), Error> {
     let ask = async |mut finding: Finding| {
         let asked = match &mut finding.kind {
-            Kind::MissingReference { reference } => {
+            FindingKind::MissingReference { reference } => {
                 cache.head(&layout::narinfo(reference.hash_part())).await.map(|meta| meta.is_none())
             }
-            Kind::MissingNar { nar } => cache.head(nar).await.map(|meta| meta.is_none()),
-            Kind::WrongFileSize { nar, expected, found, .. } => cache.head(nar).await.map(|meta| {
+            FindingKind::MissingNar { nar } => cache.head(nar).await.map(|meta| meta.is_none()),
+            FindingKind::WrongFileSize { nar, expected, found, .. } => cache.head(nar).await.map(|meta| {
                 if let Some(size) = meta.and_then(|meta| meta.size) {
                     *found = size;
                 }
                 found != expected
             }),
-            Kind::UrlCompression { nar, found, .. } => {
+            FindingKind::UrlCompression { nar, found, .. } => {
                 let head = cache.read_range(nar, 0..Compression::DETECT_LEN as u64).await;
                 head.map(|head| {
                     *found = head.and_then(|head| Compression::detect(&head));
@@ -122,10 +122,10 @@ async fn confirm(cache: &Cache, doubtful: Vec<Finding>, findings: &mut Findings)
             _ => Ok(true),
         };
         let (object, subject) = match &finding.kind {
-            Kind::MissingReference { reference } => (layout::narinfo(reference.hash_part()), Subject::NarInfo),
-            Kind::MissingNar { nar } | Kind::WrongFileSize { nar, .. } | Kind::UrlCompression { nar, .. } => {
-                (nar.clone(), Subject::Nar)
-            }
+            FindingKind::MissingReference { reference } => (layout::narinfo(reference.hash_part()), Subject::NarInfo),
+            FindingKind::MissingNar { nar }
+            | FindingKind::WrongFileSize { nar, .. }
+            | FindingKind::UrlCompression { nar, .. } => (nar.clone(), Subject::Nar),
             _ => (finding.object.clone(), Subject::NarInfo),
         };
         match asked {
@@ -142,7 +142,7 @@ async fn confirm(cache: &Cache, doubtful: Vec<Finding>, findings: &mut Findings)
             Err((object, path, subject, error)) => {
                 let reason = unreadable(error, &failures)?;
                 if known.insert(object.clone()) {
-                    findings.push(Finding { object, path, kind: Kind::Unreadable { subject, reason } });
+                    findings.push(Finding { object, path, kind: FindingKind::Unreadable { subject, reason } });
                 }
             }
         }
@@ -221,7 +221,7 @@ impl Look<'_> {
 
     fn unread(&self, part: HashPart, reason: String) -> Finding {
         self.index.set_incomplete();
-        let kind = Kind::Unreadable { subject: Subject::NarInfo, reason };
+        let kind = FindingKind::Unreadable { subject: Subject::NarInfo, reason };
         Finding { object: layout::narinfo(part), path: None, kind }
     }
 
@@ -236,9 +236,9 @@ impl Look<'_> {
         let kind = if is_outside && error.field == Some(Field::StorePath) {
             // Which NAR it has is not looked at.
             self.index.set_unplaced();
-            Kind::OtherStore(error)
+            FindingKind::OtherStore(error)
         } else {
-            Kind::Unparsable(error)
+            FindingKind::Unparsable(error)
         };
         Finding { object: layout::narinfo(part), path: None, kind }
     }
@@ -250,11 +250,11 @@ impl Look<'_> {
             seen.findings.push(about(info, finding::oddities(&info.deviations())));
         }
         if let Some(fault) = Claim::contradiction(info, self.store_dir) {
-            seen.findings.push(about(info, Kind::WrongAddress(fault)));
+            seen.findings.push(about(info, FindingKind::WrongAddress(fault)));
         }
         for reference in info.references() {
             if !self.index.has(reference.hash_part()) {
-                seen.doubtful.push(about(info, Kind::MissingReference { reference: reference.to_owned() }));
+                seen.doubtful.push(about(info, FindingKind::MissingReference { reference: reference.to_owned() }));
             }
         }
         if info.signatures().len() == 0 && !info.is_content_addressed(self.store_dir) {
@@ -262,28 +262,28 @@ impl Look<'_> {
         }
         let (nar, place) = match self.index.use_url(self.cache, info.url()) {
             Named::Elsewhere => {
-                return seen.findings.push(about(info, Kind::UrlOutside { url: info.url().to_owned() }));
+                return seen.findings.push(about(info, FindingKind::UrlOutside { url: info.url().to_owned() }));
             }
-            Named::Unclear(reason) => return seen.findings.push(about(info, Kind::BadUrl { reason })),
+            Named::Unclear(reason) => return seen.findings.push(about(info, FindingKind::BadUrl { reason })),
             Named::Absent(nar) => (nar, None),
             Named::File(place, file) => (file.name.to_string(), Some((place, file))),
         };
         let url = NarUrl::parse(&nar).ok();
         if url.is_some_and(|url| !is_named_after(&url.name, info)) {
-            seen.findings.push(about(info, Kind::UrlHash { nar: nar.clone(), harmless: false }));
+            seen.findings.push(about(info, FindingKind::UrlHash { nar: nar.clone(), harmless: false }));
         }
         let Some((place, file)) = place else {
-            return seen.doubtful.push(about(info, Kind::MissingNar { nar }));
+            return seen.doubtful.push(about(info, FindingKind::MissingNar { nar }));
         };
         if let Some((expected, found)) = info.file_size().zip(file.meta.size).filter(|(said, is)| said != is) {
             let contents = if info.compression().is_ok() { Contents::Unread } else { Contents::Unknown };
-            seen.doubtful.push(about(info, Kind::WrongFileSize { nar: nar.clone(), expected, found, contents }));
+            seen.doubtful.push(about(info, FindingKind::WrongFileSize { nar: nar.clone(), expected, found, contents }));
         }
         // A compression that is not known is an oddity, and reported as that.
         if let (Ok(stated), Some(named)) = (info.compression(), url.and_then(|url| url.compression))
             && stated.extension() != named.extension()
         {
-            seen.doubtful.push(about(info, Kind::UrlCompression { nar, stated, named, found: None }));
+            seen.doubtful.push(about(info, FindingKind::UrlCompression { nar, stated, named, found: None }));
         }
         if self.contents {
             // Places are those of files that were listed, of which there are fewer than paths of a
@@ -301,7 +301,7 @@ pub(super) fn encoding(text: &[u8]) -> Option<Compression> {
         // Brotli has no magic.
         None if std::str::from_utf8(text).is_err() => {
             let options = DecodeOptions { max_size: NarInfo::MAX_LEN as u64, ..DecodeOptions::default() };
-            let mut decoder = Decoder::new(text, Compression::Brotli, &options).ok()?;
+            let mut decoder = Decompressor::new(text, Compression::Brotli, &options).ok()?;
             let mut start = [0; 10];
             decoder.read_exact(&mut start).ok()?;
             start.is_ascii().then_some(Compression::Brotli)
@@ -311,20 +311,20 @@ pub(super) fn encoding(text: &[u8]) -> Option<Compression> {
 }
 
 /// A finding about a narinfo.
-pub(super) fn about(info: &NarInfo<'_>, kind: Kind) -> Finding {
+pub(super) fn about(info: &NarInfo<'_>, kind: FindingKind) -> Finding {
     let path = info.store_path();
     Finding { object: layout::narinfo(path.hash_part()), path: Some(path.to_owned()), kind }
 }
 
 /// What is the matter with signatures, if anything is.
-fn signatures(verdict: &Verdict<'_>) -> Option<Kind> {
+fn signatures(verdict: &Verdict<'_>) -> Option<FindingKind> {
     let is_bad = |standing| !matches!(standing, Standing::Holds | Standing::Unknown | Standing::Malformed);
     let bad = verdict.signatures().iter().filter(|(_, standing)| is_bad(*standing) && !verdict.counts(*standing));
-    let keys: Vec<String> = bad.map(|(name, _)| (*name).to_owned()).take(KEYS).collect();
+    let keys: Vec<String> = bad.map(|(name, _)| (*name).to_owned()).take(NAMED_KEYS_MAX).collect();
     match verdict.is_valid() {
-        valid if !keys.is_empty() => Some(Kind::BadSignature { keys, valid }),
+        valid if !keys.is_empty() => Some(FindingKind::BadSignature { keys, valid }),
         true => None,
-        false => Some(Kind::NoValidSignature),
+        false => Some(FindingKind::NoValidSignature),
     }
 }
 

@@ -8,15 +8,15 @@ use std::sync::atomic::AtomicUsize;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::compression::Compression;
 use nixcache::hash::Hash;
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::HashPart;
 
 use super::index::Index;
 use super::narinfos::{Uses, about};
-use super::{Audit, Contents, Event, Finding, Findings, Kind, Subject, Watch, listing, unreadable};
+use super::{Audit, AuditEvent, Contents, Finding, FindingKind, Findings, Subject, Watch, listing, unreadable};
 use crate::cache::{Cache, Error, NarPlace, ObjectReader, blocking, layout};
-use crate::nar_file::{self, Inspection, NarFile, RawFile};
+use crate::verify::{Inspection, Mismatch, NarFile, NarFileError, RawFile};
 
 /// Reads all NARs, and holds them against their narinfos and listings.
 pub(super) async fn audit(
@@ -29,7 +29,7 @@ pub(super) async fn audit(
     uses.sort_unstable();
     let groups: Vec<&[(u32, HashPart)]> = uses.chunk_by(|(file, _), (other, _)| file == other).collect();
     let bytes = groups.iter().filter_map(|group| index.files[group[0].0 as usize].meta.size).sum();
-    (audit.watch)(Event::Contents { files: groups.len(), bytes });
+    (audit.watch)(AuditEvent::Contents { files: groups.len(), bytes });
     let known: Arc<[String]> = index.narinfos.iter().map(ToString::to_string).collect();
     // Hash parts are candidates; if they were not, nothing would be looked for.
     let candidates = Candidates::new(known.iter()).ok();
@@ -98,9 +98,9 @@ fn settle(findings: &mut Findings, checked: &[Checked]) {
 /// What a finding is, now that the NAR was read or not.
 fn settled(mut finding: Finding, is_read: bool, is_bad: bool) -> Finding {
     match &mut finding.kind {
-        Kind::UrlHash { harmless, .. } if is_read && !is_bad => *harmless = true,
-        Kind::UrlCompression { stated, found: found @ None, .. } if is_read && !is_bad => *found = Some(*stated),
-        Kind::WrongFileSize { contents: contents @ Contents::Unread, .. } if is_read => {
+        FindingKind::UrlHash { harmless, .. } if is_read && !is_bad => *harmless = true,
+        FindingKind::UrlCompression { stated, found: found @ None, .. } if is_read && !is_bad => *found = Some(*stated),
+        FindingKind::WrongFileSize { contents: contents @ Contents::Unread, .. } if is_read => {
             *contents = if is_bad { Contents::Wrong } else { Contents::Right };
         }
         _ => {}
@@ -109,8 +109,8 @@ fn settled(mut finding: Finding, is_read: bool, is_bad: bool) -> Finding {
 }
 
 /// Whether a finding is about the file alone, whatever is in it.
-fn is_of_file(kind: &Kind) -> bool {
-    matches!(kind, Kind::WrongFileSize { .. } | Kind::WrongFileHash { .. })
+fn is_of_file(kind: &FindingKind) -> bool {
+    matches!(kind, FindingKind::WrongFileSize { .. } | FindingKind::WrongFileHash { .. })
 }
 
 struct Reading<'a> {
@@ -141,8 +141,10 @@ impl Reading<'_> {
                 Ok(None) => {}
                 Err(error) if error.is_about_content() => {}
                 Err(error) => {
-                    let kind =
-                        Kind::Unreadable { subject: Subject::NarInfo, reason: unreadable(error, self.failures)? };
+                    let kind = FindingKind::Unreadable {
+                        subject: Subject::NarInfo,
+                        reason: unreadable(error, self.failures)?,
+                    };
                     checked.findings.push(Finding { object: layout::narinfo(part), path: None, kind });
                 }
             }
@@ -168,10 +170,10 @@ impl Reading<'_> {
     async fn read<T: Send + 'static>(
         &self,
         file: &str,
-        read: impl FnOnce(&mut Watched<ObjectReader>) -> Result<T, nar_file::Error> + Send + 'static,
-    ) -> Result<Result<Result<T, nar_file::Error>, Finding>, Error> {
+        read: impl FnOnce(&mut Watched<ObjectReader>) -> Result<T, NarFileError> + Send + 'static,
+    ) -> Result<Result<Result<T, NarFileError>, Finding>, Error> {
         let unread = |reason: String| {
-            let kind = Kind::Unreadable { subject: Subject::Nar, reason };
+            let kind = FindingKind::Unreadable { subject: Subject::Nar, reason };
             Ok(Err(Finding { object: file.to_owned(), path: None, kind }))
         };
         let reader = match self.cache.open_object(file).await {
@@ -187,7 +189,7 @@ impl Reading<'_> {
         });
         match done.await {
             (_, Some(failure)) => unread(unreadable(failure, self.failures)?),
-            (Err(nar_file::Error::Io(error)), None) => unread(error.to_string()),
+            (Err(NarFileError::Io(error)), None) => unread(error.to_string()),
             (Err(error), None) if !error.is_about_content() && !error.is_unknown_compression() => {
                 unread(error.to_string())
             }
@@ -202,11 +204,11 @@ impl Reading<'_> {
         infos: &[(NarInfoBuf, bool)],
         checked: &mut Checked,
     ) -> Result<Vec<Finding>, Error> {
-        let Some(Ok(mut inspection)) = infos.first().map(|(info, _)| Inspection::of(&info.as_ref())) else {
+        let Some(Ok(mut inspection)) = infos.first().map(|(info, _)| Inspection::new(&info.as_ref())) else {
             return Ok(Vec::new());
         };
         for (info, _) in infos {
-            inspection.also(&info.as_ref());
+            inspection.add_narinfo(&info.as_ref());
         }
         let mut inspection = inspection.limits(self.audit.limits);
         if infos.iter().any(|(_, has_listing)| *has_listing) {
@@ -227,7 +229,7 @@ impl Reading<'_> {
             match &read {
                 Err(error) => {
                     let (nar, reason) = (file.to_owned(), error.to_string());
-                    found.push(about(&info, Kind::CorruptNar { nar, reason }));
+                    found.push(about(&info, FindingKind::CorruptNar { nar, reason }));
                 }
                 Ok(read) => {
                     found.extend(self.compare(file, read, &info));
@@ -255,23 +257,23 @@ impl Reading<'_> {
         for (info, _) in infos {
             let info = info.as_ref();
             let compression = info.compression_name().to_owned();
-            found.push(about(&info, Kind::UnknownCompression { nar: file.to_owned(), compression }));
-            let faults = read.as_ref().map(|read| read.faults(&info)).unwrap_or_default();
+            found.push(about(&info, FindingKind::UnknownCompression { nar: file.to_owned(), compression }));
+            let faults = read.as_ref().map(|read| read.mismatches(&info)).unwrap_or_default();
             found.extend(faults.into_iter().map(|fault| about(&info, kind_of(file, fault, Contents::Unknown))));
         }
         Ok(found)
     }
 
     fn compare(&self, file: &str, read: &NarFile, info: &NarInfo<'_>) -> Vec<Finding> {
-        let faults = read.faults(info);
-        let is_right = faults.iter().all(nar_file::Fault::is_of_file);
+        let faults = read.mismatches(info);
+        let is_right = faults.iter().all(Mismatch::is_of_file);
         let contents = if is_right { Contents::Right } else { Contents::Wrong };
-        let mut kinds: Vec<Kind> = faults.into_iter().map(|fault| kind_of(file, fault, contents)).collect();
+        let mut kinds: Vec<FindingKind> = faults.into_iter().map(|fault| kind_of(file, fault, contents)).collect();
         let declared: Vec<&str> = info.references().iter().map(|reference| reference.hash_text()).collect();
         let found = read.references.iter().map(|index| self.known[*index].as_str());
         let undeclared: Vec<String> = found.filter(|part| !declared.contains(part)).map(str::to_owned).collect();
         if !undeclared.is_empty() {
-            kinds.push(Kind::UndeclaredReferences { hash_parts: undeclared });
+            kinds.push(FindingKind::UndeclaredReferences { hash_parts: undeclared });
         }
         kinds.into_iter().map(|kind| about(info, kind)).collect()
     }
@@ -295,19 +297,19 @@ impl Reading<'_> {
         Ok(reason.map(|reason| Finding {
             object,
             path: Some(info.store_path().to_owned()),
-            kind: Kind::ListingDisagrees { reason },
+            kind: FindingKind::ListingDisagrees { reason },
         }))
     }
 }
 
 /// The finding that a fault of a file is.
-pub(super) fn kind_of(file: &str, fault: nar_file::Fault, contents: Contents) -> Kind {
-    use nar_file::Fault::{FileHash, FileSize};
+pub(super) fn kind_of(file: &str, fault: Mismatch, contents: Contents) -> FindingKind {
+    use Mismatch::{FileHash, FileSize};
     let nar = file.to_owned();
     match fault {
-        FileSize { expected, found } => Kind::WrongFileSize { nar, expected, found, contents },
-        FileHash { expected, found } => Kind::WrongFileHash { nar, expected, found, contents },
-        fault => Kind::WrongNar { nar, fault },
+        FileSize { expected, found } => FindingKind::WrongFileSize { nar, expected, found, contents },
+        FileHash { expected, found } => FindingKind::WrongFileHash { nar, expected, found, contents },
+        fault => FindingKind::WrongNar { nar, fault },
     }
 }
 
@@ -320,7 +322,7 @@ struct Watched<R> {
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(buffer)?;
-        (self.watch)(Event::ContentsRead { bytes: len as u64 });
+        (self.watch)(AuditEvent::ContentsRead { bytes: len as u64 });
         Ok(len)
     }
 }

@@ -11,10 +11,11 @@ use nixcache::store_path::{HashPart, StorePath};
 use serde_json::Value;
 
 use super::index::Index;
-use super::{Finding, Findings, Kind, Subject, unreadable};
+use super::{Finding, FindingKind, Findings, Subject, unreadable};
 use crate::cache::{Cache, Error, ObjectInfo, layout};
 use crate::file::Oddity;
-use crate::roots::{self, DEADLINE, Root, snapshot};
+use crate::protocol::{self, CLAIM_DEADLINE};
+use crate::roots::{self, Root, snapshot};
 
 /// What a collection leaves for the next one.
 pub(super) const CONDEMNED: &str = "nixcache/v1/condemned.json";
@@ -46,7 +47,7 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
         } else if name == CONDEMNED {
             findings.extend(looking.condemned().await?);
         } else if name != CONDITIONS && *name != roots::reserve::object() {
-            findings.push(finding(name, Kind::Unknown));
+            findings.push(finding(name, FindingKind::Unknown));
         }
     }
     let read = async |(name, meta): (&str, ObjectInfo)| looking.root(name, meta).await;
@@ -66,7 +67,7 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
     for (object, oddity) in hidden {
         is_complete = false;
         let reason = format!("is {oddity}, and hides what the folder held");
-        findings.push(finding(&object, Kind::Unreadable { subject: Subject::Root, reason }));
+        findings.push(finding(&object, FindingKind::Unreadable { subject: Subject::Root, reason }));
     }
     looking.closures(closures, &snapshots, is_complete, findings).await?;
     let read = async |(name, meta): (&str, ObjectInfo)| looking.claim(name, meta).await;
@@ -77,13 +78,13 @@ pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Find
     Ok(())
 }
 
-fn finding(object: &str, kind: Kind) -> Finding {
+fn finding(object: &str, kind: FindingKind) -> Finding {
     Finding { object: object.to_owned(), path: None, kind }
 }
 
 /// Whether an object is a lease or a plan, by its name.
 fn is_claim(name: &str) -> bool {
-    [roots::leases(), roots::plans()].iter().any(|folder| {
+    [protocol::leases(), protocol::plans()].iter().any(|folder| {
         let file = name.strip_prefix(folder.as_str()).and_then(|rest| rest.strip_prefix('/'));
         file.is_some_and(|file| !file.contains('/') && file.strip_suffix(".json").is_some())
     })
@@ -115,7 +116,7 @@ struct Looking<'a> {
 impl Looking<'_> {
     fn unread(&self, object: &str, subject: Subject, error: Error) -> Result<Finding, Error> {
         let reason = unreadable(error, &self.failures)?;
-        Ok(finding(object, Kind::Unreadable { subject, reason }))
+        Ok(finding(object, FindingKind::Unreadable { subject, reason }))
     }
 
     /// A root; none if it is a tombstone, or was removed meanwhile.
@@ -135,11 +136,11 @@ impl Looking<'_> {
         Ok(match error {
             roots::Error::Cache(error) => self.unread(object, subject, error)?,
             roots::Error::Broken { reason, .. } if subject == Subject::Snapshot => {
-                finding(object, Kind::BrokenSnapshot { reason, is_used: true })
+                finding(object, FindingKind::BrokenSnapshot { reason, is_used: true })
             }
-            roots::Error::Broken { reason, .. } => finding(object, Kind::BrokenRoot { reason }),
+            roots::Error::Broken { reason, .. } => finding(object, FindingKind::BrokenRoot { reason }),
             // One of a later version may keep anything.
-            error => finding(object, Kind::Unreadable { subject, reason: error.to_string() }),
+            error => finding(object, FindingKind::Unreadable { subject, reason: error.to_string() }),
         })
     }
 
@@ -176,10 +177,11 @@ impl Looking<'_> {
                 }
                 Some(Ok(None)) if listed.contains(object.as_str()) => {
                     let reason = "it is listed, and is not there when it is read".to_owned();
-                    findings.push(finding(&object, Kind::Unreadable { subject: Subject::Snapshot, reason }));
+                    findings.push(finding(&object, FindingKind::Unreadable { subject: Subject::Snapshot, reason }));
                 }
-                Some(Ok(None)) => findings
-                    .extend(roots.iter().map(|root| finding(root, Kind::MissingSnapshot { snapshot: object.clone() }))),
+                Some(Ok(None)) => findings.extend(
+                    roots.iter().map(|root| finding(root, FindingKind::MissingSnapshot { snapshot: object.clone() })),
+                ),
                 Some(Err(error)) => findings.push(self.fault(&object, Subject::Snapshot, error)?),
             }
         }
@@ -188,13 +190,13 @@ impl Looking<'_> {
         let others = listed.iter().filter(|name| !named.contains(**name));
         for object in others {
             let Some(hash) = snapshot_hash(object) else {
-                findings.push(finding(object, Kind::Unknown));
+                findings.push(finding(object, FindingKind::Unknown));
                 continue;
             };
             let mut read = std::pin::pin!(snapshot::read_many(self.cache, vec![hash], |_, _| ()));
             match read.next().await {
                 Some(Err(roots::Error::Broken { reason, .. })) => {
-                    let kind = Kind::BrokenSnapshot { reason, is_used: !is_complete };
+                    let kind = FindingKind::BrokenSnapshot { reason, is_used: !is_complete };
                     findings.push(finding(object, kind));
                 }
                 Some(Err(error)) => findings.push(self.fault(object, Subject::Snapshot, error)?),
@@ -229,7 +231,7 @@ impl Looking<'_> {
         holes.extend(missing.into_iter().skip(ASKED));
         if !holes.is_empty() {
             let (paths, examples) = (holes.len(), holes.iter().take(EXAMPLES).cloned().collect::<Vec<_>>());
-            let kind = Kind::RootHole { paths, examples };
+            let kind = FindingKind::RootHole { paths, examples };
             findings.extend(roots.iter().map(|root| finding(root, kind.clone())));
         }
         Ok(())
@@ -249,14 +251,14 @@ impl Looking<'_> {
             Ok(None) => return Ok(None),
             Err(found) => return Ok(Some(found)),
         };
-        let kind = match roots::parse_version(name, &text) {
+        let kind = match protocol::parse_version(name, &text) {
             Ok(value) if is_claim_text(&value) => {
-                let is_stale = self.index.age(meta).is_some_and(|age| age > DEADLINE);
-                return Ok(is_stale.then(|| finding(name, Kind::StaleClaim)));
+                let is_stale = self.index.age(meta).is_some_and(|age| age > CLAIM_DEADLINE);
+                return Ok(is_stale.then(|| finding(name, FindingKind::StaleClaim)));
             }
-            Ok(_) => Kind::BrokenClaim { reason: "it is no claim".to_owned() },
-            Err(roots::Error::Broken { reason, .. }) => Kind::BrokenClaim { reason },
-            Err(error) => Kind::Unreadable { subject: Subject::Claim, reason: error.to_string() },
+            Ok(_) => FindingKind::BrokenClaim { reason: "it is no claim".to_owned() },
+            Err(roots::Error::Broken { reason, .. }) => FindingKind::BrokenClaim { reason },
+            Err(error) => FindingKind::Unreadable { subject: Subject::Claim, reason: error.to_string() },
         };
         Ok(Some(finding(name, kind)))
     }
@@ -267,11 +269,11 @@ impl Looking<'_> {
             Ok(None) => return Ok(None),
             Err(found) => return Ok(Some(found)),
         };
-        let kind = match roots::parse_version(CONDEMNED, &text) {
+        let kind = match protocol::parse_version(CONDEMNED, &text) {
             Ok(value) if texts(&value["files"]).is_some() => return Ok(None),
-            Ok(_) => Kind::BrokenCondemned { reason: "its files are no list of texts".to_owned() },
-            Err(roots::Error::Broken { reason, .. }) => Kind::BrokenCondemned { reason },
-            Err(error) => Kind::Unreadable { subject: Subject::Condemned, reason: error.to_string() },
+            Ok(_) => FindingKind::BrokenCondemned { reason: "its files are no list of texts".to_owned() },
+            Err(roots::Error::Broken { reason, .. }) => FindingKind::BrokenCondemned { reason },
+            Err(error) => FindingKind::Unreadable { subject: Subject::Condemned, reason: error.to_string() },
         };
         Ok(Some(finding(CONDEMNED, kind)))
     }

@@ -1,7 +1,7 @@
 mod answers;
 mod plan;
 
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use nixcache::nar::{Listing, Writer};
 use nixcache::narinfo::{Builder, NarInfo};
@@ -54,7 +54,7 @@ fn nar(number: u8, references: &[u8]) -> Vec<u8> {
 pub(super) async fn publish(cache: &Cache, number: u8, references: &[u8]) {
     let nar = nar(number, references);
     let compression = if number.is_multiple_of(2) { Compression::Zstd } else { Compression::None };
-    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
     encoder.write_all(&nar).unwrap();
     let file = encoder.finish().unwrap();
     let file_hash = Hash::sha256(&file);
@@ -292,7 +292,7 @@ async fn compressed_listings_are_read() {
     let cache = sample().await;
     for (number, compression) in [(1, Compression::Xz), (2, Compression::Brotli)] {
         let name = layout::listing(part(number));
-        let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+        let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
         encoder.write_all(text(&cache, &name).await.as_bytes()).unwrap();
         cache.write(&name, encoder.finish().unwrap()).await.unwrap();
     }
@@ -326,7 +326,7 @@ async fn a_nar_that_several_paths_share_is_read_once() {
     let watch = {
         let bytes = Arc::clone(&bytes);
         Arc::new(move |event| {
-            if let super::Event::ContentsRead { bytes: more } = event {
+            if let super::AuditEvent::ContentsRead { bytes: more } = event {
                 bytes.fetch_add(more, Ordering::Relaxed);
             }
         })

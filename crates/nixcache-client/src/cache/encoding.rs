@@ -8,7 +8,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, ZlibDecoder};
-use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::narinfo::NarInfo;
 
 use super::error::{Error, Result};
@@ -116,7 +116,7 @@ impl Layer {
             Self::Compressed(compression) => {
                 let options = DecodeOptions { max_size: limit, ..DecodeOptions::default() };
                 let reader = std::io::BufReader::with_capacity(64 << 10, reader);
-                Box::new(Decoder::new(reader, compression, &options)?)
+                Box::new(Decompressor::new(reader, compression, &options)?)
             }
         })
     }
@@ -128,7 +128,7 @@ impl Layer {
                 let options = DecodeOptions { max_size: limit, ..DecodeOptions::default() };
                 let mut decoded = Vec::new();
                 let mut reader =
-                    Decoder::new(&bytes[..], compression, &options).map_err(|error| Some(error.to_string()))?;
+                    Decompressor::new(&bytes[..], compression, &options).map_err(|error| Some(error.to_string()))?;
                 reader.read_to_end(&mut decoded).map_err(|error| match compression::Error::of(&error) {
                     Some(compression::Error::TooLarge { .. }) => None,
                     _ => Some(error.to_string()),
@@ -217,14 +217,14 @@ fn is_plain_text(name: &str, bytes: &[u8]) -> bool {
 mod tests {
     use std::io::Write;
 
-    use nixcache::compression::{EncodeOptions, Encoder};
+    use nixcache::compression::{Compressor, EncodeOptions};
 
     use super::*;
 
     const NAME: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q.narinfo";
 
     fn encoded(text: &[u8], name: &str) -> Bytes {
-        let mut encoder = Encoder::new(Vec::new(), &name.parse::<EncodeOptions>().unwrap()).unwrap();
+        let mut encoder = Compressor::new(Vec::new(), &name.parse::<EncodeOptions>().unwrap()).unwrap();
         encoder.write_all(text).unwrap();
         encoder.finish().unwrap().into()
     }

@@ -20,6 +20,7 @@ mod encoding;
 mod error;
 pub mod layout;
 mod lookup;
+pub(crate) mod merge;
 mod nar;
 mod oddities;
 mod open;

@@ -1,11 +1,18 @@
 //! In which order paths go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use nixcache::store_path::HashPart;
+use futures_util::stream::StreamExt;
+use nixcache::hash::Hash;
+use nixcache::narinfo::NarInfo;
+use nixcache::store_path::{HashPart, StorePath};
+
+use super::Result;
+use super::live::{Found, read_all};
+use crate::roots::snapshot;
 
 /// Which of the paths that go refer to which others of them. Paths are known by their places.
-pub(super) struct Dead {
+struct DeadPaths {
     /// In ascending order.
     parts: Vec<HashPart>,
     places: HashMap<HashPart, u32>,
@@ -13,15 +20,15 @@ pub(super) struct Dead {
     references: Vec<Option<Box<[u32]>>>,
 }
 
-impl Dead {
-    pub(super) fn new(mut parts: Vec<HashPart>) -> Self {
+impl DeadPaths {
+    fn new(mut parts: Vec<HashPart>) -> Self {
         parts.sort_unstable();
         let places = parts.iter().copied().zip(0..).collect();
         let references = vec![None; parts.len()];
         Self { parts, places, references }
     }
 
-    pub(super) fn add(&mut self, part: HashPart, references: &[HashPart]) {
+    fn add(&mut self, part: HashPart, references: &[HashPart]) {
         if let Some(place) = self.places.get(&part) {
             let others =
                 references.iter().filter_map(|reference| self.places.get(reference)).filter(|other| *other != place);
@@ -30,13 +37,13 @@ impl Dead {
     }
 
     /// Those whose references are not known yet.
-    pub(super) fn unknown(&self) -> Vec<HashPart> {
+    fn unknown(&self) -> Vec<HashPart> {
         self.parts.iter().zip(&self.references).filter(|(_, known)| known.is_none()).map(|(part, _)| *part).collect()
     }
 
     /// Those that nothing refers to, then those that only they refer to, and so on. What refers to
     /// itself in a circle comes last.
-    pub(super) fn levels(&self) -> Vec<Vec<HashPart>> {
+    fn levels(&self) -> Vec<Vec<HashPart>> {
         let below = |place: u32| self.references[place as usize].iter().flatten().copied();
         let mut referrers = vec![0_u32; self.parts.len()];
         for reference in (0..).zip(&self.parts).flat_map(|(place, _)| below(place)) {
@@ -65,5 +72,58 @@ impl Dead {
             levels.push(named(&circles));
         }
         levels
+    }
+}
+
+impl Found<'_> {
+    /// The paths that go, in groups: what refers to others is in an earlier one than these; and
+    /// their names. Reads the narinfos of those that no snapshot lists.
+    pub(super) async fn order(&mut self) -> Result<(Vec<Vec<HashPart>>, HashMap<HashPart, StorePath>)> {
+        let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
+        let mut dead = DeadPaths::new(dead.copied().collect());
+        let mut known: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
+        let closures = self.dropped.iter().map(|root| root.record.closure).filter(|closure| known.insert(*closure));
+        let mut closures: Vec<Hash> = closures.collect();
+        let dropped = closures.len();
+        if !self.keeps_orphans {
+            closures.extend(self.orphans());
+        }
+        let references = |info: &NarInfo<'_>| {
+            let references = info.references().iter().map(|reference| reference.hash_part());
+            (info.store_path().to_owned(), references.collect::<Vec<_>>())
+        };
+        let listed = move |info: &NarInfo<'_>, text| (references(info), text);
+        let mut snapshots = Box::pin(snapshot::read_many(self.cache, closures.clone(), listed));
+        let mut names = HashMap::new();
+        for (number, closure) in closures.into_iter().enumerate() {
+            let listed = match snapshots.next().await.transpose() {
+                Ok(listed) => listed.flatten(),
+                // Then the narinfos are read.
+                Err(error) if error.is_about_content() => None,
+                Err(error) => return Err(error),
+            };
+            // What goes may be older than what stays, and know better.
+            let written = self.inventory.time_of(&closure);
+            for ((path, references), text) in listed.into_iter().flatten() {
+                let part = path.hash_part();
+                if self.living.paths.contains(&part) {
+                    if number < dropped && self.inventory.is_changed(part, text, written) {
+                        self.changed.insert(part);
+                    }
+                } else if self.inventory.narinfos.contains_key(&part) {
+                    dead.add(part, &references);
+                    names.insert(part, path);
+                }
+            }
+        }
+        drop(snapshots);
+        let unknown = dead.unknown();
+        read_all(self.cache, unknown, |info| {
+            let (path, references) = references(info);
+            dead.add(path.hash_part(), &references);
+            names.insert(path.hash_part(), path);
+        })
+        .await?;
+        Ok((dead.levels(), names))
     }
 }

@@ -12,7 +12,7 @@ use crate::roots::{self, Root};
 /// What a collection keeps.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Policy {
+pub struct RetentionPolicy {
     /// Keep the N most recently used generations of each root. Generations of equal closures count
     /// once. Without a limit here and in `keep_within`, all roots stay.
     pub keep_last: Option<usize>,
@@ -55,7 +55,7 @@ pub enum Unrooted {
     OlderThan(Duration),
 }
 
-impl Default for Policy {
+impl Default for RetentionPolicy {
     fn default() -> Self {
         Self {
             keep_last: None,
@@ -72,7 +72,7 @@ impl Default for Policy {
     }
 }
 
-impl Policy {
+impl RetentionPolicy {
     /// Which of these roots stay and which go. `roots` are the newest first, as [`roots::list`]
     /// gives them; `now` is the time of the store.
     ///

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use nixcache::store_path::HashPart;
 
-use super::mark::{Found, Inventory, Rest};
-use super::{Path, Policy};
+use super::inventory::{Inventory, Rest};
+use super::live::Found;
+use super::{DoomedPath, RetentionPolicy};
 
 /// What stays and what goes, as [`Collection::find`](super::Collection::find) has found it.
 ///
@@ -13,7 +14,7 @@ use super::{Path, Policy};
 /// root lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Summary {
+pub struct GcSummary {
     /// Roots that stay.
     pub roots_kept: usize,
     /// Roots that go.
@@ -49,16 +50,16 @@ pub struct Summary {
     pub bytes_left: u64,
     /// Uploads in parts that were given up more than a day ago, and are aborted.
     pub uploads: usize,
-    /// Bytes of the newest root, if it alone has more than [`Policy::max_size`].
+    /// Bytes of the newest root, if it alone has more than [`RetentionPolicy::max_size`].
     pub too_large: Option<u64>,
 }
 
-impl Summary {
+impl GcSummary {
     pub(super) fn of(
-        policy: &Policy,
+        policy: &RetentionPolicy,
         inventory: &Inventory,
         found: &Found<'_>,
-        paths: &HashMap<HashPart, Path>,
+        paths: &HashMap<HashPart, DoomedPath>,
         rest: &Rest,
         condemned: &HashSet<String>,
     ) -> Self {
@@ -68,7 +69,7 @@ impl Summary {
         let now = rest.unused.iter().filter(|file| is_due(&file.object));
         let later = || rest.unused.iter().filter(|file| !is_due(&file.object));
         let nars_unused: u64 =
-            rest.unused.iter().filter(|file| file.why == super::Why::Nar).map(|file| file.size).sum();
+            rest.unused.iter().filter(|file| file.why == super::RemovalReason::Nar).map(|file| file.size).sum();
         Self {
             roots_kept: found.kept.len(),
             roots_dropped: found.dropped.len(),

@@ -8,7 +8,8 @@ use nixcache::nar::{self, UnpackError};
 use nixcache::store_path::{ContentAddress, StorePath};
 use nixcache::{closure, compression, hash, narinfo};
 
-use crate::{address, cache, roots};
+use crate::verify::Mismatch;
+use crate::{cache, roots};
 
 /// Why a pull ended.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum Error {
     Cache(#[from] cache::Error),
     /// Paths of the closure are in none of the caches under a narinfo that can be accepted.
     #[error("{}", Lines(.0))]
-    Missing(Vec<Missing>),
+    Missing(Vec<MissingPath>),
     /// Narinfos contradict each other, or refer to one another in a circle.
     #[error(transparent)]
     Graph(#[from] closure::Error),
@@ -49,7 +50,7 @@ pub enum Error {
     },
     /// Where paths are to be put cannot be written.
     #[error("{}: {error}", cache::shown(path))]
-    Target {
+    Destination {
         /// What could not be made, named or read.
         path: PathBuf,
         /// The failure.
@@ -64,14 +65,14 @@ pub enum Error {
 impl Error {
     pub(super) fn target(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |error| Self::Target { path, error }
+        move |error| Self::Destination { path, error }
     }
 
     /// Whether what the caches hold is at fault, rather than the way to them or the target.
     pub fn is_about_content(&self) -> bool {
         match self {
             Self::Cache(error) | Self::Roots(roots::Error::Cache(error)) => error.is_about_content(),
-            Self::Missing(missing) => missing.iter().all(Missing::is_about_content),
+            Self::Missing(missing) => missing.iter().all(MissingPath::is_about_content),
             Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => true,
             Self::Roots(error) => {
                 matches!(
@@ -79,7 +80,7 @@ impl Error {
                     roots::Error::Broken { .. } | roots::Error::Version { .. } | roots::Error::NoRoot { .. }
                 )
             }
-            Self::Target { .. } | Self::Unpack(_) => false,
+            Self::Destination { .. } | Self::Unpack(_) => false,
         }
     }
 }
@@ -87,7 +88,7 @@ impl Error {
 /// A path that no cache has, or none that can be accepted.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Missing {
+pub struct MissingPath {
     /// The path, or its hash part if no more is known of it.
     pub path: String,
     /// A path that refers to it; none if it was asked for.
@@ -96,7 +97,7 @@ pub struct Missing {
     pub refused: Vec<(String, Refusal)>,
 }
 
-impl Missing {
+impl MissingPath {
     /// Whether all caches could be asked.
     pub fn is_about_content(&self) -> bool {
         self.refused.iter().all(|(_, refusal)| match refusal {
@@ -106,7 +107,7 @@ impl Missing {
     }
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for MissingPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.path)?;
         if let Some(referrer) = &self.referrer {
@@ -128,7 +129,7 @@ impl fmt::Display for Missing {
     }
 }
 
-struct Lines<'a>(&'a [Missing]);
+struct Lines<'a>(&'a [MissingPath]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,26 +179,26 @@ fn names(signed_by: &[String]) -> String {
 #[derive(Debug, thiserror::Error)]
 #[error("{}", said(.object, .fault))]
 #[non_exhaustive]
-pub struct PathError {
+pub struct FetchError {
     /// The NAR, or the tree that is there.
     pub object: String,
     /// What is wrong.
     #[source]
-    pub fault: Fault,
+    pub fault: FetchFault,
 }
 
 /// Errors of caches name the object already.
-fn said(object: &str, fault: &Fault) -> String {
+fn said(object: &str, fault: &FetchFault) -> String {
     let fault = fault.to_string();
     if fault.starts_with(&format!("{object}: ")) { fault } else { format!("{object}: {fault}") }
 }
 
-impl PathError {
+impl FetchError {
     /// Whether what was fetched is at fault, rather than the way to it.
     pub fn is_about_content(&self) -> bool {
         match &self.fault {
-            Fault::Cache(error) => error.is_about_content(),
-            Fault::Read(_) => false,
+            FetchFault::Cache(error) => error.is_about_content(),
+            FetchFault::Read(_) => false,
             _ => true,
         }
     }
@@ -206,7 +207,7 @@ impl PathError {
 /// What is wrong with a NAR.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum FetchFault {
     /// There is none.
     #[error("there is no such object")]
     Absent,
@@ -216,28 +217,12 @@ pub enum Fault {
     /// A file could not be read.
     #[error("{0}")]
     Read(#[source] io::Error),
-    /// The file has fewer bytes than the narinfo says.
-    #[error("has {found} bytes, not the FileSize {expected}")]
-    FileSize {
-        /// The size in the narinfo.
-        expected: u64,
-        /// How many there are.
-        found: u64,
-    },
     /// The file has more bytes than the narinfo says, or, if it says nothing, than a NAR of that
     /// size can take.
     #[error("has more than {limit} bytes, which is all that its narinfo lets expect")]
     TooLong {
         /// What was granted, in bytes.
         limit: u64,
-    },
-    /// The file has another hash than the narinfo says.
-    #[error("has the hash {found}, not the FileHash {expected}")]
-    FileHash {
-        /// The hash in the narinfo.
-        expected: Box<Hash>,
-        /// Its hash.
-        found: Box<Hash>,
     },
     /// It cannot be decompressed, or becomes larger than the NAR may be.
     #[error("{0}")]
@@ -248,25 +233,9 @@ pub enum Fault {
     /// It cannot become a tree here. The message names the file.
     #[error("{0}")]
     Unpack(#[source] Box<UnpackError>),
-    /// The NAR has another size than the narinfo says.
-    #[error("the NAR has {found} bytes, not the NarSize {expected}")]
-    NarSize {
-        /// The size in the narinfo.
-        expected: u64,
-        /// Its size.
-        found: u64,
-    },
-    /// The NAR has another hash than the narinfo says.
-    #[error("the NAR has the hash {found}, not the NarHash {expected}")]
-    NarHash {
-        /// The hash in the narinfo.
-        expected: Box<Hash>,
-        /// Its hash.
-        found: Box<Hash>,
-    },
-    /// The content address is not true. Nix refuses it, too, whoever has signed it.
+    /// The NAR is not what its narinfo says.
     #[error("{0}")]
-    Address(#[source] address::Fault),
+    Mismatch(#[source] Mismatch),
     /// It cannot be hashed.
     #[error("{0}")]
     Hash(#[source] hash::Error),

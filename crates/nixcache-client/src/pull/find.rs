@@ -10,24 +10,25 @@ use nixcache::narinfo::{NarInfo, NarInfoBuf, hash_part_of_file_name};
 use nixcache::store_path::{HashPart, Method, StorePath};
 use nixcache::trust::Verdict;
 
-use super::{Error, Missing, Pull, Refusal, Trust};
+use super::{Error, MissingPath, Pull, Refusal, Trust};
 use crate::cache::{self, Cache, blocking, layout};
-use crate::roots::{self, Authenticity, Name, Root, RootCopy, snapshot};
+use crate::push::RootCopy;
+use crate::roots::{self, Authenticity, Root, RootName, snapshot};
 
 /// A path that is asked for, by its hash part or as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct PathQuery {
     hash_part: HashPart,
     path: Option<StorePath>,
 }
 
-impl From<HashPart> for Wanted {
+impl From<HashPart> for PathQuery {
     fn from(hash_part: HashPart) -> Self {
         Self { hash_part, path: None }
     }
 }
 
-impl From<StorePath> for Wanted {
+impl From<StorePath> for PathQuery {
     fn from(path: StorePath) -> Self {
         Self { hash_part: path.hash_part(), path: Some(path) }
     }
@@ -36,7 +37,7 @@ impl From<StorePath> for Wanted {
 /// A path, and the cache that it is to be fetched from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Located {
+pub struct SourcedPath {
     /// What that cache says of it. Its signatures satisfy the policy.
     pub info: NarInfoBuf,
     /// The place of the cache among [`Pull::caches`].
@@ -47,21 +48,21 @@ pub struct Located {
 
 /// The paths of a closure, and where they are.
 #[derive(Debug)]
-pub struct Found {
+pub struct ResolvedClosure {
     pub(super) graph: Graph,
     /// For each node of the graph; none for those that are only referred to.
-    located: Vec<Option<Located>>,
+    located: Vec<Option<SourcedPath>>,
     /// Those that were asked for.
     roots: Vec<Node>,
     /// What cannot be had. Only of a pull that [keeps going](Pull::keep_going).
-    missing: Vec<Missing>,
+    missing: Vec<MissingPath>,
     /// The roots that were asked for, whose closures this is.
     copies: Vec<(usize, Root)>,
 }
 
-impl Found {
+impl ResolvedClosure {
     /// All paths, references first.
-    pub fn paths(&self) -> impl Iterator<Item = &Located> {
+    pub fn paths(&self) -> impl Iterator<Item = &SourcedPath> {
         let closure = self.graph.closure(self.roots.iter().copied());
         let nodes = closure.nodes().to_vec();
         nodes.into_iter().filter_map(|node| self.located(node))
@@ -86,7 +87,7 @@ impl Found {
 
     /// What cannot be had, and is left out with all that refers to it: only of a pull that [keeps
     /// going](Pull::keep_going).
-    pub fn missing(&self) -> &[Missing] {
+    pub fn missing(&self) -> &[MissingPath] {
         &self.missing
     }
 
@@ -107,14 +108,14 @@ impl Found {
         self.copies.iter().map(copy).collect()
     }
 
-    pub(super) fn located(&self, node: Node) -> Option<&Located> {
+    pub(super) fn located(&self, node: Node) -> Option<&SourcedPath> {
         self.located[node.index()].as_ref()
     }
 }
 
 /// A path that is looked for, and what was found out so far.
 struct Question {
-    wanted: Wanted,
+    wanted: PathQuery,
     referrer: Option<StorePath>,
     refused: Vec<(String, Refusal)>,
     /// Why the narinfo that a root lists will not do.
@@ -127,7 +128,7 @@ impl Pull {
     ///
     /// Narinfos are read level by level, those of one level at the same time. A cache that cannot
     /// be reached is not asked again; whether that matters depends on what others have.
-    pub async fn find(&self, roots: Vec<Wanted>) -> Result<Found, Error> {
+    pub async fn find(&self, roots: Vec<PathQuery>) -> Result<ResolvedClosure, Error> {
         for cache in self.caches.iter() {
             if *cache.store_dir() != self.store_dir {
                 let (theirs, ours) = (cache.store_dir().clone(), self.store_dir.clone());
@@ -144,7 +145,7 @@ impl Pull {
             }
         }
         let mut builder = GraphBuilder::new();
-        let mut all: HashMap<HashPart, Located> = HashMap::new();
+        let mut all: HashMap<HashPart, SourcedPath> = HashMap::new();
         let mut unreachable: Vec<Option<Arc<cache::Error>>> = vec![None; self.caches.len()];
         let mut tallies = vec![Tally::default(); self.caches.len()];
         let mut missing = Vec::new();
@@ -173,7 +174,7 @@ impl Pull {
             return Err(Error::Missing(missing));
         }
         let graph = builder.finish();
-        let located: Vec<Option<Located>> = graph.nodes().map(|node| all.remove(&graph.hash_part(node))).collect();
+        let located: Vec<Option<SourcedPath>> = graph.nodes().map(|node| all.remove(&graph.hash_part(node))).collect();
         let mut roots: Vec<Node> = root_parts.iter().filter_map(|part| graph.find(*part)).collect();
         if !missing.is_empty() {
             // What refers to what cannot be had cannot be had either.
@@ -182,7 +183,7 @@ impl Pull {
                 is_there(root) && (!self.closure || graph.closure([root]).nodes().iter().all(|&node| is_there(node)))
             });
         }
-        Ok(Found { graph, located, roots, missing, copies: Vec::new() })
+        Ok(ResolvedClosure { graph, located, roots, missing, copies: Vec::new() })
     }
 
     /// Finds the closure that a root keeps: the one of this name that was used last, in the first
@@ -191,7 +192,7 @@ impl Pull {
     /// With trusted keys, a root that one of them has signed otherwise is refused
     /// ([`Error::Forged`]); that none has signed it is told. What the snapshot of the root lists is
     /// not asked for, unless it is broken or does not satisfy the policy.
-    pub async fn find_root(&self, name: &Name) -> Result<Found, Error> {
+    pub async fn find_root(&self, name: &RootName) -> Result<ResolvedClosure, Error> {
         let mut failed = None;
         for (number, cache) in self.caches.iter().enumerate() {
             match roots::latest(cache, name).await {
@@ -216,7 +217,7 @@ impl Pull {
     ///
     /// Roots that cannot be read are an error, unless the pull [keeps going](Self::keep_going):
     /// then they are told and left out.
-    pub async fn find_roots(&self) -> Result<Found, Error> {
+    pub async fn find_roots(&self) -> Result<ResolvedClosure, Error> {
         let mut all = Vec::new();
         let mut broken = Vec::new();
         for (number, cache) in self.caches.iter().enumerate() {
@@ -231,7 +232,7 @@ impl Pull {
         Ok(found)
     }
 
-    async fn roots_of(&self, cache: &Cache, _broken: &mut Vec<Missing>) -> Result<Vec<Root>, Error> {
+    async fn roots_of(&self, cache: &Cache, _broken: &mut Vec<MissingPath>) -> Result<Vec<Root>, Error> {
         let survey = roots::list(cache).await?;
         match survey.broken.into_iter().next() {
             Some(broken) if !self.keep_going => Err(broken.error.into()),
@@ -277,7 +278,7 @@ impl Pull {
         Ok(())
     }
 
-    async fn find_closures(&self, roots: Vec<(usize, Root)>) -> Result<Found, Error> {
+    async fn find_closures(&self, roots: Vec<(usize, Root)>) -> Result<ResolvedClosure, Error> {
         let mut pull = self.clone();
         let mut read = HashSet::new();
         for (cache, root) in &roots {
@@ -285,7 +286,7 @@ impl Pull {
                 pull = pull.known(*cache, self.snapshot_of(*cache, root).await);
             }
         }
-        let targets = roots.iter().flat_map(|(_, root)| root.record.targets.iter().cloned().map(Wanted::from));
+        let targets = roots.iter().flat_map(|(_, root)| root.record.targets.iter().cloned().map(PathQuery::from));
         let mut found = pull.find(targets.collect()).await?;
         let is_there = |target: &StorePath| {
             let node = found.graph.find_path(target.as_ref());
@@ -314,7 +315,7 @@ impl Pull {
     }
 
     /// Where else a path is, with the same contents and references: in a cache that comes later.
-    pub(super) async fn elsewhere(&self, located: &Located) -> Option<Located> {
+    pub(super) async fn elsewhere(&self, located: &SourcedPath) -> Option<SourcedPath> {
         let info = located.info.as_ref();
         let mut next = located.cache + 1;
         while next < self.caches.len() {
@@ -340,7 +341,7 @@ impl Pull {
         from: usize,
         unreachable: &mut [Option<Arc<cache::Error>>],
         tallies: &mut [Tally],
-    ) -> (Vec<Located>, Vec<Question>) {
+    ) -> (Vec<SourcedPath>, Vec<Question>) {
         let mut located = Vec::with_capacity(questions.len());
         let states = unreachable.iter_mut().zip(tallies);
         for (index, (cache, (unreachable, tally))) in self.caches.iter().zip(states).enumerate().skip(from) {
@@ -404,13 +405,18 @@ impl Pull {
     }
 
     /// Which narinfos will do, and where their NARs are; questions are told why others will not.
-    fn judge(&self, index: usize, cache: &Cache, answered: Vec<(Question, Bytes)>) -> Vec<(Question, Option<Located>)> {
+    fn judge(
+        &self,
+        index: usize,
+        cache: &Cache,
+        answered: Vec<(Question, Bytes)>,
+    ) -> Vec<(Question, Option<SourcedPath>)> {
         let mut judged = Vec::with_capacity(answered.len());
         let mut parsed = Vec::with_capacity(answered.len());
         let place = cache.url().to_string();
         for (mut question, text) in answered {
             match self.parse(cache, &question.wanted, &text) {
-                Ok((info, nar)) => parsed.push((question, Located { info, cache: index, nar })),
+                Ok((info, nar)) => parsed.push((question, SourcedPath { info, cache: index, nar })),
                 Err(refusal) => {
                     question.refused.push((place.clone(), refusal));
                     judged.push((question, None));
@@ -435,7 +441,7 @@ impl Pull {
     }
 
     /// Reads a narinfo, and looks where its NAR is.
-    fn parse(&self, cache: &Cache, wanted: &Wanted, text: &[u8]) -> Result<(NarInfoBuf, String), Refusal> {
+    fn parse(&self, cache: &Cache, wanted: &PathQuery, text: &[u8]) -> Result<(NarInfoBuf, String), Refusal> {
         let refused = |error| Refusal::Cache(Arc::new(error));
         let info = cache.parse_narinfo(wanted.hash_part, text).map_err(refused)?;
         let borrowed = info.as_ref();
@@ -449,11 +455,11 @@ impl Pull {
         Ok((info, nar))
     }
 
-    fn missing_path(&self, question: Question) -> Missing {
+    fn missing_path(&self, question: Question) -> MissingPath {
         let full = |path: &StorePath| self.store_dir.display(path.as_ref()).to_string();
         let Question { wanted, referrer, refused, .. } = question;
         let path = wanted.path.as_ref().map_or_else(|| wanted.hash_part.to_string(), full);
-        Missing { path, referrer: referrer.as_ref().map(full), refused }
+        MissingPath { path, referrer: referrer.as_ref().map(full), refused }
     }
 }
 

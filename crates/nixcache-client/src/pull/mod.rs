@@ -22,83 +22,54 @@
 //! use nixcache::trust::{TrustPolicy, TrustedKeys};
 //! use nixcache::store_path::{StoreDir, StorePath};
 //! use nixcache_client::cache::Cache;
-//! use nixcache_client::pull::{Error, Pull, Target, Trust};
+//! use nixcache_client::pull::{Error, Pull, Destination, Trust};
 //!
 //! # #[allow(dead_code)]
 //! async fn fetch(cache: Cache, key: PublicKey, path: StorePath) -> Result<(), Error> {
 //!     let policy = TrustPolicy::new(TrustedKeys::from_iter([key]));
 //!     let pull = Pull::new(StoreDir::default(), vec![cache], Trust::Signed(policy));
 //!     let found = pull.find(vec![path.into()]).await?;
-//!     let pulled = pull.run(&found, &Target::Store("root".into())).await?;
+//!     let pulled = pull.run(&found, &Destination::Store("root".into())).await?;
 //!     println!("{} paths fetched, {} were there", pulled.fetched.len(), pulled.present.len());
 //!     Ok(())
 //! }
 //! ```
 
+mod destination;
 mod error;
 mod find;
 mod path_locks;
 mod realisations;
 mod receive;
-mod target;
+mod run;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 mod workspace;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use nixcache::closure::{Difference, DifferenceBuilder, Node, Plan};
+use bytes::Bytes;
+use futures_util::stream::StreamExt;
+use nixcache::closure::{Difference, DifferenceBuilder, Node, UploadPlan};
 use nixcache::nar::Limits;
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::signature::SecretKey;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use nixcache::trust::TrustPolicy;
-use tokio::sync::Semaphore;
 
-use self::path_locks::{PathLock, Turn};
-use self::receive::{Failure, Received, Receiver};
-use self::target::{Placed, Site};
-use crate::cache::{self, Cache, ObjectReader, blocking, shown};
-use crate::roots::{self, Begun, Name, Root, Session, Wish};
+use self::destination::OpenDestination;
+use self::run::Run;
+use crate::cache::{self, Cache, shown};
+use crate::push::{Session, SessionRequest, SessionStart};
+use crate::roots::{self, Root, RootName};
 
-pub use error::{Error, Fault, Missing, PathError, Refusal};
-pub use find::{Found, Located, Wanted};
-pub use target::Target;
-
-/// How long a pull that has failed waits for NARs that are still being received.
-const END_AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);
-
-/// Attempts that a NAR is worth, beside what the cache itself repeats.
-const ATTEMPTS: u32 = 3;
-
-/// A file up to this many bytes is fetched whole before anything is done with it, so that many are
-/// under way at the same time.
-const SMALL: u64 = 256 << 10;
-
-/// How many of them.
-const SMALL_AT_ONCE: usize = 64;
-
-/// Larger ones from servers that are under way beside those that the processors are busy with.
-const WAITING: u32 = 6;
-
-/// How often a pull looks whether a path is there by now that another pull fetches: seldom in the
-/// end.
-const LOOK_AGAIN_MIN: Duration = Duration::from_millis(50);
-const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
-
-/// How long a pull waits for another one to fetch a path. That one may be stopped, or be slow.
-const OTHER_PULL_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
-
-/// More threads than this are not worth it.
-const MOST_THREADS: u32 = 256;
+pub use destination::Destination;
+pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
+pub use find::{PathQuery, ResolvedClosure, SourcedPath};
 
 /// Which narinfos are believed.
 #[derive(Clone, Debug)]
@@ -107,13 +78,13 @@ pub enum Trust {
     /// Those that satisfy a policy.
     Signed(TrustPolicy),
     /// All. What is fetched is what the cache says that it is, but anybody may have put it there.
-    Anything,
+    Unchecked,
 }
 
 /// What happens during a pull, for whoever shows it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event {
+pub enum PullEvent {
     /// So many paths are to be fetched, of so many bytes as NARs.
     Planned {
         /// The number of paths.
@@ -146,7 +117,7 @@ pub enum Event {
 }
 
 /// Who is told what happens. Is called from several threads.
-pub type Watch = Arc<dyn Fn(Event) + Send + Sync>;
+pub type Watch = Arc<dyn Fn(PullEvent) + Send + Sync>;
 
 /// How to fetch.
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
@@ -171,7 +142,7 @@ pub struct Pull {
 #[non_exhaustive]
 pub struct RootRequest {
     /// Its name; none for no root.
-    pub name: Option<Name>,
+    pub name: Option<RootName>,
     /// Labels, such as a commit or a pipeline.
     pub labels: BTreeMap<String, String>,
     /// Keys that sign it.
@@ -187,7 +158,7 @@ pub struct Pulled {
     /// What the target had.
     pub present: Vec<StorePath>,
     /// What could not be fetched, and why. Not what refers to it.
-    pub failed: Vec<(StorePath, PathError)>,
+    pub failed: Vec<(StorePath, FetchError)>,
     /// What was not given its name because something that it refers to could not be fetched.
     pub held_back: Vec<StorePath>,
     /// How many realisations of the paths were written to the cache.
@@ -265,7 +236,7 @@ impl Pull {
         Self { listings, ..self }
     }
 
-    /// Whether to fetch what can be had where some paths cannot ([`Found::missing`]); unless told
+    /// Whether to fetch what can be had where some paths cannot ([`ResolvedClosure::missing`]); unless told
     /// otherwise, nothing is fetched then.
     #[must_use]
     pub fn keep_going(self, keep_going: bool) -> Self {
@@ -304,7 +275,11 @@ impl Pull {
     }
 
     /// What of the closure the target lacks, references first.
-    pub async fn missing<'a>(&self, found: &'a Found, target: &Target) -> Result<Vec<&'a Located>, Error> {
+    pub async fn missing<'a>(
+        &self,
+        found: &'a ResolvedClosure,
+        target: &Destination,
+    ) -> Result<Vec<&'a SourcedPath>, Error> {
         let difference = self.difference(found, target).await?.0;
         Ok(difference.missing().iter().filter_map(|missing| found.located(missing.node)).collect())
     }
@@ -317,13 +292,13 @@ impl Pull {
     ///
     /// What goes wrong with a path is in [`Pulled::failed`], and others go on; an error means that
     /// the target cannot be written to.
-    pub async fn run(&self, found: &Found, target: &Target) -> Result<Pulled, Error> {
-        let Target::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
+    pub async fn run(&self, found: &ResolvedClosure, target: &Destination) -> Result<Pulled, Error> {
+        let Destination::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
         let (session, note) = match self.begin(found, cache).await? {
-            Begun::Open(session) => (Some(*session), None),
-            Begun::Unlisted(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
+            SessionStart::Open(session) => (Some(*session), None),
+            SessionStart::NoListing(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
             // It is told to look for all paths, so there is always something to do.
-            Begun::Present(_) => (None, None),
+            SessionStart::UpToDate(_) => (None, None),
         };
         let pulled = self.fetch_missing(found, target, session.as_ref()).await;
         let Some(session) = session else {
@@ -338,7 +313,7 @@ impl Pull {
                 Ok(pulled)
             }
             Err(error) => {
-                session.give_up().await?;
+                session.abort().await?;
                 Err(error)
             }
         }
@@ -347,7 +322,7 @@ impl Pull {
     /// Makes the roots used now that were found by [`find_root`](Self::find_root) or
     /// [`find_roots`](Self::find_roots), so that a collection that keeps what was used last keeps
     /// them. That this may not be permitted is told and otherwise ignored.
-    pub async fn touch(&self, found: &Found) {
+    pub async fn touch(&self, found: &ResolvedClosure) {
         for (cache, root) in found.cache_roots() {
             let cache = &self.caches[cache];
             if let Err(error) = roots::touch(cache, root).await {
@@ -358,29 +333,29 @@ impl Pull {
 
     /// Takes a lease on all that the closure consists of, also what is in the cache and not asked
     /// for.
-    async fn begin(&self, found: &Found, cache: &Cache) -> Result<Begun, Error> {
+    async fn begin(&self, found: &ResolvedClosure, cache: &Cache) -> Result<SessionStart, Error> {
         let graph = &found.graph;
         let copies = found.copies();
-        let mut wish = Wish::default();
-        wish.name.clone_from(&self.root.name);
-        wish.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
-        wish.labels.clone_from(&self.root.labels);
-        wish.keys.clone_from(&self.root.keys);
-        wish.targets = found.roots().iter().map(|node| graph.path(*node)).collect();
-        wish.closure =
+        let mut request = SessionRequest::default();
+        request.name.clone_from(&self.root.name);
+        request.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
+        request.labels.clone_from(&self.root.labels);
+        request.keys.clone_from(&self.root.keys);
+        request.targets = found.roots().iter().map(|node| graph.path(*node)).collect();
+        request.closure =
             graph.closure(found.roots().iter().copied()).nodes().iter().map(|&node| graph.path(node)).collect();
         if !self.closure {
             let unknown = graph.nodes().filter(|node| found.located(*node).is_none());
-            let known: HashSet<HashPart> = wish.closure.iter().map(StorePath::hash_part).collect();
+            let known: HashSet<HashPart> = request.closure.iter().map(StorePath::hash_part).collect();
             let beyond = closure_within(cache, unknown.map(|node| graph.hash_part(node)).collect()).await?;
-            wish.closure.extend(beyond.into_iter().filter(|path| !known.contains(&path.hash_part())));
+            request.closure.extend(beyond.into_iter().filter(|path| !known.contains(&path.hash_part())));
         }
-        wish.verify_present = true;
-        Ok(Session::begin(cache, wish).await?)
+        request.trust_last_root = false;
+        Ok(Session::begin(cache, request).await?)
     }
 
     /// Ends the session, with the roots if all is there.
-    async fn leave_roots(&self, found: &Found, session: Session, pulled: &mut Pulled) -> Result<(), Error> {
+    async fn leave_roots(&self, found: &ResolvedClosure, session: Session, pulled: &mut Pulled) -> Result<(), Error> {
         let cache = session.cache().clone();
         let is_whole = pulled.failed.is_empty() && pulled.held_back.is_empty();
         let mut copies = found.copies();
@@ -388,11 +363,11 @@ impl Pull {
             pulled.failed.iter().map(|(path, _)| path).chain(&pulled.held_back).map(StorePath::hash_part).collect();
         copies.retain(|copy| copy.paths.is_disjoint(&lacking));
         let left = if !copies.is_empty() {
-            session.finish_copies(copies, Vec::new()).await
+            session.commit_copies(copies, Vec::new()).await
         } else if is_whole {
-            session.finish(Vec::new()).await.map(|root| root.into_iter().collect())
+            session.commit(Vec::new()).await.map(|root| root.into_iter().collect())
         } else {
-            return Ok(session.give_up().await?);
+            return Ok(session.abort().await?);
         };
         match left {
             Ok(roots) => pulled.roots = roots,
@@ -406,7 +381,12 @@ impl Pull {
         Ok(())
     }
 
-    async fn fetch_missing(&self, found: &Found, target: &Target, session: Option<&Session>) -> Result<Pulled, Error> {
+    async fn fetch_missing(
+        &self,
+        found: &ResolvedClosure,
+        target: &Destination,
+        session: Option<&Session>,
+    ) -> Result<Pulled, Error> {
         let (difference, damaged) = self.difference(found, target).await?;
         let mut pulled = Pulled::default();
         let missing: HashSet<Node> = difference.missing().iter().map(|missing| missing.node).collect();
@@ -417,23 +397,23 @@ impl Pull {
         if missing.is_empty() {
             // A pull that was killed at its very end may have left its workspace, which opening
             // another one removes. Where that is impossible, there is nothing of ours.
-            drop(Site::open(target, &self.store_dir, self.listings).await);
-            if let Target::Cache(cache) = target {
+            drop(OpenDestination::open(target, &self.store_dir, self.listings).await);
+            if let Destination::Cache(cache) = target {
                 pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
             }
             return Ok(pulled);
         }
         let total = difference.missing_total();
-        (self.watch)(Event::Planned { paths: total.paths, nar_size: total.nar_size });
-        let plan = Plan::new(&found.graph, &difference)?;
-        let site = Site::open(target, &self.store_dir, self.listings).await?;
-        let run = Run::new(self, found, site, session);
+        (self.watch)(PullEvent::Planned { paths: total.paths, nar_size: total.nar_size });
+        let plan = UploadPlan::new(&found.graph, &difference)?;
+        let open = OpenDestination::open(target, &self.store_dir, self.listings).await?;
+        let run = Run::new(self, found, open, session);
         let done = run.run(plan, &damaged_nodes, &mut pulled).await;
         if done.is_err() {
             run.stop().await;
         }
         done?;
-        if let Target::Cache(cache) = target {
+        if let Destination::Cache(cache) = target {
             cache.clean_old().await?;
             pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
         }
@@ -441,17 +421,21 @@ impl Pull {
     }
 
     /// What the target lacks, and what in it is not what it has to be, which counts as lacking.
-    async fn difference(&self, found: &Found, target: &Target) -> Result<(Difference, Vec<(Node, PathError)>), Error> {
+    async fn difference(
+        &self,
+        found: &ResolvedClosure,
+        target: &Destination,
+    ) -> Result<(Difference, Vec<(Node, FetchError)>), Error> {
         let graph = &found.graph;
         // What is only referred to was not asked for; a cache has to have it.
-        let known: Vec<&Located> = found.paths().collect();
+        let known: Vec<&SourcedPath> = found.paths().collect();
         let closure = graph.closure(found.roots().iter().copied());
         let nodes = closure.nodes().iter().copied();
         let unknown: Vec<StorePath> =
             nodes.filter(|node| found.located(*node).is_none()).map(|node| graph.path(node)).collect();
         let paths = known.iter().map(|located| located.info.as_ref().store_path());
         let mut present = target.present(&self.store_dir, paths.chain(unknown.iter().map(StorePath::as_ref))).await?;
-        if let Target::Cache(cache) = target
+        if let Destination::Cache(cache) = target
             && let Some(path) = unknown.iter().find(|path| !present.contains(&path.hash_part()))
         {
             return Err(Error::Hole { path: path.clone(), cache: cache.url().to_string() });
@@ -462,7 +446,7 @@ impl Pull {
             let there = nodes.filter_map(|node| Some((node, found.located(node)?))).collect();
             for (node, place, fault) in target.damaged(&self.store_dir, there, self.threads, self.limits).await? {
                 present.remove(&graph.hash_part(node));
-                damaged.push((node, PathError { object: shown(&place), fault }));
+                damaged.push((node, FetchError { object: shown(&place), fault }));
             }
         }
         present.extend(unknown.iter().map(StorePath::hash_part));
@@ -472,342 +456,15 @@ impl Pull {
     }
 }
 
-/// A pull under way.
-struct Run<'a> {
-    pull: &'a Pull,
-    found: &'a Found,
-    site: Site,
-    receiver: Receiver,
-    /// How many NARs are decompressed at the same time: so many at most.
-    processors: Arc<Semaphore>,
-    most: u32,
-    is_remote: bool,
-    /// Of a pull to a cache.
-    session: Option<&'a Session>,
-}
-
-struct Ready {
-    placed: Placed,
-    fetched: Fetched,
-    /// Other pulls wait until the path has its name, or this is dropped.
-    lock: Option<PathLock>,
-}
-
-/// What came of a path.
-enum Outcome {
-    Ready(Box<Ready>),
-    /// Another pull has given it its name.
-    There,
-    /// Another pull is fetching it.
-    Elsewhere,
-    Failed(PathError),
-}
-
-impl From<Result<Ready, PathError>> for Outcome {
-    fn from(fetched: Result<Ready, PathError>) -> Self {
-        match fetched {
-            Ok(ready) => Self::Ready(Box::new(ready)),
-            Err(error) => Self::Failed(error),
-        }
+impl fmt::Debug for Pull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pull")
+            .field("caches", &self.caches)
+            .field("trust", &self.trust)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
     }
 }
-
-impl Drop for Run<'_> {
-    /// Whoever is receiving still ends soon.
-    fn drop(&mut self) {
-        self.receiver.stopped.store(true, Ordering::Relaxed);
-    }
-}
-
-impl<'a> Run<'a> {
-    fn new(pull: &'a Pull, found: &'a Found, site: Site, session: Option<&'a Session>) -> Self {
-        let receiver = Receiver {
-            store_dir: pull.store_dir.clone(),
-            threads: pull.threads,
-            limits: pull.limits,
-            watch: Arc::clone(&pull.watch),
-            stopped: Arc::new(AtomicBool::new(false)),
-        };
-        let is_remote = pull.caches.iter().any(|cache| cache.directory().is_none());
-        let most = u32::try_from(pull.threads.get()).unwrap_or(MOST_THREADS).min(MOST_THREADS);
-        let most = most + if is_remote { WAITING } else { 0 };
-        let processors = Arc::new(Semaphore::new(most as usize));
-        Self { pull, found, site, receiver, processors, most, is_remote, session }
-    }
-
-    /// Waits until whoever is still receiving has ended, so that nothing is left behind.
-    async fn stop(&self) {
-        self.receiver.stopped.store(true, Ordering::Relaxed);
-        // Fails only if the semaphore is closed, which nobody does.
-        let _ = self.processors.acquire_many(self.most).await;
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.receiver.stopped.load(Ordering::Relaxed)
-    }
-
-    async fn run(&self, mut plan: Plan, damaged: &HashSet<Node>, pulled: &mut Pulled) -> Result<(), Error> {
-        let nodes: Vec<Node> = plan.nars().iter().copied().filter(|node| !damaged.contains(node)).collect();
-        let jobs = if self.is_remote { SMALL_AT_ONCE } else { 2 * self.pull.threads.get() };
-        let mut nars = futures_util::stream::iter(nodes)
-            .filter_map(|node| {
-                let located = self.found.located(node).filter(|_| !self.is_stopped());
-                std::future::ready(located.map(|located| (node, located)))
-            })
-            .map(|(node, located)| async move { (node, self.fetch_unless_elsewhere(located).await) })
-            .buffer_unordered(jobs)
-            .fuse();
-        // What other pulls fetch. It takes no place among the jobs: all of them could wait for
-        // another pull whose jobs wait for this one.
-        let slots = Semaphore::new(jobs);
-        let mut elsewhere = FuturesUnordered::new();
-        let mut there: HashSet<Node> = HashSet::new();
-        let mut waiting: HashMap<Node, Box<Ready>> = HashMap::new();
-        let mut ready: VecDeque<Node> = VecDeque::new();
-        let mut publishing = FuturesUnordered::new();
-        let (batches, batch) = self.site.batches();
-        let done = loop {
-            while !there.is_empty()
-                && let Some(node) = ready.iter().position(|node| there.remove(node)).and_then(|at| ready.remove(at))
-            {
-                ready.extend(plan.narinfo_done(node));
-            }
-            while publishing.len() < batches && !ready.is_empty() {
-                let nodes = ready.drain(..batch.min(ready.len()));
-                let batch = nodes.filter_map(|node| waiting.remove(&node).map(|ready| (node, ready))).collect();
-                publishing.push(self.publish(batch));
-            }
-            let (node, outcome) = tokio::select! {
-                Some(outcome) = nars.next() => outcome,
-                Some(outcome) = elsewhere.next() => outcome,
-                Some(done) = publishing.next() => match done {
-                    Ok(done) => {
-                        for (node, fetched) in done {
-                            ready.extend(plan.narinfo_done(node));
-                            (self.pull.watch)(Event::Published { path: fetched.path.clone() });
-                            pulled.fetched.push(fetched);
-                        }
-                        continue;
-                    }
-                    Err(error) => break Err(error),
-                },
-                else => break Ok(()),
-            };
-            match outcome {
-                Ok(Outcome::Ready(mut fetched)) => {
-                    if !pulled.failed.is_empty() {
-                        fetched.lock = None;
-                    }
-                    waiting.insert(node, fetched);
-                    ready.extend(plan.nar_done(node));
-                }
-                Ok(Outcome::There) => {
-                    pulled.present.push(self.found.graph.path(node));
-                    there.insert(node);
-                    ready.extend(plan.nar_done(node));
-                }
-                Ok(Outcome::Elsewhere) => {
-                    if let Some(located) = self.found.located(node) {
-                        let slots = &slots;
-                        elsewhere.push(async move { (node, self.await_other(located, slots).await) });
-                    }
-                }
-                Ok(Outcome::Failed(error)) => {
-                    pulled.failed.push((self.found.graph.path(node), error));
-                    // What refers to it never gets its name here. Another pull may have better
-                    // caches.
-                    for ready in waiting.values_mut() {
-                        ready.lock = None;
-                    }
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        if done.is_err() {
-            // What the others are writing is removed when they have ended. On a full disk it would
-            // be in the way.
-            self.receiver.stopped.store(true, Ordering::Relaxed);
-            let end = async {
-                while nars.next().await.is_some() {}
-                while elsewhere.next().await.is_some() {}
-                while publishing.next().await.is_some() {}
-            };
-            if tokio::time::timeout(END_AFTER_FAILURE_MAX, end).await.is_err() {
-                tracing::debug!("some NARs are still being received");
-            }
-            return done;
-        }
-        pulled.held_back = waiting.into_keys().map(|node| self.found.graph.path(node)).collect();
-        pulled.held_back.sort_unstable();
-        Ok(())
-    }
-
-    /// Fetches a NAR, up to the name of its path, unless another pull has done so or is about to.
-    async fn fetch_unless_elsewhere(&self, located: &Located) -> Result<Outcome, Error> {
-        let path = located.info.as_ref().store_path();
-        match self.site.turn(path).await {
-            Turn::Ours(lock) => self.fetch_locked(located, lock).await,
-            Turn::Theirs => Ok(Outcome::Elsewhere),
-        }
-    }
-
-    /// Fetches a NAR, unless another pull has done so until the lock was free.
-    async fn fetch_locked(&self, located: &Located, lock: Option<PathLock>) -> Result<Outcome, Error> {
-        if self.site.has(located.info.as_ref().store_path()) {
-            return Ok(Outcome::There);
-        }
-        let fetched = self.fetch(located).await?;
-        Ok(fetched.map(|ready| Ready { lock, ..ready }).into())
-    }
-
-    /// Waits for another pull that fetches a path, and fetches it if that one does not.
-    async fn await_other(&self, located: &Located, slots: &Semaphore) -> Result<Outcome, Error> {
-        let path = located.info.as_ref().store_path();
-        tracing::info!("{path}: another pull fetches it");
-        let begin = tokio::time::Instant::now();
-        let mut pause = LOOK_AGAIN_MIN;
-        while begin.elapsed() < OTHER_PULL_WAIT_MAX && !self.is_stopped() {
-            tokio::time::sleep(pause).await;
-            pause = LOOK_AGAIN_MAX.min(pause * 2);
-            if self.site.has(path) {
-                return Ok(Outcome::There);
-            }
-            if let Turn::Ours(lock) = self.site.turn(path).await {
-                let _slot = slots.acquire().await;
-                return self.fetch_locked(located, lock).await;
-            }
-        }
-        if self.is_stopped() {
-            return Ok(Outcome::Elsewhere);
-        }
-        let _slot = slots.acquire().await;
-        self.fetch_locked(located, None).await
-    }
-
-    /// Fetches a NAR, up to the name of its path, from the first cache that has a good one. The
-    /// inner error is of this path alone.
-    async fn fetch(&self, located: &Located) -> Result<Result<Ready, PathError>, Error> {
-        let mut other: Option<Located> = None;
-        let mut first = None;
-        loop {
-            let from = other.as_ref().unwrap_or(located);
-            let error = match self.fetch_from(from).await? {
-                Ok(ready) => return Ok(Ok(ready)),
-                Err(error) => error,
-            };
-            if self.is_stopped() {
-                return Ok(Err(error));
-            }
-            let Some(next) = self.pull.elsewhere(from).await else {
-                // What the best cache did wrong is what matters; of the others, the log tells.
-                return Ok(Err(first.unwrap_or(error)));
-            };
-            tracing::warn!("{error}: fetched from {} instead", self.pull.caches[next.cache].url());
-            first.get_or_insert(error);
-            other = Some(next);
-        }
-    }
-
-    async fn fetch_from(&self, located: &Located) -> Result<Result<Ready, PathError>, Error> {
-        let info = located.info.as_ref();
-        let path = info.store_path();
-        let mut attempt = 1;
-        loop {
-            match self.attempt(located).await? {
-                Ok(received) => {
-                    (self.pull.watch)(Event::Fetched { name: path.name().to_owned() });
-                    let fetched = Fetched {
-                        path: path.to_owned(),
-                        cache: located.cache,
-                        nar_size: info.nar_size(),
-                        file_size: received.file_size,
-                    };
-                    return Ok(Ok(Ready { placed: self.site.place(located, received).await?, fetched, lock: None }));
-                }
-                Err(fault) => {
-                    self.site.discard(path)?;
-                    let object = self.pull.caches[located.cache].display_name(&located.nar);
-                    let error = PathError { object, fault };
-                    if error.is_about_content() || attempt == ATTEMPTS || self.is_stopped() {
-                        return Ok(Err(error));
-                    }
-                    tracing::info!("{error}: fetched again");
-                    tokio::time::sleep(Duration::from_millis(500) * attempt).await;
-                    attempt += 1;
-                }
-            }
-        }
-    }
-
-    async fn attempt(&self, located: &Located) -> Result<Result<Received, Fault>, Error> {
-        let info = located.info.as_ref();
-        let cache = &self.pull.caches[located.cache];
-        let is_small = info.file_size().is_some_and(|size| size <= SMALL) && cache.directory().is_none();
-        let mut whole = None;
-        if is_small {
-            match read_small(cache, &located.nar).await {
-                Ok(object) => whole = object,
-                Err(fault) => return Ok(Err(fault)),
-            }
-        }
-        // Until the blocking thread has ended, whatever becomes of this future.
-        let permit = Arc::clone(&self.processors).acquire_owned().await;
-        (self.pull.watch)(Event::Started { name: info.store_path().name().to_owned(), nar_size: info.nar_size() });
-        let object = match whole {
-            Some(object) => object,
-            None => match cache.open_object(&located.nar).await {
-                Ok(Some(object)) => object,
-                Ok(None) => return Ok(Err(Fault::Absent)),
-                Err(error) => return Ok(Err(Fault::Cache(error))),
-            },
-        };
-        let (job, info, site) = (self.receiver.clone(), located.info.clone(), self.site.clone());
-        let outcome = blocking(move || {
-            let received = site.sink(info.as_ref().store_path());
-            let received = received.map(|(sink, copy)| job.receive(&info, object, copy, &sink));
-            // The permit comes last: when it is given back, nothing is left of work that was given
-            // up.
-            (received, permit)
-        });
-        let (received, permit) = outcome.await;
-        drop(permit);
-        match received? {
-            Ok(received) => Ok(Ok(received)),
-            Err(Failure::Nar(fault)) => Ok(Err(fault)),
-            Err(Failure::Tree(error)) => Err(Error::Unpack(error)),
-            Err(Failure::Sink(error)) => Err(Error::target(self.site.shown())(error)),
-        }
-    }
-
-    async fn publish(&self, batch: Vec<(Node, Box<Ready>)>) -> Result<Vec<(Node, Fetched)>, Error> {
-        let (mut placed, mut done, mut locks) = (Vec::new(), Vec::new(), Vec::new());
-        for (node, ready) in batch {
-            placed.push(ready.placed);
-            done.push((node, ready.fetched));
-            // Held until the path has its name.
-            locks.push(ready.lock);
-        }
-        if let Some(session) = self.session {
-            session.check()?;
-        }
-        self.site.publish(placed).await?;
-        Ok(done)
-    }
-}
-
-/// An object that is expected to be small. Nothing if it is not: then it is read as it comes.
-async fn read_small(cache: &Cache, name: &str) -> Result<Option<ObjectReader>, Fault> {
-    let mut stream = cache.download(name).await.map_err(Fault::Cache)?.ok_or(Fault::Absent)?;
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk.map_err(Fault::Cache)?);
-        if bytes.len() as u64 > SMALL {
-            return Ok(None);
-        }
-    }
-    Ok(Some(ObjectReader::of_bytes(bytes.freeze())))
-}
-
 /// The closure of paths that are in a cache: those members of it that are there, the paths among
 /// them.
 async fn closure_within(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<StorePath>, Error> {
@@ -826,14 +483,4 @@ async fn closure_within(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<Store
         level = next;
     }
     Ok(paths)
-}
-
-impl fmt::Debug for Pull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pull")
-            .field("caches", &self.caches)
-            .field("trust", &self.trust)
-            .field("threads", &self.threads)
-            .finish_non_exhaustive()
-    }
 }

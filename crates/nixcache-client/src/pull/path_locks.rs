@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::workspace::{FOLDER, PREFIX, is_there, remove};
+use super::workspace::{FOLDER, WORKSPACE_PREFIX, is_there, remove};
 use crate::file::CALM;
 use crate::lock::{Lock, lock_if_free};
 
@@ -56,7 +56,7 @@ pub(super) enum Turn {
 impl PathLocks {
     /// The locks of the directory `parent`, as far as there can be any.
     pub(super) fn open(parent: &Path) -> Option<Self> {
-        let path = parent.join(format!("{PREFIX}locks"));
+        let path = parent.join(format!("{WORKSPACE_PREFIX}locks"));
         match Self::open_at(&path) {
             Ok(Some(directory)) => Some(Self { path, directory, available: Arc::new(Semaphore::new(LOCKS_MAX)) }),
             Ok(None) => None,

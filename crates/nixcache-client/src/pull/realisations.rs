@@ -7,9 +7,9 @@ use nixcache::realisation::{BuildTraceKey, CachedRealisation, OutputName};
 use nixcache::store_path::{HashPart, StorePath};
 use nixcache::trust::TrustedKeys;
 
-use super::{Found, Pull, Pulled, Trust};
+use super::{Pull, Pulled, ResolvedClosure, Trust};
+use crate::cache::merge::publish_realisation;
 use crate::cache::{self, Cache};
-use crate::push::publish_realisation;
 
 /// The folders of a cache that hold realisations, of Nix from 2.35 and up to 2.34.
 const FOLDERS: [&str; 2] = ["build-trace-v2", "realisations"];
@@ -26,7 +26,7 @@ impl Pull {
     /// address that would do without a signature.
     pub(super) async fn copy_realisations(
         &self,
-        found: &Found,
+        found: &ResolvedClosure,
         pulled: &Pulled,
         to: &Cache,
     ) -> Result<usize, cache::Error> {
@@ -116,7 +116,7 @@ impl Pull {
 
     fn accepts(&self, realisation: &CachedRealisation) -> bool {
         match &self.trust {
-            Trust::Anything => true,
+            Trust::Unchecked => true,
             Trust::Signed(policy) => {
                 let keys: &TrustedKeys = &policy.keys;
                 realisation.verify(keys).len() >= policy.required.max(1)

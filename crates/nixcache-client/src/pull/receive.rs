@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nixcache::compression::{self, Compression, DecodeOptions, Decoder};
+use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::hash::{Algorithm, Hash, Hasher};
 use nixcache::nar::{Limits, Listing, Observation, Observer, ReadError, UnpackError, Unpacker};
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::StoreDir;
 
-use super::{Event, Fault, Watch};
-use crate::address::{Claim, Measure, Measuring};
+use super::{FetchFault, PullEvent, Watch};
 use crate::cache::{ObjectReader, Staging};
+use crate::verify::content_address::{Claim, Measure, Measuring};
+use crate::verify::{Mismatch, NarFile};
 
 /// From this many bytes on, a NAR is worth several threads for itself.
-const LARGE: u64 = 32 << 20;
+const PARALLEL_DECODE_MIN_BYTES: u64 = 32 << 20;
 
-const BUFFER: usize = 256 << 10;
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
 /// What is the same for all NARs of a pull.
 #[derive(Clone)]
@@ -59,15 +60,15 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The NAR is at fault, or the way to it.
-    Nar(Fault),
+    Nar(FetchFault),
     /// Where it is put.
     Sink(io::Error),
     /// The same, of a tree.
     Tree(UnpackError),
 }
 
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Self {
+impl From<FetchFault> for Failure {
+    fn from(fault: FetchFault) -> Self {
         Self::Nar(fault)
     }
 }
@@ -83,23 +84,22 @@ impl Receiver {
         sink: &Sink,
     ) -> Result<Received, Failure> {
         let info = info.as_ref();
-        let compression = info.compression().map_err(Fault::Compression)?;
-        if let Some(fault) = Claim::contradiction(&info, &self.store_dir) {
-            return Err(Fault::Address(fault).into());
+        let compression = info.compression().map_err(FetchFault::Compression)?;
+        if let Some(mismatch) = Claim::contradiction(&info, &self.store_dir) {
+            return Err(FetchFault::Mismatch(Mismatch::ContentAddress(mismatch)).into());
         }
-        let claim = Claim::of(&info);
-        let measure = claim.and_then(|claim| claim.measure());
-        let measuring = measure.map(Measure::start).transpose().map_err(Fault::Hash)?;
+        let measure = Claim::of(&info).and_then(|claim| claim.measure());
+        let measuring = measure.map(Measure::start).transpose().map_err(FetchFault::Hash)?;
         let source = Source::new(&info, compression, object, copy, &self.stopped)?;
-        let threads = if info.nar_size() >= LARGE { self.threads } else { NonZeroUsize::MIN };
+        let threads = if info.nar_size() >= PARALLEL_DECODE_MIN_BYTES { self.threads } else { NonZeroUsize::MIN };
         let options = DecodeOptions {
             max_size: info.nar_size(),
             threads: u32::try_from(threads.get()).unwrap_or(u32::MAX),
             ..DecodeOptions::default()
         };
-        let decoder = Decoder::new(source, compression, &options).map_err(Fault::Compression)?;
+        let decoder = Decompressor::new(source, compression, &options).map_err(FetchFault::Compression)?;
         let mut archive = Archive { decoder, measuring, watch: &self.watch };
-        let observer = Observer::new().hash(Algorithm::Sha256).map_err(Fault::Hash)?;
+        let observer = Observer::new().hash(Algorithm::Sha256).map_err(FetchFault::Hash)?;
         let seen = match sink {
             Sink::Tree(path) => {
                 let unpacker = Unpacker::new().limits(self.limits).threads(threads).canonical(true);
@@ -115,14 +115,38 @@ impl Receiver {
         let Archive { decoder, measuring, .. } = archive;
         let mut source = decoder.into_inner();
         let seen = seen.map_err(|broken| source.failure(broken))?;
-        source.check(&info, &seen)?;
-        let measured: Vec<_> = measuring.map(Measuring::finish).into_iter().collect();
-        if let Some(fault) = claim.and_then(|claim| claim.refutation(seen.hashes[0], &measured)) {
-            return Err(Fault::Address(fault).into());
+        if let Some(error) = source.failed.take() {
+            return Err(Failure::Sink(error));
         }
         let Source { hashers, size: file_size, copy, .. } = source;
-        let file_hash = hash_of(hashers, Algorithm::Sha256).unwrap_or(seen.hashes[0]);
-        Ok(Received { file_size, copy: copy.map(|staging| (staging, file_hash)), listing: seen.listing })
+        let nar_hash = seen.hashes[0];
+        let mut hashes: Vec<Hash> = hashers.into_iter().map(Hasher::finish).collect();
+        let file_hash = hashes.iter().find(|hash| hash.algorithm() == Algorithm::Sha256).copied();
+        // Of a file that is not compressed, the sha256 is that of the NAR.
+        let file_hash = file_hash.unwrap_or_else(|| {
+            if compression == Compression::None {
+                hashes.push(nar_hash);
+            }
+            nar_hash
+        });
+        let file = NarFile {
+            size: file_size,
+            hashes,
+            nar_size: seen.size,
+            nar_hash,
+            listing: seen.listing,
+            references: Vec::new(),
+            measured: measuring.map(Measuring::finish).into_iter().collect(),
+        };
+        let (of_file, of_nar): (Vec<_>, Vec<_>) = file.mismatches(&info).into_iter().partition(Mismatch::is_of_file);
+        if let Some(mismatch) = of_nar.into_iter().next() {
+            return Err(FetchFault::Mismatch(mismatch).into());
+        }
+        // Readers need no FileSize or FileHash, and no signature covers them.
+        for mismatch in of_file {
+            tracing::warn!("{}: {mismatch}; its NAR is right", info.store_path());
+        }
+        Ok(Received { file_size, copy: copy.map(|staging| (staging, file_hash)), listing: file.listing })
     }
 }
 
@@ -158,7 +182,7 @@ impl From<UnpackError> for Broken {
 /// Writes a NAR to a file, and to the disk.
 fn write(archive: &mut impl Read, mut observer: Observer, path: &Path) -> Result<Observation, Broken> {
     let mut file = File::options().write(true).create_new(true).open(path).map_err(Broken::Sink)?;
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
     loop {
         let len = match archive.read(&mut buffer) {
             Ok(0) => break,
@@ -175,7 +199,7 @@ fn write(archive: &mut impl Read, mut observer: Observer, path: &Path) -> Result
 
 /// A NAR, decompressed.
 struct Archive<'a> {
-    decoder: Decoder<Source<'a>>,
+    decoder: Decompressor<Source<'a>>,
     measuring: Option<Measuring>,
     watch: &'a Watch,
 }
@@ -186,7 +210,7 @@ impl Read for Archive<'_> {
         if let Some(measuring) = &mut self.measuring {
             measuring.update(&buffer[..len]);
         }
-        (self.watch)(Event::Received { bytes: len as u64 });
+        (self.watch)(PullEvent::Received { bytes: len as u64 });
         Ok(len)
     }
 }
@@ -212,18 +236,18 @@ impl<'a> Source<'a> {
         object: ObjectReader,
         copy: Option<Staging>,
         stopped: &'a AtomicBool,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, FetchFault> {
         let mut algorithms: Vec<Algorithm> = info.file_hash().map(|hash| hash.algorithm()).into_iter().collect();
         if copy.is_some() && !algorithms.contains(&Algorithm::Sha256) {
             algorithms.push(Algorithm::Sha256);
         }
         // The NAR itself, which is hashed already.
         algorithms.retain(|algorithm| compression != Compression::None || *algorithm != Algorithm::Sha256);
-        let hashers = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>().map_err(Fault::Hash)?;
+        let hashers = algorithms.into_iter().map(Hasher::new).collect::<Result<_, _>>().map_err(FetchFault::Hash)?;
         // No compression makes a NAR so much larger, nor does a seek table.
         let most = info.nar_size().saturating_mul(2).saturating_add(1 << 20);
         Ok(Self {
-            object: BufReader::with_capacity(BUFFER, object),
+            object: BufReader::with_capacity(READ_BUFFER_BYTES, object),
             size: 0,
             // FileSize is not signed, and may be that of another compression.
             limit: info.file_size().unwrap_or(0).max(most),
@@ -238,58 +262,25 @@ impl<'a> Source<'a> {
     /// Whose fault it is that something broke.
     fn failure(&mut self, broken: Broken) -> Failure {
         match broken {
-            Broken::Archive(error) => Fault::Nar(error).into(),
+            Broken::Archive(error) => FetchFault::Nar(error).into(),
             Broken::Sink(error) => Failure::Sink(error),
-            Broken::Tree(error @ UnpackError::CaseHack { .. }) => Fault::Unpack(Box::new(error)).into(),
+            Broken::Tree(error @ UnpackError::CaseHack { .. }) => FetchFault::Unpack(Box::new(error)).into(),
             Broken::Tree(error) => Failure::Tree(error),
-            Broken::Read(_) if self.is_too_large => Fault::TooLong { limit: self.limit }.into(),
+            Broken::Read(_) if self.is_too_large => FetchFault::TooLong { limit: self.limit }.into(),
             Broken::Read(error) => {
                 if let Some(error) = self.failed.take() {
                     return Failure::Sink(error);
                 }
                 if let Some(error) = self.object.get_mut().failure() {
-                    return Fault::Cache(error).into();
+                    return FetchFault::Cache(error).into();
                 }
                 match error.downcast::<compression::Error>() {
-                    Ok(compression::Error::Io(error)) | Err(error) => Fault::Read(error).into(),
-                    Ok(error) => Fault::Compression(error).into(),
+                    Ok(compression::Error::Io(error)) | Err(error) => FetchFault::Read(error).into(),
+                    Ok(error) => FetchFault::Compression(error).into(),
                 }
             }
         }
     }
-
-    /// Compares what was read with what the narinfo says.
-    fn check(&mut self, info: &NarInfo<'_>, seen: &Observation) -> Result<(), Failure> {
-        if let Some(error) = self.failed.take() {
-            return Err(Failure::Sink(error));
-        }
-        if seen.size != info.nar_size() {
-            return Err(Fault::NarSize { expected: info.nar_size(), found: seen.size }.into());
-        }
-        let nar_hash = seen.hashes[0];
-        if nar_hash != info.nar_hash() {
-            return Err(Fault::NarHash { expected: info.nar_hash().into(), found: nar_hash.into() }.into());
-        }
-        // What is signed is right: what the narinfo says of the file is not, and no reader needs
-        // it.
-        let path = info.store_path();
-        if let Some(expected) = info.file_size().filter(|expected| *expected != self.size) {
-            tracing::warn!("{path}: {}; its NAR is right", Fault::FileSize { expected, found: self.size });
-        }
-        if let Some(expected) = info.file_hash() {
-            let of_file = |hasher: &&Hasher| hasher.algorithm() == expected.algorithm();
-            let found = self.hashers.iter().find(of_file).map_or(nar_hash, |hasher| hasher.clone().finish());
-            if found != expected {
-                let fault = Fault::FileHash { expected: expected.into(), found: found.into() };
-                tracing::warn!("{path}: {fault}; its NAR is right");
-            }
-        }
-        Ok(())
-    }
-}
-
-fn hash_of(hashers: Vec<Hasher>, algorithm: Algorithm) -> Option<Hash> {
-    hashers.into_iter().find(|hasher| hasher.algorithm() == algorithm).map(Hasher::finish)
 }
 
 impl BufRead for Source<'_> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use nixcache::nar::Writer;
 use nixcache::narinfo::NarInfo;
@@ -15,9 +15,10 @@ use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
 use nixcache::trust::{TrustPolicy, TrustedKeys};
 
 use super::path_locks::{PathLocks, Turn};
-use super::{Error, Event, Found, Pull, Pulled, RootRequest, Target, Trust};
+use super::{Destination, Error, Pull, PullEvent, Pulled, ResolvedClosure, RootRequest, Trust};
 use crate::cache::{Cache, CacheOptions, CacheUrl, layout};
-use crate::roots::{Begun, Root, Session, Wish};
+use crate::push::{Session, SessionRequest, SessionStart};
+use crate::roots::Root;
 
 /// A cache, and the key that signs what is in it.
 struct Origin {
@@ -53,7 +54,7 @@ fn archive(contents: &[u8]) -> Vec<u8> {
 }
 
 fn compressed(bytes: &[u8], compression: Compression) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
@@ -143,11 +144,11 @@ fn pull(origins: &[&Origin]) -> Pull {
     Pull::new(StoreDir::default(), caches, Trust::Signed(TrustPolicy::new(keys)))
 }
 
-async fn find(origin: &Origin, number: usize) -> Result<Found, Error> {
+async fn find(origin: &Origin, number: usize) -> Result<ResolvedClosure, Error> {
     pull(&[origin]).find(vec![path(number).into()]).await
 }
 
-async fn run(origin: &Origin, number: usize, target: &Target) -> Pulled {
+async fn run(origin: &Origin, number: usize, target: &Destination) -> Pulled {
     let pull = pull(&[origin]);
     let found = pull.find(vec![path(number).into()]).await.unwrap();
     pull.run(&found, target).await.unwrap()
@@ -164,7 +165,7 @@ fn entries(directory: &Path) -> Vec<String> {
 async fn a_closure_becomes_a_store_and_is_not_fetched_again() {
     let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
     origin.add_chain().await;
-    let target = Target::Store(root.path().to_owned());
+    let target = Destination::Store(root.path().to_owned());
     let pulled = run(&origin, 3, &target).await;
     let paths: Vec<_> = pulled.fetched.iter().map(|fetched| fetched.path.clone()).collect();
     assert_eq!(paths, [1, 2, 3].map(path));
@@ -183,7 +184,7 @@ async fn a_closure_becomes_a_store_and_is_not_fetched_again() {
 async fn what_is_there_is_hashed_again_when_that_is_asked_for() {
     let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
     origin.add_chain().await;
-    let target = Target::Store(root.path().to_owned());
+    let target = Destination::Store(root.path().to_owned());
     let pull = pull(&[&origin]).check(true);
     let found = pull.find(vec![path(3).into()]).await.unwrap();
     pull.run(&found, &target).await.unwrap();
@@ -201,7 +202,7 @@ async fn what_is_there_is_hashed_again_when_that_is_asked_for() {
 async fn archives_are_the_nars() {
     let (origin, directory) = (Origin::new(1).await, tempfile::tempdir().unwrap());
     origin.add_chain().await;
-    run(&origin, 3, &Target::Archives(directory.path().to_owned())).await;
+    run(&origin, 3, &Destination::Archives(directory.path().to_owned())).await;
     assert_eq!(entries(directory.path()), [1, 2, 3].map(|number| format!("{}.nar", path(number))));
     let nar = fs::read(directory.path().join(format!("{}.nar", path(2)))).unwrap();
     assert!(nar == archive(b"number 2"));
@@ -211,7 +212,7 @@ async fn archives_are_the_nars() {
 async fn a_copy_has_the_same_narinfos_and_files() {
     let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
     origin.add_chain().await;
-    let pulled = run(&origin, 3, &Target::Cache(copy.cache.clone())).await;
+    let pulled = run(&origin, 3, &Destination::Cache(copy.cache.clone())).await;
     assert_eq!(pulled.fetched.len(), 3);
     for number in 1..=3 {
         let name = layout::narinfo(path(number).hash_part());
@@ -223,7 +224,7 @@ async fn a_copy_has_the_same_narinfos_and_files() {
         assert_eq!(theirs.await.unwrap().unwrap(), ours.await.unwrap().unwrap());
         assert!(copy.cache.read(&layout::listing(path(number).hash_part())).await.unwrap().is_some());
     }
-    let again = run(&origin, 3, &Target::Cache(copy.cache.clone())).await;
+    let again = run(&origin, 3, &Destination::Cache(copy.cache.clone())).await;
     assert_eq!((again.fetched.len(), again.present.len()), (0, 3));
 }
 
@@ -235,7 +236,7 @@ async fn a_copy_is_named_after_its_hash() {
     let mut entry = Entry::new(path(1), &archive(b"contents"), Compression::Xz, &[]);
     let url = std::mem::replace(&mut entry.url, "nar/mine.nar.xz".to_owned());
     origin.add(&entry).await;
-    run(&origin, 1, &Target::Cache(copy.cache.clone())).await;
+    run(&origin, 1, &Destination::Cache(copy.cache.clone())).await;
     assert!(copy.cache.read("nar/mine.nar.xz").await.unwrap().is_none());
     assert!(copy.cache.read(&url).await.unwrap().is_some());
     let info = copy.cache.narinfo(path(1).hash_part()).await.unwrap().unwrap();
@@ -265,7 +266,7 @@ async fn the_next_cache_is_asked_where_a_narinfo_will_not_do() {
     assert!(error.is_about_content());
     let expected = format!("/nix/store/{}: memory: no valid signature by a trusted key (signed by key-1)", path(1));
     assert_eq!(error.to_string(), expected);
-    let pull = Pull::new(StoreDir::default(), vec![first.cache.clone()], Trust::Anything).closure(false);
+    let pull = Pull::new(StoreDir::default(), vec![first.cache.clone()], Trust::Unchecked).closure(false);
     pull.find(vec![path(1).into()]).await.unwrap();
 }
 
@@ -284,7 +285,7 @@ async fn the_next_cache_gives_the_nar_where_one_is_broken_or_gone() {
     // After it was found.
     first.cache.delete(&nar(2).await).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let pulled = pull.run(&found, &Target::Store(folder.path().into())).await.unwrap();
+    let pulled = pull.run(&found, &Destination::Store(folder.path().into())).await.unwrap();
     assert!(pulled.failed.is_empty() && pulled.held_back.is_empty(), "{pulled:?}");
     let mut from: Vec<_> = pulled.fetched.iter().map(|fetched| (fetched.path.clone(), fetched.cache)).collect();
     from.sort_unstable();
@@ -380,9 +381,11 @@ async fn a_nar_that_is_not_what_its_narinfo_says_leaves_nothing_behind() {
         let copy = Origin::new(2).await;
         let store = directory.path().join("root");
         let archives = directory.path().join("archives");
-        for target in
-            [Target::Store(store.clone()), Target::Archives(archives.clone()), Target::Cache(copy.cache.clone())]
-        {
+        for target in [
+            Destination::Store(store.clone()),
+            Destination::Archives(archives.clone()),
+            Destination::Cache(copy.cache.clone()),
+        ] {
             let pulled = run(&origin, 1, &target).await;
             assert!(pulled.fetched.is_empty());
             let [(failed, error)] = &pulled.failed[..] else { panic!("{pulled:?}") };
@@ -412,10 +415,10 @@ async fn a_wrong_size_or_hash_of_the_file_is_no_reason_to_refuse_a_nar() {
             entry.file_hash = hash.or(entry.file_hash);
             origin.add(&entry).await;
             let root = tempfile::tempdir().unwrap();
-            let pulled = run(&origin, 1, &Target::Store(root.path().to_owned())).await;
+            let pulled = run(&origin, 1, &Destination::Store(root.path().to_owned())).await;
             assert!(pulled.failed.is_empty() && pulled.fetched.len() == 1, "{pulled:?}");
             // The copy says what is right.
-            run(&origin, 1, &Target::Cache(copy.cache.clone())).await;
+            run(&origin, 1, &Destination::Cache(copy.cache.clone())).await;
             let info = copy.cache.narinfo(path(1).hash_part()).await.unwrap().unwrap();
             assert_eq!(info.as_ref().file_size(), right);
             assert_eq!(info.as_ref().file_hash(), Some(Hash::sha256(&entry.file)));
@@ -434,23 +437,23 @@ async fn a_pull_that_keeps_going_fetches_what_can_be_had() {
     let pull = pull(&[&origin]).keep_going(true);
     let found = pull.find(wanted()).await.unwrap();
     assert_eq!(found.missing().len(), 2);
-    let pulled = pull.run(&found, &Target::Store(root.path().to_owned())).await.unwrap();
+    let pulled = pull.run(&found, &Destination::Store(root.path().to_owned())).await.unwrap();
     assert_eq!(pulled.fetched.len(), 2);
     assert_eq!(entries(&root.path().join("nix/store")), [path(1), path(5)].map(|path| path.to_string()));
 }
 
 /// Leaves a root over a closure of the chain.
 async fn keep(cache: &Cache, name: &str, number: usize, keys: &[SecretKey]) -> Root {
-    let mut wish = Wish {
+    let mut request = SessionRequest {
         name: Some(name.parse().unwrap()),
         targets: vec![path(number)],
         closure: (1..=number).map(path).collect(),
         keys: keys.to_vec(),
-        ..Wish::default()
+        ..SessionRequest::default()
     };
-    wish.labels.insert("commit".to_owned(), name.to_owned());
-    match Session::begin(cache, wish).await.unwrap() {
-        Begun::Open(session) => session.finish(Vec::new()).await.unwrap().unwrap(),
+    request.labels.insert("commit".to_owned(), name.to_owned());
+    match Session::begin(cache, request).await.unwrap() {
+        SessionStart::Open(session) => session.commit(Vec::new()).await.unwrap().unwrap(),
         begun => panic!("{begun:?}"),
     }
 }
@@ -524,11 +527,11 @@ async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
     let old = keep(&origin.cache, "main", 1, &keys).await;
     let pinned = keep(&origin.cache, "main", 3, &keys).await;
     keep(&origin.cache, "other", 2, &keys).await;
-    crate::roots::amend(&origin.cache, &pinned, |root| root.record.pinned = true).await.unwrap();
+    crate::roots::update(&origin.cache, &pinned, |root| root.record.pinned = true).await.unwrap();
     let pull = pull(&[&origin]);
     for _ in 0..2 {
         let found = pull.find_roots().await.unwrap();
-        let pulled = pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap();
+        let pulled = pull.run(&found, &Destination::Cache(copy.cache.clone())).await.unwrap();
         assert_eq!(pulled.roots.len(), 3);
     }
     let before = all_roots(&origin.cache).await;
@@ -544,11 +547,11 @@ async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
     // One by its name, and paths under a new name.
     let copy = Origin::new(3).await;
     let found = pull.find_root(&old.name).await.unwrap();
-    assert_eq!(pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap().roots.len(), 1);
+    assert_eq!(pull.run(&found, &Destination::Cache(copy.cache.clone())).await.unwrap().roots.len(), 1);
     let request = RootRequest { name: Some("mine".parse().unwrap()), ..RootRequest::default() };
     let pull = pull.leave_root(request);
     let found = pull.find(vec![path(2).into()]).await.unwrap();
-    let pulled = pull.run(&found, &Target::Cache(copy.cache.clone())).await.unwrap();
+    let pulled = pull.run(&found, &Destination::Cache(copy.cache.clone())).await.unwrap();
     assert_eq!((pulled.roots[0].name.as_str(), pulled.roots[0].record.paths), ("mine", 2));
     assert!(names_below(&copy.cache, "nixcache/v1/leases").await.is_empty());
 }
@@ -567,7 +570,7 @@ async fn names_below(cache: &Cache, folder: &str) -> Vec<String> {
 /// The paths that are in the target already are in no root: a collection is removing them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
-    use crate::gc::{Collection, Policy};
+    use crate::gc::{Collection, RetentionPolicy};
     let origin = Origin::new(1).await;
     origin.add_chain().await;
     origin.add(&Entry::new(path(9), &archive(b"number 9"), Compression::None, &[])).await;
@@ -575,19 +578,19 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
         let folder = tempfile::tempdir().unwrap();
         let url = CacheUrl::parse(folder.path().as_os_str()).unwrap();
         let target = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
-        run(&origin, 2, &Target::Cache(target.clone())).await;
+        run(&origin, 2, &Destination::Cache(target.clone())).await;
         let request = RootRequest { name: Some("kept".parse().unwrap()), ..RootRequest::default() };
         let kept = pull(&[&origin]).leave_root(request);
         let found = kept.find(vec![path(9).into()]).await.unwrap();
-        kept.run(&found, &Target::Cache(target.clone())).await.unwrap();
-        let mut policy = Policy::default();
+        kept.run(&found, &Destination::Cache(target.clone())).await.unwrap();
+        let mut policy = RetentionPolicy::default();
         (policy.grace, policy.now) = (std::time::Duration::ZERO, true);
         policy.rate = std::num::NonZeroUsize::new(2);
         policy.patience = std::time::Duration::ZERO;
         let collect = async { Collection::find(&target, policy).await.unwrap().run(drop).await.unwrap() };
         let copy = async {
             tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
-            run(&origin, 3, &Target::Cache(target.clone())).await
+            run(&origin, 3, &Destination::Cache(target.clone())).await
         };
         futures_util::join!(collect, copy);
         for number in 1..=3 {
@@ -603,7 +606,7 @@ async fn what_refers_to_what_failed_gets_no_name() {
     origin.add_chain().await;
     let info = origin.cache.narinfo(path(2).hash_part()).await.unwrap().unwrap();
     origin.cache.delete(info.as_ref().url()).await.unwrap();
-    let target = Target::Store(root.path().to_owned());
+    let target = Destination::Store(root.path().to_owned());
     let pulled = run(&origin, 3, &target).await;
     assert_eq!(pulled.failed.len(), 1);
     assert!(pulled.failed[0].1.to_string().ends_with("there is no such object"));
@@ -636,7 +639,7 @@ async fn a_content_address_vouches_only_for_its_contents() {
             let root = tempfile::tempdir().unwrap();
             let pull = pull(&[&origin]);
             let found = pull.find(vec![path.clone().into()]).await.unwrap();
-            let pulled = pull.run(&found, &Target::Store(root.path().to_owned())).await.unwrap();
+            let pulled = pull.run(&found, &Destination::Store(root.path().to_owned())).await.unwrap();
             assert_eq!(pulled.failed.is_empty(), is_right, "{method}: {pulled:?}");
             assert_eq!(entries(&root.path().join("nix/store")).len(), usize::from(is_right));
         }
@@ -649,7 +652,7 @@ async fn paths_without_their_closure_need_it_in_a_cache() {
     origin.add_chain().await;
     let pull = pull(&[&origin]).closure(false);
     let found = pull.find(vec![path(2).into()]).await.unwrap();
-    let target = Target::Cache(copy.cache.clone());
+    let target = Destination::Cache(copy.cache.clone());
     let error = pull.run(&found, &target).await.unwrap_err();
     assert!(matches!(&error, Error::Hole { path: hole, .. } if *hole == path(1)), "{error}");
     run(&origin, 1, &target).await;
@@ -677,14 +680,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 async fn two_pulls_into_one_directory_fetch_each_path_once() {
     let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
     origin.add_chain().await;
-    for target in [Target::Store(root.path().to_owned()), Target::Archives(root.path().join("nars"))] {
+    for target in [Destination::Store(root.path().to_owned()), Destination::Archives(root.path().join("nars"))] {
         // The first one has begun with a NAR when the second one begins, and goes on when that one
         // knows what is missing.
         let (started, has_started) = mpsc::channel();
         let (planned, has_planned) = mpsc::channel();
         let waiting = Mutex::new(Some(has_planned));
         let first = pull(&[&origin]).watch(Arc::new(move |event| {
-            if let Event::Started { .. } = event
+            if let PullEvent::Started { .. } = event
                 && let Some(has_planned) = waiting.lock().unwrap().take()
             {
                 started.send(()).unwrap();
@@ -692,7 +695,7 @@ async fn two_pulls_into_one_directory_fetch_each_path_once() {
             }
         }));
         let second = pull(&[&origin]).watch(Arc::new(move |event| {
-            if let Event::Planned { paths, .. } = event {
+            if let PullEvent::Planned { paths, .. } = event {
                 assert_eq!(paths, 3);
                 planned.send(()).unwrap();
             }
@@ -715,7 +718,7 @@ async fn two_pulls_into_one_directory_fetch_each_path_once() {
         }
         // The locks are gone with the workspaces.
         let directory = match &target {
-            Target::Archives(directory) => directory.clone(),
+            Destination::Archives(directory) => directory.clone(),
             _ => root.path().join("nix/store"),
         };
         assert_eq!(entries(&directory).len(), 3);
@@ -734,7 +737,7 @@ async fn what_another_pull_has_begun_and_not_ended_is_fetched() {
     assert!(matches!(other.turn(path(2).as_str()), Turn::Theirs));
     let pull = pull(&[&origin]);
     let found = pull.find(vec![path(3).into()]).await.unwrap();
-    let target = Target::Store(root.path().to_owned());
+    let target = Destination::Store(root.path().to_owned());
     let runtime = tokio::runtime::Handle::current();
     let pulled = std::thread::spawn(move || {
         runtime.block_on(async move { tokio::time::timeout(PATIENCE, pull.run(&found, &target)).await.unwrap() })
@@ -753,7 +756,7 @@ async fn what_another_pull_has_begun_and_not_ended_is_fetched() {
     // What a killed pull leaves, the next one removes.
     fs::create_dir(store.join(".nixcache-pull-locks")).unwrap();
     fs::write(store.join(".nixcache-pull-locks").join(path(1).as_str()), "").unwrap();
-    run(&origin, 3, &Target::Store(root.path().to_owned())).await;
+    run(&origin, 3, &Destination::Store(root.path().to_owned())).await;
     assert_eq!(entries(&store).len(), 3);
 }
 
@@ -775,7 +778,7 @@ async fn pulls_that_fail_do_not_keep_each_other_waiting() {
                 }
             }
         }
-        let target = Target::Store(root.path().to_owned());
+        let target = Destination::Store(root.path().to_owned());
         let both = origins.iter().map(|origin| run(origin, 12, &target));
         let both = tokio::time::timeout(PATIENCE, futures_util::future::join_all(both)).await.unwrap();
         assert!(both.iter().all(|pulled| pulled.fetched.len() + pulled.present.len() >= 3));

@@ -17,10 +17,10 @@ use crate::file::CALM;
 use crate::lock::{Lock, lock_if_free};
 
 /// The beginning of the names of workspaces.
-pub(super) const PREFIX: &str = ".nixcache-pull-";
+pub(super) const WORKSPACE_PREFIX: &str = ".nixcache-pull-";
 
 /// No pull takes so long.
-const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+const STALE_WORKSPACE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How directories are opened that other users may replace: never through a link, and without
 /// waiting for what is no directory.
@@ -40,7 +40,7 @@ impl Workspace {
     pub(super) fn new(parent: &Path) -> io::Result<Self> {
         remove_left(parent)?;
         loop {
-            let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
+            let made = tempfile::Builder::new().prefix(WORKSPACE_PREFIX).tempdir_in(parent)?.keep();
             // Another pull may have taken it for a left one before it was locked, and removed it.
             let lock = match rustix::fs::open(&made, FOLDER, Mode::empty()) {
                 Err(Errno::NOENT) => continue,
@@ -175,7 +175,7 @@ fn empty(tree: OwnedFd) -> io::Result<()> {
 fn remove_left(parent: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
-        if !entry.file_name().as_bytes().starts_with(OsStr::new(PREFIX).as_bytes()) {
+        if !entry.file_name().as_bytes().starts_with(OsStr::new(WORKSPACE_PREFIX).as_bytes()) {
             continue;
         }
         // Others do the same, or are about to end.
@@ -185,7 +185,9 @@ fn remove_left(parent: &Path) -> io::Result<()> {
             continue;
         }
         // Where nothing tells whether a pull is at work, only time does.
-        let is_old = || lock.metadata()?.modified().map(|modified| modified.elapsed().is_ok_and(|age| age >= OLD));
+        let is_old = || {
+            lock.metadata()?.modified().map(|modified| modified.elapsed().is_ok_and(|age| age >= STALE_WORKSPACE_AGE))
+        };
         let is_left = match lock_if_free(&lock)? {
             Lock::Held => true,
             Lock::Taken => false,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::StreamExt;
 use nixcache::path_info::PathInfo;
@@ -12,7 +11,8 @@ use nixcache::realisation::CachedRealisation;
 use nixcache::store_path::{StoreDir, StorePath};
 
 use super::{Push, Pushed, Selection, stage};
-use crate::cache::{self, Cache, blocking, layout};
+use crate::cache::merge::publish_realisation;
+use crate::cache::{self, Cache, blocking};
 use crate::source::{self, Source};
 use crate::store_database::StoreDatabase;
 
@@ -197,65 +197,6 @@ impl Push {
             }
         }
     }
-}
-
-/// Publishes a realisation. What the cache says of the same output and path gets our signatures
-/// beside its own. Returns whether anything was written.
-///
-/// Of two paths for one output, that in the cache stays, as long as the cache has it: other paths
-/// there were built with it.
-pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) -> Result<bool, cache::Error> {
-    let place = ours.place();
-    let other: Arc<Mutex<Option<StorePath>>> = Arc::default();
-    let change = {
-        let (place, ours, other) = (place.clone(), ours.clone(), Arc::clone(&other));
-        move |theirs: Option<&[u8]>| {
-            let mut other = other.lock().unwrap_or_else(PoisonError::into_inner);
-            *other = None;
-            // What cannot be read says nothing to Nix either.
-            let theirs = theirs.and_then(|text| CachedRealisation::parse(&place, text).ok());
-            let Some(theirs) = theirs else { return Some(ours.contents().into_bytes()) };
-            if theirs.out_path() != ours.out_path() {
-                *other = Some(theirs.out_path().clone());
-                return None;
-            }
-            merged(&theirs, &ours).map(|merged| merged.contents().into_bytes())
-        }
-    };
-    let edited = match cache.edit(&place, change).await {
-        // Who may write and not read can still add what is not there.
-        Err(cache::Error::Denied { .. }) => return cache.create_object(&place, ours.contents()).await,
-        edited => edited?,
-    };
-    let other = other.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(other) = other else { return Ok(edited) };
-    let object = cache.display_name(&place);
-    if cache.head(&layout::narinfo(other.hash_part())).await?.is_some() {
-        tracing::warn!(
-            "{object}: names {other} for this output, which stays; {} is published without it",
-            ours.out_path()
-        );
-        return Ok(false);
-    }
-    tracing::info!("{object}: named {other}, which is not in the cache any more");
-    cache.write(&place, ours.contents()).await.map(|()| true)
-}
-
-/// What is published, with our signatures; none if that is what it is already.
-fn merged(theirs: &CachedRealisation, ours: &CachedRealisation) -> Option<CachedRealisation> {
-    let name = |signature: &str| signature.split_once(':').map(|(name, _)| name.to_owned());
-    let mut merged = match (theirs, ours) {
-        // The cache's may refer to others, and ours not.
-        (CachedRealisation::KeyedByHash(old), CachedRealisation::KeyedByHash(new)) if new.dependencies.is_empty() => {
-            CachedRealisation::KeyedByHash(old.clone())
-        }
-        _ => ours.clone(),
-    };
-    let names: Vec<Option<String>> = ours.signatures().iter().map(|signature| name(signature)).collect();
-    let kept = theirs.signatures().iter().filter(|signature| !names.contains(&name(signature)));
-    let signatures = kept.chain(ours.signatures()).cloned().collect();
-    *merged.signatures_mut() = signatures;
-    (merged != *theirs).then_some(merged)
 }
 
 /// Publishes the log of a derivation's build, unless the cache has one, or there is none. Returns

@@ -66,7 +66,7 @@ fn shown(hash: &Hash) -> String {
 /// Why one path could not be published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PathError {
+pub enum PushPathError {
     /// The contents are not those that are registered.
     #[error(transparent)]
     Mismatch(Box<Mismatch>),

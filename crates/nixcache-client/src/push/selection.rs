@@ -9,9 +9,8 @@ use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::HashPart;
 use nixcache::trust::{TrustPolicy, Verifier};
 
-use super::Error;
+use super::{Error, SessionRequest, SessionStart};
 use crate::cache::{self, Cache, Presence};
-use crate::roots::{Begun, Wish};
 
 /// Paths of a graph that are to be in a cache.
 ///
@@ -68,11 +67,11 @@ impl<'a> Selection<'a> {
         if self.is_alone { self.roots.len() } else { self.closure.nodes().len() }
     }
 
-    /// The wish, about these paths and their closure.
+    /// The request, about these paths and their closure.
     #[must_use]
-    pub fn wish(&self, wish: Wish) -> Wish {
+    pub fn request(&self, request: SessionRequest) -> SessionRequest {
         let paths = |nodes: &[Node]| nodes.iter().map(|&node| self.graph.path(node)).collect();
-        Wish { targets: paths(&self.roots), closure: paths(self.closure.nodes()), ..wish }
+        SessionRequest { targets: paths(&self.roots), closure: paths(self.closure.nodes()), ..request }
     }
 
     /// The paths that are to be in the cache in the end. Before [`missing`](Self::missing), nothing
@@ -94,13 +93,13 @@ impl<'a> Selection<'a> {
     ///
     /// [`Error::Hole`] or [`Error::Unknown`] if the closure of one of them would not be whole;
     /// [`Error::Cache`].
-    pub async fn missing(&self, cache: &Cache, begun: Option<&mut Begun>) -> Result<Vec<Node>, Error> {
+    pub async fn missing(&self, cache: &Cache, begun: Option<&mut SessionStart>) -> Result<Vec<Node>, Error> {
         let mut session = match begun {
-            Some(Begun::Present(_)) => return Ok(Vec::new()),
-            Some(Begun::Open(session)) => Some(session),
-            Some(Begun::Unlisted(_)) | None => None,
+            Some(SessionStart::UpToDate(_)) => return Ok(Vec::new()),
+            Some(SessionStart::Open(session)) => Some(session),
+            Some(SessionStart::NoListing(_)) | None => None,
         };
-        let known: HashSet<HashPart> = session.iter().flat_map(|session| session.known()).collect();
+        let known: HashSet<HashPart> = session.iter().flat_map(|session| session.present_paths()).collect();
         let mut missing = self.looked_for();
         self.subtract(&mut missing, &known);
         let parts = self.parts(&missing);
@@ -121,7 +120,7 @@ impl<'a> Selection<'a> {
             let vouched = vouched(other, self.parts(&missing), policy).await?;
             tracing::info!("{}: leaves out {} paths", other.url(), vouched.len());
             if let Some(session) = &mut session {
-                session.leave_out(&vouched);
+                session.exclude(&vouched);
             }
             self.subtract(&mut missing, &vouched);
             self.left_out.lock().unwrap_or_else(PoisonError::into_inner).extend(vouched);

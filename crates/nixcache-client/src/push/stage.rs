@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::{Algorithm, Hash, Hasher};
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use nixcache::nar::{Limits, Listing, Observer, PackError, Packer};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::path_info::{Download, PathInfo};
 use nixcache::signature::SecretKey;
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
 
-use super::{Event, Mismatch, PathError, Subject, Watch};
+use super::{Mismatch, PushEvent, PushPathError, UploadSubject, Watch};
 use crate::cache::{Staging, layout};
 
 /// From this many bytes on, a NAR is worth several threads for itself.
@@ -51,12 +51,17 @@ pub(super) struct Staged {
 
 impl Stager {
     /// Packs, compares, compresses, hashes, lists and signs.
-    pub(super) fn stage(&self, subject: &Subject, tree: &Path, staging: Staging) -> Result<Staged, PathError> {
+    pub(super) fn stage(
+        &self,
+        subject: &UploadSubject,
+        tree: &Path,
+        staging: Staging,
+    ) -> Result<Staged, PushPathError> {
         let expected = match subject {
-            Subject::Known(info) => Some(info),
-            Subject::New { .. } => None,
+            UploadSubject::Known(info) => Some(info),
+            UploadSubject::New { .. } => None,
         };
-        let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256).map_err(PathError::Hash)?;
+        let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256).map_err(PushPathError::Hash)?;
         if self.listing {
             observer = observer.listing();
         }
@@ -70,18 +75,18 @@ impl Stager {
         // Stored as it is, a NAR and its file are the same, and hashed once.
         let is_stored = options.compression() == Compression::None;
         let file = Hashed { inner: staging, hasher: (!is_stored).then(Hasher::sha256), size: 0 };
-        let mut encoder = Encoder::new(file, &options).map_err(PathError::Compression)?;
+        let mut encoder = Compressor::new(file, &options).map_err(PushPathError::Compression)?;
         let sink = Watched { inner: &mut encoder, watch: &self.watch, stopped: &self.stopped };
         let packer = Packer::new().limits(self.limits).threads(threads);
         let seen = packer.pack(tree, sink, observer).map_err(|error| match error {
-            PackError::Write(error) => PathError::Stage(error),
-            error => PathError::Pack(error),
+            PackError::Write(error) => PushPathError::Stage(error),
+            error => PushPathError::Pack(error),
         })?;
         let nar_hash = seen.hashes[0];
         if let Some(info) = expected {
             let is_known = info.nar_size != 0;
             if info.nar_hash != nar_hash || (is_known && info.nar_size != seen.size) {
-                return Err(PathError::Mismatch(Box::new(Mismatch {
+                return Err(PushPathError::Mismatch(Box::new(Mismatch {
                     registered: info.nar_hash,
                     registered_size: info.nar_size,
                     found: nar_hash,
@@ -89,12 +94,12 @@ impl Stager {
                 })));
             }
         }
-        let file = encoder.finish().map_err(PathError::Stage)?;
+        let file = encoder.finish().map_err(PushPathError::Stage)?;
         let file_hash = file.hasher.map_or(nar_hash, Hasher::finish);
 
         let mut info = match subject {
-            Subject::Known(info) => PathInfo::clone(info),
-            Subject::New { name } => self.name(name, nar_hash, seen.size)?,
+            UploadSubject::Known(info) => PathInfo::clone(info),
+            UploadSubject::New { name } => self.name(name, nar_hash, seen.size)?,
         };
         info.nar_size = seen.size;
         let mut download = Download::new(layout::nar(file_hash, options.compression()));
@@ -103,7 +108,7 @@ impl Stager {
         download.file_size = Some(file.size);
         info.download = Some(download);
         self.sign(&mut info);
-        let narinfo = info.to_narinfo(&self.store_dir).map_err(PathError::NarInfo)?;
+        let narinfo = info.to_narinfo(&self.store_dir).map_err(PushPathError::NarInfo)?;
 
         let undeclared = self.undeclared(&info, &seen.references);
         let listing_text = seen.listing.as_ref().and_then(|listing| {
@@ -114,9 +119,9 @@ impl Stager {
     }
 
     /// The path that `nix store add` makes of a tree.
-    fn name(&self, name: &str, nar_hash: Hash, nar_size: u64) -> Result<PathInfo, PathError> {
-        let address = ContentAddress::new(Method::Nar, nar_hash).map_err(PathError::Name)?;
-        let path = self.store_dir.make_path(name, &address, &[], false).map_err(PathError::Name)?;
+    fn name(&self, name: &str, nar_hash: Hash, nar_size: u64) -> Result<PathInfo, PushPathError> {
+        let address = ContentAddress::new(Method::Nar, nar_hash).map_err(PushPathError::Name)?;
+        let path = self.store_dir.make_path(name, &address, &[], false).map_err(PushPathError::Name)?;
         let mut info = PathInfo::new(path, nar_hash, nar_size);
         info.ca = Some(address);
         Ok(info)
@@ -182,7 +187,7 @@ impl<W: Write> Write for Watched<'_, W> {
             return Err(io::Error::other("the push has ended"));
         }
         let written = self.inner.write(bytes)?;
-        (self.watch)(Event::Packed { bytes: written as u64 });
+        (self.watch)(PushEvent::Packed { bytes: written as u64 });
         Ok(written)
     }
 
@@ -215,7 +220,7 @@ pub(super) fn debug_info(listing: &Listing, url: &str) -> Vec<(String, Bytes)> {
 
 /// The log of the build that made a path, from the logs of a Nix on this machine, if it has one.
 pub(super) fn build_log(logs: &Path, deriver: &StorePath) -> io::Result<Option<Vec<u8>>> {
-    use nixcache::compression::{DecodeOptions, Decoder};
+    use nixcache::compression::{DecodeOptions, Decompressor};
     use std::io::Read;
     let name = deriver.to_string();
     let (folder, rest) = name.split_at(2);
@@ -228,7 +233,9 @@ pub(super) fn build_log(logs: &Path, deriver: &StorePath) -> io::Result<Option<V
         };
         let compression = if file == plain { Compression::None } else { Compression::Bzip2 };
         let mut text = Vec::new();
-        Decoder::new(log, compression, &DecodeOptions::default()).map_err(io::Error::other)?.read_to_end(&mut text)?;
+        Decompressor::new(log, compression, &DecodeOptions::default())
+            .map_err(io::Error::other)?
+            .read_to_end(&mut text)?;
         return Ok(Some(text));
     }
     Ok(None)

@@ -40,7 +40,7 @@ use rustix::io::Errno;
 use crate::cache::rename_exclusively_at;
 use crate::file::CALM;
 use crate::lock::{Lock, lock_if_free};
-use crate::push::{PathError, Pushed};
+use crate::push::{PushPathError, Pushed};
 
 /// The directory in a queue to which entries go that cannot be published.
 const FAILED: &str = "failed";
@@ -236,7 +236,7 @@ impl Entry {
         let mut kept = Vec::new();
         self.wrong.append(&mut self.holes);
         if !pushed.failed.is_empty() {
-            let failed: HashMap<&str, &PathError> =
+            let failed: HashMap<&str, &PushPathError> =
                 pushed.failed.iter().map(|(path, error)| (path.as_str(), error)).collect();
             let closure = graph.closure(self.nodes.iter().copied());
             for &node in closure.nodes() {
@@ -244,7 +244,7 @@ impl Entry {
                 let path = store_dir.display(path.as_ref()).to_string();
                 match failed.get(path.as_str()) {
                     // The place where files grow is full, or the like.
-                    Some(error @ PathError::Stage(_)) => kept.push(format!("{path}: {error}")),
+                    Some(error @ PushPathError::Stage(_)) => kept.push(format!("{path}: {error}")),
                     Some(error) => self.wrong.push(format!("{path}: {error}")),
                     None => {}
                 }

@@ -13,14 +13,16 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::HashPart;
 
-use super::{Error, Guard, Record, Result, Root, list, path_set, read, rewrite, snapshot};
+use super::list::read;
+use super::{Error, Result, Root, RootRecord, list, path_set, rewrite, snapshot};
 use crate::cache::Cache;
+use crate::protocol::ClaimHandle;
 
 /// How often a root is written on condition that it was not changed meanwhile.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS_MAX: usize = 16;
 
 /// Longer than the coarsest times that stores give to objects.
-const TICK: Duration = Duration::from_millis(1100);
+const OBJECT_TIME_RESOLUTION_MAX: Duration = Duration::from_millis(1100);
 
 /// For each root that lists paths which `is_there` denies, how many these are. What cannot be read
 /// as a root or as a list of paths has none.
@@ -69,7 +71,7 @@ async fn count(
 /// written again after them.
 pub(crate) async fn close(
     cache: &Cache,
-    guard: &Guard,
+    guard: &ClaimHandle,
     is_there: impl Fn(HashPart) -> bool + Clone + Send + 'static,
     mut done: impl FnMut(&Root),
 ) -> Result<()> {
@@ -87,7 +89,7 @@ pub(crate) async fn close(
         for root in roots.drain(first..) {
             if before.is_some_and(|before| before > root.generation) {
                 // Of two with the same time, the one with the later name would count as the last.
-                tokio::time::sleep(TICK).await;
+                tokio::time::sleep(OBJECT_TIME_RESOLUTION_MAX).await;
             }
             before = Some(root.generation.clone());
             if has_holes(&root) {
@@ -102,7 +104,7 @@ pub(crate) async fn close(
 }
 
 /// Writes a root with the list of what is left of it.
-async fn replace(cache: &Cache, guard: &Guard, root: &Root, is_there: &impl Fn(HashPart) -> bool) -> Result<()> {
+async fn replace(cache: &Cache, guard: &ClaimHandle, root: &Root, is_there: &impl Fn(HashPart) -> bool) -> Result<()> {
     let infos = snapshot::read(cache, &root.record.closure).await?.unwrap_or_default();
     let is_left = |info: &NarInfoBuf| is_there(info.as_ref().store_path().hash_part());
     let left: Vec<NarInfoBuf> = infos.into_iter().filter(is_left).collect();
@@ -126,8 +128,8 @@ async fn replace(cache: &Cache, guard: &Guard, root: &Root, is_there: &impl Fn(H
 }
 
 /// Writes a root once more, with a change; but not if it has another list by now, or is gone.
-async fn write_again(cache: &Cache, guard: &Guard, root: &Root, change: impl Fn(&mut Record)) -> Result<()> {
-    for _ in 0..ATTEMPTS {
+async fn write_again(cache: &Cache, guard: &ClaimHandle, root: &Root, change: impl Fn(&mut RootRecord)) -> Result<()> {
+    for _ in 0..ATTEMPTS_MAX {
         let Some(mut current) = read(cache, root.object(), root.used).await? else { return Ok(()) };
         if current.record.closure != root.record.closure {
             return Ok(());

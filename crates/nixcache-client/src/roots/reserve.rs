@@ -5,8 +5,9 @@
 
 use std::io::ErrorKind;
 
-use super::{Error, FOLDER, Result};
+use super::{Error, Result};
 use crate::cache::{self, Cache};
+use crate::protocol::FOLDER;
 
 /// What a plan and its temporary file take, with some to spare.
 const RESERVE_BYTES: usize = 64 << 10;

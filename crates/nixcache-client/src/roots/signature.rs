@@ -8,7 +8,8 @@ use nixcache::signature::{SecretKey, SignatureRef};
 use nixcache::store_path::StoreDir;
 use nixcache::trust::TrustedKeys;
 
-use super::{Root, digest};
+use super::Root;
+use crate::protocol::digest;
 
 /// Signatures of a root that are looked at.
 const SIGNATURES_MAX: usize = 64;
@@ -49,7 +50,7 @@ impl Root {
 
     /// Signs with these keys. Other signatures stay if `is_same` says that what they are about has
     /// not changed.
-    pub(super) fn sign(&mut self, store_dir: &StoreDir, keys: &[SecretKey], is_same: bool) {
+    pub(crate) fn sign(&mut self, store_dir: &StoreDir, keys: &[SecretKey], is_same: bool) {
         let text = self.fingerprint(store_dir);
         let is_ours = |signature: &String| {
             SignatureRef::parse(signature)

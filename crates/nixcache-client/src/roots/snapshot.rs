@@ -12,13 +12,14 @@ use std::rc::Rc;
 
 use futures_util::stream::{Stream, StreamExt};
 use nixcache::closure::{Graph, GraphBuilder};
-use nixcache::compression::{Compression, DecodeOptions, Decoder, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, DecodeOptions, Decompressor, EncodeOptions};
 use nixcache::hash::{Hash, Hasher};
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::StoreDir;
 
-use super::{Error, FOLDER, Result, digest};
+use super::{Error, Result};
 use crate::cache::{self, Cache, ObjectReader, blocking};
+use crate::protocol::{FOLDER, digest};
 
 /// The beginning of a narinfo.
 const FIRST: &str = "StorePath:";
@@ -68,7 +69,7 @@ pub(crate) fn hash_of(object: &str) -> Option<Hash> {
 }
 
 /// Narinfos in the order of a snapshot.
-pub(super) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInfoBuf>, nixcache::closure::Error> {
+pub(crate) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInfoBuf>, nixcache::closure::Error> {
     let mut builder = GraphBuilder::new();
     for info in &infos {
         builder.insert_narinfo(&info.as_ref())?;
@@ -85,10 +86,10 @@ pub(super) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInf
 }
 
 /// The hash of the text, and the object.
-pub(super) fn encode(infos: &[NarInfoBuf]) -> std::io::Result<(Hash, Vec<u8>)> {
+pub(crate) fn encode(infos: &[NarInfoBuf]) -> std::io::Result<(Hash, Vec<u8>)> {
     let mut hasher = Hasher::sha256();
     let mut encoder =
-        Encoder::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).map_err(std::io::Error::other)?;
+        Compressor::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).map_err(std::io::Error::other)?;
     for info in infos {
         let text = path_first(info.as_str());
         hasher.update(text.as_bytes());
@@ -199,7 +200,7 @@ fn parse<T>(
 ) -> std::result::Result<Vec<T>, String> {
     let options = DecodeOptions { max_size: TEXT_MAX_BYTES, max_window: WINDOW_MAX_BYTES, ..DecodeOptions::default() };
     let shared = BufReader::new(Shared(Rc::clone(object)));
-    let decoder = Decoder::new(shared, Compression::Zstd, &options).map_err(|error| error.to_string())?;
+    let decoder = Decompressor::new(shared, Compression::Zstd, &options).map_err(|error| error.to_string())?;
     let mut lines = BufReader::with_capacity(64 << 10, decoder);
     let (mut hasher, mut total, mut parsed, mut text) = (Hasher::sha256(), 0_u64, Vec::new(), Vec::new());
     let parse = |text: &[u8]| {

@@ -2,7 +2,7 @@ use std::io::BufRead;
 use std::num::NonZeroUsize;
 
 use super::listing::{self, Ascending};
-use super::{Closure, Graph, ListingError, Node};
+use super::{Closure, Graph, HashPartsError, Node};
 use crate::store_path::HashPart;
 
 /// Looks for the paths of a closure in one cache after the other.
@@ -51,7 +51,7 @@ impl<'a> DifferenceBuilder<'a> {
 
     /// A cache of which all hash parts are known, in ascending order; there may be more of them
     /// than fit into memory.
-    pub fn subtract_sorted(&mut self, hash_parts: impl IntoIterator<Item = HashPart>) -> Result<(), ListingError> {
+    pub fn subtract_sorted(&mut self, hash_parts: impl IntoIterator<Item = HashPart>) -> Result<(), HashPartsError> {
         let mut ascending = Ascending::new();
         let mut merge = Merge::new(self);
         for hash_part in hash_parts {
@@ -65,7 +65,7 @@ impl<'a> DifferenceBuilder<'a> {
 
     /// A cache of which a file lists all hash parts, one on each line, in ascending order. It is
     /// read once, to its end, and never in memory as a whole.
-    pub fn subtract_sorted_lines(&mut self, reader: impl BufRead) -> Result<(), ListingError> {
+    pub fn subtract_sorted_lines(&mut self, reader: impl BufRead) -> Result<(), HashPartsError> {
         let mut merge = Merge::new(self);
         listing::read(reader, |hash_part| merge.see(hash_part))?;
         let found = merge.found;
@@ -125,7 +125,7 @@ impl<'a> DifferenceBuilder<'a> {
             .filter(|&(_, &cache)| cache == NOWHERE)
             .map(|(&node, _)| Missing {
                 node,
-                reason: if graph.is_present(node) { Reason::Absent } else { Reason::Unknown },
+                reason: if graph.is_present(node) { MissingReason::Absent } else { MissingReason::Unknown },
             })
             .collect();
         let found: Vec<(Node, usize)> =
@@ -138,9 +138,9 @@ impl<'a> DifferenceBuilder<'a> {
                 for reference in graph.references(referrer) {
                     let mark = scratch.marks[reference.index()] as usize;
                     if let Some(missing) = mark.checked_sub(1).and_then(|index| missing.get_mut(index))
-                        && missing.reason == Reason::Absent
+                        && missing.reason == MissingReason::Absent
                     {
-                        missing.reason = Reason::Dangling { referrer, cache };
+                        missing.reason = MissingReason::Dangling { referrer, cache };
                     }
                 }
             }
@@ -224,13 +224,13 @@ pub struct Missing {
     /// The path.
     pub node: Node,
     /// Why it counts as missing.
-    pub reason: Reason,
+    pub reason: MissingReason,
 }
 
 /// Why a path counts as missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum MissingReason {
     /// It is in no cache.
     Absent,
     /// It is in no cache, but a cache has a path that refers to it: there a closure is broken.

@@ -103,7 +103,7 @@ impl fmt::Display for List<'_> {
 /// Why a sorted listing of hash parts cannot be used. Lines are counted from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ListingError {
+pub enum HashPartsError {
     /// A line is not a hash part.
     #[error("line {line}: `{text}` is no hash part: expected 32 characters of nixbase32, and nothing else on the line")]
     NotAHashPart {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, ErrorKind};
 
-use super::ListingError;
+use super::HashPartsError;
 use crate::hash::nixbase32;
 use crate::store_path::HashPart;
 use crate::text::excerpt;
@@ -23,11 +23,11 @@ impl Ascending {
     }
 
     #[inline]
-    pub(super) fn check(&mut self, hash_part: HashPart) -> Result<(), ListingError> {
+    pub(super) fn check(&mut self, hash_part: HashPart) -> Result<(), HashPartsError> {
         if let Some(previous) = self.previous
             && hash_part < previous
         {
-            return Err(ListingError::OutOfOrder { line: self.line, hash_part, previous });
+            return Err(HashPartsError::OutOfOrder { line: self.line, hash_part, previous });
         }
         self.previous = Some(hash_part);
         self.line += 1;
@@ -35,7 +35,7 @@ impl Ascending {
     }
 
     #[inline]
-    fn read(&mut self, line: &[u8; LINE], seen: &mut impl FnMut(HashPart)) -> Result<(), ListingError> {
+    fn read(&mut self, line: &[u8; LINE], seen: &mut impl FnMut(HashPart)) -> Result<(), HashPartsError> {
         let [text @ .., b'\n'] = line else { return Err(self.no_hash_part(line)) };
         let mut bytes = [0; HashPart::LEN];
         nixbase32::decode_into(text, &mut bytes).map_err(|_| self.no_hash_part(line))?;
@@ -46,14 +46,14 @@ impl Ascending {
     }
 
     #[cold]
-    fn no_hash_part(&self, text: &[u8]) -> ListingError {
+    fn no_hash_part(&self, text: &[u8]) -> HashPartsError {
         let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        ListingError::NotAHashPart { line: self.line, text: excerpt(&String::from_utf8_lossy(line)) }
+        HashPartsError::NotAHashPart { line: self.line, text: excerpt(&String::from_utf8_lossy(line)) }
     }
 }
 
 /// Reads a listing to its end: lines of 32 characters, of which the last may lack its end.
-pub(super) fn read(mut reader: impl BufRead, mut seen: impl FnMut(HashPart)) -> Result<(), ListingError> {
+pub(super) fn read(mut reader: impl BufRead, mut seen: impl FnMut(HashPart)) -> Result<(), HashPartsError> {
     let mut ascending = Ascending::new();
     // The beginning of a line whose rest was not in the buffer.
     let mut line = [0; LINE];
@@ -62,7 +62,7 @@ pub(super) fn read(mut reader: impl BufRead, mut seen: impl FnMut(HashPart)) -> 
         let mut rest = match reader.fill_buf() {
             Ok(buffer) => buffer,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(source) => return Err(ListingError::Read { line: ascending.line, source }),
+            Err(source) => return Err(HashPartsError::Read { line: ascending.line, source }),
         };
         let length = rest.len();
         if length == 0 {

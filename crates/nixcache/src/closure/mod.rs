@@ -12,11 +12,12 @@
 //! but not [present](Graph::is_present).
 //!
 //! A [`Closure`] lists paths, references first. A [`Difference`] says what of a closure is in which
-//! cache, and what in none. A [`Plan`] says in which order to upload the rest. References may run
+//! cache, and what in none. A [`UploadPlan`] says in which order to upload the rest. References may run
 //! in circles: whatever does not need an order works all the same, the rest says who is in the
 //! circle. Nothing recurses, so that a chain of a million paths is as good as any.
 //!
-//! A [`page::Page`] shows a closure to people. Nothing here reads files, or asks caches.
+//! With feature `page`, `page::Page` writes a closure as an HTML page. Nothing here reads files or
+//! asks caches.
 //!
 //! ```
 //! use nixcache::closure::{DifferenceBuilder, GraphBuilder};
@@ -48,23 +49,24 @@ mod error;
 mod interner;
 mod listing;
 mod names;
+#[cfg(feature = "page")]
 pub mod page;
-mod plan;
 mod search;
 mod sizes;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
+mod upload_plan;
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use builder::GraphBuilder;
-pub use difference::{Difference, DifferenceBuilder, Missing, Reason, Tally};
-pub use error::{Disagreement, Error, ListingError};
-pub use plan::Plan;
+pub use difference::{Difference, DifferenceBuilder, Missing, MissingReason, Tally};
+pub use error::{Disagreement, Error, HashPartsError};
 pub use search::Closure;
+pub use upload_plan::UploadPlan;
 
 use crate::store_path::{HashPart, StorePath, StorePathRef};
 use adjacency::Adjacency;

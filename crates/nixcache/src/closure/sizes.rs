@@ -10,11 +10,11 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use super::adjacency::Adjacency;
 use super::search::Scratch;
 use super::{Graph, Node};
+use crate::threads::run_on;
 
 const WORDS: usize = 8;
 
@@ -28,21 +28,12 @@ pub(super) fn closure_sizes(graph: &Graph, threads: NonZeroUsize) -> Vec<u64> {
     let condensed = Condensed::new(graph);
     let next_block = AtomicUsize::new(0);
     let run = || condensed.reach_of_blocks(|| next_block.fetch_add(1, Ordering::Relaxed));
-    let mut sums = thread::scope(|scope| {
-        let block_count = condensed.weights.len().div_ceil(BLOCK);
-        let others: Vec<_> = (1..threads.get().min(block_count)).map(|_| scope.spawn(run)).collect();
-        let mut sums = run();
-        for other in others {
-            match other.join() {
-                Ok(more) => sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more)),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        sums
-    });
-    let sizes = condensed.components.iter().map(|component| sums[component.index()]).collect();
-    sums.clear();
-    sizes
+    let block_count = condensed.weights.len().div_ceil(BLOCK);
+    let mut sums = vec![0_u64; condensed.weights.len()];
+    for more in run_on(threads.get().min(block_count), run) {
+        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+    }
+    condensed.components.iter().map(|component| sums[component.index()]).collect()
 }
 
 /// The graph with every cycle as one node. Numbers are in topological order: references have

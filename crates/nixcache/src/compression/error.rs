@@ -4,7 +4,7 @@ use super::Compression;
 
 /// Why something could not be compressed or decompressed.
 ///
-/// [`Decoder`](super::Decoder) hands these out inside [`io::Error`]; [`Error::of`] finds them
+/// [`Decompressor`](super::Decompressor) hands these out inside [`io::Error`]; [`Error::of`] finds them
 /// there. What the reader or writer underneath reported is passed on as it came.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -107,10 +107,10 @@ impl Error {
     ///
     /// ```
     /// use std::io::Read;
-    /// use nixcache::compression::{Compression, DecodeOptions, Decoder, Error};
+    /// use nixcache::compression::{Compression, DecodeOptions, Decompressor, Error};
     ///
     /// let options = DecodeOptions { max_size: 3, ..DecodeOptions::default() };
-    /// let mut decoder = Decoder::new(&b"four"[..], Compression::None, &options)?;
+    /// let mut decoder = Decompressor::new(&b"four"[..], Compression::None, &options)?;
     /// let error = decoder.read_to_end(&mut Vec::new()).unwrap_err();
     /// assert!(matches!(Error::of(&error), Some(Error::TooLarge { max_size: 3 })));
     /// # Ok::<(), Error>(())

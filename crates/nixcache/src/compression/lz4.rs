@@ -9,7 +9,7 @@ use std::{hash::Hasher, mem, ops::Range};
 
 use twox_hash::XxHash32;
 
-use super::decoder::{Fault, Step};
+use super::step::{Fault, Step};
 
 /// How far back a block may refer into the blocks before it.
 const HISTORY: usize = 64 << 10;

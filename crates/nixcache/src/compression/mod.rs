@@ -16,7 +16,7 @@
 //! | `lzip` | `.nar.lzip` | | | `xz` | read only |
 //! | `lzma` | `.nar` | 0–9 | 6 | `xz` | |
 //!
-//! A [`Decoder`] reads its input to the very end, concatenated streams included. Input that is cut
+//! A [`Decompressor`] reads its input to the very end, concatenated streams included. Input that is cut
 //! short is an error for every codec, and so are bytes after the last stream. (Nix 2.8 and 2.34
 //! overlook such bytes but for xz and zstd, and never return from a brotli stream that is cut
 //! short.) Hostile input can claim neither memory ([`DecodeOptions::max_window`]) nor, if the
@@ -28,16 +28,16 @@
 //! ```
 //! # #[cfg(feature = "zstd")] {
 //! use std::io::{Read, Write};
-//! use nixcache::compression::{DecodeOptions, Decoder, EncodeOptions, Encoder};
+//! use nixcache::compression::{DecodeOptions, Decompressor, EncodeOptions, Compressor};
 //!
 //! let options: EncodeOptions = "zstd:19".parse()?;
-//! let mut encoder = Encoder::new(Vec::new(), &options)?;
+//! let mut encoder = Compressor::new(Vec::new(), &options)?;
 //! encoder.write_all(b"a NAR, say")?;
 //! let compressed = encoder.finish()?;
 //!
 //! let mut nar = Vec::new();
 //! let known_size = DecodeOptions { max_size: 10, ..DecodeOptions::default() };
-//! Decoder::detect(&compressed[..], &known_size)?.read_to_end(&mut nar)?;
+//! Decompressor::detect(&compressed[..], &known_size)?.read_to_end(&mut nar)?;
 //! assert_eq!(nar, b"a NAR, say");
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -63,22 +63,21 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-mod decoder;
-mod encoder;
+mod compressor;
+mod decompressor;
 mod error;
-#[cfg(feature = "zstd")]
-mod in_order;
 #[cfg(feature = "lz4")]
 mod lz4;
 #[cfg(feature = "zstd")]
 mod parallel;
 pub mod seekable;
+mod step;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
-pub use decoder::{DecodeOptions, Decoder};
-pub use encoder::{EncodeOptions, Encoder};
+pub use compressor::{Compressor, EncodeOptions};
+pub use decompressor::{DecodeOptions, Decompressor};
 pub use error::Error;
 
 /// A compression of NARs, by the name that a narinfo gives it.

@@ -10,9 +10,10 @@ use zstd::zstd_safe::DCtx;
 
 use super::{
     DecodeOptions,
-    decoder::{Fault, Step, step_zstd, zstd, zstd_window_log},
-    in_order::{InOrder, Worker},
+    decompressor::{step_zstd, zstd, zstd_window_log},
+    step::{Fault, Step},
 };
+use crate::threads::{InOrder, Worker};
 
 /// The most content, in bytes, that a frame may announce and be read ahead.
 const MAX_CONTENT: u64 = 16 << 20;
@@ -112,7 +113,7 @@ impl Head {
 
 /// Takes frames as they come and gives their content. Like any codec it does no I/O.
 pub(super) struct ParallelDecoder {
-    crew: InOrder<Job>,
+    jobs: InOrder<Job>,
     /// How many frames there may be in memory beside the one being gathered and the one being
     /// handed out.
     ahead: usize,
@@ -137,7 +138,7 @@ impl ParallelDecoder {
     pub(super) fn new(options: &DecodeOptions) -> Result<Self, String> {
         let threads = options.threads as usize;
         Ok(Self {
-            crew: InOrder::new(threads, worker),
+            jobs: InOrder::new(threads, worker),
             ahead: threads,
             max_window: 1 << zstd_window_log(options),
             part: Part::Head,
@@ -158,15 +159,15 @@ impl ParallelDecoder {
             if step.produced > 0 {
                 return Ok(step);
             }
-            if let Some(job) = self.crew.try_next() {
+            if let Some(job) = self.jobs.try_next() {
                 self.begin(job);
                 continue;
             }
             let rest = &input[step.consumed..];
             let streamed = matches!(self.part, Part::Streamed(_));
-            let waiting = self.crew.len();
+            let waiting = self.jobs.len();
             if waiting > 0 && (streamed || at_end || waiting >= self.ahead) {
-                let job = self.crew.next().ok_or("a decompressing thread has panicked")?;
+                let job = self.jobs.next().ok_or("a decompressing thread has panicked")?;
                 self.begin(job);
             } else if streamed {
                 let streamed = self.stream(rest, output)?;
@@ -283,7 +284,7 @@ impl ParallelDecoder {
                 let spare = self.spare.pop().unwrap_or_default();
                 let compressed = std::mem::replace(&mut self.gathered, spare.compressed);
                 self.gathered.clear();
-                self.crew.push(Job { compressed, size: frame.size, content: spare.content, refused: false });
+                self.jobs.push(Job { compressed, size: frame.size, content: spare.content, refused: false });
                 self.next_frame();
             }
             Part::Skipped(_) | Part::Streamed(_) => {}

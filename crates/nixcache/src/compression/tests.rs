@@ -8,13 +8,13 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Compression, DecodeOptions, Decoder, EncodeOptions, Encoder, Error};
+use super::{Compression, Compressor, DecodeOptions, Decompressor, EncodeOptions, Error};
 
 /// What this build can write: all but lzip, given all features.
 fn writable() -> impl Iterator<Item = Compression> {
     Compression::ALL
         .into_iter()
-        .filter(|compression| Encoder::new(Vec::new(), &EncodeOptions::new(*compression)).is_ok())
+        .filter(|compression| Compressor::new(Vec::new(), &EncodeOptions::new(*compression)).is_ok())
 }
 
 /// What has an end of its own, unlike uncompressed bytes.
@@ -27,14 +27,14 @@ fn compress(data: &[u8], compression: Compression) -> Vec<u8> {
 }
 
 fn compress_with(data: &[u8], options: &EncodeOptions) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), options).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), options).unwrap();
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
 }
 
 fn decompress(input: impl BufRead, compression: Compression) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
-    Decoder::new(input, compression, &DecodeOptions::default())?.read_to_end(&mut data)?;
+    Decompressor::new(input, compression, &DecodeOptions::default())?.read_to_end(&mut data)?;
     Ok(data)
 }
 
@@ -99,14 +99,14 @@ proptest! {
             let options = level.map_or(EncodeOptions::new(compression), |level| {
                 EncodeOptions::new(compression).with_level(level).unwrap()
             });
-            let mut encoder = Encoder::new(Vec::new(), &options.with_threads(threads)).unwrap();
+            let mut encoder = Compressor::new(Vec::new(), &options.with_threads(threads)).unwrap();
             for chunk in data.chunks(write) {
                 encoder.write_all(chunk).unwrap();
             }
             let compressed = encoder.finish().unwrap();
             let decoding = DecodeOptions { threads, max_size: data.len() as u64, ..DecodeOptions::default() };
             let input = BufReader::with_capacity(write, &compressed[..]);
-            let mut decoder = Decoder::new(input, compression, &decoding).unwrap();
+            let mut decoder = Decompressor::new(input, compression, &decoding).unwrap();
             let (mut back, mut chunk) = (Vec::new(), vec![0; read]);
             loop {
                 match decoder.read(&mut chunk).unwrap() {
@@ -129,7 +129,7 @@ proptest! {
             compressed[at] ^= flip;
             let options = DecodeOptions { max_size: 10_000, max_window: 16 << 20, ..DecodeOptions::default() };
             let mut back = Vec::new();
-            let result = Decoder::new(&compressed[..], compression, &options).unwrap().read_to_end(&mut back);
+            let result = Decompressor::new(&compressed[..], compression, &options).unwrap().read_to_end(&mut back);
             let checked = !matches!(compression, Compression::Zstd | Compression::Brotli | Compression::Lzma);
             prop_assert!(result.is_err() || !checked || back == data, "{}", compression);
         }
@@ -220,7 +220,7 @@ fn a_bomb_is_refused_as_soon_as_it_passes_the_size_expected() {
             EncodeOptions::new(compression).with_level(*levels.start().max(&1)).unwrap()
         });
         let bomb = compress_with(&vec![0; 64 << 20], &fast);
-        let mut decoder = Decoder::new(Cursor::new(&bomb), compression, &options).unwrap();
+        let mut decoder = Decompressor::new(Cursor::new(&bomb), compression, &options).unwrap();
         let error = io::copy(&mut decoder, &mut io::sink()).unwrap_err();
         assert!(matches!(Error::of(&error), Some(Error::TooLarge { max_size: MAX })), "{compression}: {error}");
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
@@ -272,7 +272,7 @@ fn content_tells_its_compression_however_slowly_it_comes() {
     let nar = b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0and so on";
     for compression in writable() {
         let compressed = compress(nar, compression);
-        let mut decoder = Decoder::detect(Dribble(&compressed), &DecodeOptions::default()).unwrap();
+        let mut decoder = Decompressor::detect(Dribble(&compressed), &DecodeOptions::default()).unwrap();
         let mut back = Vec::new();
         decoder.read_to_end(&mut back).unwrap();
         if compression == Compression::Brotli {
@@ -283,7 +283,7 @@ fn content_tells_its_compression_however_slowly_it_comes() {
     }
     for unknown in [&b""[..], b"\x0d", b"BZ", b"nix-archive-1", b"\x02\x21\x4c\x18"] {
         let mut back = Vec::new();
-        Decoder::detect(unknown, &DecodeOptions::default()).unwrap().read_to_end(&mut back).unwrap();
+        Decompressor::detect(unknown, &DecodeOptions::default()).unwrap().read_to_end(&mut back).unwrap();
         assert_eq!(back, unknown, "what is not recognised is passed on");
     }
 }
@@ -292,7 +292,7 @@ fn content_tells_its_compression_however_slowly_it_comes() {
 fn an_encoder_that_is_dropped_leaves_a_stream_that_is_seen_to_be_unfinished() {
     for compression in delimited() {
         let mut output = Vec::new();
-        let mut encoder = Encoder::new(&mut output, &EncodeOptions::new(compression)).unwrap();
+        let mut encoder = Compressor::new(&mut output, &EncodeOptions::new(compression)).unwrap();
         encoder.write_all(&sample(300_000)).unwrap();
         drop(encoder);
         assert!(decompress(&output[..], compression).is_err(), "{compression}");
@@ -305,7 +305,7 @@ fn flushing_costs_nothing() {
     for compression in writable() {
         // In the same chunks, by which deflate's bytes vary.
         let compress = |flush: bool| {
-            let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+            let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
             for chunk in data.chunks(10) {
                 encoder.write_all(chunk).unwrap();
                 if flush {
@@ -335,7 +335,7 @@ fn a_write_that_fails_can_be_repeated() {
     for compression in writable() {
         let mended = Cell::new(false);
         let output = Flaky(Vec::new(), false, &mended);
-        let mut encoder = Encoder::new(output, &EncodeOptions::new(compression)).unwrap();
+        let mut encoder = Compressor::new(output, &EncodeOptions::new(compression)).unwrap();
         let mut rest = &data[..];
         while !rest.is_empty() {
             if let Ok(written) = encoder.write(rest) {
@@ -369,7 +369,7 @@ fn an_error_of_the_input_is_passed_on_and_reading_can_go_on() {
     for compression in writable() {
         let compressed = compress(&data, compression);
         let input = Interrupting(&compressed, false);
-        let mut decoder = Decoder::new(input, compression, &DecodeOptions::default()).unwrap();
+        let mut decoder = Decompressor::new(input, compression, &DecodeOptions::default()).unwrap();
         let (mut back, mut chunk) = (Vec::new(), [0; 64]);
         loop {
             match decoder.read(&mut chunk) {
@@ -402,10 +402,10 @@ fn options_are_read_as_they_are_printed_and_refused_with_their_range() {
 
 #[test]
 fn lzip_can_be_read_only_and_a_codec_left_out_names_its_feature() {
-    let lzip = Encoder::new(Vec::new(), &EncodeOptions::new(Compression::Lzip)).unwrap_err();
+    let lzip = Compressor::new(Vec::new(), &EncodeOptions::new(Compression::Lzip)).unwrap_err();
     assert!(matches!(lzip, Error::ReadOnly { compression: Compression::Lzip }));
     for compression in Compression::ALL {
-        if let Err(error) = Decoder::new(io::empty(), compression, &DecodeOptions::default()) {
+        if let Err(error) = Decompressor::new(io::empty(), compression, &DecodeOptions::default()) {
             assert!(matches!(error, Error::NotCompiledIn { .. }));
             assert!(error.to_string().contains(compression.feature()), "{error}");
         }
@@ -467,7 +467,7 @@ fn xz_streams_may_be_padded_and_their_blocks_decoded_in_parallel() {
         let options = DecodeOptions { threads, ..DecodeOptions::default() };
         let read = |input: &[u8]| {
             let mut out = Vec::new();
-            Decoder::detect(input, &options).unwrap().read_to_end(&mut out).map(|_| out)
+            Decompressor::detect(input, &options).unwrap().read_to_end(&mut out).map(|_| out)
         };
         assert_eq!(read(&padded).unwrap(), [&data[..], &data].concat());
         assert_eq!(read(&[&padded[..], &[0; 4]].concat()).unwrap(), [&data[..], &data].concat());
@@ -482,9 +482,9 @@ fn xz_streams_may_be_padded_and_their_blocks_decoded_in_parallel() {
     let blocks = compress_with(&data, &options);
     let mut back = Vec::new();
     let decoding = DecodeOptions { threads: 3, ..DecodeOptions::default() };
-    Decoder::new(&blocks[..], Compression::Xz, &decoding).unwrap().read_to_end(&mut back).unwrap();
+    Decompressor::new(&blocks[..], Compression::Xz, &decoding).unwrap().read_to_end(&mut back).unwrap();
     assert!(back == data);
-    let mut cut = Decoder::new(&blocks[..blocks.len() / 2], Compression::Xz, &decoding).unwrap();
+    let mut cut = Decompressor::new(&blocks[..blocks.len() / 2], Compression::Xz, &decoding).unwrap();
     let error = cut.read_to_end(&mut back).unwrap_err();
     assert!(matches!(Error::of(&error), Some(Error::Truncated { .. })), "{error}");
 }

@@ -15,7 +15,7 @@
 //!   `Bytes`: thin adaptors of the same walker.
 //! - [`Encoder`] — events in, framing out; [`Writer`] puts it before any [`Write`](std::io::Write).
 //! - [`Listing`] — what a NAR contains and where: the `.ls` files of a binary cache.
-//! - [`scan`] — the references to store paths that a NAR contains.
+//! - [`references`] — the references to store paths that a NAR contains.
 //! - With feature `fs`: [`pack`](pack()), [`measure`] and [`unpack`](unpack()), between trees on
 //!   disk and NARs.
 //!
@@ -53,7 +53,7 @@ mod observer;
 #[cfg(feature = "fs")]
 mod pack;
 mod reader;
-pub mod scan;
+pub mod references;
 mod slice;
 #[cfg(feature = "stream")]
 mod stream;
@@ -69,7 +69,7 @@ pub use self::event::{BorrowedEvent, Event};
 #[cfg(feature = "fs")]
 pub use self::file_source::FileSource;
 pub use self::grammar::Limits;
-pub use self::listing::{Children, FileReader, Listing, ListingBuilder, Node, NodeKind, Walk};
+pub use self::listing::{Children, FileReader, Listing, ListingBuilder, ListingNode, NodeKind, Walk};
 #[cfg(feature = "json")]
 pub use self::listing::{ListingError, ListingWriteError};
 pub use self::observer::{Observation, Observer};

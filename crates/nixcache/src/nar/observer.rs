@@ -15,7 +15,7 @@ use super::error::Error;
 use super::grammar::Limits;
 use super::listing::{Listing, ListingBuilder};
 use super::reader::ReadError;
-use super::scan::{Candidates, Scanner};
+use super::references::{Candidates, Scanner};
 use crate::hash::{self, Algorithm, Hash, Hasher};
 
 /// Watches the bytes of an archive go by, wherever they come from or go to: hashes them, lists what
@@ -145,13 +145,13 @@ impl Observer {
 /// count them: waking another one for each chunk would take longer.
 #[cfg(feature = "fs")]
 #[derive(Debug)]
-pub(super) enum Beside<'scope> {
+pub(super) enum ObserverThread<'scope> {
     Here(Box<Observer>),
     Thread { chunks: SyncSender<Bytes>, observing: ScopedJoinHandle<'scope, Result<Observation, Error>> },
 }
 
 #[cfg(feature = "fs")]
-impl<'scope> Beside<'scope> {
+impl<'scope> ObserverThread<'scope> {
     /// Starts it; it may be `behind` chunks behind.
     pub(super) fn start(scope: &'scope Scope<'scope, '_>, mut observer: Observer, behind: usize) -> io::Result<Self> {
         if observer.hashers.is_empty() && observer.decoder.is_none() && observer.scanner.is_none() {

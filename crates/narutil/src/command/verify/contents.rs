@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use nixcache::nar::Limits;
-use nixcache::nar::scan::Candidates;
+use nixcache::nar::references::Candidates;
 use nixcache::narinfo::{CacheInfo, NarInfo};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, NarPlace, ObjectInfo};
-use nixcache_client::nar_file::{self, Inspection, RawFile};
+use nixcache_client::verify::{Inspection, Mismatch, NarFileError, RawFile};
 use tokio::runtime::Runtime;
 
 use crate::cache::runtime;
@@ -108,17 +108,17 @@ impl<'a> Contents<'a> {
         })?;
         let shown = object.split('?').next().unwrap_or_default();
         let absent = || Fault::Bad(format!("there is no {shown}"));
-        let describe = |fault: &nar_file::Fault| {
+        let describe = |fault: &Mismatch| {
             if fault.is_of_file() { format!("{shown} {fault}") } else { fault.to_string() }
         };
         let meta = self.place.wait(cache.head(&object)).map_err(|error| unreachable(&error))?.ok_or_else(absent)?;
-        let inspection = match Inspection::of(info) {
+        let inspection = match Inspection::new(info) {
             Ok(inspection) => inspection.limits(self.limits).references(self.candidates.clone()),
             Err(unknown) => {
                 let mut reasons = vec![unknown.to_string()];
                 let read = self.read(&object, |reader| RawFile::read(&[*info], reader))?.ok_or_else(absent)?;
                 match read {
-                    Ok(read) => reasons.extend(read.faults(info).iter().map(describe)),
+                    Ok(read) => reasons.extend(read.mismatches(info).iter().map(describe)),
                     Err(error) => return Err(self.failed(&object, &error)),
                 }
                 return Err(reasons.join("; ").into());
@@ -132,10 +132,10 @@ impl<'a> Contents<'a> {
             let size = wrong_size(info, meta).map(|fault| describe(&fault) + "; ").unwrap_or_default();
             Fault::Bad(format!("{size}{shown}: {error}"))
         })?;
-        let faults = read.faults(info);
+        let faults = read.mismatches(info);
         if let Some(fault) = faults.first() {
             let mut reason = describe(fault);
-            if faults.iter().all(nar_file::Fault::is_of_file) {
+            if faults.iter().all(Mismatch::is_of_file) {
                 reason.push_str("; the contents are right (narutil audit --repair corrects the narinfo)");
             }
             return Err(reason.into());
@@ -149,8 +149,8 @@ impl<'a> Contents<'a> {
     fn read<T>(
         &self,
         object: &str,
-        read: impl FnOnce(&mut nixcache_client::cache::ObjectReader) -> std::result::Result<T, nar_file::Error>,
-    ) -> std::result::Result<Option<std::result::Result<T, nar_file::Error>>, Fault> {
+        read: impl FnOnce(&mut nixcache_client::cache::ObjectReader) -> std::result::Result<T, NarFileError>,
+    ) -> std::result::Result<Option<std::result::Result<T, NarFileError>>, Fault> {
         let opened = self.place.wait(self.place.cache().open_object(object)).map_err(|error| unreachable(&error))?;
         let Some(mut reader) = opened else { return Ok(None) };
         let done = read(&mut reader);
@@ -160,13 +160,13 @@ impl<'a> Contents<'a> {
         }
     }
 
-    fn failed(&self, object: &str, error: &nar_file::Error) -> Fault {
+    fn failed(&self, object: &str, error: &NarFileError) -> Fault {
         Fault::Failed(Failure::failed(Path::new(&self.place.cache().display_name(object)), error))
     }
 }
 
 /// What is wrong with the size of a file, as it was listed.
-fn wrong_size(info: &NarInfo<'_>, meta: ObjectInfo) -> Option<nar_file::Fault> {
+fn wrong_size(info: &NarInfo<'_>, meta: ObjectInfo) -> Option<Mismatch> {
     let (expected, found) = info.file_size().zip(meta.size)?;
-    (expected != found).then_some(nar_file::Fault::FileSize { expected, found })
+    (expected != found).then_some(Mismatch::FileSize { expected, found })
 }

@@ -5,20 +5,21 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::stream::TryStreamExt;
-use nixcache::compression::{Compression, EncodeOptions, Encoder};
+use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use std::io::Write;
 
-use super::super::{Audit, Audited, Done, Mend, Plan, RepairError};
+use super::super::{Audit, Audited, Fix, RepairError, RepairEvent, RepairPlan};
 use super::{info_name, part, path, publish, replace, sample, text, url};
 use crate::cache::Cache;
-use crate::roots::{self, Begun, Root, Session, Wish};
+use crate::push::{Session, SessionRequest, SessionStart};
+use crate::roots::{self, Root};
 use crate::testing::simulated_store::{FaultPlan, inject_delays};
 
 async fn names(cache: &Cache) -> BTreeSet<String> {
     cache.list().map_ok(|(name, _)| name).try_collect().await.unwrap()
 }
 
-async fn plan(cache: &Cache) -> Result<Plan, RepairError> {
+async fn plan(cache: &Cache) -> Result<RepairPlan, RepairError> {
     let audit = Audit::new().contents(true);
     let audited = audit.run(cache).await.unwrap();
     audit.plan(cache, &audited, Duration::ZERO).await
@@ -38,7 +39,7 @@ fn kinds(audited: &Audited) -> Vec<&'static str> {
 
 /// A text in an encoding that the store says nothing of.
 fn encoded(text: &str, compression: Compression) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(compression)).unwrap();
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()
 }
@@ -157,14 +158,14 @@ fn ages_are_those_by_the_clock_of_the_store() {
 
 /// A root of these paths, which are published.
 async fn root(cache: &Cache, numbers: &[u8]) -> Root {
-    let mut wish = Wish::default();
-    wish.name = Some("main".parse().unwrap());
-    wish.closure = numbers.iter().map(|number| path(*number)).collect();
-    wish.targets = wish.closure.clone();
-    match Session::begin(cache, wish).await.unwrap() {
-        Begun::Open(session) => session.finish(Vec::new()).await.unwrap().unwrap(),
-        Begun::Present(root) => *root,
-        Begun::Unlisted(error) => panic!("{error}"),
+    let mut request = SessionRequest::default();
+    request.name = Some("main".parse().unwrap());
+    request.closure = numbers.iter().map(|number| path(*number)).collect();
+    request.targets = request.closure.clone();
+    match Session::begin(cache, request).await.unwrap() {
+        SessionStart::Open(session) => session.commit(Vec::new()).await.unwrap().unwrap(),
+        SessionStart::UpToDate(root) => *root,
+        SessionStart::NoListing(error) => panic!("{error}"),
     }
 }
 
@@ -180,8 +181,8 @@ async fn roots_no_longer_list_what_is_gone_and_keep_their_order() {
     assert!(hole.to_string().contains(&path(2).to_string()), "{hole}");
     let mut mended = Vec::new();
     let plan = plan(&cache).await.unwrap();
-    let done = |done: Done<'_>| {
-        if let Done::Mended(Mend::Root { object, paths }) = done {
+    let done = |done: RepairEvent<'_>| {
+        if let RepairEvent::Rewritten(Fix::Root { object, paths }) = done {
             mended.push((object.clone(), *paths));
         }
     };
@@ -200,27 +201,29 @@ async fn after_a_withdrawal_a_push_asks_for_what_its_root_listed() {
     let before = root(&cache, &[1, 2]).await;
     cache.write(&url(&cache, 2).await, &b"spoilt"[..]).await.unwrap();
     repair(&cache).await.unwrap();
-    let mut wish = Wish::default();
-    wish.name = Some(before.name.clone());
-    wish.closure = vec![path(1), path(2)];
-    wish.targets = wish.closure.clone();
-    let Begun::Open(session) = Session::begin(&cache, wish).await.unwrap() else { panic!("the root has a hole") };
-    assert_eq!(session.known().collect::<Vec<_>>(), [part(1)]);
-    session.give_up().await.unwrap();
+    let mut request = SessionRequest::default();
+    request.name = Some(before.name.clone());
+    request.closure = vec![path(1), path(2)];
+    request.targets = request.closure.clone();
+    let SessionStart::Open(session) = Session::begin(&cache, request).await.unwrap() else {
+        panic!("the root has a hole")
+    };
+    assert_eq!(session.present_paths().collect::<Vec<_>>(), [part(1)]);
+    session.abort().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_upload_of_a_push_that_is_running_is_no_fault() {
     let cache = sample().await;
-    let wish = Wish { closure: vec![path(9)], ..Wish::default() };
-    let Begun::Open(session) = Session::begin(&cache, wish).await.unwrap() else { panic!("it is not there") };
+    let request = SessionRequest { closure: vec![path(9)], ..SessionRequest::default() };
+    let SessionStart::Open(session) = Session::begin(&cache, request).await.unwrap() else { panic!("it is not there") };
     cache.write("nar/half.nar.xz", &b"half"[..]).await.unwrap();
     let found = audited(&cache).await;
     assert_eq!((found.faults().count(), kinds(&found)), (0, vec!["orphan-nar"]));
     // Nor does a repair take it away, however young leftovers may be.
     repair(&cache).await.unwrap();
     assert!(names(&cache).await.contains("nar/half.nar.xz"));
-    session.give_up().await.unwrap();
+    session.abort().await.unwrap();
     repair(&cache).await.unwrap();
     assert!(!names(&cache).await.contains("nar/half.nar.xz"));
 }

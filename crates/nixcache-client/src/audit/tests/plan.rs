@@ -10,11 +10,11 @@ use nixcache::store_path::{HashPart, StoreDir};
 use proptest::prelude::{Just, Strategy, any};
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::{Audit, Done, Plan};
+use super::super::{Audit, RepairEvent, RepairPlan};
 use super::{info_name, part, publish, replace, sample, text, url};
 use crate::cache::{Cache, CacheOptions, CacheUrl, Object, layout};
 
-async fn plan(cache: &Cache, age: Duration) -> Plan {
+async fn plan(cache: &Cache, age: Duration) -> RepairPlan {
     let audit = Audit::new().contents(true);
     let audited = audit.run(cache).await.unwrap();
     audit.plan(cache, &audited, age).await.unwrap()
@@ -78,7 +78,7 @@ async fn a_cache_of_another_store_is_not_said_to_be_one_of_this() {
     let cache = sample().await;
     replace(&cache, &info_name(4), "/nix/store", "/other").await;
     cache.delete(layout::CACHE_INFO).await.unwrap();
-    assert!(plan(&cache, Duration::ZERO).await.mend.is_empty());
+    assert!(plan(&cache, Duration::ZERO).await.fixes.is_empty());
 }
 
 /// What can happen to a cache, and what is found then.
@@ -174,7 +174,7 @@ fn any_damage_is_found_and_repaired_without_a_hole_at_any_instant() {
 
             let before = holes(folder.path());
             let plan = audit.plan(&cache, &audited, Duration::ZERO).await.unwrap();
-            let check = |done: Done<'_>| {
+            let check = |done: RepairEvent<'_>| {
                 let now = holes(folder.path());
                 assert!(now.is_subset(&before), "{what}: {done:?}: {now:?}");
             };

@@ -4,7 +4,7 @@ use super::*;
 use crate::cache;
 use crate::testing::simulated_store::deny;
 
-async fn collect_all(cache: &Cache, policy: &Policy) -> Vec<String> {
+async fn collect_all(cache: &Cache, policy: &RetentionPolicy) -> Vec<String> {
     let mut problems = Vec::new();
     for _ in 0..3 {
         let found = find(cache, policy.clone()).await;
@@ -25,14 +25,14 @@ async fn nothing_goes_beside_what_may_not_be_read() {
     let removed = keep(&cache, "gone", &[4, 3, 2, 1]).await;
     roots::remove(&cache, &removed).await.unwrap();
     cache.write("debuginfo/1.debug", r#"{"archive":"../nar/x.nar","member":"x"}"#).await.unwrap();
-    cache.write(MEMORY, r#"{"version":1,"files":[]}"#).await.unwrap();
-    let Begun::Open(session) = Session::begin(&cache, wish("new", &[7])).await.unwrap() else { panic!() };
+    cache.write(CONDEMNED_OBJECT, r#"{"version":1,"files":[]}"#).await.unwrap();
+    let SessionStart::Open(session) = Session::begin(&cache, request("new", &[7])).await.unwrap() else { panic!() };
     let before = names(&cache).await;
     let narinfo_of_9 = narinfo(9);
     for denied in ["/roots/main/", "/roots/old/", "/closures/", "/leases/", "debuginfo/", "condemned", &narinfo_of_9] {
         for unrooted in [Unrooted::Keep, Unrooted::Remove] {
             deny(Some(denied));
-            let policy = Policy { keep_last: Some(1), unrooted, patience: Duration::ZERO, ..at_once() };
+            let policy = RetentionPolicy { keep_last: Some(1), unrooted, patience: Duration::ZERO, ..at_once() };
             let found = Collection::find(&cache, policy).await;
             deny(None);
             let error = match found {
@@ -45,7 +45,7 @@ async fn nothing_goes_beside_what_may_not_be_read() {
     }
     // It may also be denied later.
     for denied in ["/roots/main/", "/leases/"] {
-        let found = find(&cache, Policy { keep_last: Some(1), ..at_once() }).await;
+        let found = find(&cache, RetentionPolicy { keep_last: Some(1), ..at_once() }).await;
         deny(Some(denied));
         let ran = found.run(drop).await;
         deny(None);
@@ -55,14 +55,14 @@ async fn nothing_goes_beside_what_may_not_be_read() {
         );
         assert_eq!(names(&cache).await, before, "{denied}");
     }
-    session.give_up().await.unwrap();
+    session.abort().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_nar_stays_if_it_cannot_be_known_whether_it_is_used() {
     let cache = sample().await;
     keep(&cache, "main", &[2, 1]).await;
-    let policy = Policy { now: false, ..at_once() };
+    let policy = RetentionPolicy { now: false, ..at_once() };
     collect(&cache, policy.clone()).await;
     let found = find(&cache, policy.clone()).await;
     deny(Some("/closures/"));
@@ -94,9 +94,9 @@ async fn a_broken_snapshot_is_read_from_the_narinfos() {
         assert!(matches!(found, Err(Error::Unknown { .. })), "{found:?}");
         // The next push that publishes something repairs it.
         publish(&cache, 3, &[2, 1]).await;
-        let again = Wish { verify_present: true, ..wish("main", &[3, 2, 1]) };
-        let Begun::Open(session) = Session::begin(&cache, again).await.unwrap() else { panic!() };
-        session.finish(Vec::new()).await.unwrap();
+        let again = SessionRequest { trust_last_root: false, ..request("main", &[3, 2, 1]) };
+        let SessionStart::Open(session) = Session::begin(&cache, again).await.unwrap() else { panic!() };
+        session.commit(Vec::new()).await.unwrap();
         assert!(collect_all(&cache, &at_once()).await.is_empty());
     }
 }
@@ -156,7 +156,7 @@ async fn a_broken_root_is_removed_by_its_name() {
     keep(&cache, "feature/a", &[2, 1]).await;
     keep(&cache, "feature", &[1]).await;
     cache.write("nixcache/v1/roots/feature=2Fa/zzz.json", "{").await.unwrap();
-    let name: Name = "feature/a".parse().unwrap();
+    let name: RootName = "feature/a".parse().unwrap();
     assert_eq!(roots::generations(&cache, &name).await.unwrap().roots.len(), 2);
     assert_eq!(roots::remove_named(&cache, &name, Some("zzz")).await.unwrap(), 1);
     assert!(roots::generations(&cache, &name).await.unwrap().broken.is_empty());
@@ -168,12 +168,12 @@ async fn a_broken_root_is_removed_by_its_name() {
 #[test]
 fn names_with_slashes_have_folders_of_their_own() {
     for name in ["main", "feature/foo", "a/b/c", "a=b", "a==2", "v1.0+x@y_z"] {
-        let parsed: Name = name.parse().unwrap();
+        let parsed: RootName = name.parse().unwrap();
         assert_eq!((parsed.as_str(), parsed.folder().parse().as_ref()), (name, Ok(&parsed)));
         assert!(!parsed.folder().contains('/'));
     }
-    assert_eq!("a=/2F".parse::<Name>().unwrap().folder(), "a==2F2F");
-    assert_eq!("a==2F2F".parse::<Name>().unwrap().as_str(), "a=/2F");
+    assert_eq!("a=/2F".parse::<RootName>().unwrap().folder(), "a==2F2F");
+    assert_eq!("a==2F2F".parse::<RootName>().unwrap().as_str(), "a=/2F");
     for name in [
         "",
         "/",
@@ -189,7 +189,7 @@ fn names_with_slashes_have_folders_of_their_own() {
         &"x".repeat(251),
         &format!("{}a", "a/".repeat(70)),
     ] {
-        assert!(name.parse::<Name>().is_err(), "{name}");
+        assert!(name.parse::<RootName>().is_err(), "{name}");
     }
 }
 
@@ -230,7 +230,7 @@ async fn a_narinfo_whose_nar_cannot_be_placed_keeps_all_nars_that_no_other_names
         let found = find(&cache, at_once()).await;
         let summary = found.summary();
         assert_eq!((summary.nars_unplaced, summary.bytes_unplaced, found.problems().len()), (2, 2, 0));
-        found.give_up().await.unwrap();
+        found.abort().await.unwrap();
         // It may also be published meanwhile.
         set_url(&cache, 1, &nar(1)).await;
         let found = find(&cache, at_once()).await;
@@ -248,8 +248,8 @@ async fn paths_that_roots_list_and_that_are_gone_are_not_counted() {
     cache.delete(&narinfo(4)).await.unwrap();
     cache.delete(&narinfo(3)).await.unwrap();
     let found = find(&cache, at_once()).await;
-    assert_eq!((found.living(), found.summary().paths_missing), (2, 2));
-    found.give_up().await.unwrap();
+    assert_eq!((found.live_count(), found.summary().paths_missing), (2, 2));
+    found.abort().await.unwrap();
 }
 
 /// A store that hides what may not be read says that it is not there.
@@ -261,9 +261,9 @@ async fn what_is_listed_and_is_said_not_to_be_there_stops_a_collection() {
     publish(cache, 2, &[]).await;
     keep(cache, "main", &[1]).await;
     let hidden = ["nixcache/v1/roots/x/1.json".to_owned()];
-    super::super::mark::check_vanished(cache, &hidden).await.unwrap();
+    super::super::recheck::check_vanished(cache, &hidden).await.unwrap();
     cache.write(&hidden[0], "?").await.unwrap();
-    let checked = super::super::mark::check_vanished(cache, &hidden).await;
+    let checked = super::super::recheck::check_vanished(cache, &hidden).await;
     assert!(matches!(checked, Err(Error::Unknown { .. })));
 }
 
@@ -271,7 +271,7 @@ async fn what_is_listed_and_is_said_not_to_be_there_stops_a_collection() {
 async fn a_snapshot_that_decompresses_to_too_much_is_refused() {
     use std::io::Write;
 
-    use nixcache::compression::{EncodeOptions, Encoder};
+    use nixcache::compression::{Compressor, EncodeOptions};
     use nixcache::hash::Hasher;
 
     let cache = memory().await;
@@ -279,7 +279,7 @@ async fn a_snapshot_that_decompresses_to_too_much_is_refused() {
     let narinfos = info(1, &[], 1).as_str().repeat(200);
     for text in ["\0".repeat(1 << 16), narinfos] {
         let mut hasher = Hasher::sha256();
-        let mut encoder = Encoder::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).unwrap();
+        let mut encoder = Compressor::new(Vec::new(), &EncodeOptions::new(Compression::Zstd)).unwrap();
         for _ in 0..(64 << 20) / text.len() {
             hasher.update(text.as_bytes());
             encoder.write_all(text.as_bytes()).unwrap();
@@ -324,7 +324,7 @@ async fn a_full_disk_can_be_collected() {
             number += 1;
         }
     }
-    let policy = Policy { keep_last: Some(1), ..at_once() };
+    let policy = RetentionPolicy { keep_last: Some(1), ..at_once() };
     collect(&cache, policy).await;
     assert_eq!((paths(&cache).await, nars(&cache).await), (vec![4], vec![4]));
     assert!(has(&cache, &roots::reserve::object()).await, "it is kept for the next time");
@@ -345,11 +345,11 @@ async fn a_broken_list_of_condemned_files_is_written_anew() {
     for damage in ["", "{", "[]", "\u{0}"] {
         let cache = sample().await;
         keep(&cache, "main", &[2, 1]).await;
-        let policy = Policy { now: false, ..at_once() };
+        let policy = RetentionPolicy { now: false, ..at_once() };
         collect(&cache, policy.clone()).await;
         // A path that stays is written again with another NAR: its snapshot names the old one.
         publish_with(&cache, 2, &[1], 22).await;
-        cache.write(MEMORY, damage).await.unwrap();
+        cache.write(CONDEMNED_OBJECT, damage).await.unwrap();
         let found = find(&cache, policy.clone()).await;
         let problems: Vec<String> = found.problems().iter().map(ToString::to_string).collect();
         assert!(problems.len() == 1 && problems[0].contains("condemned.json"), "{problems:?}");
@@ -365,7 +365,7 @@ async fn a_broken_list_of_condemned_files_is_written_anew() {
         assert!(!nars(&cache).await.contains(&3));
     }
     let cache = sample().await;
-    cache.write(MEMORY, r#"{"version":2}"#).await.unwrap();
+    cache.write(CONDEMNED_OBJECT, r#"{"version":2}"#).await.unwrap();
     let found = Collection::find(&cache, at_once()).await;
     assert!(matches!(found, Err(Error::Version { .. })), "{found:?}");
 }

@@ -2,7 +2,7 @@
 //! and do not.
 
 use super::*;
-use crate::roots::{Claim, Guard};
+use crate::protocol::{self, Claim, ClaimHandle};
 use crate::testing::simulated_store::keep_conditions;
 
 /// A push that finds what it wants refreshes the root and is done, with no lease: the collector may
@@ -12,13 +12,13 @@ async fn a_root_that_is_refreshed_without_a_lease_stays() {
     let cache = sample().await;
     let root = keep(&cache, "main", &[2, 1]).await;
     keep(&cache, "other", &[3, 2, 1]).await;
-    let found = find(&cache, Policy { keep_last: Some(0), ..at_once() }).await;
+    let found = find(&cache, RetentionPolicy { keep_last: Some(0), ..at_once() }).await;
     let read = roots::latest(&cache, &root.name).await.unwrap().unwrap();
-    let begun = Session::begin(&cache, wish("main", &[2, 1])).await.unwrap();
-    let Begun::Present(refreshed) = begun else { panic!("{begun:?}") };
+    let begun = Session::begin(&cache, request("main", &[2, 1])).await.unwrap();
+    let SessionStart::UpToDate(refreshed) = begun else { panic!("{begun:?}") };
     assert_eq!(refreshed.object(), root.object());
     // Between the collector's last look at it and its removal.
-    assert_eq!(roots::bury(&cache, &read).await.unwrap().unwrap().object(), root.object());
+    assert_eq!(roots::replace_with_tombstone(&cache, &read).await.unwrap().unwrap().object(), root.object());
     let collected = found.run(drop).await.unwrap();
     assert_eq!((collected.spared, paths(&cache).await), (2, vec![1, 2]));
     let left: Vec<String> = roots::list(&cache).await.unwrap().roots.iter().map(Root::object).collect();
@@ -31,14 +31,16 @@ async fn a_root_is_gone_once_its_tombstone_is_written_and_the_next_collector_rem
     let old = keep(&cache, "main", &[2, 1]).await;
     keep(&cache, "main", &[1]).await;
     let new = roots::latest(&cache, &old.name).await.unwrap().unwrap();
-    assert!(roots::bury(&cache, &new).await.unwrap().is_none());
+    assert!(roots::replace_with_tombstone(&cache, &new).await.unwrap().is_none());
     // Its collector has died.
     assert!(has(&cache, &new.object()).await);
     let latest = roots::latest(&cache, &new.name).await.unwrap().unwrap();
     assert_eq!(latest.object(), old.object());
-    assert!(matches!(roots::amend(&cache, &new, |_| ()).await, Err(Error::NoRoot { .. })));
-    let Begun::Open(session) = Session::begin(&cache, wish("main", &[1])).await.unwrap() else { panic!("it is back") };
-    session.give_up().await.unwrap();
+    assert!(matches!(roots::update(&cache, &new, |_| ()).await, Err(Error::NoRoot { .. })));
+    let SessionStart::Open(session) = Session::begin(&cache, request("main", &[1])).await.unwrap() else {
+        panic!("it is back")
+    };
+    session.abort().await.unwrap();
     collect(&cache, at_once()).await;
     assert!(!has(&cache, &new.object()).await && has(&cache, &old.object()).await);
     assert_eq!(paths(&cache).await, [1, 2]);
@@ -52,10 +54,10 @@ async fn a_store_that_keeps_no_conditions_is_noticed_and_a_push_takes_a_lease() 
     assert!(!cache.keeps_conditions().await.unwrap());
     // A plan makes it wait: so it has looked.
     let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
-    let plan = Guard::take(&cache, &roots::plans(), &claim).await.unwrap();
-    let push = Session::begin(&cache, wish("main", &[1, 2]));
+    let plan = ClaimHandle::take(&cache, &protocol::plans(), &claim).await.unwrap();
+    let push = Session::begin(&cache, request("main", &[1, 2]));
     assert!(tokio::time::timeout(Duration::from_millis(200), push).await.is_err());
     plan.end().await.unwrap();
-    assert!(matches!(Session::begin(&cache, wish("main", &[1, 2])).await.unwrap(), Begun::Present(_)));
+    assert!(matches!(Session::begin(&cache, request("main", &[1, 2])).await.unwrap(), SessionStart::UpToDate(_)));
     keep_conditions(true);
 }

@@ -31,7 +31,7 @@ const MOMENT: Duration = Duration::from_secs(30 * 60);
 struct World {
     cache: Cache,
     references: Vec<Vec<u8>>,
-    policy: Policy,
+    policy: RetentionPolicy,
     /// One of so many requests fails, if any does.
     failures: Option<usize>,
     /// One of this many reads is denied; `None` denies none.
@@ -72,7 +72,15 @@ impl World {
         // the one before.
         let (keep_last, keep_within) = if chance.once_in(2) { (Some(1), None) } else { (None, Some(HOUR)) };
         let unrooted = if chance.once_in(3) { Unrooted::Keep } else { Unrooted::Remove };
-        let policy = Policy { keep_last, keep_within, grace, now, unrooted, allow_empty: true, ..Policy::default() };
+        let policy = RetentionPolicy {
+            keep_last,
+            keep_within,
+            grace,
+            now,
+            unrooted,
+            allow_empty: true,
+            ..RetentionPolicy::default()
+        };
         let failures = chance.once_in(3).then(|| 20 + chance.below(400));
         let denials = chance.once_in(4).then(|| 30 + chance.below(400));
         let is_damaged = chance.once_in(4);
@@ -122,21 +130,21 @@ impl World {
         if name.is_some() {
             self.rooted.borrow_mut().extend(closure.iter().chain(&added));
         }
-        let mut wish = Wish { adds: added.is_some(), ..Wish::default() };
-        wish.closure = closure.iter().map(|number| path(*number)).collect();
-        wish.targets = target.into_iter().map(path).collect();
-        wish.name = name.map(|name| name.parse().unwrap());
-        let mut session = match Session::begin(&self.cache, wish).await? {
-            Begun::Present(_) => {
+        let mut request = SessionRequest { adds_trees: added.is_some(), ..SessionRequest::default() };
+        request.closure = closure.iter().map(|number| path(*number)).collect();
+        request.targets = target.into_iter().map(path).collect();
+        request.name = name.map(|name| name.parse().unwrap());
+        let mut session = match Session::begin(&self.cache, request).await? {
+            SessionStart::UpToDate(_) => {
                 self.count("refreshed");
                 self.finish(name);
                 return Ok(());
             }
-            Begun::Open(session) => session,
-            Begun::Unlisted(error) if self.denials.is_some() => return Err(error.into()),
-            begun @ Begun::Unlisted(_) => panic!("{begun:?}"),
+            SessionStart::Open(session) => session,
+            SessionStart::NoListing(error) if self.denials.is_some() => return Err(error.into()),
+            begun @ SessionStart::NoListing(_) => panic!("{begun:?}"),
         };
-        let known: BTreeSet<HashPart> = session.known().collect();
+        let known: BTreeSet<HashPart> = session.present_paths().collect();
         let mut missing = Vec::new();
         for number in closure {
             let is_known = known.contains(&path(number).hash_part());
@@ -155,13 +163,13 @@ impl World {
             session.check()?;
             if added == Some(number) {
                 // It has its name now.
-                session.cover(vec![path(number)]).await?;
+                session.add_paths(vec![path(number)]).await?;
                 self.count("added");
             }
             self.cache.publish(vec![pending], vec![prepared]).await?;
             published.push(self.info(number));
         }
-        session.finish(published).await?;
+        session.commit(published).await?;
         self.count(if name.is_some() { "pushed" } else { "pushed without a root" });
         self.finish(name);
         Ok(())
@@ -407,7 +415,8 @@ async fn round(world: &Rc<World>, chance: &mut Random) {
     if world.policy.keep_within.is_some() && !chance.once_in(4) {
         tokio::time::sleep(DAY).await;
     } else if chance.once_in(2) {
-        tokio::time::sleep(roots::DEADLINE + Duration::from_secs(chance.below(2) as u64 * 24 * 3600)).await;
+        tokio::time::sleep(crate::protocol::CLAIM_DEADLINE + Duration::from_secs(chance.below(2) as u64 * 24 * 3600))
+            .await;
     }
 }
 

@@ -3,8 +3,8 @@
 use super::*;
 
 /// Removes what it may, and keeps what no root has ever listed.
-fn keeping() -> Policy {
-    Policy { unrooted: Unrooted::Keep, allow_empty: false, ..at_once() }
+fn keeping() -> RetentionPolicy {
+    RetentionPolicy { unrooted: Unrooted::Keep, allow_empty: false, ..at_once() }
 }
 
 #[tokio::test]
@@ -15,13 +15,13 @@ async fn what_no_root_has_ever_listed_stays_with_what_it_refers_to() {
     let found = find(&cache, keeping()).await;
     let summary = found.summary().clone();
     assert_eq!((summary.paths_kept, summary.paths_unrooted, summary.bytes_unrooted), (5, 2, 2));
-    found.give_up().await.unwrap();
+    found.abort().await.unwrap();
     for _ in 0..3 {
         collect(&cache, keeping()).await;
         assert_eq!((paths(&cache).await, nars(&cache).await), (vec![1, 2, 3, 4, 9], vec![1, 2, 3, 4, 9]));
     }
     // Told to, it goes.
-    collect(&cache, Policy { unrooted: Unrooted::Remove, ..keeping() }).await;
+    collect(&cache, RetentionPolicy { unrooted: Unrooted::Remove, ..keeping() }).await;
     assert_eq!(paths(&cache).await, [1, 2, 3]);
 }
 
@@ -39,7 +39,7 @@ async fn a_root_that_has_gone_counts_as_one_that_listed() {
         if is_removed {
             roots::remove_named(cache, &old.name, Some(&old.generation)).await.unwrap();
         }
-        let policy = Policy { keep_last: Some(1), now: false, ..keeping() };
+        let policy = RetentionPolicy { keep_last: Some(1), now: false, ..keeping() };
         collect(cache, policy.clone()).await;
         assert_eq!(paths(cache).await, [1, 3, 4], "4 was never listed, and refers to 1");
         let snapshot = roots::snapshot::object(&old.record.closure);
@@ -69,7 +69,7 @@ async fn what_a_root_has_listed_goes_when_it_is_old_although_the_root_went_befor
     keep(cache, "main", &[2]).await;
     dated.age(&narinfo(1), Duration::ZERO);
     dated.age(&first.object(), 3 * HOUR);
-    let policy = Policy { keep_last: Some(1), grace: HOUR, ..keeping() };
+    let policy = RetentionPolicy { keep_last: Some(1), grace: HOUR, ..keeping() };
     for _ in 0..3 {
         collect(cache, policy.clone()).await;
         assert_eq!((roots::list(cache).await.unwrap().roots.len(), paths(cache).await), (1, vec![1, 2]));
@@ -90,15 +90,15 @@ async fn unrooted_paths_go_when_they_are_older_than_they_may_be() {
     dated.age(&narinfo(1), 3 * DAY);
     dated.age(&narinfo(2), DAY);
     let unrooted = Unrooted::OlderThan(2 * DAY);
-    collect(cache, Policy { unrooted, ..keeping() }).await;
+    collect(cache, RetentionPolicy { unrooted, ..keeping() }).await;
     assert_eq!(paths(cache).await, [2, 3]);
 }
 
 #[tokio::test]
 async fn a_cache_is_not_emptied_unless_that_is_said() {
     let cache = sample().await;
-    let remove = Policy { unrooted: Unrooted::Remove, ..keeping() };
-    let refused = async |policy: Policy| match Collection::find(&cache, policy).await {
+    let remove = RetentionPolicy { unrooted: Unrooted::Remove, ..keeping() };
+    let refused = async |policy: RetentionPolicy| match Collection::find(&cache, policy).await {
         Err(Error::WouldEmpty { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
@@ -107,14 +107,14 @@ async fn a_cache_is_not_emptied_unless_that_is_said() {
     assert_eq!(plans().await, 0, "pushes need not wait");
     collect(&cache, keeping()).await;
     keep(&cache, "main", &[4, 3, 2, 1]).await;
-    assert!(refused(Policy { keep_last: Some(0), ..remove.clone() }).await.contains("none of the roots"));
-    let reason = refused(Policy { max_size: Some(3), ..remove.clone() }).await;
+    assert!(refused(RetentionPolicy { keep_last: Some(0), ..remove.clone() }).await.contains("none of the roots"));
+    let reason = refused(RetentionPolicy { max_size: Some(3), ..remove.clone() }).await;
     assert!(reason.contains("the newest root alone") && reason.contains("4 bytes"), "{reason}");
     assert_eq!(paths(&cache).await, [1, 2, 3, 4]);
     // A lease keeps something, and so does a named path.
-    let named = Policy { root_paths: vec![path(1)], keep_last: Some(0), ..remove.clone() };
-    find(&cache, named).await.give_up().await.unwrap();
-    collect(&cache, Policy { keep_last: Some(0), allow_empty: true, ..remove }).await;
+    let named = RetentionPolicy { root_paths: vec![path(1)], keep_last: Some(0), ..remove.clone() };
+    find(&cache, named).await.abort().await.unwrap();
+    collect(&cache, RetentionPolicy { keep_last: Some(0), allow_empty: true, ..remove }).await;
     assert_eq!(paths(&cache).await, [0; 0]);
 }
 
@@ -136,12 +136,12 @@ async fn generations_of_equal_closures_count_once() {
         roots::write(cache, &root).await.unwrap();
     }
     for (keep, paths) in [(2, vec![2, 3]), (1, vec![3])] {
-        let found = find(cache, Policy { keep_last: Some(keep), ..at_once() }).await;
+        let found = find(cache, RetentionPolicy { keep_last: Some(keep), ..at_once() }).await;
         let mut kept: Vec<u8> =
             (1..=3).filter(|number| found.kept().iter().any(|root| root.record.targets == [path(*number)])).collect();
         kept.sort_unstable();
         assert_eq!((kept, found.kept().len()), (paths, keep + 2));
-        found.give_up().await.unwrap();
+        found.abort().await.unwrap();
     }
 }
 
@@ -151,7 +151,7 @@ async fn roots_of_one_second_are_in_the_order_in_which_they_were_made() {
     let cache = &dated.cache;
     publish(cache, 1, &[]).await;
     let record = keep(cache, "main", &[1]).await.record;
-    let name: Name = "main".parse().unwrap();
+    let name: RootName = "main".parse().unwrap();
     roots::remove_named(cache, &name, None).await.unwrap();
     let same = SystemTime::now() - DAY;
     let generations = ["20261127T100000999-0", "20261127T100000-f", "20261127T100001000-5", "20261127T095959-7"];
@@ -177,14 +177,14 @@ async fn a_root_of_the_future_is_not_the_last_for_ever() {
     let ahead = keep(cache, "main", &[1]).await;
     let file = std::fs::File::options().write(true).open(dated.folder.path().join(ahead.object())).unwrap();
     file.set_modified(SystemTime::now() + 365 * DAY).unwrap();
-    let within = Policy { keep_within: Some(HOUR), ..at_once() };
+    let within = RetentionPolicy { keep_within: Some(HOUR), ..at_once() };
     let found = find(cache, within).await;
     assert_eq!(found.dropped().len(), 0, "it counts as used now");
-    found.give_up().await.unwrap();
+    found.abort().await.unwrap();
     tokio::time::sleep(Duration::from_millis(2)).await;
     let behind = keep(cache, "main", &[2]).await;
     assert_eq!(roots::latest(cache, &behind.name).await.unwrap().unwrap().object(), behind.object());
-    collect(cache, Policy { keep_last: Some(1), ..at_once() }).await;
+    collect(cache, RetentionPolicy { keep_last: Some(1), ..at_once() }).await;
     assert_eq!(paths(cache).await, [2]);
     // When nothing tells how old it is, it is neither the last one nor removed for its age.
     let undated = Root::new(behind.name.clone(), "29990101T000000-1".to_owned(), ahead.record.clone());
@@ -193,7 +193,7 @@ async fn a_root_of_the_future_is_not_the_last_for_ever() {
     let file = std::fs::File::options().write(true).open(dated.folder.path().join(undated.object())).unwrap();
     file.set_modified(SystemTime::now() + 365 * DAY).unwrap();
     assert_eq!(roots::latest(cache, &behind.name).await.unwrap().unwrap().object(), behind.object());
-    let found = find(cache, Policy { keep_last: Some(1), ..at_once() }).await;
+    let found = find(cache, RetentionPolicy { keep_last: Some(1), ..at_once() }).await;
     assert_eq!((found.kept().len(), found.dropped().len()), (2, 0));
-    found.give_up().await.unwrap();
+    found.abort().await.unwrap();
 }

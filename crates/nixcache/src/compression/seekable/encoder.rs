@@ -1,15 +1,13 @@
+//! A zstd file in frames of one size, with a seek table at its end.
+
 use std::io::{self, Write};
 
 use zstd::zstd_safe::{CCtx, CParameter, compress_bound, get_error_name};
 
-use super::{
-    super::{
-        Compression, Error,
-        in_order::{InOrder, Worker},
-    },
-    SeekTable,
-    table::SeekTableBuilder,
-};
+use super::super::{Compression, Error};
+use super::SeekTable;
+use super::table::SeekTableBuilder;
+use crate::threads::{InOrder, Worker};
 
 /// A frame to be compressed.
 #[derive(Default)]
@@ -25,7 +23,7 @@ struct Job {
 /// A frame is compressed as a whole, so its bytes depend only on its content and the level: not on
 /// the chunks that came, nor on the thread.
 pub(in super::super) struct FrameEncoder {
-    crew: InOrder<Job>,
+    jobs: InOrder<Job>,
     /// How many frames there may be in memory beside the one being filled.
     ahead: usize,
     frame_size: usize,
@@ -43,7 +41,7 @@ impl FrameEncoder {
     /// [`EncodeOptions::MAX_FRAME_SIZE`](super::super::EncodeOptions::MAX_FRAME_SIZE).
     pub(in super::super) fn new(level: u32, frame_size: u32, threads: u32) -> Self {
         Self {
-            crew: InOrder::new(threads as usize, move || worker(level)),
+            jobs: InOrder::new(threads as usize, move || worker(level)),
             ahead: threads as usize + 1,
             frame_size: frame_size as usize,
             frame: Job::default(),
@@ -61,17 +59,17 @@ impl FrameEncoder {
 
     /// Has the frame being filled compressed, by and by.
     fn cut(&mut self) -> Result<(), Error> {
-        if self.table.len() + self.crew.len() >= SeekTable::MAX_FRAMES as usize {
+        if self.table.len() + self.jobs.len() >= SeekTable::MAX_FRAMES as usize {
             return Err(Error::TooManyFrames { frame_size: self.frame_size as u64 });
         }
-        if self.crew.len() >= self.ahead {
-            let job = self.crew.next();
+        if self.jobs.len() >= self.ahead {
+            let job = self.jobs.next();
             self.collect(job)?;
         }
         self.sound()?;
         let empty = self.spare.pop().unwrap_or_default();
-        self.crew.push(std::mem::replace(&mut self.frame, empty));
-        while let Some(job) = self.crew.try_next() {
+        self.jobs.push(std::mem::replace(&mut self.frame, empty));
+        while let Some(job) = self.jobs.try_next() {
             self.collect(Some(job))?;
         }
         Ok(())
@@ -100,12 +98,12 @@ impl FrameEncoder {
 
     /// What is left to be written, and the seek table.
     pub(in super::super) fn finish(mut self) -> io::Result<Vec<u8>> {
-        let empty = self.table.len() == 0 && self.crew.len() == 0;
+        let empty = self.table.len() == 0 && self.jobs.len() == 0;
         if !self.frame.content.is_empty() || empty {
             self.cut()?;
         }
-        while self.crew.len() > 0 {
-            let job = self.crew.next();
+        while self.jobs.len() > 0 {
+            let job = self.jobs.next();
             self.collect(job)?;
         }
         self.sound()?;

@@ -1,6 +1,6 @@
 use std::{io::Read, ops::Range};
 
-use super::super::{Compression, DecodeOptions, Decoder, Error};
+use super::super::{Compression, DecodeOptions, Decompressor, Error};
 
 /// What a skippable frame begins with that holds a seek table.
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a5e;
@@ -148,7 +148,7 @@ impl Frame {
         let max_size = self.decompressed.end - self.decompressed.start;
         let options = DecodeOptions { max_size, threads: 1, ..*options };
         let mut content = Vec::new();
-        let mut decoder = Decoder::new(input, Compression::Zstd, &options)?;
+        let mut decoder = Decompressor::new(input, Compression::Zstd, &options)?;
         match decoder.read_to_end(&mut content) {
             Ok(_) if content.len() as u64 == max_size => Ok(content),
             Ok(_) => Err(wrong("a frame holds less than it says")),

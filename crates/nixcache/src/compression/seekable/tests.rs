@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        Compression, DecodeOptions, Decoder, EncodeOptions, Encoder, Error,
+        Compression, Compressor, DecodeOptions, Decompressor, EncodeOptions, Error,
         tests::{run, sample},
     },
     Frame, SeekTable, Tail,
@@ -15,7 +15,7 @@ use super::{
 
 fn write(data: &[u8], frame_size: u32, threads: u32, chunk: usize) -> Vec<u8> {
     let options = EncodeOptions::new(Compression::Zstd).with_frame_size(frame_size).with_threads(threads);
-    let mut encoder = Encoder::new(Vec::new(), &options).unwrap();
+    let mut encoder = Compressor::new(Vec::new(), &options).unwrap();
     for chunk in data.chunks(chunk) {
         encoder.write_all(chunk).unwrap();
     }
@@ -90,7 +90,7 @@ proptest! {
         let file = write(&data, frame_size, threads, chunk);
         prop_assert!(file == write(&data, frame_size, 1, len.max(1)));
         let mut back = Vec::new();
-        Decoder::detect(&file[..], &DecodeOptions::default()).unwrap().read_to_end(&mut back).unwrap();
+        Decompressor::detect(&file[..], &DecodeOptions::default()).unwrap().read_to_end(&mut back).unwrap();
         prop_assert!(back == data);
     }
 
@@ -112,7 +112,7 @@ proptest! {
 /// What comes out, and the kind of the error at the end of it.
 fn read(file: &[u8], chunk: usize, room: usize, options: &DecodeOptions) -> (Vec<u8>, Option<ErrorKind>) {
     let input = BufReader::with_capacity(chunk, file);
-    let mut decoder = Decoder::new(input, Compression::Zstd, options).unwrap();
+    let mut decoder = Decompressor::new(input, Compression::Zstd, options).unwrap();
     let (mut out, mut room) = (Vec::new(), vec![0; room]);
     loop {
         match decoder.read(&mut room) {
@@ -143,7 +143,7 @@ fn frames(seed: &[u8]) -> Vec<u8> {
                 continue;
             }
         };
-        let mut encoder = Encoder::new(Vec::new(), &options).unwrap();
+        let mut encoder = Compressor::new(Vec::new(), &options).unwrap();
         encoder.write_all(data).unwrap();
         file.extend(encoder.finish().unwrap());
     }

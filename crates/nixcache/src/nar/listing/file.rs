@@ -2,9 +2,9 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::{Node, NodeKind};
+use super::{ListingNode, NodeKind};
 
-impl Node<'_> {
+impl ListingNode<'_> {
     /// Opens the file that this node is, in the archive that it is listed from; byte 0 of `archive`
     /// is the archive's first. Nothing but the contents is read, so nothing checks that this is the
     /// archive of the listing.
@@ -25,7 +25,7 @@ impl Node<'_> {
     }
 }
 
-/// The contents of one file inside an archive. Made by [`Node::open`].
+/// The contents of one file inside an archive. Made by [`ListingNode::open`].
 ///
 /// If the archive ends before they do, the error is of kind
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).

@@ -14,7 +14,7 @@ use std::num::NonZeroU64;
 use serde_core::de::{Deserialize, IgnoredAny};
 use thiserror::Error;
 
-use super::{Listing, ListingBuilder, Node, NodeKind, Row, RowKind};
+use super::{Listing, ListingBuilder, ListingNode, NodeKind, Row, RowKind};
 use crate::nar::error::Quoted;
 use crate::nar::event::Event;
 use crate::nar::grammar::{Limits, name_fault, target_fault};
@@ -195,7 +195,7 @@ impl<'a> Parser<'a> {
                 Some((at, name)) if node.in_entries => {
                     self.check_name(at, &name)?;
                     if let Some(last) = node.last_entry.replace(self.listing.rows.len()) {
-                        self.sorted &= Node { listing: &self.listing, index: last }.name() < name.as_bytes();
+                        self.sorted &= ListingNode { listing: &self.listing, index: last }.name() < name.as_bytes();
                     }
                     let depth = open.len();
                     open.push(self.begin(at, &name, depth)?);
@@ -324,7 +324,7 @@ impl<'a> Parser<'a> {
                 builder.push::<()>(&Event::End, 0);
                 continue;
             };
-            let node = Node { listing: &self.listing, index };
+            let node = ListingNode { listing: &self.listing, index };
             let name = node.name();
             match node.kind() {
                 NodeKind::File { executable, size, offset } => {
@@ -335,7 +335,7 @@ impl<'a> Parser<'a> {
                     builder.push::<()>(&Event::Directory { name }, 0);
                     tasks.push(Task::End);
                     entries.extend(node.children());
-                    entries.sort_unstable_by_key(|entry: &Node<'_>| (entry.name(), entry.index));
+                    entries.sort_unstable_by_key(|entry: &ListingNode<'_>| (entry.name(), entry.index));
                     if let Some(twice) = entries.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
                         let name = String::from_utf8_lossy(twice[1].name());
                         return Err(self.text.duplicate(self.places[twice[1].index], &name));

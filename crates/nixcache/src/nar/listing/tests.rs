@@ -3,7 +3,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use proptest::prelude::*;
 
-use super::{Listing, ListingBuilder, Node, NodeKind, Row};
+use super::{Listing, ListingBuilder, ListingNode, NodeKind, Row};
 #[cfg(feature = "json")]
 use crate::nar::Limits;
 use crate::nar::{Reader, Writer};
@@ -81,7 +81,7 @@ proptest! {
             prop_assert_eq!(node.kind(), kind);
             match (kind, tree) {
                 (NodeKind::Directory, Tree::Directory(entries)) => {
-                    prop_assert!(node.children().map(Node::name).eq(entries.keys().map(String::as_bytes)));
+                    prop_assert!(node.children().map(ListingNode::name).eq(entries.keys().map(String::as_bytes)));
                 }
                 (NodeKind::Symlink { target }, Tree::Symlink(expected)) => prop_assert_eq!(target, expected.as_bytes()),
                 (NodeKind::File { executable, size, .. }, Tree::File(expected, contents)) => {

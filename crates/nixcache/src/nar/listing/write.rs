@@ -17,7 +17,7 @@ use std::io::{self, Write};
 
 use thiserror::Error;
 
-use super::{Node, NodeKind};
+use super::{ListingNode, NodeKind};
 use crate::nar::error::Quoted;
 
 /// Why a listing could not be written as JSON.
@@ -43,7 +43,7 @@ pub enum ListingWriteError {
 const DIRECTORY_START: &[u8] = b"{\"entries\":{";
 const DIRECTORY_END: &[u8] = b"},\"type\":\"directory\"}";
 
-impl Node<'_> {
+impl ListingNode<'_> {
     /// Writes the `.ls` document with this node as its root, in exactly the bytes of Nix. Many
     /// writes are small: give it a buffered sink.
     pub fn write_document(self, mut out: impl Write) -> Result<(), ListingWriteError> {
@@ -59,7 +59,7 @@ impl Node<'_> {
         // The directories around the row: each with its own row, and the row after its last.
         let mut open: Vec<(usize, usize)> = Vec::new();
         for index in self.index..self.end() {
-            let node = Node { index, ..self };
+            let node = ListingNode { index, ..self };
             while open.pop_if(|&mut (_, end)| end == index).is_some() {
                 out.write_all(DIRECTORY_END)?;
             }
@@ -110,7 +110,7 @@ impl Node<'_> {
         Ok(())
     }
 
-    fn not_utf8(self, what: &'static str, node: Node<'_>) -> ListingWriteError {
+    fn not_utf8(self, what: &'static str, node: ListingNode<'_>) -> ListingWriteError {
         let mut directory = Vec::new();
         let mut walk = self.walk();
         while let Some((path, other)) = walk.next() {

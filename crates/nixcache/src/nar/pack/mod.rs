@@ -29,7 +29,7 @@ use super::error::{Error as NarError, shown};
 use super::event::Event;
 use super::grammar::Limits;
 use super::listing::{Listing, ListingBuilder};
-use super::observer::{Beside, Observation, Observer};
+use super::observer::{Observation, Observer, ObserverThread};
 
 /// Why a tree could not be packed. Paths begin with the root as it was given.
 #[derive(Debug, Error)]
@@ -257,7 +257,7 @@ impl Packer {
             return Ok(observer.finish()?);
         }
         thread::scope(|scope| {
-            let observing = Beside::start(scope, observer, SLOT_CHUNKS);
+            let observing = ObserverThread::start(scope, observer, SLOT_CHUNKS);
             let mut observing = observing.map_err(|error| PackError::io(path, "cannot start a thread", error))?;
             let written = Chunks::start(self, path, observing.threads()).and_then(|chunks| {
                 for chunk in chunks {

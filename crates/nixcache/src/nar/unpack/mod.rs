@@ -21,10 +21,11 @@
 //! different kinds of file systems, and nothing that it moves can be observed.
 
 mod case_hack;
-mod crew;
+mod open_file;
 mod pool;
 mod staging;
 mod tree;
+mod writer_pool;
 
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
@@ -33,14 +34,15 @@ use std::thread;
 
 use thiserror::Error;
 
-use self::crew::Crew;
+use self::open_file::Finish;
 use self::pool::{Chunks, Pool};
 use self::staging::Staging;
-use self::tree::{Finish, Tree};
+use self::tree::Tree;
+use self::writer_pool::WriterPool;
 use super::decoder::Decoder;
 use super::error::{Error, shown};
 use super::grammar::Limits;
-use super::observer::{Beside, Observation, Observer};
+use super::observer::{Observation, Observer, ObserverThread};
 
 /// Why an archive could not be unpacked. Paths begin with the destination as it was given.
 #[derive(Debug, Error)]
@@ -218,11 +220,11 @@ impl Unpacker {
         let buffers = (4 * threads.get() + 4).min(MAX_CHUNKS);
         thread::scope(|scope| {
             let mut observing = match threads {
-                NonZeroUsize::MIN => Beside::Here(Box::new(observer)),
-                _ => Beside::start(scope, observer, buffers).map_err(cannot_start)?,
+                NonZeroUsize::MIN => ObserverThread::Here(Box::new(observer)),
+                _ => ObserverThread::start(scope, observer, buffers).map_err(cannot_start)?,
             };
-            let crew = Crew::start(scope, threads, self.finish).map_err(cannot_start)?;
-            let mut tree = Tree::new(staging.parent(), crew, self.finish, self.case_hack);
+            let writers = WriterPool::start(scope, threads, self.finish).map_err(cannot_start)?;
+            let mut tree = Tree::new(staging.parent(), writers, self.finish, self.case_hack);
             let written = self.read(Chunks::new(source, Pool::new(buffers)), &mut observing, &mut tree);
             let seen = observing.finish();
             // What the writing threads met comes before the reader's error, which may follow from
@@ -236,7 +238,7 @@ impl Unpacker {
     fn read(
         &self,
         mut chunks: Chunks<impl Read>,
-        observing: &mut Beside<'_>,
+        observing: &mut ObserverThread<'_>,
         tree: &mut Tree<'_>,
     ) -> Result<(), UnpackError> {
         let mut decoder = Decoder::with_limits(self.limits);

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
-use super::tree::Directory;
+use super::open_file::Directory;
 
 /// A destination, and the place beside it where the tree is made. What is there when this is
 /// dropped is removed.

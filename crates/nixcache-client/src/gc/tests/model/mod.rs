@@ -3,7 +3,7 @@
 //! Each step of an actor is one request to the store, or less: between any two of them the others
 //! may do whatever they want, and whoever is at work may die; what he claimed ends at any time
 //! after that. What is decided, the code decides: [`Claim::touches`], [`Claim::without`] and
-//! [`Policy::judge`]. There is no grace, and there is no patience: a collector that waits for
+//! [`RetentionPolicy::judge`]. There is no grace, and there is no patience: a collector that waits for
 //! pushes waits until they have ended.
 //!
 //! There are two paths, [`APP`] and [`BASE`], to which the first refers. At first the cache has
@@ -32,8 +32,9 @@ use stateright::{Checker, Model, Property};
 
 use self::collector::{APP_FIRST, BASE_FIRST, Collector, CollectorAt, Listed, ROOTS_FIRST};
 use self::push::{Push, PushAt};
-use super::super::{Policy, Unrooted};
-use crate::roots::{Claim, Record, Root, path_set};
+use super::super::{RetentionPolicy, Unrooted};
+use crate::protocol::Claim;
+use crate::roots::{Root, RootRecord, path_set};
 
 /// A set of paths, of files, of roots, or what a claim claims: bits, so that there is room for
 /// millions of states.
@@ -131,7 +132,7 @@ enum Flaw {
 
 /// What a push is to leave behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wish {
+struct SessionRequest {
     /// The name of the root; none to leave none.
     name: Option<&'static str>,
     closure: Bits,
@@ -139,7 +140,7 @@ struct Wish {
     added: Bits,
 }
 
-impl Wish {
+impl SessionRequest {
     const fn new(name: Option<&'static str>, closure: Bits) -> Self {
         Self { name, closure, added: 0 }
     }
@@ -184,7 +185,7 @@ enum Step {
 }
 
 struct Protocol {
-    wishes: [Wish; 2],
+    wishes: [SessionRequest; 2],
     /// The names of the roots and what they list.
     roots: [(&'static str, Bits); ROOTS],
     /// Whether a write may have the condition that the object is still that which was read.
@@ -231,9 +232,15 @@ fn bits(claim: &Claim) -> Bits {
 }
 
 /// Collectors keep what was used within that time.
-fn policy(keeps: bool) -> Policy {
+fn policy(keeps: bool) -> RetentionPolicy {
     let (unrooted, allow_empty) = (if keeps { Unrooted::Keep } else { Unrooted::Remove }, true);
-    Policy { keep_within: Some(super::HOUR), grace: Duration::ZERO, unrooted, allow_empty, ..Policy::default() }
+    RetentionPolicy {
+        keep_within: Some(super::HOUR),
+        grace: Duration::ZERO,
+        unrooted,
+        allow_empty,
+        ..RetentionPolicy::default()
+    }
 }
 
 /// The roots that the policy does not keep.
@@ -241,7 +248,7 @@ fn judge(roots: &[(&'static str, Bits); ROOTS], present: Bits, recent: Bits) -> 
     let now = SystemTime::UNIX_EPOCH + 100 * super::HOUR;
     let root = |number: usize| {
         let (name, closure) = roots[number];
-        let record = Record {
+        let record = RootRecord {
             targets: Vec::new(),
             closure: set(set_of(closure)),
             path_set: set(set_of(closure)),
@@ -273,7 +280,7 @@ impl Protocol {
             touches[a][b] = claims[a].touches(&claims[b]);
             without[a][b] = bits(&claims[a].clone().without([&claims[b]]));
         }
-        let own = wishes.map(|wish| (wish.name.unwrap_or("none"), wish.closure));
+        let own = wishes.map(|request| (request.name.unwrap_or("none"), request.closure));
         let roots = [("main", if keeps { BASE } else { ALL }), own[0], own[1]];
         let mut dropped = BTreeMap::new();
         for (present, recent) in (0..8).flat_map(|present| (0..8).map(move |recent| (present, recent))) {
@@ -400,7 +407,7 @@ const COLLECTED: &str = "all that is not kept may be removed, down to the last N
 /// Pushes beside each other, what the store can do, and what collectors do.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
-    wishes: [Wish; 2],
+    wishes: [SessionRequest; 2],
     conditional: bool,
     pages: [Listed; 4],
     claims: [u8; 2],
@@ -408,18 +415,18 @@ struct Setting {
     keeps: bool,
 }
 
-const fn setting(first: Wish, second: Wish) -> Setting {
+const fn setting(first: SessionRequest, second: SessionRequest) -> Setting {
     Setting { wishes: [first, second], conditional: false, pages: APP_FIRST, claims: [1, 0], now: true, keeps: false }
 }
 
 /// It uses the root that is there once more.
-const SAME: Wish = Wish::new(Some("main"), ALL);
+const SAME: SessionRequest = SessionRequest::new(Some("main"), ALL);
 /// A part of that, under another name or the same.
-const OTHER: Wish = Wish::new(Some("other"), BASE);
-const NEXT: Wish = Wish::new(Some("main"), BASE);
-const ROOTLESS: Wish = Wish::new(None, ALL);
-const ADDING: Wish = Wish::adding(Some("other"), BASE);
-const ROOTLESS_ADDING: Wish = Wish::adding(None, BASE);
+const OTHER: SessionRequest = SessionRequest::new(Some("other"), BASE);
+const NEXT: SessionRequest = SessionRequest::new(Some("main"), BASE);
+const ROOTLESS: SessionRequest = SessionRequest::new(None, ALL);
+const ADDING: SessionRequest = SessionRequest::adding(Some("other"), BASE);
+const ROOTLESS_ADDING: SessionRequest = SessionRequest::adding(None, BASE);
 
 const SETTINGS: [Setting; 12] = [
     setting(SAME, OTHER),

@@ -56,11 +56,11 @@ impl Push {
 
 impl Protocol {
     pub(super) fn first(&self, push: usize) -> PushAt {
-        let wish = self.wishes[push];
+        let request = self.wishes[push];
         match self.flaw {
             Some(Flaw::RootBeforeLease | Flaw::RefreshWithoutLease) => PushAt::Early,
             Some(Flaw::PlansBeforeLease) => PushAt::EarlyPlans(0),
-            _ if self.conditional && wish.name.is_some() && wish.added == 0 => PushAt::Early,
+            _ if self.conditional && request.name.is_some() && request.added == 0 => PushAt::Early,
             _ => PushAt::Lease,
         }
     }
@@ -100,8 +100,8 @@ impl Protocol {
     }
 
     pub(super) fn is_wish(&self, push: usize, root: usize) -> bool {
-        let wish = self.wishes[push];
-        wish.name.is_some_and(|name| self.roots[root] == (name, wish.closure))
+        let request = self.wishes[push];
+        request.name.is_some_and(|name| self.roots[root] == (name, request.closure))
     }
 
     /// The root that a push writes: the last one if that is the same, or a new one.
@@ -115,8 +115,8 @@ impl Protocol {
         use PushAt::*;
         let mut next = world.clone();
         let push = &mut next.pushes[me];
-        let wish = self.wishes[me];
-        let closure = wish.closure;
+        let request = self.wishes[me];
+        let closure = request.closure;
         let used = Some(u8::try_from(me + 1).unwrap());
         let is_wish = |last: Option<u8>| last.is_some_and(|last| self.is_wish(me, usize::from(last)));
         let remembers = matches!(self.flaw, Some(Flaw::RootBeforeLease | Flaw::RefreshWithoutLease));
@@ -175,12 +175,12 @@ impl Protocol {
 
             LastRoot => {
                 push.last = self.latest(world, me);
-                if is_wish(push.last) && wish.added == 0 { Refresh } else { LastSnapshot }
+                if is_wish(push.last) && request.added == 0 { Refresh } else { LastSnapshot }
             }
             LastSnapshot => {
                 let listed = push.last.map_or(0, |last| self.roots[usize::from(last)].1);
                 let is_there = world.files & snapshot_of(listed) != 0;
-                push.missing = closure & !wish.added & !(if is_there { listed } else { 0 });
+                push.missing = closure & !request.added & !(if is_there { listed } else { 0 });
                 Ask
             }
             Ask => {
@@ -199,11 +199,11 @@ impl Protocol {
             }
 
             AddedNar => {
-                next.files |= wish.added;
+                next.files |= request.added;
                 if self.has(Flaw::AddedBeforeClaimed) { AddedNarInfo } else { Cover }
             }
             Cover => {
-                next.leases[me] = Some(world.leases[me].unwrap_or(0) | wish.added);
+                next.leases[me] = Some(world.leases[me].unwrap_or(0) | request.added);
                 CoverPlans(0)
             }
             CoverPlans(turn) if self.is_touched_more(world, me, turn) => return None,
@@ -211,7 +211,7 @@ impl Protocol {
             CoverPlans(_) if self.has(Flaw::AddedBeforeClaimed) => self.conclude(me),
             CoverPlans(_) => AddedNarInfo,
             AddedNarInfo => {
-                next.narinfos |= wish.added;
+                next.narinfos |= request.added;
                 if self.has(Flaw::AddedBeforeClaimed) { Cover } else { self.conclude(me) }
             }
             ClaimSet => {
@@ -226,7 +226,7 @@ impl Protocol {
                 Snapshot
             }
 
-            Snapshot if wish.name.is_none() => End,
+            Snapshot if request.name.is_none() => End,
             Snapshot => {
                 next.files |= snapshot_of(closure);
                 if self.has(Flaw::RootAfterLease) { EarlyEnd } else { Root }

@@ -50,19 +50,19 @@ impl Replay {
         use Kind::{Delete, Get, List, Put};
         use PushAt::*;
         let push = &self.world.pushes[me];
-        let wish = self.model.wishes[me];
-        let folder = format!("nixcache/v1/roots/{}", wish.name.unwrap_or("none"));
+        let request = self.model.wishes[me];
+        let folder = format!("nixcache/v1/roots/{}", request.name.unwrap_or("none"));
         let lease = || self.claims[push_at(me)].clone().unwrap_or_else(|| format!("{LEASES}/*"));
         match push.at {
             // Not used where there are no conditions.
-            Lease if wish.name.is_some() && self.model.first(me) == Lease => {
+            Lease if request.name.is_some() && self.model.first(me) == Lease => {
                 Requests::of(&[(List, &folder), (Put, &lease())]).with(Get, &format!("{folder}/*"))
             }
             Lease | Yield | Reclaim | Cover | ClaimSet => Requests::of(&[(Put, &lease())]),
             Plans(_) | Wait(_) | CoverPlans(_) | SetPlans(_) => {
                 Requests::claims(PLANS, LEASES, self.world.plans != [None; 2])
             }
-            LastRoot | Snapshot if wish.name.is_none() => Requests::default(),
+            LastRoot | Snapshot if request.name.is_none() => Requests::default(),
             // Tombstones may be read before it.
             Early | LastRoot | LastAgain => Requests::of(&[(List, &folder)]).with(Get, &format!("{folder}/*")),
             LastSnapshot => match push.last {
@@ -78,11 +78,11 @@ impl Replay {
             }
             // What is there already is old, and uploaded once more.
             Nar(path) => self.upload(path),
-            AddedNar => self.upload(wish.added),
+            AddedNar => self.upload(request.added),
             NarInfo(path) => Requests::of(&[(Put, &narinfo(number(path)))]),
-            AddedNarInfo => Requests::of(&[(Put, &narinfo(number(wish.added)))]),
+            AddedNarInfo => Requests::of(&[(Put, &narinfo(number(request.added)))]),
             // Of what was neither known nor published, the narinfos are read first.
-            Snapshot => Requests::of(&[(Put, &self.snapshots[&snapshot_of(wish.closure)])]).with(Get, NARINFO),
+            Snapshot => Requests::of(&[(Put, &self.snapshots[&snapshot_of(request.closure)])]).with(Get, NARINFO),
             EarlyRefresh | Refresh | Root => {
                 let root = self.roots[self.model.written(me, push.last)].clone();
                 Requests::of(&[(Put, &root.unwrap_or_else(|| format!("{folder}/*")))])
@@ -112,7 +112,7 @@ impl Replay {
             Page(_) => Requests::of(&[(Head, &plan), (List, "")]).with(Get, "nixcache/v1/roots/*"),
             Leases(_) => {
                 let mut requests = Requests::claims(LEASES, PLANS, world.leases != [None; 2]);
-                requests.made.push((Get, MEMORY.to_owned()));
+                requests.made.push((Get, CONDEMNED_OBJECT.to_owned()));
                 requests.with(Get, &snapshots).with(Get, NARINFO)
             }
             LeasesAgain(_) | Wait(_) => Requests::claims(LEASES, PLANS, world.leases != [None; 2]),
@@ -150,7 +150,7 @@ impl Replay {
                 }
                 None => Requests::default(),
             },
-            Condemn => Requests::of(&[(if run.waiting == 0 { Delete } else { Put }, MEMORY)]),
+            Condemn => Requests::of(&[(if run.waiting == 0 { Delete } else { Put }, CONDEMNED_OBJECT)]),
             End => Requests::of(&[(Delete, &plan)]),
             at => panic!("{at:?} is not replayed"),
         }

@@ -1,0 +1,42 @@
+//! What all objects under `nixcache/v1/` share: the folder, the version, hashes and unique names.
+
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+use nixcache::hash::{Format, Hash};
+use serde_json::Value;
+
+use super::{Error, Result};
+
+/// The folder of everything here.
+pub(crate) const FOLDER: &str = "nixcache/v1";
+
+/// The version of the JSON that is written, and the only one that is read.
+pub(crate) const VERSION: u64 = 1;
+
+pub(crate) fn digest(hash: &Hash) -> String {
+    hash.display_digest(Format::Nix32).to_string()
+}
+
+pub(crate) fn parse_digest(value: &Value) -> Option<Hash> {
+    Hash::parse(&format!("sha256:{}", value.as_str()?)).ok()
+}
+
+/// Reads a JSON object of a version that is known.
+pub(crate) fn parse_version(object: &str, text: &[u8]) -> Result<Value> {
+    let broken = |reason: String| Error::Broken { object: object.to_owned(), reason };
+    let value: Value = serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
+    match value["version"].as_u64() {
+        Some(VERSION) => Ok(value),
+        Some(version) => Err(Error::Version { object: object.to_owned(), version }),
+        None => Err(broken("it says no version".to_owned())),
+    }
+}
+
+/// Makes a name that no other call makes: a time, by which generations are ordered, and a random
+/// part.
+pub(crate) fn unique() -> String {
+    let time = DateTime::<Utc>::from(SystemTime::now()).format("%Y%m%dT%H%M%S%3f");
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    format!("{time}-{random:016x}")
+}

@@ -1,0 +1,251 @@
+//! Reading roots: all of them, those of a name, or the newest one.
+
+use std::cmp::Reverse;
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+
+use super::record::{folder_of, name_of};
+use super::{Error, Result, Root, RootName, snapshot};
+use crate::cache::{self, Cache};
+use crate::file::Oddity;
+use crate::protocol::{FOLDER, leases, plans};
+
+/// The roots of a cache, or those of a name.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct RootList {
+    /// The roots that could be read, newest first.
+    pub roots: Vec<Root>,
+    /// The objects that should be roots and are not.
+    pub broken: Vec<BrokenRoot>,
+    /// The tombstones.
+    pub(crate) tombstones: Vec<String>,
+    /// The objects that were not there any more when they were read.
+    pub(crate) vanished: Vec<String>,
+}
+
+/// An object that should be a root, and says something else, or is of a later version of the
+/// layout.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BrokenRoot {
+    /// The name of the object.
+    pub object: String,
+    /// The name of the root, by the name of the object.
+    pub name: RootName,
+    /// The generation, by the name of the object.
+    pub generation: String,
+    /// When the object was last written, by the clock of the store, where it tells.
+    pub used: Option<SystemTime>,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+impl BrokenRoot {
+    /// Whether it is of a later version of the layout, rather than damaged.
+    pub fn is_newer(&self) -> bool {
+        matches!(self.error, Error::Version { .. })
+    }
+}
+
+/// All roots of a cache, newest first.
+///
+/// An object that cannot be read, since access is denied or the store fails, is an error: it may be
+/// a root like any other.
+pub async fn list(cache: &Cache) -> Result<RootList> {
+    read_all(cache, &folder_of_all(), false).await
+}
+
+/// All roots of a cache, with those that were written just before through another mount of the same
+/// drive.
+pub(crate) async fn list_fresh(cache: &Cache) -> Result<RootList> {
+    read_all(cache, &folder_of_all(), true).await
+}
+
+/// The folder that has a folder for each name.
+pub(crate) fn folder_of_all() -> String {
+    format!("{FOLDER}/roots")
+}
+
+/// The generations of a name, newest first.
+pub async fn generations(cache: &Cache, name: &RootName) -> Result<RootList> {
+    read_all(cache, &folder_of(name), false).await
+}
+
+async fn read_all(cache: &Cache, folder: &str, is_fresh: bool) -> Result<RootList> {
+    let objects: Vec<_> = objects_below(cache, folder, is_fresh).try_collect().await?;
+    let objects = objects.into_iter().map(|(object, meta)| (object, meta.modified));
+    read_roots(cache, objects, Some(SystemTime::now())).await
+}
+
+fn objects_below<'a>(
+    cache: &'a Cache,
+    folder: &str,
+    is_fresh: bool,
+) -> BoxStream<'a, Result<(String, cache::ObjectInfo), cache::Error>> {
+    if is_fresh { cache.list_fresh(folder) } else { cache.list_below(folder) }
+}
+
+/// What listings have passed over that may hide roots, or what they list: a link or a file in the
+/// place of the folder of a name, or of another folder of this layout.
+pub(crate) fn hidden(cache: &Cache) -> Vec<(String, Oddity)> {
+    let mut hidden = cache.oddities();
+    hidden.retain(|(name, _)| may_hide_roots(name));
+    hidden
+}
+
+/// Whether this is the name of a folder of roots, or of the one of snapshots. In a directory, a
+/// file of that name hides them.
+pub(crate) fn may_hide_roots(name: &str) -> bool {
+    is_folder(name) && name != leases() && name != plans()
+}
+
+/// Whether this is the name of a folder of this layout.
+pub(crate) fn is_folder(name: &str) -> bool {
+    let of_roots = folder_of_all();
+    let root = name.strip_prefix(&of_roots).and_then(|rest| rest.strip_prefix('/'));
+    let is_of_name = root.is_some_and(|root| root.parse::<RootName>().is_ok_and(|parsed| parsed.folder() == root));
+    is_of_name
+        || name == FOLDER
+        || [of_roots, snapshot::folder(), leases(), plans()].iter().any(|folder| folder == name)
+}
+
+/// What an object turns out to be.
+enum Found {
+    Root(Box<Root>),
+    Broken(BrokenRoot),
+    Tombstone(String),
+    /// There is nothing any more.
+    Gone(String),
+}
+
+/// Reads those of the objects that are roots. `now` is the time by which roots are dated in the
+/// future.
+pub(crate) async fn read_roots(
+    cache: &Cache,
+    objects: impl Iterator<Item = (String, Option<SystemTime>)>,
+    now: Option<SystemTime>,
+) -> Result<RootList> {
+    /// Roots that are read at the same time: each may be as large as its limit.
+    const CONCURRENT_READS: usize = 16;
+    let read = |(object, used)| read_object(cache, object, used);
+    let objects = objects.filter(|(object, _)| is_root(object));
+    let found = futures_util::stream::iter(objects).map(read);
+    let mut found = found.buffer_unordered(cache.options().concurrency.min(CONCURRENT_READS));
+    let mut survey = RootList::default();
+    while let Some(found) = found.try_next().await? {
+        match found {
+            Found::Root(root) => survey.roots.push(*root),
+            Found::Broken(broken) => survey.broken.push(broken),
+            Found::Tombstone(object) => survey.tombstones.push(object),
+            Found::Gone(object) => survey.vanished.push(object),
+        }
+    }
+    newest_first(&mut survey.roots, now);
+    survey.broken.sort_by(|a, b| a.object.cmp(&b.object));
+    Ok(survey)
+}
+
+async fn read_object(cache: &Cache, object: String, used: Option<SystemTime>) -> Result<Found> {
+    let Some((name, generation)) = name_of(&object) else { return Ok(Found::Gone(object)) };
+    let read = match cache.read_version(&object).await {
+        Ok(None) => return Ok(Found::Gone(object)),
+        Ok(Some(read)) => Root::parse(cache, (name.clone(), generation.clone()), read, used),
+        Err(error) => Err(error.into()),
+    };
+    match read {
+        Ok(Some(root)) => Ok(Found::Root(Box::new(root))),
+        Ok(None) => Ok(Found::Tombstone(object)),
+        Err(error) if error.is_about_content() => {
+            Ok(Found::Broken(BrokenRoot { object, name, generation, used, error }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A root that was used later than this from now was written while the clock of the store was
+/// wrong.
+const FUTURE_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// Whether a time lies so far in the future that it is wrong.
+pub(crate) fn is_in_future(time: SystemTime, now: Option<SystemTime>) -> bool {
+    now.and_then(|now| time.duration_since(now).ok()).is_some_and(|ahead| ahead > FUTURE_TOLERANCE)
+}
+
+/// What roots of a name are ordered by: when they were used last, and of several that were used at
+/// the same time, when they were made, which their generations begin with.
+///
+/// A time in the future is wrong, and says nothing. The root then counts as used when it was made;
+/// if that lies in the future as well, as older than all others.
+fn age_key(used: Option<SystemTime>, generation: &str, now: Option<SystemTime>) -> (Option<SystemTime>, String) {
+    let is_known = |time: &SystemTime| !is_in_future(*time, now);
+    (used.filter(is_known).or_else(|| used.and(made(generation).filter(is_known))), generation.to_owned())
+}
+
+/// Whether nothing tells how old a root is: it was used, and made, while clocks were wrong.
+pub(crate) fn is_undatable(root: &Root, now: Option<SystemTime>) -> bool {
+    root.used.is_some() && age_key(root.used, &root.generation, now).0.is_none()
+}
+
+/// When a generation was made, by its name, if this program has chosen that.
+fn made(generation: &str) -> Option<SystemTime> {
+    let time = chrono::NaiveDateTime::parse_from_str(generation.get(..15)?, "%Y%m%dT%H%M%S").ok()?;
+    Some(time.and_utc().into())
+}
+
+fn newest_first(roots: &mut [Root], now: Option<SystemTime>) {
+    roots.sort_by_cached_key(|root| Reverse((age_key(root.used, &root.generation, now), root.name.clone())));
+}
+
+/// The newest generation of a name: the one that was used last, and of several that were used at
+/// the same time, the one that was made last.
+///
+/// Broken roots are passed over with a warning. No more roots are read than it takes.
+pub async fn latest(cache: &Cache, name: &RootName) -> Result<Option<Root>> {
+    Ok(find_latest(cache, name, false).await?.root)
+}
+
+/// The newest generation of a name, and whether broken ones were met before it.
+pub(crate) struct Latest {
+    pub(crate) root: Option<Root>,
+    pub(crate) has_broken: bool,
+}
+
+pub(crate) async fn find_latest(cache: &Cache, name: &RootName, is_fresh: bool) -> Result<Latest> {
+    let listed: Vec<_> = objects_below(cache, &folder_of(name), is_fresh).try_collect().await?;
+    let mut objects: Vec<_> = listed
+        .into_iter()
+        .filter_map(|(object, meta)| {
+            let (_, generation) = name_of(&object).filter(|(found, _)| found == name)?;
+            Some((object, generation, meta.modified))
+        })
+        .collect();
+    let now = Some(SystemTime::now());
+    objects.sort_by_cached_key(|(_, generation, used)| Reverse(age_key(*used, generation, now)));
+    let mut has_broken = false;
+    for (object, _, used) in objects {
+        match read_object(cache, object, used).await? {
+            Found::Root(root) => return Ok(Latest { root: Some(*root), has_broken }),
+            Found::Broken(broken) => {
+                tracing::warn!("{}; ignored", broken.error);
+                has_broken = true;
+            }
+            Found::Tombstone(_) | Found::Gone(_) => {}
+        }
+    }
+    Ok(Latest { root: None, has_broken })
+}
+
+pub(super) async fn read(cache: &Cache, object: String, used: Option<SystemTime>) -> Result<Option<Root>> {
+    match read_object(cache, object, used).await? {
+        Found::Root(root) => Ok(Some(*root)),
+        Found::Broken(broken) => Err(broken.error),
+        Found::Tombstone(_) | Found::Gone(_) => Ok(None),
+    }
+}
+
+/// Whether an object is a root, or the tombstone of one, by its name.
+pub(crate) fn is_root(object: &str) -> bool {
+    name_of(object).is_some()
+}
