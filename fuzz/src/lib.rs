@@ -241,7 +241,8 @@ pub fn scan(data: &[u8]) {
 /// from then on.
 pub fn registration(data: &[u8]) {
     let store_dir = StoreDir::default();
-    let read = |text: &[u8]| registration::RegistrationReader::new(text, &store_dir).collect::<Result<Vec<PathInfo>, _>>();
+    let read =
+        |text: &[u8]| registration::RegistrationReader::new(text, &store_dir).collect::<Result<Vec<PathInfo>, _>>();
     let write = |infos: &[PathInfo]| {
         let mut writer = registration::RegistrationWriter::new(Vec::new(), &store_dir);
         for info in infos {

@@ -61,7 +61,8 @@ impl Reach {
         let opened = if url.directory().is_some() {
             Cache::open(&url, self.options()).await
         } else {
-            let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+            let mut info = CacheInfo::default();
+            info.store_dir = common.store_dir()?;
             Cache::open_as(&url, info, self.options()).await
         };
         opened.map_err(|error| Failure::cache(&error))
@@ -76,7 +77,7 @@ impl Reach {
             if !directory.metadata().map_err(failed)?.is_dir() {
                 return Err(Failure::source(&source::Error::NoDirectory { file: directory.to_owned() }));
             }
-            let info = CacheInfo { store_dir, ..CacheInfo::default() };
+            let info = CacheInfo::default().with(|info| info.store_dir = store_dir);
             return Cache::open_as(&url, info, self.options()).await.map_err(|error| Failure::cache(&error));
         }
         let cache = self.open(argument).await?;

@@ -28,7 +28,8 @@ pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
     let audit =
         if args.trusted.is_empty() { audit } else { audit.policy(TrustPolicy::new(trusted_keys(&args.trusted)?)) };
     block_on(common, async {
-        let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+        let mut info = CacheInfo::default();
+        info.store_dir = common.store_dir()?;
         let cache = args.reach.open_despite(&args.cache, info).await?;
         let display = Display::new(common, args.contents);
         let audit = audit.watch(display.watch());

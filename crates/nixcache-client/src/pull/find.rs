@@ -445,7 +445,7 @@ impl Pull {
         let refused = |error| Refusal::Cache(Arc::new(error));
         let info = cache.parse_narinfo(wanted.hash_part, text).map_err(refused)?;
         let borrowed = info.as_ref();
-        if let Some(path) = wanted.path.as_ref().filter(|path| path.as_ref() != borrowed.store_path()) {
+        if let Some(path) = wanted.path.as_ref().filter(|&path| path.as_ref() != borrowed.store_path()) {
             let found = self.store_dir.display(borrowed.store_path()).to_string();
             tracing::debug!("{path}: {found} is there");
             return Err(Refusal::OtherName { found });

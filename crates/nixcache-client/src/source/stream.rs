@@ -100,7 +100,7 @@ impl Stream {
                 let heard = infos.filter_map(|info| match info.map(|info| (agreement.hear(&info), info)) {
                     Ok((Heard::New, info)) => Some(Ok(info)),
                     Ok((Heard::Again, _)) => None,
-                    Ok((Heard::Otherwise, info)) => {
+                    Ok((_, info)) => {
                         let path = store_dir.display(info.path.as_ref()).to_string();
                         Some(Err(Error::Disagreement { file: file.clone(), path }))
                     }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use crate::compression::Compression;
 use crate::hash::{Algorithm, Hash};
+use crate::signature::SignatureRef;
 #[cfg(feature = "signature")]
 use crate::signature::{SecretKey, Signature};
-use crate::signature::SignatureRef;
 use crate::store_path::{ContentAddress, StoreDir, StorePathRef};
 
 use super::write::Parts;

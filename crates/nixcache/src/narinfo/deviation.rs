@@ -35,6 +35,17 @@ pub enum NixAccepts {
     No,
 }
 
+impl NixAccepts {
+    /// A name for scripts: `yes`, `only-older` or `no`. It does not change.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::OnlyOlder => "only-older",
+            Self::No => "no",
+        }
+    }
+}
+
 macro_rules! deviations {
     ($($(#[doc = $doc:literal])+ $kind:ident = $name:literal, $accepts:ident, $explanation:literal;)+) => {
         /// A kind of deviation. The narinfo still has one meaning.

@@ -8,7 +8,7 @@ use crate::signature::SignatureRef;
 use crate::store_path::StoreDir;
 
 use super::signatures::order;
-use super::{Error, Field, NarInfo, NarInfoBuf, ErrorReason};
+use super::{Error, ErrorReason, Field, NarInfo, NarInfoBuf};
 
 /// Changes to a narinfo that leave all other bytes as they are: unknown fields, odd spellings, the
 /// order of lines, even a missing newline at the end.

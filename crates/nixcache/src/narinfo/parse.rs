@@ -8,7 +8,7 @@ use crate::store_path::{ContentAddress, StoreDir, StorePathRef, base_name_error,
 
 use super::references::{self, ReferenceOrder};
 use super::signatures;
-use super::{Deviation, DeviationKind, Error, Field, Fields, ErrorReason, Span, index32};
+use super::{Deviation, DeviationKind, Error, ErrorReason, Field, Fields, Span, index32};
 
 /// Compressions that Nix knows and this crate has no codec for.
 const OTHER_COMPRESSIONS: [&str; 4] = ["compress", "grzip", "lrzip", "lzop"];
@@ -229,8 +229,8 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     fn size(&mut self, field: Field, value: &str) -> Result<u64, Error> {
         // `str::parse` would take a plus sign.
         let size = if value.starts_with('+') { None } else { value.parse().ok() };
-        let size =
-            size.ok_or_else(|| self.error(field, if value.is_empty() { ErrorReason::Empty } else { ErrorReason::Size }))?;
+        let size = size
+            .ok_or_else(|| self.error(field, if value.is_empty() { ErrorReason::Empty } else { ErrorReason::Size }))?;
         if value.len() > 1 && value.starts_with('0') {
             self.odd(DeviationKind::LeadingZeros, Some(field.name()));
         }

@@ -104,8 +104,10 @@ impl<'a> Iterator for ReferencesIter<'a> {
         while let Some(after) = rest.strip_prefix(' ') {
             rest = after;
         }
-        let end =
-            rest.as_bytes()[BASE_NAME_LEN_MIN..].iter().position(|&byte| byte == b' ').map_or(rest.len(), |p| BASE_NAME_LEN_MIN + p);
+        let end = rest.as_bytes()[BASE_NAME_LEN_MIN..]
+            .iter()
+            .position(|&byte| byte == b' ')
+            .map_or(rest.len(), |p| BASE_NAME_LEN_MIN + p);
         let (name, rest) = rest.split_at(end);
         self.rest = rest;
         Some(StorePathRef::of_checked(name))

@@ -235,7 +235,10 @@ fn errors_of_a_document_say_where() {
         ("7", "the document: expected an object keyed by store paths, or an array, found a number"),
         ("[7]", "the document: [0]: expected a path info: an object, found a number"),
         ("[{}]", "the document: [0]: \"path\" is missing"),
-        (r#"{"hello":null}"#, "hello: `hello` is not a store path: expected 32 characters of nixbase32, `-` and a name"),
+        (
+            r#"{"hello":null}"#,
+            "hello: `hello` is not a store path: expected 32 characters of nixbase32, `-` and a name",
+        ),
         (r#"{"info":{},"version":4}"#, "the document: version: expected version 1, 2 or 3, found a number"),
         (r#"{"info":{},"storeDir":"/a"}"#, "the document: storeDir: this is about the store /a, not /nix/store"),
         (&format!(r#"{{"{HELLO}":{{"narSize":1}}}}"#), &format!("{HELLO}: \"narHash\" is missing")),

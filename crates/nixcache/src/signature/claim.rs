@@ -73,7 +73,7 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
 mod tests {
     //! Signatures as batches verify them.
 
-use curve25519_dalek::constants::EIGHT_TORSION;
+    use curve25519_dalek::constants::EIGHT_TORSION;
 
     use super::*;
 

@@ -167,7 +167,9 @@ crate::error_kind::into_io_error!(Error);
 fn advice(expected: TextKind, found: TextKind) -> &'static str {
     match (expected, found) {
         (TextKind::SecretKey, TextKind::PublicKey) => ": signing needs the secret key of the pair",
-        (TextKind::PublicKey, TextKind::SecretKey) => ": use the public key of the pair, and keep the secret key secret",
+        (TextKind::PublicKey, TextKind::SecretKey) => {
+            ": use the public key of the pair, and keep the secret key secret"
+        }
         _ => "",
     }
 }

@@ -135,7 +135,10 @@ fn what_editors_and_ci_variables_put_around_a_key_does_not_matter() {
 fn a_key_of_the_wrong_kind_is_named_and_not_shown() {
     let secret = SecretKey::parse(SECRET).unwrap();
     let other_kind = |kind, found| Some(Error::OtherKind { kind, found });
-    assert_eq!(SecretKey::parse(&secret.public_key().to_string()).err(), other_kind(TextKind::SecretKey, TextKind::PublicKey));
+    assert_eq!(
+        SecretKey::parse(&secret.public_key().to_string()).err(),
+        other_kind(TextKind::SecretKey, TextKind::PublicKey)
+    );
     assert_eq!(PublicKey::parse(SECRET).err(), other_kind(TextKind::PublicKey, TextKind::SecretKey));
     let signature = secret.sign(b"").to_string();
     assert_eq!(PublicKey::parse(&signature).err(), other_kind(TextKind::PublicKey, TextKind::Signature));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Standing;
-use crate::signature::{Error, TextKind, PublicKey, SignatureRef};
+use crate::signature::{Error, PublicKey, SignatureRef, TextKind};
 
 /// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in
 /// Nix.

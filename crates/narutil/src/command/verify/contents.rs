@@ -87,7 +87,8 @@ impl<'a> Contents<'a> {
     fn directory(common: &Common, directory: &Path) -> Result<Place<'a>> {
         let absolute = std::path::absolute(directory).map_err(|error| Failure::failed(directory, error))?;
         let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
-        let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+        let mut info = CacheInfo::default();
+        info.store_dir = common.store_dir()?;
         let runtime = runtime(common)?;
         let cache = runtime.block_on(Cache::open_as(&url, info, CacheOptions::default()));
         Ok(Place::Directory { cache: cache.map_err(|error| Failure::cache(&error))?, runtime })

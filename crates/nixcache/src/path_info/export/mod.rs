@@ -54,7 +54,7 @@ mod wire;
 mod write;
 
 pub use error::{Error, ExportField};
-pub use read::Reader;
+pub use read::ExportReader;
 pub use write::{ExportWriteError, ExportWriter};
 
 /// The number after each archive.

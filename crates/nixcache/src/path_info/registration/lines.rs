@@ -29,7 +29,12 @@ pub(super) struct Line<'a> {
 
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(source: R, store_dir: &StoreDir) -> Self {
-        Self { source, buffer: Vec::new(), limit: store_dir.as_str().len() + LINE_BESIDE_STORE_DIR_MAX_BYTES, number: 0 }
+        Self {
+            source,
+            buffer: Vec::new(),
+            limit: store_dir.as_str().len() + LINE_BESIDE_STORE_DIR_MAX_BYTES,
+            number: 0,
+        }
     }
 
     /// Reads the next line. `None` at the end.

@@ -47,5 +47,5 @@ mod tests;
 mod write;
 
 pub use error::{Error, RegistrationField};
-pub use read::Reader;
+pub use read::RegistrationReader;
 pub use write::{RegistrationWriteError, RegistrationWriter};

@@ -58,7 +58,10 @@ fn a_count_that_lies_costs_nothing() {
 fn a_line_without_end_is_not_kept() {
     let endless = BufReader::new(io::repeat(b'x').take(64 << 20));
     let info = allocation_counter::measure(|| {
-        assert!(matches!(RegistrationReader::new(endless, &StoreDir::default()).next(), Some(Err(Error::TooLong { .. }))));
+        assert!(matches!(
+            RegistrationReader::new(endless, &StoreDir::default()).next(),
+            Some(Err(Error::TooLong { .. }))
+        ));
     });
     assert!(info.bytes_max < 16 << 10, "{info:?}");
 }

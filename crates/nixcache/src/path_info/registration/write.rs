@@ -68,7 +68,10 @@ impl<W: Write> RegistrationWriter<W> {
         let Self { out, store_dir, record } = self;
         let display = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
         if info.nar_hash.algorithm() != Algorithm::Sha256 {
-            return Err(RegistrationWriteError::Algorithm { path: display(&info.path), algorithm: info.nar_hash.algorithm() });
+            return Err(RegistrationWriteError::Algorithm {
+                path: display(&info.path),
+                algorithm: info.nar_hash.algorithm(),
+            });
         }
         if i64::try_from(info.nar_size).is_err() {
             return Err(RegistrationWriteError::Size { path: display(&info.path), size: info.nar_size });
