@@ -119,7 +119,7 @@ def main() -> None:
         root = Path(folder, "tree")
         root.mkdir()
         tree(root)
-        # Each is measured twice, before and after Rust, because the load of shared machines changes.
+        # Each is measured twice, before and after Rust, because the load of the machine changes.
         size = nar.pack(root).size
 
         def ours() -> dict[str, float]:

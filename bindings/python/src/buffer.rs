@@ -50,8 +50,8 @@ unsafe extern "C" {
     fn PyBuffer_Release(view: *mut View);
 }
 
-/// The bytes of an object that has the buffer protocol. While this is there, the object keeps them
-/// where they are.
+/// The bytes of an object that supports the buffer protocol. While this exists, the object does not
+/// move or free them.
 pub(crate) struct Buffer {
     /// Its address is known to the object.
     view: Box<View>,
@@ -66,8 +66,8 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// Takes hold of the bytes of an object; `BufferError` or `TypeError` if it has none, or has
-    /// gaps between them.
+    /// Gets the buffer of an object. `BufferError` or `TypeError` if it has none, or one that is
+    /// not contiguous.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut view = Box::new(View {
             buf: null_mut(),
@@ -96,21 +96,21 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub(crate) fn len(&self) -> usize {
         // Never negative.
         usize::try_from(self.view.len).unwrap_or(0)
     }
 
-    /// The bytes, if they never change.
+    /// The bytes, if they are immutable.
     pub(crate) fn constant(&self) -> Option<&[u8]> {
         // SAFETY: These are bytes of a `bytes` object, which the view keeps alive, and which
         // nothing may change.
         self.is_constant.then(|| unsafe { self.slice() })
     }
 
-    /// Shows the bytes to code that must not run any of Python's, not even by dropping an object:
-    /// the interpreter is held, so that no other does.
+    /// Calls `look` with the bytes. It must not run Python code, not even by dropping an object:
+    /// the interpreter is held, so that no other code changes the bytes.
     pub(crate) fn show<R>(&self, _held: Python<'_>, look: impl FnOnce(&[u8]) -> R) -> R {
         // SAFETY: Only Python code could change the bytes, and while the closure runs none does:
         // this thread holds the interpreter, and the closure runs none. Callers are few and in this
@@ -118,7 +118,7 @@ impl Buffer {
         look(unsafe { self.slice() })
     }
 
-    /// Copies bytes from `start` on into `target`, and says how many these were.
+    /// Copies bytes from `start` on into `target`, and returns their number.
     pub(crate) fn copy_to(&self, held: Python<'_>, start: usize, target: &mut [u8]) -> usize {
         self.show(held, |bytes| {
             let rest = bytes.get(start..).unwrap_or_default();

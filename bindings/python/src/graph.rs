@@ -19,7 +19,7 @@ use crate::error::{Failure, Result};
 use crate::store_path::{PathLike, StorePath};
 use crate::stream::{Source, run};
 
-/// A graph, and what was found out about all of it.
+/// A graph, with results that are computed once.
 pub(crate) struct Shared {
     pub(crate) graph: closure::Graph,
     pub(crate) store_dir: StoreDir,
@@ -68,9 +68,9 @@ impl Shared {
     }
 }
 
-/// Which store path refers to which.
+/// The graph of references between store paths.
 ///
-/// Wherever a path is wanted, a `StorePath`, a full path, a base name or a hash part will do.
+/// Every path argument can be a `StorePath`, a full path, a base name or a hash part.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Graph(pub(crate) Arc<Shared>);
 
@@ -82,7 +82,7 @@ impl Graph {
 
 #[pymethods]
 impl Graph {
-    /// Of what narinfos say.
+    /// A graph from narinfos.
     #[staticmethod]
     #[pyo3(signature = (infos, /, *, store_dir="/nix/store"))]
     fn from_narinfos(infos: &Bound<'_, PyAny>, store_dir: &str) -> Result<Self> {
@@ -98,7 +98,8 @@ impl Graph {
         })
     }
 
-    /// Of what `nix path-info --json` printed, in any version: a file, a file object or a buffer.
+    /// A graph from the output of `nix path-info --json`, in any version: a file, a file object or
+    /// a buffer.
     #[staticmethod]
     #[pyo3(signature = (source, /, *, store_dir="/nix/store"))]
     fn from_json(py: Python<'_>, source: &Bound<'_, PyAny>, store_dir: &str) -> Result<Self> {
@@ -115,7 +116,7 @@ impl Graph {
         })
     }
 
-    /// Of what `nix-store --dump-db` printed: a file, a file object or a buffer.
+    /// A graph from the output of `nix-store --dump-db`: a file, a file object or a buffer.
     #[staticmethod]
     #[pyo3(signature = (source, /, *, store_dir="/nix/store"))]
     fn from_registration(py: Python<'_>, source: &Bound<'_, PyAny>, store_dir: &str) -> Result<Self> {
@@ -131,7 +132,7 @@ impl Graph {
         })
     }
 
-    /// Of the database of a store; of the Nix that is installed here, if none is named.
+    /// A graph from the database of a store, by default of the Nix installation on this machine.
     #[staticmethod]
     #[pyo3(signature = (path=None, /, *, store_dir="/nix/store"))]
     fn from_database(py: Python<'_>, path: Option<std::path::PathBuf>, store_dir: &str) -> Result<Self> {
@@ -139,7 +140,7 @@ impl Graph {
         load(py, &[source], crate::store_path::store_dir(store_dir)?)
     }
 
-    /// Of sources in words, those of `narutil`: `db:FILE`, `registration:FILE`, `json:FILE`,
+    /// A graph from sources as `narutil` names them: `db:FILE`, `registration:FILE`, `json:FILE`,
     /// `export:FILE`, or a cache.
     #[staticmethod]
     #[pyo3(signature = (*sources, store_dir="/nix/store"))]
@@ -149,7 +150,7 @@ impl Graph {
         load(py, &sources, crate::store_path::store_dir(store_dir)?)
     }
 
-    /// Some paths and all that they refer to, directly or not.
+    /// The closure of the paths: the paths, their references, and so on.
     #[pyo3(signature = (paths, /))]
     fn closure(&self, paths: &Bound<'_, PyAny>) -> Result<Closure> {
         let roots = self.0.nodes(paths)?;
@@ -157,7 +158,7 @@ impl Graph {
         Ok(Closure { shared: Arc::clone(&self.0), roots, inner: closure })
     }
 
-    /// Some paths and all that refer to them, directly or not.
+    /// The referrers closure of the paths: the paths, their referrers, and so on.
     #[pyo3(signature = (paths, /))]
     fn referrers_closure(&self, paths: &Bound<'_, PyAny>) -> Result<Closure> {
         let roots = self.0.nodes(paths)?;
@@ -165,13 +166,13 @@ impl Graph {
         Ok(Closure { shared: Arc::clone(&self.0), roots, inner: closure })
     }
 
-    /// What a path refers to, in ascending order; itself, if it does.
+    /// The references of a path, in ascending order. They include the path if it refers to itself.
     #[pyo3(signature = (path, /))]
     fn references<'py>(&self, py: Python<'py>, path: &Bound<'py, PyAny>) -> Result<Bound<'py, PyList>> {
         Ok(self.0.paths(py, self.0.graph.references(self.0.node(path)?))?)
     }
 
-    /// What refers to a path, in ascending order; itself, if it does.
+    /// The referrers of a path, in ascending order. They include the path if it refers to itself.
     #[pyo3(signature = (path, /))]
     fn referrers<'py>(&self, py: Python<'py>, path: &Bound<'py, PyAny>) -> Result<Bound<'py, PyList>> {
         Ok(self.0.paths(py, self.0.graph.referrers(self.0.node(path)?))?)
@@ -182,7 +183,7 @@ impl Graph {
         self.0.paths(py, &self.0.graph.roots())
     }
 
-    /// Bytes of a path's NAR; None if that is not known.
+    /// The NAR size of a path in bytes, or None if unknown.
     #[pyo3(signature = (path, /))]
     fn nar_size(&self, path: &Bound<'_, PyAny>) -> Result<Option<u64>> {
         Ok(Some(self.0.graph.nar_size(self.0.node(path)?)).filter(|size| *size > 0))
@@ -194,7 +195,7 @@ impl Graph {
         Ok(self.0.graph.closure_size(self.0.node(path)?))
     }
 
-    /// The closure sizes of all paths, far faster than one by one.
+    /// The closure sizes of all paths. Much faster than one call per path.
     fn closure_sizes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let sizes = py.detach(|| self.0.closure_sizes());
         let all = PyDict::new(py);
@@ -204,7 +205,7 @@ impl Graph {
         Ok(all)
     }
 
-    /// A shortest chain of references from one path to another, both included; None if there is
+    /// A shortest chain of references from one path to another, including both, or None if there is
     /// none.
     #[pyo3(signature = (path, dependency, /))]
     fn why<'py>(
@@ -217,8 +218,8 @@ impl Graph {
         Ok(chain.map(|chain| self.0.paths(py, &chain)).transpose()?)
     }
 
-    /// What of the closure of some paths is in which of several caches, each given as the paths or
-    /// hash parts that it has.
+    /// The paths of a closure that each of several caches has, and those that none has. Each cache
+    /// is given as the paths or hash parts that it has.
     #[pyo3(signature = (paths, /, *caches))]
     fn difference(&self, paths: &Bound<'_, PyAny>, caches: &Bound<'_, PyTuple>) -> Result<Difference> {
         let closure = self.closure(paths)?;
@@ -230,7 +231,7 @@ impl Graph {
         Ok(Difference { shared: Arc::clone(&self.0), difference: builder.finish() })
     }
 
-    /// Whether a path was told of, rather than only referred to.
+    /// Whether the graph has information about a path, rather than only references to it.
     #[pyo3(signature = (path, /))]
     fn is_present(&self, path: &Bound<'_, PyAny>) -> Result<bool> {
         Ok(self.0.find(path)?.is_some_and(|node| self.0.graph.is_present(node)))
@@ -258,8 +259,8 @@ impl Graph {
         py.detach(|| table(&self.0, &caption, nodes))
     }
 
-    /// The page about all paths that `narutil closure --html` writes about a closure: a treemap and
-    /// a table, in one document.
+    /// The page that `narutil closure --html` writes, for all paths: a treemap and a table in one
+    /// document.
     fn treemap(&self, py: Python<'_>) -> Result<String> {
         let roots = self.0.graph.roots();
         let closure = self.0.graph.closure(self.0.graph.nodes());
@@ -284,10 +285,10 @@ fn load(py: Python<'_>, sources: &[InfoSource], store_dir: StoreDir) -> Result<G
     })
 }
 
-/// A set of paths that has, with each, all that it refers to; or all that refers to it.
+/// A set of paths that is closed under references, or under referrers.
 ///
-/// A sequence in which every path comes after all that it refers to, but for itself and others of
-/// the same cycle.
+/// A sequence in which every path comes after its references, except for itself and others of the
+/// same cycle.
 #[pyclass(frozen, sequence, module = "nixcache")]
 pub(crate) struct Closure {
     shared: Arc<Shared>,
@@ -297,19 +298,20 @@ pub(crate) struct Closure {
 
 #[pymethods]
 impl Closure {
-    /// The paths that it is the closure of.
+    /// The paths whose closure this is.
     #[getter]
     fn roots<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.shared.paths(py, &self.roots)
     }
 
-    /// The sum of the NAR sizes that are known, in bytes.
+    /// The sum of the known NAR sizes, in bytes.
     #[getter]
     fn nar_size(&self) -> u64 {
         self.inner.nar_size()
     }
 
-    /// The largest sets of two and more paths that all refer to one another, directly or not.
+    /// The cycles: the largest sets of at least two paths that all refer to one another, directly
+    /// or indirectly.
     #[getter]
     fn cycles<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyList>>> {
         self.inner.cycles().map(|members| self.shared.paths(py, members)).collect()
@@ -343,14 +345,14 @@ impl Closure {
         py.detach(|| table(&self.shared, &caption, self.inner.nodes().to_vec()))
     }
 
-    /// The page that `narutil closure --html` writes: a treemap and a table, in one document that
-    /// needs nothing else.
+    /// The page that `narutil closure --html` writes: a treemap and a table in one self-contained
+    /// document.
     fn treemap(&self, py: Python<'_>) -> Result<String> {
         py.detach(|| page(&self.shared, &self.roots, self.inner.nodes()))
     }
 }
 
-/// What of a closure is in which cache, and what in none.
+/// The paths of a closure that each cache has, and those that no cache has.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Difference {
     shared: Arc<Shared>,
@@ -359,16 +361,15 @@ pub(crate) struct Difference {
 
 #[pymethods]
 impl Difference {
-    /// The paths that no cache has, references first: the order in which their narinfos can be
-    /// uploaded.
+    /// The paths that no cache has, references first: an order in which they can be published.
     #[getter]
     fn missing<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let nodes: Vec<Node> = self.difference.missing().iter().map(|missing| missing.node).collect();
         self.shared.paths(py, &nodes)
     }
 
-    /// Those of the missing paths that are known only as references of others, so that they cannot
-    /// be uploaded.
+    /// The missing paths that are known only as references of others, so that they cannot be
+    /// published.
     #[getter]
     fn unknown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let unknown = self.difference.missing().iter().filter(|missing| missing.reason == MissingReason::Unknown);
@@ -381,7 +382,8 @@ impl Difference {
         self.difference.missing_total().nar_size
     }
 
-    /// The paths that a cache has, each with the number of the first that has it, references first.
+    /// The paths that a cache has, each with the index of the first cache that has it, references
+    /// first.
     #[getter]
     fn found(&self) -> Vec<(StorePath, usize)> {
         let found = self.difference.found().iter();
@@ -394,7 +396,7 @@ impl Difference {
     }
 }
 
-/// What a closure of these paths is called.
+/// The name of a closure of these paths.
 fn title(shared: &Shared, roots: &[Node]) -> String {
     match roots {
         [one] => format!("Closure of {}", shared.graph.name(*one)),
@@ -430,14 +432,14 @@ fn page(shared: &Shared, roots: &[Node], nodes: &[Node]) -> Result<String> {
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-/// A table for notebooks, of the paths with the largest closures.
+/// A table for notebooks, with the paths that have the largest closures.
 fn table(shared: &Shared, caption: &str, mut nodes: Vec<Node>) -> String {
-    /// As many as one looks at.
+    /// The number of rows.
     const ROWS: usize = 50;
     let sizes = shared.closure_sizes();
     nodes.sort_by_key(|&node| (std::cmp::Reverse(sizes[node.index()]), node));
     let total: u64 = nodes.iter().fold(0, |sum, &node| sum.saturating_add(shared.graph.nar_size(node)));
-    // No character of a store path has a meaning in HTML.
+    // Store paths have no characters that are special in HTML.
     let mut html = format!(
         "<table><caption>{caption}: {} paths, {}</caption><thead><tr><th>path</th><th>NAR</th><th>closure</th></tr></thead><tbody>",
         nodes.len(),
@@ -460,7 +462,7 @@ fn table(shared: &Shared, caption: &str, mut nodes: Vec<Node>) -> String {
     html + "</tbody></table>"
 }
 
-/// A size for people.
+/// A size in readable form.
 #[expect(clippy::cast_precision_loss, reason = "shown with two digits after the point")]
 fn shown(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

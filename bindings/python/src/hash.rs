@@ -12,8 +12,8 @@ use crate::stream::{Source, run};
 
 /// A hash: an algorithm and a digest.
 ///
-/// The text may be `algorithm:digest` in base16, nixbase32 or base64, or SRI, `algorithm-base64`;
-/// with `algorithm`, the digest alone will do. Hashes are ordered by algorithm, then by digest.
+/// The text is `algorithm:digest` in base16, nixbase32 or base64, or SRI, `algorithm-base64`. With
+/// `algorithm`, the text may be the digest alone. Hashes are ordered by algorithm, then by digest.
 ///
 /// >>> from nixcache import Hash
 /// >>> hash = Hash("sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=")
@@ -40,7 +40,7 @@ impl Hash {
         }))
     }
 
-    /// A hash of a known digest.
+    /// Creates a hash from its digest.
     #[staticmethod]
     fn from_digest(algorithm: &str, digest: &Bound<'_, PyAny>) -> Result<Self> {
         let algorithm = Algorithm::from_str(algorithm)?;
@@ -48,7 +48,7 @@ impl Hash {
         Ok(Self(digest?))
     }
 
-    /// The hash of what a buffer, a file object or a file holds: of a file, as `nix hash file` and
+    /// The hash of the contents of a buffer, a file object or a file, as `nix hash file` and
     /// `nix-hash --flat` print it.
     #[staticmethod]
     #[pyo3(signature = (source, /, algorithm="sha256"))]
@@ -76,13 +76,13 @@ impl Hash {
         PyBytes::new(py, self.0.digest())
     }
 
-    /// The text in a format, with the algorithm: base16, nix32, base64 or sri.
+    /// The text with the algorithm, in a format: base16, nix32, base64 or sri.
     #[pyo3(signature = (format="nix32"))]
     fn display(&self, format: &str) -> Result<String> {
         Ok(self.0.display(Format::from_str(format)?).to_string())
     }
 
-    /// The text of the digest alone; SRI keeps its algorithm.
+    /// The text of the digest alone. SRI includes the algorithm.
     #[pyo3(signature = (format="nix32"))]
     fn display_digest(&self, format: &str) -> Result<String> {
         Ok(self.0.display_digest(Format::from_str(format)?).to_string())
@@ -121,7 +121,7 @@ impl HashLike {
     }
 }
 
-/// Nix's base32.
+/// The base32 encoding of Nix.
 #[pymodule(submodule)]
 #[pyo3(module = "nixcache")]
 pub(crate) mod nixbase32 {
@@ -132,14 +132,14 @@ pub(crate) mod nixbase32 {
     use crate::buffer::Buffer;
     use crate::error::Result;
 
-    /// The text of bytes.
+    /// Encodes bytes.
     #[pyfunction]
     #[pyo3(signature = (data, /))]
     fn encode(data: &Bound<'_, PyAny>) -> Result<String> {
         Ok(Buffer::of(data)?.show(data.py(), nixbase32::encode))
     }
 
-    /// The bytes of a text.
+    /// Decodes a text.
     #[pyfunction]
     #[pyo3(signature = (text, /))]
     fn decode<'py>(py: Python<'py>, text: &str) -> Result<Bound<'py, PyBytes>> {

@@ -3,8 +3,8 @@
 //!
 //! There is no logic here. Each module holds the classes of one topic: conversions, comparisons and
 //! texts. Shared modules are [`buffer`] (bytes that Python owns), [`stream`] (sources and
-//! destinations, Ctrl-C), [`convert`] (arguments), [`error`] (exceptions) and [`warnings`] (Python's
-//! logging). The package around it, in `python/nixcache`, adds the exceptions, file objects and
+//! destinations, Ctrl-C), [`convert`] (arguments), [`error`] (exceptions) and [`warnings`] (logging
+//! of Python). The package around it, in `python/nixcache`, adds the exceptions, file objects and
 //! types.
 
 mod buffer;

@@ -1,4 +1,4 @@
-//! `nixcache.nar`: archives.
+//! `nixcache.nar`: NARs.
 
 mod events;
 mod listing;
@@ -16,21 +16,21 @@ use crate::error::Result;
 use crate::hash::Hash;
 use crate::store_path::StorePath;
 
-/// Names and targets as Python has file names.
+/// Converts names and link targets to Python strings, as file names.
 fn name(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
 }
 
-/// What one pass over an archive told.
+/// The result of one pass over a NAR.
 #[pyclass(frozen, module = "nixcache.nar")]
 pub(crate) struct Observation {
-    /// How many bytes the archive has.
+    /// The size of the NAR in bytes.
     #[pyo3(get)]
     size: u64,
-    /// Its hash.
+    /// The hash of the NAR.
     #[pyo3(get)]
     hash: Hash,
-    /// What it contains, if that was asked for.
+    /// The listing, if it was requested.
     #[pyo3(get)]
     listing: Option<Py<listing::Listing>>,
     references: Vec<StorePath>,
@@ -42,7 +42,7 @@ impl Observation {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str) = ("hash", "size");
 
-    /// Which of the candidates occur in it.
+    /// The candidates that occur in the NAR.
     #[getter]
     fn references<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.references.iter().cloned())
@@ -53,7 +53,7 @@ impl Observation {
     }
 }
 
-/// What is to be observed in a pass.
+/// The observer for a pass.
 struct Watched {
     observer: Observer,
     candidates: Vec<StorePath>,
@@ -77,7 +77,7 @@ fn observation(py: Python<'_>, seen: Inner, candidates: &[StorePath]) -> PyResul
     let Inner { size, hashes, listing, references, .. } = seen;
     let listing = listing.map(|listing| Py::new(py, listing::Listing(listing))).transpose()?;
     let references = references.into_iter().map(|index| candidates[index].clone()).collect();
-    // Exactly one hash was asked for.
+    // Exactly one hash was requested.
     Ok(Observation { size, hash: Hash(hashes[0]), listing, references })
 }
 
@@ -107,12 +107,13 @@ pub(crate) mod nar {
     #[pymodule_export]
     use super::listing::{Listing, Node};
 
-    /// Packs a tree into a file, by path or as a binary file object, and hashes it in the same
-    /// pass.
+    /// Packs a tree into a file, given by path or as a binary file object, and hashes it in the
+    /// same pass.
     ///
-    /// `compression` is a name, perhaps with a level: "zstd:19". The hash and size are those of the
-    /// NAR, not of the compressed file. With `listing`, the result has the listing. `candidates`
-    /// are paths that may occur in the tree; those that do are the references of the result.
+    /// `compression` is a name with an optional level, such as "zstd:19". Hash and size are those
+    /// of the NAR, not of the compressed file. With `listing`, the result has the listing.
+    /// `candidates` are paths to search for in the tree; those found are the references of the
+    /// result.
     #[pyfunction]
     #[pyo3(signature = (path, file=None, /, *, algorithm="sha256", compression="none", listing=false,
         candidates=None, threads=None))]
@@ -140,8 +141,8 @@ pub(crate) mod nar {
         Ok(observation(py, seen, &candidates)?)
     }
 
-    /// The hash of a tree as `nix hash path` prints it: of its NAR. `Hash.of` hashes the contents
-    /// of a file alone.
+    /// The NAR hash of a tree, as `nix hash path` prints it. `Hash.of` hashes only the contents of
+    /// a file.
     #[pyfunction]
     #[pyo3(signature = (path, /, *, algorithm="sha256", threads=None))]
     fn hash(py: Python<'_>, path: PathBuf, algorithm: &str, threads: Option<usize>) -> Result<Hash> {
@@ -156,11 +157,11 @@ pub(crate) mod nar {
         })
     }
 
-    /// Restores a NAR, from a path, a buffer or a binary file object, compressed or not, to a path
+    /// Restores a NAR from a path, a buffer or a binary file object, compressed or not, to a path
     /// that must not exist.
     ///
-    /// With `canonical`, everything gets the modes and times that it has in a store. With `sync`,
-    /// it is on the disk afterwards.
+    /// `canonical` sets the modes and times of a Nix store. `sync` flushes everything to disk
+    /// before the call returns.
     #[pyfunction]
     #[pyo3(signature = (source, path, /, *, algorithm="sha256", canonical=false, sync=false, listing=false,
         candidates=None, threads=None))]
@@ -182,7 +183,7 @@ pub(crate) mod nar {
         Ok(observation(py, seen, &candidates)?)
     }
 
-    /// Reads a NAR, compressed or not, to its end: checks it, and hashes it.
+    /// Reads a NAR, compressed or not, to its end, and checks and hashes it.
     #[pyfunction]
     #[pyo3(signature = (source, /, *, algorithm="sha256", listing=false, candidates=None))]
     fn check(
@@ -199,7 +200,7 @@ pub(crate) mod nar {
         Ok(observation(py, seen, &candidates)?)
     }
 
-    /// What a NAR contains, compressed or not, without its contents.
+    /// The listing of a NAR, compressed or not, without file contents.
     #[pyfunction]
     #[pyo3(signature = (source, /), name = "listing")]
     fn list(py: Python<'_>, source: &Bound<'_, PyAny>) -> Result<Listing> {
@@ -207,8 +208,8 @@ pub(crate) mod nar {
         run(py, |visits| super::listing::read(source, visits))
     }
 
-    /// A file of a NAR, compressed or not, and its contents, reading no further than these.
-    /// `nixcache.nar.open` is made with it.
+    /// The node and contents of a file in a NAR, compressed or not. Reads no further than the end
+    /// of the file. `nixcache.nar.open` uses this.
     #[pyfunction]
     #[pyo3(signature = (source, member, /))]
     fn extract<'py>(
@@ -222,8 +223,8 @@ pub(crate) mod nar {
         Ok((node, PyBytes::new(py, &contents)))
     }
 
-    /// The events of a NAR in memory, one after the other. What files contain comes as memoryviews
-    /// of the buffer.
+    /// The events of a NAR in memory, in order. The contents of files are memoryviews of the
+    /// buffer.
     #[pyfunction]
     #[pyo3(signature = (buffer, /))]
     fn events(buffer: &Bound<'_, PyAny>) -> Result<Events> {

@@ -13,10 +13,10 @@ use crate::hash::{Hash, HashLike};
 use crate::signature::{SecretKey, SignatureLike};
 use crate::store_path::{AddressLike, ContentAddress, StorePath};
 
-/// What a binary cache says of a store path. Made by `NarInfo.parse` and `NarInfo.build`.
+/// The metadata of a store path in a binary cache. Created by `NarInfo.parse` and `NarInfo.build`.
 ///
-/// It keeps its text: `str()` and `bytes()` give what was read, and editing leaves all other bytes
-/// as they are. What is edited is a new narinfo. Two are equal if their texts are.
+/// It keeps its text: `str()` and `bytes()` return the original, and edits keep all other bytes. An
+/// edit returns a new narinfo. Two narinfos are equal if their texts are.
 #[pyclass(frozen, eq, module = "nixcache")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct NarInfo(pub(crate) NarInfoBuf);
@@ -33,7 +33,7 @@ impl NarInfo {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("store_path", "nar_hash", "nar_size");
 
-    /// Reads a narinfo: bytes, or any buffer, or text.
+    /// Parses a narinfo from bytes, any buffer, or text.
     #[staticmethod]
     #[pyo3(signature = (data, /, *, store_dir="/nix/store"))]
     fn parse(data: &Bound<'_, PyAny>, store_dir: &str) -> Result<Self> {
@@ -48,7 +48,7 @@ impl NarInfo {
         Ok(Self(parsed?))
     }
 
-    /// Makes a narinfo of its parts, in the bytes of Nix.
+    /// Builds a narinfo from its parts, in the bytes that Nix writes.
     #[staticmethod]
     #[pyo3(signature = (store_path, *, url, nar_hash, nar_size, compression="none", file_hash=None, file_size=None,
         references=None, deriver=None, signatures=None, content_address=None, store_dir="/nix/store"))]
@@ -87,43 +87,43 @@ impl NarInfo {
         Ok(Self(builder.build()?))
     }
 
-    /// The path that this is about.
+    /// The store path.
     #[getter]
     fn store_path(&self) -> StorePath {
         self.info().store_path().into()
     }
 
-    /// The path's store directory.
+    /// The store directory of the path.
     #[getter]
     fn store_dir(&self) -> String {
         self.info().store_dir().to_owned()
     }
 
-    /// Where the NAR is: usually relative to the cache.
+    /// The URL of the NAR, usually relative to the cache.
     #[getter]
     fn url(&self) -> String {
         self.info().url().to_owned()
     }
 
-    /// The name of the NAR's compression, known here or not; bzip2 if the narinfo names none.
+    /// The name of the compression, known or not. bzip2 if the narinfo names none.
     #[getter]
     fn compression(&self) -> String {
         self.info().compression_name().to_owned()
     }
 
-    /// The hash of the file that the URL names, if it is known.
+    /// The hash of the file at the URL, or None if unknown.
     #[getter]
     fn file_hash(&self) -> Option<Hash> {
         self.info().file_hash().map(Hash)
     }
 
-    /// The size of that file in bytes, if it is known.
+    /// The size of the file at the URL in bytes, or None if unknown.
     #[getter]
     fn file_size(&self) -> Option<u64> {
         self.info().file_size()
     }
 
-    /// The sha256 of the NAR.
+    /// The SHA-256 hash of the NAR.
     #[getter]
     fn nar_hash(&self) -> Hash {
         Hash(self.info().nar_hash())
@@ -135,20 +135,19 @@ impl NarInfo {
         self.info().nar_size()
     }
 
-    /// The paths that the contents refer to, as they stand in the text; the path itself may be
-    /// among them.
+    /// The references, in the order of the text. They may include the path itself.
     #[getter]
     fn references<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.info().references().iter().map(StorePath::from))
     }
 
-    /// The derivation that made the path, if it is known.
+    /// The derivation that built the path, or None if unknown.
     #[getter]
     fn deriver(&self) -> Option<StorePath> {
         self.info().deriver().map(StorePath::from)
     }
 
-    /// The texts of the signatures, malformed ones included, in the order in which they stand.
+    /// The signatures as texts, including malformed ones, in the order of the text.
     #[getter]
     fn signatures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.info().signatures())
@@ -160,26 +159,26 @@ impl NarInfo {
         self.info().content_address().map(ContentAddress)
     }
 
-    /// Whether the text is, byte for byte, what Nix would have written.
+    /// Whether the text is byte for byte what Nix writes.
     #[getter]
     fn is_canonical(&self) -> bool {
         self.info().is_canonical()
     }
 
-    /// Where the text is not what Nix would have written, by line.
+    /// The deviations from what Nix writes, by line.
     #[getter]
     fn deviations<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let deviations = self.info().deviations();
         PyTuple::new(py, deviations.iter().map(|deviation| Deviation::of(deviation)).collect::<Vec<_>>())
     }
 
-    /// The bytes that are signed.
+    /// The bytes that signatures sign.
     fn fingerprint<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.info().fingerprint().to_vec())
     }
 
-    /// With a signature: by a secret key, or one that is there already. It takes the place of
-    /// others by the same key name.
+    /// Returns the narinfo with a signature by a secret key, or with an existing signature. It
+    /// replaces others of the same key name.
     #[pyo3(signature = (by, /))]
     fn sign(&self, by: &Bound<'_, PyAny>) -> Result<Self> {
         let info = self.info();
@@ -190,13 +189,14 @@ impl NarInfo {
         Ok(Self(info.edit().sign(signature.as_ref()).finish()?))
     }
 
-    /// Without the signatures by a key name.
+    /// Returns the narinfo without the signatures by a key name.
     #[pyo3(signature = (key_name, /))]
     fn unsign(&self, key_name: &str) -> Result<Self> {
         Ok(Self(self.info().edit().unsign(key_name).finish()?))
     }
 
-    /// With other values of some fields. None says of a file hash or size that it is not known.
+    /// Returns the narinfo with other values of some fields. None means that a file hash or size is
+    /// unknown.
     #[pyo3(signature = (**fields))]
     fn replace(&self, fields: Option<&Bound<'_, pyo3::types::PyDict>>) -> Result<Self> {
         let info = self.info();
@@ -247,23 +247,23 @@ impl NarInfo {
     }
 }
 
-/// A place where a narinfo is not what Nix would have written.
+/// A place where a narinfo differs from what Nix writes.
 #[pyclass(frozen, eq, hash, module = "nixcache")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Deviation {
-    /// A name for scripts, in lower case with dashes. It does not change.
+    /// A stable name for scripts, in lower case with dashes.
     #[pyo3(get)]
     kind: &'static str,
-    /// The line, counted from 1.
+    /// The line, starting at 1.
     #[pyo3(get)]
     line: usize,
-    /// The name of the field as it stands there, or as it would.
+    /// The name of the field, as in the text or as it should be.
     #[pyo3(get)]
     field: String,
-    /// What is odd, what it is taken for, and what Nix does.
+    /// What differs, how it is interpreted, and what Nix does.
     #[pyo3(get)]
     explanation: &'static str,
-    /// Whether Nix takes a narinfo that has it: yes, only-older or no.
+    /// Whether Nix accepts a narinfo with this deviation: yes, only-older or no.
     #[pyo3(get)]
     nix_accepts: &'static str,
 }

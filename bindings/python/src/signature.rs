@@ -1,4 +1,4 @@
-//! Keys, signatures, and who is trusted.
+//! Keys, signatures and trust.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::error::{Failure, Result};
 use crate::narinfo::NarInfo;
 use crate::stream::run;
 
-/// What is signed: the bytes of a buffer, or the fingerprint of a narinfo.
+/// Calls `look` with the message: the bytes of a buffer, or the fingerprint of a narinfo.
 fn with_message<R>(message: &Bound<'_, PyAny>, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
     if let Ok(info) = message.cast::<NarInfo>() {
         return Ok(look(&info.get().0.as_ref().fingerprint().to_vec()));
@@ -25,22 +25,22 @@ fn with_message<R>(message: &Bound<'_, PyAny>, look: impl FnOnce(&[u8]) -> R) ->
     Ok(Buffer::of(message)?.show(message.py(), look))
 }
 
-/// A named key that signs. It shows only its name, and cannot be pickled; `to_text` gives what
-/// belongs in a key file.
+/// A named key that signs. Its repr shows only the name, and it cannot be pickled. `to_text`
+/// returns the text for a key file.
 #[pyclass(frozen, eq, module = "nixcache")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct SecretKey(pub(crate) signature::SecretKey);
 
 #[pymethods]
 impl SecretKey {
-    /// A new key, from the randomness of the system.
+    /// Generates a new key from system randomness.
     #[staticmethod]
     fn generate(name: &str) -> Result<Self> {
         Ok(Self(signature::SecretKey::generate(KeyName::new(name)?)?))
     }
 
-    /// Reads the text of a key file, as `nix key generate-secret` writes it. Blanks, line ends and
-    /// quotes around it do not matter.
+    /// Parses the text of a key file, as `nix key generate-secret` writes it. Surrounding blanks,
+    /// line ends and quotes are ignored.
     #[staticmethod]
     #[pyo3(signature = (text, /))]
     fn parse(text: &str) -> Result<Self> {
@@ -60,13 +60,13 @@ impl SecretKey {
         Ok(Self(signature::SecretKey::parse(&text)?))
     }
 
-    /// The name of the key, which its signatures bear.
+    /// The name of the key, which its signatures carry.
     #[getter]
     fn name(&self) -> &str {
         self.0.name().as_str()
     }
 
-    /// The key that verifies what this one signs.
+    /// The public key that verifies signatures by this key.
     #[getter]
     fn public_key(&self) -> PublicKey {
         PublicKey(self.0.public_key().clone())
@@ -77,14 +77,15 @@ impl SecretKey {
         self.0.to_text().to_string()
     }
 
-    /// Signs bytes, or the fingerprint of a narinfo. The same message always gives the same
+    /// Signs bytes, or the fingerprint of a narinfo. The same message always gets the same
     /// signature.
     #[pyo3(signature = (message, /))]
     fn sign(&self, message: &Bound<'_, PyAny>) -> Result<Signature> {
         with_message(message, |message| Signature(self.0.sign(message)))
     }
 
-    /// Signs the fingerprints of many narinfos, on several threads, in their order.
+    /// Signs the fingerprints of many narinfos on several threads. The signatures are in the order
+    /// of the narinfos.
     #[pyo3(signature = (infos, /, *, threads=None))]
     fn sign_many(&self, py: Python<'_>, infos: &Bound<'_, PyAny>, threads: Option<usize>) -> Result<Vec<Signature>> {
         let infos = collect(infos)?;
@@ -101,7 +102,7 @@ impl SecretKey {
     }
 }
 
-/// A named key that verifies: `name:base64`. Blanks, line ends and quotes around it do not matter.
+/// A named key that verifies: `name:base64`. Surrounding blanks, line ends and quotes are ignored.
 #[pyclass(frozen, eq, hash, from_py_object, module = "nixcache")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PublicKey(signature::PublicKey);
@@ -118,19 +119,19 @@ impl PublicKey {
         Ok(Self(signature::PublicKey::parse(text)?))
     }
 
-    /// The name of the key, which its signatures bear.
+    /// The name of the key, which its signatures carry.
     #[getter]
     fn name(&self) -> &str {
         self.0.name().as_str()
     }
 
-    /// The encoded point, 32 bytes.
+    /// The encoded public key, 32 bytes.
     fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.0.bytes())
     }
 
-    /// Whether a signature is this key's, of bytes or of the fingerprint of a narinfo. It is not if
-    /// the names differ.
+    /// Whether a signature of bytes or of a narinfo's fingerprint is by this key. False if the
+    /// names differ.
     #[pyo3(signature = (message, signature, /))]
     fn verify(&self, message: &Bound<'_, PyAny>, signature: SignatureLike) -> Result<bool> {
         let signature = signature.into_inner()?;
@@ -150,8 +151,7 @@ impl PublicKey {
     }
 }
 
-/// A signature and the name of the key that is said to have made it: `name:base64`. Ordered as the
-/// texts are.
+/// A signature with the name of its key: `name:base64`. Ordered by text.
 #[pyclass(frozen, eq, ord, hash, from_py_object, module = "nixcache")]
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Signature(pub(crate) signature::Signature);
@@ -215,13 +215,12 @@ enum KeyLike {
     Text(String),
 }
 
-/// The public keys that one trusts, each as a key or a text, which may hold several keys, and what
-/// makes a narinfo valid: that `require` of them have signed it, or that its path is the one that
-/// its contents make.
+/// Trusted public keys, and the rule by which a narinfo is valid: `require` different keys have
+/// signed it, or its content address determines its path.
 ///
-/// Of two keys with one name, the first counts, as in Nix. With `as_written`, signatures count,
-/// too, that hold only over references in the order of the narinfo, as very old versions of Nix
-/// made them.
+/// A key is a `PublicKey` or a text, which may hold several keys. Of two keys with the same name,
+/// the first counts, as in Nix. `as_written` also accepts signatures over the references in the
+/// order of the narinfo, as very old versions of Nix made them.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct TrustedKeys {
     pub(crate) policy: TrustPolicy,
@@ -262,9 +261,8 @@ impl TrustedKeys {
         Ok(Self { policy: policy(trusted, require, as_written), as_written })
     }
 
-    /// The keys that `source` means: `name:base64`, several of them separated by blanks, a file
-    /// that holds keys or lines of nix.conf, or the word `nix.conf` for the keys that this
-    /// machine's Nix trusts.
+    /// Loads keys from `source`: `name:base64` (several separated by blanks), a file with keys or
+    /// lines of nix.conf, or the word `nix.conf` for the keys that Nix on this machine trusts.
     #[staticmethod]
     #[pyo3(signature = (source, /, *, require=1, as_written=false))]
     fn load(py: Python<'_>, source: PathBuf, require: usize, as_written: bool) -> Result<Self> {
@@ -274,19 +272,19 @@ impl TrustedKeys {
         Ok(Self { policy: policy(trusted, require, as_written), as_written })
     }
 
-    /// How many different keys must have signed.
+    /// The number of different keys that must have signed.
     #[getter]
     fn require(&self) -> usize {
         self.policy.required
     }
 
-    /// Whether signatures over references in the order of the narinfo count.
+    /// Whether signatures over the references in the order of the narinfo count.
     #[getter]
     fn as_written(&self) -> bool {
         self.as_written
     }
 
-    /// The key of a name, or None.
+    /// The key with a name, or None.
     fn get(&self, name: &str) -> Option<PublicKey> {
         self.policy.keys.get(name).cloned().map(PublicKey)
     }
@@ -298,8 +296,8 @@ impl TrustedKeys {
         py.detach(|| Verdict::of(&Verifier::new(&self.policy).verify(&info.0.as_ref())))
     }
 
-    /// Verifies many narinfos together, on several threads, with the verdicts that `verify` gives,
-    /// in their order.
+    /// Verifies many narinfos on several threads, with the verdicts of `verify`, in the order of
+    /// the narinfos.
     #[pyo3(signature = (infos, /, *, threads=None))]
     fn verify_many<'py>(
         &self,
@@ -343,7 +341,7 @@ impl TrustedKeys {
     }
 }
 
-/// What was found about a narinfo's signatures. True if the narinfo is valid.
+/// The result of verifying a narinfo. True if the narinfo is valid.
 #[pyclass(frozen, eq, hash, module = "nixcache")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Verdict {
@@ -370,13 +368,13 @@ impl Verdict {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str) = ("is_valid", "keys");
 
-    /// Whether the trusted keys suffice, or none is needed.
+    /// Whether enough trusted keys have signed, or no signature is needed.
     #[getter]
     fn is_valid(&self) -> bool {
         self.is_valid
     }
 
-    /// Whether the path is the one that its contents make, so that no signature is needed.
+    /// Whether the content address determines the path, so that no signature is needed.
     #[getter]
     fn is_content_addressed(&self) -> bool {
         self.is_content_addressed
@@ -388,8 +386,8 @@ impl Verdict {
         pyo3::types::PyTuple::new(py, self.keys.iter())
     }
 
-    /// Each signature as the name of its key and how it stands: holds, holds-as-written, fails,
-    /// unknown or malformed. Of a malformed one, the whole text stands for the name.
+    /// Each signature as the name of its key and its state: holds, holds-as-written, fails, unknown
+    /// or malformed. For a malformed signature, the name is its whole text.
     #[getter]
     fn signatures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
         pyo3::types::PyTuple::new(py, self.signatures.iter().map(|(name, standing)| (name, word(*standing))))
@@ -425,14 +423,15 @@ fn word(standing: Standing) -> &'static str {
     }
 }
 
-/// Does something with many narinfos without the interpreter, and lets Ctrl-C end it.
+/// Works on many narinfos in portions, without the interpreter. Ctrl-C ends the work between
+/// portions.
 fn in_portions<R: Send>(
     py: Python<'_>,
     infos: &[Py<NarInfo>],
     threads: NonZeroUsize,
     work: impl Fn(&[inner_narinfo::NarInfo<'_>]) -> Vec<R> + Sync,
 ) -> Result<Vec<R>> {
-    /// As many as a thread takes at once, several times over: about half a second of verifying.
+    /// The number of narinfos for each thread in a portion: about half a second of verifying.
     const PORTION: usize = 8 * 4096;
     run(py, |visits| {
         let mut done = Vec::with_capacity(infos.len());

@@ -1,4 +1,4 @@
-//! `StorePath` and `ContentAddress`, and what is taken for one.
+//! `StorePath` and `ContentAddress`, and the arguments that can be given for them.
 
 use nixcache::hash::Hash as InnerHash;
 use nixcache::store_path::{self, HashPart, Method, StoreDir, StorePathRef};
@@ -9,7 +9,7 @@ use pyo3::types::{PyString, PyType};
 use crate::error::Result;
 use crate::hash::{Hash, HashLike};
 
-/// The store directory that a text names.
+/// Parses a store directory.
 pub(crate) fn store_dir(text: &str) -> Result<StoreDir> {
     // The usual one, without a copy.
     if text == "/nix/store" { Ok(StoreDir::default()) } else { Ok(StoreDir::new(text)?) }
@@ -17,8 +17,7 @@ pub(crate) fn store_dir(text: &str) -> Result<StoreDir> {
 
 /// A store path without its directory: 32 characters of nixbase32, a dash and a name.
 ///
-/// `StorePath.parse` takes the directory off. Paths are ordered as their texts are, which is the
-/// order of Nix.
+/// `StorePath.parse` removes the directory. Paths are ordered by text, as in Nix.
 ///
 /// >>> from nixcache import StorePath
 /// >>> path = StorePath.parse("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60")
@@ -54,7 +53,7 @@ impl StorePath {
         Ok(Self(store_path::StorePath::parse(base_name)?))
     }
 
-    /// Reads a full path, which must be directly in the store directory.
+    /// Parses a full path, which must be directly in the store directory.
     #[staticmethod]
     #[pyo3(signature = (path, /, *, store_dir="/nix/store"))]
     fn parse(path: &Bound<'_, PyAny>, store_dir: &str) -> Result<Self> {
@@ -63,10 +62,10 @@ impl StorePath {
         Ok(Self(crate::store_path::store_dir(store_dir)?.parse(&text)?.to_owned()))
     }
 
-    /// The path that contents with this address and these references have in a store.
+    /// The path of contents with this address and these references.
     ///
-    /// `references` are those to other paths; `to_itself` is whether the contents refer to the path
-    /// that is made.
+    /// `references` are the references to other paths. `to_itself` says whether the contents refer
+    /// to the path itself.
     #[staticmethod]
     #[pyo3(signature = (name, address, references=None, *, to_itself=false, store_dir="/nix/store"))]
     fn from_content_address(
@@ -81,19 +80,19 @@ impl StorePath {
         Ok(Self(store_dir.make_path(name, &address.into_inner()?, &references, to_itself)?))
     }
 
-    /// The 32 characters that tell the path from all others.
+    /// The 32 characters that identify the path.
     #[getter]
     fn hash_part(&self) -> &str {
         self.0.as_ref().hash_text()
     }
 
-    /// What follows the dash.
+    /// The name: the part after the dash.
     #[getter]
     fn name(&self) -> &str {
         self.0.name()
     }
 
-    /// Whether the name says that this is a derivation.
+    /// Whether the name is that of a derivation.
     #[getter]
     fn is_derivation(&self) -> bool {
         self.0.as_ref().is_derivation()
@@ -118,7 +117,8 @@ impl StorePath {
     }
 }
 
-/// What fixes the name of a store path: `fixed:r:sha256:…`, as in the `CA` of a narinfo.
+/// A content address: `fixed:r:sha256:…`, as in the `CA` field of a narinfo. It determines the name
+/// of a store path.
 #[pyclass(frozen, eq, ord, hash, from_py_object, module = "nixcache")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ContentAddress(pub(crate) store_path::ContentAddress);
@@ -135,7 +135,7 @@ impl ContentAddress {
         Ok(Self(store_path::ContentAddress::parse(text)?))
     }
 
-    /// An address of its parts; the method is text, flat, nar or git.
+    /// Creates an address from its parts. The method is text, flat, nar or git.
     #[staticmethod]
     fn from_hash(method: &str, hash: HashLike) -> Result<Self> {
         let known = [Method::Text, Method::Flat, Method::Nar, Method::Git];
@@ -147,13 +147,13 @@ impl ContentAddress {
         Ok(Self(store_path::ContentAddress::new(method, hash)?))
     }
 
-    /// How the contents were serialised: text, flat, nar or git.
+    /// The method of serialization: text, flat, nar or git.
     #[getter]
     fn method(&self) -> String {
         self.0.method().to_string()
     }
 
-    /// The hash of the serialised contents.
+    /// The hash of the serialized contents.
     #[getter]
     fn hash(&self) -> Hash {
         Hash(self.0.hash())
@@ -188,8 +188,7 @@ impl AddressLike {
     }
 }
 
-/// A store path, in one of the ways in which people have one: a [`StorePath`], a full path, a base
-/// name, or a hash part alone.
+/// A store path argument: a [`StorePath`], a full path, a base name, or a hash part alone.
 pub(crate) struct PathLike {
     pub(crate) hash_part: HashPart,
     pub(crate) path: Option<store_path::StorePath>,

@@ -53,7 +53,7 @@ impl Visits {
         self.call(|py| py.check_signals())
     }
 
-    /// Calls `work` with the interpreter. An exception is kept and takes precedence over all errors.
+    /// Calls `work` with the interpreter. An exception is kept, and takes precedence over errors.
     pub(crate) fn call<R>(&self, work: impl FnOnce(Python<'_>) -> PyResult<R>) -> io::Result<R> {
         Python::attach(work).map_err(|error| {
             self.raised.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);

@@ -1,12 +1,12 @@
-"""What goes wrong: one class a kind, each also a ValueError or an OSError.
+"""The exceptions: one class for each kind of error, each also a ValueError or an OSError.
 
-Attributes say where, and are None where that has no place.
+Attributes say where the error is. They are None where that is unknown.
 """
 
 from __future__ import annotations
 
 import os
-# Importing `typing` would take longer than all else.
+# Importing `typing` would take longer than everything else.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Error(Exception):
-    """The base of all that this package raises, but for wrong types of arguments."""
+    """The base class of all exceptions of this package, except for arguments of a wrong type."""
 
     message: str
 
@@ -33,10 +33,10 @@ class Error(Exception):
 
 
 class HashError(Error, ValueError):
-    """Not a hash, not nixbase32, or an algorithm that is not known."""
+    """A text is not a hash or not nixbase32, or an algorithm is unknown."""
 
     offset: int | None
-    """Where in the text, in bytes."""
+    """The offset in the text, in bytes."""
 
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message)
@@ -44,10 +44,10 @@ class HashError(Error, ValueError):
 
 
 class StorePathError(Error, ValueError):
-    """Not a store path, a store directory or a content address."""
+    """A text is not a store path, a store directory or a content address."""
 
     offset: int | None
-    """Where in the base name, in bytes."""
+    """The offset in the base name, in bytes."""
 
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message)
@@ -55,10 +55,10 @@ class StorePathError(Error, ValueError):
 
 
 class SignatureError(Error, ValueError):
-    """Not a key or a signature."""
+    """A text is not a key or a signature."""
 
     offset: int | None
-    """Where in the text, in bytes."""
+    """The offset in the text, in bytes."""
 
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message)
@@ -66,14 +66,14 @@ class SignatureError(Error, ValueError):
 
 
 class NarInfoError(Error, ValueError):
-    """Not a narinfo."""
+    """A text is not a narinfo."""
 
     line: int | None
-    """The line, counted from 1."""
+    """The line, starting at 1."""
     field: str | None
-    """The field, if the fault is in one that is known."""
+    """The field, if the error is in a known one."""
     path: str | None
-    """The file, if it was read from one."""
+    """The file, if the narinfo comes from one."""
 
     def __init__(
         self, message: str, *, line: int | None = None, field: str | None = None, path: str | None = None
@@ -85,10 +85,10 @@ class NarInfoError(Error, ValueError):
 
 
 class NarError(Error, ValueError):
-    """Not a NAR."""
+    """The data is not a valid NAR."""
 
     offset: int | None
-    """Where in the archive, in bytes."""
+    """The offset in the NAR, in bytes."""
 
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message)
@@ -96,22 +96,22 @@ class NarError(Error, ValueError):
 
 
 class ListingError(Error, ValueError):
-    """Not the listing of a NAR, or one that JSON cannot hold."""
+    """A text is not the listing of a NAR, or a listing cannot be written as JSON."""
 
 
 class CompressionError(Error, ValueError):
-    """Cannot be decompressed, or not compressed in this way."""
+    """Data cannot be decompressed, or cannot be compressed in this way."""
 
 
 class PathInfoError(Error, ValueError):
-    """Not path infos: neither JSON nor a registration."""
+    """The data is not path infos: neither JSON nor a registration."""
 
     line: int | None
-    """The line, counted from 1."""
+    """The line, starting at 1."""
     column: int | None
-    """The column in bytes, counted from 1."""
+    """The column in bytes, starting at 1."""
     path: str | None
-    """The file, if it was read from one that was named."""
+    """The file, if the data comes from a named one."""
 
     def __init__(
         self, message: str, *, line: int | None = None, column: int | None = None, path: str | None = None
@@ -123,10 +123,10 @@ class PathInfoError(Error, ValueError):
 
 
 class GraphError(Error, ValueError):
-    """Records contradict each other, paths refer to one another in a circle, or a path is not there."""
+    """Records contradict each other, references form a cycle, or a path is missing."""
 
     paths: tuple[StorePath, ...]
-    """The paths that it is about."""
+    """The paths that the error is about."""
 
     def __init__(self, message: str, *, paths: tuple[StorePath, ...] = ()) -> None:
         super().__init__(message)
@@ -134,16 +134,16 @@ class GraphError(Error, ValueError):
 
 
 class CacheUrlError(Error, ValueError):
-    """Not the URL of a cache."""
+    """A text is not the URL of a cache."""
 
 
 class CacheContentError(Error, ValueError):
-    """What is in a cache is not what it should be."""
+    """The contents of a cache are not valid."""
 
     path: str | None
-    """The object, with the cache before its name."""
+    """The object: the cache, followed by the name in it."""
     line: int | None
-    """The line of a narinfo, counted from 1."""
+    """The line of a narinfo, starting at 1."""
     field: str | None
     """The field of a narinfo."""
 
@@ -157,7 +157,7 @@ class CacheContentError(Error, ValueError):
 
 
 class _SystemError(Error, OSError):
-    """What the system refuses. `errno` is the system's number, if it gave one."""
+    """An error of the system. `errno` is its number, if there is one."""
 
     path: str | None
     """The file, or the object of a cache."""
@@ -174,7 +174,7 @@ class _SystemError(Error, OSError):
 
     @property
     def strerror(self) -> str | None:  # type: ignore[override]
-        """The system's words for `errno`."""
+        """The system's message for `errno`."""
         return None if self.errno is None else os.strerror(self.errno)
 
 
@@ -183,7 +183,7 @@ class PackError(_SystemError):
 
 
 class UnpackError(_SystemError):
-    """An archive cannot be unpacked where it should be."""
+    """A NAR cannot be unpacked to its destination."""
 
 
 class SourceError(_SystemError):
@@ -199,4 +199,4 @@ class PushError(_SystemError):
 
 
 class PullError(_SystemError):
-    """Paths are in no cache, or cannot be put where they should be."""
+    """Paths are in no cache, or cannot be written to their destination."""

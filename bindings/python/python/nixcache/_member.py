@@ -7,7 +7,7 @@ import io
 import os
 from ._nixcache import nar as _nar
 
-# Importing `typing` would take longer than all else.
+# Importing `typing` would take longer than everything else.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -16,7 +16,7 @@ _MAGIC = b"\r\0\0\0\0\0\0\0nix-archive-1"
 
 
 class Member(io.RawIOBase):
-    """A file inside a NAR, open for reading. Made by `open`.
+    """A file inside a NAR, open for reading. Created by `open`.
 
     Wrap it in an `io.BufferedReader` for many small reads, or in an `io.TextIOWrapper` for text.
     """
@@ -84,7 +84,7 @@ class Member(io.RawIOBase):
             raise ValueError("I/O operation on closed file.")
 
     def __len__(self) -> int:
-        """How many bytes the file contains."""
+        """The size of the file in bytes."""
         return int(self._size)
 
     def __repr__(self) -> str:
@@ -94,8 +94,8 @@ class Member(io.RawIOBase):
 def open(nar: Any, member: Any, /, *, listing: Any = None) -> Member:
     """Opens a file inside a NAR: a path, a buffer, or a binary file object that can seek.
 
-    With a `listing` that is known already, as from the `.ls` of a cache, nothing but the file is read. A NAR that is
-    compressed is decompressed up to the file, which is then in memory.
+    With a known `listing`, such as the `.ls` of a cache, only the file is read. A compressed NAR is
+    decompressed up to the end of the file, which is then held in memory.
     """
     source: Any = nar
     archive: Any

@@ -1,7 +1,7 @@
 """NARs: trees as one deterministic stream of bytes.
 
-Sources are paths, buffers and binary file objects. All but `events` take them compressed, too, in whatever they are recognised by
-their beginning: all compressions of caches but brotli.
+Sources are paths, buffers and binary file objects. All functions except `events` also accept
+compressed sources. The compression is detected by the first bytes, except for brotli.
 """
 
 from ._member import Member, open

@@ -74,7 +74,7 @@ def open(nar: StrPath | ReadableBuffer | _Seekable, member: StrPath, /, *, listi
 
 @final
 class Observation:
-    """What one pass over an archive told."""
+    """The result of one pass over a NAR."""
 
     __match_args__: ClassVar[tuple[Literal["hash"], Literal["size"]]]
     @property
@@ -88,7 +88,7 @@ class Observation:
 
 @final
 class Events:
-    """Goes through the events of an archive."""
+    """An iterator over the events of a NAR."""
 
     def __iter__(self) -> Self: ...
     def __next__(self) -> Directory | End | File | Contents | Symlink: ...
@@ -106,7 +106,7 @@ class Directory:
 
 @final
 class End:
-    """The directory that was begun last, and not ended yet, ends."""
+    """The innermost open directory ends."""
 
     __match_args__: ClassVar[tuple[()]]
     def __new__(cls) -> Self: ...
@@ -143,7 +143,7 @@ class Symlink:
 
 @final
 class Contents:
-    """What the file before it contains: a memoryview of the buffer that is walked, not a copy."""
+    """The contents of the preceding file: a memoryview of the buffer, not a copy."""
 
     __match_args__: ClassVar[tuple[Literal["contents"]]]
     @property
@@ -157,7 +157,7 @@ _T = TypeVar("_T")
 
 @final
 class Listing:
-    """What a NAR contains, and where: a mapping of paths to nodes, in the order of the archive."""
+    """The listing of a NAR: a mapping of paths to nodes, in the order of the NAR."""
 
     @staticmethod
     def parse(data: str | ReadableBuffer, /) -> Listing: ...
@@ -179,7 +179,7 @@ class Listing:
 
 @final
 class Node:
-    """A file, directory or symlink of a listing."""
+    """A file, directory or symbolic link in a listing."""
 
     __match_args__: ClassVar[tuple[Literal["path"], Literal["type"]]]
     @property

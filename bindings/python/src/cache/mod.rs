@@ -36,8 +36,8 @@ use crate::stream::path_of;
 /// A binary cache: a directory, a bucket (`s3://`, `gs://`, `az://`) or a web server (`http://`,
 /// `https://`).
 ///
-/// Opening it reads what it says of itself. With `create`, it is made where there is nothing, for
-/// the paths of `store_dir`. Going through a cache gives the narinfos of all its paths, in no
+/// Opening a cache reads its `nix-cache-info`. With `create`, a missing cache is created for the
+/// store directory `store_dir`. Iteration returns the narinfos of all paths, in no particular
 /// order.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Cache(cache::Cache);
@@ -78,32 +78,32 @@ impl Cache {
         Ok(Self(opened?))
     }
 
-    /// Where it is, without what may be secret.
+    /// The URL, without secrets.
     #[getter]
     fn url(&self) -> String {
         self.0.url().to_string()
     }
 
-    /// The store directory of its paths.
+    /// The store directory of the paths in the cache.
     #[getter]
     fn store_dir(&self) -> &str {
         self.0.store_dir().as_str()
     }
 
-    /// Caches are asked in ascending order of this; None if it does not say.
+    /// The priority: caches with lower numbers are asked first. None if the cache has none.
     #[getter]
     fn priority(&self) -> Option<i32> {
         self.0.info().priority
     }
 
-    /// The narinfo of a path; None if the cache has none.
+    /// The narinfo of a path, or None if the cache has none.
     #[pyo3(signature = (path, /))]
     fn narinfo(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> Result<Option<NarInfo>> {
         let part = PathLike::of(path, self.0.store_dir())?.hash_part;
         wait(py, None, |_| async { Ok(self.0.narinfo(part).await?.map(NarInfo)) })
     }
 
-    /// Those of these paths that the cache has not, as they were given.
+    /// The paths that the cache does not have, as they were given.
     #[pyo3(signature = (paths, /))]
     fn missing<'py>(&self, py: Python<'py>, paths: &Bound<'py, PyAny>) -> Result<Bound<'py, PyList>> {
         let paths = paths.try_iter()?.collect::<PyResult<Vec<_>>>()?;
@@ -114,16 +114,16 @@ impl Cache {
         Ok(PyList::new(py, missing.map(|(path, _)| path).collect::<Vec<_>>())?)
     }
 
-    /// An object of the cache as a whole, by its name in the cache; None if there is none.
+    /// The contents of an object by its name in the cache, or None if it does not exist.
     #[pyo3(signature = (name, /))]
     fn read<'py>(&self, py: Python<'py>, name: &str) -> Result<Option<Bound<'py, PyBytes>>> {
         let read = wait(py, None, |_| async { Ok(self.0.read(name).await?) })?;
         Ok(read.map(|bytes| PyBytes::new(py, &bytes)))
     }
 
-    /// Changes the narinfo of a path: `change` is given it, and returns what it becomes, or None to
-    /// leave it as it is. It may be called several times, until no other writer interferes. Returns
-    /// whether the narinfo was changed.
+    /// Changes the narinfo of a path. `change` gets the narinfo and returns the new one, or None to
+    /// leave it unchanged. It is called again if another writer interferes. Returns whether the
+    /// narinfo was changed.
     #[pyo3(signature = (path, change, /))]
     fn edit(&self, py: Python<'_>, path: &Bound<'_, PyAny>, change: &Bound<'_, PyAny>) -> Result<bool> {
         let part = PathLike::of(path, self.0.store_dir())?.hash_part;
@@ -153,8 +153,8 @@ impl Cache {
         }
     }
 
-    /// Which store path refers to which, of these paths and all that they refer to. Each path is
-    /// asked for, so the cache need not be one that lists what it has.
+    /// The graph of references in the closure of the paths. Each path is requested, so the cache
+    /// does not need to support listing.
     #[pyo3(signature = (paths, /))]
     fn graph(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<crate::graph::Graph> {
         let roots: Vec<HashPart> = self.parts(&one_or_many(paths)?)?.iter().map(|path| path.hash_part).collect();
@@ -170,7 +170,7 @@ impl Cache {
     }
 }
 
-/// Gives a warning of Python.
+/// Issues a Python warning.
 fn warn(py: Python<'_>, message: &dyn std::fmt::Display) -> PyResult<()> {
     let text = message.to_string().replace('\0', " ");
     let text = CString::new(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -181,7 +181,7 @@ fn root_name(text: &str) -> PyResult<RootName> {
     text.parse().map_err(|error: RootNameError| PyValueError::new_err(error.to_string()))
 }
 
-/// Paths, of which there may be one that is not in a list.
+/// An iterable of paths, from one path or several.
 fn one_or_many<'py>(paths: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if paths.is_instance_of::<StorePath>() || path_of(paths)?.is_some() {
         return Ok(PyTuple::new(paths.py(), [paths])?.into_any());

@@ -1,4 +1,4 @@
-//! Going through the narinfos of a cache.
+//! Iteration over the narinfos of a cache.
 
 use std::collections::VecDeque;
 
@@ -23,11 +23,11 @@ impl Cache {
     }
 }
 
-/// The narinfos of a cache.
+/// An iterator over the narinfos of a cache.
 #[pyclass(module = "nixcache")]
 pub(crate) struct NarInfos {
     cache: cache::Cache,
-    /// Those that were not read yet.
+    /// The objects that are not read yet.
     names: Vec<String>,
     read: VecDeque<Result<NarInfo>>,
 }
@@ -39,10 +39,10 @@ impl NarInfos {
     }
 
     fn __next__(&mut self, py: Python<'_>) -> Result<Option<NarInfo>> {
-        /// So many are in memory at the same time.
-        const TOGETHER: usize = 1024;
+        /// The number of narinfos in memory at the same time.
+        const NARINFOS_PER_BATCH: usize = 1024;
         while self.read.is_empty() && !self.names.is_empty() {
-            let names = self.names.split_off(self.names.len().saturating_sub(TOGETHER));
+            let names = self.names.split_off(self.names.len().saturating_sub(NARINFOS_PER_BATCH));
             let cache = &self.cache;
             self.read = wait(py, None, |_| async {
                 let mut read = cache.read_many(names);

@@ -1,4 +1,4 @@
-//! `Cache.roots` and what changes roots.
+//! `Cache.roots`, and the methods that change roots.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,8 +13,7 @@ use crate::store_path::StorePath;
 
 #[pymethods]
 impl Cache {
-    /// The roots of the cache, or of one name: which closures it is to keep. Those used last come
-    /// first.
+    /// The roots of the cache, or the generations of one name, most recently used first.
     #[pyo3(signature = (name=None, /))]
     fn roots(&self, py: Python<'_>, name: Option<&str>) -> Result<Vec<Root>> {
         let name = name.map(root_name).transpose()?;
@@ -30,8 +29,8 @@ impl Cache {
         Ok(found.roots.into_iter().map(Root).collect())
     }
 
-    /// Pins a root or not, or says something else beside it; returns it as it is then. That it is
-    /// used now goes with it.
+    /// Pins or unpins a root, or replaces its labels. Marks it as used now. Returns the changed
+    /// root.
     #[pyo3(signature = (root, /, *, pinned=None, labels=None))]
     fn amend_root(
         &self,
@@ -50,15 +49,14 @@ impl Cache {
         wait(py, None, |_| async { Ok(Root(roots::update(&self.0, root, change).await?)) })
     }
 
-    /// Removes a root. What it alone keeps goes with the next `gc`.
+    /// Removes a root. The next `gc` removes the paths that only this root kept.
     #[pyo3(signature = (root, /))]
     fn remove_root(&self, py: Python<'_>, root: &Bound<'_, Root>) -> Result<()> {
         let root = &root.get().0;
         wait(py, None, |_| async { Ok(roots::remove(&self.0, root).await?) })
     }
 
-    /// Removes all generations of a name, or one, whether they can be read or not; returns how
-    /// many.
+    /// Removes all generations of a name, or one, including unreadable ones. Returns their number.
     #[pyo3(signature = (name, /, *, generation=None))]
     fn remove_roots(&self, py: Python<'_>, name: &str, generation: Option<&str>) -> Result<usize> {
         let name = root_name(name)?;
@@ -66,64 +64,64 @@ impl Cache {
     }
 }
 
-/// A closure that a cache is to keep, under a name.
+/// A root of a cache: a name and the closure that it keeps.
 #[pyclass(frozen, eq, module = "nixcache")]
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Root(pub(super) roots::Root);
 
 #[pymethods]
 impl Root {
-    /// Its name.
+    /// The name.
     #[getter]
     fn name(&self) -> &str {
         self.0.name.as_str()
     }
 
-    /// Which of several of this name.
+    /// The generation: which of several roots with this name.
     #[getter]
     fn generation(&self) -> &str {
         &self.0.generation
     }
 
-    /// The paths whose closure it is.
+    /// The paths whose closure the root keeps.
     #[getter]
     fn targets(&self) -> Vec<StorePath> {
         store_paths(self.0.record.targets.clone())
     }
 
-    /// How many paths the closure has.
+    /// The number of paths in the closure.
     #[getter]
     fn paths(&self) -> u64 {
         self.0.record.paths
     }
 
-    /// Bytes of their files in the cache.
+    /// The size of their files in the cache, in bytes.
     #[getter]
     fn file_size(&self) -> u64 {
         self.0.record.file_size
     }
 
-    /// When it was used last, by the clock of the store, in seconds since 1970. None if that says
-    /// no times.
+    /// The time of the last use by the clock of the store, in seconds since 1970. None if the store
+    /// has no times.
     #[getter]
     fn used(&self) -> Option<f64> {
         let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
         self.0.used.and_then(since).map(|since| since.as_secs_f64())
     }
 
-    /// Whether it is never collected.
+    /// Whether `gc` always keeps the root.
     #[getter]
     fn pinned(&self) -> bool {
         self.0.record.pinned
     }
 
-    /// Its signatures, `name:base64`.
+    /// The signatures, `name:base64`.
     #[getter]
     fn signatures(&self) -> Vec<String> {
         self.0.record.signatures.clone()
     }
 
-    /// What its makers say beside.
+    /// The labels.
     #[getter]
     fn labels(&self) -> BTreeMap<String, String> {
         self.0.record.labels.clone()

@@ -1,4 +1,4 @@
-//! `nixcache.nar.events`: the statements of an archive in memory.
+//! `nixcache.nar.events`: the events of a NAR in memory.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub(crate) struct Directory {
     name: Vec<u8>,
 }
 
-/// The directory that was begun last, and not ended yet, ends.
+/// The innermost open directory ends.
 #[pyclass(frozen, eq, hash, module = "nixcache.nar")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct End;
@@ -28,10 +28,10 @@ pub(crate) struct End;
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct File {
     name: Vec<u8>,
-    /// Whether the owner may execute it.
+    /// Whether the file is executable.
     #[pyo3(get)]
     executable: bool,
-    /// How many bytes it contains.
+    /// The size of the contents in bytes.
     #[pyo3(get)]
     size: u64,
 }
@@ -44,18 +44,18 @@ pub(crate) struct Symlink {
     target: Vec<u8>,
 }
 
-/// What the file before it contains: a memoryview of the buffer that is walked, not a copy.
+/// The contents of the preceding file: a memoryview of the buffer, not a copy.
 #[pyclass(frozen, module = "nixcache.nar")]
 pub(crate) struct Contents {
     /// The contents.
     #[pyo3(get)]
     contents: Py<PyMemoryView>,
-    /// Where they begin in the archive.
+    /// The offset of the contents in the NAR.
     #[pyo3(get)]
     offset: u64,
 }
 
-/// A name as Python has file names, in quotes.
+/// The quoted repr of a name.
 fn repr(py: Python<'_>, bytes: &[u8]) -> String {
     let Ok(text) = name(bytes).into_pyobject(py);
     text.repr().map_or_else(|error| error.to_string(), |text| text.to_string())
@@ -72,7 +72,7 @@ impl Directory {
         Self { name: name.into_os_string().into_encoded_bytes() }
     }
 
-    /// The entry's name; empty for the root.
+    /// The name of the entry. Empty for the root.
     #[getter]
     fn name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(name(&self.name).into_pyobject(py)?)
@@ -120,7 +120,7 @@ impl File {
         Self { name: name.into_os_string().into_encoded_bytes(), executable, size }
     }
 
-    /// The entry's name; empty for the root.
+    /// The name of the entry. Empty for the root.
     #[getter]
     fn name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(name(&self.name).into_pyobject(py)?)
@@ -149,13 +149,13 @@ impl Symlink {
         Self { name: name.into_os_string().into_encoded_bytes(), target: target.into_os_string().into_encoded_bytes() }
     }
 
-    /// The entry's name; empty for the root.
+    /// The name of the entry. Empty for the root.
     #[getter]
     fn name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(name(&self.name).into_pyobject(py)?)
     }
 
-    /// Where it points.
+    /// The target of the link.
     #[getter]
     fn target<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(name(&self.target).into_pyobject(py)?)
@@ -193,13 +193,13 @@ impl Contents {
     }
 }
 
-/// Goes through the events of an archive.
+/// An iterator over the events of a NAR.
 #[pyclass(module = "nixcache.nar")]
 pub(crate) struct Events {
     buffer: Buffer,
     view: Py<PyMemoryView>,
     decoder: Decoder,
-    /// How much of the buffer the decoder took.
+    /// The number of bytes that the decoder has consumed.
     at: usize,
     ended: bool,
 }
@@ -230,8 +230,8 @@ impl Events {
         let (event, at) = self.buffer.show(py, |bytes| {
             let mut rest = bytes.get(at..).unwrap_or_default();
             let event = decoder.next(&mut rest);
-            // What the names of the event are is the decoder's, so that nothing of the buffer is
-            // kept but places.
+            // The names in the event belong to the decoder, so no reference to the buffer is kept,
+            // only offsets.
             let event = event.map(|event| event.map(|event| event.map(<[u8]>::to_vec, <[u8]>::len)));
             (event, bytes.len() - rest.len())
         });

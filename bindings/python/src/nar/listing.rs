@@ -1,4 +1,4 @@
-//! `nixcache.nar.Listing`: what an archive contains, without the contents.
+//! `nixcache.nar.Listing`: the contents of a NAR without file contents.
 
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
@@ -14,29 +14,29 @@ use crate::buffer::Buffer;
 use crate::error::{Failure, Result};
 use crate::stream::{Source, Visits};
 
-/// What a NAR contains, and where: the `.ls` of a binary cache.
+/// The listing of a NAR: the `.ls` file of a binary cache.
 ///
-/// A mapping of paths, without a slash before them, to nodes, in the order of the archive. The root
-/// has the empty path.
+/// A mapping of paths, without a leading slash, to nodes, in the order of the NAR. The root has the
+/// empty path.
 #[pyclass(frozen, eq, mapping, module = "nixcache.nar")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct Listing(pub(crate) nar::Listing);
 
-/// A file, directory or symlink of a listing.
+/// A file, directory or symbolic link in a listing.
 #[pyclass(frozen, eq, hash, module = "nixcache.nar")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Node {
     path: Vec<u8>,
-    /// What it is: regular, directory or symlink.
+    /// The type: regular, directory or symlink.
     #[pyo3(get, name = "type")]
     kind: &'static str,
-    /// How many bytes a file contains; None of anything else.
+    /// The size of a file in bytes. None for other nodes.
     #[pyo3(get)]
     size: Option<u64>,
-    /// Whether it is a file that its owner may execute.
+    /// Whether the node is an executable file.
     #[pyo3(get)]
     executable: bool,
-    /// At which byte of the archive the contents of a file begin, if that is known.
+    /// The offset of the contents of a file in the NAR, or None if unknown.
     #[pyo3(get)]
     offset: Option<u64>,
     target: Option<Vec<u8>>,
@@ -59,13 +59,13 @@ impl Node {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str) = ("path", "type");
 
-    /// The path in the archive; empty for the root.
+    /// The path in the NAR. Empty for the root.
     #[getter]
     fn path(&self) -> &std::ffi::OsStr {
         name(&self.path)
     }
 
-    /// Where a symlink points; None of anything else.
+    /// The target of a symbolic link. None for other nodes.
     #[getter]
     fn target(&self) -> Option<&std::ffi::OsStr> {
         self.target.as_deref().map(name)
@@ -92,7 +92,7 @@ impl Listing {
 
 #[pymethods]
 impl Listing {
-    /// Reads the `.ls` document of a cache.
+    /// Parses the `.ls` document of a cache.
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn parse(data: &Bound<'_, PyAny>) -> Result<Self> {
@@ -103,7 +103,7 @@ impl Listing {
         Ok(Self(parsed?))
     }
 
-    /// The `.ls` document, in the bytes of Nix.
+    /// The `.ls` document, in the bytes that Nix writes.
     fn to_json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
         let mut text = Vec::new();
         self.0.root().write_document(&mut text)?;
@@ -197,7 +197,7 @@ fn missing(path: &[u8]) -> PyErr {
     PyKeyError::new_err(name(path).to_owned())
 }
 
-/// Lists an archive. In files that are not compressed, contents are passed over.
+/// Lists a NAR. In an uncompressed file, it seeks over the contents.
 pub(super) fn read(source: Source, visits: &Visits) -> Result<Listing> {
     if let Some(bytes) = source.constant()
         && Compression::detect(bytes).is_none_or(|compression| compression == Compression::None)
@@ -224,11 +224,11 @@ fn finish<R: std::io::BufRead>(listing: Result<nar::Listing, ReadError>, mut rea
     Ok(Listing(listing))
 }
 
-/// One file of an archive that has to be read from its beginning.
+/// Reads one file from a NAR that must be read from its beginning.
 pub(super) fn extract(source: Source, member: &[u8], visits: &Visits) -> Result<(Node, Vec<u8>)> {
     let wanted: Vec<&[u8]> = member.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect();
     let mut reader = Reader::new(BufReader::with_capacity(256 << 10, source.decompressed(visits)?));
-    // How many directories are open, and how many of the outer ones lie on the way to the file.
+    // The number of open directories, and how many of the outermost are on the path of the file.
     let (mut open, mut on_the_way) = (0_usize, 0_usize);
     while let Some(event) = reader.next()? {
         let (name, file) = match event {
@@ -242,7 +242,7 @@ pub(super) fn extract(source: Source, member: &[u8], visits: &Visits) -> Result<
             Event::File { name, executable, size } => (name, Some((executable, size))),
         };
         let is_directory = matches!(event, Event::Directory { .. });
-        // The root has no name, and is on every way.
+        // The root has no name, and is on every path.
         let fits = on_the_way == open && (open == 0 || wanted.get(open - 1) == Some(&name));
         if fits && open == wanted.len() {
             let path = wanted.join(&b'/');
