@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nixcache::narinfo::CacheInfo;
-use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, abort_uploads};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, InfoSource, OpenOptions, abort_uploads};
 use nixcache_client::source;
 use tokio::runtime::Runtime;
 
@@ -33,11 +33,7 @@ impl Reach {
     /// Opens a cache for reading, with `info` in the place of a `nix-cache-info` that is not valid.
     pub(crate) async fn open_despite(&self, argument: &OsStr, info: CacheInfo) -> Result<Cache> {
         let url = url(argument)?;
-        let mut opened = Cache::open(&url, self.options()).await;
-        if let Err(Error::CacheInfo { .. }) = opened {
-            opened = Cache::open_as(&url, info, self.options()).await;
-        }
-        opened.map_err(|error| Failure::cache(&error))
+        self.open_as(&url, InfoSource::CacheOr(info)).await
     }
 
     /// Opens a cache for reading, or an empty one in memory if there is no cache yet.
@@ -58,14 +54,10 @@ impl Reach {
     /// Opens a cache for reading a few of its paths, without a request for its `nix-cache-info`.
     pub(crate) async fn open_briefly(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let url = url(argument)?;
-        let opened = if url.directory().is_some() {
-            Cache::open(&url, self.options()).await
-        } else {
-            let mut info = CacheInfo::default();
-            info.store_dir = common.store_dir()?;
-            Cache::open_as(&url, info, self.options()).await
-        };
-        opened.map_err(|error| Failure::cache(&error))
+        let store_dir = common.store_dir()?;
+        let info = CacheInfo::default().with(|info| info.store_dir = store_dir);
+        let info = if url.directory().is_some() { InfoSource::Cache } else { InfoSource::Assume(info) };
+        self.open_as(&url, info).await
     }
 
     /// Opens a cache as a source of path infos. It must be for the store directory of the command
@@ -78,7 +70,7 @@ impl Reach {
                 return Err(Failure::source(&source::Error::NoDirectory { file: directory.to_owned() }));
             }
             let info = CacheInfo::default().with(|info| info.store_dir = store_dir);
-            return Cache::open_as(&url, info, self.options()).await.map_err(|error| Failure::cache(&error));
+            return self.open_as(&url, InfoSource::Assume(info)).await;
         }
         let cache = self.open(argument).await?;
         if *cache.store_dir() != store_dir {
@@ -86,6 +78,14 @@ impl Reach {
             return Err(Failure::cache(&Error::StoreDir { cache: url.to_string(), theirs, ours: store_dir }));
         }
         Ok(cache)
+    }
+
+    async fn open_as(&self, url: &CacheUrl, info: InfoSource) -> Result<Cache> {
+        let options = OpenOptions::default().with(|options| {
+            options.connection = self.options();
+            options.info = info;
+        });
+        options.open(url).await.map_err(|error| Failure::cache(&error))
     }
 
     /// Opens a cache for writing, and creates it if there is none.

@@ -33,12 +33,13 @@ pub mod protocol;
 pub mod pull;
 pub mod push;
 pub mod queue;
+mod random;
 pub mod roots;
 pub mod source;
+#[cfg(feature = "sqlite")]
 pub mod store_database;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod verify;
 
 pub use self::cache::open_regular;

@@ -318,6 +318,13 @@ fn read(file: &Path) -> io::Result<String> {
     String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))
 }
 
+/// Where Nix keeps the database of its store: `db/db.sqlite` in the directory that `NIX_STATE_DIR`
+/// names, or in `/nix/var/nix`.
+pub(crate) fn default_database_file() -> PathBuf {
+    let state = std::env::var_os("NIX_STATE_DIR").filter(|state| !state.is_empty());
+    PathBuf::from(state.unwrap_or_else(|| "/nix/var/nix".into())).join("db/db.sqlite")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {

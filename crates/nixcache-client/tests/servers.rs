@@ -14,6 +14,7 @@ use futures_util::stream::TryStreamExt;
 use nixcache::compression::{Compressor, EncodeOptions};
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, Object, abort_uploads};
+use nixcache_client::testing::conformance::upload;
 
 const PART: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q";
 const NARINFO: &str = "StorePath: /nix/store/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a\n\
@@ -405,25 +406,20 @@ async fn uploads_that_are_given_up_are_aborted_and_those_that_were_left_are_foun
     }
     let server = Arc::new(filled());
     let cache = open(&server.url()).await;
-    let stage = |cache: &Cache| {
-        let mut staging = cache.stage().unwrap();
-        staging.write_all(&vec![7; 20 << 20]).unwrap();
-        staging
-    };
+    let contents = Arc::new(vec![7; 20 << 20]);
     // It works.
-    assert!(cache.upload(stage(&cache), "nar/large.nar").await.unwrap());
+    assert!(upload(&cache, "nar/large.nar", &contents).await.unwrap());
     assert_eq!(server.get("nar/large.nar").unwrap().len(), 20 << 20);
     assert!(server.uploads().is_empty());
     // It fails in the middle.
     server.rule(Rule::on("UPLOAD_PART", Action::Deny).keys(|key| key == "nar/failing.nar"));
-    assert!(matches!(cache.upload(stage(&cache), "nar/failing.nar").await, Err(Error::Denied { .. })));
+    assert!(matches!(upload(&cache, "nar/failing.nar", &contents).await, Err(Error::Denied { .. })));
     assert!(server.uploads().is_empty());
     server.clear_rules();
     // It is dropped in the middle.
     server.rule(Rule::on("UPLOAD_PART", Action::Delay(Duration::from_secs(5))));
     let dropped = cache.clone();
-    let staging = stage(&cache);
-    let uploading = async move { dropped.upload(staging, "nar/dropped.nar").await.unwrap() };
+    let uploading = async move { upload(&dropped, "nar/dropped.nar", &contents).await.unwrap() };
     let begun = async {
         while server.count("UPLOAD_PART") == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;

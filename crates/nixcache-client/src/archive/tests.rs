@@ -11,7 +11,7 @@ use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Archive, Error};
-use crate::cache::{Cache, CacheOptions, CacheUrl, layout};
+use crate::cache::{Cache, CacheOptions, CacheUrl, InfoSource, OpenOptions, layout};
 
 const PART: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q";
 
@@ -210,7 +210,11 @@ async fn a_small_file_of_a_large_nar_takes_four_requests() {
     for (options, requests) in [(zstd, 4), (EncodeOptions::new(Compression::None), 3)] {
         let (url, sent) = serve(objects(&nar, &options, true));
         let url = CacheUrl::parse(url.as_ref()).unwrap();
-        let cache = Cache::open_as(&url, CacheInfo::default(), CacheOptions::default()).await.unwrap();
+        let cache = OpenOptions::default()
+            .with(|o| o.info = InfoSource::Assume(CacheInfo::default()))
+            .open(&url)
+            .await
+            .unwrap();
         assert!(file(&cache, "b/small").await.unwrap() == noise(10_000));
         assert_eq!(cache.requests().total(), requests);
         assert!(sent.load(Ordering::Relaxed) < 3 << 20);

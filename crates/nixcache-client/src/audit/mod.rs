@@ -56,7 +56,7 @@ use nixcache::store_path::HashPart;
 use nixcache::trust::TrustPolicy;
 
 use self::index::Index;
-use crate::cache::{Cache, Error, OLD, blocking, layout};
+use crate::cache::{Cache, Error, STALE_TEMPORARY_AGE, blocking, layout};
 
 pub use finding::{Contents, Doubt, Finding, FindingKind, Remedy, Subject};
 pub use repair::{Fix, RepairError, RepairEvent, RepairPlan, Withdrawal};
@@ -229,7 +229,7 @@ impl Audit {
             nars::audit(self, cache, &index, uses, &mut findings).await?;
         }
         roots::audit(cache, &index, &mut findings).await?;
-        match cache.unfinished_uploads(OLD).await {
+        match cache.unfinished_uploads(STALE_TEMPORARY_AGE).await {
             Ok(uploads) => findings.extend(uploads.into_iter().map(|upload| {
                 let kind = FindingKind::UnfinishedUpload { begun: upload.started };
                 Finding { object: upload.name, path: None, kind }
@@ -470,7 +470,7 @@ fn leftovers(index: &Index, findings: &mut Findings) {
     let listings = index.listings.iter().filter(|(part, _)| !index.has(*part));
     let listings =
         listings.map(|(part, meta)| (layout::listing(*part), FindingKind::OrphanListing { modified: meta.modified }));
-    let is_young = |meta| index.age(meta).is_none_or(|age| age < OLD);
+    let is_young = |meta| index.age(meta).is_none_or(|age| age < STALE_TEMPORARY_AGE);
     let has_push = index.has_push();
     let files = index.files.iter().filter(|file| !file.is_used()).map(|file| {
         let doubt = if index.is_incomplete() {

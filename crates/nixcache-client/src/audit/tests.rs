@@ -79,7 +79,7 @@ pub(super) async fn publish(cache: &Cache, number: u8, references: &[u8]) {
 
 /// 4 refers to 3 and 2, 3 to 2 and 1, 2 to 1.
 pub(super) async fn sample() -> Cache {
-    let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await.unwrap();
+    let cache = Cache::create(&CacheUrl::simulated(), &StoreDir::default(), CacheOptions::default()).await.unwrap();
     for (number, references) in [(1, &[][..]), (2, &[1]), (3, &[2, 1]), (4, &[3, 2, 4])] {
         publish(&cache, number, references).await;
     }

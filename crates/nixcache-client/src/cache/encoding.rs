@@ -8,11 +8,14 @@ use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, ZlibDecoder};
+use futures_util::stream::{BoxStream, StreamExt};
 use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::narinfo::NarInfo;
 
 use super::error::{Error, Result};
 use super::layout;
+use super::object_reader::StreamReader;
+use super::redact::escaped;
 
 /// One layer of an encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +52,14 @@ impl Encoding {
                 "" | "identity" | "none" | "aws-chunked" => continue,
                 "deflate" => Layer::Deflate,
                 name => Layer::Compressed(name.parse().map_err(|_| {
-                    let encoding = super::backend::answer::escaped(header.unwrap_or_default());
+                    let encoding = escaped(header.unwrap_or_default());
                     Error::Encoding { object: object.to_owned(), encoding, reason: "it is not known here".to_owned() }
                 })?),
             };
             layers.push(layer);
         }
         if layers.len() > LAYERS_MAX {
-            let encoding = super::backend::answer::escaped(header.unwrap_or_default());
+            let encoding = escaped(header.unwrap_or_default());
             let reason = format!("it has more than {LAYERS_MAX} layers");
             return Err(Error::Encoding { object: object.to_owned(), encoding, reason });
         }
@@ -172,6 +175,38 @@ pub(crate) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Byte
         None => Ok(bytes),
         Some(compression) => Encoding(vec![Layer::Compressed(compression)]).decode(object, bytes, limit),
     }
+}
+
+#[cfg_attr(not(feature = "_network"), allow(dead_code))]
+/// An object as it comes, without its content encoding.
+pub(crate) fn decoded(
+    stream: BoxStream<'static, Result<Bytes>>,
+    encoding: Encoding,
+    object: String,
+) -> BoxStream<'static, Result<Bytes>> {
+    const PIECE_BYTES: usize = 256 << 10;
+    if encoding.is_identity() {
+        return stream;
+    }
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    let reader = StreamReader::new(stream);
+    tokio::task::spawn_blocking(move || {
+        let mut decoder = match encoding.reader(&object, reader) {
+            Ok(decoder) => decoder,
+            Err(error) => return drop(sender.blocking_send(Err(error))),
+        };
+        loop {
+            let mut piece = Vec::with_capacity(PIECE_BYTES);
+            match decoder.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece) {
+                Ok(0) => return,
+                // An error means that nothing is wanted any more.
+                Ok(_) if sender.blocking_send(Ok(Bytes::from(piece))).is_err() => return,
+                Ok(_) => {}
+                Err(error) => return drop(sender.blocking_send(Err(encoding.failure(&object, error)))),
+            }
+        }
+    });
+    futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))).boxed()
 }
 
 /// The narinfo in a file that a mirror of a cache has stored encoded; `None` if the file is not.

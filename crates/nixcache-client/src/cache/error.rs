@@ -1,5 +1,8 @@
+//! Errors of caches, and the three answers of a lookup.
+
 use std::io;
 
+use nixcache::ErrorKind;
 use nixcache::narinfo;
 use nixcache::store_path::StoreDir;
 
@@ -34,6 +37,17 @@ pub enum Error {
         cache: String,
         /// What is wrong.
         reason: String,
+    },
+    /// This build cannot reach such a cache: the crate was compiled without a feature.
+    #[error(
+        "{cache}: this build cannot reach such a cache: it was compiled without the feature `{feature}` of \
+         nixcache-client. Build it with that feature"
+    )]
+    NotCompiled {
+        /// The cache.
+        cache: String,
+        /// The feature of this crate that is missing.
+        feature: &'static str,
     },
     /// There is no cache: neither narinfos nor a `nix-cache-info`.
     #[error("{cache}: holds neither narinfos nor a nix-cache-info: is it a cache?")]
@@ -196,18 +210,38 @@ impl Error {
         Self::Io { object, error }
     }
 
-    /// Whether the content of the cache is at fault, rather than the way to it.
-    pub fn is_about_content(&self) -> bool {
-        matches!(
-            self,
+    /// What kind of failure it is.
+    ///
+    /// [`ErrorKind::Content`] means that an object was found and is bad. No error of a cache is
+    /// [`ErrorKind::NotFound`]: lookups return `None` for absent objects, and a missing bucket, or a
+    /// missing or empty directory, may be a disk that is not mounted.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
             Self::CacheInfo { .. }
-                | Self::NarInfo { .. }
-                | Self::Misplaced { .. }
-                | Self::NarUrl { .. }
-                | Self::TooLarge { .. }
-                | Self::Odd { .. }
-                | Self::StoreDir { .. }
-        )
+            | Self::NarInfo { .. }
+            | Self::Misplaced { .. }
+            | Self::NarUrl { .. }
+            | Self::TooLarge { .. }
+            | Self::Odd { .. }
+            | Self::StoreDir { .. } => ErrorKind::Content,
+            Self::Url(_) | Self::Configuration { .. } | Self::NotCompiled { .. } => ErrorKind::Usage,
+            Self::Denied { .. } => ErrorKind::Denied,
+            Self::KeepsChanging { .. } => ErrorKind::Busy,
+            Self::Io { error, .. } if ErrorKind::of_io(error) == ErrorKind::Busy => ErrorKind::Busy,
+            Self::NoCache { .. }
+            | Self::NoBucket { .. }
+            | Self::Encoding { .. }
+            | Self::NoRanges { .. }
+            | Self::Io { .. }
+            | Self::Server { .. }
+            | Self::Unsupported { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    /// Whether the kind is [`ErrorKind::Content`].
+    #[doc(hidden)]
+    pub fn is_about_content(&self) -> bool {
+        self.kind() == ErrorKind::Content
     }
 }
 

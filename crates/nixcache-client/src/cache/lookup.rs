@@ -6,10 +6,10 @@ use std::fmt;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::HashPart;
 
-use super::backend::bucket::{Bucket, Progress};
-use super::error::{Error, Result};
+use super::backend::pages::ListingProgress;
+use super::error::{Error, Lookup, Result};
 use super::layout::{self, Object};
-use super::{Cache, ObjectInfo, Place, blocking};
+use super::{Cache, ObjectInfo};
 
 /// In which way a cache was asked which paths it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +69,14 @@ impl Presence {
     }
 }
 
-/// Fewer paths than this are asked about without a look at how much there is.
-const FEW: usize = 16;
+/// Of fewer paths, each is asked about, without a look at how much there is.
+const LISTING_MIN_PATHS: usize = 16;
 
-/// A bucket's listing has so many names at most.
-const PAGE: usize = 1000;
+/// Names in a page of a bucket's listing, at most.
+const LISTING_PAGE_NAMES: usize = 1000;
 
 /// The characters with which hash parts begin.
-const BEGINNINGS: &str = "0123456789abcdfghijklmnpqrsvwxyz";
+const HASH_PART_DIGITS: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 
 impl Cache {
     /// Which of these paths there are narinfos of, and how that was found out. [`Error::Denied`] if
@@ -97,45 +97,24 @@ impl Cache {
     /// fetched, several at a time. A bucket that denies its listing is asked about each path, as
     /// web servers are.
     pub async fn presence(&self, hash_parts: &[HashPart]) -> Result<Presence> {
-        let paths = hash_parts.len();
-        match &self.0.place {
-            Place::Directory(directory) => {
-                let (directory, cache) = (directory.clone(), self.clone());
-                let hash_parts = hash_parts.to_vec();
-                blocking(move || {
-                    let mut presence = Presence::new(HashSet::new(), LookupMethod::Each { paths, pages: None });
-                    for part in hash_parts {
-                        let name = layout::narinfo(part);
-                        match directory.head_opened(&name).map_err(|error| Error::io(cache.display_name(&name), error))
-                        {
-                            Ok(Some(_)) => drop(presence.present.insert(part)),
-                            Ok(None) => {}
-                            Err(error @ Error::Odd { .. }) => {
-                                presence.unknown.insert(part);
-                                presence.denied.get_or_insert(error);
-                            }
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    Ok(presence)
-                })
-                .await
+        let names: Vec<String> = hash_parts.iter().map(|part| layout::narinfo(*part)).collect();
+        if let Some(infos) = self.0.backend.head_locally(names).await {
+            return presence_of(hash_parts, infos);
+        }
+        if hash_parts.len() < LISTING_MIN_PATHS || !self.0.backend.has_pages() {
+            return self.ask_each(hash_parts, None).await;
+        }
+        match self.list_or_ask(hash_parts).await {
+            Err(Error::Denied { object, reason }) => {
+                tracing::info!("{object}: access denied {reason}: asks about each path");
+                self.ask_each(hash_parts, None).await
             }
-            Place::Bucket(bucket) if paths >= FEW && bucket.has_pages() => {
-                match self.list_or_ask(bucket, hash_parts).await {
-                    Err(Error::Denied { object, reason }) => {
-                        tracing::info!("{object}: access denied {reason}: asks about each path");
-                        self.ask_each(hash_parts, None).await
-                    }
-                    answered => answered,
-                }
-            }
-            Place::Bucket(_) | Place::Web(_) => self.ask_each(hash_parts, None).await,
+            answered => answered,
         }
     }
 
-    async fn list_or_ask(&self, bucket: &Bucket, hash_parts: &[HashPart]) -> Result<Presence> {
-        let paths = hash_parts.len();
+    async fn list_or_ask(&self, hash_parts: &[HashPart]) -> Result<Presence> {
+        let (backend, paths) = (&*self.0.backend, hash_parts.len());
         let mut names = HashSet::new();
         let mut take = |page: Vec<(String, ObjectInfo)>| {
             names.extend(page.iter().filter_map(|(name, _)| match Object::of(name) {
@@ -143,8 +122,8 @@ impl Cache {
                 _ => None,
             }));
         };
-        let mut progress = Progress::default();
-        let first = bucket.page("", false, None, &mut progress).await?;
+        let mut progress = ListingProgress::default();
+        let first = backend.page("", false, None, &mut progress).await?;
         let mut pages = 1;
         let Some(next) = first.next else {
             take(first.objects);
@@ -155,22 +134,22 @@ impl Cache {
             return self.ask_each(hash_parts, Some(estimate)).await;
         }
         take(first.objects);
-        if estimate <= BEGINNINGS.len() {
+        if estimate <= HASH_PART_DIGITS.len() {
             let mut next = Some(next);
             while let Some(token) = next {
-                let page = bucket.page("", false, Some(token), &mut progress).await?;
+                let page = backend.page("", false, Some(token), &mut progress).await?;
                 pages += 1;
                 take(page.objects);
                 next = page.next;
             }
         } else {
             // One page leads to the next; different beginnings do not wait for each other.
-            let beginnings = BEGINNINGS.chars().map(|first| async move {
+            let beginnings = HASH_PART_DIGITS.chars().map(|first| async move {
                 let start = first.to_string();
                 let (mut all, mut pages, mut next) = (Vec::new(), 0, None);
-                let mut progress = Progress::default();
+                let mut progress = ListingProgress::default();
                 loop {
-                    let page = bucket.page(&start, false, next, &mut progress).await?;
+                    let page = backend.page(&start, false, next, &mut progress).await?;
                     pages += 1;
                     all.extend(page.objects);
                     next = page.next;
@@ -208,16 +187,34 @@ impl Cache {
     }
 }
 
+/// What is known of narinfos that were looked at without requests.
+fn presence_of(hash_parts: &[HashPart], infos: Vec<Lookup<ObjectInfo>>) -> Result<Presence> {
+    let method = LookupMethod::Each { paths: hash_parts.len(), pages: None };
+    let mut presence = Presence::new(HashSet::new(), method);
+    for (part, info) in hash_parts.iter().zip(infos) {
+        match info {
+            Ok(Some(_)) => drop(presence.present.insert(*part)),
+            Ok(None) => {}
+            Err(error @ Error::Odd { .. }) => {
+                presence.unknown.insert(*part);
+                presence.denied.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(presence)
+}
+
 /// About how many pages there are, by the last name of the first: names begin with hash parts,
 /// which are evenly distributed.
 fn estimate(first: &[(String, ObjectInfo)]) -> usize {
     const PLACES: u32 = 4;
-    let digit = |byte: &u8| BEGINNINGS.bytes().position(|digit| digit == *byte);
+    let digit = |byte: &u8| HASH_PART_DIGITS.bytes().position(|digit| digit == *byte);
     let value = |(name, _): &(String, ObjectInfo)| {
         let mut digits = name.as_bytes().iter().map_while(digit);
-        (0..PLACES).fold(0, |value, _| value * BEGINNINGS.len() + digits.next().unwrap_or(0))
+        (0..PLACES).fold(0, |value, _| value * HASH_PART_DIGITS.len() + digits.next().unwrap_or(0))
     };
     // How far into all beginnings of that length the page goes.
     let reached = first.iter().map(value).max().unwrap_or(0) + 1;
-    (first.len().max(PAGE) * BEGINNINGS.len().pow(PLACES) / reached).div_ceil(PAGE)
+    (first.len().max(LISTING_PAGE_NAMES) * HASH_PART_DIGITS.len().pow(PLACES) / reached).div_ceil(LISTING_PAGE_NAMES)
 }

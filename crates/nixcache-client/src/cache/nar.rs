@@ -9,8 +9,9 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::error::{Error, Result};
-use super::url::{Location, redacted};
-use super::{Cache, Place, layout};
+use super::redact::redacted;
+use super::url::Location;
+use super::{Cache, layout};
 
 /// Which object the `URL` of a narinfo names, as seen from one cache: [`Cache::nar_place`].
 ///
@@ -104,7 +105,7 @@ impl Cache {
         if is_disguised(path) {
             return Err(refused(no_path(inside)));
         }
-        Ok(if matches!(self.0.place, Place::Web(_)) { inside.to_owned() } else { path.to_owned() })
+        Ok(if self.0.backend.keeps_queries() { inside.to_owned() } else { path.to_owned() })
     }
 }
 
@@ -146,6 +147,8 @@ impl Location {
                 Some(url.query().map_or_else(|| below.to_owned(), |query| format!("{below}?{query}")))
             }
             Self::Memory => None,
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated => None,
         }
     }
 }

@@ -7,10 +7,10 @@ use super::layout;
 use crate::file::Oddity;
 
 /// Entries that are reported one by one.
-const TOLD: usize = 20;
+const WARNED_MAX: usize = 20;
 
 /// Entries that are remembered.
-const MOST: usize = 10_000;
+const REMEMBERED_MAX: usize = 10_000;
 
 /// What the listings of a cache have passed over, by name.
 #[derive(Debug, Default)]
@@ -21,14 +21,16 @@ impl Oddities {
     pub(crate) fn note(&self, cache: &str, name: String, oddity: Oddity) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those among the roots matter to collections, however many others there are.
-        let is_full = known.len() >= MOST && !name.starts_with(layout::OURS);
+        let is_full = known.len() >= REMEMBERED_MAX && !name.starts_with(layout::OURS);
         if is_full || known.contains_key(&name) {
             return;
         }
         let cache = cache.trim_end_matches('/');
         match known.len() {
-            0..TOLD => tracing::warn!("{cache}/{}: is {oddity}: passed over", name.escape_debug()),
-            TOLD => tracing::warn!("{cache}: more than {TOLD} objects were passed over; audit tells all of them"),
+            0..WARNED_MAX => tracing::warn!("{cache}/{}: is {oddity}: passed over", name.escape_debug()),
+            WARNED_MAX => {
+                tracing::warn!("{cache}: more than {WARNED_MAX} objects were passed over; audit tells all of them")
+            }
             _ => {}
         }
         known.insert(name, oddity);

@@ -1,22 +1,73 @@
-//! Caches that are made: where none may be, what they say of themselves, and how one that came to
-//! nothing goes again.
+//! Opening and making caches.
 
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::stream::StreamExt;
 use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::{StoreDir, StorePathRef};
+use tokio::sync::OnceCell;
 
-use super::error::{Error, Result};
+use super::backend::requests::RequestCounter;
+use super::backend::{self, Backend};
+use super::error::{Error, Lookup, Result};
 use super::url::Location;
-use super::{Cache, CacheUrl, Inner, layout};
+use super::{Cache, CacheOptions, CacheUrl, Inner, Use, layout};
 use crate::lock;
 
-/// What there was before a cache was made.
+/// How a cache is opened.
+///
+/// [`Cache::open`] and [`Cache::create`] serve for most programs; this is for the others.
+///
+/// ```
+/// use nixcache::narinfo::CacheInfo;
+/// use nixcache_client::cache::{CacheUrl, InfoSource, OpenOptions};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// // Saves the request for `nix-cache-info`.
+/// let options = OpenOptions::default().with(|options| options.info = InfoSource::Assume(CacheInfo::default()));
+/// let cache = options.open(&"https://cache.nixos.org".parse()?).await?;
+/// assert_eq!(cache.store_dir().as_str(), "/nix/store");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// How it is reached.
+    pub connection: CacheOptions,
+    /// Whether it is opened for writing, and made if there is none. Directories within a store are
+    /// refused then. Default: no.
+    pub create: bool,
+    /// The store directory that the cache has to be for. Default: any; a new cache is for
+    /// `/nix/store`.
+    pub store_dir: Option<StoreDir>,
+    /// Where it is learned what the cache says of itself. Default: from its `nix-cache-info`.
+    pub info: InfoSource,
+    /// Whether an empty cache in memory stands for a directory that is absent or no cache. Default:
+    /// no, that is an error.
+    pub absent_is_empty: bool,
+}
+
+/// Where it is learned what a cache says of itself.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum InfoSource {
+    /// From its `nix-cache-info`.
+    #[default]
+    Cache,
+    /// From its `nix-cache-info`, or this if that cannot be parsed: to repair the cache.
+    CacheOr(CacheInfo),
+    /// It is taken to say this, and not asked.
+    Assume(CacheInfo),
+}
+
+/// What there was before a cache was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Before {
+pub(super) enum Before {
     Cache,
     /// A place for one, but no cache.
     Place,
@@ -24,10 +75,167 @@ pub(crate) enum Before {
     Nothing,
 }
 
+impl OpenOptions {
+    /// Changes some of the options.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Opens a cache.
+    ///
+    /// [`Error::NoCache`] if a directory on this machine is none, [`UrlError::Parameter`] if a
+    /// parameter of the URL has no effect ([`Use`]), [`Error::StoreDir`] if the cache is for another
+    /// store directory.
+    ///
+    /// [`UrlError::Parameter`]: super::UrlError::Parameter
+    pub async fn open(&self, url: &CacheUrl) -> Result<Cache> {
+        if self.create {
+            return self.create(url).await;
+        }
+        let opened = match self.open_to_read(url).await {
+            Err(Error::CacheInfo { .. }) if matches!(self.info, InfoSource::CacheOr(_)) => {
+                let InfoSource::CacheOr(info) = &self.info else { unreachable!() };
+                let assume = InfoSource::Assume(info.clone());
+                self.clone().with(|options| options.info = assume).open_to_read(url).await
+            }
+            opened => opened,
+        };
+        let is_absent = match &opened {
+            Err(Error::NoCache { .. }) => true,
+            Err(Error::Io { error, .. }) => error.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        };
+        if is_absent && self.absent_is_empty {
+            return self.create(&CacheUrl::memory()).await;
+        }
+        opened
+    }
+
+    async fn open_to_read(&self, url: &CacheUrl) -> Result<Cache> {
+        url.check(Use::Read)?;
+        let mut inner = Inner::connect(url, &self.connection).await?;
+        if let InfoSource::Assume(info) = &self.info {
+            inner.info = info.clone();
+            inner.apply_parameters(true)?;
+        } else if let Some(info) = inner.read_info().await? {
+            inner.info = info;
+            inner.apply_parameters(true)?;
+        } else {
+            inner.apply_parameters(false)?;
+            if !inner.backend.may_be_cache().await? {
+                return Err(Error::NoCache { cache: url.to_string() });
+            }
+        }
+        if let Some(ours) = self.store_dir.as_ref().filter(|ours| **ours != inner.info.store_dir) {
+            let (theirs, ours) = (inner.info.store_dir, ours.clone());
+            return Err(Error::StoreDir { cache: url.to_string(), theirs, ours });
+        }
+        Ok(Cache(Arc::new(inner)))
+    }
+
+    async fn create(&self, url: &CacheUrl) -> Result<Cache> {
+        let store_dir = &self.store_dir.clone().unwrap_or_default();
+        url.check(Use::Write)?;
+        check_place(url, store_dir)?;
+        let mut inner = Inner::connect(url, &self.connection).await?;
+        let mut denied = None;
+        let known = match inner.read_info().await {
+            // Where nothing may be listed, this is the answer about absent objects.
+            Err(error @ Error::Denied { .. }) if inner.backend.may_deny_absent() => {
+                denied = Some(error);
+                None
+            }
+            known => known?,
+        };
+        if let Some(info) = known {
+            if info.store_dir != *store_dir {
+                let (theirs, ours) = (info.store_dir, store_dir.clone());
+                return Err(Error::StoreDir { cache: url.to_string(), theirs, ours });
+            }
+            inner.info = info;
+            inner.apply_parameters(true)?;
+            return Ok(Cache(Arc::new(inner)));
+        }
+        inner.info = new_info(store_dir);
+        inner.apply_parameters(true)?;
+        inner.before = if inner.backend.make_place().await? { Before::Place } else { Before::Nothing };
+        let cache = Cache(Arc::new(inner));
+        let text = cache.info().to_string();
+        let is_made = if let Some(denied) = denied {
+            // Only a condition tells whether there is one that may not be read.
+            let is_made = cache.keeps_conditions().await? && cache.create_object(layout::CACHE_INFO, text).await?;
+            if !is_made {
+                return Err(denied);
+            }
+            is_made
+        } else {
+            // One that another writer makes at the same time says the same, or the next push is
+            // told.
+            cache.create_object(layout::CACHE_INFO, text).await?
+        };
+        if is_made && url.is_outside_memory() {
+            tracing::warn!("{url}: made a new cache here");
+        }
+        Ok(cache)
+    }
+}
+
+impl Cache {
+    /// Opens a cache to read from it.
+    ///
+    /// [`Error::NoCache`] if a directory on this machine is none, [`UrlError::Parameter`] if a
+    /// parameter of the URL has no effect on a reader.
+    ///
+    /// [`UrlError::Parameter`]: super::UrlError::Parameter
+    pub async fn open(url: &CacheUrl, options: CacheOptions) -> Result<Self> {
+        OpenOptions { connection: options, ..OpenOptions::default() }.open(url).await
+    }
+
+    /// Opens a cache to write to it, and makes one if there is none, which users are told.
+    ///
+    /// Refused are directories within a store, and parameters of the URL that have no effect on a
+    /// writer ([`Use`]).
+    pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: CacheOptions) -> Result<Self> {
+        let store_dir = Some(store_dir.clone());
+        OpenOptions { connection: options, create: true, store_dir, ..OpenOptions::default() }.open(url).await
+    }
+}
+
 impl Inner {
-    /// What the parameters of the URL say of the cache goes before what the cache says. `is_said`
-    /// is whether it says something.
-    pub(crate) fn apply_parameters(&mut self, is_said: bool) -> Result<()> {
+    async fn connect(url: &CacheUrl, options: &CacheOptions) -> Result<Self> {
+        let requests = Arc::new(RequestCounter::new(url));
+        let backend: Arc<dyn Backend> = backend::connect(url, options, &requests).await?;
+        Ok(Self {
+            url: url.clone(),
+            info: CacheInfo::default(),
+            backend,
+            options: options.clone(),
+            requests,
+            keeps_conditions: OnceCell::new(),
+            before: Before::Cache,
+            elsewhere: OnceLock::new(),
+        })
+    }
+
+    async fn read_info(&self) -> Lookup<CacheInfo> {
+        let name = layout::CACHE_INFO;
+        let read = match self.backend.read(name, layout::limit(name)).await {
+            // An absent directory is no cache, which is told otherwise.
+            Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
+            read => read?,
+        };
+        let parse = |(text, _)| {
+            let object = || format!("{}/{name}", self.url.to_string().trim_end_matches('/'));
+            let text: bytes::Bytes = text;
+            CacheInfo::parse(&text).map_err(|error| Error::CacheInfo { object: object(), error })
+        };
+        read.map(parse).transpose()
+    }
+
+    /// Parameters of the URL override what the cache says. `is_said` is whether it says something.
+    fn apply_parameters(&mut self, is_said: bool) -> Result<()> {
         let Self { url, info, .. } = self;
         info.priority = url.priority().or(info.priority);
         info.want_mass_query = url.want_mass_query().unwrap_or(info.want_mass_query);

@@ -30,6 +30,42 @@ impl fmt::Display for Secret {
     }
 }
 
+/// An error and its causes, but for those that the one before them says already; escaped and cut.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    escaped(&text)
+}
+
+/// Characters of a server's text that a message shows.
+const SHOWN_CHARS_MAX: usize = 300;
+
+/// A server's text in a message: without what steers a terminal, begins another line or turns the
+/// direction of writing, and cut.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for (count, character) in text.trim().chars().enumerate() {
+        if count == SHOWN_CHARS_MAX {
+            escaped.push('…');
+            break;
+        }
+        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if character.is_control() || turns {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
 /// An argument as a message may show it: without passwords, tokens, keys, and control characters.
 ///
 /// - What looks like a Nix key becomes `a key`.

@@ -1,19 +1,20 @@
 //! A cheap look at whether paths are there that are said to be.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::store_path::HashPart;
 
-use super::backend::bucket::Progress;
+use super::backend::pages::ListingProgress;
 use super::error::{Error, Result};
 use super::layout::{self, Object};
-use super::{Cache, ObjectInfo, Place, blocking};
+use super::{Cache, ObjectInfo};
+use crate::random::unique_number;
 
 /// Paths that are asked about one by one; of more, it is found out in the way that takes the fewest
 /// requests.
-const ONE_BY_ONE_MAX: usize = 64;
+const ASKED_SINGLY_MAX_PATHS: usize = 64;
 
 /// Paths that are asked about beside those that have to be.
 const SAMPLE_PATHS: usize = 16;
@@ -34,26 +35,18 @@ impl Cache {
         let mut wanted: Vec<HashPart> = required.iter().chain(others).copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
-        if let Place::Directory(directory) = &self.0.place {
-            let (directory, cache) = (directory.clone(), self.clone());
-            return blocking(move || {
-                let look = |part: HashPart| {
-                    let name = layout::narinfo(part);
-                    match directory.head_opened(&name).map_err(|error| Error::io(cache.display_name(&name), error)) {
-                        // Another user has put something else there.
-                        Err(Error::Odd { .. }) => Ok((part, None)),
-                        meta => Ok((part, meta?.map(ObjectInfo::from))),
-                    }
-                };
-                wanted.into_iter().map(look).collect()
-            })
-            .await;
+        let names = wanted.iter().map(|part| layout::narinfo(*part)).collect();
+        if let Some(infos) = self.0.backend.head_locally(names).await {
+            let seen = wanted.into_iter().zip(infos).map(|(part, info)| match info {
+                // Another user has put something else there.
+                Err(Error::Odd { .. }) => Ok((part, None)),
+                info => Ok((part, info?)),
+            });
+            return seen.collect();
         }
         let mut seen = Seen::new();
-        if let Place::Bucket(bucket) = &self.0.place
-            && bucket.has_pages()
-        {
-            let page = match bucket.page("", false, None, &mut Progress::default()).await {
+        if self.0.backend.has_pages() {
+            let page = match self.0.backend.page("", false, None, &mut ListingProgress::default()).await {
                 Ok(page) => page,
                 // Only the folder of roots may be listed, perhaps.
                 Err(Error::Denied { .. }) => return self.ask_some(seen, required, others).await,
@@ -85,16 +78,20 @@ impl Cache {
         let mut rest: Vec<HashPart> = required.iter().copied().filter(|part| !seen.contains_key(part)).collect();
         rest.sort_unstable();
         rest.dedup();
-        if rest.len() > ONE_BY_ONE_MAX {
+        if rest.len() > ASKED_SINGLY_MAX_PATHS {
             let present = self.presence(&rest).await?.present;
             let unknown = ObjectInfo { size: None, modified: None };
             seen.extend(rest.drain(..).map(|part| (part, present.contains(&part).then_some(unknown))));
         }
-        let chance = RandomState::new();
+        let chance = unique_number();
         let mut sample: Vec<HashPart> =
             others.iter().copied().filter(|part| !seen.contains_key(part) && !rest.contains(part)).collect();
         if sample.len() > SAMPLE_PATHS {
-            sample.sort_by_cached_key(|part| chance.hash_one(part));
+            sample.sort_by_cached_key(|part| {
+                let mut hasher = DefaultHasher::new();
+                (chance, part).hash(&mut hasher);
+                hasher.finish()
+            });
             sample.truncate(SAMPLE_PATHS);
         }
         rest.extend(sample);

@@ -7,8 +7,8 @@ use tempfile::NamedTempFile;
 
 use super::backend::directory::Growing;
 
-/// Beyond this many bytes what is staged goes to a file.
-const IN_MEMORY: usize = 4 << 20;
+/// Bytes that are staged in memory; more go to a file.
+const IN_MEMORY_MAX_BYTES: usize = 4 << 20;
 
 /// Contents that are complete.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Staged {
 /// For a cache in a directory this is a file there already, which only needs its name; for others
 /// it is in memory while it is small, and then in a temporary file.
 #[derive(Debug)]
-pub struct Staging(Sink);
+pub(crate) struct Staging(Sink);
 
 #[derive(Debug)]
 enum Sink {
@@ -85,7 +85,7 @@ impl Staging {
 impl Write for Staging {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Sink::Memory(held) if held.len() + bytes.len() > IN_MEMORY => {
+            Sink::Memory(held) if held.len() + bytes.len() > IN_MEMORY_MAX_BYTES => {
                 let mut file = NamedTempFile::new()?;
                 file.write_all(held)?;
                 let written = file.write(bytes)?;

@@ -2,7 +2,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Cache, CacheOptions, CacheUrl, Error, LookupMethod, NarPlace, Object, UrlError, Use, layout, redacted};
+use super::{
+    Cache, CacheOptions, CacheUrl, Error, InfoSource, LookupMethod, NarPlace, Object, OpenOptions, UrlError, Use,
+    layout, redacted,
+};
 use futures_util::stream::TryStreamExt;
 use nixcache::store_path::{HashPart, StoreDir};
 
@@ -310,7 +313,8 @@ fn the_way_of_asking_is_explained() {
 async fn a_url_of_a_nar_is_within_the_cache_elsewhere_or_unclear() {
     let folder = tempfile::tempdir().unwrap();
     let info = nixcache::narinfo::CacheInfo::default();
-    let open = async |text: &str| Cache::open_as(&url(text), info.clone(), CacheOptions::default()).await.unwrap();
+    let options = OpenOptions::default().with(|options| options.info = InfoSource::Assume(info.clone()));
+    let open = async |text: &str| options.open(&url(text)).await.unwrap();
     let file = "nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz";
     let here = folder.path().to_str().unwrap();
     let web = open("http://user:pw@Host.example:80/cache").await;

@@ -1,13 +1,15 @@
+//! URLs of caches, in the spelling of Nix.
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use url::Url;
 
-use super::redact::is_name;
-pub use super::redact::redacted;
+use super::redact::{is_name, redacted};
 
 /// Where a cache is, as a command line says it, in the spelling of Nix.
 ///
@@ -48,13 +50,27 @@ pub struct CacheUrl {
     publishes: bool,
 }
 
+impl FromStr for CacheUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        Self::parse(OsStr::new(text))
+    }
+}
+
 /// Has no `Debug`, since URLs carry passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Location {
     Directory(PathBuf),
-    Bucket { kind: BucketKind, name: String, prefix: String },
+    Bucket {
+        kind: BucketKind,
+        name: String,
+        prefix: String,
+    },
     Http(Url),
     Memory,
+    #[cfg(any(test, feature = "testing"))]
+    Simulated,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,10 +352,16 @@ impl CacheUrl {
         Self { location: Location::Directory(path.into()), parameters: BTreeMap::new(), publishes: false }
     }
 
-    /// A cache in memory, that is gone with the last [`Cache`](super::Cache) that was opened on it:
-    /// for tests.
+    /// A new cache in memory, which ends with the last clone of the [`Cache`](super::Cache) that is
+    /// opened by it: for tests.
     pub fn memory() -> Self {
         Self { location: Location::Memory, parameters: BTreeMap::new(), publishes: false }
+    }
+
+    /// A cache in the [simulated store](crate::testing::SimulatedStore).
+    #[cfg(any(test, feature = "testing"))]
+    pub fn simulated() -> Self {
+        Self { location: Location::Simulated, parameters: BTreeMap::new(), publishes: false }
     }
 
     /// The directory, if it is one on this machine.
@@ -352,7 +374,7 @@ impl CacheUrl {
 
     /// Whether it outlasts this process.
     pub(crate) fn is_outside_memory(&self) -> bool {
-        self.location != Location::Memory
+        matches!(self.location, Location::Directory(_) | Location::Bucket { .. } | Location::Http(_))
     }
 
     /// The value of a parameter.
@@ -405,6 +427,8 @@ impl CacheUrl {
     fn kind(&self) -> (u8, &'static str) {
         match &self.location {
             Location::Directory(_) | Location::Memory => (DIRECTORY, "a directory"),
+            #[cfg(any(test, feature = "testing"))]
+            Location::Simulated => (DIRECTORY, "a directory"),
             Location::Bucket { kind: BucketKind::S3, .. } => (S3, "a bucket of S3"),
             Location::Bucket { kind: BucketKind::Google, .. } => (OTHER_BUCKETS, "a bucket of Google"),
             Location::Bucket { kind: BucketKind::Azure, .. } => (OTHER_BUCKETS, "a container of Azure"),
@@ -509,6 +533,8 @@ impl fmt::Display for CacheUrl {
             }
             Location::Http(url) => f.write_str(without_user(url).as_str()),
             Location::Memory => f.write_str("memory"),
+            #[cfg(any(test, feature = "testing"))]
+            Location::Simulated => f.write_str("memory"),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::live::LiveSet;
 use super::place::file_named;
 use super::recheck::{check_vanished, refuse_newer};
 use super::{DoomedPath, Removal, RemovalReason, Result};
-use crate::cache::{Cache, OLD, Object, ObjectInfo, layout};
+use crate::cache::{Cache, Object, ObjectInfo, STALE_TEMPORARY_AGE, layout};
 use crate::file::Oddity;
 use crate::roots::{self, RootList, snapshot};
 
@@ -77,7 +77,7 @@ impl Inventory {
             Object::Realisation => self.others.push((name, file, RemovalReason::Realisation)),
             // Whatever the grace: writers with a lease have them, too.
             Object::Temporary => {
-                let is_young = age.is_none_or(|age| age < grace.max(OLD));
+                let is_young = age.is_none_or(|age| age < grace.max(STALE_TEMPORARY_AGE));
                 self.others.push((name, File { is_young, ..file }, RemovalReason::Temporary));
             }
             Object::Root if snapshot::is_snapshot(&name) => self.snapshots.push((name, file)),

@@ -42,7 +42,7 @@ pub(super) struct LiveSet {
 /// Makes numbers of names, of which a million would take most of the memory. Two with the same
 /// number keep something alive by mistake, once in some ten million collections of that size, and
 /// not in the next one: the numbers are others in each.
-type Names = std::hash::RandomState;
+type Names = crate::random::HashKeys;
 
 /// What a collection has to know of a narinfo.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ impl LiveSet {
             files_perhaps: HashSet::new(),
             elsewhere: None,
             derivers: HashSet::new(),
-            names: Names::new(),
+            names: Names::default(),
             root: format!("{}/", cache.url().to_string().trim_end_matches('/')).into(),
         }
     }

@@ -8,7 +8,7 @@ use super::condemned::Condemned;
 use super::inventory::{Inventory, Narinfos, Rest};
 use super::live::{Found, LiveSet};
 use super::{DoomedPath, GcSummary, Problem, Removal, RemovalReason, Result, RetentionPolicy};
-use crate::cache::{Cache, OLD, UnfinishedUpload};
+use crate::cache::{Cache, STALE_TEMPORARY_AGE, UnfinishedUpload};
 use crate::protocol::ClaimHandle;
 use crate::roots::{Error, Root, reserve};
 
@@ -79,7 +79,7 @@ impl Plan {
         beside.splice(..0, tombstones);
         let is_absent = |path: &&StorePath| !inventory.narinfos.contains_key(&path.hash_part());
         let absent = policy.root_paths.iter().filter(is_absent).cloned().collect();
-        let uploads = cache.unfinished_uploads(policy.grace.max(OLD)).await.unwrap_or_else(|error| {
+        let uploads = cache.unfinished_uploads(policy.grace.max(STALE_TEMPORARY_AGE)).await.unwrap_or_else(|error| {
             tracing::debug!("{error}");
             Vec::new()
         });

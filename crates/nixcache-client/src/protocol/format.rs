@@ -37,6 +37,6 @@ pub(crate) fn parse_version(object: &str, text: &[u8]) -> Result<Value> {
 /// part.
 pub(crate) fn unique() -> String {
     let time = DateTime::<Utc>::from(SystemTime::now()).format("%Y%m%dT%H%M%S%3f");
-    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    let random = crate::random::unique_number();
     format!("{time}-{random:016x}")
 }

@@ -241,7 +241,7 @@ impl OpenDestination {
                 let mut text = Vec::new();
                 // A name that is not UTF-8 has no place in a listing.
                 if received.listing.is_some_and(|listing| listing.root().write_document(&mut text).is_ok()) {
-                    objects.beside.push((layout::listing(part), text.into()));
+                    objects.attachments.push((layout::listing(part), text.into()));
                 }
                 let info = Box::new(objects.narinfo.clone());
                 let (prepared, pending) = cache.prepare(objects).await?;

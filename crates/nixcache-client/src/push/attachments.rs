@@ -14,7 +14,6 @@ use super::{Push, Pushed, Selection, stage};
 use crate::cache::merge::publish_realisation;
 use crate::cache::{self, Cache, blocking};
 use crate::source::{self, Source};
-use crate::store_database::StoreDatabase;
 
 /// Build logs that are read and uploaded at the same time. Each is in memory as a whole.
 const LOGS_AT_ONCE: usize = 4;
@@ -54,8 +53,9 @@ impl Attachments {
         logs: bool,
     ) -> Result<(), source::Error> {
         let wanted = selection.wanted();
+        #[cfg(feature = "sqlite")]
         if let Source::Database(file) = source {
-            let database = StoreDatabase::open(file, store_dir)?;
+            let database = crate::store_database::StoreDatabase::open(file, store_dir)?;
             self.realisations.extend(database.realisations(|path| wanted.contains(&path.hash_part()))?);
         }
         if logs {

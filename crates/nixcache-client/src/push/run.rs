@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -255,7 +255,7 @@ impl<'a> Run<'a> {
             beside.extend(stage::debug_info(&listing, &url));
         }
         let mut objects = Objects::new(narinfo.clone());
-        (objects.nar, objects.beside) = (Some(staging), beside);
+        (objects.nar, objects.attachments) = (Some(staging), beside);
         let (prepared, pending) = self.cache.prepare(objects).await?;
         self.taken();
         (self.push.watch)(PushEvent::Uploaded { name: info.path.name().to_owned(), file_size });
@@ -376,7 +376,7 @@ fn graph_of(known: &[Upload]) -> Result<Graph, Error> {
 /// Large ones first, but among those of about one size in no order: several who publish the same do
 /// not all begin with the same.
 fn shuffled(graph: &Graph, nars: &[Node]) -> Vec<Node> {
-    let random = RandomState::new();
+    let random = crate::random::HashKeys::default();
     let mut order = nars.to_vec();
     order.sort_by_cached_key(|&node| {
         (Reverse(graph.nar_size(node).checked_ilog2()), random.hash_one(graph.hash_part(node)))

@@ -327,7 +327,7 @@ fn free_place(queue: &OwnedFd, folder: &OwnedFd, entry: &OsStr) -> io::Result<Os
 /// Writes a file in a folder, in the place of what has its name: also of a link, which is not
 /// followed.
 fn replace_file(folder: &OwnedFd, name: &OsStr, text: &str) -> io::Result<()> {
-    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    let random = crate::random::unique_number();
     let temporary = format!(".{random:016x}.tmp");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | CALM;
     let mut file = File::from(rustix::fs::openat(folder, &*temporary, flags, Mode::from_raw_mode(0o666))?);

@@ -55,6 +55,6 @@ pub(crate) async fn release(cache: &Cache) -> Result<bool> {
     if has_reserve {
         cache.delete(&object()).await?;
     }
-    let cleaned = cache.clean(cache::OLD).await?;
+    let cleaned = cache.clean(cache::STALE_TEMPORARY_AGE).await?;
     Ok(has_reserve || cleaned > 0)
 }

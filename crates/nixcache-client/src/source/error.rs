@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use nixcache::path_info::{export, registration};
 use nixcache::{json, narinfo};
 
-use crate::{cache, store_database};
+use crate::cache;
 
 /// Why a source could not be read. Every message begins with the file.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +36,21 @@ pub enum Error {
     #[error(transparent)]
     Remote(#[from] cache::Error),
     /// The database of a store.
+    #[cfg(feature = "sqlite")]
     #[error(transparent)]
-    Database(#[from] store_database::Error),
+    Database(#[from] crate::store_database::Error),
+    /// This build cannot read such a source: the crate was compiled without a feature.
+    #[error(
+        "{}: this build cannot read the database of a store: it was compiled without the feature `{feature}` of \
+         nixcache-client. Build it with that feature",
+        file.display()
+    )]
+    NotCompiled {
+        /// The file.
+        file: PathBuf,
+        /// The feature of this crate that is missing.
+        feature: &'static str,
+    },
     /// A registration.
     #[error("{}: {error}", file.display())]
     Registration {

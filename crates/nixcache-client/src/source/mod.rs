@@ -4,7 +4,7 @@
 //!
 //! | words | |
 //! |---|---|
-//! | `db:FILE` | the [database](crate::store_database) of a store |
+//! | `db:FILE` | the database (feature `sqlite`) of a store |
 //! | `registration:FILE` | what `nix-store --dump-db` printed |
 //! | `json:FILE` | what `nix path-info --json` printed, in any version |
 //! | `export:FILE` | what `nix-store --export` printed; its contents are hashed on the way |
@@ -49,7 +49,6 @@ pub use stream::Stream;
 pub use walk::{Walked, walk};
 
 use crate::cache::{CacheUrl, Use};
-use crate::store_database::StoreDatabase;
 #[cfg(doc)]
 use nixcache::path_info::PathInfo;
 
@@ -137,7 +136,7 @@ impl Source {
 
     /// The database of the Nix that is installed here.
     pub fn local() -> Self {
-        Self::Database(StoreDatabase::default_file())
+        Self::Database(crate::nix_config::default_database_file())
     }
 
     /// The file or directory, or the URL.

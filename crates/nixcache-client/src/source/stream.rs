@@ -13,6 +13,7 @@ use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Error, Source};
 use crate::cache::{self, Cache, CacheOptions, CacheUrl, Object, layout, open_regular};
+#[cfg(feature = "sqlite")]
 use crate::store_database::StoreDatabase;
 
 /// Bytes that are read at once, the size that measured best for NAR files.
@@ -27,6 +28,7 @@ pub struct Stream {
 }
 
 enum Input {
+    #[cfg(feature = "sqlite")]
     Database(StoreDatabase),
     Registration(registration::RegistrationReader<Box<dyn BufRead>>),
     Json(PathInfos),
@@ -41,7 +43,10 @@ impl Stream {
         let path = source.path().to_owned();
         let failed = |error| Error::Io { file: path.clone(), error };
         let input = match source {
+            #[cfg(feature = "sqlite")]
             Source::Database(file) => Input::Database(StoreDatabase::open(file, store_dir)?),
+            #[cfg(not(feature = "sqlite"))]
+            Source::Database(_) => return Err(Error::NotCompiled { file: path, feature: "sqlite" }),
             Source::Registration(file) => {
                 Input::Registration(registration::RegistrationReader::new(reader(file).map_err(failed)?, store_dir))
             }
@@ -71,19 +76,23 @@ impl Stream {
 
     /// Why this may be incomplete, if there is a reason.
     pub fn warning(&self) -> Option<String> {
-        let Input::Database(database) = &self.input else { return None };
-        let bytes = database.unread_wal()?;
-        Some(format!(
-            "{}: recent changes may be missing: {bytes} bytes of them are in a -wal beside it, which can only be read \
-             where its directory can be written to",
-            self.path.display()
-        ))
+        #[cfg(feature = "sqlite")]
+        if let Input::Database(database) = &self.input {
+            let bytes = database.unread_wal()?;
+            return Some(format!(
+                "{}: recent changes may be missing: {bytes} bytes of them are in a -wal beside it, which can only be \
+                 read where its directory can be written to",
+                self.path.display()
+            ));
+        }
+        None
     }
 
     /// Gives each path to `each`, until it breaks off.
     pub fn visit<B>(self, mut each: impl FnMut(PathInfo) -> ControlFlow<B>) -> Result<ControlFlow<B>, Error> {
         let Self { path: file, store_dir, input } = self;
         match input {
+            #[cfg(feature = "sqlite")]
             Input::Database(database) => Ok(database.visit(each)?),
             Input::Json(infos) => Ok(infos.valid.into_iter().try_for_each(each)),
             Input::Registration(mut reader) => try_visit(
@@ -212,6 +221,7 @@ async fn send_all(
 impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            #[cfg(feature = "sqlite")]
             Self::Database(_) => "Database",
             Self::Registration(_) => "Registration",
             Self::Json(_) => "Json",

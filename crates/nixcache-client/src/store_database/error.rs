@@ -1,4 +1,8 @@
+//! Errors of reading the database of a store.
+
 use std::path::PathBuf;
+
+use nixcache::ErrorKind;
 
 /// Why a database could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -12,15 +16,15 @@ pub enum Error {
         /// The failure.
         source: std::io::Error,
     },
-    /// Somebody has locked the database for longer than we wait.
+    /// Another process has locked the database for longer than is waited.
     #[error("{}: still locked by another process after {seconds} seconds", file.display())]
     Busy {
         /// The database.
         file: PathBuf,
-        /// How long we waited.
+        /// How long was waited.
         seconds: u64,
     },
-    /// A schema that this version does not know.
+    /// A schema that this crate does not know.
     #[error("{}: has schema {found}, expected {}: it is of another version of Nix", file.display(), super::StoreDatabase::SCHEMA)]
     Schema {
         /// The database.
@@ -36,7 +40,7 @@ pub enum Error {
         /// What SQLite missed in it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A transaction was cut, and only who may write to the database can undo it.
+    /// A transaction was cut, and only a program that may write to the database can undo it.
     #[error(
         "{}: a transaction was cut, its journal lies beside the database; any command of Nix that may write there undoes it",
         file.display()
@@ -45,8 +49,8 @@ pub enum Error {
         /// The database.
         file: PathBuf,
     },
-    /// The database changed while it was read as one that nobody changes, because its directory
-    /// cannot be written to.
+    /// The database changed while it was read without locks, because its directory cannot be
+    /// written to.
     #[error("{}: changed while it was read without locks: try again", file.display())]
     Changed {
         /// The database.
@@ -60,7 +64,7 @@ pub enum Error {
         /// What it says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A row says what cannot be.
+    /// A row has an impossible value.
     #[error("{}: {column} of row {id}: {reason}", file.display())]
     Value {
         /// The database.
@@ -75,14 +79,26 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the content of the database is at fault, rather than the way to it.
-    pub fn is_about_content(&self) -> bool {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Foreign { .. } | Self::Schema { .. } | Self::Value { .. } => true,
-            Self::Sqlite { source, .. } => source
-                .downcast_ref::<rusqlite::Error>()
-                .is_some_and(|error| matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt))),
-            Self::Io { .. } | Self::Busy { .. } | Self::Journal { .. } | Self::Changed { .. } => false,
+            Self::Foreign { .. } | Self::Schema { .. } | Self::Value { .. } => ErrorKind::Content,
+            Self::Sqlite { source, .. } if is_corrupt(&**source) => ErrorKind::Content,
+            Self::Busy { .. } | Self::Changed { .. } => ErrorKind::Busy,
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            Self::Io { .. } | Self::Sqlite { .. } | Self::Journal { .. } => ErrorKind::Unavailable,
         }
     }
+
+    /// Whether the kind is [`ErrorKind::Content`].
+    #[doc(hidden)]
+    pub fn is_about_content(&self) -> bool {
+        self.kind() == ErrorKind::Content
+    }
+}
+
+/// Whether SQLite says that the file is damaged.
+fn is_corrupt(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let code = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    code == Some(rusqlite::ErrorCode::DatabaseCorrupt)
 }

@@ -35,8 +35,7 @@ impl StoreDatabase {
     /// Where Nix keeps its database: `db/db.sqlite` in the directory that `NIX_STATE_DIR` names, or
     /// in `/nix/var/nix`.
     pub fn default_file() -> PathBuf {
-        let state = std::env::var_os("NIX_STATE_DIR").filter(|state| !state.is_empty());
-        PathBuf::from(state.unwrap_or_else(|| "/nix/var/nix".into())).join("db/db.sqlite")
+        crate::nix_config::default_database_file()
     }
 
     /// Opens the database at `file`, of a store whose paths are in `store_dir`.

@@ -27,6 +27,7 @@ pub(crate) struct Request {
     pub(crate) name: String,
 }
 
+#[cfg_attr(not(test), allow(dead_code))]
 struct Waiting {
     actor: usize,
     request: Request,
@@ -38,6 +39,7 @@ thread_local! {
 }
 
 /// Closes the gate for the actors of this thread, or takes it away.
+#[cfg(test)]
 pub(crate) fn close(is_closed: bool) {
     GATE.set(is_closed.then(Vec::new));
 }
@@ -47,23 +49,28 @@ pub(crate) fn is_closed() -> bool {
 }
 
 /// The requests with which an actor waits.
+#[cfg(test)]
 pub(crate) fn waiting(actor: usize) -> Vec<Request> {
     GATE.with_borrow_mut(|gate| {
-        let gate = gate.as_mut().unwrap();
-        // Who died waits no more.
+        let gate = gate.as_mut().expect("a closed gate");
+        // A task that was dropped waits no more.
         gate.retain(|waiting| !waiting.permit.is_closed());
         gate.iter().filter(|waiting| waiting.actor == actor).map(|waiting| waiting.request.clone()).collect()
     })
 }
 
 /// Lets a request through.
+#[cfg(test)]
 pub(crate) fn permit(actor: usize, request: &Request) {
     let waiting = GATE.with_borrow_mut(|gate| {
-        let gate = gate.as_mut().unwrap();
-        let place = gate.iter().position(|waiting| waiting.actor == actor && waiting.request == *request).unwrap();
+        let gate = gate.as_mut().expect("a closed gate");
+        let place = gate
+            .iter()
+            .position(|waiting| waiting.actor == actor && waiting.request == *request)
+            .expect("a waiting request");
         gate.remove(place)
     });
-    waiting.permit.send(()).unwrap();
+    waiting.permit.send(()).expect("a waiting request");
 }
 
 /// Waits at the gate, if this is an actor and there is one.

@@ -1,261 +1,295 @@
-//! A store in memory that hesitates: before each request, and between that it is done and the
-//! answer, some time passes, as chance wants it.
+//! A store in memory for simulations: before each request, and between its effect and its answer,
+//! some time passes, as a seed says.
 //!
-//! With the time of a test paused, that is an order in which the requests of many tasks come. The
-//! same numbers make the same order. The clock of the store is that of the test, too: days pass at
-//! once. Requests may also fail: before anything is done, or so that only the answer is lost; and
-//! reads may be denied.
+//! With the time of a test paused, that decides in which order the requests of many tasks take
+//! effect. The clock of the store is that of the test, too: days pass at once. Requests may also
+//! fail, before they have an effect or so that only the answer is lost; and reads may be denied.
 //!
-//! Where the order is not to be left to chance, there is a [`gate`].
+//! Where a test decides the order itself, it closes the [`gate`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fmt;
+use std::ops::Range;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, Utc};
-use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use object_store::memory::InMemory;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{StreamExt, TryStreamExt};
 
 use super::gate::{self, Kind};
 use super::random::Random;
+use crate::cache::backend::memory::{Memory, bytes_of};
+use crate::cache::backend::{Backend, ByteStream, Condition, Listing, Version};
+use crate::cache::staged::Staged;
+use crate::cache::{Error, Lookup, ObjectInfo};
+use crate::random;
+
+type Result<T> = std::result::Result<T, Error>;
 
 /// Is called after each change.
-type Watch = Rc<dyn Fn()>;
+type Observer = Rc<dyn Fn()>;
 
-/// How requests inject_delays.
+/// The reason that failures have which were injected.
+pub(crate) const FAILURE: &str = "the connection broke";
+
+/// The reason that denials have which were injected.
+pub(crate) const DENIAL: &str = "access denied by chance";
+
+/// How long requests take, and which of them fail: a seed decides it.
 #[derive(Clone, Debug)]
-pub(crate) struct FaultPlan {
-    chance: Random,
-    /// One of so many requests fails; none if it is not said.
+pub struct FaultPlan {
+    random: Random,
+    /// One of this many requests fails; `None` fails none.
     failures: Option<usize>,
     /// One of this many reads is denied; `None` denies none.
     denials: Option<usize>,
 }
 
 impl FaultPlan {
-    pub(crate) fn new(seed: u64, failures: Option<usize>) -> Self {
-        Self { chance: Random::new(seed), failures, denials: None }
+    /// Delays without faults. The seed decides the delays, and all other random numbers of this
+    /// crate on the thread.
+    pub fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), failures: None, denials: None }
     }
 
-    pub(crate) fn with_denials(self, denials: Option<usize>) -> Self {
-        Self { denials, ..self }
+    /// Lets one of `requests` requests fail: half of those without effect, of the others only the
+    /// answer is lost.
+    #[must_use]
+    pub fn failing_once_in(self, requests: impl Into<Option<usize>>) -> Self {
+        Self { failures: requests.into(), ..self }
     }
 
-    pub(crate) fn without_failures(self) -> Self {
+    /// Denies one of `reads` reads.
+    #[must_use]
+    pub fn denying_once_in(self, reads: impl Into<Option<usize>>) -> Self {
+        Self { denials: reads.into(), ..self }
+    }
+
+    /// The plan from here on, without faults.
+    #[must_use]
+    pub fn without_faults(self) -> Self {
         Self { failures: None, denials: None, ..self }
     }
 }
 
 thread_local! {
-    static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
-    static MOOD: RefCell<Option<FaultPlan>> = const { RefCell::new(None) };
+    static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
+    static PLAN: RefCell<Option<FaultPlan>> = const { RefCell::new(None) };
     static KEEPS_CONDITIONS: Cell<bool> = const { Cell::new(true) };
     static DENIED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// From now on, this thread may not read objects whose names have this in them, though they are
-/// listed; with none, it may read all.
-pub(crate) fn deny(part: Option<&str>) {
+/// From now on, requests of this thread to simulated stores are delayed and fail as planned; with
+/// `None`, they take no time and succeed. Returns the plan until now.
+pub fn inject_faults(plan: Option<FaultPlan>) -> Option<FaultPlan> {
+    random::set_seed(plan.as_ref().map(|plan| plan.random.clone().next()));
+    PLAN.replace(plan)
+}
+
+/// Looks at stores at one instant: without delays and faults, and without a change of the plan.
+pub(crate) fn at_one_instant<T>(look: impl FnOnce() -> T) -> T {
+    let plan = PLAN.take();
+    let seen = look();
+    PLAN.set(plan);
+    seen
+}
+
+/// From now on, this thread may not read objects whose names contain this, though they are listed;
+/// with `None`, it may read all.
+#[cfg(test)]
+pub(crate) fn deny_reads(part: Option<&str>) {
     DENIED.set(part.map(str::to_owned));
 }
 
-fn denied() -> object_store::Error {
-    object_store::Error::Unauthenticated { path: String::new(), source: DENIAL.into() }
-}
-
-/// Whether requests of this thread to replace an object are refused if it was changed meanwhile.
-/// Some servers write in any case.
+/// Whether requests of this thread to replace an object are refused if it has changed. Some servers
+/// write in any case.
+#[cfg(test)]
 pub(crate) fn keep_conditions(keep: bool) {
     KEEPS_CONDITIONS.set(keep);
 }
 
-/// From now on requests from this thread inject_delays; with no mood, not any more. Returns the mood
-/// until now.
-pub(crate) fn inject_delays(mood: Option<FaultPlan>) -> Option<FaultPlan> {
-    MOOD.replace(mood)
-}
-
-/// From now on, this is called after each change that this thread makes, and then requests do not
-/// inject_delays.
-pub(crate) fn watch(watch: Option<Watch>) {
-    WATCH.set(watch);
+/// From now on, this is called after each change that this thread makes; requests of the observer
+/// itself are not delayed.
+#[cfg(test)]
+pub(crate) fn observe_changes(observer: Option<Observer>) {
+    OBSERVER.set(observer);
 }
 
 fn changed() {
-    let watch = WATCH.take();
-    if let Some(look) = &watch {
-        let mood = inject_delays(None);
-        look();
-        inject_delays(mood);
+    let observer = OBSERVER.take();
+    if let Some(observe) = &observer {
+        at_one_instant(|| observe());
     }
-    WATCH.set(watch);
+    OBSERVER.set(observer);
 }
 
-async fn pass() -> Result<()> {
-    wait(false).await
-}
-
-async fn wait(is_conditional: bool) -> Result<()> {
-    let drawn = MOOD.with_borrow_mut(|mood| {
-        let FaultPlan { chance, failures, .. } = mood.as_mut()?;
-        // Mostly little, so that many requests of one task may lie between two of another; now and
-        // then so much that all of another task's do.
-        let most = match chance.below(200) {
-            0 => 60_000,
-            // What others do meanwhile is the reason that there is a condition.
-            1..60 if is_conditional => 20_000,
-            1..25 => 2000,
-            _ => 40,
-        };
-        Some((chance.below(most) as u64, failures.is_some_and(|failures| chance.once_in(failures))))
-    });
-    let Some((millis, fails)) = drawn else { return Ok(()) };
-    tokio::time::sleep(Duration::from_millis(millis)).await;
-    if fails { Err(object_store::Error::Generic { store: STORE, source: FAILURE.into() }) } else { Ok(()) }
-}
-
-const STORE: &str = "hesitant";
-/// What failures say that were made here.
-pub(crate) const FAILURE: &str = "the connection broke";
-/// What denials say that were made here.
-pub(crate) const DENIAL: &str = "access denied by chance";
-
-fn is_denied(location: &Path) -> bool {
-    let is_meant = DENIED.with_borrow(|part| part.as_ref().is_some_and(|part| location.as_ref().contains(&**part)));
-    let by_chance = MOOD.with_borrow_mut(|mood| {
-        mood.as_mut().is_some_and(|mood| mood.denials.is_some_and(|denials| mood.chance.once_in(denials)))
-    });
-    is_meant || by_chance
-}
-
-fn is_hesitating() -> bool {
-    MOOD.with_borrow(Option::is_some)
-}
-
+/// A store in memory behind delays and faults.
+///
+/// It is used by [`CacheUrl::simulated`](crate::cache::CacheUrl::simulated) and [`inject_faults`].
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SimulatedStore {
-    store: InMemory,
+pub struct SimulatedStore {
+    memory: Arc<Memory>,
     clock: Arc<Mutex<Clock>>,
 }
 
 #[derive(Debug, Default)]
 struct Clock {
     epoch: Option<tokio::time::Instant>,
-    last: DateTime<Utc>,
-    written: HashMap<Path, DateTime<Utc>>,
+    /// Since the beginning of the epoch.
+    last: Duration,
+    written: HashMap<String, SystemTime>,
 }
 
 impl Clock {
-    /// No two writes are at the same time.
-    fn write(&mut self, location: &Path) {
+    /// Notes the time of a write. No two writes are at the same time.
+    fn write(&mut self, name: &str) {
         let now = tokio::time::Instant::now();
         let passed = now.duration_since(*self.epoch.get_or_insert(now));
-        self.last = (DateTime::UNIX_EPOCH + passed).max(self.last + Duration::from_micros(1));
-        self.written.insert(location.clone(), self.last);
+        self.last = passed.max(self.last + Duration::from_micros(1));
+        self.written.insert(name.to_owned(), SystemTime::UNIX_EPOCH + self.last);
     }
 }
 
 impl SimulatedStore {
-    fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
+    fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
-        if let Some(written) = self.clock().written.get(&meta.location) {
-            meta.last_modified = *written;
+    fn dated(&self, name: &str, mut info: ObjectInfo) -> ObjectInfo {
+        if let Some(written) = self.clock().written.get(name) {
+            info.modified = Some(*written);
         }
-        meta
+        info
     }
-}
 
-impl fmt::Display for SimulatedStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.store.fmt(f)
+    /// Passes some time, and fails if the plan says so.
+    async fn delay(&self, name: &str, is_conditional: bool) -> Result<()> {
+        /// Milliseconds, exclusive: mostly little, so that many requests of one task may lie
+        /// between two of another.
+        const SHORT_MAX_MS: usize = 40;
+        const LONG_MAX_MS: usize = 2000;
+        /// What others do while a condition is on its way is the reason that there is one.
+        const CONDITIONAL_MAX_MS: usize = 20_000;
+        /// Now and then so much that all requests of another task come first.
+        const LONGEST_MAX_MS: usize = 60_000;
+        let drawn = PLAN.with_borrow_mut(|plan| {
+            let FaultPlan { random, failures, .. } = plan.as_mut()?;
+            let most = match random.below(200) {
+                0 => LONGEST_MAX_MS,
+                1..60 if is_conditional => CONDITIONAL_MAX_MS,
+                1..25 => LONG_MAX_MS,
+                _ => SHORT_MAX_MS,
+            };
+            let millis = random.below(most) as u64;
+            Some((millis, failures.is_some_and(|requests| random.once_in(requests))))
+        });
+        let Some((millis, fails)) = drawn else { return Ok(()) };
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        if fails {
+            return Err(Error::Server { object: self.display_name(name), reason: FAILURE.to_owned() });
+        }
+        Ok(())
     }
-}
 
-#[async_trait::async_trait]
-impl ObjectStore for SimulatedStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        gate::enter(Kind::Put, location.as_ref()).await;
-        let is_conditional = matches!(options.mode, PutMode::Update(_));
-        wait(is_conditional).await?;
-        let ignores = is_conditional && !KEEPS_CONDITIONS.get();
-        let options = if ignores { PutOptions { mode: PutMode::Overwrite, ..options } } else { options };
-        let put = self.store.put_opts(location, payload, options).await;
-        if put.is_ok() && (is_hesitating() || gate::is_closed()) {
-            self.clock().write(location);
+    /// Does a request that reads.
+    async fn read_request<T>(&self, kind: Kind, name: &str, read: impl Future<Output = Lookup<T>>) -> Lookup<T> {
+        gate::enter(kind, name).await;
+        self.delay(name, false).await?;
+        if is_denied(name) {
+            return Err(Error::Denied { object: self.display_name(name), reason: DENIAL.to_owned() });
+        }
+        let found = read.await;
+        self.delay(name, false).await?;
+        found
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes, condition: Condition) -> Result<bool> {
+        gate::enter(Kind::Put, name).await;
+        let is_conditional = matches!(condition, Condition::Unchanged(_));
+        self.delay(name, is_conditional).await?;
+        let is_ignored = is_conditional && !KEEPS_CONDITIONS.get();
+        let condition = if is_ignored { Condition::None } else { condition };
+        let put = self.memory.put(name, bytes, &condition);
+        if matches!(put, Ok(true)) && (PLAN.with_borrow(Option::is_some) || gate::is_closed()) {
+            self.clock().write(name);
             changed();
         }
-        pass().await?;
+        self.delay(name, false).await?;
         put
     }
+}
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.store.put_multipart_opts(location, options).await
+fn is_denied(name: &str) -> bool {
+    let is_meant = DENIED.with_borrow(|part| part.as_ref().is_some_and(|part| name.contains(&**part)));
+    let by_chance = PLAN.with_borrow_mut(|plan| {
+        plan.as_mut().is_some_and(|plan| plan.denials.is_some_and(|reads| plan.random.once_in(reads)))
+    });
+    is_meant || by_chance
+}
+
+#[async_trait]
+impl Backend for SimulatedStore {
+    fn display_name(&self, name: &str) -> String {
+        self.memory.display_name(name)
     }
 
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        gate::enter(if options.head { Kind::Head } else { Kind::Get }, location.as_ref()).await;
-        pass().await?;
-        if is_denied(location) {
-            return Err(denied());
-        }
-        let got = self.store.get_opts(location, options).await;
-        let got = got.map(|got| GetResult { meta: self.dated(got.meta.clone()), ..got });
-        pass().await?;
-        got
+    async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, Version)> {
+        self.read_request(Kind::Get, name, self.memory.read(name, limit)).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let store = self.store.clone();
-        let delete = move |location: Result<Path>| {
-            let store = store.clone();
-            async move {
-                let location = location?;
-                gate::enter(Kind::Delete, location.as_ref()).await;
-                pass().await?;
-                store.delete(&location).await?;
-                changed();
-                pass().await?;
-                Ok(location)
-            }
-        };
-        locations.then(delete).boxed()
+    async fn read_range(&self, name: &str, range: Range<u64>) -> Lookup<Bytes> {
+        self.read_request(Kind::Get, name, self.memory.read_range(name, range)).await
     }
 
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        // What is listed is what is there at one time, if the time before is not counted.
-        let (store, prefix) = (self.clone(), prefix.cloned());
+    async fn head(&self, name: &str) -> Lookup<ObjectInfo> {
+        let head = self.read_request(Kind::Head, name, self.memory.head(name)).await?;
+        Ok(head.map(|info| self.dated(name, info)))
+    }
+
+    async fn download(&self, name: &str) -> Lookup<ByteStream> {
+        self.read_request(Kind::Get, name, self.memory.download(name)).await
+    }
+
+    async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
+        self.put(name, bytes_of(contents, &self.display_name(name))?, condition).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        gate::enter(Kind::Delete, name).await;
+        self.delay(name, false).await?;
+        self.memory.delete(name).await?;
+        changed();
+        self.delay(name, false).await
+    }
+
+    /// What is listed is what is there at one instant, between two delays.
+    fn list<'a>(&'a self, folder: &str, is_fresh: bool) -> Listing<'a> {
+        let folder = folder.to_owned();
         let listed = async move {
-            gate::enter(Kind::List, prefix.as_ref().map_or("", Path::as_ref)).await;
-            pass().await?;
-            let listed =
-                store.store.list(prefix.as_ref()).map_ok(|meta| store.dated(meta)).try_collect::<Vec<_>>().await;
-            pass().await?;
-            listed.map(|listed| futures_util::stream::iter(listed.into_iter().map(Ok)))
+            gate::enter(Kind::List, &folder).await;
+            self.delay("", false).await?;
+            let listed = self.memory.list(&folder, is_fresh);
+            let listed = listed.map_ok(|(name, info)| {
+                let info = self.dated(&name, info);
+                (name, info)
+            });
+            let listed = listed.collect::<Vec<_>>().await;
+            self.delay("", false).await?;
+            Ok::<_, Error>(futures_util::stream::iter(listed))
         };
         futures_util::stream::once(listed).try_flatten().boxed()
     }
 
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        pass().await?;
-        self.store.list_with_delimiter(prefix).await
+    fn has_versions(&self) -> bool {
+        true
     }
 
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.store.copy_opts(from, to, options).await
+    async fn replace(&self, name: &str, contents: Bytes, version: &Version) -> Result<Option<bool>> {
+        if version.e_tag.is_none() {
+            return Ok(None);
+        }
+        self.put(name, contents, Condition::Unchanged(version.clone())).await.map(Some)
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use nixcache::nar::Limits;
 use nixcache::nar::references::Candidates;
 use nixcache::narinfo::{CacheInfo, NarInfo};
-use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, NarPlace, ObjectInfo};
+use nixcache_client::cache::{Cache, CacheUrl, InfoSource, NarPlace, ObjectInfo, OpenOptions};
 use nixcache_client::verify::{Inspection, Mismatch, NarFileError, RawFile};
 use tokio::runtime::Runtime;
 
@@ -90,7 +90,8 @@ impl<'a> Contents<'a> {
         let mut info = CacheInfo::default();
         info.store_dir = common.store_dir()?;
         let runtime = runtime(common)?;
-        let cache = runtime.block_on(Cache::open_as(&url, info, CacheOptions::default()));
+        let options = OpenOptions::default().with(|options| options.info = InfoSource::Assume(info));
+        let cache = runtime.block_on(options.open(&url));
         Ok(Place::Directory { cache: cache.map_err(|error| Failure::cache(&error))?, runtime })
     }
 

@@ -13,7 +13,7 @@ use super::{info_name, part, path, publish, replace, sample, text, url};
 use crate::cache::Cache;
 use crate::push::{Session, SessionRequest, SessionStart};
 use crate::roots::{self, Root};
-use crate::testing::simulated_store::{FaultPlan, inject_delays};
+use crate::testing::{FaultPlan, inject_faults};
 
 async fn names(cache: &Cache) -> BTreeSet<String> {
     cache.list().map_ok(|(name, _)| name).try_collect().await.unwrap()
@@ -140,7 +140,7 @@ fn ages_are_those_by_the_clock_of_the_store() {
     runtime.block_on(async {
         // The clock of this store begins at 1970, so that the clock of this machine is decades
         // ahead.
-        inject_delays(Some(FaultPlan::new(1, None)));
+        inject_faults(Some(FaultPlan::new(1)));
         let cache = sample().await;
         cache.write("nar/fresh.nar.xz", &b"fresh"[..]).await.unwrap();
         let audit = Audit::new();
@@ -152,7 +152,7 @@ fn ages_are_those_by_the_clock_of_the_store() {
         let old = audit.run(&cache).await.unwrap();
         audit.plan(&cache, &old, day).await.unwrap().run(&cache, |_| {}).await.unwrap();
         assert!(!names(&cache).await.contains("nar/fresh.nar.xz"));
-        inject_delays(None);
+        inject_faults(None);
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache;
-use crate::testing::simulated_store::deny;
+use crate::testing::deny_reads;
 
 async fn collect_all(cache: &Cache, policy: &RetentionPolicy) -> Vec<String> {
     let mut problems = Vec::new();
@@ -31,10 +31,10 @@ async fn nothing_goes_beside_what_may_not_be_read() {
     let narinfo_of_9 = narinfo(9);
     for denied in ["/roots/main/", "/roots/old/", "/closures/", "/leases/", "debuginfo/", "condemned", &narinfo_of_9] {
         for unrooted in [Unrooted::Keep, Unrooted::Remove] {
-            deny(Some(denied));
+            deny_reads(Some(denied));
             let policy = RetentionPolicy { keep_last: Some(1), unrooted, patience: Duration::ZERO, ..at_once() };
             let found = Collection::find(&cache, policy).await;
-            deny(None);
+            deny_reads(None);
             let error = match found {
                 Err(error @ (Error::Cache(cache::Error::Denied { .. }) | Error::Protected { .. })) => error,
                 other => panic!("{denied}: {other:?}"),
@@ -46,9 +46,9 @@ async fn nothing_goes_beside_what_may_not_be_read() {
     // It may also be denied later.
     for denied in ["/roots/main/", "/leases/"] {
         let found = find(&cache, RetentionPolicy { keep_last: Some(1), ..at_once() }).await;
-        deny(Some(denied));
+        deny_reads(Some(denied));
         let ran = found.run(drop).await;
-        deny(None);
+        deny_reads(None);
         assert!(
             matches!(ran, Err(Error::Cache(cache::Error::Denied { .. }) | Error::Protected { .. })),
             "{denied}: {ran:?}"
@@ -65,9 +65,9 @@ async fn a_nar_stays_if_it_cannot_be_known_whether_it_is_used() {
     let policy = RetentionPolicy { now: false, ..at_once() };
     collect(&cache, policy.clone()).await;
     let found = find(&cache, policy.clone()).await;
-    deny(Some("/closures/"));
+    deny_reads(Some("/closures/"));
     let ran = found.run(drop).await;
-    deny(None);
+    deny_reads(None);
     assert!(matches!(ran, Err(Error::Cache(cache::Error::Denied { .. }))), "{ran:?}");
     assert_eq!(nars(&cache).await, [1, 2, 3, 4]);
     collect(&cache, policy).await;

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::protocol::{self, Claim, ClaimHandle};
-use crate::testing::simulated_store::keep_conditions;
+use crate::testing::keep_conditions;
 
 /// A push that finds what it wants refreshes the root and is done, with no lease: the collector may
 /// be at any point.

@@ -1,7 +1,7 @@
 //! Pushes, collectors and writers that know nothing of them, at work on one cache, in orders that
 //! chance chooses; some of them die at it.
 //!
-//! The store [hesitates](crate::testing::simulated_store) and the time is paused, so that a number makes an
+//! The store is [simulated](crate::testing) and the time is paused, so that a number makes an
 //! order, and a day takes no time. In some worlds requests fail now and then. What has to hold at
 //! every instant is looked at after each change.
 
@@ -17,7 +17,7 @@ use nixcache::store_path::HashPart;
 
 use super::*;
 use crate::cache::Objects;
-use crate::testing::simulated_store::{DENIAL, FAILURE, FaultPlan, inject_delays, keep_conditions, watch};
+use crate::testing::{DENIAL, FAILURE, FaultPlan, at_one_instant, inject_faults, keep_conditions, observe_changes};
 
 /// Paths in the world, each of which refers to some before it.
 const PATHS: u8 = 9;
@@ -56,10 +56,7 @@ struct World {
 
 /// Looks at the store at one instant, without hesitation.
 fn at_once<T>(look: impl Future<Output = T>) -> T {
-    let mood = inject_delays(None);
-    let seen = look.now_or_never().unwrap();
-    inject_delays(mood);
-    seen
+    at_one_instant(|| look.now_or_never().unwrap())
 }
 
 impl World {
@@ -308,7 +305,7 @@ impl World {
 
     /// Whether nothing is there that nobody keeps.
     async fn tidy(&self) {
-        inject_delays(inject_delays(None).map(FaultPlan::without_failures));
+        inject_faults(inject_faults(None).map(FaultPlan::without_faults));
         if self.is_damaged {
             // Damaged roots are removed, as a person does who is told of them.
             let broken = roots::list(&self.cache).await.unwrap().broken;
@@ -428,9 +425,10 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
         let mut chance = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         keep_conditions(chance.once_in(2));
         let world = Rc::new(World::new(&mut chance).await);
-        inject_delays(Some(FaultPlan::new(chance.next(), world.failures).with_denials(world.denials)));
+        let plan = FaultPlan::new(chance.next());
+        inject_faults(Some(plan.failing_once_in(world.failures).denying_once_in(world.denials)));
         let watched = Rc::clone(&world);
-        watch(Some(Rc::new(move || watched.look())));
+        observe_changes(Some(Rc::new(move || watched.look())));
         for _ in 0..4 {
             round(&world, &mut chance).await;
         }
@@ -439,8 +437,8 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
             *counts.entry(what).or_default() += count;
         }
     });
-    inject_delays(None);
-    watch(None);
+    inject_faults(None);
+    observe_changes(None);
     keep_conditions(true);
 }
 

@@ -15,7 +15,7 @@ use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use tokio::sync::Mutex;
 
 use crate::cache::CacheUrl;
-use crate::cache::backend::tls::Tls;
+use crate::cache::backend::network::Tls;
 use crate::cache::error::{Error, Result};
 use crate::cache::url::is_region;
 

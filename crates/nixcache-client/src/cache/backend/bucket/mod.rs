@@ -1,279 +1,238 @@
-//! A cache in a bucket: S3 and what speaks its protocol, Google's and Azure's, and memory.
+//! A cache in an object store: S3 and what speaks its protocol, Google's and Azure's.
 
+pub(crate) mod connector;
+#[cfg(feature = "s3")]
 mod credentials;
 mod endpoint;
-pub(crate) mod odd_keys;
-pub(crate) mod uploads;
+mod errors;
+mod odd_keys;
+#[cfg(feature = "s3")]
+pub(crate) mod s3;
+pub(crate) mod upload_parts;
+#[cfg(feature = "s3")]
+mod uploads;
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fmt;
+use std::future::Future;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use object_store::aws::AmazonS3Builder;
+use futures_util::stream::{StreamExt, TryStreamExt};
+#[cfg(feature = "azure")]
 use object_store::azure::MicrosoftAzureBuilder;
+#[cfg(feature = "gcs")]
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RetryConfig, UpdateVersion,
+    Attribute, Attributes, BackoffConfig, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RetryConfig, UpdateVersion,
 };
 use tokio::task::JoinSet;
 
-use crate::cache::backend::answer::{Meaning, Refusal, bucket_error, escaped, meaning, was_interrupted};
-use crate::cache::backend::bucket::endpoint::{Reach, endpoint};
-use crate::cache::backend::bucket::odd_keys::OddKeys;
-use crate::cache::backend::bucket::uploads::{InFlight, Uploads};
-use crate::cache::backend::clients::Clients;
-use crate::cache::backend::traffic::{Connector, RETRYING_MAX, Traffic, Unread, collect, delays};
-use crate::cache::backend::web::authorization::Authorization;
-use crate::cache::encoding::{self, Encoding};
+use self::connector::Connector;
+use self::endpoint::endpoint;
+use self::errors::{bucket_error, meaning, was_interrupted};
+use self::odd_keys::OddKeys;
+use self::upload_parts::InFlight;
+#[cfg(feature = "s3")]
+use self::uploads::Uploads;
+use super::network::body::{Unread, collect};
+use super::network::client::Clients;
+use super::network::refusal::{Meaning, Refusal};
+use super::pages::{ListingProgress, Page};
+use super::requests::RequestCounter;
+use super::retry::{Attempt, Reason, RetryLimits, retry};
+use super::{Backend, ByteStream, Condition, Listing, Version};
+use crate::cache::encoding::{self, Encoding, decoded};
 use crate::cache::error::{Error, Lookup, Result};
 use crate::cache::layout::content_type;
+use crate::cache::redact::{chain, escaped};
 use crate::cache::staged::Staged;
-use crate::cache::url::BucketKind;
-use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, decoded};
-use object_store::client::HttpConnector as _;
+use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, UnfinishedUpload, blocking};
 
-/// No upload has more parts, and no part but the last fewer bytes, says S3.
-const MOST_PARTS: u64 = 10_000;
-const SMALLEST_PART: u64 = 5 << 20;
-/// Two of these are in flight for each upload.
-const PART: u64 = 8 << 20;
-const PARTS_IN_FLIGHT: usize = 2;
+/// Parts of one upload, says S3.
+const UPLOAD_PARTS_MAX: u64 = 10_000;
+
+/// Bytes of a part that is not the last one, says S3.
+const UPLOAD_PART_MIN_BYTES: u64 = 5 << 20;
+
+/// Bytes of a part, unless the URL says otherwise.
+const UPLOAD_PART_BYTES: u64 = 8 << 20;
+
+/// Parts of one upload that are sent, and held in memory, at the same time.
+const UPLOAD_PARTS_IN_FLIGHT: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
-    /// The same, which removes many objects with one request, where there is such a request.
+    /// The store, deleting many objects with one request, where there is such a request.
     in_bulk: Option<Arc<dyn ObjectStore>>,
-    pages: Option<Pages>,
-    /// Lists uploads in parts, where that is known how.
-    pub(crate) uploads: Option<Uploads>,
-    /// What messages call the cache.
+    pages: Pages,
+    /// Lists uploads in parts, where there is such a request.
+    #[cfg(feature = "s3")]
+    uploads: Option<Uploads>,
+    /// The cache, for messages.
     place: String,
-    /// Whether rights have the names that S3 gives them.
+    /// Whether permissions have the names that S3 gives them.
     is_s3: bool,
     /// Without a slash at the end; empty for none.
     prefix: String,
-    part: u64,
+    upload_part_bytes: u64,
     storage_class: Option<String>,
-    retries: usize,
+    limits: RetryLimits,
+    requests: Arc<RequestCounter>,
     timeout: Duration,
-    /// Whether the server has refused a write for its condition alone: then none has one any more.
+    /// Whether the server has refused a write for its condition alone: then no write has one any
+    /// more.
     refuses_conditions: AtomicBool,
 }
 
-/// What a request needs.
+/// What a request needs a permission for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Right {
+enum Permission {
     Read,
     Write,
     Delete,
     List,
 }
 
-pub(crate) struct Pages(Arc<dyn PaginatedListStore>);
+struct Pages(Arc<dyn PaginatedListStore>);
 
-/// What is done if an object is there already.
-#[derive(Clone, Debug)]
-pub(crate) enum Condition {
-    /// It is replaced.
-    None,
-    /// It stays.
-    Absent,
-    /// It is replaced if it is still this one.
-    Unchanged(UpdateVersion),
+/// The two faces of a store.
+struct Opened {
+    store: Arc<dyn ObjectStore>,
+    pages: Arc<dyn PaginatedListStore>,
 }
 
-/// Some of what a bucket holds.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) objects: Vec<(String, ObjectInfo)>,
-    /// Where the next page begins.
-    pub(crate) next: Option<String>,
-}
-
-pub(crate) fn client_options(options: &CacheOptions) -> ClientOptions {
-    ClientOptions::new()
-        .with_allow_http(true)
-        .with_user_agent(http::HeaderValue::from_static(crate::cache::USER_AGENT))
-        .with_connect_timeout(options.connect_timeout)
-        .with_read_timeout(options.timeout)
-        // It would bound the time that a whole NAR may take.
-        .with_timeout_disabled()
-}
-
-pub(crate) fn retry(options: &CacheOptions) -> RetryConfig {
+/// How `object_store` itself retries what the [connector](connector) does not see.
+fn object_store_retry(options: &CacheOptions) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: options.retries,
-        retry_timeout: std::time::Duration::from_secs(5 * 60),
+        retry_timeout: Duration::from_secs(5 * 60),
     }
 }
 
-impl Bucket {
-    pub(crate) fn in_memory() -> Self {
-        Self {
-            #[cfg(not(test))]
-            store: Arc::new(object_store::memory::InMemory::new()),
-            #[cfg(test)]
-            store: Arc::new(crate::testing::simulated_store::SimulatedStore::default()),
-            in_bulk: None,
-            pages: None,
-            uploads: None,
-            place: "memory".to_owned(),
-            is_s3: false,
-            prefix: String::new(),
-            part: PART,
-            storage_class: None,
-            retries: 0,
-            timeout: Duration::from_secs(60),
-            refuses_conditions: AtomicBool::new(false),
-        }
-    }
+fn connector(options: &CacheOptions, requests: &Arc<RequestCounter>, clients: Clients) -> Connector {
+    Connector::new(options, Arc::clone(requests), clients)
+}
 
-    pub(crate) async fn open(
-        kind: BucketKind,
-        name: &str,
+/// The endpoint that a URL names.
+fn endpoint_of(url: &CacheUrl) -> Result<Option<String>> {
+    let named = url.parameter("endpoint").map(|text| endpoint(text, url.parameter("scheme")));
+    named.transpose().map_err(|reason| Error::Configuration {
+        cache: url.to_string(),
+        reason: format!("parameter `endpoint`: {reason}"),
+    })
+}
+
+/// Opens a bucket of Google Cloud Storage.
+#[cfg(feature = "gcs")]
+pub(crate) fn open_google(
+    name: &str,
+    prefix: &str,
+    url: &CacheUrl,
+    options: &CacheOptions,
+    requests: &Arc<RequestCounter>,
+) -> Result<Bucket> {
+    let mut connector = connector(options, requests, Clients::new(url, options)?);
+    connector.accept_gzip = true;
+    let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name);
+    if let Some(endpoint) = endpoint_of(url)? {
+        builder = builder.with_base_url(&endpoint);
+    }
+    let builder = builder.with_client_options(connector::client_options(options));
+    let builder = builder.with_retry(object_store_retry(options)).with_http_connector(connector);
+    let failed =
+        |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
+    let store = Arc::new(builder.build().map_err(failed)?);
+    Bucket::new(Opened { store: store.clone(), pages: store }, prefix, url, options, requests)
+}
+
+/// Opens a container of Azure Blob Storage.
+#[cfg(feature = "azure")]
+pub(crate) fn open_azure(
+    name: &str,
+    prefix: &str,
+    url: &CacheUrl,
+    options: &CacheOptions,
+    requests: &Arc<RequestCounter>,
+) -> Result<Bucket> {
+    let connector = connector(options, requests, Clients::new(url, options)?);
+    let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(name);
+    if let Some(endpoint) = endpoint_of(url)? {
+        builder = builder.with_endpoint(endpoint).with_allow_http(true);
+    }
+    let builder = builder.with_client_options(connector::client_options(options));
+    let builder = builder.with_retry(object_store_retry(options)).with_http_connector(connector);
+    let failed =
+        |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
+    let store = Arc::new(builder.build().map_err(failed)?);
+    Bucket::new(Opened { store: store.clone(), pages: store }, prefix, url, options, requests)
+}
+
+impl Bucket {
+    fn new(
+        opened: Opened,
         prefix: &str,
         url: &CacheUrl,
         options: &CacheOptions,
-        traffic: Arc<Traffic>,
+        requests: &Arc<RequestCounter>,
     ) -> Result<Self> {
-        let failed =
-            |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
-        let clients = Clients::new(url, options, Authorization::none())?;
-        let (client, retry) = (client_options(options), retry(options));
-        let connector = |clients| {
-            let mut connector = Connector::new(options, traffic, clients);
-            connector.accept_gzip = kind == BucketKind::Google;
-            connector
-        };
-        let refused = |reason: String| Error::Configuration { cache: url.to_string(), reason };
-        let scheme = url.parameter("scheme");
-        let of_url = url.parameter("endpoint").map(|text| endpoint(text, scheme));
-        let of_url = of_url.transpose().map_err(|reason| refused(format!("parameter `endpoint`: {reason}")))?;
-        let mut in_bulk: Option<Arc<dyn ObjectStore>> = None;
-        let mut uploads = None;
-        let (store, pages): (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>) = match kind {
-            BucketKind::S3 => {
-                let found = credentials::find(url, clients.tls()).await?;
-                let of_environment = found.endpoint.filter(|_| of_url.is_none()).map(|text| endpoint(&text, None));
-                let of_environment = of_environment
-                    .transpose()
-                    .map_err(|reason| refused(format!("endpoint URL of the AWS environment or profile: {reason}")))?;
-                let reach = Reach::new(
-                    name,
-                    of_url.or(of_environment),
-                    &found.region,
-                    scheme,
-                    url.parameter("addressing-style"),
-                );
-                let reach = reach.map_err(refused)?;
-                let connector = connector(clients.with_hint(found.hint));
-                let region = found.region.clone();
-                let mut builder = AmazonS3Builder::new()
-                    .with_bucket_name(name)
-                    .with_region(found.region)
-                    .with_client_options(client.clone())
-                    .with_retry(retry)
-                    // What it answers about objects that are not there differs between servers.
-                    .with_disable_bulk_delete(true)
-                    .with_virtual_hosted_style_request(reach.virtual_hosted)
-                    .with_http_connector(connector.clone());
-                let is_signed = found.credentials.is_some();
-                builder = match found.credentials {
-                    Some(credentials) => builder.with_credentials(credentials),
-                    None => builder.with_skip_signature(true),
-                };
-                let address = uploads::address(reach.endpoint.as_deref(), name, &region, reach.virtual_hosted);
-                if let Some(endpoint) = reach.endpoint {
-                    builder = builder.with_endpoint(endpoint);
-                }
-                in_bulk = Some(Arc::new(builder.clone().with_disable_bulk_delete(false).build().map_err(failed)?));
-                let store = Arc::new(builder.build().map_err(failed)?);
-                let credentials = is_signed.then(|| Arc::clone(store.credentials()));
-                let http = connector.connect(&client).map_err(failed)?;
-                uploads = Some(Uploads::new(http, address, region, credentials));
-                (store.clone(), store)
-            }
-            BucketKind::Google => {
-                let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name);
-                if let Some(endpoint) = of_url {
-                    builder = builder.with_base_url(&endpoint);
-                }
-                let builder =
-                    builder.with_client_options(client).with_retry(retry).with_http_connector(connector(clients));
-                let store = Arc::new(builder.build().map_err(failed)?);
-                (store.clone(), store)
-            }
-            BucketKind::Azure => {
-                let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(name);
-                if let Some(endpoint) = of_url {
-                    builder = builder.with_endpoint(endpoint).with_allow_http(true);
-                }
-                let builder =
-                    builder.with_client_options(client).with_retry(retry).with_http_connector(connector(clients));
-                let store = Arc::new(builder.build().map_err(failed)?);
-                (store.clone(), store)
-            }
-        };
-        let part = match url.parameter("multipart-chunk-size") {
-            None => PART,
-            Some(size) => size.parse().ok().filter(|size| *size >= SMALLEST_PART).ok_or_else(|| {
-                refused(format!("multipart-chunk-size is a number of bytes, at least {SMALLEST_PART}"))
+        let upload_part_bytes = match url.parameter("multipart-chunk-size") {
+            None => UPLOAD_PART_BYTES,
+            Some(size) => size.parse().ok().filter(|size| *size >= UPLOAD_PART_MIN_BYTES).ok_or_else(|| {
+                let reason = format!("multipart-chunk-size is a number of bytes, at least {UPLOAD_PART_MIN_BYTES}");
+                Error::Configuration { cache: url.to_string(), reason }
             })?,
         };
-        let storage_class = url.parameter("storage-class").map(str::to_owned);
         Ok(Self {
-            store,
-            in_bulk,
-            pages: Some(Pages(pages)),
-            uploads,
+            store: opened.store,
+            in_bulk: None,
+            pages: Pages(opened.pages),
+            #[cfg(feature = "s3")]
+            uploads: None,
             place: url.to_string(),
-            is_s3: kind == BucketKind::S3,
+            is_s3: false,
             prefix: prefix.to_owned(),
-            part,
-            storage_class,
-            retries: options.retries,
+            upload_part_bytes,
+            storage_class: url.parameter("storage-class").map(str::to_owned),
+            limits: options.into(),
+            requests: Arc::clone(requests),
             timeout: options.timeout,
             refuses_conditions: AtomicBool::new(false),
         })
     }
 
-    /// Does something again whose body broke off: all else the connector retries.
-    async fn persist<'a, T>(
-        &self,
-        mut attempt: impl FnMut() -> BoxFuture<'a, object_store::Result<T>> + Send,
-    ) -> object_store::Result<T> {
-        let mut delays = delays(self.retries);
-        let started = Instant::now();
-        loop {
-            match attempt().await {
-                Err(error) if was_interrupted(&error) => {
-                    let delay = delays.next().filter(|_| started.elapsed() < RETRYING_MAX);
-                    let Some(delay) = delay else { return Err(error) };
-                    tokio::time::sleep(delay).await;
+    /// Repeats a request whose body broke off: all else the connector retries.
+    async fn persist<T, F>(&self, mut request: impl FnMut() -> F) -> object_store::Result<T>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let attempt = |_| {
+            let answer = request();
+            async move {
+                match answer.await {
+                    Err(error) if was_interrupted(&error) => {
+                        let text = chain(&error);
+                        Attempt::Passing(error, Reason { text, ..Reason::default() })
+                    }
+                    done => Attempt::Done(done),
                 }
-                done => return done,
             }
-        }
-    }
-
-    pub(crate) fn display_name(&self, name: &str) -> String {
-        format!("{}/{name}", self.place.trim_end_matches('/'))
+        };
+        retry(self.limits, &self.requests, attempt).await
     }
 
     /// The key of an object.
-    pub(crate) fn key(&self, name: &str) -> String {
+    fn key(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", self.prefix) }
     }
 
@@ -287,7 +246,7 @@ impl Bucket {
     }
 
     /// The name of an object within the cache.
-    pub(crate) fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
+    fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
         if self.prefix.is_empty() {
             return Some(key);
         }
@@ -295,15 +254,15 @@ impl Bucket {
     }
 
     /// The error about an object, or about the whole cache for an empty name.
-    pub(crate) fn failed(&self, name: &str, right: Right, error: &object_store::Error) -> Error {
-        let right = match right {
-            Right::Read => "s3:GetObject",
-            Right::Write => "s3:PutObject",
-            Right::Delete => "s3:DeleteObject",
-            Right::List => "s3:ListBucket",
+    fn failed(&self, name: &str, permission: Permission, error: &object_store::Error) -> Error {
+        let permission = match permission {
+            Permission::Read => "s3:GetObject",
+            Permission::Write => "s3:PutObject",
+            Permission::Delete => "s3:DeleteObject",
+            Permission::List => "s3:ListBucket",
         };
         let object = if name.is_empty() { self.place.clone() } else { self.display_name(name) };
-        match bucket_error(&object, Some(right).filter(|_| self.is_s3), error) {
+        match bucket_error(&object, Some(permission).filter(|_| self.is_s3), error) {
             Error::NoBucket { reason, .. } => Error::NoBucket { cache: self.place.clone(), reason },
             error => error,
         }
@@ -314,115 +273,7 @@ impl Bucket {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(error) if meaning(&error) == Meaning::Absent => Ok(None),
-            Err(error) => Err(self.failed(name, Right::Read, &error)),
-        }
-    }
-
-    /// The object as it is meant, decoded.
-    pub(crate) async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, UpdateVersion)> {
-        let path = self.path(name)?;
-        let read = || {
-            async {
-                let result = self.store.get_opts(&path, GetOptions::default()).await?;
-                let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
-                let encoding = content_encoding(&result);
-                match collect(result.into_stream(), limit, self.timeout).await {
-                    Err(Unread::Broken(error)) => Err(error),
-                    read => Ok((read, encoding, version)),
-                }
-            }
-            .boxed()
-        };
-        let Some((bytes, encoding, version)) = self.lookup(name, self.persist(read).await)? else { return Ok(None) };
-        let object = self.display_name(name);
-        let bytes = bytes.map_err(|unread| match unread {
-            Unread::TooLarge => Error::TooLarge { object: object.clone(), limit },
-            unread => Error::Server { object: object.clone(), reason: unread.to_string() },
-        })?;
-        let bytes = encoding::decode(&object, name, encoding.as_deref(), bytes, limit)?;
-        Ok(Some((bytes, version)))
-    }
-
-    /// [`Error::NoRanges`] of an object that is stored encoded: its ranges are not those of what is
-    /// meant.
-    pub(crate) async fn read_range(&self, name: &str, range: &Range<u64>) -> Lookup<Bytes> {
-        let path = self.path(name)?;
-        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
-        let read = || {
-            async {
-                let result = self.store.get_opts(&path, options.clone()).await?;
-                Ok((content_encoding(&result), result.bytes().await?))
-            }
-            .boxed()
-        };
-        let read = self.persist(read).await;
-        // The object ends before the range: the whole of it tells more than this.
-        let is_beyond = |refusal: &Refusal| refusal.status == http::StatusCode::RANGE_NOT_SATISFIABLE;
-        if read.as_ref().err().and_then(|error| Refusal::of(error)).is_some_and(is_beyond) {
-            return Err(Error::NoRanges { object: self.display_name(name) });
-        }
-        let Some((encoding, bytes)) = self.lookup(name, read)? else { return Ok(None) };
-        if !Encoding::parse(&self.display_name(name), encoding.as_deref())?.is_identity() {
-            return Err(Error::NoRanges { object: self.display_name(name) });
-        }
-        Ok(Some(bytes))
-    }
-
-    pub(crate) async fn head(&self, name: &str) -> Lookup<ObjectInfo> {
-        let path = self.path(name)?;
-        let meta = self.lookup(name, self.persist(|| self.store.head(&path).boxed()).await)?;
-        Ok(meta.as_ref().map(ObjectInfo::from))
-    }
-
-    pub(crate) async fn download(&self, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
-        let got = self.store.get(&self.path(name)?).await;
-        let Some(result) = self.lookup(name, got)? else { return Ok(None) };
-        let object = self.display_name(name);
-        let encoding = Encoding::parse(&object, content_encoding(&result).as_deref())?;
-        let right = Some("s3:GetObject").filter(|_| self.is_s3);
-        let failing = object.clone();
-        let stream = result.into_stream().map_err(move |error| bucket_error(&failing, right, &error)).boxed();
-        Ok(Some(decoded(stream, encoding, object)))
-    }
-
-    /// Whether it was written; not if it is there and the condition says that it must not be, or be
-    /// another.
-    pub(crate) async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
-        match contents {
-            Staged::Memory(bytes) => self.put(name, bytes, condition).await,
-            Staged::File(file) => {
-                let mut delays = delays(self.retries);
-                let started = Instant::now();
-                loop {
-                    let file = file.reopen().map_err(|error| Error::io(file.path().display(), error))?;
-                    match self.put_parts(name, file, contents).await? {
-                        Ok(()) => return Ok(true),
-                        Err(error) if was_interrupted(&error) => {
-                            let delay = delays.next().filter(|_| started.elapsed() < RETRYING_MAX);
-                            let Some(delay) = delay else { return Err(self.failed(name, Right::Write, &error)) };
-                            tokio::time::sleep(delay).await;
-                        }
-                        Err(error) => return Err(self.failed(name, Right::Write, &error)),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes an object if it is still this version of it, and says whether it was; `None` if the
-    /// server knows no conditions, and says so.
-    pub(crate) async fn replace(&self, name: &str, bytes: &Bytes, version: &UpdateVersion) -> Result<Option<bool>> {
-        if self.refuses_conditions.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        match self.put_as(&self.path(name)?, name, bytes, PutMode::Update(version.clone())).await {
-            Ok(_) => Ok(Some(true)),
-            Err(error) => match meaning(&error) {
-                // What is not there is not this version either.
-                Meaning::Condition | Meaning::Absent => Ok(Some(false)),
-                Meaning::NotImplemented | Meaning::BadRequest => Ok(None),
-                _ => Err(self.failed(name, Right::Write, &error)),
-            },
+            Err(error) => Err(self.failed(name, Permission::Read, &error)),
         }
     }
 
@@ -441,13 +292,33 @@ impl Bucket {
         self.persist(|| self.store.put_opts(path, PutPayload::from_bytes(bytes.clone()), options.clone())).await
     }
 
+    /// Uploads a file in parts, again from the beginning if a connection breaks.
+    async fn put_file(&self, name: &str, file: &tempfile::NamedTempFile, contents: &Staged) -> Result<()> {
+        let attempt = |_| async {
+            let opened = match file.reopen() {
+                Ok(opened) => opened,
+                Err(error) => return Attempt::Done(Err(Error::io(file.path().display(), error))),
+            };
+            match self.put_parts(name, opened, contents).await {
+                Ok(Ok(())) => Attempt::Done(Ok(())),
+                Ok(Err(error)) if was_interrupted(&error) => {
+                    let reason = Reason { text: chain(&error), ..Reason::default() };
+                    Attempt::Passing(self.failed(name, Permission::Write, &error), reason)
+                }
+                Ok(Err(error)) => Attempt::Done(Err(self.failed(name, Permission::Write, &error))),
+                Err(error) => Attempt::Done(Err(error)),
+            }
+        };
+        retry(self.limits, &self.requests, attempt).await
+    }
+
     async fn put(&self, name: &str, bytes: &Bytes, condition: Condition) -> Result<bool> {
         let path = self.path(name)?;
         let mode = match condition {
             _ if self.refuses_conditions.load(Ordering::Relaxed) => None,
             Condition::None => None,
             Condition::Absent => Some(PutMode::Create),
-            Condition::Unchanged(version) => Some(PutMode::Update(version)),
+            Condition::Unchanged(version) => Some(PutMode::Update((&version).into())),
         };
         let is_conditional = mode.is_some();
         if let Some(mode) = mode {
@@ -459,12 +330,12 @@ impl Bucket {
                     Meaning::Absent if is_update => return Ok(false),
                     // There are servers that know no conditions: some say 501, some 400.
                     Meaning::NotImplemented | Meaning::BadRequest => {}
-                    _ => return Err(self.failed(name, Right::Write, &error)),
+                    _ => return Err(self.failed(name, Permission::Write, &error)),
                 },
             }
         }
         let put = self.put_as(&path, name, bytes, PutMode::Overwrite).await;
-        put.map_err(|error| self.failed(name, Right::Write, &error))?;
+        put.map_err(|error| self.failed(name, Permission::Write, &error))?;
         if is_conditional && !self.refuses_conditions.swap(true, Ordering::Relaxed) {
             tracing::info!("{}: the server knows no conditional writes, and gets none any more", self.place);
         }
@@ -474,8 +345,8 @@ impl Bucket {
     /// Uploads a file in parts. The inner error may be worth another attempt.
     async fn put_parts(&self, name: &str, file: std::fs::File, contents: &Staged) -> Result<object_store::Result<()>> {
         let file = Arc::new(file);
-        let len = contents.len().map_err(|error| Error::io(name, error))?;
-        let part = self.part.max(len.div_ceil(MOST_PARTS));
+        let len = contents.len().map_err(|error| Error::io(self.display_name(name), error))?;
+        let part = self.upload_part_bytes.max(len.div_ceil(UPLOAD_PARTS_MAX));
         let path = self.path(name)?;
         let options = PutMultipartOptions { attributes: self.attributes(name), ..PutMultipartOptions::default() };
         let upload = match self.store.put_multipart_opts(&path, options).await {
@@ -487,14 +358,14 @@ impl Bucket {
         // An empty object has a part, too.
         while sent < len || sent == 0 {
             // So that what is in memory is bounded by what is in flight.
-            while parts.len() >= PARTS_IN_FLIGHT {
+            while parts.len() >= UPLOAD_PARTS_IN_FLIGHT {
                 if let Some(Err(error)) = parts.join_next().await.map(joined) {
                     upload.abort().await;
                     return Ok(Err(error));
                 }
             }
             let file = Arc::clone(&file);
-            let read = crate::cache::blocking(move || {
+            let read = blocking(move || {
                 let mut bytes = Vec::new();
                 (&*file).take(part).read_to_end(&mut bytes).map(|_| bytes)
             });
@@ -502,7 +373,7 @@ impl Bucket {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     upload.abort().await;
-                    return Err(Error::io(name, error));
+                    return Err(Error::io(self.display_name(name), error));
                 }
             };
             if bytes.is_empty() && sent > 0 {
@@ -528,82 +399,168 @@ impl Bucket {
             completed => Ok(completed),
         }
     }
+}
 
-    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+#[async_trait]
+impl Backend for Bucket {
+    fn display_name(&self, name: &str) -> String {
+        format!("{}/{name}", self.place.trim_end_matches('/'))
+    }
+
+    async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, Version)> {
         let path = self.path(name)?;
-        match self.persist(|| self.store.delete(&path).boxed()).await {
-            Ok(()) => Ok(()),
-            Err(error) if meaning(&error) == Meaning::Absent => Ok(()),
-            Err(error) => Err(self.failed(name, Right::Delete, &error)),
+        let read = || async {
+            let result = self.store.get_opts(&path, GetOptions::default()).await?;
+            let version = Version { e_tag: result.meta.e_tag.clone(), number: result.meta.version.clone() };
+            let encoding = content_encoding(&result);
+            match collect(result.into_stream(), limit, self.timeout).await {
+                Err(Unread::Broken(error)) => Err(error),
+                read => Ok((read, encoding, version)),
+            }
+        };
+        let Some((bytes, encoding, version)) = self.lookup(name, self.persist(read).await)? else { return Ok(None) };
+        let object = self.display_name(name);
+        let bytes = bytes.map_err(|unread| match unread {
+            Unread::TooLarge => Error::TooLarge { object: object.clone(), limit },
+            unread => Error::Server { object: object.clone(), reason: unread.to_string() },
+        })?;
+        let bytes = encoding::decode(&object, name, encoding.as_deref(), bytes, limit)?;
+        Ok(Some((bytes, version)))
+    }
+
+    /// [`Error::NoRanges`] of an object that is stored encoded: its ranges are those of the encoding.
+    async fn read_range(&self, name: &str, range: Range<u64>) -> Lookup<Bytes> {
+        let path = self.path(name)?;
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let read = || async {
+            let result = self.store.get_opts(&path, options.clone()).await?;
+            Ok((content_encoding(&result), result.bytes().await?))
+        };
+        let read = self.persist(read).await;
+        // The object ends before the range: the whole of it tells more than this.
+        let is_beyond = |refusal: &Refusal| refusal.status == http::StatusCode::RANGE_NOT_SATISFIABLE;
+        if read.as_ref().err().and_then(|error| Refusal::of(error)).is_some_and(is_beyond) {
+            return Err(Error::NoRanges { object: self.display_name(name) });
+        }
+        let Some((encoding, bytes)) = self.lookup(name, read)? else { return Ok(None) };
+        if !Encoding::parse(&self.display_name(name), encoding.as_deref())?.is_identity() {
+            return Err(Error::NoRanges { object: self.display_name(name) });
+        }
+        Ok(Some(bytes))
+    }
+
+    async fn head(&self, name: &str) -> Lookup<ObjectInfo> {
+        let path = self.path(name)?;
+        let meta = self.lookup(name, self.persist(|| self.store.head(&path)).await)?;
+        Ok(meta.as_ref().map(ObjectInfo::from))
+    }
+
+    async fn download(&self, name: &str) -> Lookup<ByteStream> {
+        let got = self.store.get(&self.path(name)?).await;
+        let Some(result) = self.lookup(name, got)? else { return Ok(None) };
+        let object = self.display_name(name);
+        let encoding = Encoding::parse(&object, content_encoding(&result).as_deref())?;
+        let right = Some("s3:GetObject").filter(|_| self.is_s3);
+        let failing = object.clone();
+        let stream = result.into_stream().map_err(move |error| bucket_error(&failing, right, &error)).boxed();
+        Ok(Some(decoded(stream, encoding, object)))
+    }
+
+    async fn write(&self, name: &str, contents: &Staged, condition: Condition) -> Result<bool> {
+        match contents {
+            Staged::Memory(bytes) => self.put(name, bytes, condition).await,
+            Staged::File(file) => self.put_file(name, file, contents).await.map(|()| true),
         }
     }
 
-    /// Removes many objects, a thousand with a request where the store has that. That some are not
-    /// there is no error.
-    pub(crate) async fn delete_many(&self, names: Vec<String>, concurrency: usize) -> Result<()> {
+    fn has_versions(&self) -> bool {
+        true
+    }
+
+    fn may_deny_absent(&self) -> bool {
+        true
+    }
+
+    async fn replace(&self, name: &str, contents: Bytes, version: &Version) -> Result<Option<bool>> {
+        if version.e_tag.is_none() || self.refuses_conditions.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match self.put_as(&self.path(name)?, name, &contents, PutMode::Update(version.into())).await {
+            Ok(_) => Ok(Some(true)),
+            Err(error) => match meaning(&error) {
+                // What is not there is not this version either.
+                Meaning::Condition | Meaning::Absent => Ok(Some(false)),
+                Meaning::NotImplemented | Meaning::BadRequest => Ok(None),
+                _ => Err(self.failed(name, Permission::Write, &error)),
+            },
+        }
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name)?;
+        match self.persist(|| self.store.delete(&path)).await {
+            Ok(()) => Ok(()),
+            Err(error) if meaning(&error) == Meaning::Absent => Ok(()),
+            Err(error) => Err(self.failed(name, Permission::Delete, &error)),
+        }
+    }
+
+    /// A thousand with one request, where the store has such a request.
+    async fn delete_many(&self, names: Vec<String>, concurrency: usize) -> Result<()> {
         let mut rest = names;
         if let Some(store) = &self.in_bulk {
             let paths = rest.iter().map(|name| self.path(name)).collect::<Result<Vec<_>>>()?;
             let deleted = store.delete_stream(futures_util::stream::iter(paths.into_iter().map(Ok)).boxed());
-            let gone = async |deleted| match deleted {
-                Ok(path) | Err(object_store::Error::NotFound { path, .. }) => Some(path),
+            let gone = |deleted: object_store::Result<Path>| match deleted {
+                Ok(path) => Some(path.to_string()),
+                Err(object_store::Error::NotFound { path, .. }) => Some(path),
                 // Keys that are denied or gone, too. Not all that speak S3 have this. What else is
-                // wrong shows when each is removed by itself.
+                // wrong shows when each is deleted by itself.
                 Err(error) => {
                     tracing::debug!("{}", bucket_error(&self.place, None, &error));
                     None
                 }
             };
-            let gone: HashSet<String> =
-                deleted.map(|deleted| deleted.map(|path| path.to_string())).filter_map(gone).collect().await;
+            let gone: HashSet<String> = deleted.collect::<Vec<_>>().await.into_iter().filter_map(gone).collect();
             rest.retain(|name| !self.path(name).is_ok_and(|path| gone.contains(path.as_ref())));
         }
-        let delete = async |name: String| self.delete(&name).await;
+        let delete = |name: String| async move { self.delete(&name).await };
         futures_util::stream::iter(rest).map(delete).buffer_unordered(concurrency).try_collect().await
     }
 
-    /// Those in a folder and below, or all.
-    pub(crate) fn list(&self, folder: &str) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
+    fn list<'a>(&'a self, folder: &str, _is_fresh: bool) -> Listing<'a> {
         let start = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        if self.has_pages() {
-            let pages = futures_util::stream::try_unfold((Some(None), Progress::default()), move |(next, progress)| {
-                let start = start.clone();
-                async move {
-                    let (Some(next), mut progress) = (next, progress) else { return Ok(None) };
-                    let page = self.page(&start, true, next, &mut progress).await?;
-                    let objects = futures_util::stream::iter(page.objects.into_iter().map(Ok));
-                    Ok::<_, Error>(Some((objects, (page.next.map(Some), progress))))
-                }
-            });
-            return pages.try_flatten().boxed();
-        }
-        let folder = object_store::path::Path::from(folder);
-        let listed = self.store.list(Some(&folder)).map_err(|error| self.failed("", Right::List, &error));
-        listed.map_ok(|meta| (meta.location.to_string(), ObjectInfo::from(&meta))).boxed()
+        let first = (Some(None), ListingProgress::default());
+        let pages = futures_util::stream::try_unfold(first, move |(next, progress)| {
+            let start = start.clone();
+            async move {
+                let (Some(next), mut progress) = (next, progress) else { return Ok(None) };
+                let page = self.page(&start, true, next, &mut progress).await?;
+                let objects = futures_util::stream::iter(page.objects.into_iter().map(Ok));
+                Ok::<_, Error>(Some((objects, (page.next.map(Some), progress))))
+            }
+        });
+        pages.try_flatten().boxed()
     }
 
-    /// Whether it can be listed page by page, without what is in folders.
-    pub(crate) fn has_pages(&self) -> bool {
-        self.pages.is_some()
+    fn has_pages(&self) -> bool {
+        true
     }
 
-    /// A page of the objects whose names begin with `start`, those in folders among them or not,
-    /// from `next` on. Names that are no paths are among them:
-    /// [`Object::Other`](crate::cache::Object::Other).
-    pub(crate) async fn page(
+    /// Names that are no paths are among them: [`Object::Other`](crate::cache::Object::Other).
+    async fn page(
         &self,
         start: &str,
         folders: bool,
         next: Option<String>,
-        progress: &mut Progress,
+        progress: &mut ListingProgress,
     ) -> Result<Page> {
-        let Some(Pages(pages)) = &self.pages else { return Ok(Page { objects: Vec::new(), next: None }) };
         let prefix = self.key(start);
         let delimiter = (!folders).then(|| "/".into());
         let options = PaginatedListOptions { delimiter, page_token: next, ..PaginatedListOptions::default() };
         let prefix = Some(prefix.as_str()).filter(|prefix| !prefix.is_empty());
-        let page = self.persist(|| pages.list_paginated(prefix, options.clone())).await;
-        let page = page.map_err(|error| self.failed("", Right::List, &error))?;
+        let page = self.persist(|| self.pages.0.list_paginated(prefix, options.clone())).await;
+        let page = page.map_err(|error| self.failed("", Permission::List, &error))?;
         let known = page.result.objects.iter();
         let known =
             known.filter_map(|meta| Some((self.name(meta.location.as_ref())?.to_owned(), ObjectInfo::from(meta))));
@@ -616,37 +573,21 @@ impl Bucket {
         }
         Ok(Page { objects, next: page.page_token })
     }
+
+    #[cfg(feature = "s3")]
+    async fn unfinished_uploads(&self) -> Result<Vec<UnfinishedUpload>> {
+        self.list_uploads().await
+    }
+
+    #[cfg(feature = "s3")]
+    async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
+        self.abort(upload).await
+    }
 }
 
-/// How far a listing has come, to notice one that leads nowhere.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Hashes of where pages led.
-    tokens: HashSet<u64>,
-    last: Option<u64>,
-    /// Pages in a row that are empty, or those before.
-    idle: usize,
-}
-
-impl Progress {
-    /// Whether this page leads further.
-    fn advances(&mut self, objects: &[(String, ObjectInfo)], next: Option<&str>) -> bool {
-        /// A server may have to pass over much that was removed.
-        const IDLE_PAGES_MAX: usize = 1000;
-        /// Other pages with the very same names are no accident.
-        const SAME_PAGES_MAX: usize = 3;
-        let Some(next) = next else { return true };
-        let mut hasher = DefaultHasher::new();
-        for (name, _) in objects {
-            name.hash(&mut hasher);
-        }
-        let names = Some(hasher.finish());
-        self.idle = if self.last == names { self.idle + 1 } else { 0 };
-        self.last = names;
-        let most = if objects.is_empty() { IDLE_PAGES_MAX } else { SAME_PAGES_MAX };
-        let mut hasher = DefaultHasher::new();
-        next.hash(&mut hasher);
-        self.tokens.insert(hasher.finish()) && self.idle < most
+impl From<&Version> for UpdateVersion {
+    fn from(version: &Version) -> Self {
+        Self { e_tag: version.e_tag.clone(), version: version.number.clone() }
     }
 }
 
@@ -667,8 +608,8 @@ impl From<&ObjectMeta> for ObjectInfo {
     }
 }
 
-impl std::fmt::Debug for Pages {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pages")
     }
 }

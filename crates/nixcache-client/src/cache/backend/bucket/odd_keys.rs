@@ -9,9 +9,10 @@ use bytes::Bytes;
 use chrono::DateTime;
 use object_store::path::Path;
 use quick_xml::Reader;
-use quick_xml::events::{BytesRef, Event};
+use quick_xml::events::Event;
 
 use crate::cache::ObjectInfo;
+use crate::cache::backend::network::xml::resolved;
 
 /// The odd keys of a page, among the extensions of the answer.
 #[derive(Clone, Debug, Default)]
@@ -81,15 +82,6 @@ pub(crate) fn take_out(page: Bytes) -> (Bytes, Vec<(String, ObjectInfo)>) {
 
 fn position(reader: &Reader<&[u8]>) -> usize {
     usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX)
-}
-
-/// The text that `&amp;`, `&#x1;` and their kind stand for.
-pub(crate) fn resolved(reference: &BytesRef<'_>) -> String {
-    if let Ok(Some(character)) = reference.resolve_char_ref() {
-        return character.to_string();
-    }
-    let name = std::str::from_utf8(reference).unwrap_or_default();
-    quick_xml::escape::resolve_predefined_entity(name).map_or_else(|| format!("&{name};"), str::to_owned)
 }
 
 fn add(entry: Option<&mut Entry>, element: &[u8], text: &[u8]) {

@@ -1,121 +1,24 @@
-//! Uploads in parts: those that are under way are aborted when they are given up, those that were
-//! left are found.
+//! Uploads in parts that crashed writers have left in a bucket of S3.
 //!
-//! A bucket keeps, and bills, the parts of an upload that is never completed. `object_store` has no
-//! request that lists them, so that one is made here, for S3.
+//! `object_store` has no request that lists them, so that one is made here.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use chrono::DateTime;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{Method, Request};
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpError, HttpRequestBody};
-use object_store::{MultipartUpload, PutPayload, UploadPart};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use crate::cache::backend::answer::Refusal;
-use crate::cache::backend::bucket::Bucket;
-use crate::cache::backend::bucket::odd_keys::resolved;
+use super::Bucket;
+use crate::cache::UnfinishedUpload;
+use crate::cache::backend::Backend as _;
+use crate::cache::backend::network::refusal::Refusal;
+use crate::cache::backend::network::xml::resolved;
 use crate::cache::error::{Error, Result};
-use crate::cache::{Cache, Object, Place};
-
-type Shared = Arc<tokio::sync::Mutex<Option<Box<dyn MultipartUpload>>>>;
-
-/// All uploads of this process that are neither complete nor aborted.
-static IN_FLIGHT: Mutex<Vec<Shared>> = Mutex::new(Vec::new());
-
-/// An upload that is aborted unless it is completed, also where the work that makes it is dropped.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    upload: Shared,
-}
-
-impl InFlight {
-    pub(crate) fn new(upload: Box<dyn MultipartUpload>) -> Self {
-        let upload = Arc::new(tokio::sync::Mutex::new(Some(upload)));
-        IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&upload));
-        Self { upload }
-    }
-
-    /// The upload of one more part; none if the whole was aborted meanwhile.
-    pub(crate) async fn put_part(&self, bytes: PutPayload) -> Option<UploadPart> {
-        Some(self.upload.lock().await.as_mut()?.put_part(bytes))
-    }
-
-    pub(crate) async fn complete(self) -> object_store::Result<()> {
-        let mut upload = self.upload.lock().await;
-        let Some(writing) = upload.as_mut() else {
-            let source = "the upload was aborted".to_owned().into();
-            return Err(object_store::Error::Generic { store: "upload", source });
-        };
-        let completed = writing.complete().await.map(drop);
-        if completed.is_ok() {
-            *upload = None;
-        }
-        completed
-    }
-
-    pub(crate) async fn abort(self) {
-        abort(&self.upload).await;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let is_settled = self.upload.try_lock().is_ok_and(|upload| upload.is_none());
-        if is_settled {
-            forget(&self.upload);
-        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let upload = Arc::clone(&self.upload);
-            runtime.spawn(async move { abort(&upload).await });
-        }
-    }
-}
-
-fn forget(upload: &Shared) {
-    let mut all = IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|other| !Arc::ptr_eq(other, upload));
-}
-
-async fn abort(upload: &Shared) {
-    // The lock is held until the answer, so that another call waits for it.
-    let mut held = upload.lock().await;
-    if let Some(mut upload) = held.take()
-        && let Err(error) = upload.abort().await
-    {
-        let error = crate::cache::backend::answer::chain(&error);
-        tracing::info!("an upload in parts could not be aborted: {error}");
-    }
-    drop(held);
-    forget(upload);
-}
-
-/// Aborts all uploads in parts that this process has begun and not completed, and waits for that,
-/// but not longer than `limit`.
-///
-/// For programs that end early. What works on a cache has to be dropped before.
-pub async fn abort_uploads(limit: Duration) {
-    let all = IN_FLIGHT.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let aborted = all.iter().map(abort).collect::<FuturesUnordered<_>>().collect::<Vec<()>>();
-    if tokio::time::timeout(limit, aborted).await.is_err() {
-        tracing::info!("uploads in parts could not be aborted within {} ms", limit.as_millis());
-    }
-}
-
-/// An upload in parts that was begun, and is neither complete nor aborted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UnfinishedUpload {
-    /// The object that it was to become.
-    pub name: String,
-    /// When it began, by the clock of the store.
-    pub started: Option<SystemTime>,
-    id: String,
-}
+use crate::cache::redact::chain;
 
 /// Asks an S3 for uploads in parts.
 #[derive(Debug)]
@@ -171,16 +74,13 @@ impl Uploads {
         let request = Request::builder().method(method).uri(uri).body(HttpRequestBody::empty());
         let mut request = request.map_err(|error| error.to_string())?;
         if let Some(credentials) = &self.credentials {
-            let credential =
-                credentials.get_credential().await.map_err(|error| crate::cache::backend::answer::chain(&error))?;
+            let credential = credentials.get_credential().await.map_err(|error| chain(&error))?;
             let authorizer = AwsAuthorizer::new(&credential, "s3", &self.region);
-            authorizer
-                .try_authorize(&mut request, None)
-                .map_err(|error| crate::cache::backend::answer::chain(&error))?;
+            authorizer.try_authorize(&mut request, None).map_err(|error| chain(&error))?;
         }
         let told = |error: HttpError| match Refusal::of(&error) {
             Some(refusal) => refusal.to_string(),
-            None => crate::cache::backend::answer::chain(&error),
+            None => chain(&error),
         };
         let response = self.http.execute(request).await.map_err(told)?;
         Ok(response.into_body().bytes().await.map_err(told)?.into())
@@ -260,41 +160,27 @@ fn parse(body: &[u8]) -> Option<Page> {
     is_page.then_some(page)
 }
 
-impl Cache {
-    fn uploads(&self) -> Option<(&Bucket, &Uploads)> {
-        let Place::Bucket(bucket) = &self.0.place else { return None };
-        Some((bucket, bucket.uploads.as_ref()?))
-    }
-
-    /// Uploads in parts that began at least `age` ago, of objects that are part of a cache, and
-    /// were neither completed nor aborted: their writers have crashed. Empty for caches that are no
-    /// bucket of S3.
-    pub async fn unfinished_uploads(&self, age: Duration) -> Result<Vec<UnfinishedUpload>> {
-        let Some((bucket, uploads)) = self.uploads() else { return Ok(Vec::new()) };
-        let listed = uploads.list(&bucket.key("")).await;
+impl Bucket {
+    /// Uploads in parts of objects below the prefix of the cache.
+    pub(super) async fn list_uploads(&self) -> Result<Vec<UnfinishedUpload>> {
+        let Some(uploads) = &self.uploads else { return Ok(Vec::new()) };
+        let listed = uploads.list(&self.key("")).await;
         let listed = listed.map_err(|reason| Error::Server {
-            object: self.url().to_string(),
+            object: self.place.clone(),
             reason: format!("cannot list uploads in parts (s3:ListBucketMultipartUploads): {reason}"),
         })?;
         let named = listed.into_iter().filter_map(|[key, id, date]| {
-            let name = bucket.name(&key)?.to_owned();
+            let name = self.name(&key)?.to_owned();
             let started = DateTime::parse_from_rfc3339(date.trim()).ok().map(SystemTime::from);
             Some(UnfinishedUpload { name, started, id })
         });
-        let is_old = |upload: &UnfinishedUpload| {
-            let passed = upload.started.and_then(|started| started.elapsed().ok());
-            passed.is_some_and(|passed| passed >= age)
-        };
-        let is_ours = |upload: &UnfinishedUpload| {
-            !matches!(Object::of(&upload.name), Object::Other | Object::Temporary) && !upload.id.is_empty()
-        };
-        Ok(named.filter(|upload| is_old(upload) && is_ours(upload)).collect())
+        Ok(named.collect())
     }
 
-    /// Aborts an upload in parts. That it is gone already is no error.
-    pub async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
-        let Some((bucket, uploads)) = self.uploads() else { return Ok(()) };
-        let path = format!("/{}", bucket.key(&upload.name));
+    /// Aborts an upload in parts. An absent one is no error.
+    pub(super) async fn abort(&self, upload: &UnfinishedUpload) -> Result<()> {
+        let Some(uploads) = &self.uploads else { return Ok(()) };
+        let path = format!("/{}", self.key(&upload.name));
         match uploads.send(Method::DELETE, &path, &[("uploadId", &upload.id)]).await {
             Ok(_) => Ok(()),
             Err(reason) if reason.contains("NoSuchUpload") => Ok(()),

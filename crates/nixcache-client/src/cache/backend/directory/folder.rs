@@ -275,7 +275,7 @@ fn temporary_name() -> String {
         let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
         format!("{}{host}-{}-", layout::TEMPORARY, std::process::id())
     });
-    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    let random = crate::random::unique_number();
     format!("{prefix}{random:016x}.tmp")
 }
 

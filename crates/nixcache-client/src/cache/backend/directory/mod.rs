@@ -25,6 +25,7 @@
 //! listed, and cannot be read. A folder that was asked for by name and is odd itself is an error:
 //! its contents are not known.
 
+mod backend;
 mod folder;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -46,6 +47,7 @@ use crate::cache::layout::{self, Object};
 use crate::file::{CALM, Odd, Oddity, kind};
 use crate::lock::{self, lock_directory};
 
+pub(crate) use self::backend::DirectoryBackend;
 pub(crate) use self::folder::rename_exclusively as rename_exclusively_at;
 pub(crate) use self::folder::{Growing, Unsynced};
 

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use crate::cache::backend::bucket::odd_keys::resolved;
+use crate::cache::backend::network::xml::resolved;
 
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]

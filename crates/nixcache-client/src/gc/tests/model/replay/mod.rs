@@ -28,7 +28,7 @@ use crate::protocol::CLAIM_POLL_INTERVAL;
 use crate::push::{Session, SessionStart};
 use crate::roots::{self, Error};
 use crate::testing::gate::{self, ACTOR, Kind, Request};
-use crate::testing::simulated_store::keep_conditions;
+use crate::testing::keep_conditions;
 
 const LEASES: &str = "nixcache/v1/leases";
 const PLANS: &str = "nixcache/v1/plans";

@@ -80,6 +80,7 @@ impl Tls {
     }
 
     /// All trusted certificates, one after the other, as PEM.
+    #[cfg(feature = "s3")]
     pub(crate) fn trusted_pem(&self) -> String {
         let begin = "-----BEGIN CERTIFICATE-----\n";
         let pem = |certificate: &CertificateDer<'_>| {

@@ -1,18 +1,18 @@
-//! What servers answer that is no success, and how all of it is told.
+//! What servers answer that is no success, and how messages explain it.
 //!
-//! [`Connector`](crate::cache::backend::traffic::Connector) makes a [`Refusal`] of every final answer, and hides it
-//! in the errors of `object_store`; [`Refusal::of`] finds it there. So buckets and web servers are
-//! judged and told in one place.
+//! The connector of buckets makes a [`Refusal`] of every final answer, and hides it in the errors of
+//! `object_store`; [`Refusal::of`] finds it there. So buckets and web servers are judged in one
+//! place.
 
 use std::error::Error as StdError;
 use std::fmt;
 
 use http::{Method, StatusCode};
-use object_store::client::{HttpError, HttpErrorKind};
 use quick_xml::events::Event;
 
-use crate::cache::backend::bucket::odd_keys::resolved;
+use super::xml::resolved;
 use crate::cache::error::Error;
+use crate::cache::redact::escaped;
 
 /// A final answer that is no success.
 #[derive(Clone, Debug)]
@@ -146,13 +146,6 @@ impl fmt::Display for Refusal {
 
 impl StdError for Refusal {}
 
-impl From<Refusal> for HttpError {
-    /// Of a kind that `object_store` does not retry.
-    fn from(refusal: Refusal) -> Self {
-        Self::new(HttpErrorKind::Unknown, refusal)
-    }
-}
-
 /// A connection that failed for good: all retries are used up.
 #[derive(Debug)]
 pub(crate) struct Unreachable {
@@ -172,14 +165,8 @@ impl fmt::Display for Unreachable {
 
 impl StdError for Unreachable {}
 
-impl From<Unreachable> for HttpError {
-    fn from(unreachable: Unreachable) -> Self {
-        Self::new(HttpErrorKind::Unknown, unreachable)
-    }
-}
-
 /// The first error of a type in a chain of causes.
-fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
@@ -188,99 +175,6 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
         next = error.source();
     }
     None
-}
-
-/// What an error of a bucket means.
-pub(crate) fn meaning(error: &object_store::Error) -> Meaning {
-    if let Some(refusal) = Refusal::of(error) {
-        return refusal.meaning();
-    }
-    match error {
-        object_store::Error::NotFound { .. } => Meaning::Absent,
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => Meaning::Denied,
-        object_store::Error::AlreadyExists { .. }
-        | object_store::Error::Precondition { .. }
-        | object_store::Error::NotModified { .. } => Meaning::Condition,
-        object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
-            Meaning::NotImplemented
-        }
-        _ => Meaning::Failed,
-    }
-}
-
-/// Whether a body broke off, or a connection before it: what was not retried by the connector.
-pub(crate) fn was_interrupted(error: &object_store::Error) -> bool {
-    find::<HttpError>(error).is_some_and(|_| {
-        find::<Refusal>(error).is_none() && find::<Unreachable>(error).is_none() && find::<TooSlow>(error).is_none()
-    })
-}
-
-/// A body that comes too slowly.
-#[derive(Debug, thiserror::Error)]
-#[error("the server sends less than {} KiB per second: given up after {} s", SPEED_MIN >> 10, .seconds)]
-pub(crate) struct TooSlow {
-    pub(crate) seconds: u64,
-}
-
-/// What a server has to send per second on the average of objects that are read as a whole, once
-/// the timeout has passed.
-pub(crate) const SPEED_MIN: u64 = 10 << 10;
-
-/// An error of a bucket about an object. `right` as in [`Refusal::error`].
-pub(crate) fn bucket_error(object: &str, right: Option<&str>, error: &object_store::Error) -> Error {
-    if let Some(refusal) = Refusal::of(error) {
-        return refusal.error(object, right);
-    }
-    let object = object.to_owned();
-    if meaning(error) == Meaning::Denied {
-        return Error::Denied { object, reason: told(error) };
-    }
-    Error::Server { object, reason: told(error) }
-}
-
-/// An error with its causes, for a message: from the failed connection on, if there is one, else
-/// all of it.
-fn told(error: &object_store::Error) -> String {
-    match find::<HttpError>(error).and_then(HttpError::source) {
-        Some(cause) => chain(cause),
-        None => chain(error),
-    }
-}
-
-/// An error and its causes, but for those that the one before them says already; escaped and cut.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    escaped(&text)
-}
-
-/// Characters of a server's text that a message has room for.
-const SHOWN_CHARS: usize = 300;
-
-/// A server's text in a message: without what steers a terminal, begins another line or turns the
-/// direction of writing, and cut.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for (count, character) in text.trim().chars().enumerate() {
-        if count == SHOWN_CHARS {
-            escaped.push('…');
-            break;
-        }
-        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || turns {
-            escaped.extend(character.escape_default());
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
 }
 
 /// The `Code` and the `Message` of an error in XML, or the beginning of a plain text. Pages for

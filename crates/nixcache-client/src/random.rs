@@ -1,0 +1,77 @@
+//! Random numbers that keep processes apart: names of temporary files and of claims, samples, waits.
+//!
+//! They come from the system. A simulation replaces them by numbers that its seed decides, so that
+//! a failing seed replays.
+
+#[cfg(any(test, feature = "testing"))]
+use std::cell::RefCell;
+#[cfg(any(test, feature = "testing"))]
+use std::hash::Hasher;
+use std::hash::{BuildHasher, RandomState};
+
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::random::Random;
+
+#[cfg(any(test, feature = "testing"))]
+thread_local! {
+    static SEEDED: RefCell<Option<Random>> = const { RefCell::new(None) };
+}
+
+/// From now on, the random numbers of this thread are those of a seed; with `None`, those of the
+/// system.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn set_seed(seed: Option<u64>) {
+    SEEDED.set(seed.map(Random::new));
+}
+
+/// The next number of the seed, if a simulation has set one.
+pub(crate) fn seeded() -> Option<u64> {
+    #[cfg(any(test, feature = "testing"))]
+    return SEEDED.with_borrow_mut(|random| random.as_mut().map(Random::next));
+    #[cfg(not(any(test, feature = "testing")))]
+    None
+}
+
+/// A number that no other process has drawn.
+pub(crate) fn unique_number() -> u64 {
+    // `RandomState` has its keys from the system, and increments them.
+    seeded().unwrap_or_else(|| RandomState::new().hash_one(std::process::id()))
+}
+
+/// Keys for hash maps that no attacker can guess, and that a seed decides in simulations: the order
+/// of a map's entries may be the order of requests.
+#[derive(Clone, Debug)]
+pub(crate) struct HashKeys(Keys);
+
+#[derive(Clone, Debug)]
+enum Keys {
+    Random(RandomState),
+    #[cfg(any(test, feature = "testing"))]
+    Seeded(u64),
+}
+
+impl Default for HashKeys {
+    fn default() -> Self {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(key) = seeded() {
+            return Self(Keys::Seeded(key));
+        }
+        Self(Keys::Random(RandomState::new()))
+    }
+}
+
+impl BuildHasher for HashKeys {
+    type Hasher = std::hash::DefaultHasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        match &self.0 {
+            Keys::Random(state) => state.build_hasher(),
+            #[cfg(any(test, feature = "testing"))]
+            Keys::Seeded(key) => {
+                let mut hasher = std::hash::DefaultHasher::new();
+                hasher.write_u64(*key);
+                hasher
+            }
+        }
+    }
+}
