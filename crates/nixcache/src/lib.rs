@@ -64,7 +64,7 @@
 //! | `brotli`, `bzip2`, `gzip`, `lz4` | more codecs | no |
 //! | `blake3`, `md5`, `sha1` | computing these hashes; their texts are always available | no |
 //! | `serde` | `Serialize` and `Deserialize`, as text, for hashes, store paths, keys and signatures | no |
-//! | `stream` | decoding a NAR from a `futures::Stream` of `Bytes` | no |
+//! | `stream` | NARs as streams of `Bytes`: decoding, decompressing and, with `fs`, packing | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod closure;
