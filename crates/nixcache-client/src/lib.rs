@@ -44,7 +44,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`push`], [`pull`], [`gc`], [`audit`], [`queue`] | the operations |
+//! | [`push`], [`pull`], [`gc`], [`audit`], [`sign`](mod@sign), [`queue`] | the operations |
 //! | [`roots`] | which closures a cache keeps, as the cache itself says |
 //! | [`protocol`] | claims and other objects by which pushes and collections cooperate |
 //! | [`archive`] | one path of a cache: its tree, and single files by byte ranges |
@@ -87,12 +87,14 @@ mod file;
 pub mod gc;
 mod lock;
 pub mod nix_config;
+mod progress;
 pub mod protocol;
 pub mod pull;
 pub mod push;
 pub mod queue;
 mod random;
 pub mod roots;
+pub mod sign;
 pub mod source;
 #[cfg(feature = "sqlite")]
 pub mod store_database;
@@ -102,3 +104,4 @@ pub mod verify;
 
 pub use self::cache::open_regular;
 pub use self::lock::lock_directory;
+pub use self::progress::Progress;

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
+use conformance::{Answer, WebServer};
 use serde_json::Value;
 
 use crate::narutil::{Ran, Scratch, narutil, run};
@@ -105,9 +107,11 @@ impl Schemas {
         self.check(name, &text)
     }
 
-    fn names(&self) -> BTreeSet<String> {
-        let entries = fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
-        entries.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    /// The schemas in the folder, or in a folder below it.
+    fn names(&self, folder: &str) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.folder.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let files = entries.filter(|path| path.is_file());
+        files.map(|path| format!("{folder}{}", path.file_stem().unwrap().to_str().unwrap())).collect()
     }
 }
 
@@ -197,5 +201,50 @@ fn the_output_of_every_command_is_what_its_schema_describes() {
     run(narutil!["root", "remove", &to, "default"]).ok();
     schemas.run("gc", narutil!["gc", &to, "--grace", "0s", "--allow-empty", "--unrooted", "remove", "--now"]);
 
-    assert_eq!(schemas.seen, schemas.names(), "a schema without a document");
+    assert_eq!(schemas.seen, schemas.names(""), "a schema without a document");
+}
+
+/// All files in a folder and in the folders of it, as JSON on one line each.
+fn documents(folder: &Path) -> String {
+    let mut lines = String::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            lines += &documents(&path);
+        } else if let Ok(document) = serde_json::from_slice::<Value>(&fs::read(&path).unwrap_or_default()) {
+            lines += &format!("{document}\n");
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_objects_in_a_cache_are_what_their_schemas_describe() {
+    let scratch = Scratch::new();
+    let mut schemas = Schemas::read();
+    let [key, public, from, to] = ["key", "public", "from", "to"].map(|name| scratch.path(name));
+    run(narutil!["key", "generate", "example-1", "-o", &key, "--public", &public]).ok();
+    let push = narutil!["push", "--to", &from, "--key", &key, "--label", "a=b", "--add", scratch.path("tree")];
+    let path = run(push).text();
+    schemas.check("store/root", &documents(&from.join("nixcache/v1/roots")));
+
+    // The server shows what is claimed in the cache that is written to while it is asked for a NAR.
+    let (served, written) = (from.clone(), to.join("nixcache/v1/leases"));
+    let claims = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&claims);
+    let server = WebServer::start(move |request| {
+        if request.path.starts_with("/nar/") {
+            *seen.lock().unwrap() += &documents(&written);
+        }
+        match fs::read(served.join(request.path.trim_start_matches('/'))) {
+            Ok(body) => Answer::new(200, body),
+            Err(_) => Answer::new(404, ""),
+        }
+    });
+    run(narutil!["pull", path.trim(), "--from", server.url(), "--trusted", &public, "--to", &to]).ok();
+    schemas.check("store/claim", &claims.lock().unwrap());
+
+    run(narutil!["gc", &to, "--grace", "0s", "--allow-empty", "--unrooted", "remove"]).ok();
+    schemas.check("store/condemned", &fs::read_to_string(to.join("nixcache/v1/condemned.json")).unwrap());
+    assert_eq!(schemas.seen, schemas.names("store/"), "a schema without a document");
 }
