@@ -34,6 +34,7 @@ pub mod pull;
 pub mod push;
 pub mod queue;
 mod random;
+mod redact;
 pub mod roots;
 pub mod source;
 #[cfg(feature = "sqlite")]

@@ -8,6 +8,7 @@ use nixcache::nar::{self, UnpackError};
 use nixcache::store_path::{ContentAddress, StorePath};
 use nixcache::{closure, compression, hash, narinfo};
 
+use crate::redact::shown;
 use crate::verify::Mismatch;
 use crate::{cache, roots};
 
@@ -49,7 +50,7 @@ pub enum Error {
         key: String,
     },
     /// Where paths are to be put cannot be written.
-    #[error("{}: {error}", cache::shown(path))]
+    #[error("{}: {error}", shown(path))]
     Destination {
         /// What could not be made, named or read.
         path: PathBuf,

@@ -63,8 +63,9 @@ use nixcache::trust::TrustPolicy;
 
 use self::destination::OpenDestination;
 use self::run::Run;
-use crate::cache::{self, Cache, shown};
+use crate::cache::{self, Cache};
 use crate::push::{Session, SessionRequest, SessionStart};
+use crate::redact::shown;
 use crate::roots::{self, Root, RootName};
 
 pub use destination::Destination;
