@@ -113,45 +113,84 @@ impl From<PyErr> for Failure {
     }
 }
 
-impl From<hash::Error> for Failure {
-    fn from(error: hash::Error) -> Self {
-        let failure = Self::new("HashError", &error);
-        match error {
-            hash::Error::Symbol { position, .. } | hash::Error::UnusedBits { position, .. } => {
-                failure.number("offset", position)
+/// Turns errors of the libraries into exceptions: the type of the error, the class of the exception,
+/// and what sets the attributes of the exception.
+macro_rules! exceptions {
+    ($($error:ty => $class:literal $(, $attributes:expr)?;)*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let failure = Self::new($class, &error);
+                $(
+                    let attributes: fn(Failure, &$error) -> Failure = $attributes;
+                    let failure = attributes(failure, &error);
+                )?
+                failure
             }
-            _ => failure,
         }
-    }
+    )*};
 }
 
-impl From<hash::nixbase32::Error> for Failure {
-    fn from(error: hash::nixbase32::Error) -> Self {
-        let failure = Self::new("HashError", error);
+exceptions! {
+    hash::Error => "HashError", |failure, error| match error {
+        hash::Error::Symbol { position, .. } | hash::Error::UnusedBits { position, .. } => {
+            failure.number("offset", *position)
+        }
+        _ => failure,
+    };
+    hash::nixbase32::Error => "HashError", |failure, error| match error {
+        hash::nixbase32::Error::Symbol { position, .. } => failure.number("offset", *position),
+        _ => failure,
+    };
+    store_path::Error => "StorePathError", |failure, error| match error {
+        store_path::Error::NameByte { position, .. }
+        | store_path::Error::HashPart { source: hash::nixbase32::Error::Symbol { position, .. }, .. } => {
+            failure.number("offset", *position)
+        }
+        _ => failure,
+    };
+    nar::references::CandidateError => "StorePathError";
+    narinfo::Error => "NarInfoError", of_narinfo;
+    narinfo::CacheInfoError => "NarInfoError";
+    signature::Error => "SignatureError", |failure, error| match error {
+        signature::Error::NameCharacter { position, .. } | signature::Error::Symbol { position, .. } => {
+            failure.number("offset", *position)
+        }
+        _ => failure,
+    };
+    compression::Error => "CompressionError";
+    nar::Error => "NarError", |failure, error| failure.number("offset", error.offset());
+    nar::ListingError => "ListingError";
+    nar::ListingWriteError => "ListingError";
+    nar::PackError => "PackError", |failure, error| {
+        use nar::PackError;
+        let failure = failure.system(error);
         match error {
-            hash::nixbase32::Error::Symbol { position, .. } => failure.number("offset", position),
+            PackError::Io { path, .. }
+            | PackError::Unsupported { path, .. }
+            | PackError::Changed { path, .. }
+            | PackError::Name { path, .. }
+            | PackError::CaseHack { path, .. }
+            | PackError::Limit { path, .. } => failure.path(path),
             _ => failure,
         }
-    }
-}
-
-impl From<store_path::Error> for Failure {
-    fn from(error: store_path::Error) -> Self {
-        let failure = Self::new("StorePathError", &error);
-        match error {
-            store_path::Error::NameByte { position, .. }
-            | store_path::Error::HashPart { source: hash::nixbase32::Error::Symbol { position, .. }, .. } => {
-                failure.number("offset", position)
-            }
-            _ => failure,
-        }
-    }
-}
-
-impl From<narinfo::Error> for Failure {
-    fn from(error: narinfo::Error) -> Self {
-        of_narinfo(Self::new("NarInfoError", &error), &error)
-    }
+    };
+    closure::Error => "GraphError", |failure, error| {
+        use closure::Error;
+        let paths = match error {
+            Error::Disagreement { path, .. } | Error::Unknown { path } => vec![path.clone()],
+            Error::SameHashPart { first, second } => vec![first.clone(), second.clone()],
+            Error::Cycle { members, .. } => members.clone(),
+            _ => return failure,
+        };
+        failure.with("paths", Some(Value::Paths(paths)))
+    };
+    json::Error => "PathInfoError", |failure, error| match error {
+        json::Error::Syntax { line, column, .. } => failure.number("line", *line).number("column", *column),
+        _ => failure,
+    };
+    path_info::registration::Error => "PathInfoError", |failure, error| failure.system(error);
+    store_database::Error => "SourceError", |failure, error| failure.system(error);
+    cache::UrlError => "CacheUrlError";
 }
 
 fn of_narinfo(mut failure: Failure, error: &narinfo::Error) -> Failure {
@@ -164,24 +203,6 @@ fn of_narinfo(mut failure: Failure, error: &narinfo::Error) -> Failure {
     }
 }
 
-impl From<narinfo::CacheInfoError> for Failure {
-    fn from(error: narinfo::CacheInfoError) -> Self {
-        Self::new("NarInfoError", error)
-    }
-}
-
-impl From<signature::Error> for Failure {
-    fn from(error: signature::Error) -> Self {
-        let failure = Self::new("SignatureError", &error);
-        match error {
-            signature::Error::NameCharacter { position, .. } | signature::Error::Symbol { position, .. } => {
-                failure.number("offset", position)
-            }
-            _ => failure,
-        }
-    }
-}
-
 impl From<nix_config::Error> for Failure {
     fn from(error: nix_config::Error) -> Self {
         match &error {
@@ -191,58 +212,12 @@ impl From<nix_config::Error> for Failure {
     }
 }
 
-impl From<compression::Error> for Failure {
-    fn from(error: compression::Error) -> Self {
-        Self::new("CompressionError", error)
-    }
-}
-
-impl From<nar::Error> for Failure {
-    fn from(error: nar::Error) -> Self {
-        Self::new("NarError", &error).number("offset", error.offset())
-    }
-}
-
 impl From<nar::ReadError> for Failure {
     fn from(error: nar::ReadError) -> Self {
         match error {
             nar::ReadError::Nar(error) => error.into(),
             nar::ReadError::Io { source, .. } => Self::reading(&source),
             error => Self::new("NarError", error),
-        }
-    }
-}
-
-impl From<nar::ListingError> for Failure {
-    fn from(error: nar::ListingError) -> Self {
-        Self::new("ListingError", error)
-    }
-}
-
-impl From<nar::ListingWriteError> for Failure {
-    fn from(error: nar::ListingWriteError) -> Self {
-        Self::new("ListingError", error)
-    }
-}
-
-impl From<nar::references::CandidateError> for Failure {
-    fn from(error: nar::references::CandidateError) -> Self {
-        Self::new("StorePathError", error)
-    }
-}
-
-impl From<nar::PackError> for Failure {
-    fn from(error: nar::PackError) -> Self {
-        use nar::PackError;
-        let failure = Self::new("PackError", &error).system(&error);
-        match &error {
-            PackError::Io { path, .. }
-            | PackError::Unsupported { path, .. }
-            | PackError::Changed { path, .. }
-            | PackError::Name { path, .. }
-            | PackError::CaseHack { path, .. }
-            | PackError::Limit { path, .. } => failure.path(path),
-            _ => failure,
         }
     }
 }
@@ -267,42 +242,6 @@ impl From<nar::UnpackError> for Failure {
 /// File exists: the same number on all systems that Nix runs on.
 const EEXIST: i32 = 17;
 
-impl From<closure::Error> for Failure {
-    fn from(error: closure::Error) -> Self {
-        use closure::Error;
-        let failure = Self::new("GraphError", &error);
-        let paths = match error {
-            Error::Disagreement { path, .. } | Error::Unknown { path } => vec![path],
-            Error::SameHashPart { first, second } => vec![first, second],
-            Error::Cycle { members, .. } => members,
-            _ => return failure,
-        };
-        failure.with("paths", Some(Value::Paths(paths)))
-    }
-}
-
-impl From<json::Error> for Failure {
-    fn from(error: json::Error) -> Self {
-        let failure = Self::new("PathInfoError", &error);
-        match error {
-            json::Error::Syntax { line, column, .. } => failure.number("line", line).number("column", column),
-            _ => failure,
-        }
-    }
-}
-
-impl From<path_info::registration::Error> for Failure {
-    fn from(error: path_info::registration::Error) -> Self {
-        Self::new("PathInfoError", &error).system(&error)
-    }
-}
-
-impl From<store_database::Error> for Failure {
-    fn from(error: store_database::Error) -> Self {
-        Self::new("SourceError", &error).system(&error)
-    }
-}
-
 impl From<source::Error> for Failure {
     fn from(error: source::Error) -> Self {
         use source::Error;
@@ -320,12 +259,6 @@ impl From<source::Error> for Failure {
             Error::NarInfo { file, error: inner } => of_narinfo(Self::new("NarInfoError", &error), inner).path(file),
             _ => Self::new("SourceError", error),
         }
-    }
-}
-
-impl From<cache::UrlError> for Failure {
-    fn from(error: cache::UrlError) -> Self {
-        Self::new("CacheUrlError", error)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a command ends, for scripts and for people.
+//! Exit statuses, and the failures of commands with their messages.
 
 use std::error::Error;
 use std::fmt::Display;

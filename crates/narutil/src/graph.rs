@@ -1,4 +1,4 @@
-//! The reference graph of what sources say.
+//! The reference graph of the sources on the command line.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -17,7 +17,7 @@ use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 use crate::text::shown;
 
-/// What sources say of all their paths.
+/// The graph of all paths in the sources.
 pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {
     let store_dir = common.store_dir()?;
     let mut builder = GraphBuilder::new();
@@ -32,8 +32,8 @@ pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {
     Ok(builder.finish())
 }
 
-/// What sources say of these paths and of all that they refer to. Caches are asked path by path;
-/// the others are read as a whole.
+/// The graph of the closure of these paths. Caches are asked for each path; other sources are read
+/// as a whole.
 pub(crate) fn load_closure(common: &Common, reach: &Reach, sources: &[OsString], paths: &[&OsStr]) -> Result<Graph> {
     let store_dir = common.store_dir()?;
     let mut builder = GraphBuilder::new();
@@ -66,7 +66,7 @@ pub(crate) fn load_closure(common: &Common, reach: &Reach, sources: &[OsString],
     Ok(builder.finish())
 }
 
-/// What caches say of these paths and of all that they refer to, but for paths that are known.
+/// Adds the closure of these paths from caches, except for paths that are known.
 pub(crate) fn walk(
     common: &Common,
     reach: &Reach,
@@ -88,7 +88,7 @@ pub(crate) fn walk(
     })
 }
 
-/// Opens a source, and says why it may be incomplete.
+/// Opens a source, and warns if it may be incomplete.
 pub(crate) fn open(common: &Common, source: &Source, store_dir: &StoreDir) -> Result<Stream> {
     let stream = source.open(store_dir).map_err(|error| Failure::source(&error))?;
     if let Some(warning) = stream.warning().filter(|_| !common.quiet) {
@@ -97,7 +97,7 @@ pub(crate) fn open(common: &Common, source: &Source, store_dir: &StoreDir) -> Re
     Ok(stream)
 }
 
-/// Shows each path to `each`, until that fails.
+/// Calls `each` for each path, until it fails.
 pub(crate) fn visit<E>(
     common: &Common,
     source: &Source,
@@ -116,7 +116,7 @@ pub(crate) fn visit<E>(
     }
 }
 
-/// The paths that arguments name: those that the graph has, each once.
+/// The nodes that arguments name, each once.
 pub(crate) fn find_all(common: &Common, graph: &Graph, arguments: &[OsString]) -> Result<Vec<Node>> {
     let mut nodes = arguments.iter().map(|argument| find(common, graph, argument)).collect::<Result<Vec<_>>>()?;
     nodes.sort_unstable();
@@ -124,8 +124,8 @@ pub(crate) fn find_all(common: &Common, graph: &Graph, arguments: &[OsString]) -
     Ok(nodes)
 }
 
-/// The path that an argument names: a store path or something in it, a base name, a hash part, or a
-/// link to such.
+/// The node that an argument names: a store path or a path in it, a base name, a hash part, or a
+/// symbolic link to one of these.
 pub(crate) fn find(common: &Common, graph: &Graph, argument: &OsStr) -> Result<Node> {
     let path = Path::new(argument);
     let (part, name) = path_named(&common.store_dir()?, argument)?;
@@ -136,7 +136,7 @@ pub(crate) fn find(common: &Common, graph: &Graph, argument: &OsStr) -> Result<N
     }
 }
 
-/// The hash part that an argument means, and the name if it says one.
+/// The hash part that an argument names, and the name if it has one.
 pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(HashPart, Option<String>)> {
     let path = Path::new(argument);
     match argument.to_str().and_then(|text| named(store_dir, text)) {
@@ -145,8 +145,8 @@ pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(Hash
     }
 }
 
-/// The path that the beginning of an argument means, as a whole, as base name or hash part, and
-/// what follows it.
+/// The store path at the beginning of an argument (full path, base name or hash part), and the
+/// rest.
 pub(crate) fn path_and_rest<'a>(
     store_dir: &StoreDir,
     argument: &'a Path,
@@ -163,7 +163,7 @@ pub(crate) fn path_and_rest<'a>(
     }
 }
 
-/// That an argument means no store path, and why, if it nearly does.
+/// The error for an argument that is not a store path, with the reason if it is similar to one.
 fn not_a_path(store_dir: &StoreDir, argument: &Path) -> Failure {
     let text = argument.to_string_lossy();
     let inside = text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
@@ -179,7 +179,7 @@ fn not_a_path(store_dir: &StoreDir, argument: &Path) -> Failure {
     Failure::usage(format_args!("{}: not a path of the store {store_dir}{fault}", shown(argument)))
 }
 
-/// The hash part that a text means, and the name if it says one.
+/// The hash part that a text names, and the name if it has one.
 fn named<'a>(store_dir: &StoreDir, text: &'a str) -> Option<(HashPart, Option<&'a str>)> {
     let base_name = match text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/')) {
         Some(inside) => inside.split('/').next()?,
@@ -191,8 +191,8 @@ fn named<'a>(store_dir: &StoreDir, text: &'a str) -> Option<(HashPart, Option<&'
     }
 }
 
-/// The store path that links lead to. What that is itself, or whether it is there, does not matter:
-/// it may be a link to another store path.
+/// The store path that symbolic links lead to. The path itself need not exist, and may be a link to
+/// another store path.
 fn behind_links(store_dir: &StoreDir, path: &Path) -> Option<(HashPart, Option<String>)> {
     const LINKS: usize = 40; // as many as Linux follows
     let mut path = std::path::absolute(path).ok()?;

@@ -1,4 +1,4 @@
-//! Archives to read: files or standard input, compressed or not.
+//! Reads NARs: files or standard input, compressed or not.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,10 +13,10 @@ use crate::output::is_standard;
 use crate::progress::{Counted, Progress};
 use crate::text::shown;
 
-/// How much is read at once. Reads of this size measured as fast as larger ones.
+/// The size of reads. Measured as fast as larger ones.
 pub(crate) const BUFFER: usize = 256 << 10;
 
-/// An archive's bytes, decompressed.
+/// A reader of the decompressed bytes of a NAR.
 pub(crate) type Archive = Decompressor<Counted<BufReader<Box<dyn Read + Send>>>>;
 
 /// The file to read from.
@@ -26,7 +26,7 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Opens `path`, `-` being standard input.
+    /// Opens `path`. `-` is standard input.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let fail = |error: io::Error| Failure::failed(path, error);
         if is_standard(path) {
@@ -39,11 +39,11 @@ impl Input {
         Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 
-    /// Reads it, decompressed, with progress.
+    /// A reader of the decompressed bytes, with a progress bar.
     pub(crate) fn archive(self, common: &Common, source: &Source) -> Result<(Archive, Progress)> {
         let path = self.path.clone();
         let (reader, progress) = self.counted(common);
-        let options = DecodeOptions { threads: common.codec_threads(), ..DecodeOptions::default() };
+        let options = DecodeOptions::default().with(|options| options.threads = common.threads());
         let decoder = match source.compression {
             Some(compression) => Decompressor::new(reader, compression, &options),
             None => Decompressor::detect(reader, &options),
@@ -53,7 +53,7 @@ impl Input {
         Ok((decoder, progress))
     }
 
-    /// Reads it as it is, with progress.
+    /// A reader of the raw bytes, with a progress bar.
     pub(crate) fn counted(self, common: &Common) -> (Counted<BufReader<Box<dyn Read + Send>>>, Progress) {
         let total = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
         let progress = Progress::new(common, &self.path, total.map(|metadata| metadata.len()));
@@ -61,7 +61,7 @@ impl Input {
         (reader, progress)
     }
 
-    /// The file, to seek in, if it is one and holds an archive that is not compressed.
+    /// The file for seeking, if it is a regular file that holds an uncompressed NAR.
     pub(crate) fn seekable(&self, source: &Source) -> Result<Option<&File>> {
         use std::os::unix::fs::FileExt;
         let fail = |error: io::Error| Failure::failed(&self.path, error);
@@ -76,13 +76,13 @@ impl Input {
     }
 }
 
-/// Refuses arguments of which more than one is `-`: what comes on standard input can be read once.
+/// Refuses arguments with more than one `-`, because standard input can be read only once.
 pub(crate) fn once_from_standard_input<T: AsRef<OsStr>>(arguments: impl IntoIterator<Item = T>) -> Result<()> {
     let times = arguments.into_iter().filter(|argument| is_standard(Path::new(argument.as_ref()))).count();
     if times < 2 { Ok(()) } else { Err(Failure::usage("-: standard input can be read only once")) }
 }
 
-/// What a file holds, or, without one, what comes on standard input.
+/// The contents of a file, or of standard input if there is none.
 pub(crate) fn bytes(file: Option<File>) -> Box<dyn Read + Send> {
     match file {
         Some(file) => Box::new(file),

@@ -1,4 +1,4 @@
-//! narinfos to work on: files, directories of them, caches, standard input.
+//! Finds the narinfos that arguments name: files, directories, caches, standard input.
 //!
 //! This is the one place that knows where narinfos come from.
 
@@ -26,32 +26,32 @@ use crate::failure::{Failure, Result, Status};
 use crate::output::{directory, is_standard};
 use crate::progress::Progress;
 
-/// Bytes of narinfos that are in memory together, about: only hostile ones are so long that these
-/// are fewer than a chunk.
-const TOGETHER: usize = 16 << 20;
+/// The approximate size of narinfos in memory at the same time. Only hostile ones are so large that
+/// this limits a chunk.
+const TEXTS_MAX_BYTES: usize = 16 << 20;
 
-/// narinfos of one directory or cache, or the one on standard input.
+/// The narinfos of one directory or cache, or the one on standard input.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// Where they are, and their NARs too; none for standard input.
+    /// The directory of the narinfos and their NARs. None for standard input.
     pub(crate) directory: Option<PathBuf>,
-    /// The cache, if it is on another machine; then the directory is its URL.
+    /// The cache, if it is on another machine. The directory is then its URL.
     pub(crate) remote: Option<Remote>,
-    /// Their files; none stands for all that the directory holds.
+    /// The files. None means everything in the directory.
     selected: Option<Vec<PathBuf>>,
-    /// The names that were asked for together with hash parts, by the file.
+    /// The names that were given together with hash parts, by file.
     names: BTreeMap<PathBuf, BTreeSet<String>>,
-    /// Whether they were asked for by path, so that each has to be about the path that its file is
-    /// named after.
+    /// Whether the files were selected by path, so that each must be about the path in its file
+    /// name.
     pub(crate) by_path: bool,
 }
 
-/// A cache on another machine, and what reaches it.
+/// A cache on another machine, and the runtime for its requests.
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) cache: Cache,
-    /// How many requests each thread has under way at most, so that all together have no more than
-    /// they may.
+    /// The number of concurrent requests of each thread, so that all threads together stay within
+    /// --concurrency.
     pub(crate) at_once: usize,
     runtime: Runtime,
 }
@@ -64,7 +64,7 @@ impl Remote {
         Ok(Self { cache, at_once, runtime })
     }
 
-    /// The same, without asking what the cache says of itself.
+    /// Opens a cache without a request for its `nix-cache-info`.
     fn open_briefly(common: &Common, reach: &Reach, argument: &Path) -> Result<Self> {
         let runtime = runtime(common)?;
         let cache = runtime.block_on(reach.open_briefly(common, argument.as_os_str()))?;
@@ -72,12 +72,12 @@ impl Remote {
         Ok(Self { cache, at_once, runtime })
     }
 
-    /// Waits for the cache, on a thread that has nothing else to do.
+    /// Waits for a request, on a thread that has nothing else to do.
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
 
-    /// A narinfo by its name, as it is shown to people.
+    /// The path of a narinfo for messages.
     fn file(&self, name: &str) -> PathBuf {
         self.cache.display_name(name).into()
     }
@@ -91,7 +91,7 @@ impl Remote {
         Ok(parts)
     }
 
-    /// What [`Group::read`] reads.
+    /// The result of [`Group::read`].
     fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
         let text = async |file: &PathBuf| {
             let read = self.cache.read(name_of(file)).await.map_err(|error| Failure::cache(&error))?;
@@ -99,7 +99,7 @@ impl Remote {
         };
         let mut size = 0;
         let few = futures_util::stream::iter(files).map(text).buffered(self.at_once).take_while(|text| {
-            let is_wanted = size < TOGETHER;
+            let is_wanted = size < TEXTS_MAX_BYTES;
             size += text.as_ref().map_or(0, Vec::len);
             std::future::ready(is_wanted)
         });
@@ -107,20 +107,20 @@ impl Remote {
     }
 }
 
-/// That a cache on another machine has no such narinfo.
+/// The error for a narinfo that a cache on another machine does not have.
 pub(crate) fn absent(file: &Path) -> Failure {
     Failure::failed(file, "not in the cache")
 }
 
-/// The name of a narinfo within its cache, of which its URL was made.
+/// The name of a narinfo in its cache, from its URL.
 pub(crate) fn name_of(file: &Path) -> &str {
     file.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
 impl Group {
-    /// What the arguments name: narinfos, directories of them and caches, each perhaps followed by
-    /// hash parts or store paths that select from it, and `-`. What is not there is found out when
-    /// it is read, but for caches on other machines.
+    /// The groups that arguments name: narinfos, directories of narinfos and caches, optionally
+    /// followed by hash parts or store paths that select from them, and `-`. Missing files are
+    /// reported when they are read, except for caches on other machines.
     pub(crate) fn all(common: &Common, reach: &Reach, arguments: &[OsString]) -> Result<Vec<Self>> {
         let store_dir = common.store_dir()?;
         crate::input::once_from_standard_input(arguments)?;
@@ -184,12 +184,12 @@ impl Group {
         Ok(groups)
     }
 
-    /// Whether some files were asked for by names, too.
+    /// Whether files were selected by full names too.
     pub(crate) fn has_names(&self) -> bool {
         !self.names.is_empty()
     }
 
-    /// Why a narinfo is not about the path that was asked for, if only its name tells.
+    /// The error if a narinfo has another name than the selected path.
     pub(crate) fn misnamed(&self, file: &Path, info: &NarInfo<'_>) -> Option<String> {
         let name = info.store_path().name();
         let other = self.names.get(file)?.iter().find(|asked_for| *asked_for != name)?;
@@ -208,15 +208,14 @@ impl Group {
         }
     }
 
-    /// Whether this is a whole cache, and not only a directory in which narinfos may have any
-    /// names.
+    /// Whether this is a cache, rather than a directory with narinfos of any names.
     pub(crate) fn is_cache(&self) -> bool {
         let is_cache = |directory: &PathBuf| directory.join("nix-cache-info").exists();
         self.selected.is_none() && (self.remote.is_some() || self.directory.as_ref().is_some_and(is_cache))
     }
 
-    /// The hash parts of all paths that the directory has narinfos of; of a cache on another
-    /// machine, of those that were asked for, if any were: it need not be able to list what it has.
+    /// The hash parts of all paths in the directory. For a cache on another machine, those that were
+    /// selected, if any, because it may not support listing.
     pub(crate) fn hash_parts(&self) -> Result<Vec<HashPart>> {
         if let Some(remote) = &self.remote {
             let Some(selected) = &self.selected else { return remote.hash_parts() };
@@ -227,15 +226,14 @@ impl Group {
         Ok(names.iter().filter_map(|name| hash_part_of_file_name(name.to_str()?)).collect())
     }
 
-    /// The texts of the first of these files, at least of one, as long as they have fewer than
-    /// [`TOGETHER`] bytes together.
+    /// The texts of the first files, at least one, up to [`TEXTS_MAX_BYTES`] in total.
     pub(crate) fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
         if let Some(remote) = &self.remote {
             return remote.read(files);
         }
         let mut size = 0;
         let few = files.iter().map_while(|file| {
-            let text = (size < TOGETHER).then(|| read(file))?;
+            let text = (size < TEXTS_MAX_BYTES).then(|| read(file))?;
             size += text.as_ref().map_or(0, Vec::len);
             Some(text.map_err(|error| Failure::failed(file, error)))
         });
@@ -243,7 +241,7 @@ impl Group {
     }
 }
 
-/// The hash part that an argument after a directory selects, and the name if it says one.
+/// The hash part that an argument after a directory selects, and the name if it has one.
 fn selected_part<'a>(store_dir: &StoreDir, argument: &'a OsStr) -> Option<(HashPart, Option<&'a str>)> {
     let text = argument.to_str()?;
     if let Ok(part) = HashPart::parse(text) {
@@ -253,12 +251,12 @@ fn selected_part<'a>(store_dir: &StoreDir, argument: &'a OsStr) -> Option<(HashP
     Some((path.hash_part(), Some(path.name())))
 }
 
-/// That a path has another name than the one asked for.
+/// The error for a path with another name than the given one.
 pub(crate) fn misnamed(name: &str, asked_for: &str) -> String {
     format!("is {name}, not {asked_for}: the hash part is right, the name is not")
 }
 
-/// The cache and the name of the narinfo, of a URL that is that of one narinfo on another machine.
+/// The cache and the name of a narinfo, from a URL that names one narinfo.
 fn of_one_narinfo(argument: &Path) -> Option<(PathBuf, String)> {
     let text = argument.to_str()?;
     let (place, query) = text.find('?').map_or((text, ""), |at| text.split_at(at));
@@ -268,7 +266,7 @@ fn of_one_narinfo(argument: &Path) -> Option<(PathBuf, String)> {
     (is_remote && is_narinfo).then(|| (format!("{cache}{query}").into(), name.to_owned()))
 }
 
-/// The narinfos in a directory, by name.
+/// The narinfos in a directory, ordered by name.
 fn list(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut names = names(directory)?;
     if names.is_empty() && !directory.join("nix-cache-info").exists() {
@@ -290,33 +288,32 @@ fn names(directory: &Path) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The text of a narinfo, or of what claims to be one: a byte more than may be is read at most.
+/// The text of a narinfo. Reads at most one byte more than a narinfo may have.
 pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
     const MOST: u64 = NarInfo::MAX_LEN as u64 + 1;
-    // Room for most: reading one of them takes two calls of the system, where growing from nothing
-    // takes six.
+    // Enough for most narinfos: reading one takes two system calls instead of six.
     let mut text = Vec::with_capacity(1 << 10);
     if is_standard(file) {
         io::stdin().lock().take(MOST).read_to_end(&mut text)?;
     } else {
-        // In a cache, another user may have put anything there. Elsewhere it may be what a shell
-        // makes of `<(…)`.
+        // In a cache, another user may have created anything. Elsewhere it may be the pipe that a
+        // shell creates for `<(…)`.
         let is_of_cache = file.extension() == Some(OsStr::new("narinfo"));
         let opened = if is_of_cache { open_regular(file)? } else { File::open(file)? };
         opened.take(MOST).read_to_end(&mut text)?;
     }
-    // A mirror of a cache may have it as it was stored: compressed.
+    // A mirror may store the narinfo compressed, as the original cache does.
     let decoded = nixcache_client::cache::decode_narinfo(&file.display().to_string(), &text);
     let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(decoded.map_or(text, Vec::from))
 }
 
-/// What came of some narinfos.
+/// The results for some narinfos.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// For standard output.
+    /// Lines for standard output.
     pub(crate) lines: Vec<u8>,
-    /// For standard error, without `narutil: `.
+    /// Messages for standard error, without `narutil: `.
     pub(crate) messages: Vec<String>,
     pub(crate) status: Status,
 }
@@ -333,18 +330,17 @@ impl Report {
         self.status = self.status.max(status);
     }
 
-    /// Adds what could not be done.
+    /// Adds a failure.
     pub(crate) fn failure(&mut self, failure: Failure) {
         self.messages.extend(failure.message);
         self.status = self.status.max(failure.status);
     }
 }
 
-/// Gives the files to workers, `chunk` at a time, and prints their reports in the order of the
-/// files.
+/// Gives the files to worker threads, `chunk` at a time, and prints their reports in the order of
+/// the files.
 ///
-/// Each thread has a worker of its own. Reports that have to wait for an earlier one are few, so
-/// memory does not depend on how many files there are.
+/// Few reports wait for earlier ones, so memory does not depend on the number of files.
 pub(crate) fn report_on<W>(
     common: &Common,
     what: &str,
@@ -379,7 +375,7 @@ where
                 scope.spawn(move || {
                     let mut work = worker();
                     for files in files.chunks(chunk).skip(thread).step_by(threads.get()) {
-                        // Nobody waits for more when a line could not be printed.
+                        // Stop after a line could not be printed.
                         if sender.send(work(files)).is_err() {
                             break;
                         }
@@ -389,7 +385,7 @@ where
             };
             let receivers: Vec<_> = (0..threads.get()).map(start).collect();
             files.chunks(chunk).zip(receivers.iter().cycle()).try_for_each(|(files, receiver)| {
-                // A thread that has panicked is reported by the scope.
+                // The scope reports a thread that has panicked.
                 receiver.recv().map_or(Ok(()), |report| print(files.len(), report))
             })
         })

@@ -507,6 +507,8 @@ class Cache:
         grace: timedelta | None = None,
         root_paths: _Paths | None = None,
         now: bool = False,
+        patience: timedelta | None = None,
+        rate: int | None = None,
         allow_empty: bool = False,
         dry_run: bool = False,
     ) -> Collected: ...
@@ -600,6 +602,8 @@ class Pushed:
     def failed(self) -> list[tuple[str, str]]: ...
     @property
     def unattached(self) -> list[str]: ...
+    @property
+    def undeclared(self) -> list[tuple[StorePath, list[str]]]: ...
     @property
     def root(self) -> Root | None: ...
     @property

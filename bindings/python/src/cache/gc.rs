@@ -1,5 +1,6 @@
-//! `Cache.gc`: removing what no root keeps.
+//! `Cache.gc`: garbage collection.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use nixcache_client::gc;
@@ -13,13 +14,20 @@ use crate::store_path::StorePath;
 
 #[pymethods]
 impl Cache {
-    /// Removes what no root keeps. Ages are timedeltas. With `dry_run`, only says what would go.
+    /// Removes what no root keeps (garbage collection). Ages are timedeltas. With `dry_run`,
+    /// nothing is removed, and the result says what would be.
     ///
-    /// `unrooted` is what happens to paths that no root has ever listed: "keep", "remove", or an
-    /// age from which they go. Unless `allow_empty`, it is an error if no root, lease or path of
-    /// `root_paths` keeps anything.
+    /// These are kept, with their closures: roots that `keep_last`, `keep_within` and `max_size`
+    /// select (all roots by default), pinned roots, paths that running pushes have claimed,
+    /// `root_paths`, and everything younger than `grace`. `unrooted` is what happens to paths that
+    /// no root has ever listed: "keep" (the default), "remove", or an age from which they are
+    /// removed. Unless `allow_empty`, it is an error if nothing keeps anything.
+    ///
+    /// NARs are removed in the run after their narinfos, or at once with `now`. `patience` is the
+    /// longest wait for running pushes before NARs are removed. `rate` is the largest number of
+    /// objects to remove per second.
     #[pyo3(signature = (*, keep_last=None, keep_within=None, max_size=None, unrooted=None, grace=None, root_paths=None,
-        now=false, allow_empty=false, dry_run=false))]
+        now=false, patience=None, rate=None, allow_empty=false, dry_run=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn gc(
         &self,
@@ -31,6 +39,8 @@ impl Cache {
         grace: Option<Duration>,
         root_paths: Option<&Bound<'_, PyAny>>,
         now: bool,
+        patience: Option<Duration>,
+        rate: Option<NonZeroUsize>,
         allow_empty: bool,
         dry_run: bool,
     ) -> Result<Collected> {
@@ -39,6 +49,8 @@ impl Cache {
         policy.allow_empty = allow_empty;
         policy.unrooted = unrooted.map_or(Ok(policy.unrooted), UnrootedArgument::parse)?;
         policy.grace = grace.unwrap_or(policy.grace);
+        policy.patience = patience.unwrap_or(policy.patience);
+        policy.rate = rate;
         if let Some(paths) = root_paths {
             let paths = self.parts(&one_or_many(paths)?)?.into_iter();
             let whole = paths.map(|path| path.path.ok_or_else(|| PyValueError::new_err("root_paths are whole paths")));
@@ -96,14 +108,14 @@ impl UnrootedArgument {
     }
 }
 
-/// What was collected, or would be.
+/// The result of a garbage collection, or of its dry run.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Collected {
     objects: Vec<(&'static str, String)>,
-    /// Bytes of what goes.
+    /// The size of the removed objects in bytes.
     #[pyo3(get)]
     size: u64,
-    /// How many paths stay only since no root has ever listed them.
+    /// The number of paths that are kept only because no root has ever listed them.
     #[pyo3(get)]
     unrooted: usize,
     problems: Vec<String>,
@@ -118,13 +130,13 @@ impl Collected {
         self.absent.clone()
     }
 
-    /// What is broken, and what was kept for it.
+    /// What is broken in the cache, and what was kept because of it.
     #[getter]
     fn problems(&self) -> Vec<String> {
         self.problems.clone()
     }
 
-    /// The objects that go, in order, each with why.
+    /// The removed objects in order, each as (reason, name).
     #[getter]
     fn objects(&self) -> Vec<(&'static str, String)> {
         self.objects.clone()

@@ -28,16 +28,18 @@ use crate::stream::run;
 
 #[pymethods]
 impl Cache {
-    /// Publishes paths with all that they refer to, as far as the cache lacks them; and trees,
-    /// under names, as `nix store add` does.
+    /// Publishes store paths and their closures, and trees (`add`, by name) as `nix store add`
+    /// does. Paths that the cache has are skipped.
     ///
-    /// What is known of the paths comes from `source`: the database of the Nix that is installed
-    /// here, unless another is named in the words of `Graph.load`. The paths are in the store below
-    /// `store`. All is kept under the name `root`, or, if that is None, only as long as it is young
-    /// or another root lists it. A root that is named and cannot be left is an error; without a
-    /// name, the reason is in `Pushed.notes`. What a cache in `skip` has with a signature that is
-    /// `trusted` is left out. `logs` is the directory of build logs, `…/log/nix`, or True for that
-    /// of the store; the logs and realisations of paths that are there are published as well.
+    /// Information about the paths comes from `source`, as in `Graph.load`, by default from Nix's
+    /// database on this machine. The paths are read from the store below `store`. The root `root`
+    /// keeps the closure in the cache. With None, `gc` may remove the paths after its grace period.
+    /// It is an error if a named root cannot be created. For the default root, `Pushed.notes` has
+    /// the reason.
+    ///
+    /// Paths that a cache in `skip` has with a signature by a `trusted` key are skipped. `logs` is
+    /// the directory of build logs, `…/log/nix`, or True for that of the store. Logs and
+    /// realisations are published also for paths that the cache has.
     #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=RootArgument::Default, labels=None, keys=None,
         compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
         progress=None))]
@@ -133,7 +135,7 @@ impl Cache {
 }
 
 impl Cache {
-    /// What the source says of the missing paths, and where their trees are.
+    /// The information in the source about the missing paths, with the locations of their trees.
     fn uploads(
         &self,
         py: Python<'_>,
@@ -170,8 +172,7 @@ fn find(graph: &Graph, path: &PathLike) -> Result<Node> {
     node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
 }
 
-/// Where build logs are: in the directory that is named; with `True`, where the store keeps them;
-/// nowhere with `False`.
+/// The directory of build logs: the given one, that of the store with `True`, none with `False`.
 fn log_directory(logs: &Bound<'_, PyAny>, root: &std::path::Path) -> Result<Option<LogDirectory>> {
     let directory = match logs.extract::<bool>() {
         Ok(false) => return Ok(None),
@@ -181,9 +182,9 @@ fn log_directory(logs: &Bound<'_, PyAny>, root: &std::path::Path) -> Result<Opti
     Ok(Some(LogDirectory::open(&directory).map_err(PyErr::from)?))
 }
 
-/// The name of the root that a push leaves.
+/// The `root` argument of a push.
 enum RootArgument {
-    /// None was named.
+    /// Not given.
     Default,
     Given(Option<String>),
 }
@@ -205,7 +206,7 @@ impl RootArgument {
     }
 }
 
-/// Shows all path infos of a source.
+/// Calls `each` for all path infos of a source.
 fn visit<T: Send>(
     py: Python<'_>,
     source: &Source,
@@ -238,7 +239,7 @@ fn of_push(event: PushEvent) -> Option<Progress> {
     })
 }
 
-/// What was published.
+/// The result of a push. True if nothing failed.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Pushed {
     published: Vec<StorePath>,
@@ -247,22 +248,23 @@ pub(crate) struct Pushed {
     held_back: Vec<StorePath>,
     failed: Vec<(String, String)>,
     unattached: Vec<String>,
+    undeclared: Vec<(StorePath, Vec<String>)>,
     root: Option<Root>,
     notes: Vec<String>,
-    /// Bytes of the NARs that were published.
+    /// The size of the published NARs in bytes.
     #[pyo3(get)]
     nar_size: u64,
-    /// Bytes of their files in the cache.
+    /// The size of their files in the cache in bytes.
     #[pyo3(get)]
     file_size: u64,
-    /// How many of the published paths have neither a signature nor a content address: Nix does not
+    /// The number of published paths with neither a signature nor a content address. Nix does not
     /// accept them.
     #[pyo3(get)]
     unsigned: usize,
-    /// How many realisations were written.
+    /// The number of realisations that were written.
     #[pyo3(get)]
     realisations: usize,
-    /// How many build logs were written.
+    /// The number of build logs that were written.
     #[pyo3(get)]
     logs: usize,
 }
@@ -280,6 +282,7 @@ impl Pushed {
             held_back: store_paths(pushed.held_back),
             failed: pushed.failed.into_iter().map(|(path, error)| (path, error.to_string())).collect(),
             unattached: pushed.unattached.iter().map(ToString::to_string).collect(),
+            undeclared: pushed.undeclared.into_iter().map(|(path, parts)| (StorePath(path), parts)).collect(),
             unsigned: pushed.unsigned,
             realisations: pushed.realisations,
             logs: pushed.logs,
@@ -289,51 +292,56 @@ impl Pushed {
 
 #[pymethods]
 impl Pushed {
-    /// Why realisations and build logs could not be published, which their paths were.
+    /// Why realisations and build logs could not be published, although their paths were.
     #[getter]
     fn unattached(&self) -> Vec<String> {
         self.unattached.clone()
     }
 
-    /// The paths that were published, in the order in which they were.
+    /// The published paths whose NARs contain references that are not registered, each with the
+    /// hash parts of these references.
+    #[getter]
+    fn undeclared(&self) -> Vec<(StorePath, Vec<String>)> {
+        self.undeclared.clone()
+    }
+
+    /// The published paths, in the order of publication.
     #[getter]
     fn published(&self) -> Vec<StorePath> {
         self.published.clone()
     }
 
-    /// The paths that somebody else has published meanwhile.
+    /// The paths that another push has published in the meantime.
     #[getter]
     fn present(&self) -> Vec<StorePath> {
         self.present.clone()
     }
 
-    /// The paths that added trees became, in the order of their names.
+    /// The paths of the added trees, in the order of their names.
     #[getter]
     fn added(&self) -> Vec<StorePath> {
         self.added.clone()
     }
 
-    /// The paths that were not published because something that they refer to was not.
+    /// The paths that were not published because one of their references was not.
     #[getter]
     fn held_back(&self) -> Vec<StorePath> {
         self.held_back.clone()
     }
 
-    /// The root that keeps the closure in the cache; None if none was left, for a reason in
-    /// `notes`.
+    /// The root that keeps the closure in the cache. None if no root was created; `notes` says why.
     #[getter]
     fn root(&self) -> Option<Root> {
         self.root.clone()
     }
 
-    /// What was not possible although everything was published: leaving a root, or removing the
-    /// lease.
+    /// What failed although everything was published: creating the root, or removing the lease.
     #[getter]
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
     }
 
-    /// What could not be published, and why.
+    /// The paths that could not be published, with the reasons.
     #[getter]
     fn failed(&self) -> Vec<(String, String)> {
         self.failed.clone()

@@ -1,4 +1,4 @@
-//! `narutil cat`
+//! `narutil cat`: prints a file from a NAR or from a path in a cache.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
@@ -15,7 +15,7 @@ use crate::graph::path_and_rest;
 use crate::input::{BUFFER, Input};
 use crate::output::{Output, shown};
 
-/// How much of a file is kept in memory until the rest of its archive has turned out to be good.
+/// How much of a file is held in memory until the rest of the NAR has been checked.
 const SPOOL: usize = 16 << 20;
 
 pub(crate) fn run(common: &Common, args: &CatArgs) -> Result {
@@ -47,7 +47,7 @@ fn in_cache(common: &Common, args: &CatArgs) -> Result {
     Ok(Status::Ok)
 }
 
-/// As [`std::io::copy`], but it is known which side failed.
+/// Copies like [`std::io::copy`], but distinguishes errors of reading and writing.
 fn copy(source: &mut impl Read, output: &mut Output, args: &CatArgs) -> Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -60,7 +60,7 @@ fn copy(source: &mut impl Read, output: &mut Output, args: &CatArgs) -> Result<(
     }
 }
 
-/// The file, by its place in an archive that can be sought in.
+/// The file, by its offset in a NAR that supports seeking.
 fn member<'a>(common: &Common, args: &CatArgs, nar: &'a File) -> Result<impl Read + use<'a>> {
     let listing = listing_by_seeking(common, &args.nar, nar)?;
     let node = find(&listing, &args.nar, &args.path)?;
@@ -74,8 +74,8 @@ fn member<'a>(common: &Common, args: &CatArgs, nar: &'a File) -> Result<impl Rea
     }
 }
 
-/// The file, out of an archive that must be read from its start. All of the archive is read before
-/// the first byte is given out, since whatever follows may show that it is damaged.
+/// The file, from a NAR that must be read from its beginning. The whole NAR is read before the
+/// first byte is printed, because an error may follow the file.
 fn stream(common: &Common, args: &CatArgs, input: Input) -> Result<impl Read + use<>> {
     let fail = |error: ReadError| Failure::nar(&args.nar, &error);
     let wanted: Vec<&[u8]> =
@@ -84,7 +84,7 @@ fn stream(common: &Common, args: &CatArgs, input: Input) -> Result<impl Read + u
     let mut reader = Reader::with_limits(BufReader::with_capacity(BUFFER, archive), common.limits());
     let mut spool = tempfile::SpooledTempFile::new(SPOOL);
     let mut found = Err(Failure::bad(&args.nar, format_args!("has no entry \"{}\"", shown(&args.path))));
-    // How many directories are open, and how many of the outer ones lie on the way to the file.
+    // The number of open directories, and how many of the outermost are on the path of the file.
     let (mut open, mut on_the_way) = (0, 0);
     while let Some(event) = reader.next().map_err(fail)? {
         let (name, kind) = match event {

@@ -1,4 +1,4 @@
-//! `narutil closure`
+//! `narutil closure`: lists closures, with sizes, as a graph or as a web page.
 
 use std::cell::OnceCell;
 use std::cmp::Reverse;
@@ -21,7 +21,7 @@ use crate::output::{Output, print, shown};
 
 pub(crate) fn run(common: &Common, args: &ClosureArgs) -> Result {
     let graph = if args.referrers {
-        // What refers to a path can be anything.
+        // Any path can be a referrer, so all are needed.
         load(common, &args.from.sources)?
     } else {
         let paths: Vec<&OsStr> = args.paths.iter().map(OsString::as_os_str).collect();
@@ -65,12 +65,12 @@ pub(crate) fn run(common: &Common, args: &ClosureArgs) -> Result {
     Err(Failure::bad(Path::new(&args.paths[0]), message))
 }
 
-/// The closure sizes of some paths, found when the first is asked for.
+/// The closure sizes of some paths, computed on first use.
 struct Sizes<'g> {
     graph: &'g Graph,
     nodes: &'g [Node],
     threads: NonZeroUsize,
-    /// A graph of the paths and all that they refer to, and the sizes in it.
+    /// A graph of the closure of the paths, and the sizes in it.
     found: OnceCell<(Graph, Vec<u64>)>,
 }
 
@@ -123,15 +123,15 @@ fn to_json(store_dir: &StoreDir, graph: &Graph, nodes: &[Node], sizes: &Sizes<'_
     nodes.iter().map(object).collect::<serde_json::Value>().to_string()
 }
 
-/// As `nix-store --query --graph`: an arrow from a path to what it refers to. What is not known is
-/// dashed.
+/// Prints what `nix-store --query --graph` prints: an arrow from each path to its references.
+/// Unknown paths are dashed.
 fn to_dot(graph: &Graph, nodes: &[Node]) -> String {
     let mut text = "digraph closure {\n".to_owned();
     let shown: HashSet<Node> = nodes.iter().copied().collect();
     for &node in nodes {
         let path = graph.path(node);
         let style = if graph.is_present(node) { "" } else { ", style = dashed" };
-        // Writing to a string never fails; no character of a store path has to be escaped.
+        // Writing to a string never fails, and no character of a store path needs an escape.
         let _ = writeln!(text, "  \"{path}\" [label = \"{}\"{style}];", graph.name(node));
         for &reference in graph.references(node).iter().filter(|&other| *other != node && shown.contains(other)) {
             let _ = writeln!(text, "  \"{path}\" -> \"{}\";", graph.path(reference));

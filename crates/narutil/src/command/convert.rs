@@ -1,4 +1,4 @@
-//! `narutil convert`
+//! `narutil convert`: converts information about store paths to another form.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -30,7 +30,7 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     };
     let file = Path::new(OsStr::from_bytes(file));
     if common.json && is_standard(file) {
-        return Err(Failure::usage("what is converted and --json cannot both go to standard output"));
+        return Err(Failure::usage("the result and --json cannot both go to standard output"));
     }
     let store_dir = common.store_dir()?;
     let source = args.from.as_deref().map_or_else(|| Ok(Source::local()), Source::parse);
@@ -56,13 +56,13 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     } else if !common.quiet {
         eprintln!("{} {}", done.paths, if done.paths == 1 { "path" } else { "paths" });
         if !done.lost.is_nothing() {
-            eprintln!("narutil: there was no place for {}", done.lost);
+            eprintln!("narutil: the target form has no place for {}", done.lost);
         }
     }
     Ok(Status::Ok)
 }
 
-/// What the source says of the paths that are named, and of all that they refer to.
+/// The information in the source about the given paths and their closures.
 fn closure(common: &Common, args: &ConvertArgs, source: &Source, store_dir: &StoreDir) -> Result<Stream> {
     let mut wanted = HashSet::new();
     for path in &args.paths {

@@ -1,4 +1,4 @@
-//! `narutil diff`
+//! `narutil diff`: lists the paths of a closure that no cache has.
 
 use std::ffi::{OsStr, OsString};
 use std::io::BufReader;
@@ -19,7 +19,7 @@ use crate::graph::{find_all, full, load_closure, open, visit};
 use crate::input::{BUFFER, bytes};
 use crate::output::{print, shown};
 
-/// Paths that a directory is asked for at a time.
+/// The number of paths to look up in a directory at a time.
 const BATCH: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
@@ -62,7 +62,7 @@ pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
     Ok(if args.exit_code && !missing.is_empty() { Status::Bad } else { Status::Ok })
 }
 
-/// Looks for the wanted paths in one more cache.
+/// Looks up the wanted paths in one more cache.
 fn look(
     common: &Common,
     store_dir: &StoreDir,
@@ -79,7 +79,7 @@ fn look(
         });
     }
     if is_remote(cache) {
-        // All at once: the cache says in which way it is best asked.
+        // All in one call: the cache chooses the best way to ask.
         return difference.ask(NonZeroUsize::MAX, |wanted, has| {
             let (present, question) = block_on(common, async {
                 let cache = reach.open(cache).await?;
@@ -118,8 +118,7 @@ fn look(
     Ok(())
 }
 
-/// Whether an argument is the URL of a cache on another machine, rather than a source that is read
-/// from files.
+/// Whether an argument is the URL of a cache on another machine, rather than a source in files.
 fn is_remote(argument: &OsStr) -> bool {
     let text = argument.to_string_lossy();
     text.split_once("://")

@@ -1,4 +1,4 @@
-//! `narutil ls`
+//! `narutil ls`: lists the contents of NARs and of paths in caches.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -31,9 +31,9 @@ pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
 /// Lists a path of a cache.
 fn in_cache(common: &Common, args: &LsArgs) -> Result {
     let Some(path) = &args.path else {
-        // What is no cache either is the better thing to say.
+        // If this is not a cache, that error is more helpful.
         block_on(common, args.reach.open_briefly(common, args.nar.as_os_str()))?;
-        return Err(Failure::usage(format_args!("{}: which path of this cache?", shown(&args.nar))));
+        return Err(Failure::usage(format_args!("{}: name a path of this cache to list", shown(&args.nar))));
     };
     let (part, name, inside) = path_and_rest(&common.store_dir()?, path)?;
     let listing = block_on(common, async {
@@ -45,7 +45,7 @@ fn in_cache(common: &Common, args: &LsArgs) -> Result {
     show(common, args, path, find(&listing, path, Path::new(OsStr::from_bytes(inside)))?)
 }
 
-/// A path of a cache, which has to be there, and to have this name if one was given.
+/// Finds a path in a cache. It must exist and have the given name.
 pub(super) async fn archive(
     common: &Common,
     cache: &Cache,
@@ -61,15 +61,15 @@ pub(super) async fn archive(
     Ok(found.limits(common.limits()))
 }
 
-/// Prints what is at a node of `input`.
+/// Prints the node `node` of `input`.
 fn show(common: &Common, args: &LsArgs, input: &Path, node: ListingNode<'_>) -> Result {
     let mut out = Vec::new();
     if common.json {
         node.write_document(&mut out).map_err(|error| Failure::bad(input, error))?;
     } else if node.kind() == NodeKind::Directory {
         let mut walk = node.walk();
-        let _ = walk.next(); // the directory itself
-        while let Some((below, entry)) = walk.next() {
+        let _ = walk.advance(); // the directory itself
+        while let Some((below, entry)) = walk.advance() {
             if args.recursive || !below.contains(&b'/') {
                 line(&mut out, args.long, below, entry);
             }
@@ -86,7 +86,7 @@ fn show(common: &Common, args: &LsArgs, input: &Path, node: ListingNode<'_>) -> 
     Ok(Status::Ok)
 }
 
-/// What an archive contains, reading as little of it as possible.
+/// The listing of a NAR, reading as little of it as possible.
 fn listing(common: &Common, source: &Source, path: &Path) -> Result<Listing> {
     let input = Input::open(path)?;
     if let Some(file) = input.seekable(source)? {
@@ -96,7 +96,7 @@ fn listing(common: &Common, source: &Source, path: &Path) -> Result<Listing> {
     seen.listing.ok_or_else(|| Failure::bad(path, "has no listing"))
 }
 
-/// What an archive contains that is not compressed, from the file that it is.
+/// The listing of an uncompressed NAR, by seeking over file contents.
 pub(super) fn listing_by_seeking(common: &Common, path: &Path, file: &File) -> Result<Listing> {
     tracing::info!("{}: not compressed, passing over contents", shown(path));
     let mut reader = Reader::with_limits(FileSource::new(file), common.limits());
@@ -104,7 +104,7 @@ pub(super) fn listing_by_seeking(common: &Common, path: &Path, file: &File) -> R
     listed.map_err(|error| Failure::nar(path, &error))
 }
 
-/// The node at `path` in the archive `nar`.
+/// The node at `path` in the NAR `nar`.
 pub(super) fn find<'a>(listing: &'a Listing, nar: &Path, path: &Path) -> Result<ListingNode<'a>> {
     let found = listing.root().get(path.as_os_str().as_bytes());
     found.ok_or_else(|| Failure::bad(nar, format_args!("has no entry \"{}\"", shown(path))))

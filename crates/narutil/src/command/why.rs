@@ -1,4 +1,4 @@
-//! `narutil why`
+//! `narutil why`: prints a chain of references from one path to another.
 
 use std::path::Path;
 

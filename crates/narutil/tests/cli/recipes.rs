@@ -20,7 +20,7 @@ struct Guide(Vec<(String, String)>);
 
 impl Guide {
     /// Reads a guide.
-    fn guide(name: &str) -> Self {
+    fn named(name: &str) -> Self {
         Self::page(&format!("docs/guides/{name}"))
     }
 
@@ -121,7 +121,7 @@ impl<'a> Place<'a> {
         let [key, public] = ["secret", "public"].map(|name| self.scratch.path(name));
         let this = self.with("KEY", &key).with("PUBLIC", &public);
         if !key.exists() {
-            this.run(&Guide::guide("index.md").block("sh"));
+            this.run(&Guide::named("index.md").block("sh"));
         }
         this
     }
@@ -245,7 +245,7 @@ fn the_pages_print_what_they_show() {
 
 #[test]
 fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
-    let guide = Guide::guide("post-build-hook.md");
+    let guide = Guide::named("post-build-hook.md");
     let blocks: Vec<_> = guide.0.iter().filter(|block| block.0 == "sh").map(|block| block.1.as_str()).collect();
     let [hook, publish] = blocks[..] else { panic!("{} blocks", blocks.len()) };
     let service = guide.block("ini narutil-push.service");
@@ -312,7 +312,7 @@ fn a_hook_queues_what_is_built_and_a_drain_that_is_killed_loses_none_of_it() {
 
 #[test]
 fn runners_share_a_drive_that_readers_fetch_from() {
-    let guide = Guide::guide("shared-drive.md");
+    let guide = Guide::named("shared-drive.md");
     for (nix, reader) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
         let drive = scratch.path("drive");
@@ -341,7 +341,7 @@ fn runners_share_a_drive_that_readers_fetch_from() {
 
 #[test]
 fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
-    let guide = Guide::guide("gitlab-s3.md");
+    let guide = Guide::named("gitlab-s3.md");
     let Some(moto) = Server::moto() else { return };
     let scratch = Scratch::new();
     for (nix, other) in nixes().into_iter().zip(nixes()) {
@@ -384,7 +384,7 @@ fn jobs_of_gitlab_fetch_from_a_bucket_what_others_have_built() {
 
 #[test]
 fn a_container_gets_a_store_that_its_nix_takes_over() {
-    let guide = Guide::guide("container.md");
+    let guide = Guide::named("container.md");
     for (nix, inner) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
         let cache = scratch.path("cache");
@@ -422,7 +422,7 @@ fn a_container_gets_a_store_that_its_nix_takes_over() {
 
 #[test]
 fn jobs_build_above_a_lower_store_that_does_not_change() {
-    let guide = Guide::guide("overlay-store.md");
+    let guide = Guide::named("overlay-store.md");
     let Some([unshare]) = programs(["unshare"], "no namespaces to mount in: install util-linux") else { return };
     for (nix, other) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
@@ -501,7 +501,7 @@ fn jobs_build_above_a_lower_store_that_does_not_change() {
 
 #[test]
 fn a_cache_moves_to_another_bucket_with_all_signatures() {
-    let guide = Guide::guide("move-bucket.md");
+    let guide = Guide::named("move-bucket.md");
     let (Some(old), Some(new)) = (Server::moto(), Server::moto()) else { return };
     let Some(nix) = nixes().pop() else { return };
     let scratch = Scratch::new();
@@ -540,7 +540,7 @@ fn a_cache_moves_to_another_bucket_with_all_signatures() {
 
 #[test]
 fn a_key_is_replaced_while_readers_always_trust_one() {
-    let guide = Guide::guide("rotate-key.md");
+    let guide = Guide::named("rotate-key.md");
     for nix in nixes() {
         let scratch = Scratch::new();
         let cache = scratch.path("cache");
@@ -574,7 +574,7 @@ fn a_key_is_replaced_while_readers_always_trust_one() {
 
 #[test]
 fn a_cache_of_nix_is_taken_over_with_all_that_is_in_it() {
-    let guide = Guide::guide("import.md");
+    let guide = Guide::named("import.md");
     for nix in nixes() {
         let scratch = Scratch::new();
         let [cache, new] = ["cache", "new"].map(|name| scratch.path(name));
@@ -597,7 +597,7 @@ fn a_cache_of_nix_is_taken_over_with_all_that_is_in_it() {
 
 #[test]
 fn a_web_server_serves_a_cache_to_nix_and_to_narutil() {
-    let guide = Guide::guide("web-server.md");
+    let guide = Guide::named("web-server.md");
     let Some([nginx]) = programs(["nginx"], "no nginx to serve a cache: install it") else { return };
     for (nix, reader) in nixes().into_iter().zip(nixes()) {
         let scratch = Scratch::new();
@@ -633,7 +633,7 @@ fn a_web_server_serves_a_cache_to_nix_and_to_narutil() {
         place.run("nix-store --verify --check-contents");
         place.run(&guide.block("sh pull"));
 
-        let guide = Guide::guide("developer.md");
+        let guide = Guide::named("developer.md");
         let key = fs::read_to_string(scratch.path("public")).unwrap();
         let place = Place::new(&scratch, "developer", Some(&reader)).with("SUBSTITUTER", &url).with("APP", &paths[9]);
         let place = place.with("PUBLIC_KEY", key.trim().to_owned());

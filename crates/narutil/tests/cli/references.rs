@@ -168,7 +168,7 @@ fn what_a_registration_has_no_place_for_is_said() {
     let target = format!("registration:{}", to.display());
     let from = cache.to_str().unwrap();
     let ran = convert(from, &target, &[]);
-    assert!(ran.stderr.starts_with("1 path\nnarutil: there was no place for "), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("1 path\nnarutil: the target form has no place for "), "{}", ran.stderr);
     assert!(ran.stderr.contains("signatures of 1 path"), "{}", ran.stderr);
     ran.ok();
     let expected = record(&base, &hash, 100, &[]);

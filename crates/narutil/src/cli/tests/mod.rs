@@ -1,5 +1,7 @@
 //! Tests of the command line as a whole.
 
+mod faces;
+
 use clap::{Command, CommandFactory};
 
 use super::Cli;
