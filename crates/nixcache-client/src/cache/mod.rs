@@ -70,6 +70,7 @@ pub use self::options::CacheOptions;
 pub use self::url::{CacheUrl, UrlError, Use};
 pub use crate::file::Oddity;
 pub use crate::redact::redacted;
+pub(crate) use crate::redact::shown;
 
 pub(crate) use self::backend::Version;
 pub(crate) use self::backend::directory::{rename_exclusively, rename_exclusively_at};
