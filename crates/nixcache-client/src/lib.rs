@@ -93,6 +93,7 @@ pub mod pull;
 pub mod push;
 pub mod queue;
 mod random;
+mod redact;
 pub mod roots;
 pub mod sign;
 pub mod source;

@@ -26,7 +26,7 @@ use nixcache::ErrorKind;
 use nixcache::signature::{self, PublicKey};
 use nixcache::trust::TrustedKeys;
 
-use crate::cache::shown;
+use crate::redact::shown;
 
 /// What a machine trusts where its settings name no key: the key of cache.nixos.org, as in Nix.
 const DEFAULT_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";

@@ -15,7 +15,7 @@ use nixcache::narinfo::NarInfo;
 use super::error::{Error, Result};
 use super::layout;
 use super::object_reader::StreamReader;
-use super::redact::escaped;
+use crate::redact::escaped;
 
 /// One layer of an encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

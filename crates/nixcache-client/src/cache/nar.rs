@@ -10,9 +10,9 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::error::{Error, Result};
-use super::redact::redacted;
 use super::url::Location;
 use super::{Cache, layout};
+use crate::redact::redacted;
 
 /// Which object the `URL` of a narinfo names, as seen from one cache: [`Cache::nar_place`].
 ///

@@ -11,7 +11,7 @@ use nixcache::ErrorKind;
 #[cfg(feature = "_network")]
 use url::Url;
 
-use super::redact::{is_name, redacted};
+use crate::redact::{is_name, redacted, shown};
 
 /// Where a cache is, as a command line says it, in the spelling of Nix.
 ///
@@ -563,22 +563,6 @@ fn parameters(url: &str, query: &str) -> Result<BTreeMap<String, String>, UrlErr
         }
     }
     Ok(parameters)
-}
-
-/// A path in a message: what could steer a terminal, or begin another line, is escaped.
-pub(crate) fn shown(path: &Path) -> String {
-    let mut shown = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                shown.extend(character.escape_default());
-            } else {
-                shown.push(character);
-            }
-        }
-        shown.extend(chunk.invalid().escape_ascii().map(char::from));
-    }
-    shown
 }
 
 /// Without parameters, user and password.

@@ -19,7 +19,7 @@ use crate::cache::backend::network::is_unreachable;
 use crate::cache::backend::network::refusal::{Refusal, Unreachable};
 use crate::cache::backend::requests::RequestCounter;
 use crate::cache::backend::retry::{Attempt, Reason, RetryLimits, retry};
-use crate::cache::redact::chain;
+use crate::redact::chain;
 
 /// Bytes of a page of a listing: a thousand names of a kilobyte, and what is said of each.
 const LISTING_PAGE_MAX_BYTES: u64 = 64 << 20;

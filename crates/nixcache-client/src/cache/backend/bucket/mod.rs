@@ -53,9 +53,9 @@ use super::{Backend, ByteStream, Condition, Listing, Version};
 use crate::cache::encoding::{self, Encoding, decoded};
 use crate::cache::error::{Error, Lookup, Result};
 use crate::cache::layout::content_type;
-use crate::cache::redact::{chain, escaped};
 use crate::cache::staged::Staged;
 use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, UnfinishedUpload, blocking};
+use crate::redact::{chain, escaped};
 
 /// Parts of one upload, says S3.
 const UPLOAD_PARTS_MAX: u64 = 10_000;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use object_store::{MultipartUpload, PutPayload, UploadPart};
 
-use crate::cache::redact::chain;
+use crate::redact::chain;
 
 type Shared = Arc<tokio::sync::Mutex<Option<Box<dyn MultipartUpload>>>>;
 

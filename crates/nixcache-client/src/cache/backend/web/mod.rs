@@ -32,10 +32,10 @@ use super::{Backend, ByteStream, Condition, Listing, Version};
 use crate::cache::encoding::{self, Encoding, decoded};
 use crate::cache::error::{Error, Lookup, Result};
 use crate::cache::layout::{content_type, is_plain};
-use crate::cache::redact::{chain, escaped, redacted};
 use crate::cache::staged::{Staged, Staging};
 use crate::cache::url::without_user;
 use crate::cache::{CacheOptions, CacheUrl, ObjectInfo};
+use crate::redact::{chain, escaped, redacted};
 
 /// Bytes of the listing of one folder.
 const LISTING_MAX_BYTES: u64 = 256 << 20;
