@@ -59,8 +59,9 @@ use nixcache::store_path::{HashPart, StorePath};
 
 use self::destination::OpenDestination;
 use self::run::Run;
-use crate::cache::{self, Cache, shown};
+use crate::cache::{self, Cache};
 use crate::push::{Session, SessionRequest, SessionStart};
+use crate::redact::shown;
 use crate::roots::{self, Root};
 
 pub(crate) use error::access_kind;
