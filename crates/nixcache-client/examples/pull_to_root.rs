@@ -31,7 +31,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Fetches the closure of `path` from `cache` to `root`/nix/store. Narinfos must be signed by `key`.
-pub(crate) async fn run(cache: &str, key: PublicKey, path: StorePathRef<'_>, root: &Path) -> Result<Pulled, Box<dyn Error>> {
+pub(crate) async fn run(
+    cache: &str,
+    key: PublicKey,
+    path: StorePathRef<'_>,
+    root: &Path,
+) -> Result<Pulled, Box<dyn Error>> {
     let cache = Cache::open(&CacheUrl::parse(OsStr::new(cache))?, CacheOptions::default()).await?;
     let policy = TrustPolicy::new(TrustedKeys::from_iter([key]));
     let options = PullOptions::default().with(|options| {

@@ -22,7 +22,8 @@ use crate::progress;
 pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
     let policy = if args.trusted.is_empty() { None } else { Some(TrustPolicy::new(trusted_keys(&args.trusted)?)) };
     block_on(common, async {
-        let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+        let mut info = CacheInfo::default();
+        info.store_dir = common.store_dir()?;
         let cache = args.reach.open_despite(&args.cache, info).await?;
         let display = Display::new(common, args.contents);
         let options = AuditOptions::default().with(|options| {

@@ -244,7 +244,7 @@ impl Look<'_> {
 
     /// A narinfo that is none. What may be one in an encoding says nothing, and may name any NAR.
     fn broken(&self, part: HashPart, text: &[u8], error: narinfo::Error) -> Finding {
-        use narinfo::Reason::StorePath;
+        use narinfo::ErrorReason::StorePath;
         if let Some(encoding) = encoding(text) {
             let reason = format!("it is compressed with {encoding}, and the server does not say so (Content-Encoding)");
             return self.unread(part, reason);

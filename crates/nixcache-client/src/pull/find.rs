@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::StreamExt;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::narinfo::{NarInfo, NarInfoBuf, hash_part_of_file_name};
-use nixcache::path_info::registration::{WriteError, Writer};
+use nixcache::path_info::registration::{RegistrationWriteError, RegistrationWriter};
 use nixcache::path_info::{Lost, PathInfo};
 use nixcache::store_path::{HashPart, Method, StoreDir, StorePath};
 use nixcache::trust::Verdict;
@@ -126,8 +126,8 @@ impl ResolvedClosure {
     /// # Errors
     ///
     /// If writing fails, or a path has something that would change the meaning of the registration.
-    pub fn write_registration(&self, out: impl Write) -> Result<Lost, WriteError> {
-        let mut writer = Writer::new(out, &self.store_dir);
+    pub fn write_registration(&self, out: impl Write) -> Result<Lost, RegistrationWriteError> {
+        let mut writer = RegistrationWriter::new(out, &self.store_dir);
         let mut lost = Lost::default();
         for located in self.paths() {
             lost += writer.write(&PathInfo::from(&located.info.as_ref()))?;
@@ -485,7 +485,7 @@ impl Pull {
         let refused = |error| Refusal::Cache(Arc::new(error));
         let info = cache.parse_narinfo(wanted.hash_part, text).map_err(refused)?;
         let borrowed = info.as_ref();
-        if let Some(path) = wanted.path.as_ref().filter(|path| path.as_ref() != borrowed.store_path()) {
+        if let Some(path) = wanted.path.as_ref().filter(|&path| path.as_ref() != borrowed.store_path()) {
             let found = self.options.store_dir.display(borrowed.store_path()).to_string();
             tracing::debug!("{path}: {found} is there");
             return Err(Refusal::OtherName { found });

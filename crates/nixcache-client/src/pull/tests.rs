@@ -334,7 +334,7 @@ async fn no_file_outside_the_cache_is_fetched() {
         ("nar/..\\..\\outside.nar", "no path within a cache"),
         ("file:///etc/outside.nar", "is neither in this cache nor on a web server"),
         ("ftp://elsewhere.example.org/outside.nar", "is neither in this cache nor on a web server"),
-        ("nix-cache-info", "is no NAR"),
+        ("nix-cache-info", "is not a NAR"),
     ] {
         let origin = Origin::new(1).await;
         let mut entry = Entry::new(path(1), &archive(b"contents"), Compression::None, &[]);

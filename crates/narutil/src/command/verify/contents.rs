@@ -42,7 +42,8 @@ impl<'a> Contents<'a> {
                 let directory = group.directory.clone().unwrap_or_default();
                 let absolute = std::path::absolute(&directory).map_err(|error| Failure::failed(&directory, error))?;
                 let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
-                let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+                let store_dir = common.store_dir()?;
+                let info = CacheInfo::default().with(|info| info.store_dir = store_dir);
                 let runtime = runtime(common)?;
                 let options = OpenOptions::default().with(|options| options.info = InfoSource::Assume(info));
                 let cache = runtime.block_on(options.open(&url));
