@@ -22,6 +22,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nixcache::ErrorKind;
 use nixcache::signature::{self, PublicKey};
 use nixcache::trust::TrustedKeys;
 
@@ -87,6 +88,16 @@ pub enum Error {
         /// The path.
         path: String,
     },
+}
+
+impl Error {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { error, .. } => ErrorKind::of_io(error),
+            _ => ErrorKind::Usage,
+        }
+    }
 }
 
 /// The settings, by their names.

@@ -177,7 +177,6 @@ pub(crate) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Byte
     }
 }
 
-#[cfg_attr(not(feature = "_network"), allow(dead_code))]
 /// An object as it comes, without its content encoding.
 pub(crate) fn decoded(
     stream: BoxStream<'static, Result<Bytes>>,

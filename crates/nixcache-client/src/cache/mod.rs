@@ -139,7 +139,6 @@ pub struct UnfinishedUpload {
     pub name: String,
     /// When it began, by the clock of the store.
     pub started: Option<SystemTime>,
-    #[cfg_attr(not(feature = "s3"), allow(dead_code))]
     id: String,
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn client_options(options: &CacheOptions) -> ClientOptions {
 /// Connects with the clients of the cache, counts requests, and retries them.
 ///
 /// `object_store` retries all statuses from 500 on, also final ones, and tells nothing. Here,
-/// whatever is no success becomes an error that it does not retry: a [`Refusal`] or
+/// every answer but a success becomes an error that it does not retry: a [`Refusal`] or
 /// [`Unreachable`].
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {

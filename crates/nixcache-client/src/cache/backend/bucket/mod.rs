@@ -488,7 +488,7 @@ impl Backend for Bucket {
         match self.put_as(&self.path(name)?, name, &contents, PutMode::Update(version.into())).await {
             Ok(_) => Ok(Some(true)),
             Err(error) => match meaning(&error) {
-                // What is not there is not this version either.
+                // An absent object has not this version either.
                 Meaning::Condition | Meaning::Absent => Ok(Some(false)),
                 Meaning::NotImplemented | Meaning::BadRequest => Ok(None),
                 _ => Err(self.failed(name, Permission::Write, &error)),

@@ -2,7 +2,7 @@
 //!
 //! What `object_store` does for such servers is not enough for caches: NARs come without a length
 //! from servers that compress them on the way, URLs carry queries, a large NAR has to be sent from
-//! a file, and listings of `WebDAV` name whatever people keep beside a cache.
+//! a file, and listings of `WebDAV` also name what people keep beside a cache.
 
 pub(crate) mod authorization;
 mod netrc;
