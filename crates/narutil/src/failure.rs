@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use nixcache::ErrorKind;
 use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
 use nixcache_client::{archive, cache, roots, source};
@@ -26,6 +27,16 @@ pub(crate) enum Status {
     Failed,
     /// What read the results has gone away: as a shell shows a program that SIGPIPE ended.
     Closed = 141,
+}
+
+impl From<ErrorKind> for Status {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Content | ErrorKind::NotFound => Self::Bad,
+            ErrorKind::Usage => Self::Usage,
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl From<Status> for ExitCode {
