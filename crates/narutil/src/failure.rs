@@ -6,10 +6,9 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nixcache::ErrorKind;
-use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
-use nixcache_client::{archive, cache, roots, source};
+use nixcache::{ErrorKind, compression};
+use nixcache_client::{archive, cache, push, roots, source};
 
 use crate::secret::{KEY_NOT_FILE, is_key_for_file};
 use crate::text::shown;
@@ -162,6 +161,22 @@ impl Failure {
             | Error::Unknown { .. }
             | Error::WouldEmpty { .. } => Status::Bad,
             _ => Status::Failed,
+        };
+        Self::new(status, error)
+    }
+
+    /// Why a push failed. The message itself names what it is about.
+    pub(crate) fn push(error: &push::Error) -> Self {
+        use push::Error;
+        let status = match error {
+            Error::Cache(error) => return Self::cache(error),
+            Error::Session(error) => return Self::roots(error),
+            Error::Source(error) => return Self::source(error),
+            error => match error.kind() {
+                ErrorKind::Usage => Status::Usage,
+                ErrorKind::Content | ErrorKind::NotFound => Status::Bad,
+                _ => Status::Failed,
+            },
         };
         Self::new(status, error)
     }
