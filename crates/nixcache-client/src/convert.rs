@@ -75,7 +75,7 @@ impl Error {
         match self {
             Self::Source(error) => error.kind(),
             Self::Registration(_) => ErrorKind::Content,
-            Self::Write(error) => crate::pull::access_kind(error),
+            Self::Write(error) => crate::file::access_kind(error),
         }
     }
 }

@@ -125,7 +125,7 @@ impl Error {
             Self::Cache(error) => error.kind(),
             Self::NoEntry { .. } => ErrorKind::NotFound,
             Self::Directory { .. } | Self::Symlink { .. } => ErrorKind::Usage,
-            Self::Write(error) | Self::Read { error, .. } => crate::pull::access_kind(error),
+            Self::Write(error) | Self::Read { error, .. } => crate::file::access_kind(error),
             Self::Absent { .. } | Self::Mismatch { .. } | Self::Nar { .. } | Self::Compression { .. } => {
                 ErrorKind::Content
             }

@@ -57,7 +57,7 @@ impl RepairError {
             Self::Incomplete { .. } => ErrorKind::Unavailable,
             Self::Changed { .. } | Self::InUse { .. } => ErrorKind::Busy,
             Self::Cache(error) => error.kind(),
-            Self::Roots(error) => crate::pull::roots_kind(error),
+            Self::Roots(error) => error.kind(),
         }
     }
 
