@@ -4,6 +4,7 @@
 use std::fs;
 use std::hint::black_box;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -33,26 +34,27 @@ fn encode(data: &[u8], options: &EncodeOptions) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn decode(file: &[u8], threads: u32) -> u64 {
-    let options = DecodeOptions { threads, ..DecodeOptions::default() };
+fn decode(file: &[u8], threads: NonZeroUsize) -> u64 {
+    let options = DecodeOptions::default().with(|options| options.threads = threads);
     let decoder = Decompressor::new(file, Compression::Zstd, &options).unwrap();
     io::copy(&mut io::BufReader::with_capacity(CHUNK, decoder), &mut io::sink()).unwrap()
 }
 
 fn compression(criterion: &mut Criterion) {
     let data = input();
-    let options = EncodeOptions::new(Compression::Zstd).with_frame_size(EncodeOptions::FRAME_SIZE);
+    let options = EncodeOptions::new(Compression::Zstd).with(|options| options.frame_size = EncodeOptions::FRAME_SIZE);
     let file = encode(&data, &options);
     let mut group = criterion.benchmark_group("compression");
     group.throughput(Throughput::Bytes(SIZE as u64)).sample_size(10);
     group.bench_function("encode/one frame", |bencher| {
         bencher.iter(|| encode(black_box(&data), &EncodeOptions::new(Compression::Zstd)));
     });
-    for threads in [1, 2] {
-        group.bench_function(BenchmarkId::new("encode", threads), |bencher| {
-            bencher.iter(|| encode(black_box(&data), &options.with_threads(threads)));
+    for count in [1, 2] {
+        let threads = NonZeroUsize::new(count).unwrap();
+        group.bench_function(BenchmarkId::new("encode", count), |bencher| {
+            bencher.iter(|| encode(black_box(&data), &options.with(|options| options.threads = threads)));
         });
-        group.bench_function(BenchmarkId::new("decode", threads), |bencher| {
+        group.bench_function(BenchmarkId::new("decode", count), |bencher| {
             bencher.iter(|| decode(black_box(&file), threads));
         });
     }

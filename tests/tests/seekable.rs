@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,8 +17,11 @@ fn contents() -> Vec<u8> {
 }
 
 /// Some frames and a seek table.
-fn compress(nar: &[u8], threads: u32) -> Vec<u8> {
-    let options = EncodeOptions::new(Compression::Zstd).with_frame_size(256 << 10).with_threads(threads);
+fn compress(nar: &[u8], threads: usize) -> Vec<u8> {
+    let options = EncodeOptions::new(Compression::Zstd).with(|options| {
+        options.frame_size = 256 << 10;
+        options.threads = NonZeroUsize::new(threads).unwrap();
+    });
     let mut encoder = Compressor::new(Vec::new(), &options).unwrap();
     encoder.write_all(nar).unwrap();
     let file = encoder.finish().unwrap();

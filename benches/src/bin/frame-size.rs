@@ -9,6 +9,7 @@
 //! The program prints how many bytes that is on average.
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 
 use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::nar::pack;
@@ -32,10 +33,13 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let tree = arguments.first().map_or("/usr/lib", String::as_str);
     let level = arguments.get(1).map_or(3, |level| level.parse().expect("a level"));
-    let options = EncodeOptions::new(Compression::Zstd).with_level(level).expect("a level of zstd");
+    let options = EncodeOptions::new(Compression::Zstd).with(|options| options.level = Some(level));
     // 0 is one frame, on one thread: others would cut it into blocks.
     let compressed = |frame_size: u32| {
-        let options = options.with_frame_size(frame_size).with_threads(if frame_size == 0 { 1 } else { 2 });
+        let options = options.with(|options| {
+            options.frame_size = frame_size;
+            options.threads = NonZeroUsize::MIN.saturating_add(usize::from(frame_size > 0));
+        });
         let mut encoder = Compressor::new(Counter::default(), &options).expect("zstd");
         let size = pack(tree, &mut encoder).expect("a tree");
         (size, encoder.finish().expect("nothing is written").0)

@@ -43,7 +43,7 @@ impl Input {
     pub(crate) fn archive(self, common: &Common, source: &Source) -> Result<(Archive, Progress)> {
         let path = self.path.clone();
         let (reader, progress) = self.counted(common);
-        let options = DecodeOptions { threads: common.codec_threads(), ..DecodeOptions::default() };
+        let options = DecodeOptions::default().with(|options| options.threads = common.threads());
         let decoder = match source.compression {
             Some(compression) => Decompressor::new(reader, compression, &options),
             None => Decompressor::detect(reader, &options),

@@ -116,7 +116,13 @@ fn events_without_a_place_are_refused() {
 
 #[test]
 fn more_than_the_limits_allow_is_refused() {
-    let limits = Limits { name: 3, target: 4, depth: 2, entries: 5, size: 2000 };
+    let limits = Limits::default().with(|limits| {
+        limits.name = 3;
+        limits.target = 4;
+        limits.depth = 2;
+        limits.entries = 5;
+        limits.size = 2000;
+    });
     assert_refused!(limits, [ROOT], Some(file(b"name", 0)), EncodeError::Limit { value: 4, limit: 3, .. });
     assert_refused!(limits, [ROOT], Some(symlink(b"a", b"12345")), EncodeError::Limit { value: 5, limit: 4, .. });
     let deep = [ROOT, directory(b"a"), directory(b"a")];

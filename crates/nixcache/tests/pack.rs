@@ -39,7 +39,7 @@ fn packed(packer: &Packer, path: &Path) -> Result<Vec<u8>, PackError> {
 
 /// Makes what `nar` says at `path`.
 fn restore(nar: &[u8], path: &Path) {
-    let limits = Limits { depth: usize::MAX, ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.depth = usize::MAX);
     Unpacker::new().limits(limits).unpack(nar, path, Observer::new()).unwrap();
 }
 
@@ -318,7 +318,7 @@ fn a_file_whose_size_is_not_that_of_its_contents_is_an_error_that_names_it() {
 #[test]
 fn a_tree_as_deep_as_nix_allows_is_packed_and_a_deeper_one_is_refused() {
     let nested = |depth: usize, name: &[u8]| {
-        let limits = Limits { depth: usize::MAX, ..Limits::default() };
+        let limits = Limits::default().with(|limits| limits.depth = usize::MAX);
         let mut writer = Writer::with_limits(Vec::new(), limits);
         for level in 0..depth {
             writer.directory(if level == 0 { b"" } else { name }).unwrap();
@@ -346,7 +346,7 @@ fn a_tree_as_deep_as_nix_allows_is_packed_and_a_deeper_one_is_refused() {
             };
             too_deep(packed(&Packer::new(), &tree).unwrap_err());
             too_deep(measure(&tree).unwrap_err());
-            let raised = Packer::new().limits(Limits { depth: 99, ..Limits::default() });
+            let raised = Packer::new().limits(Limits::default().with(|limits| limits.depth = 99));
             assert!(packed(&raised, &tree).unwrap() == nar);
             assert_eq!(raised.measure(&tree).unwrap().0, nar.len() as u64);
         }
@@ -361,15 +361,21 @@ fn other_limits_are_kept_and_name_what_breaks_them() {
     fs::write(tree.join("d/file"), [0; 1000]).unwrap();
     symlink("0123456789", tree.join("link")).unwrap();
     let nar = packed(&Packer::new(), &tree).unwrap();
-    let least = Limits { name: 4, target: 10, depth: 2, entries: 5, size: nar.len() as u64 };
+    let least = Limits::default().with(|limits| {
+        limits.name = 4;
+        limits.target = 10;
+        limits.depth = 2;
+        limits.entries = 5;
+        limits.size = nar.len() as u64;
+    });
     assert!(packed(&Packer::new().limits(least), &tree).unwrap() == nar);
     Packer::new().limits(least).measure(&tree).unwrap();
     for (limits, named) in [
-        (Limits { name: 3, ..least }, Some("d/file")),
-        (Limits { target: 9, ..least }, Some("link")),
-        (Limits { depth: 1, ..least }, Some("d/e")),
-        (Limits { entries: 4, ..least }, Some("link")),
-        (Limits { size: nar.len() as u64 - 1, ..least }, None),
+        (least.with(|limits| limits.name = 3), Some("d/file")),
+        (least.with(|limits| limits.target = 9), Some("link")),
+        (least.with(|limits| limits.depth = 1), Some("d/e")),
+        (least.with(|limits| limits.entries = 4), Some("link")),
+        (least.with(|limits| limits.size = nar.len() as u64 - 1), None),
     ] {
         let packer = Packer::new().limits(limits);
         match (packed(&packer, &tree).unwrap_err(), named) {
@@ -514,7 +520,7 @@ fn a_sink_that_fails_is_reported_and_ends_the_work() {
 fn an_observer_that_fails_is_reported_and_ends_the_work() {
     let dir = scratch();
     fs::File::create(dir.path().join("large")).unwrap().set_len(1 << 42).unwrap();
-    let observer = || Observer::new().check(Limits { size: 1000, ..Limits::default() });
+    let observer = || Observer::new().check(Limits::default().with(|limits| limits.size = 1000));
     let error = Packer::new().pack(dir.path(), std::io::sink(), observer()).unwrap_err();
     assert!(matches!(error, PackError::Nar(Error::Limit { .. })), "{error}");
     let error = Packer::new().observe(dir.path(), observer()).unwrap_err();

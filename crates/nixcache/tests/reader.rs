@@ -272,14 +272,20 @@ fn other_limits_are_kept() {
         while reader.next()?.is_some() {}
         Ok::<_, ReadError>(())
     };
-    let least = Limits { name: 5, target: 11, depth: 2, entries: 11, size: nar.len() as u64 };
+    let least = Limits::default().with(|limits| {
+        limits.name = 5;
+        limits.target = 11;
+        limits.depth = 2;
+        limits.entries = 11;
+        limits.size = nar.len() as u64;
+    });
     read(least).unwrap();
     for limits in [
-        Limits { name: 4, ..least },
-        Limits { target: 10, ..least },
-        Limits { depth: 1, ..least },
-        Limits { entries: 10, ..least },
-        Limits { size: nar.len() as u64 - 1, ..least },
+        least.with(|limits| limits.name = 4),
+        least.with(|limits| limits.target = 10),
+        least.with(|limits| limits.depth = 1),
+        least.with(|limits| limits.entries = 10),
+        least.with(|limits| limits.size = nar.len() as u64 - 1),
     ] {
         assert!(matches!(read(limits), Err(ReadError::Nar(Error::Limit { .. }))), "{limits:?}: {:?}", read(limits));
     }

@@ -155,7 +155,7 @@ impl Listing {
 
     fn __len__(&self) -> usize {
         let mut walk = self.0.root().walk();
-        std::iter::from_fn(|| walk.next().map(drop)).count()
+        std::iter::from_fn(|| walk.advance().map(drop)).count()
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -166,7 +166,7 @@ impl Listing {
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let mut walk = self.0.root().walk();
         let paths = PyList::empty(py);
-        while let Some((path, _)) = walk.next() {
+        while let Some((path, _)) = walk.advance() {
             paths.append(name(path))?;
         }
         Ok(paths)
@@ -175,7 +175,7 @@ impl Listing {
     /// All nodes.
     fn values(&self) -> Vec<Node> {
         let mut walk = self.0.root().walk();
-        std::iter::from_fn(|| walk.next().map(|(path, node)| Node::of(path, node))).collect()
+        std::iter::from_fn(|| walk.advance().map(|(path, node)| Node::of(path, node))).collect()
     }
 
     /// All paths, each with its node.

@@ -75,11 +75,6 @@ impl Common {
         self.threads.unwrap_or_else(processors).min(NonZeroUsize::new(THREADS_MAX).unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// The number of threads, in the type that codecs take.
-    pub(crate) fn codec_threads(&self) -> u32 {
-        u32::try_from(self.threads().get()).unwrap_or(u32::MAX)
-    }
-
     /// The store directory. A slash at its end has no meaning.
     pub(crate) fn store_dir(&self) -> Result<StoreDir> {
         // An empty variable counts as none, as in Nix.
@@ -89,7 +84,6 @@ impl Common {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        let limits = Limits::default();
-        Limits { depth: self.depth.max_depth.unwrap_or(limits.depth), ..limits }
+        Limits::default().with(|limits| limits.depth = self.depth.max_depth.unwrap_or(limits.depth))
     }
 }

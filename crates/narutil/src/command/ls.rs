@@ -68,8 +68,8 @@ fn show(common: &Common, args: &LsArgs, input: &Path, node: ListingNode<'_>) -> 
         node.write_document(&mut out).map_err(|error| Failure::bad(input, error))?;
     } else if node.kind() == NodeKind::Directory {
         let mut walk = node.walk();
-        let _ = walk.next(); // the directory itself
-        while let Some((below, entry)) = walk.next() {
+        let _ = walk.advance(); // the directory itself
+        while let Some((below, entry)) = walk.advance() {
             if args.recursive || !below.contains(&b'/') {
                 line(&mut out, args.long, below, entry);
             }

@@ -52,8 +52,9 @@ pub(crate) fn run(common: &Common, args: &PackArgs) -> Result {
         }
         size = Some(measured);
     }
-    let threads = common.codec_threads();
-    let compression = args.compression.unwrap_or_else(|| by_name(&args.output)).with_threads(threads);
+    let threads = common.threads();
+    let compression =
+        args.compression.unwrap_or_else(|| by_name(&args.output)).with(|options| options.threads = threads);
     tracing::info!("compression {compression}, {threads} threads");
     let mut encoder = Compressor::new(output, &compression).map_err(|error| Failure::usage(error.to_string()))?;
 
@@ -107,7 +108,7 @@ fn by_name(output: &Path) -> EncodeOptions {
 /// Reports a file that this user may not read. Packing reports all other errors.
 fn check_readable(tree: &Path, listing: &Listing) -> Result<()> {
     let mut walk = listing.root().walk();
-    while let Some((below, node)) = walk.next() {
+    while let Some((below, node)) = walk.advance() {
         let NodeKind::File { .. } = node.kind() else { continue };
         let path = tree.join(OsStr::from_bytes(below));
         if let Err(error @ rustix::io::Errno::ACCESS) = rustix::fs::access(&path, Access::READ_OK) {

@@ -191,13 +191,12 @@ pub(super) fn compression(wanted: Option<EncodeOptions>, url: &CacheUrl) -> Resu
         Some(name) => name.parse().map_err(Failure::usage)?,
         None => Compression::Zstd,
     };
-    let options = EncodeOptions::new(compression);
     match url.parameter("compression-level").filter(|level| *level != "-1") {
         Some(level) => {
-            let level = level.parse().map_err(|_| Failure::usage("compression-level is a number"))?;
-            options.with_level(level).map_err(Failure::usage)
+            let level: u32 = level.parse().map_err(|_| Failure::usage("compression-level is a number"))?;
+            format!("{compression}:{level}").parse().map_err(Failure::usage)
         }
-        None => Ok(options),
+        None => Ok(EncodeOptions::new(compression)),
     }
 }
 

@@ -383,7 +383,7 @@ impl Archive {
     }
 
     fn reader(&self, object: ObjectReader) -> Result<Reader<ArchiveReader>, Error> {
-        let options = DecodeOptions { max_size: self.info.as_ref().nar_size(), ..DecodeOptions::default() };
+        let options = DecodeOptions::default().with(|options| options.max_size = self.info.as_ref().nar_size());
         let object = BufReader::with_capacity(BUFFER, object);
         let decoder = Decompressor::new(object, self.compression, &options);
         let decoder =

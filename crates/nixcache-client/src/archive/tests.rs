@@ -49,10 +49,10 @@ fn objects(nar: &[u8], options: &EncodeOptions, listing: bool) -> HashMap<String
     let mut encoder = Compressor::new(Vec::new(), options).unwrap();
     encoder.write_all(nar).unwrap();
     let file = encoder.finish().unwrap();
-    let url = layout::nar(Hash::sha256(&file), options.compression());
+    let url = layout::nar(Hash::sha256(&file), options.compression);
     let info = format!(
         "StorePath: /nix/store/{PART}-name\nURL: {url}\nCompression: {}\nFileSize: {}\nNarHash: {}\nNarSize: {}\nReferences: \n",
-        options.compression(),
+        options.compression,
         file.len(),
         Hash::sha256(nar),
         nar.len(),
@@ -86,7 +86,10 @@ async fn file(cache: &Cache, path: &str) -> Result<Vec<u8>, Error> {
 fn ways() -> Vec<EncodeOptions> {
     let zstd = EncodeOptions::new(Compression::Zstd);
     let others = [Compression::None, Compression::Xz, Compression::Lz4].map(EncodeOptions::new);
-    [zstd.with_frame_size(0), zstd.with_frame_size(64 << 10)].into_iter().chain(others).collect()
+    [zstd.with(|options| options.frame_size = 0), zstd.with(|options| options.frame_size = 64 << 10)]
+        .into_iter()
+        .chain(others)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +135,7 @@ async fn a_listing_that_is_none_is_passed_over_and_the_nar_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_of_another_nar_is_noticed() {
     let [right, wrong] = [100_000, 90_000].map(nar);
-    for options in ways().into_iter().filter(|options| options.compression() != Compression::Xz) {
+    for options in ways().into_iter().filter(|options| options.compression != Compression::Xz) {
         let mut objects = objects(&right, &options, true);
         let mut text = Vec::new();
         Listing::from_slice(&wrong).unwrap().root().write_document(&mut text).unwrap();
@@ -206,7 +209,7 @@ fn answer(stream: &TcpStream, objects: &HashMap<String, Vec<u8>>, sent: &AtomicU
 async fn a_small_file_of_a_large_nar_takes_four_requests() {
     const LARGE: usize = 24 << 20;
     let nar = nar(LARGE);
-    let zstd = EncodeOptions::new(Compression::Zstd).with_frame_size(1 << 20);
+    let zstd = EncodeOptions::new(Compression::Zstd).with(|options| options.frame_size = 1 << 20);
     for (options, requests) in [(zstd, 4), (EncodeOptions::new(Compression::None), 3)] {
         let (url, sent) = serve(objects(&nar, &options, true));
         let url = CacheUrl::parse(url.as_ref()).unwrap();

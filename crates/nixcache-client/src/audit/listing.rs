@@ -38,7 +38,7 @@ pub(super) fn parse(text: &[u8], limits: Limits) -> Result<Listing, String> {
 
 /// What a text is compressed from; none if it is not.
 fn decompressed(text: &[u8]) -> Option<Vec<u8>> {
-    let options = DecodeOptions { max_size: DECOMPRESSED_MAX, ..DecodeOptions::default() };
+    let options = DecodeOptions::default().with(|options| options.max_size = DECOMPRESSED_MAX);
     // Brotli cannot be recognised.
     let compression = Compression::detect(text).unwrap_or(Compression::Brotli);
     let mut decoder = Decompressor::new(text, compression, &options).ok()?;
@@ -65,7 +65,7 @@ pub(super) fn disagreement(listing: &Listing, nar_size: u64) -> Option<String> {
 pub(super) fn difference(listing: &Listing, nar: &Listing) -> Option<String> {
     let (mut said, mut real) = (listing.root().walk(), nar.root().walk());
     loop {
-        match (said.next(), real.next()) {
+        match (said.advance(), real.advance()) {
             (None, None) => return None,
             (Some((path, node)), Some((real_path, real))) => {
                 if path != real_path {

@@ -300,7 +300,7 @@ pub(super) fn encoding(text: &[u8]) -> Option<Compression> {
         Some(compression) => Some(compression),
         // Brotli has no magic.
         None if std::str::from_utf8(text).is_err() => {
-            let options = DecodeOptions { max_size: NarInfo::MAX_LEN as u64, ..DecodeOptions::default() };
+            let options = DecodeOptions::default().with(|options| options.max_size = NarInfo::MAX_LEN as u64);
             let mut decoder = Decompressor::new(text, Compression::Brotli, &options).ok()?;
             let mut start = [0; 10];
             decoder.read_exact(&mut start).ok()?;

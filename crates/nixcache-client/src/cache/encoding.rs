@@ -117,7 +117,7 @@ impl Layer {
         Ok(match self {
             Self::Deflate => Box::new(ZlibDecoder::new(reader)),
             Self::Compressed(compression) => {
-                let options = DecodeOptions { max_size: limit, ..DecodeOptions::default() };
+                let options = DecodeOptions::default().with(|options| options.max_size = limit);
                 let reader = std::io::BufReader::with_capacity(64 << 10, reader);
                 Box::new(Decompressor::new(reader, compression, &options)?)
             }
@@ -128,7 +128,7 @@ impl Layer {
     fn decode(self, bytes: &Bytes, limit: u64) -> std::result::Result<Bytes, Option<String>> {
         let decoded = match self {
             Self::Compressed(compression) => {
-                let options = DecodeOptions { max_size: limit, ..DecodeOptions::default() };
+                let options = DecodeOptions::default().with(|options| options.max_size = limit);
                 let mut decoded = Vec::new();
                 let mut reader =
                     Decompressor::new(&bytes[..], compression, &options).map_err(|error| Some(error.to_string()))?;

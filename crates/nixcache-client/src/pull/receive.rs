@@ -92,11 +92,10 @@ impl Receiver {
         let measuring = measure.map(Measure::start).transpose().map_err(FetchFault::Hash)?;
         let source = Source::new(&info, compression, object, copy, &self.stopped)?;
         let threads = if info.nar_size() >= PARALLEL_DECODE_MIN_BYTES { self.threads } else { NonZeroUsize::MIN };
-        let options = DecodeOptions {
-            max_size: info.nar_size(),
-            threads: u32::try_from(threads.get()).unwrap_or(u32::MAX),
-            ..DecodeOptions::default()
-        };
+        let options = DecodeOptions::default().with(|options| {
+            options.max_size = info.nar_size();
+            options.threads = threads;
+        });
         let decoder = Decompressor::new(source, compression, &options).map_err(FetchFault::Compression)?;
         let mut archive = Archive { decoder, measuring, watch: &self.watch };
         let observer = Observer::new().hash(Algorithm::Sha256).map_err(FetchFault::Hash)?;

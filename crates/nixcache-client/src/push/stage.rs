@@ -70,10 +70,12 @@ impl Stager {
         }
         let is_large = expected.is_some_and(|info| info.nar_size >= LARGE);
         let threads = if is_large { self.threads } else { NonZeroUsize::MIN };
-        let codec_threads = u32::try_from(threads.get()).unwrap_or(u32::MAX);
-        let options = self.compression.with_threads(codec_threads).with_frame_size(EncodeOptions::FRAME_SIZE);
+        let options = self.compression.with(|options| {
+            options.threads = threads;
+            options.frame_size = EncodeOptions::FRAME_SIZE;
+        });
         // Stored as it is, a NAR and its file are the same, and hashed once.
-        let is_stored = options.compression() == Compression::None;
+        let is_stored = options.compression == Compression::None;
         let file = Hashed { inner: staging, hasher: (!is_stored).then(Hasher::sha256), size: 0 };
         let mut encoder = Compressor::new(file, &options).map_err(PushPathError::Compression)?;
         let sink = Watched { inner: &mut encoder, watch: &self.watch, stopped: &self.stopped };
@@ -102,8 +104,8 @@ impl Stager {
             UploadSubject::New { name } => self.name(name, nar_hash, seen.size)?,
         };
         info.nar_size = seen.size;
-        let mut download = Download::new(layout::nar(file_hash, options.compression()));
-        download.compression = Some(options.compression().name().to_owned());
+        let mut download = Download::new(layout::nar(file_hash, options.compression));
+        download.compression = Some(options.compression.name().to_owned());
         download.file_hash = Some(file_hash);
         download.file_size = Some(file.size);
         info.download = Some(download);

@@ -198,7 +198,10 @@ fn parse<T>(
     store_dir: &StoreDir,
     each: impl Fn(&NarInfo<'_>, usize) -> T,
 ) -> std::result::Result<Vec<T>, String> {
-    let options = DecodeOptions { max_size: TEXT_MAX_BYTES, max_window: WINDOW_MAX_BYTES, ..DecodeOptions::default() };
+    let options = DecodeOptions::default().with(|options| {
+        options.max_size = TEXT_MAX_BYTES;
+        options.max_window = WINDOW_MAX_BYTES;
+    });
     let shared = BufReader::new(Shared(Rc::clone(object)));
     let decoder = Decompressor::new(shared, Compression::Zstd, &options).map_err(|error| error.to_string())?;
     let mut lines = BufReader::with_capacity(64 << 10, decoder);

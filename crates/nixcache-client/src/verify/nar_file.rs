@@ -167,7 +167,7 @@ impl Inspection {
     pub fn read(&self, file: impl Read) -> Result<NarFile, NarFileError> {
         let hashers = self.file.iter().map(|algorithm| Hasher::new(*algorithm)).collect::<Result<_, _>>()?;
         let mut file = Hashing { inner: BufReader::with_capacity(READ_BUFFER_BYTES, file), hashers, size: 0 };
-        let options = DecodeOptions { max_size: self.nar_size, ..DecodeOptions::default() };
+        let options = DecodeOptions::default().with(|options| options.max_size = self.nar_size);
         let decoder = Decompressor::new(&mut file, self.compression, &options).map_err(NarFileError::from_codec)?;
         let mut observer = Observer::new().check(self.limits).hash(Algorithm::Sha256)?;
         if self.listing {

@@ -220,6 +220,7 @@ impl Difference {
 
 /// A path that no cache has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Missing {
     /// The path.
     pub node: Node,
@@ -247,6 +248,7 @@ pub enum MissingReason {
 
 /// How much something is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tally {
     /// The number of paths.
     pub paths: usize,

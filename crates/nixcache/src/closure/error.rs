@@ -1,6 +1,9 @@
+//! Why a graph cannot be built, or a listing of hash parts cannot be used.
+
 use std::fmt;
 use std::io;
 
+use crate::ErrorKind;
 use crate::store_path::{HashPart, StorePath};
 
 /// Why a graph cannot be built, or has no order.
@@ -47,6 +50,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// What kind of failure this is: [`ErrorKind::Content`], or [`ErrorKind::Usage`] for more paths
+    /// than a graph can hold.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooManyPaths => ErrorKind::Usage,
+            _ => ErrorKind::Content,
+        }
+    }
+
     /// How many members of a cycle an error names.
     pub const MAX_MEMBERS: usize = 16;
 }
@@ -131,4 +143,14 @@ pub enum HashPartsError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl HashPartsError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotAHashPart { .. } | Self::OutOfOrder { .. } => ErrorKind::Content,
+            Self::Read { source, .. } => ErrorKind::of_io(source),
+        }
+    }
 }

@@ -205,6 +205,36 @@ impl Graph {
         self.nodes().filter(|node| is_root[node.index()]).collect()
     }
 
+    /// The paths that are [present](Self::is_present) here and not in `other`, in ascending order.
+    ///
+    /// Nodes belong to one graph, so paths of two graphs are compared by their texts. Takes one pass
+    /// over both graphs.
+    ///
+    /// ```
+    /// use nixcache::closure::GraphBuilder;
+    /// use nixcache::store_path::StorePathRef;
+    ///
+    /// let old = StorePathRef::parse("00bgd045z0d4icpbc2yyz4gx48ak44la-hello-2.12")?;
+    /// let new = StorePathRef::parse("7gx4kiv5m0i7d7qkixq2cwzbr10lvxwc-hello-2.13")?;
+    /// let (mut before, mut after) = (GraphBuilder::new(), GraphBuilder::new());
+    /// before.insert(old, 250_000, [])?;
+    /// after.insert(new, 251_000, [])?;
+    /// let (before, after) = (before.finish(), after.finish());
+    ///
+    /// let added: Vec<_> = after.minus(&before).map(|node| after.path(node)).collect();
+    /// assert_eq!(added, [new]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn minus<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Node> + 'a {
+        let mut others = other.nodes().filter(|&node| other.is_present(node)).peekable();
+        let key = |graph: &'a Self, node| (graph.hash_part(node), graph.name(node));
+        self.nodes().filter(|&node| self.is_present(node)).filter(move |&node| {
+            let path = key(self, node);
+            while others.next_if(|&theirs| key(other, theirs) < path).is_some() {}
+            others.peek().is_none_or(|&theirs| key(other, theirs) != path)
+        })
+    }
+
     /// Some paths and all that they refer to, directly or not.
     ///
     /// Takes time by the references in the closure, whatever the size of the graph, but for the

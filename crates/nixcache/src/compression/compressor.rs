@@ -1,8 +1,9 @@
-use std::{
-    fmt,
-    io::{self, Write},
-    str::FromStr,
-};
+//! Compression of what is written.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::str::FromStr;
 
 #[cfg(feature = "zstd")]
 use super::seekable::FrameEncoder;
@@ -14,23 +15,38 @@ use super::{Compression, Error};
 ///
 /// ```
 /// use nixcache::compression::EncodeOptions;
-/// assert_eq!("zstd:19".parse::<EncodeOptions>()?.level(), Some(19));
-/// assert_eq!("xz".parse::<EncodeOptions>()?.level(), Some(6));
+/// assert_eq!("zstd:19".parse::<EncodeOptions>()?.level, Some(19));
+/// assert_eq!("xz".parse::<EncodeOptions>()?.level, Some(6));
 /// assert_eq!("xz:10".parse::<EncodeOptions>().unwrap_err().to_string(), r#"xz has no level "10"; its levels are 0 to 9"#);
 /// # Ok::<(), nixcache::compression::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct EncodeOptions {
-    compression: Compression,
-    /// `None` only where there are no levels; else in the compression's range.
-    level: Option<u32>,
-    threads: u32,
-    /// 0 for one frame.
-    frame_size: u32,
+    /// The compression.
+    pub compression: Compression,
+    /// The level, one of [`Compression::levels`]; `None` where there is none to choose, and for the
+    /// level that Nix gives it. [`Compressor::new`] refuses any other.
+    pub level: Option<u32>,
+    /// How many threads may compress zstd or xz, other codecs having no use for them. 1, the
+    /// default, means none beside the calling one.
+    ///
+    /// Threads change the bytes that come out, except of zstd in frames: they cut the input into
+    /// blocks, which makes the result a little larger (and an xz decodable in parallel). An xz
+    /// thread takes some 140 MiB at level 6, more at higher ones.
+    pub threads: NonZeroUsize,
+    /// How many bytes a frame of zstd holds, so that a part of the content can be read without all
+    /// before it (see [`seekable`](super::seekable)); other codecs have no use for it. 0, the
+    /// default, means one frame for everything; more than
+    /// [`MAX_FRAME_SIZE`](Self::MAX_FRAME_SIZE) counts as that.
+    ///
+    /// The encoder keeps the content of a frame in memory. Threads do not change the bytes that
+    /// come out, each taking a frame.
+    pub frame_size: u32,
 }
 
 impl EncodeOptions {
-    /// A good [frame size](Self::with_frame_size), in bytes; [`seekable`](super::seekable) has the
+    /// A good [frame size](Self::frame_size), in bytes; [`seekable`](super::seekable) has the
     /// figures.
     pub const FRAME_SIZE: u32 = 2 << 20;
 
@@ -39,48 +55,23 @@ impl EncodeOptions {
 
     /// `compression` at the level that Nix gives it, on the calling thread, zstd in one frame.
     pub fn new(compression: Compression) -> Self {
-        Self { compression, level: compression.default_level(), threads: 1, frame_size: 0 }
+        Self { compression, level: compression.default_level(), threads: NonZeroUsize::MIN, frame_size: 0 }
     }
 
-    /// Sets the level, which must be one of [`Compression::levels`].
-    pub fn with_level(self, level: u32) -> Result<Self, Error> {
-        match self.compression.levels() {
-            Some(levels) if levels.contains(&level) => Ok(Self { level: Some(level), ..self }),
-            _ => Err(Error::level(self.compression, &level.to_string())),
+    /// Changes some of the options.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// The level to compress at, after a check that the compression has it.
+    fn checked_level(&self) -> Result<Option<u32>, Error> {
+        match (self.level, self.compression.levels()) {
+            (None, _) => Ok(self.compression.default_level()),
+            (Some(level), Some(levels)) if levels.contains(&level) => Ok(Some(level)),
+            (Some(level), _) => Err(Error::level(self.compression, &level.to_string())),
         }
-    }
-
-    /// Sets how many threads may compress zstd or xz, other codecs having no use for them. 0 and 1
-    /// mean none beside the calling one.
-    ///
-    /// Threads change the bytes that come out: they cut the input into blocks, which makes the
-    /// result a little larger (and an xz decodable in parallel). An xz thread takes some 140 MiB at
-    /// level 6, more at higher ones.
-    #[must_use]
-    pub fn with_threads(self, threads: u32) -> Self {
-        Self { threads, ..self }
-    }
-
-    /// Sets how many bytes a frame of zstd holds, so that a part of the content can be read without
-    /// all before it (see [`seekable`](super::seekable)); other codecs have no use for it. 0, the
-    /// default, means one frame for everything, and more than
-    /// [`MAX_FRAME_SIZE`](Self::MAX_FRAME_SIZE) means that.
-    ///
-    /// The encoder keeps the content of a frame in memory. Threads do not change the bytes that
-    /// come out, each taking a frame.
-    #[must_use]
-    pub fn with_frame_size(self, bytes: u32) -> Self {
-        Self { frame_size: bytes.min(Self::MAX_FRAME_SIZE), ..self }
-    }
-
-    /// The compression.
-    pub fn compression(&self) -> Compression {
-        self.compression
-    }
-
-    /// The level, `None` where there is none to choose.
-    pub fn level(&self) -> Option<u32> {
-        self.level
     }
 }
 
@@ -92,7 +83,9 @@ impl FromStr for EncodeOptions {
         let options = Self::new(name.parse()?);
         // Digits only: `u32` would also read a plus sign.
         let number = level.bytes().all(|byte| byte.is_ascii_digit()).then(|| level.parse().ok()).flatten();
-        options.with_level(number.ok_or_else(|| Error::level(options.compression, level))?)
+        let number = number.ok_or_else(|| Error::level(options.compression, level))?;
+        let options = options.with(|options| options.level = Some(number));
+        options.checked_level().map(|_| options)
     }
 }
 
@@ -199,7 +192,8 @@ impl Codec {
     fn new(options: &EncodeOptions) -> Result<Self, Error> {
         let compression = options.compression;
         // 0 is never used: what has no level is `None` and `Lzip`, which do not look at it.
-        let level = options.level.unwrap_or_default();
+        let level = options.checked_level()?.unwrap_or_default();
+        let frame_size = options.frame_size.min(EncodeOptions::MAX_FRAME_SIZE);
         #[cfg(any(feature = "xz", feature = "zstd"))]
         let setup = |reason: String| Error::Setup { compression, reason };
         Ok(match compression {
@@ -211,8 +205,8 @@ impl Codec {
                 Self::Lzma(liblzma::write::XzEncoder::new_stream(Vec::new(), stream))
             }
             #[cfg(feature = "zstd")]
-            Compression::Zstd if options.frame_size > 0 => {
-                Self::Frames(Box::new(FrameEncoder::new(level, options.frame_size, options.threads)))
+            Compression::Zstd if frame_size > 0 => {
+                Self::Frames(Box::new(FrameEncoder::new(level, frame_size, options.threads.get())))
             }
             #[cfg(feature = "zstd")]
             Compression::Zstd => Self::Zstd(zstd(level, options.threads).map_err(|error| setup(error.to_string()))?),
@@ -299,23 +293,31 @@ impl Codec {
 }
 
 #[cfg(feature = "xz")]
-fn lzma(compression: Compression, level: u32, threads: u32) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
+fn lzma(
+    compression: Compression,
+    level: u32,
+    threads: NonZeroUsize,
+) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
     use liblzma::stream::{Check, LzmaOptions, MtStreamBuilder, Stream};
     if compression == Compression::Lzma {
         return Stream::new_lzma_encoder(&LzmaOptions::new_preset(level)?);
     }
     // CRC64 is the check of the `xz` tool and of libarchive.
-    if threads <= 1 {
+    if threads == NonZeroUsize::MIN {
         return Stream::new_easy_encoder(level, Check::Crc64);
     }
-    MtStreamBuilder::new().threads(threads).preset(level).check(Check::Crc64).encoder()
+    MtStreamBuilder::new()
+        .threads(u32::try_from(threads.get()).unwrap_or(u32::MAX))
+        .preset(level)
+        .check(Check::Crc64)
+        .encoder()
 }
 
 #[cfg(feature = "zstd")]
-fn zstd(level: u32, threads: u32) -> io::Result<zstd::stream::write::Encoder<'static, Vec<u8>>> {
+fn zstd(level: u32, threads: NonZeroUsize) -> io::Result<zstd::stream::write::Encoder<'static, Vec<u8>>> {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level.cast_signed())?;
-    if threads > 1 {
-        encoder.multithread(threads)?;
+    if threads > NonZeroUsize::MIN {
+        encoder.multithread(u32::try_from(threads.get()).unwrap_or(u32::MAX))?;
     }
     Ok(encoder)
 }

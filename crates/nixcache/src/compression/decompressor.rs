@@ -1,18 +1,20 @@
-use std::{
-    fmt,
-    io::{self, BufRead, Read},
-};
+//! Decompression of what a [`BufRead`] gives.
 
-use super::step::{Fault, Step};
+use std::fmt;
+use std::io::{self, BufRead, Read};
+use std::num::NonZeroUsize;
+
+use super::engine::Engine;
 use super::{Compression, Error};
 
 /// How to decompress.
 ///
 /// ```
 /// use nixcache::compression::DecodeOptions;
-/// let options = DecodeOptions { max_size: 1 << 30, ..DecodeOptions::default() };
+/// let options = DecodeOptions::default().with(|options| options.max_size = 1 << 30);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DecodeOptions {
     /// The most bytes that may come out; one more is [`Error::TooLarge`]. A narinfo's `NarSize`
     /// belongs here. Unlimited by default.
@@ -24,19 +26,28 @@ pub struct DecodeOptions {
     /// 128 MiB by default, which is zstd's own limit and enough for every level of every codec. Nix
     /// has no limit for xz, so a stream made with a larger dictionary by hand needs this raised.
     pub max_window: u64,
-    /// How many threads may decompress zstd or xz; 0 and 1 (the default) mean the calling thread.
+    /// How many threads may decompress zstd or xz. 1, the default, means the calling thread.
     ///
     /// Zstd gains if it is in frames that each say how much they hold, at most 16 MiB, as in
     /// [seekable](super::seekable) files; two frames more than there are threads are in memory,
     /// compressed and decompressed. Other frames are decompressed by the calling thread. Xz gains
     /// if it is in several blocks, as multi-threaded encoders write them, and each thread may take
     /// a further `max_window` of memory.
-    pub threads: u32,
+    pub threads: NonZeroUsize,
 }
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { max_size: u64::MAX, max_window: 128 << 20, threads: 1 }
+        Self { max_size: u64::MAX, max_window: 128 << 20, threads: NonZeroUsize::MIN }
+    }
+}
+
+impl DecodeOptions {
+    /// Changes some of the options.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 }
 
@@ -48,15 +59,7 @@ impl Default for DecodeOptions {
 /// and reading may be tried again; after an [`Error`] of decompression, reading keeps failing.
 pub struct Decompressor<R> {
     input: Peeked<R>,
-    codec: Codec,
-    compression: Compression,
-    options: DecodeOptions,
-    produced: u64,
-    /// A stream has ended; if more input follows, it is another stream.
-    between_streams: bool,
-    /// How many zeros follow the last stream of xz or gzip.
-    padding: u64,
-    failed: bool,
+    engine: Engine,
 }
 
 impl<R: BufRead> Decompressor<R> {
@@ -66,7 +69,7 @@ impl<R: BufRead> Decompressor<R> {
     }
 
     /// Decompresses `input`, whose compression its first bytes tell (see [`Compression::detect`]).
-    /// What they do not tell is passed on as it is, since whoever reads it next says best what it
+    /// Data of no known compression is passed on as it is, since its reader can say best what it
     /// should have been; brotli must be named.
     ///
     /// Reads until it has [`Compression::DETECT_LEN`] bytes or the input ends, however few come at
@@ -87,72 +90,23 @@ impl<R: BufRead> Decompressor<R> {
     }
 
     fn over(input: Peeked<R>, compression: Compression, options: DecodeOptions) -> Result<Self, Error> {
-        let codec = Codec::new(compression, &options)?;
-        Ok(Self { input, codec, compression, options, produced: 0, between_streams: false, padding: 0, failed: false })
+        Ok(Self { input, engine: Engine::new(compression, &options)? })
     }
 
     /// The compression being undone, as named or as detected.
     pub fn compression(&self) -> Compression {
-        self.compression
+        self.engine.compression()
     }
 
     /// How many decompressed bytes have been read so far.
     pub fn produced(&self) -> u64 {
-        self.produced
+        self.engine.produced()
     }
 
     /// The input, such as a hasher of the compressed bytes. It is at its end once reading has
     /// returned `Ok(0)`.
     pub fn into_inner(self) -> R {
         self.input.inner
-    }
-
-    /// Decompresses into `room`, which is not empty; 0 at the proper end.
-    fn fill(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let mut stalled = false;
-        loop {
-            let input = self.input.fill_buf()?;
-            let at_end = input.is_empty();
-            // Xz has padding by its definition; gzip files have it from tapes and block devices,
-            // and `gzip` skips it.
-            if self.between_streams && matches!(self.compression, Compression::Xz | Compression::Gzip) {
-                let zeros = input.iter().take_while(|&&byte| byte == 0).count();
-                if zeros > 0 {
-                    self.input.consume(zeros);
-                    self.padding += zeros as u64;
-                    continue;
-                }
-            }
-            let step = if !self.between_streams {
-                self.codec.step(input, room, at_end)
-            } else if self.compression == Compression::Gzip && self.padding > 0 && !at_end {
-                Err("more bytes follow the zeros after the last member".into())
-            } else if self.compression == Compression::Xz && !self.padding.is_multiple_of(4) {
-                Err("what follows a stream is not padding of four zeros, or a multiple".into())
-            } else if at_end {
-                return Ok(0);
-            } else {
-                self.padding = 0;
-                let restarted = self.codec.restart(self.compression, &self.options);
-                restarted.and_then(|()| self.codec.step(input, room, at_end))
-            };
-            let (compression, produced) = (self.compression, self.produced);
-            let step = step.map_err(|fault| match fault {
-                Fault::Corrupt(reason) => Error::Corrupt { compression, produced, reason },
-                Fault::Window => Error::WindowTooLarge { compression, max_window: self.options.max_window },
-            })?;
-            self.input.consume(step.consumed);
-            self.between_streams = step.ended;
-            if step.produced > 0 {
-                return Ok(step.produced);
-            }
-            // Once is no proof: liblzma answers the first fruitless call with a shrug.
-            let fruitless = step.consumed == 0 && !step.ended;
-            if fruitless && stalled {
-                return Err(Error::Truncated { compression, produced }.into());
-            }
-            stalled = fruitless && at_end;
-        }
     }
 }
 
@@ -161,35 +115,24 @@ impl<R: BufRead> Read for Decompressor<R> {
         if buf.is_empty() {
             return Ok(0);
         }
-        if self.failed {
-            return Err(Error::FailedBefore.into());
-        }
-        let left = usize::try_from(self.options.max_size - self.produced).unwrap_or(usize::MAX);
-        let result = if left == 0 {
-            // The end may come exactly here, and it has checksums to be verified.
-            match self.fill(&mut [0]) {
-                Ok(0) => Ok(0),
-                Ok(_) => Err(Error::TooLarge { max_size: self.options.max_size }.into()),
-                Err(error) => Err(error),
+        loop {
+            // After a failure the input is not asked any more.
+            let input = if self.engine.has_failed() { &[] } else { self.input.fill_buf()? };
+            let advance = self.engine.advance(input, buf, input.is_empty())?;
+            self.input.consume(advance.consumed);
+            if advance.produced > 0 || advance.ended {
+                return Ok(advance.produced);
             }
-        } else {
-            let room = buf.len().min(left);
-            self.fill(&mut buf[..room])
-        };
-        match &result {
-            Ok(read) => self.produced += *read as u64,
-            Err(error) => self.failed = Error::of(error).is_some(),
         }
-        result
     }
 }
 
 impl<R> fmt::Debug for Decompressor<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decompressor")
-            .field("compression", &self.compression)
-            .field("options", &self.options)
-            .field("produced", &self.produced)
+            .field("compression", &self.engine.compression())
+            .field("options", self.engine.options())
+            .field("produced", &self.engine.produced())
             .finish_non_exhaustive()
     }
 }
@@ -212,225 +155,5 @@ impl<R: BufRead> Peeked<R> {
         } else {
             self.unread.start += amount;
         }
-    }
-}
-
-/// The codecs, none of which does any I/O: bytes in, bytes out. Which of them end where is all they
-/// need to agree on.
-enum Codec {
-    Stored,
-    #[cfg(feature = "xz")]
-    Xz(liblzma::stream::Stream),
-    #[cfg(feature = "xz")]
-    Lzip(liblzma::stream::Stream),
-    #[cfg(feature = "xz")]
-    Lzma(liblzma::stream::Stream),
-    #[cfg(feature = "zstd")]
-    Zstd(zstd::zstd_safe::DCtx<'static>),
-    #[cfg(feature = "zstd")]
-    ZstdFrames(Box<super::parallel::ParallelDecoder>),
-    #[cfg(feature = "bzip2")]
-    Bzip2(bzip2::Decompress),
-    #[cfg(feature = "gzip")]
-    Gzip(flate2::Decompress),
-    #[cfg(feature = "brotli")]
-    Brotli(Box<Brotli>),
-    #[cfg(feature = "lz4")]
-    Lz4(super::lz4::FrameDecoder),
-}
-
-#[cfg(feature = "brotli")]
-type Brotli = brotli::BrotliState<brotli::enc::StandardAlloc, brotli::enc::StandardAlloc, brotli::enc::StandardAlloc>;
-
-impl Codec {
-    fn new(compression: Compression, options: &DecodeOptions) -> Result<Self, Error> {
-        #[cfg(any(feature = "xz", feature = "zstd"))]
-        let setup = |reason: String| Error::Setup { compression, reason };
-        Ok(match compression {
-            Compression::None => Self::Stored,
-            #[cfg(feature = "xz")]
-            Compression::Xz => Self::Xz(xz(options).map_err(|error| setup(error.to_string()))?),
-            #[cfg(feature = "xz")]
-            Compression::Lzip => Self::Lzip(lzip(options).map_err(|error| setup(error.to_string()))?),
-            #[cfg(feature = "xz")]
-            Compression::Lzma => Self::Lzma(
-                liblzma::stream::Stream::new_lzma_decoder(memory(options)).map_err(|error| setup(error.to_string()))?,
-            ),
-            #[cfg(feature = "zstd")]
-            Compression::Zstd if options.threads > 1 => {
-                Self::ZstdFrames(Box::new(super::parallel::ParallelDecoder::new(options).map_err(setup)?))
-            }
-            #[cfg(feature = "zstd")]
-            Compression::Zstd => Self::Zstd(zstd(options).map_err(setup)?),
-            #[cfg(feature = "bzip2")]
-            Compression::Bzip2 => Self::Bzip2(bzip2::Decompress::new(false)),
-            #[cfg(feature = "gzip")]
-            Compression::Gzip => Self::Gzip(flate2::Decompress::new_gzip(15)),
-            #[cfg(feature = "brotli")]
-            Compression::Brotli => {
-                let alloc = brotli::enc::StandardAlloc::default;
-                // Strict: without the extension by which a stream may ask for a window of 1 GiB
-                // instead of 16 MiB.
-                Self::Brotli(Box::new(Brotli::new_strict(alloc(), alloc(), alloc())))
-            }
-            #[cfg(feature = "lz4")]
-            Compression::Lz4 => Self::Lz4(super::lz4::FrameDecoder::new()),
-            #[allow(unreachable_patterns, reason = "with all features there is nothing left")]
-            _ => return Err(Error::not_compiled_in(compression)),
-        })
-    }
-
-    /// Makes ready for a further stream in the same input.
-    fn restart(&mut self, compression: Compression, options: &DecodeOptions) -> Result<(), Fault> {
-        match compression {
-            // Their decoders go on to the next stream by themselves.
-            Compression::None | Compression::Zstd | Compression::Lz4 => {}
-            Compression::Xz | Compression::Bzip2 | Compression::Gzip | Compression::Lzip => {
-                *self = Self::new(compression, options).map_err(|error| Fault::Corrupt(error.to_string()))?;
-            }
-            // These formats know of no second stream.
-            Compression::Brotli | Compression::Lzma => return Err("more bytes follow the end of the stream".into()),
-        }
-        Ok(())
-    }
-
-    /// Decompresses some of `input` into `output`. `at_end` says that `input` is empty and remains
-    /// so.
-    fn step(&mut self, input: &[u8], output: &mut [u8], at_end: bool) -> Result<Step, Fault> {
-        match self {
-            Self::Stored => {
-                let len = input.len().min(output.len());
-                output[..len].copy_from_slice(&input[..len]);
-                Ok(Step { consumed: len, produced: len, ended: at_end })
-            }
-            #[cfg(feature = "xz")]
-            Self::Xz(stream) | Self::Lzip(stream) | Self::Lzma(stream) => step_lzma(stream, input, output, at_end),
-            #[cfg(feature = "zstd")]
-            Self::Zstd(context) => step_zstd(context, input, output),
-            #[cfg(feature = "zstd")]
-            Self::ZstdFrames(frames) => frames.step(input, output, at_end),
-            #[cfg(feature = "bzip2")]
-            Self::Bzip2(stream) => {
-                let before = (stream.total_in(), stream.total_out());
-                let status = stream.decompress(input, output).map_err(|error| Fault::Corrupt(error.to_string()))?;
-                let ended = status == bzip2::Status::StreamEnd;
-                Ok(Step::between(before, (stream.total_in(), stream.total_out()), ended))
-            }
-            #[cfg(feature = "gzip")]
-            Self::Gzip(stream) => {
-                let before = (stream.total_in(), stream.total_out());
-                let status = stream
-                    .decompress(input, output, flate2::FlushDecompress::None)
-                    .map_err(|error| Fault::from(error.message().unwrap_or("not valid deflate data")))?;
-                let ended = status == flate2::Status::StreamEnd;
-                Ok(Step::between(before, (stream.total_in(), stream.total_out()), ended))
-            }
-            #[cfg(feature = "brotli")]
-            Self::Brotli(state) => step_brotli(state, input, output),
-            #[cfg(feature = "lz4")]
-            Self::Lz4(frames) => frames.step(input, output),
-        }
-    }
-}
-
-/// What liblzma may allocate: the window, and room for its tables, which take less than 1 MiB.
-#[cfg(feature = "xz")]
-fn memory(options: &DecodeOptions) -> u64 {
-    options.max_window.saturating_add(1 << 20)
-}
-
-#[cfg(feature = "xz")]
-fn xz(options: &DecodeOptions) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
-    use liblzma::stream::{MtStreamBuilder, Stream};
-    // Not `CONCATENATED`, which the decoder with threads cannot be told: at the end of a stream
-    // another one is made.
-    if options.threads <= 1 {
-        return Stream::new_stream_decoder(memory(options), 0);
-    }
-    MtStreamBuilder::new()
-        .threads(options.threads)
-        .memlimit_threading(memory(options).saturating_mul(u64::from(options.threads)))
-        .memlimit_stop(memory(options))
-        .decoder()
-}
-
-#[cfg(feature = "xz")]
-fn lzip(options: &DecodeOptions) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
-    liblzma::stream::Stream::new_lzip_decoder(memory(options), 0)
-}
-
-#[cfg(feature = "xz")]
-fn lzma_fault(error: liblzma::stream::Error) -> Fault {
-    match error {
-        liblzma::stream::Error::MemLimit => Fault::Window,
-        other => Fault::Corrupt(other.to_string()),
-    }
-}
-
-#[cfg(feature = "xz")]
-fn step_lzma(
-    stream: &mut liblzma::stream::Stream,
-    input: &[u8],
-    output: &mut [u8],
-    at_end: bool,
-) -> Result<Step, Fault> {
-    use liblzma::stream::{Action, Status};
-    let before = (stream.total_in(), stream.total_out());
-    let action = if at_end { Action::Finish } else { Action::Run };
-    let status = stream.process(input, output, action).map_err(lzma_fault)?;
-    Ok(Step::between(before, (stream.total_in(), stream.total_out()), status == Status::StreamEnd))
-}
-
-#[cfg(feature = "zstd")]
-pub(super) fn zstd_window_log(options: &DecodeOptions) -> u32 {
-    // zstd knows windows from 1 KiB to 2 GiB.
-    options.max_window.max(1).ilog2().clamp(10, 31)
-}
-
-#[cfg(feature = "zstd")]
-pub(super) fn zstd(options: &DecodeOptions) -> Result<zstd::zstd_safe::DCtx<'static>, String> {
-    use zstd::zstd_safe::{DCtx, DParameter, get_error_name};
-    let mut context = DCtx::try_create().ok_or("out of memory")?;
-    let log = zstd_window_log(options);
-    context.set_parameter(DParameter::WindowLogMax(log)).map_err(|code| get_error_name(code).to_owned())?;
-    Ok(context)
-}
-
-#[cfg(feature = "zstd")]
-pub(super) fn step_zstd(
-    context: &mut zstd::zstd_safe::DCtx<'_>,
-    input: &[u8],
-    output: &mut [u8],
-) -> Result<Step, Fault> {
-    use zstd::zstd_safe::{InBuffer, OutBuffer, get_error_name};
-    // `ZSTD_error_frameParameter_windowTooLarge`: the numbers up to 100 are declared stable in
-    // `zstd_errors.h`.
-    const WINDOW_TOO_LARGE: usize = 16_usize.wrapping_neg();
-    let (mut input, mut output) = (InBuffer::around(input), OutBuffer::around(output));
-    match context.decompress_stream(&mut output, &mut input) {
-        Ok(hint) => Ok(Step { consumed: input.pos(), produced: output.pos(), ended: hint == 0 }),
-        Err(WINDOW_TOO_LARGE) => Err(Fault::Window),
-        Err(code) => Err(get_error_name(code).into()),
-    }
-}
-
-#[cfg(feature = "brotli")]
-fn step_brotli(state: &mut Brotli, input: &[u8], output: &mut [u8]) -> Result<Step, Fault> {
-    use brotli::{BrotliDecompressStream, BrotliResult};
-    let (mut consumed, mut produced, mut total) = (0, 0, 0);
-    let (mut in_left, mut out_left) = (input.len(), output.len());
-    let result = BrotliDecompressStream(
-        &mut in_left,
-        &mut consumed,
-        input,
-        &mut out_left,
-        &mut produced,
-        output,
-        &mut total,
-        state,
-    );
-    match result {
-        BrotliResult::ResultFailure => Err("not valid brotli data".into()),
-        result => Ok(Step { consumed, produced, ended: matches!(result, BrotliResult::ResultSuccess) }),
     }
 }

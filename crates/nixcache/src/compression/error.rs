@@ -1,6 +1,7 @@
 use std::io;
 
 use super::Compression;
+use crate::ErrorKind;
 
 /// Why something could not be compressed or decompressed.
 ///
@@ -103,13 +104,33 @@ pub enum Error {
 }
 
 impl Error {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownName { .. }
+            | Self::NotCompiledIn { .. }
+            | Self::ReadOnly { .. }
+            | Self::Level { .. }
+            | Self::TooManyFrames { .. } => ErrorKind::Usage,
+            Self::TooLarge { .. }
+            | Self::WindowTooLarge { .. }
+            | Self::Truncated { .. }
+            | Self::Corrupt { .. }
+            | Self::SeekTable { .. } => ErrorKind::Content,
+            Self::FailedBefore => ErrorKind::Internal,
+            Self::Setup { .. } => ErrorKind::Unavailable,
+            Self::Io(error) => ErrorKind::of_io(error),
+        }
+    }
+
     /// Finds an error of this module inside an [`io::Error`].
     ///
     /// ```
     /// use std::io::Read;
     /// use nixcache::compression::{Compression, DecodeOptions, Decompressor, Error};
     ///
-    /// let options = DecodeOptions { max_size: 3, ..DecodeOptions::default() };
+    /// let options = DecodeOptions::default().with(|options| options.max_size = 3);
     /// let mut decoder = Decompressor::new(&b"four"[..], Compression::None, &options)?;
     /// let error = decoder.read_to_end(&mut Vec::new()).unwrap_err();
     /// assert!(matches!(Error::of(&error), Some(Error::TooLarge { max_size: 3 })));

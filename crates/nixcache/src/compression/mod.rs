@@ -22,7 +22,7 @@
 //! short.) Hostile input can claim neither memory ([`DecodeOptions::max_window`]) nor, if the
 //! caller knows the size to expect, disk ([`DecodeOptions::max_size`]).
 //!
-//! Of a zstd file written in [frames](EncodeOptions::with_frame_size) a part can be read: see
+//! Of a zstd file written in [frames](EncodeOptions::frame_size) a part can be read: see
 //! [`seekable`].
 //!
 //! ```
@@ -36,7 +36,7 @@
 //! let compressed = encoder.finish()?;
 //!
 //! let mut nar = Vec::new();
-//! let known_size = DecodeOptions { max_size: 10, ..DecodeOptions::default() };
+//! let known_size = DecodeOptions::default().with(|options| options.max_size = 10);
 //! Decompressor::detect(&compressed[..], &known_size)?.read_to_end(&mut nar)?;
 //! assert_eq!(nar, b"a NAR, say");
 //! # }
@@ -65,13 +65,17 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 mod compressor;
 mod decompressor;
+mod engine;
 mod error;
 #[cfg(feature = "lz4")]
 mod lz4;
 #[cfg(feature = "zstd")]
 mod parallel;
+mod push;
 pub mod seekable;
 mod step;
+#[cfg(feature = "stream")]
+mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
@@ -79,6 +83,12 @@ mod tests;
 pub use compressor::{Compressor, EncodeOptions};
 pub use decompressor::{DecodeOptions, Decompressor};
 pub use error::Error;
+pub use push::PushDecompressor;
+#[cfg(feature = "stream")]
+pub use stream::DecompressStream;
+
+/// How much decompressed data is handed out at once.
+const OUTPUT_CHUNK_BYTES: usize = 64 << 10;
 
 /// A compression of NARs, by the name that a narinfo gives it.
 ///

@@ -10,7 +10,7 @@ use zstd::zstd_safe::DCtx;
 
 use super::{
     DecodeOptions,
-    decompressor::{step_zstd, zstd, zstd_window_log},
+    engine::{step_zstd, zstd, zstd_window_log},
     step::{Fault, Step},
 };
 use crate::threads::{InOrder, Worker};
@@ -136,7 +136,7 @@ pub(super) struct ParallelDecoder {
 
 impl ParallelDecoder {
     pub(super) fn new(options: &DecodeOptions) -> Result<Self, String> {
-        let threads = options.threads as usize;
+        let threads = options.threads.get();
         Ok(Self {
             jobs: InOrder::new(threads, worker),
             ahead: threads,

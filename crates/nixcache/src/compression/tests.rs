@@ -1,14 +1,17 @@
+//! Every codec against itself, against damaged input, and against the tools of the system.
+
 use std::{
     cell::Cell,
     env, fs,
     io::{self, BufRead, BufReader, Cursor, Read, Write},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use proptest::prelude::*;
 
-use super::{Compression, Compressor, DecodeOptions, Decompressor, EncodeOptions, Error};
+use super::{Compression, Compressor, DecodeOptions, Decompressor, EncodeOptions, Error, PushDecompressor};
 
 /// What this build can write: all but lzip, given all features.
 fn writable() -> impl Iterator<Item = Compression> {
@@ -86,25 +89,29 @@ fn any_data() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+fn count(threads: usize) -> NonZeroUsize {
+    NonZeroUsize::new(threads).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_written_comes_back_whatever_the_chunks(
-        data in any_data(), write in 1..100_000_usize, read in 1..100_000_usize, threads in 0..3_u32,
+        data in any_data(), write in 1..100_000_usize, read in 1..100_000_usize, threads in 1..3_usize,
     ) {
         for compression in writable() {
             // Brotli's own default takes seconds, the others' megabytes.
             let level = compression.levels().map(|levels| *levels.start());
             let options = level.map_or(EncodeOptions::new(compression), |level| {
-                EncodeOptions::new(compression).with_level(level).unwrap()
+                EncodeOptions::new(compression).with(|options| options.level = Some(level))
             });
-            let mut encoder = Compressor::new(Vec::new(), &options.with_threads(threads)).unwrap();
+            let mut encoder = Compressor::new(Vec::new(), &options.with(|options| options.threads = count(threads))).unwrap();
             for chunk in data.chunks(write) {
                 encoder.write_all(chunk).unwrap();
             }
             let compressed = encoder.finish().unwrap();
-            let decoding = DecodeOptions { threads, max_size: data.len() as u64, ..DecodeOptions::default() };
+            let decoding = DecodeOptions { threads: count(threads), max_size: data.len() as u64, ..DecodeOptions::default() };
             let input = BufReader::with_capacity(write, &compressed[..]);
             let mut decoder = Decompressor::new(input, compression, &decoding).unwrap();
             let (mut back, mut chunk) = (Vec::new(), vec![0; read]);
@@ -141,7 +148,7 @@ fn every_level_can_be_read_back() {
     let data = sample(5000);
     for compression in delimited() {
         for level in compression.levels().unwrap() {
-            let options = EncodeOptions::new(compression).with_level(level).unwrap();
+            let options = EncodeOptions::new(compression).with(|options| options.level = Some(level));
             let compressed = compress_with(&data, &options);
             assert!(compressed.len() < data.len() || level == 0, "{options}");
             assert_eq!(decompress(&compressed[..], compression).unwrap(), data, "{options}");
@@ -213,11 +220,11 @@ fn zeros_after_a_gzip_file_are_padding_and_nothing_may_follow_them() {
 
 #[test]
 fn a_bomb_is_refused_as_soon_as_it_passes_the_size_expected() {
-    const MAX: u64 = 1 << 20;
+    const MAX: u64 = 256 << 10;
     let options = DecodeOptions { max_size: MAX, ..DecodeOptions::default() };
     for compression in writable() {
         let fast = compression.levels().map_or(EncodeOptions::new(compression), |levels| {
-            EncodeOptions::new(compression).with_level(*levels.start().max(&1)).unwrap()
+            EncodeOptions::new(compression).with(|options| options.level = Some(*levels.start().max(&1)))
         });
         let bomb = compress_with(&vec![0; 64 << 20], &fast);
         let mut decoder = Decompressor::new(Cursor::new(&bomb), compression, &options).unwrap();
@@ -464,7 +471,7 @@ fn xz_streams_may_be_padded_and_their_blocks_decoded_in_parallel() {
     let data = sample(100_000);
     let padded = [&compress(&data, Compression::Xz)[..], &[0; 8], &compress(&data, Compression::Xz)].concat();
     for threads in [1, 2] {
-        let options = DecodeOptions { threads, ..DecodeOptions::default() };
+        let options = DecodeOptions { threads: count(threads), ..DecodeOptions::default() };
         let read = |input: &[u8]| {
             let mut out = Vec::new();
             Decompressor::detect(input, &options).unwrap().read_to_end(&mut out).map(|_| out)
@@ -478,10 +485,10 @@ fn xz_streams_may_be_padded_and_their_blocks_decoded_in_parallel() {
 
     // Level 0 has blocks of 1 MiB: eight of them.
     let data = sample(8 << 20);
-    let options = "xz:0".parse::<EncodeOptions>().unwrap().with_threads(3);
+    let options = "xz:0".parse::<EncodeOptions>().unwrap().with(|options| options.threads = count(3));
     let blocks = compress_with(&data, &options);
     let mut back = Vec::new();
-    let decoding = DecodeOptions { threads: 3, ..DecodeOptions::default() };
+    let decoding = DecodeOptions { threads: count(3), ..DecodeOptions::default() };
     Decompressor::new(&blocks[..], Compression::Xz, &decoding).unwrap().read_to_end(&mut back).unwrap();
     assert!(back == data);
     let mut cut = Decompressor::new(&blocks[..blocks.len() / 2], Compression::Xz, &decoding).unwrap();
@@ -517,10 +524,10 @@ fn the_usual_tools_read_what_we_write() {
         };
         for threads in [1, 2] {
             let options = match compression {
-                Compression::Brotli => EncodeOptions::new(compression).with_level(5).unwrap(),
+                Compression::Brotli => EncodeOptions::new(compression).with(|options| options.level = Some(5)),
                 _ => EncodeOptions::new(compression),
             };
-            let back = run(tool, &compress_with(&data, &options.with_threads(threads)));
+            let back = run(tool, &compress_with(&data, &options.with(|options| options.threads = count(threads))));
             assert!(back.is_none_or(|back| back == data), "{tool}");
         }
     }
@@ -594,4 +601,103 @@ fn we_read_what_nix_wrote() {
         }
     }
     assert!(read >= 7, "only {read} NARs were there to be read");
+}
+
+/// What comes out of a [`PushDecompressor`] that is given `input` in chunks.
+fn push(input: &[u8], chunk: usize, mut decompressor: PushDecompressor) -> Result<Vec<u8>, Error> {
+    let mut data = Vec::new();
+    let mut out = |part: &[u8]| {
+        assert!(!part.is_empty() && part.len() <= 64 << 10);
+        data.extend_from_slice(part);
+        Ok::<_, Error>(())
+    };
+    for chunk in input.chunks(chunk) {
+        decompressor.update(chunk, &mut out)?;
+    }
+    decompressor.finish(&mut out)?;
+    Ok(data)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn pushed_chunks_give_what_reading_gives_and_fail_as_it_fails(
+        data in any_data(), chunk in 1..5000_usize, threads in 1..3_usize, cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(), tail in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..8),
+    ) {
+        let options = DecodeOptions::default().with(|options| options.threads = count(threads));
+        for compression in writable() {
+            let mut file = compress(&data, compression);
+            if is_cut {
+                file.truncate(cut.index(file.len().max(1)));
+            } else {
+                file.extend_from_slice(&tail);
+            }
+            let read = |mut decoder: Decompressor<&[u8]>| {
+                let mut data = Vec::new();
+                decoder.read_to_end(&mut data).map(|_| data).map_err(|error| error.kind())
+            };
+            let named = read(Decompressor::new(&file[..], compression, &options).unwrap());
+            let pushed = push(&file, chunk, PushDecompressor::new(compression, &options).unwrap());
+            prop_assert_eq!(&pushed.map_err(|error| io::Error::from(error).kind()), &named, "{}", compression);
+            if compression != Compression::Brotli {
+                let detected = read(Decompressor::detect(&file[..], &options).unwrap());
+                let pushed = push(&file, chunk, PushDecompressor::detect(&options));
+                prop_assert_eq!(&pushed.map_err(|error| io::Error::from(error).kind()), &detected, "{}", compression);
+            }
+            #[cfg(feature = "stream")]
+            {
+                use futures_core::Stream;
+                use std::{pin::pin, task::{Context, Poll, Waker}};
+                let chunks: Vec<_> = file.chunks(chunk).map(bytes::Bytes::copy_from_slice).map(Ok).collect();
+                let chunks = futures_util::stream::iter(chunks);
+                let mut stream = pin!(super::DecompressStream::new(chunks, compression, &options).unwrap());
+                let mut streamed = Ok(Vec::new());
+                let mut context = Context::from_waker(Waker::noop());
+                while let Poll::Ready(Some(part)) = stream.as_mut().poll_next(&mut context) {
+                    match (&mut streamed, part) {
+                        (Ok(data), Ok(part)) => data.extend_from_slice(&part),
+                        (streamed, Err(error)) => *streamed = Err(error.kind()),
+                        (Err(_), Ok(_)) => prop_assert!(false, "more after an error"),
+                    }
+                }
+                prop_assert_eq!(&streamed, &named, "{}", compression);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bomb_that_is_pushed_is_refused_at_its_limit_and_takes_no_memory() {
+    const MAX: u64 = 256 << 10;
+    let options = DecodeOptions::default().with(|options| options.max_size = MAX);
+    for compression in delimited() {
+        let bomb = compress(&vec![0; 4 << 20], compression);
+        let mut decompressor = PushDecompressor::new(compression, &options).unwrap();
+        let mut seen = 0;
+        let memory = allocation_counter::measure(|| {
+            let count = |part: &[u8]| {
+                seen += part.len() as u64;
+                Ok::<_, Error>(())
+            };
+            let refused = decompressor.update(&bomb, count);
+            assert!(matches!(refused, Err(Error::TooLarge { max_size: MAX })), "{compression}: {refused:?}");
+        });
+        assert_eq!(seen, MAX, "{compression}");
+        // Brotli and lz4 are in Rust, and allocate their windows and blocks as they are declared.
+        assert!(memory.bytes_max < 24 << 20, "{compression}: {} bytes", memory.bytes_max);
+        let again = decompressor.update(b"more", |_| Ok::<_, Error>(()));
+        assert!(matches!(again, Err(Error::FailedBefore)), "{compression}: {again:?}");
+    }
+}
+
+#[test]
+fn an_error_of_the_caller_ends_a_push() {
+    let file = compress(&vec![7; 300_000], Compression::None);
+    let mut decompressor = PushDecompressor::new(Compression::None, &DecodeOptions::default()).unwrap();
+    let error = decompressor.update(&file, |_| Err(io::Error::other("disk full"))).unwrap_err();
+    assert_eq!(error.to_string(), "disk full");
+    let again = decompressor.finish(|_| Ok::<_, Error>(()));
+    assert!(matches!(again, Err(Error::FailedBefore)), "{again:?}");
 }

@@ -3,7 +3,6 @@
 use std::io::{self, BufRead, Read};
 
 use super::decoder::Decoder;
-use super::error::Error;
 use super::grammar::Limits;
 
 /// Reads the bytes of exactly one archive: its end is the end of this reader, and what follows it
@@ -12,7 +11,7 @@ use super::grammar::Limits;
 /// For archives inside other formats, such as `nix-store --export`: this goes to whatever takes a
 /// whole archive. The archive is checked on the way. If it is none the error's kind is
 /// [`InvalidData`](io::ErrorKind::InvalidData), if the source ends too early
-/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and inside is the [`Error`] that says where.
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and inside is the [`Error`](super::Error) that says where.
 ///
 /// ```
 /// # use nixcache::nar::{Delimited, Writer};
@@ -58,15 +57,10 @@ impl<R: BufRead> Read for Delimited<R> {
         let buffer = self.inner.fill_buf()?;
         let window = &buffer[..buffer.len().min(out.len())];
         if window.is_empty() {
-            self.decoder.finish().map_err(|error: Error| io::Error::new(io::ErrorKind::UnexpectedEof, error))?;
+            self.decoder.finish()?;
         }
         let mut rest = window;
-        while self
-            .decoder
-            .advance(&mut rest)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
-            .is_some()
-        {}
+        while self.decoder.advance(&mut rest)?.is_some() {}
         let len = window.len() - rest.len();
         out[..len].copy_from_slice(&window[..len]);
         self.inner.consume(len);

@@ -9,6 +9,7 @@ use super::event::{BorrowedEvent, Event};
 use super::grammar::{Limits, name_fault, target_fault};
 use super::names::Names;
 use super::wire;
+use crate::ErrorKind;
 
 /// Why an event cannot be encoded.
 #[derive(Debug, Error)]
@@ -69,6 +70,27 @@ pub enum EncodeError {
     /// The sink of a [`Writer`] failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl EncodeError {
+    /// What kind of failure this is: [`ErrorKind::Content`] unless the sink failed.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => ErrorKind::of_io(error),
+            _ => ErrorKind::Content,
+        }
+    }
+}
+
+/// Keeps the kind.
+impl From<EncodeError> for io::Error {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::Io(error) => error,
+            error => Self::new(io::ErrorKind::InvalidData, error),
+        }
+    }
 }
 
 /// An encoder that does no I/O: it is given events, and gives back the bytes to put before them.

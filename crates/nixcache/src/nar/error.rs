@@ -1,8 +1,11 @@
 //! Why bytes are not a NAR.
 
 use std::fmt;
+use std::io;
 
 use thiserror::Error;
+
+use crate::ErrorKind;
 
 /// Why bytes are not a NAR, and where: offsets count bytes from the start of the archive.
 ///
@@ -85,6 +88,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// What kind of failure this is: always [`ErrorKind::Content`].
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
+
     /// Where in the archive, in bytes from its start.
     #[must_use]
     pub fn offset(&self) -> u64 {
@@ -98,6 +107,18 @@ impl Error {
             | Self::Limit { offset, .. }
             | Self::Trailing { offset } => offset,
         }
+    }
+}
+
+/// An archive that is cut short is [`io::ErrorKind::UnexpectedEof`], any other error
+/// [`io::ErrorKind::InvalidData`].
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error {
+            Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::compression::Compression;
 
 /// What an archive may hold at most. The default is what Nix 2.34 accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes in an entry's name. Default 255, the longest that Linux can make.
     pub name: usize,
@@ -37,6 +38,20 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { name: 255, target: 4095, depth: 63, entries: u64::MAX, size: u64::MAX }
+    }
+}
+
+impl Limits {
+    /// Changes some of the limits.
+    ///
+    /// ```
+    /// use nixcache::nar::Limits;
+    /// let limits = Limits::default().with(|limits| limits.size = 1 << 30);
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 }
 

@@ -73,6 +73,8 @@ pub use self::listing::{Children, FileReader, Listing, ListingBuilder, ListingNo
 #[cfg(feature = "json")]
 pub use self::listing::{ListingError, ListingWriteError};
 pub use self::observer::{Observation, Observer};
+#[cfg(all(feature = "fs", feature = "stream"))]
+pub use self::pack::ChunkStream;
 #[cfg(feature = "fs")]
 pub use self::pack::{Chunks, Entry, EntryKind, PackError, Packer, measure, pack};
 pub use self::reader::{Contents, ReadError, Reader};

@@ -21,16 +21,22 @@ use crate::hash::{self, Algorithm, Hash, Hasher};
 /// Watches the bytes of an archive go by, wherever they come from or go to: hashes them, lists what
 /// they contain, finds references in them. Nothing needs a second pass.
 ///
+/// [`update`](Self::update) computes and does not block: about a millisecond for a MiB, most of it
+/// for the hash. Chunks as networks deliver them can be shown to it on the thread of an async
+/// runtime; show it larger ones on a thread where computing does no harm.
+///
 /// ```
-/// # use nixcache::{hash::Algorithm, nar::{Observer, Writer}};
+/// # use nixcache::{hash::Hash, nar::{Observer, Writer}};
 /// # let mut writer = Writer::new(Vec::new());
 /// # writer.file(b"", false, b"contents")?;
 /// # let nar = writer.finish()?;
-/// let mut observer = Observer::new().hash(Algorithm::Sha256)?;
+/// let mut observer = Observer::new().sha256().listing();
 /// for chunk in nar.chunks(100) {
 ///     observer.update(chunk)?;
 /// }
-/// assert_eq!(observer.finish()?.size, nar.len() as u64);
+/// let seen = observer.finish()?;
+/// assert_eq!(seen.size, nar.len() as u64);
+/// assert_eq!(seen.sha256(), Some(Hash::sha256(&nar)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
@@ -57,6 +63,20 @@ pub struct Observation {
     pub references: Vec<usize>,
 }
 
+impl Observation {
+    /// The first sha256 that was asked for.
+    #[must_use]
+    pub fn sha256(&self) -> Option<Hash> {
+        self.hashes.iter().copied().find(|hash| hash.algorithm() == Algorithm::Sha256)
+    }
+
+    /// The hash parts of the candidates that occur in the archive. `candidates` are those that the
+    /// observer was given.
+    pub fn referenced<'c>(&self, candidates: &'c Candidates) -> impl Iterator<Item = &'c str> {
+        self.references.iter().filter_map(|&index| candidates.hash_part(index))
+    }
+}
+
 impl Observer {
     /// Sees the size only.
     #[must_use]
@@ -64,20 +84,27 @@ impl Observer {
         Self::default()
     }
 
-    /// Also hashes. May be given several times.
+    /// Hashes with any algorithm. Can be called several times.
     pub fn hash(mut self, algorithm: Algorithm) -> Result<Self, hash::Error> {
         self.hashers.push(Hasher::new(algorithm)?);
         Ok(self)
     }
 
-    /// Also checks that the bytes are one archive within `limits`, and nothing else.
+    /// Hashes with sha256, which every narinfo needs: see [`Observation::sha256`].
+    #[must_use]
+    pub fn sha256(mut self) -> Self {
+        self.hashers.push(Hasher::sha256());
+        self
+    }
+
+    /// Checks that the bytes are one archive within `limits`, and nothing else.
     #[must_use]
     pub fn check(mut self, limits: Limits) -> Self {
         self.decoder = Some(Decoder::with_limits(limits));
         self
     }
 
-    /// Also lists the contents, and checks as [`check`](Self::check) does, within the default
+    /// Lists the contents, and checks as [`check`](Self::check) does, within the default
     /// limits unless that was called with others before.
     #[must_use]
     pub fn listing(mut self) -> Self {
@@ -86,7 +113,7 @@ impl Observer {
         self
     }
 
-    /// Also looks for references to `candidates`.
+    /// Looks for references to `candidates`.
     #[must_use]
     pub fn references(mut self, candidates: &Candidates) -> Self {
         self.scanner = Some(Scanner::new(candidates));

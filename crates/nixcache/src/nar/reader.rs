@@ -1,4 +1,4 @@
-//! An archive from any reader.
+//! An archive from any [`BufRead`].
 
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 
@@ -8,6 +8,7 @@ use super::decoder::{Decoder, Unnamed};
 use super::error::Error;
 use super::event::{BorrowedEvent, Event};
 use super::grammar::Limits;
+use crate::ErrorKind;
 
 /// Why an archive could not be read.
 #[derive(Debug, Error)]
@@ -24,6 +25,27 @@ pub enum ReadError {
         /// The failure.
         source: io::Error,
     },
+}
+
+impl ReadError {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Nar(error) => error.kind(),
+            Self::Io { source, .. } => ErrorKind::of_io(source),
+        }
+    }
+}
+
+/// Keeps the kind: that of the source's error, or as for [`Error`].
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Nar(error) => error.into(),
+            ReadError::Io { ref source, .. } => Self::new(source.kind(), error),
+        }
+    }
 }
 
 /// Reads events from any [`BufRead`], as slices of its own buffer, and nothing beyond the end of

@@ -1,5 +1,7 @@
 //! An archive from a stream of chunks, as networks deliver it.
 
+use std::any::Any;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -11,6 +13,7 @@ use super::decoder::Decoder;
 use super::error::Error;
 use super::event::Event;
 use super::grammar::Limits;
+use crate::ErrorKind;
 
 /// Why an archive could not be read from a stream.
 #[derive(Debug, Error)]
@@ -29,12 +32,58 @@ pub enum StreamError<E> {
     },
 }
 
+impl<E: 'static> StreamError<E> {
+    /// What kind of failure this is. A stream that failed is [`ErrorKind::Unavailable`], unless its
+    /// error is an [`io::Error`] that says more.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Nar(error) => error.kind(),
+            Self::Stream { source, .. } => {
+                (source as &dyn Any).downcast_ref().map_or(ErrorKind::Unavailable, ErrorKind::of_io)
+            }
+        }
+    }
+}
+
+/// Keeps the kind: that of the stream's error, or as for [`Error`].
+impl From<StreamError<io::Error>> for io::Error {
+    fn from(error: StreamError<Self>) -> Self {
+        match error {
+            StreamError::Nar(error) => error.into(),
+            StreamError::Stream { ref source, .. } => Self::new(source.kind(), error),
+        }
+    }
+}
+
 /// The events of an archive that comes as a stream of [`Bytes`]. Contents are parts of those, not
 /// copies.
 ///
 /// Works with every async runtime, and needs none. Ends after the archive or the first error; what
-/// follows the archive in the stream is not read, but for what came in the same chunk
+/// follows the archive in the stream is not read, except for what came in the same chunk
 /// ([`rest`](Self::rest)).
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// use bytes::Bytes;
+/// use futures_util::{TryStreamExt, stream};
+/// use nixcache::nar::{Event, EventStream, Writer};
+///
+/// # let mut writer = Writer::new(Vec::new());
+/// # writer.file(b"", false, b"contents")?;
+/// # let nar = Bytes::from(writer.finish()?);
+/// let pieces = [nar.slice(..100), nar.slice(100..)].map(Ok::<_, std::io::Error>);
+/// let mut events = EventStream::new(stream::iter(pieces));
+/// let mut contents = Vec::new();
+/// while let Some(event) = events.try_next().await? {
+///     if let Event::Contents(part) = event {
+///         contents.extend_from_slice(&part);
+///     }
+/// }
+/// assert_eq!(contents, b"contents");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct EventStream<S> {
     chunks: S,

@@ -75,7 +75,7 @@ fn listings_of_caches_by_nix_read_as_what_the_archive_beside_them_holds() {
 #[test]
 fn archives_are_listed_as_nix_lists_them() {
     let Some(vectors) = vectors() else { return };
-    let limits = Limits { depth: 1000, ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.depth = 1000);
     let (mut compared, mut not_text) = (0, 0);
     for path in files(&vectors.join("golden/trees/nars"), "nar") {
         let name = path.file_stem().unwrap();
@@ -93,7 +93,7 @@ fn archives_are_listed_as_nix_lists_them() {
         compared += 1;
 
         let mut walk = listing.root().walk();
-        while let Some((_, node)) = walk.next() {
+        while let Some((_, node)) = walk.advance() {
             if let NodeKind::File { size, .. } = node.kind() {
                 let archive = File::open(&path).unwrap();
                 let copied = std::io::copy(&mut node.open(archive).unwrap(), &mut std::io::sink()).unwrap();

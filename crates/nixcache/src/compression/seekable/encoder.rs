@@ -39,10 +39,10 @@ pub(in super::super) struct FrameEncoder {
 impl FrameEncoder {
     /// `frame_size` is from 1 to
     /// [`EncodeOptions::MAX_FRAME_SIZE`](super::super::EncodeOptions::MAX_FRAME_SIZE).
-    pub(in super::super) fn new(level: u32, frame_size: u32, threads: u32) -> Self {
+    pub(in super::super) fn new(level: u32, frame_size: u32, threads: usize) -> Self {
         Self {
-            jobs: InOrder::new(threads as usize, move || worker(level)),
-            ahead: threads as usize + 1,
+            jobs: InOrder::new(threads, move || worker(level)),
+            ahead: threads + 1,
             frame_size: frame_size as usize,
             frame: Job::default(),
             spare: Vec::new(),

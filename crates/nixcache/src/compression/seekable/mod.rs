@@ -6,7 +6,7 @@
 //! 2.34 included.
 //!
 //! A [`Compressor`](super::Compressor) writes one if it is told a [frame
-//! size](super::EncodeOptions::with_frame_size). Each frame then says the size of its content and
+//! size](super::EncodeOptions::frame_size). Each frame then says the size of its content and
 //! has a checksum. Content of at most one frame gets no table: it is small enough to be read as a
 //! whole. The bytes depend on content, level and frame size, and not on the number of threads.
 //!
@@ -37,10 +37,10 @@
 //! ```
 //! # #[cfg(feature = "zstd")] {
 //! use std::io::Write;
-//! use nixcache::compression::{Compression, DecodeOptions, EncodeOptions, Compressor};
+//! use nixcache::compression::{Compression, Compressor, DecodeOptions, EncodeOptions};
 //! use nixcache::compression::seekable::{SeekTable, Tail};
 //!
-//! let options = EncodeOptions::new(Compression::Zstd).with_frame_size(4);
+//! let options = EncodeOptions::new(Compression::Zstd).with(|options| options.frame_size = 4);
 //! let mut encoder = Compressor::new(Vec::new(), &options)?;
 //! encoder.write_all(b"a NAR, say")?;
 //! let file = encoder.finish()?;

@@ -1,4 +1,8 @@
-use std::{io::Read, ops::Range};
+//! Seek tables, as they are read and written.
+
+use std::io::Read;
+use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use super::super::{Compression, DecodeOptions, Decompressor, Error};
 
@@ -29,6 +33,7 @@ pub struct SeekTable {
 
 /// What the end of a file says of its seek table.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Tail {
     /// The table.
     Table(SeekTable),
@@ -124,6 +129,7 @@ impl SeekTable {
 
 /// One frame of a file, as its seek table has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Frame {
     /// Its number, from 0 on.
     pub index: usize,
@@ -146,7 +152,7 @@ impl Frame {
             return Err(wrong("the bytes of a frame are not as many as it says"));
         }
         let max_size = self.decompressed.end - self.decompressed.start;
-        let options = DecodeOptions { max_size, threads: 1, ..*options };
+        let options = DecodeOptions { max_size, threads: NonZeroUsize::MIN, ..*options };
         let mut content = Vec::new();
         let mut decoder = Decompressor::new(input, Compression::Zstd, &options)?;
         match decoder.read_to_end(&mut content) {

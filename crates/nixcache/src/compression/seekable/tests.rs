@@ -1,5 +1,8 @@
+//! Files in frames: that they are read in parts and as a whole, and refused if they are broken.
+
 use std::{
     io::{BufReader, ErrorKind, Read, Write},
+    num::NonZeroUsize,
     ops::Range,
 };
 
@@ -13,8 +16,9 @@ use super::{
     Frame, SeekTable, Tail,
 };
 
-fn write(data: &[u8], frame_size: u32, threads: u32, chunk: usize) -> Vec<u8> {
-    let options = EncodeOptions::new(Compression::Zstd).with_frame_size(frame_size).with_threads(threads);
+fn write(data: &[u8], frame_size: u32, threads: usize, chunk: usize) -> Vec<u8> {
+    let options = EncodeOptions::new(Compression::Zstd)
+        .with(|options| (options.frame_size, options.threads) = (frame_size, NonZeroUsize::new(threads).unwrap()));
     let mut encoder = Compressor::new(Vec::new(), &options).unwrap();
     for chunk in data.chunks(chunk) {
         encoder.write_all(chunk).unwrap();
@@ -84,7 +88,7 @@ proptest! {
 
     #[test]
     fn bytes_depend_neither_on_threads_nor_on_chunks(
-        len in 0..300_000_usize, frame_size in 1000..100_000_u32, threads in 0..5_u32, chunk in 1..70_000_usize,
+        len in 0..300_000_usize, frame_size in 1000..100_000_u32, threads in 1..5_usize, chunk in 1..70_000_usize,
     ) {
         let data = sample(len);
         let file = write(&data, frame_size, threads, chunk);
@@ -131,8 +135,8 @@ fn frames(seed: &[u8]) -> Vec<u8> {
         let data = &sample(300_000)[at * 1000..][..usize::from(*kind) * usize::from(*kind) * 4];
         let plain = EncodeOptions::new(Compression::Zstd);
         let options = match kind % 4 {
-            0 => plain.with_frame_size(1 << 20),
-            1 => plain.with_frame_size(20_000),
+            0 => plain.with(|options| options.frame_size = 1 << 20),
+            1 => plain.with(|options| options.frame_size = 20_000),
             2 => plain,
             _ => {
                 file.extend(
@@ -155,7 +159,7 @@ proptest! {
 
     #[test]
     fn threads_read_the_same_and_refuse_the_same(
-        seed in proptest::collection::vec(any::<u8>(), 0..12), threads in 2..4_u32, chunk in 1..40_000_usize,
+        seed in proptest::collection::vec(any::<u8>(), 0..12), threads in 2..4_usize, chunk in 1..40_000_usize,
         room in 1..40_000_usize, cut in proptest::option::of(any::<prop::sample::Index>()),
         flips in proptest::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 0..3), limited in any::<bool>(),
     ) {
@@ -173,7 +177,7 @@ proptest! {
         let max_size = if limited { 50_000 } else { 8 << 20 };
         let one = DecodeOptions { max_size, ..DecodeOptions::default() };
         let (plain, verdict) = read(&file, chunk, room, &one);
-        let (parallel, verdict_of_threads) = read(&file, chunk, room, &DecodeOptions { threads, ..one });
+        let (parallel, verdict_of_threads) = read(&file, chunk, room, &DecodeOptions { threads: NonZeroUsize::new(threads).unwrap(), ..one });
         prop_assert_eq!(verdict, verdict_of_threads);
         prop_assert!(verdict.is_some() || plain == parallel);
         prop_assert!(plain.starts_with(&parallel) || parallel.starts_with(&plain));

@@ -316,7 +316,27 @@ impl<'a> Iterator for Children<'a> {
 
 impl std::iter::FusedIterator for Children<'_> {}
 
-/// A node and all below it, with their paths.
+/// A node and all below it, with their paths from where the walk began, which has the empty path
+/// itself.
+///
+/// ```
+/// use nixcache::nar::{Listing, Writer};
+///
+/// let mut writer = Writer::new(Vec::new());
+/// writer.directory(b"")?;
+/// writer.directory(b"bin")?;
+/// writer.file(b"hello", true, b"#!/bin/sh\necho hello\n")?;
+/// writer.end()?;
+/// writer.end()?;
+/// let listing = Listing::from_slice(&writer.finish()?)?;
+///
+/// let mut paths = Vec::new();
+/// for (path, _) in listing.root().walk() {
+///     paths.push(String::from_utf8(path)?);
+/// }
+/// assert_eq!(paths, ["", "bin", "bin/hello"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Walk<'a> {
     listing: &'a Listing,
@@ -329,9 +349,9 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The next node, and its path from where the walk began, which has the empty path itself.
-    #[expect(clippy::should_implement_trait, reason = "an iterator could not lend the path")]
-    pub fn next(&mut self) -> Option<(&[u8], ListingNode<'a>)> {
+    /// The next node, and its path from where the walk began, which has the empty path itself. Like
+    /// the iterator, but without a copy of the path.
+    pub fn advance(&mut self) -> Option<(&[u8], ListingNode<'a>)> {
         if self.next >= self.end {
             return None;
         }
@@ -351,3 +371,13 @@ impl<'a> Walk<'a> {
         Some((&self.path, node))
     }
 }
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = (Vec<u8>, ListingNode<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().map(|(path, node)| (path.to_vec(), node))
+    }
+}
+
+impl std::iter::FusedIterator for Walk<'_> {}

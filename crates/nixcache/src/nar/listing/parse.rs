@@ -15,6 +15,7 @@ use serde_core::de::{Deserialize, IgnoredAny};
 use thiserror::Error;
 
 use super::{Listing, ListingBuilder, ListingNode, NodeKind, Row, RowKind};
+use crate::ErrorKind;
 use crate::nar::error::Quoted;
 use crate::nar::event::Event;
 use crate::nar::grammar::{Limits, name_fault, target_fault};
@@ -101,6 +102,14 @@ pub enum ListingError {
         /// What is allowed.
         limit: u64,
     },
+}
+
+impl ListingError {
+    /// What kind of failure this is: always [`ErrorKind::Content`].
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
 }
 
 impl Listing {

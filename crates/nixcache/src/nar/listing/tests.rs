@@ -51,7 +51,7 @@ fn nar(tree: &Tree) -> Vec<u8> {
 /// Of all below the node: paths and kinds, and which part of the archive each file is.
 fn walked(listing: &Listing) -> Vec<(Vec<u8>, NodeKind<'_>)> {
     let (mut all, mut walk) = (Vec::new(), listing.root().walk());
-    while let Some((path, node)) = walk.next() {
+    while let Some((path, node)) = walk.advance() {
         all.push((path.to_vec(), node.kind()));
     }
     all
@@ -216,7 +216,7 @@ fn a_million_nested_directories_do_not_exhaust_the_stack() {
     let path = b"d/".repeat(depth - 1);
     assert_eq!(listing.root().get(&path).unwrap().children().count(), 0);
     let (mut walk, mut last) = (listing.root().walk(), 0);
-    while let Some((path, _)) = walk.next() {
+    while let Some((path, _)) = walk.advance() {
         last = path.len();
     }
     assert_eq!(last, path.len() - 1);

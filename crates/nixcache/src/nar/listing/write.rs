@@ -18,6 +18,7 @@ use std::io::{self, Write};
 use thiserror::Error;
 
 use super::{ListingNode, NodeKind};
+use crate::ErrorKind;
 use crate::nar::error::Quoted;
 
 /// Why a listing could not be written as JSON.
@@ -38,6 +39,17 @@ pub enum ListingWriteError {
     /// The sink failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl ListingWriteError {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotUtf8 { .. } => ErrorKind::Content,
+            Self::Io(error) => ErrorKind::of_io(error),
+        }
+    }
 }
 
 const DIRECTORY_START: &[u8] = b"{\"entries\":{";
@@ -113,7 +125,7 @@ impl ListingNode<'_> {
     fn not_utf8(self, what: &'static str, node: ListingNode<'_>) -> ListingWriteError {
         let mut directory = Vec::new();
         let mut walk = self.walk();
-        while let Some((path, other)) = walk.next() {
+        while let Some((path, other)) = walk.advance() {
             if other.index == node.index {
                 let len = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
                 directory.extend_from_slice(&path[..len]);

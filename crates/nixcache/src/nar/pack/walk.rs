@@ -65,6 +65,7 @@ struct Level {
 }
 
 /// The walk, without recursion: one level for each open directory.
+#[derive(Debug)]
 pub(super) struct Walk {
     packer: Packer,
     root: Option<PathBuf>,

@@ -1,15 +1,18 @@
 //! The store paths that a scan looks for.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::hash_part::{HashPartError, LEN, hash_part};
+use crate::ErrorKind;
+use crate::hash::nixbase32;
+use crate::store_path::StorePathRef;
 
 /// Which candidate is invalid, and why.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 #[error("candidate {}: {reason}", index + 1)]
 pub struct CandidateError {
     /// Its place among those that were given, from 0. The message counts from 1, as lines of a file
@@ -17,6 +20,14 @@ pub struct CandidateError {
     pub index: usize,
     /// What is wrong with it.
     pub reason: HashPartError,
+}
+
+impl CandidateError {
+    /// What kind of failure this is: always [`ErrorKind::Content`].
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
 }
 
 /// The store paths to look for, prepared once for any number of scans. Cloning shares them.
@@ -40,17 +51,39 @@ impl Candidates {
     where
         I: IntoIterator<Item: AsRef<str>>,
     {
-        let mut given = Vec::new();
-        let mut first = HashMap::new();
-        for (index, text) in texts.into_iter().enumerate() {
-            let part = hash_part(text.as_ref()).map_err(|reason| CandidateError { index, reason })?;
-            given.push(part);
-            if let Entry::Vacant(entry) = first.entry(part) {
-                entry.insert(index);
-            }
+        let parse = |(index, text): (usize, I::Item)| {
+            hash_part(text.as_ref()).map_err(|reason| CandidateError { index, reason })
+        };
+        texts.into_iter().enumerate().map(parse).collect::<Result<_, _>>().map(Self::prepare)
+    }
+
+    /// Prepares the hash parts of store paths.
+    ///
+    /// ```
+    /// use nixcache::nar::references::Candidates;
+    /// use nixcache::store_path::StorePathRef;
+    ///
+    /// let path = StorePathRef::parse("knn6wc1a89c47yb70qwv56rmxylia6wx-hello-2.12")?;
+    /// let candidates = Candidates::from_paths([path]);
+    /// assert_eq!(candidates.hash_part(0), Some("knn6wc1a89c47yb70qwv56rmxylia6wx"));
+    /// # Ok::<(), nixcache::store_path::Error>(())
+    /// ```
+    pub fn from_paths<'a>(paths: impl IntoIterator<Item = StorePathRef<'a>>) -> Self {
+        let part = |path: StorePathRef<'_>| {
+            let mut part = [0; LEN];
+            nixbase32::encode_into(path.hash_part().as_bytes(), &mut part);
+            part
+        };
+        Self::prepare(paths.into_iter().map(part).collect())
+    }
+
+    fn prepare(given: Vec<[u8; LEN]>) -> Self {
+        let mut first = HashMap::with_capacity(given.len());
+        for (index, part) in given.iter().enumerate() {
+            first.entry(*part).or_insert(index);
         }
         let filter = Filter::new(&given);
-        Ok(Self(Arc::new(Prepared { given, first, filter })))
+        Self(Arc::new(Prepared { given, first, filter }))
     }
 
     /// How many were given, repetitions included.

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::super::Quoted;
+use crate::ErrorKind;
 use crate::hash::nixbase32::ALPHABET;
 
 /// Characters in a hash part: 160 bits, five to a character.
@@ -44,6 +45,14 @@ pub enum HashPartError {
         /// Where in the hash part, in bytes.
         offset: usize,
     },
+}
+
+impl HashPartError {
+    /// What kind of failure this is: always [`ErrorKind::Content`].
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
 }
 
 /// The hash part of a store path, of its base name, or given bare.

@@ -6,6 +6,7 @@ use crate::hash::{Hash, Hasher};
 
 /// The hash of a stream modulo its own hash part, see [`ModuloHasher`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HashModulo {
     /// Over the bytes with each occurrence as zeros, then `|<position>` for each. Nix up to 2.16
     /// and from 2.35 on has this one in the `CA` of a path that refers to itself.

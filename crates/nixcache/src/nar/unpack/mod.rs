@@ -43,6 +43,7 @@ use super::decoder::Decoder;
 use super::error::{Error, shown};
 use super::grammar::Limits;
 use super::observer::{Observation, Observer, ObserverThread};
+use crate::ErrorKind;
 
 /// Why an archive could not be unpacked. Paths begin with the destination as it was given.
 #[derive(Debug, Error)]
@@ -105,8 +106,36 @@ pub enum UnpackError {
 }
 
 impl UnpackError {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Nar(error) => error.kind(),
+            Self::CaseHack { .. } => ErrorKind::Content,
+            Self::Destination { .. } | Self::Exists { .. } => ErrorKind::Usage,
+            Self::Read { source, .. } | Self::Io { source, .. } => ErrorKind::of_io(source),
+            Self::NotRemoved { error, .. } => error.kind(),
+        }
+    }
+
     fn io(path: PathBuf, what: &'static str, source: impl Into<io::Error>) -> Self {
         Self::Io { path, what, source: source.into() }
+    }
+}
+
+/// Keeps the kind: that of the refusal of the operating system, or as for [`Error`].
+impl From<UnpackError> for io::Error {
+    fn from(error: UnpackError) -> Self {
+        fn kind(error: &UnpackError) -> io::ErrorKind {
+            match error {
+                UnpackError::Nar(Error::Truncated { .. }) => io::ErrorKind::UnexpectedEof,
+                UnpackError::Exists { .. } => io::ErrorKind::AlreadyExists,
+                UnpackError::Read { source, .. } | UnpackError::Io { source, .. } => source.kind(),
+                UnpackError::NotRemoved { error, .. } => kind(error),
+                error => error.kind().into(),
+            }
+        }
+        Self::new(kind(&error), error)
     }
 }
 
@@ -114,7 +143,6 @@ impl UnpackError {
 ///
 /// ```
 /// use std::path::Path;
-/// use nixcache::hash::Algorithm;
 /// use nixcache::nar::{Observer, Unpacker};
 ///
 /// # use nixcache::nar::Writer;
@@ -125,10 +153,9 @@ impl UnpackError {
 /// # let nar = writer.finish()?;
 /// # let somewhere = tempfile::tempdir()?;
 /// # let dest = somewhere.path().join("tree");
-/// let observer = Observer::new().hash(Algorithm::Sha256)?;
-/// let seen = Unpacker::new().canonical(true).unpack(nar.as_slice(), &dest, observer)?;
+/// let seen = Unpacker::new().canonical(true).unpack(nar.as_slice(), &dest, Observer::new().sha256())?;
 /// assert_eq!(std::fs::read(dest.join("hello"))?, b"Hello, NAR!\n");
-/// println!("{} bytes, {}", seen.size, seen.hashes[0]);
+/// println!("{} bytes, {}", seen.size, seen.sha256().ok_or("not asked for")?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
