@@ -241,9 +241,10 @@ pub fn scan(data: &[u8]) {
 /// from then on.
 pub fn registration(data: &[u8]) {
     let store_dir = StoreDir::default();
-    let read = |text: &[u8]| registration::Reader::new(text, &store_dir).collect::<Result<Vec<PathInfo>, _>>();
+    let read =
+        |text: &[u8]| registration::RegistrationReader::new(text, &store_dir).collect::<Result<Vec<PathInfo>, _>>();
     let write = |infos: &[PathInfo]| {
-        let mut writer = registration::Writer::new(Vec::new(), &store_dir);
+        let mut writer = registration::RegistrationWriter::new(Vec::new(), &store_dir);
         for info in infos {
             assert!(writer.write(info).expect("what is read can be written").is_nothing());
         }
@@ -267,7 +268,7 @@ pub fn export(data: &[u8]) {
         return;
     };
     assert_eq!(paths, pieces);
-    let mut writer = export::Writer::new(Vec::new(), &store_dir);
+    let mut writer = export::ExportWriter::new(Vec::new(), &store_dir);
     for (info, nar) in paths {
         assert!(writer.write(info, nar.as_slice()).expect("what is read can be written").is_nothing());
     }
@@ -277,7 +278,7 @@ pub fn export(data: &[u8]) {
 
 /// What an export holds: infos, each with its archive.
 fn read_export(source: impl std::io::BufRead, store_dir: &StoreDir) -> Result<Vec<(PathInfo, Vec<u8>)>, export::Error> {
-    let mut reader = export::Reader::new(source, store_dir);
+    let mut reader = export::ExportReader::new(source, store_dir);
     let mut paths = Vec::new();
     loop {
         let mut nar = Vec::new();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use conformance::for_all;
 use nix_narinfo::{NarInfo as Theirs, ParseError, TrustedPublicKey};
 use nixcache::hash::{Algorithm, Format, Hash};
-use nixcache::narinfo::{DeviationKind, Error, Field, NarInfo, Reason};
+use nixcache::narinfo::{DeviationKind, Error, ErrorReason, Field, NarInfo};
 use nixcache::signature::{KeyName, PublicKey, SecretKey, Signature};
 use nixcache::store_path::{self, ContentAddress, Method, StoreDir, StorePath, StorePathRef};
 use nixcache::trust::{TrustPolicy, TrustedKeys, Verifier};
@@ -48,7 +48,7 @@ enum OnlyTheirs {
 
 impl OnlyTheirs {
     fn of(error: &Error, text: &str) -> Option<Self> {
-        if error.reason == Reason::CutShort {
+        if error.reason == ErrorReason::CutShort {
             // With the newline that is missing, the error is the one that the line itself has.
             let whole = format!("{text}\n");
             return Self::of(&NarInfo::parse(whole.as_bytes(), &StoreDir::default()).err()?, &whole);
@@ -57,19 +57,23 @@ impl OnlyTheirs {
         let value = line.split_once(": ").map_or("", |(_, value)| value);
         let is_about_paths = matches!(error.field, Some(Field::References | Field::Deriver));
         Some(match &error.reason {
-            Reason::BlankLine => Self::BlankLine,
-            Reason::NoSpace => Self::NoSpace,
-            Reason::CarriageReturn => Self::CarriageReturn,
-            Reason::Control => Self::Control,
-            Reason::NarHashAlgorithm(_) => Self::NarHashAlgorithm,
-            Reason::StorePath(_) if is_about_paths && value.contains("/nix/store/") => Self::FullPath,
-            Reason::StorePath(_) if is_about_paths && value.contains(['\t', '\r', '\x0c']) => Self::WhiteSpace,
-            Reason::StorePath(_) | Reason::Hash(_) | Reason::Size if value.starts_with(char::is_whitespace) => {
+            ErrorReason::BlankLine => Self::BlankLine,
+            ErrorReason::NoSpace => Self::NoSpace,
+            ErrorReason::CarriageReturn => Self::CarriageReturn,
+            ErrorReason::Control => Self::Control,
+            ErrorReason::NarHashAlgorithm(_) => Self::NarHashAlgorithm,
+            ErrorReason::StorePath(_) if is_about_paths && value.contains("/nix/store/") => Self::FullPath,
+            ErrorReason::StorePath(_) if is_about_paths && value.contains(['\t', '\r', '\x0c']) => Self::WhiteSpace,
+            ErrorReason::StorePath(_) | ErrorReason::Hash(_) | ErrorReason::Size
+                if value.starts_with(char::is_whitespace) =>
+            {
                 Self::LeadingBlank
             }
-            Reason::StorePath(store_path::Error::AddressMethod { .. }) if is_sri_address(value) => Self::SriAddress,
-            Reason::Size if value.starts_with('+') => Self::PlusSign,
-            Reason::Hash(_) | Reason::StorePath(_) if is_unpadded(value) => Self::UnpaddedBase64,
+            ErrorReason::StorePath(store_path::Error::AddressMethod { .. }) if is_sri_address(value) => {
+                Self::SriAddress
+            }
+            ErrorReason::Size if value.starts_with('+') => Self::PlusSign,
+            ErrorReason::Hash(_) | ErrorReason::StorePath(_) if is_unpadded(value) => Self::UnpaddedBase64,
             _ => return None,
         })
     }
@@ -290,6 +294,7 @@ fn values(field: Field) -> BoxedStrategy<String> {
             ]);
             prop_oneof![9 => (methods, hashes()).prop_map(|(method, hash)| method.to_owned() + &hash), 1 => Just(String::new())].boxed()
         }
+        other => panic!("{other} has no values here"),
     }
 }
 

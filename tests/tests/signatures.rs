@@ -421,6 +421,7 @@ fn nix_accepts_the_deviations_that_we_say_it_accepts() {
                     NixAccepts::OnlyOlder if *kind == DeviationKind::UnknownCompression => is_before(&nix, (2, 36)),
                     NixAccepts::OnlyOlder => is_before(&nix, (2, 34)),
                     NixAccepts::No => false,
+                    other => panic!("{other:?}"),
                 };
                 assert_eq!(accepts(&text), expected, "Nix {}: {kind}: {text}", nix.version());
             }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use conformance::{Nix, nixes};
 use nixcache::nar::pack;
-use nixcache::path_info::export::{Reader, Writer};
+use nixcache::path_info::export::{ExportReader, ExportWriter};
 use nixcache::path_info::{Fact, JsonVersion, PathInfo};
 use nixcache::store_path::StoreDir;
 use nixcache_client::convert::{Form, convert};
@@ -186,8 +186,8 @@ fn an_export_of_ours_is_imported_and_one_of_nix_is_read_and_written_in_the_same_
         assert!(export.iter().all(|(path, info)| bare[path] == *info), "Nix {}", nix.version());
 
         // In the order of theirs, with the contents as they are on disk.
-        let mut writer = Writer::new(Vec::new(), &store_dir);
-        for info in Reader::new(theirs.as_slice(), &store_dir) {
+        let mut writer = ExportWriter::new(Vec::new(), &store_dir);
+        for info in ExportReader::new(theirs.as_slice(), &store_dir) {
             let path = info.unwrap().path;
             let mut nar = Vec::new();
             pack(nix.physical_store().join(path.as_str()), &mut nar).unwrap();

@@ -125,7 +125,7 @@ impl Graph {
         run(py, |visits| {
             let bytes = source.read_all(visits)?;
             let mut builder = GraphBuilder::new();
-            for info in registration::Reader::new(BufReader::new(Cursor::new(bytes)), &store_dir) {
+            for info in registration::RegistrationReader::new(BufReader::new(Cursor::new(bytes)), &store_dir) {
                 builder.insert_path_info(&info?)?;
             }
             Ok(Self::new(builder.finish(), store_dir))

@@ -1,7 +1,7 @@
 //! `NarInfo` and `Deviation`.
 
 use nixcache::compression::Compression;
-use nixcache::narinfo::{self, Builder, NarInfoBuf, NixAccepts};
+use nixcache::narinfo::{self, Builder, NarInfoBuf};
 use nixcache::store_path::StorePathRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -275,11 +275,7 @@ impl Deviation {
             line: deviation.line,
             field: deviation.field.to_owned(),
             explanation: deviation.kind.explanation(),
-            nix_accepts: match deviation.kind.nix_accepts() {
-                NixAccepts::Yes => "yes",
-                NixAccepts::OnlyOlder => "only-older",
-                NixAccepts::No => "no",
-            },
+            nix_accepts: deviation.kind.nix_accepts().name(),
         }
     }
 }

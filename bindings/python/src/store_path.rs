@@ -59,7 +59,7 @@ impl StorePath {
     fn parse(path: &Bound<'_, PyAny>, store_dir: &str) -> Result<Self> {
         let path: std::path::PathBuf = path.extract()?;
         let text = path.to_string_lossy();
-        Ok(Self(crate::store_path::store_dir(store_dir)?.parse(&text)?.to_owned()))
+        Ok(Self(crate::store_path::store_dir(store_dir)?.parse(&*text)?.to_owned()))
     }
 
     /// The path of contents with this address and these references.

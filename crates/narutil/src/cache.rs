@@ -54,7 +54,8 @@ impl Reach {
     /// Opens a cache for reading a few of its paths, without a request for its `nix-cache-info`.
     pub(crate) async fn open_briefly(&self, common: &Common, argument: &OsStr) -> Result<Cache> {
         let url = url(argument)?;
-        let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+        let store_dir = common.store_dir()?;
+        let info = CacheInfo::default().with(|info| info.store_dir = store_dir);
         let info = if url.directory().is_some() { InfoSource::Cache } else { InfoSource::Assume(info) };
         self.open_as(&url, info).await
     }
@@ -68,7 +69,7 @@ impl Reach {
             if !directory.metadata().map_err(failed)?.is_dir() {
                 return Err(Failure::source(&source::Error::NoDirectory { file: directory.to_owned() }));
             }
-            let info = CacheInfo { store_dir, ..CacheInfo::default() };
+            let info = CacheInfo::default().with(|info| info.store_dir = store_dir);
             return self.open_as(&url, InfoSource::Assume(info)).await;
         }
         let cache = self.open(argument).await?;

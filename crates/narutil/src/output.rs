@@ -81,15 +81,6 @@ impl Output {
         Some(temporary.strip_prefix(root).ok()?.to_owned())
     }
 
-    /// Flushes the contents to disk, then calls [`commit`](Self::commit). The name reaches the disk
-    /// when the directory is flushed.
-    pub(crate) fn commit_durably(self) -> Result<()> {
-        if let Sink::File { temporary, .. } = &self.sink {
-            temporary.as_file().sync_all().map_err(|error| Failure::writing(&self.name, &error))?;
-        }
-        self.commit()
-    }
-
     /// Completes the output: renames the file to its name, or writes what was held back.
     pub(crate) fn commit(self) -> Result<()> {
         let written = match self.sink {

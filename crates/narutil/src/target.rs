@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +17,7 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
 use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
 use nixcache_client::cache::Cache;
-use nixcache_client::open_regular;
+use nixcache_client::sign::read_narinfo;
 use tokio::runtime::Runtime;
 
 use crate::cache::{is_url, runtime, url};
@@ -290,19 +290,11 @@ fn names(directory: &Path) -> Result<Vec<OsString>> {
 
 /// The text of a narinfo. Reads at most one byte more than a narinfo may have.
 pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
-    const MOST: u64 = NarInfo::MAX_LEN as u64 + 1;
-    // Enough for most narinfos: reading one takes two system calls instead of six.
-    let mut text = Vec::with_capacity(1 << 10);
-    if is_standard(file) {
-        io::stdin().lock().take(MOST).read_to_end(&mut text)?;
-    } else {
-        // In a cache, another user may have created anything. Elsewhere it may be the pipe that a
-        // shell creates for `<(…)`.
-        let is_of_cache = file.extension() == Some(OsStr::new("narinfo"));
-        let opened = if is_of_cache { open_regular(file)? } else { File::open(file)? };
-        opened.take(MOST).read_to_end(&mut text)?;
+    if !is_standard(file) {
+        return read_narinfo(file);
     }
-    // A mirror may store the narinfo compressed, as the original cache does.
+    let mut text = Vec::new();
+    io::stdin().lock().take(NarInfo::MAX_LEN as u64 + 1).read_to_end(&mut text)?;
     let decoded = nixcache_client::cache::decode_narinfo(&file.display().to_string(), &text);
     let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(decoded.map_or(text, Vec::from))

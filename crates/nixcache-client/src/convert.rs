@@ -27,7 +27,7 @@
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
 
-use nixcache::path_info::registration::{WriteError, Writer};
+use nixcache::path_info::registration::{RegistrationWriteError, RegistrationWriter};
 use nixcache::path_info::{JsonVersion, Lost, PathInfo, PathInfos};
 use nixcache::store_path::{StoreDir, StorePath};
 
@@ -62,16 +62,16 @@ pub enum Error {
     Source(#[from] source::Error),
     /// What the source says of a path has no place in a registration.
     #[error(transparent)]
-    Registration(WriteError),
+    Registration(RegistrationWriteError),
     /// Writing failed.
     #[error(transparent)]
     Write(#[from] io::Error),
 }
 
-impl From<WriteError> for Error {
-    fn from(error: WriteError) -> Self {
+impl From<RegistrationWriteError> for Error {
+    fn from(error: RegistrationWriteError) -> Self {
         match error {
-            WriteError::Io(error) => Self::Write(error),
+            RegistrationWriteError::Io(error) => Self::Write(error),
             error => Self::Registration(error),
         }
     }
@@ -96,7 +96,7 @@ pub fn convert(stream: Stream, form: Form, store_dir: &StoreDir, mut out: impl W
             let mut text = Vec::new();
             let flow = stream.visit(|info| {
                 let start = text.len();
-                match Writer::new(&mut text, store_dir).write(&info) {
+                match RegistrationWriter::new(&mut text, store_dir).write(&info) {
                     Ok(lost) => {
                         count(lost);
                         records.push((info.path, start..text.len()));

@@ -15,6 +15,7 @@
 //! | [`protocol`] | claims and other objects by which pushes and collections cooperate |
 //! | [`roots`] | which closures a cache is to keep, said in the cache itself |
 //! | [`gc`] | removing what no root keeps |
+//! | [`sign`](mod@sign) | adding signatures to narinfos, and removing them |
 //! | [`verify`] | the file of a NAR, held against what narinfos say of it |
 //! | [`source`] | path infos as one stream: from a database, a registration, JSON, an export, a directory of narinfos |
 //! | [`convert`](mod@convert) | from any source to a registration or JSON, saying what was lost |
@@ -29,12 +30,14 @@ mod file;
 pub mod gc;
 mod lock;
 pub mod nix_config;
+mod progress;
 pub mod protocol;
 pub mod pull;
 pub mod push;
 pub mod queue;
 mod random;
 pub mod roots;
+pub mod sign;
 pub mod source;
 #[cfg(feature = "sqlite")]
 pub mod store_database;
@@ -44,3 +47,4 @@ pub mod verify;
 
 pub use self::cache::open_regular;
 pub use self::lock::lock_directory;
+pub use self::progress::Progress;

@@ -287,7 +287,7 @@ pub fn trusted_keys(argument: &OsStr) -> Result<TrustedKeys, Error> {
     if is_key && !is_there {
         return Err(Error::Argument(as_text));
     }
-    if nixcache::store_path::StoreDir::default().parse(&text).is_ok() && !file.is_file() {
+    if nixcache::store_path::StoreDir::default().parse(&*text).is_ok() && !file.is_file() {
         return Err(Error::StorePath { path: shown(file) });
     }
     match read(file) {

@@ -40,6 +40,19 @@ impl ErrorKind {
     }
 }
 
+/// Implements the conversion of errors with a `kind` method to [`io::Error`]: the kind stays, and
+/// the error is the inner one.
+macro_rules! into_io_error {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for std::io::Error {
+            fn from(error: $error) -> Self {
+                Self::new(error.kind().into(), error)
+            }
+        })+
+    };
+}
+pub(crate) use into_io_error;
+
 /// For conversions to [`io::Error`] that keep the kind.
 impl From<ErrorKind> for io::ErrorKind {
     fn from(kind: ErrorKind) -> Self {

@@ -1,7 +1,6 @@
 //! Texts in messages.
 
-/// The beginning of a text that nobody vouches for, escaped: about as much as fits on a line of a
-/// terminal.
+/// The beginning of an untrusted text, escaped: about as much as fits on a line of a terminal.
 pub(crate) fn excerpt(text: &str) -> String {
     const LIMIT: usize = 72;
     let mut excerpt = String::new();

@@ -1,8 +1,6 @@
 //! `Cache.audit`: checking a whole cache.
 
-use std::sync::Arc;
-
-use nixcache_client::audit::{self, Audit, Remedy};
+use nixcache_client::audit::{self, AuditOptions, Remedy};
 use pyo3::prelude::*;
 
 use super::Cache;
@@ -26,13 +24,14 @@ impl Cache {
         threads: Option<usize>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> Result<Audited> {
-        let mut audit = Audit::new().contents(contents).notes(notes).threads(thread_count(threads)?);
-        if let Some(trusted) = trusted {
-            audit = audit.policy(trusted.get().policy.clone());
-        }
+        let threads = thread_count(threads)?;
+        let policy = trusted.map(|trusted| trusted.get().policy.clone());
         let audited = wait(py, progress, |told| {
-            let audit = audit.watch(Arc::new(move |event| told.tell(of_audit(&event))));
-            async move { Ok(audit.run(&self.0).await?) }
+            let options = AuditOptions::default().with(|options| {
+                (options.policy, options.contents, options.notes, options.threads) = (policy, contents, notes, threads);
+                options.progress = nixcache_client::Progress::new(move |event| told.tell(of_audit(&event)));
+            });
+            async move { Ok(audit::audit(&self.0, &options).await?) }
         })?;
         let audit::Audited { narinfos, nars, file_size, unsigned, signatures_checked, elsewhere, .. } = audited;
         let findings = audited.findings.into_iter().map(Finding::of).collect();

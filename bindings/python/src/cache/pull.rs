@@ -1,10 +1,6 @@
 //! `Cache.pull`: fetching closures.
 
-use std::sync::Arc;
-
-use nixcache::path_info::{PathInfo, registration};
-use nixcache::store_path::StoreDir;
-use nixcache_client::pull::{self, Destination, PathQuery, Pull, ResolvedClosure, RootRequest, Trust};
+use nixcache_client::pull::{self, Destination, PathQuery, PullOptions, PullRequest, ResolvedClosure, Trust};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -75,32 +71,29 @@ impl Cache {
         }
         let mut caches = vec![self.0.clone()];
         caches.extend(others.iter().flatten().map(|cache| cache.get().0.clone()));
-        let store_dir = self.0.store_dir().clone();
-        let mut request = RootRequest::default();
-        request.name = name.clone().filter(|_| wanted.is_some());
-        let pull = Pull::new(store_dir.clone(), caches, trust)
-            .closure(closure)
-            .check(check)
-            .listings(listings)
-            .keep_going(keep_going)
-            .leave_root(request)
-            .threads(thread_count(threads)?);
-        let (pulled, found) = wait(py, progress, |told| {
-            let pull = pull.watch(Arc::new(move |event| told.tell(of_pull(event))));
-            async move {
-                let found = match (wanted, &name) {
-                    (Some(wanted), _) => pull.find(wanted).await?,
-                    (None, Some(name)) => pull.find_root(name).await?,
-                    (None, None) => pull.find_roots().await?,
-                };
-                let pulled = pull.run(&found, &target).await?;
-                if touch {
-                    pull.touch(&found).await;
-                }
-                Ok((pulled, found))
-            }
+        let options = PullOptions::default().with(|options| {
+            options.store_dir = self.0.store_dir().clone();
+            options.trust = trust;
+            options.closure = closure;
+            options.check = check;
+            options.listings = listings;
+            options.keep_going = keep_going;
+            options.touch = touch;
+        });
+        let threads = thread_count(threads)?;
+        let (root, request) = match (wanted, name) {
+            (Some(paths), name) => (name, PullRequest::Paths(paths)),
+            (None, Some(name)) => (None, PullRequest::Root(name)),
+            (None, None) => (None, PullRequest::AllRoots),
+        };
+        let pulled = wait(py, progress, |told| {
+            let options = options.with(|options| {
+                (options.root, options.threads) = (root, threads);
+                options.progress = nixcache_client::Progress::new(move |event| told.tell(of_pull(event)));
+            });
+            async move { Ok(pull::pull(caches, &request, &target, &options).await?) }
         })?;
-        Ok(Pulled::of(pulled, found, store_dir))
+        Ok(Pulled::of(pulled))
     }
 }
 
@@ -125,8 +118,7 @@ pub(crate) struct Pulled {
     failed: Vec<(StorePath, String)>,
     roots: Vec<Root>,
     notes: Vec<String>,
-    found: ResolvedClosure,
-    store_dir: StoreDir,
+    closure: ResolvedClosure,
     /// How many realisations of the paths were written to the cache.
     #[pyo3(get)]
     realisations: usize,
@@ -139,7 +131,7 @@ pub(crate) struct Pulled {
 }
 
 impl Pulled {
-    fn of(pulled: pull::Pulled, found: ResolvedClosure, store_dir: StoreDir) -> Self {
+    fn of(pulled: pull::Pulled) -> Self {
         Self {
             realisations: pulled.realisations,
             nar_size: pulled.fetched.iter().map(|fetched| fetched.nar_size).sum(),
@@ -150,8 +142,7 @@ impl Pulled {
             failed: pulled.failed.into_iter().map(|(path, error)| (StorePath(path), error.to_string())).collect(),
             roots: pulled.roots.into_iter().map(Root).collect(),
             notes: pulled.notes,
-            found,
-            store_dir,
+            closure: pulled.closure,
         }
     }
 }
@@ -186,7 +177,7 @@ impl Pulled {
     /// What cannot be had, and why. Only of a pull that keeps going.
     #[getter]
     fn missing(&self) -> Vec<(String, String)> {
-        self.found.missing().iter().map(|missing| (missing.path.clone(), missing.to_string())).collect()
+        self.closure.missing().iter().map(|missing| (missing.path.clone(), missing.to_string())).collect()
     }
 
     /// The roots that were left in the cache that was written to.
@@ -204,17 +195,15 @@ impl Pulled {
 
     /// What `nix-store --load-db` reads, of all paths of the closure.
     fn registration<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let mut writer = registration::Writer::new(Vec::new(), &self.store_dir);
-        for located in self.found.paths() {
-            // Signatures, for which there is no place, are the loss.
-            let written = writer.write(&PathInfo::from(&located.info.as_ref()));
-            let _lost = written.map_err(|error| PyValueError::new_err(error.to_string()))?;
-        }
-        Ok(PyBytes::new(py, &writer.into_inner()))
+        let mut text = Vec::new();
+        // Signatures, for which there is no place, are the loss.
+        let written = self.closure.write_registration(&mut text);
+        let _lost = written.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(PyBytes::new(py, &text))
     }
 
     fn __bool__(&self) -> bool {
-        self.failed.is_empty() && self.held_back.is_empty() && self.found.missing().is_empty()
+        self.failed.is_empty() && self.held_back.is_empty() && self.closure.missing().is_empty()
     }
 
     fn __repr__(&self) -> String {

@@ -1,13 +1,13 @@
 //! `narutil audit`
 
 use std::path::Path;
-use std::sync::Arc;
 
 use indicatif::HumanBytes;
 use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::StoreDir;
 use nixcache::trust::TrustPolicy;
-use nixcache_client::audit::{Audit, AuditEvent, Audited, Finding, Remedy, RepairError, Watch};
+use nixcache_client::Progress;
+use nixcache_client::audit::{AuditEvent, AuditOptions, Audited, Finding, Remedy, RepairError, audit};
 use nixcache_client::cache::Cache;
 use serde_json::json;
 
@@ -17,22 +17,24 @@ use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{AuditArgs, Common};
 use crate::failure::{Failure, Result, Status};
 use crate::output::print;
-use crate::progress::Progress;
+use crate::progress;
 
 pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
-    let audit = Audit::new()
-        .contents(args.contents)
-        .notes(common.verbose > 0)
-        .threads(common.threads())
-        .limits(common.limits());
-    let audit =
-        if args.trusted.is_empty() { audit } else { audit.policy(TrustPolicy::new(trusted_keys(&args.trusted)?)) };
+    let policy = if args.trusted.is_empty() { None } else { Some(TrustPolicy::new(trusted_keys(&args.trusted)?)) };
     block_on(common, async {
-        let info = CacheInfo { store_dir: common.store_dir()?, ..CacheInfo::default() };
+        let mut info = CacheInfo::default();
+        info.store_dir = common.store_dir()?;
         let cache = args.reach.open_despite(&args.cache, info).await?;
         let display = Display::new(common, args.contents);
-        let audit = audit.watch(display.watch());
-        let audited = audit.run(&cache).await;
+        let options = AuditOptions::default().with(|options| {
+            options.policy = policy;
+            options.contents = args.contents;
+            options.notes = common.verbose > 0;
+            options.threads = common.threads();
+            options.limits = common.limits();
+            options.progress = display.progress();
+        });
+        let audited = audit(&cache, &options).await;
         display.finish();
         let audited = audited.map_err(|error| unreadable(&error))?;
         report(common, &cache, &audited)?;
@@ -43,12 +45,7 @@ pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
         } else {
             Status::Ok
         };
-        let repaired = if args.repair {
-            let plan = audit.plan(&cache, &audited, args.older_than).await;
-            repair(common, args, &cache, &plan.map_err(|error| not_repaired(&error))?).await?
-        } else {
-            Status::Ok
-        };
+        let repaired = if args.repair { repair(common, args, &cache, &audited).await? } else { Status::Ok };
         explain_requests(&cache);
         Ok(status.max(repaired))
     })
@@ -143,23 +140,23 @@ fn to_json(store_dir: &StoreDir, finding: &Finding) -> String {
 
 /// How far an audit is, for people: in bytes of NARs where these are read, else in objects.
 pub(super) struct Display {
-    bar: Progress,
+    bar: progress::Progress,
     contents: bool,
 }
 
 impl Display {
     pub(super) fn new(common: &Common, contents: bool) -> Self {
         let bar = if contents {
-            Progress::new(common, Path::new("reading narinfos"), Some(0))
+            progress::Progress::new(common, Path::new("reading narinfos"), Some(0))
         } else {
-            Progress::items(common, "reading narinfos", None)
+            progress::Progress::items(common, "reading narinfos", None)
         };
         Self { bar, contents }
     }
 
-    pub(super) fn watch(&self) -> Watch {
+    pub(super) fn progress(&self) -> Progress<AuditEvent> {
         let (bar, contents) = (self.bar.clone(), self.contents);
-        Arc::new(move |event| match event {
+        Progress::new(move |event| match event {
             AuditEvent::Listed { objects } if !contents => bar.set_total(objects as u64),
             AuditEvent::Read { objects } if !contents => bar.advance(objects),
             AuditEvent::Contents { files, bytes } => {

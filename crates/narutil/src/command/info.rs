@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use indicatif::HumanBytes;
-use nixcache_client::audit::{Audit, Summary};
+use nixcache_client::audit::{AuditOptions, Summary, summary};
 use nixcache_client::cache::Cache;
 use serde_json::json;
 
@@ -17,7 +17,11 @@ pub(crate) fn run(common: &Common, args: &InfoArgs) -> Result {
     block_on(common, async {
         let cache = args.reach.open(&args.cache).await?;
         let display = Display::new(common, false);
-        let summary = Audit::new().threads(common.threads()).watch(display.watch()).summary(&cache).await;
+        let options = AuditOptions::default().with(|options| {
+            options.threads = common.threads();
+            options.progress = display.progress();
+        });
+        let summary = summary(&cache, &options).await;
         display.finish();
         let summary = summary.map_err(|error| Failure::cache(&error))?;
         explain_requests(&cache);

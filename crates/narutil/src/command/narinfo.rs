@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use nixcache::narinfo::{self, Deviation, NarInfo, NixAccepts};
+use nixcache::narinfo::{self, Deviation, NarInfo};
 use nixcache::path_info::{JsonVersion, PathInfo};
 use nixcache::store_path::{StoreDir, StorePathRef};
 use serde_json::{Value, json};
@@ -125,11 +125,7 @@ fn deviation(odd: &Deviation<'_>) -> Value {
         "name": odd.kind.name(),
         "field": odd.field,
         "explanation": odd.kind.explanation(),
-        "nixAccepts": match odd.kind.nix_accepts() {
-            NixAccepts::Yes => "yes",
-            NixAccepts::OnlyOlder => "only-older",
-            NixAccepts::No => "no",
-        },
+        "nixAccepts": odd.kind.nix_accepts().name(),
     })
 }
 

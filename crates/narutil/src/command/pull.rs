@@ -3,18 +3,16 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::HumanBytes;
-use nixcache::path_info::registration::Writer;
-use nixcache::path_info::{Lost, PathInfo};
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache::trust::TrustPolicy;
+use nixcache_client::Progress;
 use nixcache_client::cache::Cache;
 use nixcache_client::pull::{
-    Destination, Error, MissingPath, PathQuery, Pull, PullEvent, Pulled, Refusal, ResolvedClosure, RootRequest,
-    SourcedPath, Trust, Watch,
+    Destination, Error, MissingPath, PathQuery, PullEvent, PullOptions, PullRequest, Pulled, Refusal, ResolvedClosure,
+    SourcedPath, Trust, pull,
 };
 use serde_json::{Value, json};
 
@@ -31,7 +29,7 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
     let started = Instant::now();
     let store_dir = common.store_dir()?;
     let trust = if args.no_check_sigs {
-        eprintln!("narutil: signatures are not checked: whoever can write to the caches decides what is fetched");
+        eprintln!("narutil: signatures are not checked: anyone who can write to the caches decides what is fetched");
         Trust::Unchecked
     } else {
         Trust::Signed(TrustPolicy::new(trusted_keys(&args.trusted)?))
@@ -41,9 +39,14 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
             "--root with PATH names the root that is left in the cache of --to, which is missing",
         ));
     }
-    let wanted = args.paths.iter().map(|argument| wanted(&store_dir, argument)).collect::<Result<Vec<_>>>()?;
+    let paths = args.paths.iter().map(|argument| path_query(&store_dir, argument)).collect::<Result<Vec<_>>>()?;
+    let request = match &args.root {
+        _ if args.roots => PullRequest::AllRoots,
+        Some(name) if paths.is_empty() => PullRequest::Root(name.clone()),
+        _ => PullRequest::Paths(paths),
+    };
     if let (Some(into), Some(file), false) = (&args.into, &args.registration, args.dry_run) {
-        // It is often to lie beside the store, of which there is nothing yet.
+        // The registration often lies beside the store, of which there is nothing yet.
         if file.starts_with(into) {
             std::fs::create_dir_all(into).map_err(|error| Failure::failed(into, error))?;
         }
@@ -52,67 +55,37 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
     let registration = args.registration.as_deref().filter(|_| !args.dry_run).map(Output::create).transpose()?;
     block_on(common, async {
         let transfer = Transfer::new(common, "fetching");
-        let mut request = RootRequest::default();
-        request.name = args.root.clone().filter(|_| !args.paths.is_empty());
-        let pull = Pull::new(store_dir.clone(), caches(args).await?, trust)
-            .threads(common.threads())
-            .limits(common.limits())
-            .closure(!args.no_closure)
-            .check(args.check)
-            .listings(!args.no_listing)
-            .keep_going(args.keep_going)
-            .leave_root(request)
-            .watch(watch(&transfer));
-        let target = target(common, args).await?;
-        let done = fetch(common, args, &pull, &target, wanted, &transfer, registration, started).await;
-        // Where nothing came of it, a cache that was made for it is in the way.
-        if done.is_err()
-            && let Destination::Cache(cache) = &target
-            && !args.dry_run
-            && let Err(error) = cache.remove_if_new_and_empty().await
-        {
-            tracing::debug!("{error}");
+        let options = PullOptions::default().with(|options| {
+            options.store_dir = store_dir.clone();
+            options.trust = trust;
+            options.threads = common.threads();
+            options.limits = common.limits();
+            options.closure = !args.no_closure;
+            options.check = args.check;
+            options.listings = !args.no_listing;
+            options.keep_going = args.keep_going;
+            options.root = args.root.clone().filter(|_| !args.paths.is_empty());
+            options.touch = args.touch;
+            options.dry_run = args.dry_run;
+            options.progress = progress(&transfer);
+        });
+        let caches = caches(args).await?;
+        let destination = destination(common, args).await?;
+        let pulled = pull(caches.clone(), &request, &destination, &options).await;
+        transfer.finish();
+        caches.iter().for_each(explain_requests);
+        let pulled = pulled.map_err(|error| without_keys(args, failure(&error), &error))?;
+        let missing = report_missing(args, &pulled.closure);
+        if args.dry_run {
+            return dry_run(common, &store_dir, &pulled.planned).map(|done| done.max(missing));
         }
-        pull.caches().iter().for_each(explain_requests);
-        done
+        let status = report(common, &store_dir, &pulled, started)?.max(missing);
+        if let Some(output) = registration.filter(|_| status == Status::Ok) {
+            register(&pulled.closure, output)?;
+        }
+        hint(common, args, &pulled);
+        Ok(status.max(left_roots(&pulled)))
     })
-}
-
-#[expect(clippy::too_many_arguments, reason = "the state of one command")]
-async fn fetch(
-    common: &Common,
-    args: &PullArgs,
-    pull: &Pull,
-    target: &Destination,
-    wanted: Vec<PathQuery>,
-    transfer: &Transfer,
-    registration: Option<Output>,
-    started: Instant,
-) -> Result {
-    let found = match &args.root {
-        _ if args.roots => pull.find_roots().await,
-        Some(name) if wanted.is_empty() => pull.find_root(name).await,
-        _ => pull.find(wanted).await,
-    };
-    let found = found.map_err(|error| without_keys(args, failure(&error), &error))?;
-    let status = report_missing(args, &found);
-    if args.dry_run {
-        let missing = pull.missing(&found, target).await.map_err(|error| failure(&error))?;
-        return dry_run(common, &common.store_dir()?, &missing).map(|done| done.max(status));
-    }
-    let pulled = pull.run(&found, target).await;
-    transfer.finish();
-    let pulled = pulled.map_err(|error| failure(&error))?;
-    let store_dir = common.store_dir()?;
-    let status = report(common, &store_dir, pull, &found, &pulled, started)?.max(status);
-    if let Some(output) = registration.filter(|_| status == Status::Ok) {
-        register(&store_dir, &found, output)?;
-    }
-    hint(common, args, &pulled);
-    if args.touch && status == Status::Ok {
-        pull.touch(&found).await;
-    }
-    Ok(status.max(left_roots(args, &found, &pulled)))
 }
 
 /// What to do about paths that are not signed, where no key was given.
@@ -138,15 +111,16 @@ fn needs_keys(args: &PullArgs, missing: &[MissingPath]) -> bool {
     args.trusted.is_empty() && !args.no_check_sigs && missing.iter().any(is_unsigned)
 }
 
-/// Tells what cannot be had, where the rest is fetched all the same.
-fn report_missing(args: &PullArgs, found: &ResolvedClosure) -> Status {
+/// Reports the paths that are not available, where the rest is fetched all the same.
+fn report_missing(args: &PullArgs, closure: &ResolvedClosure) -> Status {
     let mut status = Status::Ok;
-    for missing in found.missing() {
+    for missing in closure.missing() {
         eprintln!("narutil: {missing}");
-        status = status.max(if missing.is_about_content() { Status::Bad } else { Status::Failed });
+        status = status.max(Status::from(missing.kind()));
     }
-    if needs_keys(args, found.missing()) {
+    if needs_keys(args, closure.missing()) {
         eprintln!("narutil: {NO_KEYS}");
+        return Status::Usage;
     }
     status
 }
@@ -165,23 +139,19 @@ fn hint(common: &Common, args: &PullArgs, pulled: &Pulled) {
     }
 }
 
-/// How a pull to a cache ends that was to leave roots there.
-fn left_roots(args: &PullArgs, found: &ResolvedClosure, pulled: &Pulled) -> Status {
-    let wanted = match &args.to {
-        None => 0,
-        Some(_) if args.root.is_some() && !args.paths.is_empty() => 1,
-        Some(_) => found.cache_roots().count(),
-    };
-    if pulled.roots.len() >= wanted || !pulled.failed.is_empty() || !pulled.held_back.is_empty() {
+/// Reports roots that were not left in the destination though everything was fetched.
+fn left_roots(pulled: &Pulled) -> Status {
+    let (left, requested) = (pulled.roots.len(), pulled.roots_requested);
+    if left >= requested || !pulled.failed.is_empty() || !pulled.held_back.is_empty() {
         return Status::Ok;
     }
     let why = if pulled.notes.is_empty() { String::new() } else { format!(": {}", pulled.notes.join("; ")) };
-    eprintln!("narutil: {} of {wanted} roots were not left in the cache{why}", wanted - pulled.roots.len());
+    eprintln!("narutil: {} of {requested} roots were not left in the cache{why}", requested - left);
     Status::Failed
 }
 
-/// The path that an argument asks for.
-fn wanted(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
+/// The path that an argument names.
+fn path_query(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
     let (part, name) = path_named(store_dir, argument)?;
     match name {
         Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
@@ -211,13 +181,13 @@ async fn caches(args: &PullArgs) -> Result<Vec<Cache>> {
     }
 }
 
-async fn target(common: &Common, args: &PullArgs) -> Result<Destination> {
+async fn destination(common: &Common, args: &PullArgs) -> Result<Destination> {
     Ok(match (&args.into, &args.nar, &args.to) {
         (Some(root), _, _) => Destination::Store(root.clone()),
         (_, Some(directory), _) => Destination::Archives(directory.clone()),
         (_, _, Some(cache)) if args.dry_run => Destination::Cache(args.reach.open_or_empty(common, cache).await?),
         (_, _, Some(cache)) => Destination::Cache(args.reach.create(common, cache).await?),
-        // One of them is there.
+        // clap requires one of them.
         _ => return Err(Failure::usage("--into, --to or --nar says where to")),
     })
 }
@@ -228,14 +198,12 @@ fn failure(error: &Error) -> Failure {
         Error::Roots(error) => return Failure::roots(error),
         _ => {}
     }
-    let status = if error.is_about_content() { Status::Bad } else { Status::Failed };
-    Failure { status, message: Some(error.to_string().replace('\n', "\nnarutil: ")) }
+    Failure { status: Status::from(error.kind()), message: Some(error.to_string().replace('\n', "\nnarutil: ")) }
 }
 
-/// Shows what happens.
-fn watch(transfer: &Transfer) -> Watch {
+fn progress(transfer: &Transfer) -> Progress<PullEvent> {
     let transfer = transfer.clone();
-    Arc::new(move |event| match event {
+    Progress::new(move |event| match event {
         PullEvent::Planned { paths, nar_size } => transfer.plan(paths, nar_size),
         PullEvent::Started { name, nar_size } => transfer.start(name, nar_size),
         PullEvent::Received { bytes } => transfer.advance(bytes),
@@ -245,10 +213,10 @@ fn watch(transfer: &Transfer) -> Watch {
     })
 }
 
-fn dry_run(common: &Common, store_dir: &StoreDir, missing: &[&SourcedPath]) -> Result {
-    let full = |located: &&SourcedPath| store_dir.display(located.info.as_ref().store_path()).to_string();
-    let lines: Vec<String> = missing.iter().map(full).collect();
-    let nar_size: u64 = missing.iter().map(|located| located.info.as_ref().nar_size()).sum();
+fn dry_run(common: &Common, store_dir: &StoreDir, planned: &[SourcedPath]) -> Result {
+    let full = |located: &SourcedPath| store_dir.display(located.info.as_ref().store_path()).to_string();
+    let lines: Vec<String> = planned.iter().map(full).collect();
+    let nar_size: u64 = planned.iter().map(|located| located.info.as_ref().nar_size()).sum();
     if common.json {
         print(json!({ "missing": lines, "narSize": nar_size }).to_string().as_bytes())?;
     } else if !lines.is_empty() {
@@ -261,36 +229,25 @@ fn dry_run(common: &Common, store_dir: &StoreDir, missing: &[&SourcedPath]) -> R
 }
 
 /// Writes what `nix-store --load-db` reads.
-fn register(store_dir: &StoreDir, found: &ResolvedClosure, mut output: Output) -> Result<()> {
-    let mut writer = Writer::new(&mut output, store_dir);
-    let mut lost = Lost::default();
-    for located in found.paths() {
-        let info = PathInfo::from(&located.info.as_ref());
-        lost += writer.write(&info).map_err(|error| Failure::failed(Path::new("registration"), error))?;
-    }
+fn register(closure: &ResolvedClosure, mut output: Output) -> Result<()> {
+    let lost = closure.write_registration(&mut output);
+    let lost = lost.map_err(|error| Failure::failed(Path::new("registration"), error))?;
     tracing::info!("in the registration there was no place for {lost}");
     output.commit()
 }
 
-fn report(
-    common: &Common,
-    store_dir: &StoreDir,
-    pull: &Pull,
-    found: &ResolvedClosure,
-    pulled: &Pulled,
-    started: Instant,
-) -> Result {
+fn report(common: &Common, store_dir: &StoreDir, pulled: &Pulled, started: Instant) -> Result {
     let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
     let mut status = Status::Ok;
     for (path, error) in &pulled.failed {
         eprintln!("narutil: {}: {error}", full(path));
-        status = status.max(if error.is_about_content() { Status::Bad } else { Status::Failed });
+        status = status.max(Status::from(error.kind()));
     }
     for path in &pulled.held_back {
         eprintln!("narutil: {}: not put there, since something that it refers to could not be fetched", full(path));
     }
     if common.json {
-        print(to_json(store_dir, pull, found, pulled, started).to_string().as_bytes())?;
+        print(to_json(store_dir, pulled, started).to_string().as_bytes())?;
     }
     if !common.quiet {
         let fetched = pulled.fetched.len();
@@ -317,14 +274,14 @@ fn report(
     Ok(status)
 }
 
-fn to_json(store_dir: &StoreDir, pull: &Pull, found: &ResolvedClosure, pulled: &Pulled, started: Instant) -> Value {
+fn to_json(store_dir: &StoreDir, pulled: &Pulled, started: Instant) -> Value {
     let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
     let fetched: HashSet<&str> = pulled.fetched.iter().map(|fetched| fetched.path.as_str()).collect();
-    let paths = found.paths().map(|located| {
+    let paths = pulled.closure.paths().map(|located| {
         let info = located.info.as_ref();
         json!({
             "path": store_dir.display(info.store_path()).to_string(),
-            "cache": pull.caches()[located.cache].url().to_string(),
+            "cache": located.cache.url().to_string(),
             "narSize": info.nar_size(),
             "fetched": fetched.contains(info.store_path().as_str()),
         })
@@ -338,7 +295,7 @@ fn to_json(store_dir: &StoreDir, pull: &Pull, found: &ResolvedClosure, pulled: &
         "failed": failed.collect::<Value>(),
         "heldBack": pulled.held_back.iter().map(full).collect::<Value>(),
         "realisations": pulled.realisations,
-        "missing": found.missing().iter().map(|missing| json!({ "path": missing.path, "error": missing.to_string() })).collect::<Value>(),
+        "missing": pulled.closure.missing().iter().map(|missing| json!({ "path": missing.path, "error": missing.to_string() })).collect::<Value>(),
         "roots": pulled.roots.iter().map(super::roots::shown).collect::<Value>(),
         "notes": pulled.notes,
         "seconds": started.elapsed().as_secs_f64(),

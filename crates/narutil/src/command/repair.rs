@@ -2,7 +2,7 @@
 
 use nixcache::closure::Graph;
 use nixcache::store_path::StoreDir;
-use nixcache_client::audit::{Fix, RepairEvent, RepairPlan, Withdrawal};
+use nixcache_client::audit::{self, Audited, Fix, RepairOptions, RepairPlan, Withdrawal, plan_repair};
 use nixcache_client::cache::{Cache, layout};
 use nixcache_client::push::{Push, Selection, Session, SessionRequest};
 
@@ -14,28 +14,28 @@ use crate::graph::load;
 use crate::progress::Transfer;
 
 /// Shows the plan, then does it: all on stderr, since findings are the results.
-pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, plan: &RepairPlan) -> Result {
+pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, audited: &Audited) -> Result {
+    let options = RepairOptions::default().with(|options| {
+        options.older_than = args.older_than;
+        options.threads = common.threads();
+        options.limits = common.limits();
+    });
+    let plan = plan_repair(cache, audited, &options).await.map_err(|error| not_repaired(&error))?;
     if !common.quiet {
-        show(cache.store_dir(), plan);
+        show(cache.store_dir(), &plan);
     }
     if args.dry_run {
         return Ok(Status::Ok);
     }
     // What is to be published again is looked up before anything is withdrawn for it.
     let graph = if args.sources.is_empty() { None } else { Some(load(common, &args.sources)?) };
-    let (mut mended, mut withdrawn, mut removed) = (0, 0, 0);
-    let count_done = |done: RepairEvent<'_>| match done {
-        RepairEvent::Rewritten(_) => mended += 1,
-        RepairEvent::Withdrawn(_) => withdrawn += 1,
-        RepairEvent::Removed(_) => removed += 1,
-        _ => {}
-    };
-    plan.run(cache, count_done).await.map_err(|error| not_repaired(&error))?;
+    let repaired = audit::repair(cache, &plan, &options).await.map_err(|error| not_repaired(&error))?;
     if !common.quiet {
-        eprintln!("mended {mended}, withdrew {withdrawn}, removed {removed}");
+        let (rewritten, withdrawn) = (repaired.rewritten.len(), repaired.withdrawn.len());
+        eprintln!("mended {rewritten}, withdrew {withdrawn}, removed {}", repaired.removed.len());
     }
     match graph {
-        Some(graph) if withdrawn > 0 => publish(common, args, cache, plan, &graph).await,
+        Some(graph) if !repaired.withdrawn.is_empty() => publish(common, args, cache, &plan, &graph).await,
         _ => Ok(Status::Ok),
     }
 }

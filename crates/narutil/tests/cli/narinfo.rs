@@ -17,7 +17,7 @@ fn malformed() -> Vec<(Vec<u8>, String)> {
         ("", "the file is empty".to_owned()),
         ("Hello", "line 1: no colon".to_owned()),
         (&good[..good.find("NarHash: ").unwrap() + 20], "line 6: NarHash: the file is cut short".to_owned()),
-        (&good.replace("NarSize: 226488", "NarSize: many"), "line 7: NarSize is no size".to_owned()),
+        (&good.replace("NarSize: 226488", "NarSize: many"), "line 7: NarSize is not a size".to_owned()),
         (&good.replace("NarSize: 226488", "NarSize: 0"), "line 7: NarSize is 0".to_owned()),
         (&good.replace("NarSize: 226488\n", ""), "NarSize is missing".to_owned()),
         (&good.replace("\nNarHash", "\n\nNarHash"), "line 6: an empty line".to_owned()),

@@ -6,7 +6,7 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::{self, CacheInfoError, DeviationKind, NixAccepts};
 use nixcache::store_path::StorePath;
 
-use crate::verify::{AddressMismatch, Mismatch};
+use crate::verify::{AddressMismatch, NarMismatch};
 
 /// Something about a cache that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ pub enum FindingKind {
         /// The NAR.
         nar: String,
         /// In what.
-        fault: Mismatch,
+        fault: NarMismatch,
     },
     /// Paths occur in the NAR that are not among the references.
     UndeclaredReferences {
@@ -429,7 +429,9 @@ impl FindingKind {
             Self::UrlCompression { .. } => "url-compression",
             Self::UrlHash { .. } => "url-hash",
             Self::MissingNar { .. } => "missing-nar",
-            Self::WrongFileSize { .. } | Self::WrongNar { fault: Mismatch::FileSize { .. }, .. } => "wrong-file-size",
+            Self::WrongFileSize { .. } | Self::WrongNar { fault: NarMismatch::FileSize { .. }, .. } => {
+                "wrong-file-size"
+            }
             Self::MissingReference { .. } => "missing-reference",
             Self::LeftOutReference { .. } => "left-out-reference",
             Self::OrphanNar { .. } => "orphan-nar",
@@ -448,10 +450,12 @@ impl FindingKind {
             Self::BadListing { .. } => "bad-listing",
             Self::ListingDisagrees { .. } => "listing-disagrees",
             Self::CorruptNar { .. } => "corrupt-nar",
-            Self::WrongFileHash { .. } | Self::WrongNar { fault: Mismatch::FileHash { .. }, .. } => "wrong-file-hash",
-            Self::WrongNar { fault: Mismatch::NarSize { .. }, .. } => "wrong-nar-size",
-            Self::WrongNar { fault: Mismatch::NarHash { .. }, .. } => "wrong-nar-hash",
-            Self::WrongAddress(_) | Self::WrongNar { fault: Mismatch::ContentAddress(_), .. } => "wrong-address",
+            Self::WrongFileHash { .. } | Self::WrongNar { fault: NarMismatch::FileHash { .. }, .. } => {
+                "wrong-file-hash"
+            }
+            Self::WrongNar { fault: NarMismatch::NarSize { .. }, .. } => "wrong-nar-size",
+            Self::WrongNar { fault: NarMismatch::NarHash { .. }, .. } => "wrong-nar-hash",
+            Self::WrongAddress(_) | Self::WrongNar { fault: NarMismatch::ContentAddress(_), .. } => "wrong-address",
             Self::UndeclaredReferences { .. } => "undeclared-references",
         }
     }
@@ -551,7 +555,7 @@ impl fmt::Display for FindingKind {
             Self::BadListing { reason } | Self::ListingDisagrees { reason } => f.write_str(reason),
             Self::CorruptNar { nar, reason } => write!(f, "{nar}: {reason}"),
             Self::WrongNar { nar, fault } => match fault {
-                Mismatch::FileSize { .. } | Mismatch::FileHash { .. } => write!(f, "{nar} {fault}"),
+                NarMismatch::FileSize { .. } | NarMismatch::FileHash { .. } => write!(f, "{nar} {fault}"),
                 fault => write!(f, "{nar}: {fault}"),
             },
             Self::UndeclaredReferences { hash_parts } => {

@@ -16,13 +16,13 @@
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
-//! use nixcache_client::audit::Audit;
+//! use nixcache_client::audit::{AuditOptions, audit};
 //! use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
 //! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 //! cache.write("nar/lost.nar.xz", &b"what is this?"[..]).await?;
-//! let audited = Audit::new().run(&cache).await?;
+//! let audited = audit(&cache, &AuditOptions::default()).await?;
 //! let finding = &audited.findings[0];
 //! assert_eq!(finding.to_string(), "nar/lost.nar.xz: orphan-nar: no narinfo has this NAR; remove it");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -35,6 +35,7 @@ mod index;
 mod listing;
 mod narinfos;
 mod nars;
+mod options;
 mod repair;
 mod roots;
 mod summary;
@@ -43,7 +44,6 @@ mod summary;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,13 +53,13 @@ use nixcache::hash::Hash;
 use nixcache::nar::Limits;
 use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::HashPart;
-use nixcache::trust::TrustPolicy;
 
 use self::index::Index;
 use crate::cache::{Cache, Error, STALE_TEMPORARY_AGE, blocking, layout};
 
 pub use finding::{Contents, Doubt, Finding, FindingKind, Remedy, Subject};
-pub use repair::{Fix, RepairError, RepairEvent, RepairPlan, Withdrawal};
+pub use options::{AuditEvent, AuditOptions, RepairOptions};
+pub use repair::{Fix, RepairError, RepairEvent, RepairPlan, Repaired, Withdrawal, plan_repair, repair};
 pub use summary::Summary;
 
 /// Objects whose names are handed over at a time: their texts are in memory together only as far as
@@ -69,48 +69,6 @@ const BATCH: usize = 16 << 10;
 /// Objects that may fail for reasons of the network before an audit ends: then the server is down,
 /// not an object broken.
 const FAILURES_MAX: usize = 16;
-
-/// Something that happens during an audit.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum AuditEvent {
-    /// The cache was listed: so many narinfos and listings will be read.
-    Listed {
-        /// The number of objects.
-        objects: usize,
-    },
-    /// So many more of them were read.
-    Read {
-        /// The number of objects.
-        objects: usize,
-    },
-    /// The files of so many NARs will be read.
-    Contents {
-        /// The number of files.
-        files: usize,
-        /// Bytes of them, as far as they are known.
-        bytes: u64,
-    },
-    /// So many more bytes of them were read.
-    ContentsRead {
-        /// The number of bytes.
-        bytes: u64,
-    },
-}
-
-/// Progress callback, called concurrently from worker threads.
-pub type Watch = Arc<dyn Fn(AuditEvent) + Send + Sync>;
-
-/// How to look a cache over.
-#[derive(Clone)]
-pub struct Audit {
-    policy: Option<Arc<TrustPolicy>>,
-    contents: bool,
-    notes: bool,
-    threads: NonZeroUsize,
-    limits: Limits,
-    watch: Watch,
-}
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -152,80 +110,52 @@ impl Audited {
     }
 }
 
-impl Default for Audit {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Audits a cache.
+///
+/// # Errors
+///
+/// If the cache itself could not be read. Objects that could not be read, or are wrong, are
+/// findings.
+pub async fn audit(cache: &Cache, options: &AuditOptions) -> Result<Audited, Error> {
+    Audit::new(options.clone()).run(cache).await
+}
+
+/// Counts what is in a cache, and judges none of it.
+///
+/// # Errors
+///
+/// If the cache itself could not be read.
+pub async fn summary(cache: &Cache, options: &AuditOptions) -> Result<Summary, Error> {
+    Audit::new(options.clone()).summary(cache).await
+}
+
+/// An audit with its options.
+#[derive(Clone, Debug)]
+pub(crate) struct Audit {
+    options: AuditOptions,
 }
 
 impl Audit {
-    /// Looks at everything but signatures and the contents of NARs, on as many threads as there are
-    /// processors.
-    pub fn new() -> Self {
-        Self {
-            policy: None,
-            contents: false,
-            notes: true,
-            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            limits: Limits::default(),
-            watch: Arc::new(|_| {}),
-        }
+    pub(crate) fn new(options: AuditOptions) -> Self {
+        Self { options }
     }
 
-    /// Also verifies signatures.
-    #[must_use]
-    pub fn policy(self, policy: TrustPolicy) -> Self {
-        Self { policy: Some(Arc::new(policy)), ..self }
-    }
-
-    /// Whether to read all NARs.
-    #[must_use]
-    pub fn contents(self, contents: bool) -> Self {
-        Self { contents, ..self }
-    }
-
-    /// Whether to tell [notes](Finding::is_note), too, and not only their number.
-    #[must_use]
-    pub fn notes(self, notes: bool) -> Self {
-        Self { notes, ..self }
-    }
-
-    /// Works on so many threads.
-    #[must_use]
-    pub fn threads(self, threads: NonZeroUsize) -> Self {
-        Self { threads, ..self }
-    }
-
-    /// Allows archives beyond Nix's limits.
-    #[must_use]
-    pub fn limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
-    }
-
-    /// Tells `watch` what happens.
-    #[must_use]
-    pub fn watch(self, watch: Watch) -> Self {
-        Self { watch, ..self }
-    }
-
-    /// Looks a cache over. An error means that it could not be read; what is wrong with what was
-    /// read are findings.
-    pub async fn run(&self, cache: &Cache) -> Result<Audited, Error> {
+    pub(crate) async fn run(&self, cache: &Cache) -> Result<Audited, Error> {
         let index = Arc::new(Index::read(cache).await?);
         let nars = || index.files.iter().filter(|file| file.name.starts_with("nar/"));
         let mut audited = Audited {
             narinfos: index.narinfos.len(),
             nars: nars().count(),
             file_size: nars().filter_map(|file| file.meta.size).sum(),
-            signatures_checked: self.policy.is_some(),
+            signatures_checked: self.options.policy.is_some(),
             ..Audited::default()
         };
-        (self.watch)(AuditEvent::Listed { objects: index.narinfos.len() + index.listings.len() });
-        let mut findings = Findings { tells_notes: self.notes, ..Findings::default() };
+        self.options.progress.report(AuditEvent::Listed { objects: index.narinfos.len() + index.listings.len() });
+        let mut findings = Findings { tells_notes: self.options.notes, ..Findings::default() };
         cache_info(cache, &index, &mut findings).await?;
         let uses = narinfos::audit(self, cache, &index, &mut findings).await?;
         self.listings(cache, &index, &mut findings).await?;
-        if self.contents {
+        if self.options.contents {
             nars::audit(self, cache, &index, uses, &mut findings).await?;
         }
         roots::audit(cache, &index, &mut findings).await?;
@@ -275,8 +205,8 @@ impl Audit {
             (room, texts)
         };
         let check = async |(room, texts): (listing::Room, Vec<NamedText>)| {
-            (self.watch)(AuditEvent::Read { objects: texts.len() });
-            let (index, limits, failures) = (Arc::clone(index), self.limits, Arc::clone(&failures));
+            self.options.progress.report(AuditEvent::Read { objects: texts.len() });
+            let (index, limits, failures) = (Arc::clone(index), self.options.limits, Arc::clone(&failures));
             blocking(move || {
                 let _room = room;
                 let check = |(name, text)| check_listing(&index, limits, name, text, &failures);
@@ -285,12 +215,14 @@ impl Audit {
             })
             .await
         };
-        let reading = if cache.directory().is_some() { self.threads.get() } else { 1 };
+        let reading = if cache.directory().is_some() { self.options.threads.get() } else { 1 };
         let mut checked = futures_util::stream::iter(groups)
             .map(read)
             .buffer_unordered(reading)
             .map(check)
-            .buffer_unordered(self.threads.get());
+            .buffer_unordered(self.options.threads.get())
+            // The compiler sees only here that the futures are `Send`.
+            .boxed();
         while let Some(found) = checked.next().await {
             findings.extend(found?);
         }
@@ -327,14 +259,14 @@ impl Audit {
             .try_chunks(TOGETHER)
             .map(move |texts| {
                 let work = Arc::clone(&work);
-                let watch = Arc::clone(&self.watch);
+                let progress = self.options.progress.clone();
                 async move {
                     let texts = texts.map_err(|error| error.1)?;
-                    watch(AuditEvent::Read { objects: texts.len() });
+                    progress.report(AuditEvent::Read { objects: texts.len() });
                     Ok(blocking(move || work(texts)).await)
                 }
             })
-            .buffer_unordered(self.threads.get())
+            .buffer_unordered(self.options.threads.get())
             .boxed()
     }
 }
@@ -494,14 +426,4 @@ fn leftovers(index: &Index, findings: &mut Findings) {
     });
     let all = listings.chain(files).chain(temporaries).chain(odd);
     findings.extend(all.map(|(object, kind)| Finding { object, path: None, kind }));
-}
-
-impl std::fmt::Debug for Audit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Audit")
-            .field("policy", &self.policy)
-            .field("contents", &self.contents)
-            .field("threads", &self.threads)
-            .finish_non_exhaustive()
-    }
 }

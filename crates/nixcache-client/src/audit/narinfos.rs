@@ -30,10 +30,10 @@ pub(super) async fn audit(
     index: &Arc<Index>,
     findings: &mut Findings,
 ) -> Result<Uses, Error> {
-    let (policy, contents) = (audit.policy.clone(), audit.contents);
+    let (policy, contents) = (audit.options.policy.clone(), audit.options.contents);
     let (store_dir, checked, here) = (cache.store_dir().clone(), Arc::clone(index), cache.clone());
     let mut read = audit.read(cache, &index.narinfos, layout::narinfo, move |texts| {
-        Look { cache: &here, index: &checked, store_dir: &store_dir, policy: policy.as_deref(), contents }.at(&texts)
+        Look { cache: &here, index: &checked, store_dir: &store_dir, policy: policy.as_ref(), contents }.at(&texts)
     });
     let mut uses = Vec::new();
     let mut misnamed = Vec::new();
@@ -227,7 +227,7 @@ impl Look<'_> {
 
     /// A narinfo that is none. What may be one in an encoding says nothing, and may name any NAR.
     fn broken(&self, part: HashPart, text: &[u8], error: narinfo::Error) -> Finding {
-        use narinfo::Reason::StorePath;
+        use narinfo::ErrorReason::StorePath;
         if let Some(encoding) = encoding(text) {
             let reason = format!("it is compressed with {encoding}, and the server does not say so (Content-Encoding)");
             return self.unread(part, reason);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::ErrorKind;
 use nixcache::compression::Compression;
 use nixcache::hash::Hash;
 use nixcache::nar::references::Candidates;
@@ -14,9 +15,10 @@ use nixcache::store_path::HashPart;
 
 use super::index::Index;
 use super::narinfos::{Uses, about};
-use super::{Audit, AuditEvent, Contents, Finding, FindingKind, Findings, Subject, Watch, listing, unreadable};
+use super::{Audit, AuditEvent, Contents, Finding, FindingKind, Findings, Subject, listing, unreadable};
 use crate::cache::{Cache, Error, NarPlace, ObjectReader, blocking, layout};
-use crate::verify::{Inspection, Mismatch, NarFile, NarFileError, RawFile};
+use crate::progress::Progress;
+use crate::verify::{Inspection, NarFile, NarFileError, NarMismatch, RawFile};
 
 /// Reads all NARs, and holds them against their narinfos and listings.
 pub(super) async fn audit(
@@ -29,7 +31,7 @@ pub(super) async fn audit(
     uses.sort_unstable();
     let groups: Vec<&[(u32, HashPart)]> = uses.chunk_by(|(file, _), (other, _)| file == other).collect();
     let bytes = groups.iter().filter_map(|group| index.files[group[0].0 as usize].meta.size).sum();
-    (audit.watch)(AuditEvent::Contents { files: groups.len(), bytes });
+    audit.options.progress.report(AuditEvent::Contents { files: groups.len(), bytes });
     let known: Arc<[String]> = index.narinfos.iter().map(ToString::to_string).collect();
     // Hash parts are candidates; if they were not, nothing would be looked for.
     let candidates = Candidates::new(known.iter()).ok();
@@ -41,7 +43,7 @@ pub(super) async fn audit(
             Reading { audit, cache, index, known: &known, candidates: candidates.as_ref(), failures: &failures };
         reading.check(&index.files[group[0].0 as usize].name, parts).await
     };
-    let checked = futures_util::stream::iter(groups).map(check).buffer_unordered(audit.threads.get());
+    let checked = futures_util::stream::iter(groups).map(check).buffer_unordered(audit.options.threads.get());
     let checked: Vec<Checked> = checked.try_collect().await?;
     for (part, text) in checked.iter().flat_map(|checked| &checked.judged) {
         findings.judge(*part, *text);
@@ -181,16 +183,16 @@ impl Reading<'_> {
             Ok(None) => return unread("it is listed, and is not there when it is read".to_owned()),
             Err(error) => return unread(unreadable(error, self.failures)?),
         };
-        let watch = Arc::clone(&self.audit.watch);
+        let progress = self.audit.options.progress.clone();
         let done = blocking(move || {
-            let mut watched = Watched { inner: reader, watch };
+            let mut watched = Watched { inner: reader, progress };
             let done = read(&mut watched);
             (done, watched.inner.failure())
         });
         match done.await {
             (_, Some(failure)) => unread(unreadable(failure, self.failures)?),
             (Err(NarFileError::Io(error)), None) => unread(error.to_string()),
-            (Err(error), None) if !error.is_about_content() && !error.is_unknown_compression() => {
+            (Err(error), None) if error.kind() != ErrorKind::Content && !error.is_unknown_compression() => {
                 unread(error.to_string())
             }
             (done, None) => Ok(Ok(done)),
@@ -210,7 +212,7 @@ impl Reading<'_> {
         for (info, _) in infos {
             inspection.add_narinfo(&info.as_ref());
         }
-        let mut inspection = inspection.limits(self.audit.limits);
+        let mut inspection = inspection.limits(self.audit.options.limits);
         if infos.iter().any(|(_, has_listing)| *has_listing) {
             inspection = inspection.listing();
         }
@@ -266,7 +268,7 @@ impl Reading<'_> {
 
     fn compare(&self, file: &str, read: &NarFile, info: &NarInfo<'_>) -> Vec<Finding> {
         let faults = read.mismatches(info);
-        let is_right = faults.iter().all(Mismatch::is_of_file);
+        let is_right = faults.iter().all(NarMismatch::is_of_file);
         let contents = if is_right { Contents::Right } else { Contents::Wrong };
         let mut kinds: Vec<FindingKind> = faults.into_iter().map(|fault| kind_of(file, fault, contents)).collect();
         let declared: Vec<&str> = info.references().iter().map(|reference| reference.hash_text()).collect();
@@ -290,7 +292,7 @@ impl Reading<'_> {
             // It was reported when listings were read.
             Err(error) => unreadable(error, self.failures).map(|_| None)?,
         };
-        let parsed = text.and_then(|text| listing::parse(&text, self.audit.limits).ok());
+        let parsed = text.and_then(|text| listing::parse(&text, self.audit.options.limits).ok());
         // What its sizes show was reported, too.
         let parsed = parsed.filter(|parsed| listing::disagreement(parsed, info.nar_size()).is_none());
         let reason = parsed.zip(read.listing.as_ref()).and_then(|(parsed, nar)| listing::difference(&parsed, nar));
@@ -303,8 +305,8 @@ impl Reading<'_> {
 }
 
 /// The finding that a fault of a file is.
-pub(super) fn kind_of(file: &str, fault: Mismatch, contents: Contents) -> FindingKind {
-    use Mismatch::{FileHash, FileSize};
+pub(super) fn kind_of(file: &str, fault: NarMismatch, contents: Contents) -> FindingKind {
+    use NarMismatch::{FileHash, FileSize};
     let nar = file.to_owned();
     match fault {
         FileSize { expected, found } => FindingKind::WrongFileSize { nar, expected, found, contents },
@@ -316,13 +318,13 @@ pub(super) fn kind_of(file: &str, fault: Mismatch, contents: Contents) -> Findin
 /// Tells how much is read.
 struct Watched<R> {
     inner: R,
-    watch: Watch,
+    progress: Progress<AuditEvent>,
 }
 
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(buffer)?;
-        (self.watch)(AuditEvent::ContentsRead { bytes: len as u64 });
+        self.progress.report(AuditEvent::ContentsRead { bytes: len as u64 });
         Ok(len)
     }
 }

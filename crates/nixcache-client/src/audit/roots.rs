@@ -211,12 +211,13 @@ impl Looking<'_> {
     async fn holes(&self, missing: Vec<StorePath>, roots: &[String], findings: &mut Findings) -> Result<(), Error> {
         /// No more than this are asked for one by one: more cannot have come since the cache was
         /// listed.
-        const ASKED: usize = 1000;
+        const ASKED_PATHS_MAX: usize = 1000;
         let mut holes = Vec::new();
         let ask = async |path: &StorePath| self.cache.head(&layout::narinfo(path.hash_part())).await;
-        let mut asked = futures_util::stream::iter(missing.iter().take(ASKED))
+        let mut asked = futures_util::stream::iter(missing.iter().take(ASKED_PATHS_MAX))
             .map(async |path| (path, ask(path).await))
-            .buffered(self.cache.options().concurrency);
+            .buffered(self.cache.options().concurrency)
+            .boxed();
         while let Some((path, meta)) = asked.next().await {
             match meta {
                 Ok(Some(_)) => {}
@@ -228,7 +229,7 @@ impl Looking<'_> {
             }
         }
         drop(asked);
-        holes.extend(missing.into_iter().skip(ASKED));
+        holes.extend(missing.into_iter().skip(ASKED_PATHS_MAX));
         if !holes.is_empty() {
             let (paths, examples) = (holes.len(), holes.iter().take(EXAMPLES).cloned().collect::<Vec<_>>());
             let kind = FindingKind::RootHole { paths, examples };

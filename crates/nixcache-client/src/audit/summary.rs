@@ -63,10 +63,9 @@ impl Summary {
 }
 
 impl Audit {
-    /// Counts what is in a cache, without judging any of it.
-    pub async fn summary(&self, cache: &Cache) -> Result<Summary, Error> {
+    pub(super) async fn summary(&self, cache: &Cache) -> Result<Summary, Error> {
         let index = Arc::new(Index::read(cache).await?);
-        (self.watch)(super::AuditEvent::Listed { objects: index.narinfos.len() });
+        self.options.progress.report(super::AuditEvent::Listed { objects: index.narinfos.len() });
         let (store_dir, files, here) = (cache.store_dir().clone(), Arc::clone(&index), cache.clone());
         let mut read = self.read(cache, &index.narinfos, layout::narinfo, move |texts| {
             let mut summary = Summary::default();

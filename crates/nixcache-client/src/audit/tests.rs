@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::sync::LazyLock;
 
-use super::{Audit, Finding, Remedy};
+use super::{Audit, AuditOptions, Finding, Remedy};
 use crate::cache::{Cache, CacheOptions, CacheUrl, Error, layout};
 
 fn key() -> &'static SecretKey {
@@ -108,7 +108,7 @@ async fn findings(cache: &Cache, audit: Audit) -> Vec<Finding> {
 
 /// Objects and kinds.
 async fn kinds(cache: &Cache) -> Vec<(String, &'static str)> {
-    let found = findings(cache, Audit::new()).await;
+    let found = findings(cache, Audit::new(AuditOptions::default())).await;
     found.into_iter().map(|finding| (finding.object.clone(), finding.kind.name())).collect()
 }
 
@@ -124,7 +124,12 @@ async fn a_healthy_cache_has_no_findings() {
     publish(&in_directory, 1, &[]).await;
     publish(&in_directory, 2, &[1, 2]).await;
     for cache in [sample().await, in_directory] {
-        let audited = Audit::new().policy(policy()).contents(true).run(&cache).await.unwrap();
+        let audited = Audit::new(
+            AuditOptions::default().with(|options| (options.policy, options.contents) = (Some(policy()), true)),
+        )
+        .run(&cache)
+        .await
+        .unwrap();
         assert_eq!(audited.findings, []);
         assert_eq!(audited.narinfos, audited.nars);
     }
@@ -148,10 +153,10 @@ async fn a_narinfo_of_another_store_is_found() {
 async fn oddities_are_notes_unless_nix_refuses_them() {
     let cache = sample().await;
     replace(&cache, &info_name(2), "Compression:", "Unknown: field\nCompression:").await;
-    let found = findings(&cache, Audit::new()).await;
+    let found = findings(&cache, Audit::new(AuditOptions::default())).await;
     assert!(found[0].is_note());
     assert_eq!(found[0].kind.name(), "odd-narinfo");
-    let audited = Audit::new().notes(false).run(&cache).await.unwrap();
+    let audited = Audit::new(AuditOptions::default().with(|options| options.notes = false)).run(&cache).await.unwrap();
     assert_eq!((audited.findings.len(), audited.notes), (0, 1));
 
     let whole = text(&cache, &info_name(1)).await;
@@ -164,7 +169,7 @@ async fn a_narinfo_under_the_wrong_name_is_found() {
     let cache = sample().await;
     let other = text(&cache, &info_name(1)).await;
     cache.write(&info_name(2), other).await.unwrap();
-    let found = findings(&cache, Audit::new()).await;
+    let found = findings(&cache, Audit::new(AuditOptions::default())).await;
     let misnamed = found.iter().find(|finding| finding.object == info_name(2)).unwrap();
     assert_eq!(misnamed.kind.name(), "misnamed-narinfo");
 }
@@ -186,9 +191,10 @@ async fn signatures_are_judged_by_the_policy_only() {
     let signed = text(&cache, &info_name(3)).await;
     let unsigned: String = signed.split_inclusive('\n').filter(|line| !line.starts_with("Sig:")).collect();
     cache.write(&info_name(3), unsigned).await.unwrap();
-    let with = kinds_with(&cache, Audit::new().policy(policy())).await;
+    let with =
+        kinds_with(&cache, Audit::new(AuditOptions::default().with(|options| options.policy = Some(policy())))).await;
     assert!(with.contains(&"bad-signature") && with.contains(&"no-valid-signature"), "{with:?}");
-    let without = kinds_with(&cache, Audit::new()).await;
+    let without = kinds_with(&cache, Audit::new(AuditOptions::default())).await;
     assert_eq!(without, ["listing-disagrees"]);
 }
 
@@ -214,7 +220,7 @@ async fn urls_that_lead_out_of_the_cache_are_found() {
 async fn a_url_that_disagrees_with_the_narinfo_is_found() {
     let cache = sample().await;
     replace(&cache, &info_name(2), "Compression: zstd", "Compression: xz").await;
-    let odd = findings(&cache, Audit::new()).await;
+    let odd = findings(&cache, Audit::new(AuditOptions::default())).await;
     assert_eq!(odd[0].kind.name(), "url-compression");
     assert_eq!(odd[0].remedy(), Remedy::Withdraw);
 
@@ -226,7 +232,7 @@ async fn a_url_that_disagrees_with_the_narinfo_is_found() {
     cache.write(&new, file).await.unwrap();
     cache.delete(&old).await.unwrap();
     replace(&cache, &info_name(2), &old, &new).await;
-    let odd = findings(&cache, Audit::new()).await;
+    let odd = findings(&cache, Audit::new(AuditOptions::default())).await;
     assert_eq!(odd[0].kind.name(), "url-compression");
     assert!(odd[0].is_note());
 
@@ -237,7 +243,10 @@ async fn a_url_that_disagrees_with_the_narinfo_is_found() {
     let cut = format!("{}{}", &cut[..start + 52], &cut[start + 56..]);
     cache.write(&info_name(1), cut).await.unwrap();
     assert_eq!(kinds(&cache).await, [(info_name(1), "url-hash")]);
-    assert_eq!(kinds_with(&cache, Audit::new().contents(true)).await, ["url-hash", "wrong-file-hash"]);
+    assert_eq!(
+        kinds_with(&cache, Audit::new(AuditOptions::default().with(|options| options.contents = true))).await,
+        ["url-hash", "wrong-file-hash"]
+    );
 }
 
 #[tokio::test]
@@ -245,7 +254,7 @@ async fn holes_in_closures_are_found_with_both_ends() {
     let cache = sample().await;
     cache.delete(&info_name(2)).await.unwrap();
     cache.delete(&layout::listing(part(2))).await.unwrap();
-    let found = findings(&cache, Audit::new()).await;
+    let found = findings(&cache, Audit::new(AuditOptions::default())).await;
     let holes: Vec<_> = found.iter().filter(|finding| finding.kind.name() == "missing-reference").collect();
     assert_eq!(holes.iter().map(|hole| hole.object.as_str()).collect::<Vec<_>>(), [info_name(3), info_name(4)]);
     assert!(holes[0].to_string().contains(&path(2).to_string()));
@@ -283,7 +292,8 @@ async fn a_listing_that_is_not_that_of_its_nar_is_found() {
     replace(&cache, &listing(3), "\"run\"", "\"fly\"").await;
     let disagrees = "listing-disagrees";
     assert_eq!(kinds(&cache).await, [(listing(1), "bad-listing"), (listing(2), disagrees)]);
-    let contents = kinds_with(&cache, Audit::new().contents(true)).await;
+    let contents =
+        kinds_with(&cache, Audit::new(AuditOptions::default().with(|options| options.contents = true))).await;
     assert_eq!(contents, ["bad-listing", disagrees, disagrees]);
 }
 
@@ -296,7 +306,7 @@ async fn compressed_listings_are_read() {
         encoder.write_all(text(&cache, &name).await.as_bytes()).unwrap();
         cache.write(&name, encoder.finish().unwrap()).await.unwrap();
     }
-    assert_eq!(findings(&cache, Audit::new()).await, []);
+    assert_eq!(findings(&cache, Audit::new(AuditOptions::default())).await, []);
 }
 
 #[tokio::test]
@@ -311,7 +321,8 @@ async fn contents_are_only_read_when_asked_for() {
     zstd[4..].fill(0xff);
     cache.write(&url(&cache, 2).await, zstd).await.unwrap();
     assert_eq!(kinds(&cache).await, []);
-    let contents = kinds_with(&cache, Audit::new().contents(true)).await;
+    let contents =
+        kinds_with(&cache, Audit::new(AuditOptions::default().with(|options| options.contents = true))).await;
     assert_eq!(contents, ["wrong-file-hash", "wrong-nar-hash", "corrupt-nar"]);
 }
 
@@ -323,15 +334,19 @@ async fn a_nar_that_several_paths_share_is_read_once() {
     let shared = text(&cache, &info_name(1)).await.replace(&path(1).to_string(), &path(5).to_string());
     cache.write(&info_name(5), shared).await.unwrap();
     let bytes = Arc::new(AtomicU64::new(0));
-    let watch = {
+    let progress = {
         let bytes = Arc::clone(&bytes);
-        Arc::new(move |event| {
+        crate::progress::Progress::new(move |event| {
             if let super::AuditEvent::ContentsRead { bytes: more } = event {
                 bytes.fetch_add(more, Ordering::Relaxed);
             }
         })
     };
-    let audited = Audit::new().contents(true).watch(watch).run(&cache).await.unwrap();
+    let audited =
+        Audit::new(AuditOptions::default().with(|options| (options.contents, options.progress) = (true, progress)))
+            .run(&cache)
+            .await
+            .unwrap();
     assert_eq!(audited.findings, []);
     assert_eq!(bytes.load(Ordering::Relaxed), audited.file_size);
 }
@@ -342,15 +357,28 @@ async fn a_cache_that_cannot_be_read_is_an_error() {
     let url = CacheUrl::parse(OsStr::new(folder.path())).unwrap();
     let cache = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
     std::fs::remove_dir_all(folder.path()).unwrap();
-    assert!(matches!(Audit::new().run(&cache).await, Err(Error::Io { .. })));
+    assert!(matches!(Audit::new(AuditOptions::default()).run(&cache).await, Err(Error::Io { .. })));
 }
 
 #[tokio::test]
 async fn what_a_cache_holds_is_counted() {
     let cache = sample().await;
     cache.write(&info_name(9), &b"none"[..]).await.unwrap();
-    let summary = Audit::new().summary(&cache).await.unwrap();
+    let summary = Audit::new(AuditOptions::default()).summary(&cache).await.unwrap();
     assert_eq!((summary.paths, summary.files, summary.unsigned, summary.unreadable), (4, 4, 0, 1));
     assert_eq!(Vec::from_iter(summary.keys), [("k-1".to_owned(), 4)]);
     assert_eq!(Vec::from_iter(summary.compressions), [("none".to_owned(), 2), ("zstd".to_owned(), 2)]);
+}
+
+/// Servers run operations as tasks.
+#[test]
+fn audits_and_repairs_can_be_spawned() {
+    fn assert_send<T: Send>(_: T) {}
+    fn check(cache: &Cache, audited: &super::Audited, plan: &super::RepairPlan) {
+        assert_send(super::audit(cache, &AuditOptions::default()));
+        assert_send(super::summary(cache, &AuditOptions::default()));
+        assert_send(super::plan_repair(cache, audited, &super::RepairOptions::default()));
+        assert_send(super::repair(cache, plan, &super::RepairOptions::default()));
+    }
+    let _ = check;
 }

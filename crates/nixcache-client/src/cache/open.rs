@@ -255,7 +255,11 @@ impl Inner {
 /// What a new cache says of itself: as Nix does for directories and buckets, which bear many
 /// questions.
 pub(crate) fn new_info(store_dir: &StoreDir) -> CacheInfo {
-    CacheInfo { store_dir: store_dir.clone(), want_mass_query: true, priority: Some(50) }
+    CacheInfo::default().with(|info| {
+        info.store_dir = store_dir.clone();
+        info.want_mass_query = true;
+        info.priority = Some(50);
+    })
 }
 
 /// Refuses a directory that is, or is in, a Nix store: that is a store, or a slip.

@@ -78,15 +78,15 @@ impl Destination {
                         // Another user may have put anything under the name.
                         if !is_content(&metadata, is_store) {
                             let error = Odd::error("", Oddity::of(kind(metadata.mode())));
-                            return Err(Error::target(place)(error));
+                            return Err(Error::destination(place)(error));
                         }
                         if is_store {
-                            workspace::settle(&place).map_err(Error::target(&place))?;
+                            workspace::settle(&place).map_err(Error::destination(&place))?;
                         }
                         present.insert(part);
                     }
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(Error::target(place)(error)),
+                    Err(error) => return Err(Error::destination(place)(error)),
                 }
             }
             Ok(present)
@@ -112,11 +112,12 @@ impl Destination {
         let hashed = futures_util::stream::iter(places).map(|(node, place, expected)| async move {
             let hashing = place.clone();
             let found = blocking(move || if is_store { hash_tree(&hashing, limits) } else { hash_file(&hashing) });
-            let found = found.await.map_err(Error::target(&place))?;
+            let found = found.await.map_err(Error::destination(&place))?;
             let fault = || FetchFault::Damaged { expected: expected.into(), found: found.into() };
             Ok::<_, Error>((found != expected).then(|| (node, place, fault())))
         });
-        hashed.buffer_unordered(threads.get()).try_filter_map(async |damaged| Ok(damaged)).try_collect().await
+        let damaged = hashed.buffer_unordered(threads.get()).boxed();
+        damaged.try_filter_map(|damaged| std::future::ready(Ok(damaged))).try_collect().await
     }
 }
 
@@ -167,7 +168,7 @@ impl OpenDestination {
         blocking(move || {
             let mut builder = fs::DirBuilder::new();
             let made = builder.recursive(true).mode(0o755).create(&directory).and_then(|()| Workspace::new(&directory));
-            let workspace = Arc::new(made.map_err(Error::target(&directory))?);
+            let workspace = Arc::new(made.map_err(Error::destination(&directory))?);
             let locks = PathLocks::open(&directory).map(Arc::new);
             Ok(Self::Directory { directory, workspace, locks, target })
         })
@@ -205,7 +206,7 @@ impl OpenDestination {
         let Self::Directory { workspace, target, .. } = self else { return Ok(()) };
         let place = workspace.join(&target.file_name(path));
         match workspace::remove(&place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::target(place)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::destination(place)(error)),
             _ => Ok(()),
         }
     }
@@ -257,9 +258,9 @@ impl OpenDestination {
                 let publish = move || {
                     for placed in batch {
                         let Placed::Directory { from, to } = placed else { continue };
-                        if !workspace::publish(&from, &to).map_err(Error::target(&to))? {
+                        if !workspace::publish(&from, &to).map_err(Error::destination(&to))? {
                             // Somebody else has fetched it meanwhile.
-                            workspace::remove(&from).map_err(Error::target(&from))?;
+                            workspace::remove(&from).map_err(Error::destination(&from))?;
                         }
                     }
                     Ok(())

@@ -1,3 +1,5 @@
+//! Why a pull, or a single path of it, fails.
+
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -6,41 +8,41 @@ use std::sync::Arc;
 use nixcache::hash::Hash;
 use nixcache::nar::{self, UnpackError};
 use nixcache::store_path::{ContentAddress, StorePath};
-use nixcache::{closure, compression, hash, narinfo};
+use nixcache::{ErrorKind, closure, compression, hash, narinfo};
 
-use crate::verify::Mismatch;
+use crate::verify::NarMismatch;
 use crate::{cache, roots};
 
-/// Why a pull ended.
+/// Why a pull stops.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A cache is not what it has to be, or the target could not be read or written, if it is one.
+    /// A cache could not be read, or the destination is a cache that could not be written.
     #[error(transparent)]
     Cache(#[from] cache::Error),
-    /// Paths of the closure are in none of the caches under a narinfo that can be accepted.
+    /// No cache has these paths of the closure under a narinfo that is accepted.
     #[error("{}", Lines(.0))]
     Missing(Vec<MissingPath>),
-    /// Narinfos contradict each other, or refer to one another in a circle.
+    /// Narinfos contradict each other, or their references form a cycle.
     #[error(transparent)]
     Graph(#[from] closure::Error),
-    /// A path refers to another one that is not in the cache that is written to: its closure would
+    /// A path has a reference that the destination lacks and that is not fetched: the closure would
     /// have a hole.
     #[error("{path} is referred to and not in {cache}: without it, the closure would have a hole")]
     Hole {
-        /// The path that is not there.
+        /// The path that is missing.
         path: StorePath,
-        /// The cache.
+        /// The cache that is written to.
         cache: String,
     },
-    /// The roots of a cache could not be read, or the lease on a cache that is written to was lost.
+    /// The roots of a cache could not be read, or the lease on the destination was lost.
     #[error(transparent)]
     Roots(#[from] roots::Error),
-    /// A root says something else than a trusted key has signed: it was changed, or is another one
+    /// A root does not match its signature by a trusted key: it was changed, or it is another root
     /// under this name.
     #[error(
-        "{root}: the signature by {key} does not fit this root, so it is not the one that was signed: refused. Push it again with that \
-         key, or name the paths instead"
+        "{root}: the signature by {key} does not fit this root, so it is not the one that was signed: refused. Push it \
+         again with that key, or name the paths instead"
     )]
     Forged {
         /// The object of the root.
@@ -48,10 +50,13 @@ pub enum Error {
         /// The name of the key.
         key: String,
     },
-    /// Where paths are to be put cannot be written.
+    /// The options contradict each other.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// The destination cannot be read or written.
     #[error("{}: {error}", cache::shown(path))]
     Destination {
-        /// What could not be made, named or read.
+        /// The file or directory.
         path: PathBuf,
         /// The failure.
         #[source]
@@ -63,47 +68,66 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn target(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn destination(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |error| Self::Destination { path, error }
     }
 
-    /// Whether what the caches hold is at fault, rather than the way to them or the target.
-    pub fn is_about_content(&self) -> bool {
+    /// The kind of this error.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cache(error) | Self::Roots(roots::Error::Cache(error)) => error.is_about_content(),
-            Self::Missing(missing) => missing.iter().all(MissingPath::is_about_content),
-            Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => true,
-            Self::Roots(error) => {
-                matches!(
-                    error,
-                    roots::Error::Broken { .. } | roots::Error::Version { .. } | roots::Error::NoRoot { .. }
-                )
+            Self::Cache(error) | Self::Roots(roots::Error::Cache(error)) => error.kind(),
+            Self::Missing(missing) => {
+                let mut kinds = missing.iter().map(MissingPath::kind);
+                kinds.find(|kind| *kind != ErrorKind::NotFound).unwrap_or(ErrorKind::NotFound)
             }
-            Self::Destination { .. } | Self::Unpack(_) => false,
+            Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => ErrorKind::Content,
+            Self::Roots(error) => roots_kind(error),
+            Self::Usage(_) => ErrorKind::Usage,
+            Self::Destination { error, .. } => access_kind(error),
+            Self::Unpack(_) => ErrorKind::Unavailable,
         }
     }
 }
 
-/// A path that no cache has, or none that can be accepted.
+/// The kind of an error of input or output that says nothing about the content: a file that cannot
+/// be read is neither wrong nor missing.
+pub(crate) fn access_kind(error: &io::Error) -> ErrorKind {
+    match ErrorKind::of_io(error) {
+        kind @ (ErrorKind::Denied | ErrorKind::Busy) => kind,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// The kind of an error of roots.
+pub(crate) fn roots_kind(error: &roots::Error) -> ErrorKind {
+    match error {
+        roots::Error::Cache(error) => error.kind(),
+        roots::Error::NoRoot { .. } => ErrorKind::NotFound,
+        roots::Error::Broken { .. } | roots::Error::Version { .. } => ErrorKind::Content,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// A path that no cache has under a narinfo that is accepted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct MissingPath {
-    /// The path, or its hash part if no more is known of it.
+    /// The path, or its hash part if nothing else is known.
     pub path: String,
-    /// A path that refers to it; none if it was asked for.
+    /// A path that refers to it; none if it was requested itself.
     pub referrer: Option<String>,
-    /// For each cache that has something of it: the cache, and why that will not do.
+    /// The caches that have something under its hash part, and why it is refused.
     pub refused: Vec<(String, Refusal)>,
 }
 
 impl MissingPath {
-    /// Whether all caches could be asked.
-    pub fn is_about_content(&self) -> bool {
-        self.refused.iter().all(|(_, refusal)| match refusal {
-            Refusal::Cache(error) => error.is_about_content(),
-            _ => true,
-        })
+    /// [`ErrorKind::NotFound`] if no cache has anything, [`ErrorKind::Content`] if what caches have
+    /// is refused, and otherwise why a cache could not be asked.
+    pub fn kind(&self) -> ErrorKind {
+        let kinds = || self.refused.iter().map(|(_, refusal)| refusal.kind());
+        let of_access = kinds().find(|kind| *kind != ErrorKind::Content);
+        of_access.or_else(|| kinds().next()).unwrap_or(ErrorKind::NotFound)
     }
 }
 
@@ -141,34 +165,44 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
-/// Why what a cache says of a path will not do.
+/// Why a narinfo is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The cache could not be asked, or its narinfo cannot be used.
+    /// The cache could not be asked, or its narinfo cannot be parsed.
     #[error(transparent)]
     Cache(Arc<cache::Error>),
-    /// The hash part is that of another path.
+    /// The narinfo is of another path with this hash part.
     #[error("has {found} under this hash part")]
     OtherName {
-        /// The path that is there.
+        /// The path of the narinfo.
         found: String,
     },
-    /// The policy is not satisfied.
+    /// The signatures do not satisfy the policy.
     #[error("no valid signature by a trusted key{}", names(.signed_by))]
     Signature {
-        /// The names of keys in signatures that do not count, escaped; the first few.
+        /// The key names of some signatures that do not count, escaped.
         signed_by: Vec<String>,
     },
-    /// Only its content address vouches for the path, and is of a kind that cannot be checked here.
+    /// The path has no valid signature, and its content address cannot be verified here.
     #[error("{address}: this kind of content address cannot be checked, and there is no valid signature")]
     Address {
         /// The content address.
         address: ContentAddress,
     },
-    /// The NAR is compressed in an unknown way.
+    /// The compression of the NAR is unknown.
     #[error(transparent)]
     Compression(compression::Error),
+}
+
+impl Refusal {
+    /// The kind of this refusal: [`ErrorKind::Content`], unless the cache could not be asked.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Cache(error) => error.kind(),
+            _ => ErrorKind::Content,
+        }
+    }
 }
 
 fn names(signed_by: &[String]) -> String {
@@ -194,21 +228,27 @@ fn said(object: &str, fault: &FetchFault) -> String {
 }
 
 impl FetchError {
-    /// Whether what was fetched is at fault, rather than the way to it.
-    pub fn is_about_content(&self) -> bool {
+    /// The kind of this error: [`ErrorKind::Content`] if what was fetched is wrong.
+    pub fn kind(&self) -> ErrorKind {
         match &self.fault {
-            FetchFault::Cache(error) => error.is_about_content(),
-            FetchFault::Read(_) => false,
-            _ => true,
+            FetchFault::Cache(error) => error.kind(),
+            FetchFault::Read(error) => access_kind(error),
+            FetchFault::Absent => ErrorKind::NotFound,
+            _ => ErrorKind::Content,
         }
+    }
+
+    /// Whether what was fetched is wrong, so that fetching it again from that cache does not help.
+    pub(super) fn is_about_content(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Content | ErrorKind::NotFound)
     }
 }
 
-/// What is wrong with a NAR.
+/// What is wrong with a NAR that is fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchFault {
-    /// There is none.
+    /// The cache does not have it.
     #[error("there is no such object")]
     Absent,
     /// The cache failed while it was read.
@@ -217,38 +257,38 @@ pub enum FetchFault {
     /// A file could not be read.
     #[error("{0}")]
     Read(#[source] io::Error),
-    /// The file has more bytes than the narinfo says, or, if it says nothing, than a NAR of that
-    /// size can take.
+    /// The file has more bytes than its FileSize, or, without one, than a NAR of that size can
+    /// take.
     #[error("has more than {limit} bytes, which is all that its narinfo lets expect")]
     TooLong {
-        /// What was granted, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// It cannot be decompressed, or becomes larger than the NAR may be.
+    /// It cannot be decompressed, or becomes larger than its NarSize.
     #[error("{0}")]
     Compression(#[source] compression::Error),
-    /// It is no NAR.
+    /// It is not a NAR.
     #[error("{0}")]
     Nar(#[source] nar::Error),
-    /// It cannot become a tree here. The message names the file.
+    /// Its tree cannot be represented on this file system. The message names the file.
     #[error("{0}")]
     Unpack(#[source] Box<UnpackError>),
     /// The NAR is not what its narinfo says.
     #[error("{0}")]
-    Mismatch(#[source] Mismatch),
-    /// It cannot be hashed.
+    Mismatch(#[source] NarMismatch),
+    /// A hash algorithm is not available.
     #[error("{0}")]
     Hash(#[source] hash::Error),
     /// The narinfo of the copy cannot be written.
     #[error("{0}")]
     NarInfo(#[source] narinfo::Error),
-    /// What is there under the name of the path is something else. It has to be removed before the
-    /// path can be fetched.
+    /// The destination has something else under the name of the path. Remove it to have the path
+    /// fetched again.
     #[error("is there, but its NAR has the hash {found}, not {expected}: remove it to have it fetched again")]
     Damaged {
         /// The hash in the narinfo.
         expected: Box<Hash>,
-        /// The hash of what is there.
+        /// The hash of what the destination has.
         found: Box<Hash>,
     },
 }

@@ -1,13 +1,16 @@
 //! The closure, as the caches tell it.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::StreamExt;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::narinfo::{NarInfo, NarInfoBuf, hash_part_of_file_name};
-use nixcache::store_path::{HashPart, Method, StorePath};
+use nixcache::path_info::registration::{WriteError, Writer};
+use nixcache::path_info::{Lost, PathInfo};
+use nixcache::store_path::{HashPart, Method, StoreDir, StorePath};
 use nixcache::trust::Verdict;
 
 use super::{Error, MissingPath, Pull, Refusal, Trust};
@@ -15,7 +18,7 @@ use crate::cache::{self, Cache, blocking, layout};
 use crate::push::RootCopy;
 use crate::roots::{self, Authenticity, Root, RootName, snapshot};
 
-/// A path that is asked for, by its hash part or as a whole.
+/// A path that is requested: a whole store path, or only its hash part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathQuery {
     hash_part: HashPart,
@@ -34,67 +37,102 @@ impl From<StorePath> for PathQuery {
     }
 }
 
-/// A path, and the cache that it is to be fetched from.
+/// A path, and the cache that it is fetched from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SourcedPath {
-    /// What that cache says of it. Its signatures satisfy the policy.
+    /// The narinfo in that cache. It satisfies the policy.
     pub info: NarInfoBuf,
-    /// The place of the cache among [`Pull::caches`].
-    pub cache: usize,
+    /// The cache that has it.
+    pub cache: Cache,
     /// The object that is its NAR.
     pub nar: String,
+    /// The index of the cache among those that are asked.
+    pub(super) index: usize,
 }
 
-/// The paths of a closure, and where they are.
+/// The paths of a closure, each with the cache that it is fetched from.
 #[derive(Debug)]
 pub struct ResolvedClosure {
+    store_dir: StoreDir,
     pub(super) graph: Graph,
-    /// For each node of the graph; none for those that are only referred to.
+    /// By node of the graph; none for paths that are only referenced.
     located: Vec<Option<SourcedPath>>,
-    /// Those that were asked for.
-    roots: Vec<Node>,
-    /// What cannot be had. Only of a pull that [keeps going](Pull::keep_going).
-    missing: Vec<MissingPath>,
-    /// The roots that were asked for, whose closures this is.
+    /// The paths that were requested.
+    requested: Vec<Node>,
+    /// The paths that are not available. Only of a pull that keeps going.
+    pub(super) missing: Vec<MissingPath>,
+    /// The roots that were requested, with the indices of their caches.
     copies: Vec<(usize, Root)>,
+}
+
+impl Default for ResolvedClosure {
+    fn default() -> Self {
+        Self {
+            store_dir: StoreDir::default(),
+            graph: GraphBuilder::new().finish(),
+            located: Vec::new(),
+            requested: Vec::new(),
+            missing: Vec::new(),
+            copies: Vec::new(),
+        }
+    }
 }
 
 impl ResolvedClosure {
     /// All paths, references first.
     pub fn paths(&self) -> impl Iterator<Item = &SourcedPath> {
-        let closure = self.graph.closure(self.roots.iter().copied());
+        let closure = self.graph.closure(self.requested.iter().copied());
         let nodes = closure.nodes().to_vec();
         nodes.into_iter().filter_map(|node| self.located(node))
     }
 
-    /// The nodes of the closure of what was asked for that are not only referred to.
+    /// The nodes of the requested closure that are not only referenced.
     pub(super) fn paths_by_node(&self) -> impl Iterator<Item = Node> {
-        let closure = self.graph.closure(self.roots.iter().copied());
+        let closure = self.graph.closure(self.requested.iter().copied());
         let nodes = closure.nodes().to_vec();
         nodes.into_iter().filter(|node| self.located(*node).is_some())
     }
 
-    /// What refers to what.
+    /// The reference graph of the paths.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The paths that were asked for.
-    pub fn roots(&self) -> &[Node] {
-        &self.roots
+    /// The paths that were requested.
+    pub fn requested(&self) -> &[Node] {
+        &self.requested
     }
 
-    /// What cannot be had, and is left out with all that refers to it: only of a pull that [keeps
-    /// going](Pull::keep_going).
+    /// The paths that are not available, which are left out with their referrers. Only of a pull
+    /// that [keeps going](super::PullOptions::keep_going).
     pub fn missing(&self) -> &[MissingPath] {
         &self.missing
     }
 
-    /// The roots that were asked for ([`Pull::find_root`], [`Pull::find_roots`]), each with the
-    /// place of its cache among [`Pull::caches`]. A pull to a cache leaves them there.
-    pub fn cache_roots(&self) -> impl Iterator<Item = (usize, &Root)> {
+    /// The roots that were requested ([`PullRequest::Root`](super::PullRequest::Root) or
+    /// [`AllRoots`](super::PullRequest::AllRoots)). A pull to a cache leaves them there.
+    pub fn roots(&self) -> impl Iterator<Item = &Root> {
+        self.copies.iter().map(|(_, root)| root)
+    }
+
+    pub(super) fn roots_by_cache(&self) -> impl Iterator<Item = (usize, &Root)> {
         self.copies.iter().map(|(cache, root)| (*cache, root))
+    }
+
+    /// Writes the registration of all paths, as `nix-store --load-db` reads it. Returns what has no
+    /// place in that form, such as signatures.
+    ///
+    /// # Errors
+    ///
+    /// If writing fails, or a path has something that would change the meaning of the registration.
+    pub fn write_registration(&self, out: impl Write) -> Result<Lost, WriteError> {
+        let mut writer = Writer::new(out, &self.store_dir);
+        let mut lost = Lost::default();
+        for located in self.paths() {
+            lost += writer.write(&PathInfo::from(&located.info.as_ref()))?;
+        }
+        Ok(lost)
     }
 
     /// The copies of roots that a cache gets which has the whole closure of each.
@@ -128,10 +166,10 @@ impl Pull {
     ///
     /// Narinfos are read level by level, those of one level at the same time. A cache that cannot
     /// be reached is not asked again; whether that matters depends on what others have.
-    pub async fn find(&self, roots: Vec<PathQuery>) -> Result<ResolvedClosure, Error> {
+    pub(crate) async fn find(&self, roots: Vec<PathQuery>) -> Result<ResolvedClosure, Error> {
         for cache in self.caches.iter() {
-            if *cache.store_dir() != self.store_dir {
-                let (theirs, ours) = (cache.store_dir().clone(), self.store_dir.clone());
+            if *cache.store_dir() != self.options.store_dir {
+                let (theirs, ours) = (cache.store_dir().clone(), self.options.store_dir.clone());
                 return Err(cache::Error::StoreDir { cache: cache.url().to_string(), theirs, ours }.into());
             }
         }
@@ -155,7 +193,7 @@ impl Pull {
             for found in located {
                 let info = found.info.as_ref();
                 builder.insert_narinfo(&info)?;
-                for reference in info.references().iter().filter(|_| self.closure) {
+                for reference in info.references().iter().filter(|_| self.options.closure) {
                     if seen.insert(reference.hash_part()) {
                         level.push(question(reference.to_owned().into(), Some(info.store_path().to_owned())));
                     }
@@ -170,7 +208,7 @@ impl Pull {
                 tracing::warn!("{}: access denied{} to {requests}: check the credentials", cache.url(), tally.status);
             }
         }
-        if !missing.is_empty() && !self.keep_going {
+        if !missing.is_empty() && !self.options.keep_going {
             return Err(Error::Missing(missing));
         }
         let graph = builder.finish();
@@ -180,10 +218,12 @@ impl Pull {
             // What refers to what cannot be had cannot be had either.
             let is_there = |node: Node| located[node.index()].is_some();
             roots.retain(|&root| {
-                is_there(root) && (!self.closure || graph.closure([root]).nodes().iter().all(|&node| is_there(node)))
+                is_there(root)
+                    && (!self.options.closure || graph.closure([root]).nodes().iter().all(|&node| is_there(node)))
             });
         }
-        Ok(ResolvedClosure { graph, located, roots, missing, copies: Vec::new() })
+        let store_dir = self.options.store_dir.clone();
+        Ok(ResolvedClosure { store_dir, graph, located, requested: roots, missing, copies: Vec::new() })
     }
 
     /// Finds the closure that a root keeps: the one of this name that was used last, in the first
@@ -192,7 +232,7 @@ impl Pull {
     /// With trusted keys, a root that one of them has signed otherwise is refused
     /// ([`Error::Forged`]); that none has signed it is told. What the snapshot of the root lists is
     /// not asked for, unless it is broken or does not satisfy the policy.
-    pub async fn find_root(&self, name: &RootName) -> Result<ResolvedClosure, Error> {
+    pub(crate) async fn find_root(&self, name: &RootName) -> Result<ResolvedClosure, Error> {
         let mut failed = None;
         for (number, cache) in self.caches.iter().enumerate() {
             match roots::latest(cache, name).await {
@@ -217,7 +257,7 @@ impl Pull {
     ///
     /// Roots that cannot be read are an error, unless the pull [keeps going](Self::keep_going):
     /// then they are told and left out.
-    pub async fn find_roots(&self) -> Result<ResolvedClosure, Error> {
+    pub(crate) async fn find_roots(&self) -> Result<ResolvedClosure, Error> {
         let mut all = Vec::new();
         let mut broken = Vec::new();
         for (number, cache) in self.caches.iter().enumerate() {
@@ -235,7 +275,7 @@ impl Pull {
     async fn roots_of(&self, cache: &Cache, _broken: &mut Vec<MissingPath>) -> Result<Vec<Root>, Error> {
         let survey = roots::list(cache).await?;
         match survey.broken.into_iter().next() {
-            Some(broken) if !self.keep_going => Err(broken.error.into()),
+            Some(broken) if !self.options.keep_going => Err(broken.error.into()),
             Some(broken) => {
                 tracing::warn!("{}; left out", broken.error);
                 Ok(survey.roots)
@@ -252,7 +292,7 @@ impl Pull {
     /// Refuses roots that say something else than a trusted key has signed, and tells of those that
     /// none has signed.
     fn authenticate<'r>(&self, cache: &Cache, roots: impl IntoIterator<Item = &'r Root>) -> Result<(), Error> {
-        let Trust::Signed(policy) = &self.trust else { return Ok(()) };
+        let Trust::Signed(policy) = &self.options.trust else { return Ok(()) };
         let mut unsigned = Vec::new();
         for root in roots {
             match root.authenticity(cache.store_dir(), &policy.keys) {
@@ -290,7 +330,7 @@ impl Pull {
         let mut found = pull.find(targets.collect()).await?;
         let is_there = |target: &StorePath| {
             let node = found.graph.find_path(target.as_ref());
-            node.is_some_and(|node| found.roots.contains(&node))
+            node.is_some_and(|node| found.requested.contains(&node))
         };
         found.copies = roots.into_iter().filter(|(_, root)| root.record.targets.iter().all(is_there)).collect();
         Ok(found)
@@ -317,7 +357,7 @@ impl Pull {
     /// Where else a path is, with the same contents and references: in a cache that comes later.
     pub(super) async fn elsewhere(&self, located: &SourcedPath) -> Option<SourcedPath> {
         let info = located.info.as_ref();
-        let mut next = located.cache + 1;
+        let mut next = located.index + 1;
         while next < self.caches.len() {
             let wanted = info.store_path().to_owned().into();
             let question = Question { wanted, referrer: None, refused: Vec::new(), refused_listed: None };
@@ -328,7 +368,7 @@ impl Pull {
             if other.nar_hash() == info.nar_hash() && other.references().iter().eq(info.references().iter()) {
                 return Some(found);
             }
-            next = found.cache + 1;
+            next = found.index + 1;
         }
         None
     }
@@ -416,20 +456,20 @@ impl Pull {
         let place = cache.url().to_string();
         for (mut question, text) in answered {
             match self.parse(cache, &question.wanted, &text) {
-                Ok((info, nar)) => parsed.push((question, SourcedPath { info, cache: index, nar })),
+                Ok((info, nar)) => parsed.push((question, SourcedPath { info, cache: cache.clone(), nar, index })),
                 Err(refusal) => {
                     question.refused.push((place.clone(), refusal));
                     judged.push((question, None));
                 }
             }
         }
-        let Trust::Signed(policy) = &self.trust else {
+        let Trust::Signed(policy) = &self.options.trust else {
             judged.extend(parsed.into_iter().map(|(question, found)| (question, Some(found))));
             return judged;
         };
         let infos: Vec<NarInfo<'_>> = parsed.iter().map(|(_, found)| found.info.as_ref()).collect();
         let refusals: Vec<Option<Refusal>> = {
-            let verdicts = policy.verify_many(&infos, self.threads);
+            let verdicts = policy.verify_many(&infos, self.options.threads);
             infos.iter().zip(&verdicts).map(|(info, verdict)| refusal(info, verdict, policy.required)).collect()
         };
         for ((mut question, found), refusal) in parsed.into_iter().zip(refusals) {
@@ -445,8 +485,8 @@ impl Pull {
         let refused = |error| Refusal::Cache(Arc::new(error));
         let info = cache.parse_narinfo(wanted.hash_part, text).map_err(refused)?;
         let borrowed = info.as_ref();
-        if let Some(path) = wanted.path.as_ref().filter(|path| path.as_ref() != borrowed.store_path()) {
-            let found = self.store_dir.display(borrowed.store_path()).to_string();
+        if let Some(path) = wanted.path.as_ref().filter(|&path| path.as_ref() != borrowed.store_path()) {
+            let found = self.options.store_dir.display(borrowed.store_path()).to_string();
             tracing::debug!("{path}: {found} is there");
             return Err(Refusal::OtherName { found });
         }
@@ -456,7 +496,7 @@ impl Pull {
     }
 
     fn missing_path(&self, question: Question) -> MissingPath {
-        let full = |path: &StorePath| self.store_dir.display(path.as_ref()).to_string();
+        let full = |path: &StorePath| self.options.store_dir.display(path.as_ref()).to_string();
         let Question { wanted, referrer, refused, .. } = question;
         let path = wanted.path.as_ref().map_or_else(|| wanted.hash_part.to_string(), full);
         MissingPath { path, referrer: referrer.as_ref().map(full), refused }

@@ -1,36 +1,35 @@
-//! Fetching closures from caches: into a directory store, another cache, or NAR files.
+//! Fetching closures from caches: to a directory store, to another cache, or as NAR files.
 //!
-//! [`Pull::find`] walks the closure over narinfos. Each path comes from the first cache that has it
-//! under a narinfo that can be accepted: one that is about this path, whose signatures satisfy the
-//! policy (or whose content address makes the path), and whose NAR is in the cache. [`Pull::run`]
-//! fetches what the target lacks, the largest NARs first, several at the same time. On its way each
-//! is compared with all that its narinfo says: size and hash of the file, size and hash of the NAR,
-//! and the content address. No more is decompressed than the NAR may have. In the place of a NAR
-//! that is broken or gone, a later cache's is fetched, if that has the same path.
+//! [`pull()`] does all of it. It walks the closure over narinfos: each path comes from the first
+//! cache whose narinfo is accepted. A narinfo is accepted if it is about this path, its signatures
+//! satisfy the policy (or its content address makes the path), and the cache names its NAR. Then it
+//! fetches what the destination lacks, the largest NARs first, several at the same time. Each NAR is
+//! verified while it is received: size and hash of the file, size and hash of the NAR, and the
+//! content address. No more is decompressed than the NarSize allows. If a NAR is broken or missing,
+//! it is fetched from a later cache that has the same path.
 //!
-//! **A path gets its name in the target only when it is whole, has turned out to be the right one,
-//! and all that it refers to has its name.** So in a target that is written to in no other way,
-//! whatever has its name is whole, wherever a pull was killed, and is not fetched again. (A loss of
-//! power may undo that for trees, which are not flushed to the disk: [`Pull::check`] hashes them
-//! again.)
+//! **A path gets its name in the destination only when it is complete and verified, and all its
+//! references have their names.** So in a directory that nothing else writes to, every path that has
+//! its name is complete, wherever a pull was killed, and is not fetched again. (A loss of power may
+//! undo that for trees, which are not flushed to disk: [`PullOptions::check`] hashes them again.)
 //!
 //! Pulls of one user into one directory at the same time fetch each path once: the others wait for
 //! it.
 //!
 //! ```
 //! use nixcache::signature::PublicKey;
+//! use nixcache::store_path::StorePath;
 //! use nixcache::trust::{TrustPolicy, TrustedKeys};
-//! use nixcache::store_path::{StoreDir, StorePath};
 //! use nixcache_client::cache::Cache;
-//! use nixcache_client::pull::{Error, Pull, Destination, Trust};
+//! use nixcache_client::pull::{Destination, Error, PullOptions, PullRequest, Trust, pull};
 //!
 //! # #[allow(dead_code)]
 //! async fn fetch(cache: Cache, key: PublicKey, path: StorePath) -> Result<(), Error> {
 //!     let policy = TrustPolicy::new(TrustedKeys::from_iter([key]));
-//!     let pull = Pull::new(StoreDir::default(), vec![cache], Trust::Signed(policy));
-//!     let found = pull.find(vec![path.into()]).await?;
-//!     let pulled = pull.run(&found, &Destination::Store("root".into())).await?;
-//!     println!("{} paths fetched, {} were there", pulled.fetched.len(), pulled.present.len());
+//!     let options = PullOptions::default().with(|options| options.trust = Trust::Signed(policy));
+//!     let request = PullRequest::Paths(vec![path.into()]);
+//!     let pulled = pull(vec![cache], &request, &Destination::Store("root".into()), &options).await?;
+//!     println!("{} paths fetched, {} present", pulled.fetched.len(), pulled.present.len());
 //!     Ok(())
 //! }
 //! ```
@@ -38,6 +37,7 @@
 mod destination;
 mod error;
 mod find;
+mod options;
 mod path_locks;
 mod realisations;
 mod receive;
@@ -47,235 +47,185 @@ mod run;
 mod tests;
 mod workspace;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
-use std::num::NonZeroUsize;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::StreamExt;
+use nixcache::ErrorKind;
 use nixcache::closure::{Difference, DifferenceBuilder, Node, UploadPlan};
-use nixcache::nar::Limits;
 use nixcache::narinfo::NarInfoBuf;
-use nixcache::signature::SecretKey;
-use nixcache::store_path::{HashPart, StoreDir, StorePath};
-use nixcache::trust::TrustPolicy;
+use nixcache::store_path::{HashPart, StorePath};
 
 use self::destination::OpenDestination;
 use self::run::Run;
 use crate::cache::{self, Cache, shown};
 use crate::push::{Session, SessionRequest, SessionStart};
-use crate::roots::{self, Root, RootName};
+use crate::roots::{self, Root};
+
+pub(crate) use error::access_kind;
 
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
 pub use find::{PathQuery, ResolvedClosure, SourcedPath};
+pub use options::{PullEvent, PullOptions, PullRequest, Trust};
 
-/// Which narinfos are believed.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Trust {
-    /// Those that satisfy a policy.
-    Signed(TrustPolicy),
-    /// All. What is fetched is what the cache says that it is, but anybody may have put it there.
-    Unchecked,
-}
-
-/// What happens during a pull, for whoever shows it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum PullEvent {
-    /// So many paths are to be fetched, of so many bytes as NARs.
-    Planned {
-        /// The number of paths.
-        paths: usize,
-        /// Bytes of their NARs.
-        nar_size: u64,
-    },
-    /// A path is being fetched.
-    Started {
-        /// Its name: without the hash part.
-        name: String,
-        /// Bytes of its NAR.
-        nar_size: u64,
-    },
-    /// So many more bytes of NARs have come, decompressed.
-    Received {
-        /// The number of bytes.
-        bytes: u64,
-    },
-    /// A NAR is complete and right.
-    Fetched {
-        /// The name of the path.
-        name: String,
-    },
-    /// A path has its name in the target.
-    Published {
-        /// The path.
-        path: StorePath,
-    },
-}
-
-/// Who is told what happens. Is called from several threads.
-pub type Watch = Arc<dyn Fn(PullEvent) + Send + Sync>;
-
-/// How to fetch.
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
-#[derive(Clone)]
-pub struct Pull {
-    store_dir: StoreDir,
-    caches: Arc<[Cache]>,
-    trust: Trust,
-    threads: NonZeroUsize,
-    limits: Limits,
-    closure: bool,
-    check: bool,
-    listings: bool,
-    keep_going: bool,
-    root: RootRequest,
-    known: Arc<HashMap<(usize, HashPart), Bytes>>,
-    watch: Watch,
-}
-
-/// The root that a pull to a cache leaves there.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct RootRequest {
-    /// Its name; none for no root.
-    pub name: Option<RootName>,
-    /// Labels, such as a commit or a pipeline.
-    pub labels: BTreeMap<String, String>,
-    /// Keys that sign it.
-    pub keys: Vec<SecretKey>,
-}
-
-/// What was done.
+/// What a pull did.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Pulled {
-    /// What was fetched, in the order in which it got its name.
+    /// The closure that was requested, with the cache of each path.
+    pub closure: ResolvedClosure,
+    /// What would be fetched, references first. Only of a [dry run](PullOptions::dry_run).
+    pub planned: Vec<SourcedPath>,
+    /// The paths that were fetched, in the order in which they got their names.
     pub fetched: Vec<Fetched>,
-    /// What the target had.
+    /// The paths that the destination had already.
     pub present: Vec<StorePath>,
-    /// What could not be fetched, and why. Not what refers to it.
+    /// The paths that could not be fetched, and why. Their referrers are in
+    /// [`held_back`](Self::held_back).
     pub failed: Vec<(StorePath, FetchError)>,
-    /// What was not given its name because something that it refers to could not be fetched.
+    /// The paths that did not get their names because a reference of theirs could not be fetched.
     pub held_back: Vec<StorePath>,
-    /// How many realisations of the paths were written to the cache.
+    /// How many realisations of the paths were written to the destination.
     pub realisations: usize,
-    /// The roots that were left in the cache that was written to.
+    /// The roots that were left in the destination.
     pub roots: Vec<Root>,
-    /// What was not possible although everything was fetched: leaving a root, or removing the
-    /// lease.
+    /// How many roots the pull was to leave there.
+    pub roots_requested: usize,
+    /// Problems of a pull that fetched everything: no root could be left, or the lease could not be
+    /// removed.
     pub notes: Vec<String>,
 }
 
+impl Pulled {
+    /// The worst kind of failure; none if everything that was requested is in the destination.
+    ///
+    /// Content that is missing or wrong is less severe than a cache that could not be asked: trying
+    /// again may help against the latter only.
+    pub fn error_kind(&self) -> Option<ErrorKind> {
+        let missing = self.closure.missing().iter().map(MissingPath::kind);
+        let failed = self.failed.iter().map(|(_, error)| error.kind());
+        let root = (self.roots.len() < self.roots_requested && self.is_complete()).then_some(ErrorKind::Unavailable);
+        let is_content = |kind: &ErrorKind| matches!(kind, ErrorKind::Content | ErrorKind::NotFound);
+        let (content, other): (Vec<_>, Vec<_>) = missing.chain(failed).chain(root).partition(is_content);
+        other.into_iter().chain(content).next()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.held_back.is_empty()
+    }
+}
+
 /// A path that was fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Fetched {
     /// The path.
     pub path: StorePath,
-    /// The place of the cache that it came from among [`Pull::caches`].
-    pub cache: usize,
+    /// The cache that it came from.
+    pub cache: Cache,
     /// Bytes of its NAR.
     pub nar_size: u64,
     /// Bytes of the file in the cache.
     pub file_size: u64,
 }
 
+/// Fetches closures from caches, verified, to a destination.
+///
+/// The caches are asked in ascending order of their priority numbers, and among equals in the order
+/// given.
+///
+/// A destination that is a cache is written to as by a push: under a lease on the whole closure, so
+/// that no garbage collection removes what is there already. If the pull fails before anything is
+/// written, a cache that was created for it is removed again.
+///
+/// # Errors
+///
+/// If the caches do not have the closure, or the destination cannot be written to. What goes wrong
+/// with a single path is in [`Pulled::failed`], and other paths go on.
+pub async fn pull(
+    caches: Vec<Cache>,
+    request: &PullRequest,
+    destination: &Destination,
+    options: &PullOptions,
+) -> Result<Pulled, Error> {
+    let pull = Pull::new(caches, options.clone());
+    let pulled = pull.request(request, destination).await;
+    if pulled.is_err()
+        && !options.dry_run
+        && let Destination::Cache(cache) = destination
+        && let Err(error) = cache.remove_if_new_and_empty().await
+    {
+        tracing::debug!("{error}");
+    }
+    pulled
+}
+
+/// Copies all roots of a cache with their closures to another cache.
+///
+/// This is [`pull()`] of [`PullRequest::AllRoots`].
+///
+/// # Errors
+///
+/// Those of [`pull()`].
+pub async fn mirror(from: Cache, to: Cache, options: &PullOptions) -> Result<Pulled, Error> {
+    pull(vec![from], &PullRequest::AllRoots, &Destination::Cache(to), options).await
+}
+
+/// The caches and options of a pull.
+#[derive(Clone, Debug)]
+pub(crate) struct Pull {
+    options: Arc<PullOptions>,
+    /// In the order in which they are asked.
+    caches: Arc<[Cache]>,
+    /// Narinfos that roots list, by the index of the cache.
+    known: Arc<HashMap<(usize, HashPart), Bytes>>,
+}
+
 impl Pull {
-    /// Fetches paths of this store from these caches: those of the lowest priority number first,
-    /// and among equals in the order given.
-    pub fn new(store_dir: StoreDir, mut caches: Vec<Cache>, trust: Trust) -> Self {
+    pub(crate) fn new(mut caches: Vec<Cache>, options: PullOptions) -> Self {
         caches.sort_by_key(|cache| cache.info().priority.unwrap_or(0));
-        Self {
-            store_dir,
-            caches: caches.into(),
-            trust,
-            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            limits: Limits::default(),
-            closure: true,
-            check: false,
-            listings: true,
-            keep_going: false,
-            root: RootRequest::default(),
-            known: Arc::default(),
-            watch: Arc::new(|_| {}),
-        }
+        Self { options: Arc::new(options), caches: caches.into(), known: Arc::default() }
     }
 
-    /// Unpacks so many paths at the same time.
-    #[must_use]
-    pub fn threads(self, threads: NonZeroUsize) -> Self {
-        Self { threads, ..self }
-    }
-
-    /// Allows archives beyond Nix's limits.
-    #[must_use]
-    pub fn limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
-    }
-
-    /// Whether to fetch what the paths refer to, too; unless told otherwise, yes. If not, a cache
-    /// that is written to has to have it.
-    #[must_use]
-    pub fn closure(self, closure: bool) -> Self {
-        Self { closure, ..self }
-    }
-
-    /// Whether to hash again what is in the target already, if that is a directory.
-    #[must_use]
-    pub fn check(self, check: bool) -> Self {
-        Self { check, ..self }
-    }
-
-    /// Whether a cache that is written to gets listings (`.ls`); unless told otherwise, yes.
-    #[must_use]
-    pub fn listings(self, listings: bool) -> Self {
-        Self { listings, ..self }
-    }
-
-    /// Whether to fetch what can be had where some paths cannot ([`ResolvedClosure::missing`]); unless told
-    /// otherwise, nothing is fetched then.
-    #[must_use]
-    pub fn keep_going(self, keep_going: bool) -> Self {
-        Self { keep_going, ..self }
-    }
-
-    /// Leaves this root in a cache that is written to, over the paths that were asked for. (Those
-    /// of [`find_root`](Self::find_root) and [`find_roots`](Self::find_roots) are copied in any
-    /// case.)
-    #[must_use]
-    pub fn leave_root(self, root: RootRequest) -> Self {
-        Self { root, ..self }
-    }
-
-    /// Takes these for what the cache of this place among [`caches`](Self::caches) has, and does
-    /// not ask it about them: the narinfos of a root
-    /// ([`snapshot::read`](crate::roots::snapshot::read)). They have to satisfy the policy like all
-    /// others.
-    #[must_use]
-    pub fn known(self, cache: usize, narinfos: impl IntoIterator<Item = NarInfoBuf>) -> Self {
+    /// Takes these narinfos for what a cache has, and does not ask it about them. They have to
+    /// satisfy the policy like all others.
+    fn known(self, cache: usize, narinfos: impl IntoIterator<Item = NarInfoBuf>) -> Self {
         let text = |info: &NarInfoBuf| Bytes::copy_from_slice(info.as_str().as_bytes());
         let mut known = (*self.known).clone();
         known.extend(narinfos.into_iter().map(|info| ((cache, info.as_ref().store_path().hash_part()), text(&info))));
         Self { known: Arc::new(known), ..self }
     }
 
-    /// Tells `watch` what happens.
-    #[must_use]
-    pub fn watch(self, watch: Watch) -> Self {
-        Self { watch, ..self }
+    async fn request(&self, request: &PullRequest, destination: &Destination) -> Result<Pulled, Error> {
+        let is_cache = matches!(destination, Destination::Cache(_));
+        let wants_root = self.options.root.is_some() && matches!(request, PullRequest::Paths(_));
+        if wants_root && !is_cache {
+            return Err(Error::Usage("a root can only be left in a cache"));
+        }
+        let closure = match request {
+            PullRequest::Paths(paths) => self.find(paths.clone()).await?,
+            PullRequest::Root(name) => self.find_root(name).await?,
+            PullRequest::AllRoots => self.find_roots().await?,
+        };
+        if self.options.dry_run {
+            let planned = self.missing(&closure, destination).await?.into_iter().cloned().collect();
+            return Ok(Pulled { closure, planned, ..Pulled::default() });
+        }
+        let mut pulled = self.run(&closure, destination).await?;
+        if is_cache {
+            pulled.roots_requested = if wants_root { 1 } else { closure.roots().count() };
+        }
+        if self.options.touch && pulled.is_complete() && closure.missing().is_empty() {
+            self.touch(&closure).await;
+        }
+        pulled.closure = closure;
+        Ok(pulled)
     }
 
-    /// The caches, in the order in which they are asked.
-    pub fn caches(&self) -> &[Cache] {
-        &self.caches
-    }
-
-    /// What of the closure the target lacks, references first.
-    pub async fn missing<'a>(
+    /// What of the closure the destination lacks, references first.
+    async fn missing<'a>(
         &self,
         found: &'a ResolvedClosure,
         target: &Destination,
@@ -292,7 +242,7 @@ impl Pull {
     ///
     /// What goes wrong with a path is in [`Pulled::failed`], and others go on; an error means that
     /// the target cannot be written to.
-    pub async fn run(&self, found: &ResolvedClosure, target: &Destination) -> Result<Pulled, Error> {
+    pub(crate) async fn run(&self, found: &ResolvedClosure, target: &Destination) -> Result<Pulled, Error> {
         let Destination::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
         let (session, note) = match self.begin(found, cache).await? {
             SessionStart::Open(session) => (Some(*session), None),
@@ -303,7 +253,7 @@ impl Pull {
         let pulled = self.fetch_missing(found, target, session.as_ref()).await;
         let Some(session) = session else {
             let mut pulled = pulled?;
-            let wants_root = self.root.name.is_some() || found.cache_roots().next().is_some();
+            let wants_root = self.options.root.is_some() || found.roots().next().is_some();
             pulled.notes.extend(note.filter(|_| wants_root));
             return Ok(pulled);
         };
@@ -322,8 +272,8 @@ impl Pull {
     /// Makes the roots used now that were found by [`find_root`](Self::find_root) or
     /// [`find_roots`](Self::find_roots), so that a collection that keeps what was used last keeps
     /// them. That this may not be permitted is told and otherwise ignored.
-    pub async fn touch(&self, found: &ResolvedClosure) {
-        for (cache, root) in found.cache_roots() {
+    async fn touch(&self, found: &ResolvedClosure) {
+        for (cache, root) in found.roots_by_cache() {
             let cache = &self.caches[cache];
             if let Err(error) = roots::touch(cache, root).await {
                 tracing::warn!("{}: the root {} could not be refreshed: {error}", cache.url(), root.name);
@@ -337,14 +287,14 @@ impl Pull {
         let graph = &found.graph;
         let copies = found.copies();
         let mut request = SessionRequest::default();
-        request.name.clone_from(&self.root.name);
+        request.name.clone_from(&self.options.root);
         request.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
-        request.labels.clone_from(&self.root.labels);
-        request.keys.clone_from(&self.root.keys);
-        request.targets = found.roots().iter().map(|node| graph.path(*node)).collect();
+        request.labels.clone_from(&self.options.root_labels);
+        request.keys.clone_from(&self.options.root_keys);
+        request.targets = found.requested().iter().map(|node| graph.path(*node)).collect();
         request.closure =
-            graph.closure(found.roots().iter().copied()).nodes().iter().map(|&node| graph.path(node)).collect();
-        if !self.closure {
+            graph.closure(found.requested().iter().copied()).nodes().iter().map(|&node| graph.path(node)).collect();
+        if !self.options.closure {
             let unknown = graph.nodes().filter(|node| found.located(*node).is_none());
             let known: HashSet<HashPart> = request.closure.iter().map(StorePath::hash_part).collect();
             let beyond = closure_within(cache, unknown.map(|node| graph.hash_part(node)).collect()).await?;
@@ -397,16 +347,16 @@ impl Pull {
         if missing.is_empty() {
             // A pull that was killed at its very end may have left its workspace, which opening
             // another one removes. Where that is impossible, there is nothing of ours.
-            drop(OpenDestination::open(target, &self.store_dir, self.listings).await);
+            drop(OpenDestination::open(target, &self.options.store_dir, self.options.listings).await);
             if let Destination::Cache(cache) = target {
                 pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
             }
             return Ok(pulled);
         }
         let total = difference.missing_total();
-        (self.watch)(PullEvent::Planned { paths: total.paths, nar_size: total.nar_size });
+        self.options.progress.report(PullEvent::Planned { paths: total.paths, nar_size: total.nar_size });
         let plan = UploadPlan::new(&found.graph, &difference)?;
-        let open = OpenDestination::open(target, &self.store_dir, self.listings).await?;
+        let open = OpenDestination::open(target, &self.options.store_dir, self.options.listings).await?;
         let run = Run::new(self, found, open, session);
         let done = run.run(plan, &damaged_nodes, &mut pulled).await;
         if done.is_err() {
@@ -429,22 +379,25 @@ impl Pull {
         let graph = &found.graph;
         // What is only referred to was not asked for; a cache has to have it.
         let known: Vec<&SourcedPath> = found.paths().collect();
-        let closure = graph.closure(found.roots().iter().copied());
+        let closure = graph.closure(found.requested().iter().copied());
         let nodes = closure.nodes().iter().copied();
         let unknown: Vec<StorePath> =
             nodes.filter(|node| found.located(*node).is_none()).map(|node| graph.path(node)).collect();
         let paths = known.iter().map(|located| located.info.as_ref().store_path());
-        let mut present = target.present(&self.store_dir, paths.chain(unknown.iter().map(StorePath::as_ref))).await?;
+        let mut present =
+            target.present(&self.options.store_dir, paths.chain(unknown.iter().map(StorePath::as_ref))).await?;
         if let Destination::Cache(cache) = target
             && let Some(path) = unknown.iter().find(|path| !present.contains(&path.hash_part()))
         {
             return Err(Error::Hole { path: path.clone(), cache: cache.url().to_string() });
         }
         let mut damaged = Vec::new();
-        if self.check {
+        if self.options.check {
             let nodes = graph.nodes().filter(|node| present.contains(&graph.hash_part(*node)));
             let there = nodes.filter_map(|node| Some((node, found.located(node)?))).collect();
-            for (node, place, fault) in target.damaged(&self.store_dir, there, self.threads, self.limits).await? {
+            for (node, place, fault) in
+                target.damaged(&self.options.store_dir, there, self.options.threads, self.options.limits).await?
+            {
                 present.remove(&graph.hash_part(node));
                 damaged.push((node, FetchError { object: shown(&place), fault }));
             }
@@ -456,15 +409,6 @@ impl Pull {
     }
 }
 
-impl fmt::Debug for Pull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pull")
-            .field("caches", &self.caches)
-            .field("trust", &self.trust)
-            .field("threads", &self.threads)
-            .finish_non_exhaustive()
-    }
-}
 /// The closure of paths that are in a cache: those members of it that are there, the paths among
 /// them.
 async fn closure_within(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<StorePath>, Error> {

@@ -40,11 +40,11 @@ impl Pull {
             if failed.contains(&path.hash_part()) {
                 continue;
             }
-            by_cache.entry(located.cache).or_default().insert(path.hash_part(), path.to_owned());
+            by_cache.entry(located.index).or_default().insert(path.hash_part(), path.to_owned());
             if let (Some(deriver), Some(_)) = (info.deriver(), info.content_address())
                 && let Some(key) = build_trace_key(&path.to_owned(), &deriver.to_owned())
             {
-                guesses.entry(located.cache).or_default().push(key.place());
+                guesses.entry(located.index).or_default().push(key.place());
             }
         }
         let mut copied = 0;
@@ -115,7 +115,7 @@ impl Pull {
     }
 
     fn accepts(&self, realisation: &CachedRealisation) -> bool {
-        match &self.trust {
+        match &self.options.trust {
             Trust::Unchecked => true,
             Trust::Signed(policy) => {
                 let keys: &TrustedKeys = &policy.keys;

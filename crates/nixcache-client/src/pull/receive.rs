@@ -9,27 +9,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::hash::{Algorithm, Hash, Hasher};
-use nixcache::nar::{Limits, Listing, Observation, Observer, ReadError, UnpackError, Unpacker};
+use nixcache::nar::{Listing, Observation, Observer, ReadError, UnpackError, Unpacker};
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
-use nixcache::store_path::StoreDir;
 
-use super::{FetchFault, PullEvent, Watch};
+use super::{FetchFault, PullEvent, PullOptions};
 use crate::cache::{ObjectReader, Staging};
+use crate::progress::Progress;
 use crate::verify::content_address::{Claim, Measure, Measuring};
-use crate::verify::{Mismatch, NarFile};
+use crate::verify::{NarFile, NarMismatch};
 
 /// From this many bytes on, a NAR is worth several threads for itself.
 const PARALLEL_DECODE_MIN_BYTES: u64 = 32 << 20;
 
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// What is the same for all NARs of a pull.
+/// Receives the NARs of a pull.
 #[derive(Clone)]
 pub(super) struct Receiver {
-    pub(super) store_dir: StoreDir,
-    pub(super) threads: NonZeroUsize,
-    pub(super) limits: Limits,
-    pub(super) watch: Watch,
+    pub(super) options: Arc<PullOptions>,
     pub(super) stopped: Arc<AtomicBool>,
 }
 
@@ -85,28 +82,29 @@ impl Receiver {
     ) -> Result<Received, Failure> {
         let info = info.as_ref();
         let compression = info.compression().map_err(FetchFault::Compression)?;
-        if let Some(mismatch) = Claim::contradiction(&info, &self.store_dir) {
-            return Err(FetchFault::Mismatch(Mismatch::ContentAddress(mismatch)).into());
+        if let Some(mismatch) = Claim::contradiction(&info, &self.options.store_dir) {
+            return Err(FetchFault::Mismatch(NarMismatch::ContentAddress(mismatch)).into());
         }
         let measure = Claim::of(&info).and_then(|claim| claim.measure());
         let measuring = measure.map(Measure::start).transpose().map_err(FetchFault::Hash)?;
         let source = Source::new(&info, compression, object, copy, &self.stopped)?;
-        let threads = if info.nar_size() >= PARALLEL_DECODE_MIN_BYTES { self.threads } else { NonZeroUsize::MIN };
+        let threads =
+            if info.nar_size() >= PARALLEL_DECODE_MIN_BYTES { self.options.threads } else { NonZeroUsize::MIN };
         let options = DecodeOptions::default().with(|options| {
             options.max_size = info.nar_size();
             options.threads = threads;
         });
         let decoder = Decompressor::new(source, compression, &options).map_err(FetchFault::Compression)?;
-        let mut archive = Archive { decoder, measuring, watch: &self.watch };
+        let mut archive = Archive { decoder, measuring, progress: &self.options.progress };
         let observer = Observer::new().hash(Algorithm::Sha256).map_err(FetchFault::Hash)?;
         let seen = match sink {
             Sink::Tree(path) => {
-                let unpacker = Unpacker::new().limits(self.limits).threads(threads).canonical(true);
+                let unpacker = Unpacker::new().limits(self.options.limits).threads(threads).canonical(true);
                 unpacker.unpack(&mut archive, path, observer).map_err(Broken::from)
             }
-            Sink::Archive(path) => write(&mut archive, observer.check(self.limits), path),
+            Sink::Archive(path) => write(&mut archive, observer.check(self.options.limits), path),
             Sink::Nothing { listing } => {
-                let observer = observer.check(self.limits);
+                let observer = observer.check(self.options.limits);
                 let observer = if *listing { observer.listing() } else { observer };
                 observer.read(&mut archive).map_err(Broken::from)
             }
@@ -137,7 +135,7 @@ impl Receiver {
             references: Vec::new(),
             measured: measuring.map(Measuring::finish).into_iter().collect(),
         };
-        let (of_file, of_nar): (Vec<_>, Vec<_>) = file.mismatches(&info).into_iter().partition(Mismatch::is_of_file);
+        let (of_file, of_nar): (Vec<_>, Vec<_>) = file.mismatches(&info).into_iter().partition(NarMismatch::is_of_file);
         if let Some(mismatch) = of_nar.into_iter().next() {
             return Err(FetchFault::Mismatch(mismatch).into());
         }
@@ -200,7 +198,7 @@ fn write(archive: &mut impl Read, mut observer: Observer, path: &Path) -> Result
 struct Archive<'a> {
     decoder: Decompressor<Source<'a>>,
     measuring: Option<Measuring>,
-    watch: &'a Watch,
+    progress: &'a Progress<PullEvent>,
 }
 
 impl Read for Archive<'_> {
@@ -209,7 +207,7 @@ impl Read for Archive<'_> {
         if let Some(measuring) = &mut self.measuring {
             measuring.update(&buffer[..len]);
         }
-        (self.watch)(PullEvent::Received { bytes: len as u64 });
+        self.progress.report(PullEvent::Received { bytes: len as u64 });
         Ok(len)
     }
 }

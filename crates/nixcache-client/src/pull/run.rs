@@ -101,15 +101,9 @@ impl<'a> Run<'a> {
         destination: OpenDestination,
         session: Option<&'a Session>,
     ) -> Self {
-        let receiver = Receiver {
-            store_dir: pull.store_dir.clone(),
-            threads: pull.threads,
-            limits: pull.limits,
-            watch: Arc::clone(&pull.watch),
-            stopped: Arc::new(AtomicBool::new(false)),
-        };
+        let receiver = Receiver { options: Arc::clone(&pull.options), stopped: Arc::new(AtomicBool::new(false)) };
         let is_remote = pull.caches.iter().any(|cache| cache.directory().is_none());
-        let most = u32::try_from(pull.threads.get()).unwrap_or(THREADS_MAX).min(THREADS_MAX);
+        let most = u32::try_from(pull.options.threads.get()).unwrap_or(THREADS_MAX).min(THREADS_MAX);
         let most = most + if is_remote { EXTRA_REMOTE_FETCHES } else { 0 };
         let processors = Arc::new(Semaphore::new(most as usize));
         Self { pull, found, destination, receiver, processors, most, is_remote, session }
@@ -133,7 +127,7 @@ impl<'a> Run<'a> {
         pulled: &mut Pulled,
     ) -> Result<(), Error> {
         let nodes: Vec<Node> = plan.nars().iter().copied().filter(|node| !damaged.contains(node)).collect();
-        let jobs = if self.is_remote { REMOTE_JOBS_MAX } else { 2 * self.pull.threads.get() };
+        let jobs = if self.is_remote { REMOTE_JOBS_MAX } else { 2 * self.pull.options.threads.get() };
         let mut nars = futures_util::stream::iter(nodes)
             .filter_map(|node| {
                 let located = self.found.located(node).filter(|_| !self.is_stopped());
@@ -141,6 +135,8 @@ impl<'a> Run<'a> {
             })
             .map(|(node, located)| async move { (node, self.fetch_unless_elsewhere(located).await) })
             .buffer_unordered(jobs)
+            // Of a stream of futures that borrow, the compiler sees that it is `Send` only here.
+            .boxed()
             .fuse();
         // What other pulls fetch. It takes no place among the jobs: all of them could wait for
         // another pull whose jobs wait for this one.
@@ -169,7 +165,7 @@ impl<'a> Run<'a> {
                     Ok(done) => {
                         for (node, fetched) in done {
                             ready.extend(plan.narinfo_done(node));
-                            (self.pull.watch)(PullEvent::Published { path: fetched.path.clone() });
+                            self.pull.options.progress.report(PullEvent::Published { path: fetched.path.clone() });
                             pulled.fetched.push(fetched);
                         }
                         continue;
@@ -287,7 +283,7 @@ impl<'a> Run<'a> {
                 // What the best cache did wrong is what matters; of the others, the log tells.
                 return Ok(Err(first.unwrap_or(error)));
             };
-            tracing::warn!("{error}: fetched from {} instead", self.pull.caches[next.cache].url());
+            tracing::warn!("{error}: fetched from {} instead", next.cache.url());
             first.get_or_insert(error);
             other = Some(next);
         }
@@ -300,10 +296,10 @@ impl<'a> Run<'a> {
         loop {
             match self.attempt(located).await? {
                 Ok(received) => {
-                    (self.pull.watch)(PullEvent::Fetched { name: path.name().to_owned() });
+                    self.pull.options.progress.report(PullEvent::Fetched { name: path.name().to_owned() });
                     let fetched = Fetched {
                         path: path.to_owned(),
-                        cache: located.cache,
+                        cache: located.cache.clone(),
                         nar_size: info.nar_size(),
                         file_size: received.file_size,
                     };
@@ -315,7 +311,7 @@ impl<'a> Run<'a> {
                 }
                 Err(fault) => {
                     self.destination.discard(path)?;
-                    let object = self.pull.caches[located.cache].display_name(&located.nar);
+                    let object = located.cache.display_name(&located.nar);
                     let error = FetchError { object, fault };
                     if error.is_about_content() || attempt == FETCH_ATTEMPTS_MAX || self.is_stopped() {
                         return Ok(Err(error));
@@ -330,7 +326,7 @@ impl<'a> Run<'a> {
 
     async fn attempt(&self, located: &SourcedPath) -> Result<Result<Received, FetchFault>, Error> {
         let info = located.info.as_ref();
-        let cache = &self.pull.caches[located.cache];
+        let cache = &located.cache;
         let is_small =
             info.file_size().is_some_and(|size| size <= WHOLE_FETCH_MAX_BYTES) && cache.directory().is_none();
         let mut whole = None;
@@ -342,7 +338,10 @@ impl<'a> Run<'a> {
         }
         // Until the blocking thread has ended, whatever becomes of this future.
         let permit = Arc::clone(&self.processors).acquire_owned().await;
-        (self.pull.watch)(PullEvent::Started { name: info.store_path().name().to_owned(), nar_size: info.nar_size() });
+        self.pull
+            .options
+            .progress
+            .report(PullEvent::Started { name: info.store_path().name().to_owned(), nar_size: info.nar_size() });
         let object = match whole {
             Some(object) => object,
             None => match cache.open_object(&located.nar).await {
@@ -365,7 +364,7 @@ impl<'a> Run<'a> {
             Ok(received) => Ok(Ok(received)),
             Err(Failure::Nar(fault)) => Ok(Err(fault)),
             Err(Failure::Tree(error)) => Err(Error::Unpack(error)),
-            Err(Failure::Sink(error)) => Err(Error::target(self.destination.shown())(error)),
+            Err(Failure::Sink(error)) => Err(Error::destination(self.destination.shown())(error)),
         }
     }
 

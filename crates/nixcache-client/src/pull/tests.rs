@@ -3,9 +3,10 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
+use nixcache::ErrorKind;
 use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;
 use nixcache::nar::Writer;
@@ -15,8 +16,9 @@ use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
 use nixcache::trust::{TrustPolicy, TrustedKeys};
 
 use super::path_locks::{PathLocks, Turn};
-use super::{Destination, Error, Pull, PullEvent, Pulled, ResolvedClosure, RootRequest, Trust};
+use super::{Destination, Error, Pull, PullEvent, PullOptions, PullRequest, Pulled, ResolvedClosure, Trust};
 use crate::cache::{Cache, CacheOptions, CacheUrl, layout};
+use crate::progress::Progress;
 use crate::push::{Session, SessionRequest, SessionStart};
 use crate::roots::Root;
 
@@ -105,7 +107,11 @@ impl Entry {
 
 impl Origin {
     async fn new(priority: i32) -> Self {
-        let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await.unwrap();
+        Self::at(&CacheUrl::memory(), priority).await
+    }
+
+    async fn at(url: &CacheUrl, priority: i32) -> Self {
+        let cache = Cache::create(url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
         let key = SecretKey::generate(KeyName::new(format!("key-{priority}")).unwrap()).unwrap();
         Self { cache, key }
     }
@@ -139,9 +145,16 @@ impl Origin {
 }
 
 fn pull(origins: &[&Origin]) -> Pull {
+    pull_with(origins, |_| {})
+}
+
+fn pull_with(origins: &[&Origin], change: impl FnOnce(&mut PullOptions)) -> Pull {
     let keys: TrustedKeys = origins.iter().map(|origin| origin.key.public_key().clone()).collect();
     let caches = origins.iter().map(|origin| origin.cache.clone()).collect();
-    Pull::new(StoreDir::default(), caches, Trust::Signed(TrustPolicy::new(keys)))
+    Pull::new(
+        caches,
+        PullOptions::default().with(|options| options.trust = Trust::Signed(TrustPolicy::new(keys))).with(change),
+    )
 }
 
 async fn find(origin: &Origin, number: usize) -> Result<ResolvedClosure, Error> {
@@ -185,7 +198,7 @@ async fn what_is_there_is_hashed_again_when_that_is_asked_for() {
     let (origin, root) = (Origin::new(1).await, tempfile::tempdir().unwrap());
     origin.add_chain().await;
     let target = Destination::Store(root.path().to_owned());
-    let pull = pull(&[&origin]).check(true);
+    let pull = pull_with(&[&origin], |options| options.check = true);
     let found = pull.find(vec![path(3).into()]).await.unwrap();
     pull.run(&found, &target).await.unwrap();
     let clean = pull.run(&found, &target).await.unwrap();
@@ -241,11 +254,9 @@ async fn a_copy_is_named_after_its_hash() {
     assert!(copy.cache.read(&url).await.unwrap().is_some());
     let info = copy.cache.narinfo(path(1).hash_part()).await.unwrap().unwrap();
     assert_eq!(info.as_ref().url(), url);
-    let pull = Pull::new(
-        StoreDir::default(),
-        vec![copy.cache.clone()],
-        Trust::Signed(TrustPolicy::new(TrustedKeys::from_iter([origin.key.public_key().clone()]))),
-    );
+    let keys = TrustedKeys::from_iter([origin.key.public_key().clone()]);
+    let options = PullOptions::default().with(|options| options.trust = Trust::Signed(TrustPolicy::new(keys)));
+    let pull = Pull::new(vec![copy.cache.clone()], options);
     pull.find(vec![path(1).into()]).await.unwrap();
 }
 
@@ -260,13 +271,16 @@ async fn the_next_cache_is_asked_where_a_narinfo_will_not_do() {
     let signature = String::from_utf8(signed.to_vec()).unwrap().lines().last().unwrap().to_owned();
     first.write(&forged, format!("{}{signature}\n", forged.text())).await;
     let found = pull(&[&first, &second]).find(vec![path(3).into()]).await.unwrap();
-    assert!(found.paths().all(|located| located.cache == 1));
+    assert!(found.paths().all(|located| located.index == 1));
 
     let error = find(&first, 1).await.unwrap_err();
-    assert!(error.is_about_content());
+    assert_eq!(error.kind(), ErrorKind::Content);
     let expected = format!("/nix/store/{}: memory: no valid signature by a trusted key (signed by key-1)", path(1));
     assert_eq!(error.to_string(), expected);
-    let pull = Pull::new(StoreDir::default(), vec![first.cache.clone()], Trust::Unchecked).closure(false);
+    let pull = Pull::new(
+        vec![first.cache.clone()],
+        PullOptions::default().with(|options| (options.trust, options.closure) = (Trust::Unchecked, false)),
+    );
     pull.find(vec![path(1).into()]).await.unwrap();
 }
 
@@ -287,9 +301,11 @@ async fn the_next_cache_gives_the_nar_where_one_is_broken_or_gone() {
     let folder = tempfile::tempdir().unwrap();
     let pulled = pull.run(&found, &Destination::Store(folder.path().into())).await.unwrap();
     assert!(pulled.failed.is_empty() && pulled.held_back.is_empty(), "{pulled:?}");
-    let mut from: Vec<_> = pulled.fetched.iter().map(|fetched| (fetched.path.clone(), fetched.cache)).collect();
+    let mut from: Vec<_> =
+        pulled.fetched.iter().map(|fetched| (fetched.path.clone(), fetched.cache.url().to_string())).collect();
     from.sort_unstable();
-    let mut expected = [(path(1), 1), (path(2), 1), (path(3), 0)];
+    let [first, second] = [&first, &second].map(|origin| origin.cache.url().to_string());
+    let mut expected = [(path(1), second.clone()), (path(2), second), (path(3), first)];
     expected.sort_unstable();
     assert_eq!(from, expected);
 }
@@ -318,7 +334,7 @@ async fn no_file_outside_the_cache_is_fetched() {
         ("nar/..\\..\\outside.nar", "no path within a cache"),
         ("file:///etc/outside.nar", "is neither in this cache nor on a web server"),
         ("ftp://elsewhere.example.org/outside.nar", "is neither in this cache nor on a web server"),
-        ("nix-cache-info", "is no NAR"),
+        ("nix-cache-info", "is not a NAR"),
     ] {
         let origin = Origin::new(1).await;
         let mut entry = Entry::new(path(1), &archive(b"contents"), Compression::None, &[]);
@@ -434,7 +450,7 @@ async fn a_pull_that_keeps_going_fetches_what_can_be_had() {
     origin.add(&Entry::new(path(5), &archive(b"number 5"), Compression::None, &[path(1)])).await;
     let wanted = || vec![path(3).into(), path(5).into(), path(8).into()];
     assert!(matches!(pull(&[&origin]).find(wanted()).await, Err(Error::Missing(missing)) if missing.len() == 2));
-    let pull = pull(&[&origin]).keep_going(true);
+    let pull = pull_with(&[&origin], |options| options.keep_going = true);
     let found = pull.find(wanted()).await.unwrap();
     assert_eq!(found.missing().len(), 2);
     let pulled = pull.run(&found, &Destination::Store(root.path().to_owned())).await.unwrap();
@@ -474,7 +490,7 @@ async fn a_root_whose_snapshot_will_not_do_is_fetched_by_the_narinfos_of_the_cac
     let root = keep(&origin.cache, "main", 3, &[]).await;
     let key = SecretKey::generate(KeyName::new("new-1").unwrap()).unwrap();
     let trust = Trust::Signed(TrustPolicy::new(TrustedKeys::from_iter([key.public_key().clone()])));
-    let pull = Pull::new(StoreDir::default(), vec![origin.cache.clone()], trust);
+    let pull = Pull::new(vec![origin.cache.clone()], PullOptions::default().with(|options| options.trust = trust));
     let name = "main".parse().unwrap();
     assert!(matches!(pull.find_root(&name).await, Err(Error::Missing(_))));
     // The key is replaced: what the snapshot lists is signed by the old one.
@@ -489,7 +505,7 @@ async fn a_root_whose_snapshot_will_not_do_is_fetched_by_the_narinfos_of_the_cac
         assert_eq!(pull.find_root(&name).await.unwrap().paths().count(), 3);
     }
     let error = pull.find_root(&"other".parse().unwrap()).await.unwrap_err();
-    assert!(error.is_about_content() && error.to_string().contains("no root other"), "{error}");
+    assert!(error.kind() == ErrorKind::NotFound && error.to_string().contains("no root other"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -548,8 +564,7 @@ async fn roots_are_copied_with_their_closures_labels_pins_and_signatures() {
     let copy = Origin::new(3).await;
     let found = pull.find_root(&old.name).await.unwrap();
     assert_eq!(pull.run(&found, &Destination::Cache(copy.cache.clone())).await.unwrap().roots.len(), 1);
-    let request = RootRequest { name: Some("mine".parse().unwrap()), ..RootRequest::default() };
-    let pull = pull.leave_root(request);
+    let pull = pull_with(&[&origin], |options| options.root = Some("mine".parse().unwrap()));
     let found = pull.find(vec![path(2).into()]).await.unwrap();
     let pulled = pull.run(&found, &Destination::Cache(copy.cache.clone())).await.unwrap();
     assert_eq!((pulled.roots[0].name.as_str(), pulled.roots[0].record.paths), ("mine", 2));
@@ -579,8 +594,7 @@ async fn a_pull_to_a_cache_and_a_collection_at_the_same_time_leave_no_hole() {
         let url = CacheUrl::parse(folder.path().as_os_str()).unwrap();
         let target = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
         run(&origin, 2, &Destination::Cache(target.clone())).await;
-        let request = RootRequest { name: Some("kept".parse().unwrap()), ..RootRequest::default() };
-        let kept = pull(&[&origin]).leave_root(request);
+        let kept = pull_with(&[&origin], |options| options.root = Some("kept".parse().unwrap()));
         let found = kept.find(vec![path(9).into()]).await.unwrap();
         kept.run(&found, &Destination::Cache(target.clone())).await.unwrap();
         let mut policy = RetentionPolicy::default();
@@ -650,7 +664,7 @@ async fn a_content_address_vouches_only_for_its_contents() {
 async fn paths_without_their_closure_need_it_in_a_cache() {
     let (origin, copy) = (Origin::new(1).await, Origin::new(2).await);
     origin.add_chain().await;
-    let pull = pull(&[&origin]).closure(false);
+    let pull = pull_with(&[&origin], |options| options.closure = false);
     let found = pull.find(vec![path(2).into()]).await.unwrap();
     let target = Destination::Cache(copy.cache.clone());
     let error = pull.run(&found, &target).await.unwrap_err();
@@ -686,20 +700,22 @@ async fn two_pulls_into_one_directory_fetch_each_path_once() {
         let (started, has_started) = mpsc::channel();
         let (planned, has_planned) = mpsc::channel();
         let waiting = Mutex::new(Some(has_planned));
-        let first = pull(&[&origin]).watch(Arc::new(move |event| {
+        let first = Progress::new(move |event| {
             if let PullEvent::Started { .. } = event
                 && let Some(has_planned) = waiting.lock().unwrap().take()
             {
                 started.send(()).unwrap();
                 has_planned.recv_timeout(PATIENCE).unwrap();
             }
-        }));
-        let second = pull(&[&origin]).watch(Arc::new(move |event| {
+        });
+        let first = pull_with(&[&origin], |options| options.progress = first);
+        let second = Progress::new(move |event| {
             if let PullEvent::Planned { paths, .. } = event {
                 assert_eq!(paths, 3);
                 planned.send(()).unwrap();
             }
-        }));
+        });
+        let second = pull_with(&[&origin], |options| options.progress = second);
         let found = first.find(vec![path(3).into()]).await.unwrap();
         let theirs = second.find(vec![path(3).into()]).await.unwrap();
         let place = target.clone();
@@ -784,4 +800,12 @@ async fn pulls_that_fail_do_not_keep_each_other_waiting() {
         assert!(both.iter().all(|pulled| pulled.fetched.len() + pulled.present.len() >= 3));
         assert!(entries(&root.path().join("nix/store")).iter().all(|name| !name.starts_with('.')));
     }
+}
+
+/// Servers and queues run operations as tasks.
+#[test]
+fn a_pull_can_be_spawned() {
+    fn assert_send<T: Send>(_: T) {}
+    let (request, destination) = (PullRequest::AllRoots, Destination::Store("root".into()));
+    assert_send(super::pull(Vec::new(), &request, &destination, &PullOptions::default()));
 }

@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
             UploadSubject::New { .. } => None,
         });
         let paths: HashSet<&StorePath> = infos.flat_map(|info| info.references.iter().chain([&info.path])).collect();
-        let parts = paths.iter().map(|path| path.as_ref().hash_text());
+        let parts = paths.iter().map(|&path| path.as_ref().hash_text());
         // Parts of store paths are candidates; if they were not, nothing would be looked for.
         let candidates = Candidates::new(parts).ok().filter(|candidates| !candidates.is_empty()).map(Arc::new);
         let stager = Stager {

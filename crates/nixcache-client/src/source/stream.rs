@@ -30,9 +30,9 @@ pub struct Stream {
 enum Input {
     #[cfg(feature = "sqlite")]
     Database(StoreDatabase),
-    Registration(registration::Reader<Box<dyn BufRead>>),
+    Registration(registration::RegistrationReader<Box<dyn BufRead>>),
     Json(PathInfos),
-    Export(export::Reader<Box<dyn BufRead>>),
+    Export(export::ExportReader<Box<dyn BufRead>>),
     Cache(fs::ReadDir),
     Remote(Receiver<Result<PathInfo, Error>>),
     Infos(Vec<PathInfo>),
@@ -48,7 +48,7 @@ impl Stream {
             #[cfg(not(feature = "sqlite"))]
             Source::Database(_) => return Err(Error::NotCompiled { file: path, feature: "sqlite" }),
             Source::Registration(file) => {
-                Input::Registration(registration::Reader::new(reader(file).map_err(failed)?, store_dir))
+                Input::Registration(registration::RegistrationReader::new(reader(file).map_err(failed)?, store_dir))
             }
             Source::Json(file) => {
                 let mut text = Vec::new();
@@ -56,7 +56,7 @@ impl Stream {
                 let infos = PathInfos::parse_json(&text, store_dir);
                 Input::Json(infos.map_err(|error| Error::Json { file: file.clone(), error })?)
             }
-            Source::Export(file) => Input::Export(export::Reader::new(reader(file).map_err(failed)?, store_dir)),
+            Source::Export(file) => Input::Export(export::ExportReader::new(reader(file).map_err(failed)?, store_dir)),
             Source::Cache(directory) => {
                 if !fs::metadata(directory).map_err(failed)?.is_dir() {
                     return Err(Error::NoDirectory { file: path });
@@ -109,7 +109,7 @@ impl Stream {
                 let heard = infos.filter_map(|info| match info.map(|info| (agreement.hear(&info), info)) {
                     Ok((Heard::New, info)) => Some(Ok(info)),
                     Ok((Heard::Again, _)) => None,
-                    Ok((Heard::Otherwise, info)) => {
+                    Ok((_, info)) => {
                         let path = store_dir.display(info.path.as_ref()).to_string();
                         Some(Err(Error::Disagreement { file: file.clone(), path }))
                     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nixcache::hash::Hash;
 use nixcache::nar;
-use nixcache::path_info::export::Writer;
+use nixcache::path_info::export::ExportWriter;
 use nixcache::path_info::{Download, Fact, JsonVersion, PathInfo};
 use nixcache::store_path::{StoreDir, StorePath};
 
@@ -105,7 +105,7 @@ fn an_export_that_repeats_itself_gives_a_path_once_and_one_that_contradicts_itse
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("export");
     let export = |infos: &[PathInfo]| {
-        let mut writer = Writer::new(Vec::new(), &StoreDir::default());
+        let mut writer = ExportWriter::new(Vec::new(), &StoreDir::default());
         for info in infos {
             assert!(writer.write(info, archive().as_slice()).unwrap().is_nothing());
         }

@@ -66,7 +66,8 @@ impl Claim {
             }
             Method::Nar => Object::Nar,
             Method::Flat | Method::Text => Object::File,
-            Method::Git => return None,
+            // Git, and methods that are not known yet.
+            _ => return None,
         };
         Some(Self { address, measure: Measure { algorithm: address.hash().algorithm(), object } })
     }

@@ -6,6 +6,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use nixcache::ErrorKind;
 use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::hash::{self, Algorithm, Hash, Hasher};
 use nixcache::nar::references::Candidates;
@@ -82,7 +83,7 @@ pub enum NarFileError {
 /// In what a file is not as a narinfo says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Mismatch {
+pub enum NarMismatch {
     /// It has another size.
     #[error("has {found} bytes, not the FileSize {expected}")]
     FileSize {
@@ -208,27 +209,27 @@ impl RawFile {
     }
 
     /// In what it is not as a narinfo says that it was read for.
-    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<Mismatch> {
+    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<NarMismatch> {
         file_mismatches(self.size, &self.hashes, info)
     }
 }
 
 /// In what a file is not as a narinfo says, whatever is in it.
-fn file_mismatches(size: u64, hashes: &[Hash], info: &NarInfo<'_>) -> Vec<Mismatch> {
+fn file_mismatches(size: u64, hashes: &[Hash], info: &NarInfo<'_>) -> Vec<NarMismatch> {
     let mut mismatches = Vec::new();
     if let Some(expected) = info.file_size().filter(|expected| *expected != size) {
-        mismatches.push(Mismatch::FileSize { expected, found: size });
+        mismatches.push(NarMismatch::FileSize { expected, found: size });
     }
     if let Some(expected) = info.file_hash()
         && let Some(&found) = hashes.iter().find(|hash| hash.algorithm() == expected.algorithm())
         && found != expected
     {
-        mismatches.push(Mismatch::FileHash { expected, found });
+        mismatches.push(NarMismatch::FileHash { expected, found });
     }
     mismatches
 }
 
-impl Mismatch {
+impl NarMismatch {
     /// Whether it is about the file alone. The signed NAR may be right all the same.
     pub fn is_of_file(&self) -> bool {
         matches!(self, Self::FileSize { .. } | Self::FileHash { .. })
@@ -238,18 +239,18 @@ impl Mismatch {
 impl NarFile {
     /// In what it is not as the narinfo says, which must be one that the [`Inspection`] was made
     /// for: what matters to the file first.
-    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<Mismatch> {
+    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<NarMismatch> {
         let mut mismatches = file_mismatches(self.size, &self.hashes, info);
         if self.nar_size != info.nar_size() {
-            mismatches.push(Mismatch::NarSize { expected: info.nar_size(), found: self.nar_size });
+            mismatches.push(NarMismatch::NarSize { expected: info.nar_size(), found: self.nar_size });
         }
         if self.nar_hash != info.nar_hash() {
-            mismatches.push(Mismatch::NarHash { expected: info.nar_hash(), found: self.nar_hash });
+            mismatches.push(NarMismatch::NarHash { expected: info.nar_hash(), found: self.nar_hash });
         }
         let store_dir = StoreDir::new(info.store_dir());
         let contradiction = store_dir.ok().and_then(|store_dir| Claim::contradiction(info, &store_dir));
         let refutation = || Claim::of(info).and_then(|claim| claim.refutation(self.nar_hash, &self.measured));
-        mismatches.extend(contradiction.or_else(refutation).map(Mismatch::ContentAddress));
+        mismatches.extend(contradiction.or_else(refutation).map(NarMismatch::ContentAddress));
         mismatches
     }
 }
@@ -275,10 +276,15 @@ impl NarFileError {
         matches!(self, Self::Compression(compression::Error::NotCompiledIn { .. }))
     }
 
-    /// Whether the file is at fault, rather than the way to it.
-    pub fn is_about_content(&self) -> bool {
-        use compression::Error as Codec;
-        !matches!(self, Self::Io(_) | Self::Compression(Codec::Setup { .. } | Codec::NotCompiledIn { .. }))
+    /// The kind of this error: [`ErrorKind::Content`] if the file is wrong, and not the way to it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => crate::pull::access_kind(error),
+            Self::Compression(compression::Error::Setup { .. } | compression::Error::NotCompiledIn { .. }) => {
+                ErrorKind::Internal
+            }
+            _ => ErrorKind::Content,
+        }
     }
 }
 

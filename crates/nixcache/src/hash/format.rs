@@ -1,3 +1,5 @@
+//! The formats of a hash, and its text in one of them.
+
 use std::{fmt, str::FromStr};
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -7,6 +9,7 @@ use crate::text::excerpt;
 
 /// A way to write a hash, named as `nix hash convert --to` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Format {
     /// `sha256:` and lower-case hexadecimal digits.
     Base16,
@@ -22,7 +25,7 @@ impl Format {
     /// All formats.
     pub const ALL: [Self; 4] = [Self::Base16, Self::Nix32, Self::Base64, Self::Sri];
 
-    /// The name, `base16` for instance.
+    /// The name, such as `base16`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Base16 => "base16",
@@ -52,7 +55,7 @@ impl fmt::Display for Format {
 impl FromStr for Format {
     type Err = Error;
 
-    /// Reads a name, or `base32`, as Nix calls [`Nix32`](Self::Nix32) too.
+    /// Parses a name, or `base32`, Nix's other name for [`Nix32`](Self::Nix32).
     fn from_str(name: &str) -> Result<Self, Error> {
         if name == "base32" {
             return Ok(Self::Nix32);
@@ -64,14 +67,14 @@ impl FromStr for Format {
 
 /// The text of a [`Hash`](struct@Hash), held without allocation.
 ///
-/// Made by [`Hash::display`] and [`Hash::display_digest`].
+/// [`Hash::display`] and [`Hash::display_digest`] make it.
 #[derive(Clone, Copy)]
-pub struct Text {
+pub struct HashText {
     bytes: [u8; Self::LONGEST],
     length: usize,
 }
 
-impl Text {
+impl HashText {
     const LONGEST: usize = "sha512:".len() + Format::Base16.digits(Algorithm::Sha512);
 
     pub(super) fn new(hash: &Hash, format: Format, with_algorithm: bool) -> Self {
@@ -90,7 +93,7 @@ impl Text {
         text
     }
 
-    /// The next `length` bytes, to be written.
+    /// Appends `length` bytes and returns them for writing.
     fn extend(&mut self, length: usize) -> &mut [u8] {
         let start = self.length;
         self.length += length;
@@ -104,13 +107,19 @@ impl Text {
     }
 }
 
-impl fmt::Display for Text {
+impl AsRef<str> for HashText {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for HashText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-impl fmt::Debug for Text {
+impl fmt::Debug for HashText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }

@@ -1,12 +1,14 @@
+//! Hashing bytes that come in pieces.
+
 use std::{fmt, io};
 
 use sha2::Digest as _;
 
 use super::{Algorithm, Error, Hash};
 
-/// Computes a [`Hash`](struct@Hash) of bytes that come piece by piece.
+/// Computes a [`Hash`](struct@Hash) of bytes that come in pieces.
 ///
-/// sha256 and sha512 are always there; the others need the feature of their name.
+/// sha256 and sha512 are always available. Each other algorithm needs the feature of its name.
 #[derive(Clone)]
 pub struct Hasher(State);
 
@@ -24,7 +26,7 @@ enum State {
 }
 
 impl Hasher {
-    /// A hasher that has seen nothing; [`Error::NotCompiled`] if this build lacks the algorithm.
+    /// A new hasher. [`Error::NotCompiled`] if this build lacks the algorithm.
     pub fn new(algorithm: Algorithm) -> Result<Self, Error> {
         Ok(Self(match algorithm {
             #[cfg(feature = "md5")]
@@ -40,7 +42,7 @@ impl Hasher {
         }))
     }
 
-    /// A hasher of sha256, the algorithm of binary caches, which no build lacks.
+    /// A hasher of sha256, the algorithm of binary caches. Every build has it.
     pub fn sha256() -> Self {
         Self(State::Sha256(sha2::Sha256::new()))
     }
@@ -59,7 +61,7 @@ impl Hasher {
         }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             #[cfg(feature = "md5")]
@@ -75,7 +77,7 @@ impl Hasher {
         }
     }
 
-    /// Takes all bytes that a reader gives, and returns how many they are.
+    /// Reads to the end of a reader, and returns the number of bytes.
     ///
     /// ```
     /// # use nixcache::hash::{Hash, Hasher};
@@ -88,7 +90,7 @@ impl Hasher {
         io::copy(&mut reader, self)
     }
 
-    /// The hash of all bytes taken.
+    /// The hash of all bytes added.
     pub fn finish(self) -> Hash {
         let mut hash = Hash::zero(self.algorithm());
         let digest = hash.digest_mut();
@@ -112,7 +114,7 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// Never fails, and takes all bytes at once.
+/// Writing never fails and always takes all bytes.
 impl io::Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.update(bytes);

@@ -1,14 +1,16 @@
 //! Hashes: of NARs, of compressed files, of store path contents.
 //!
-//! A [`Hash`](struct@Hash) is an [`Algorithm`] and a digest, and has four texts ([`Format`]):
+//! A [`Hash`](struct@Hash) is an [`Algorithm`] and a digest. It has four texts ([`Format`]):
 //! `algorithm:digest` in base16, [`nixbase32`] or base64, and SRI, `algorithm-base64`. Caches write
-//! nixbase32, Nix's newer interfaces SRI. Reading takes all of them, told apart by the separator
-//! and the length, as Nix does, but each hash has one text per format: where Nix overlooks unused
-//! bits of base64 and whatever follows the padding of an SRI hash, that is an error here. Two
-//! liberties remain, base16 in either case and SRI without padding, because such texts are in use.
+//! nixbase32; Nix's newer interfaces write SRI. Parsing accepts all four and tells them apart by
+//! the separator and the length, as Nix does.
 //!
-//! [`Hasher`] computes hashes of streams. Nothing allocates but errors, [`nixbase32::encode`] and
-//! [`nixbase32::decode`], and a blake3 hasher.
+//! Parsing is stricter than Nix's, so that each hash has one text per format: unused bits in base64
+//! and text after the padding of an SRI hash are errors. Two liberties remain because such texts
+//! are in use: base16 in either case, and SRI without padding.
+//!
+//! [`Hasher`] computes hashes of streams. Only errors, [`nixbase32::encode`],
+//! [`nixbase32::decode`] and a blake3 hasher allocate.
 //!
 //! ```
 //! use nixcache::hash::{Algorithm, Format, Hash, Hasher};
@@ -39,22 +41,23 @@ use crate::text::excerpt;
 
 pub use self::{
     error::Error,
-    format::{Format, Text},
+    format::{Format, HashText},
     hasher::Hasher,
 };
 
-/// A hash algorithm that Nix knows. They are ordered as listed.
+/// A hash algorithm that Nix knows. Algorithms are ordered as listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Algorithm {
-    /// MD5: 16 bytes, broken, still in old fixed-output derivations.
+    /// MD5: 16 bytes. Broken, but still found in old fixed-output derivations.
     Md5,
-    /// SHA-1: 20 bytes, broken, the object names of git.
+    /// SHA-1: 20 bytes. Broken, but still the object names of git.
     Sha1,
     /// SHA-256: 32 bytes, the algorithm of NAR and file hashes.
     Sha256,
     /// SHA-512: 64 bytes.
     Sha512,
-    /// BLAKE3: 32 bytes, experimental in Nix 2.34, unknown to Nix 2.8.
+    /// BLAKE3: 32 bytes. Experimental in Nix 2.34, unknown to Nix 2.8.
     Blake3,
 }
 
@@ -72,7 +75,7 @@ impl Algorithm {
         }
     }
 
-    /// Nix's name, `sha256` for instance.
+    /// The name that Nix uses, such as `sha256`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Md5 => "md5",
@@ -90,7 +93,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// Reads [`Algorithm::name`], in lower case only, as Nix does.
+/// Parses [`Algorithm::name`], in lower case only, as Nix does.
 impl FromStr for Algorithm {
     type Err = Error;
 
@@ -100,7 +103,16 @@ impl FromStr for Algorithm {
     }
 }
 
-/// An algorithm and a digest. Ordered by algorithm, then by the bytes of the digest.
+/// An algorithm and a digest. Hashes are ordered by algorithm, then by the bytes of the digest.
+///
+/// ```
+/// use nixcache::hash::Hash;
+///
+/// let hash: Hash = "sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s".parse()?;
+/// let digest: [u8; 32] = *hash.as_sha256().expect("the text says sha256");
+/// assert_eq!(Hash::from(digest), hash);
+/// # Ok::<(), nixcache::hash::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash {
     algorithm: Algorithm,
@@ -109,8 +121,8 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// A hash of a known digest; [`Error::DigestLength`] unless it is [`Algorithm::digest_len`]
-    /// bytes long.
+    /// Makes a hash from its digest, which must be [`Algorithm::digest_len`] bytes long.
+    /// [`Error::DigestLength`] otherwise.
     pub fn new(algorithm: Algorithm, digest: &[u8]) -> Result<Self, Error> {
         let mut hash = Self::zero(algorithm);
         if digest.len() != algorithm.digest_len() {
@@ -120,28 +132,29 @@ impl Hash {
         Ok(hash)
     }
 
-    /// The sha256 of bytes in memory.
+    /// Computes the sha256 of bytes in memory.
     pub fn sha256(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::sha256();
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// The hash of bytes in memory; [`Error::NotCompiled`] if this build lacks the algorithm.
+    /// Computes the hash of bytes in memory. [`Error::NotCompiled`] if this build lacks the
+    /// algorithm.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, Error> {
         let mut hasher = Hasher::new(algorithm)?;
         hasher.update(bytes);
         Ok(hasher.finish())
     }
 
-    /// Reads a hash that says its algorithm: `algorithm:` and base16 (either case), nixbase32 or
-    /// padded base64, or SRI, padded or not. Nothing may precede or follow.
+    /// Parses a hash that names its algorithm: `algorithm:` and base16 (either case), nixbase32 or
+    /// padded base64, or SRI with or without padding. Nothing may precede or follow it.
     pub fn parse(text: &str) -> Result<Self, Error> {
         parse::parse(text, None)
     }
 
-    /// Reads a hash of the given algorithm: as [`parse`](Self::parse) does, or without `algorithm:`
-    /// before it.
+    /// Parses a hash of the given algorithm, with or without the name of the algorithm before the
+    /// digest.
     pub fn parse_as(algorithm: Algorithm, text: &str) -> Result<Self, Error> {
         parse::parse(text, Some(algorithm))
     }
@@ -156,15 +169,20 @@ impl Hash {
         &self.bytes[..self.algorithm.digest_len()]
     }
 
-    /// The text in a format, with the algorithm.
-    pub fn display(&self, format: Format) -> Text {
-        Text::new(self, format, true)
+    /// The digest of a sha256. `None` for any other algorithm.
+    pub fn as_sha256(&self) -> Option<&[u8; 32]> {
+        if self.algorithm == Algorithm::Sha256 { self.bytes.first_chunk() } else { None }
     }
 
-    /// The text of the digest alone. SRI keeps its algorithm: without, it would be base64 (and Nix
-    /// keeps it, too).
-    pub fn display_digest(&self, format: Format) -> Text {
-        Text::new(self, format, false)
+    /// The text in a format, with the name of the algorithm.
+    pub fn display(&self, format: Format) -> HashText {
+        HashText::new(self, format, true)
+    }
+
+    /// The text of the digest alone. SRI keeps the name of its algorithm, as in Nix; without it, the
+    /// text would be base64.
+    pub fn display_digest(&self, format: Format) -> HashText {
+        HashText::new(self, format, false)
     }
 
     fn zero(algorithm: Algorithm) -> Self {
@@ -176,7 +194,16 @@ impl Hash {
     }
 }
 
-/// As narinfos write it: `sha256:` and nixbase32.
+/// A sha256, from its digest.
+impl From<[u8; 32]> for Hash {
+    fn from(digest: [u8; 32]) -> Self {
+        let mut hash = Self::zero(Algorithm::Sha256);
+        hash.digest_mut().copy_from_slice(&digest);
+        hash
+    }
+}
+
+/// Writes the form of narinfos: `sha256:` and nixbase32.
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.display(Format::Nix32).fmt(f)
@@ -189,7 +216,6 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// [`Hash::parse`].
 impl FromStr for Hash {
     type Err = Error;
 

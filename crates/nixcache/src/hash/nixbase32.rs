@@ -1,10 +1,10 @@
 //! Nix's own base 32: the text of store path hash parts and of most hashes in a binary cache.
 //!
-//! Bytes are one little-endian number, and its digits are written most significant first: the
+//! The bytes are one little-endian number, and its digits are written most significant first: the
 //! *last* character holds the low five bits of the *first* byte. `n` bytes take `⌈8n / 5⌉`
-//! characters; bits of the first character that stand for no byte must be zero. The alphabet leaves
-//! out `e`, `o`, `t` and `u`, and has no upper case. (The manual of Nix 2.34, "Nix32 Encoding";
-//! that unused bits must be zero is what Nix asks of the digest of a hash.)
+//! characters. Bits of the first character that belong to no byte must be zero. The alphabet has
+//! no `e`, `o`, `t` and `u`, and no upper case. (See "Nix32 Encoding" in the manual of Nix 2.34.
+//! Nix requires of the digest of a hash that unused bits are zero.)
 //!
 //! ```
 //! use nixcache::hash::nixbase32;
@@ -14,19 +14,21 @@
 //! # Ok::<(), nixbase32::Error>(())
 //! ```
 
+use crate::ErrorKind;
+
 /// The digits, in the order of their values.
 pub const ALPHABET: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
-/// Why bytes are not nixbase32.
+/// Why text is not nixbase32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No number of bytes, or not the number that was asked for, has this many characters.
+    /// No number of bytes, or not the expected number, has this many characters.
     #[error("{length} characters of nixbase32 do not make {}", ExpectedBytes(*.expected))]
     Length {
         /// Characters in the input.
         length: usize,
-        /// The bytes that the caller wanted, if it said.
+        /// The expected number of bytes, if the caller gave one.
         expected: Option<usize>,
     },
     /// A byte outside the [`ALPHABET`].
@@ -41,6 +43,15 @@ pub enum Error {
     #[error("the first nixbase32 character is too large: its upper bits belong to no byte and must be zero")]
     UnusedBits,
 }
+
+impl Error {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
+}
+
+crate::error_kind::into_io_error!(Error);
 
 struct ExpectedBytes(Option<usize>);
 
@@ -65,7 +76,8 @@ pub const fn encoded_len(bytes: usize) -> usize {
     bytes / 5 * 8 + (bytes % 5 * 8).div_ceil(5)
 }
 
-/// The number of bytes that `characters` characters hold; [`Error::Length`] if none does.
+/// The number of bytes that `characters` characters hold. [`Error::Length`] if no number of bytes
+/// has that many characters.
 #[inline]
 pub const fn decoded_len(characters: usize) -> Result<usize, Error> {
     let rest = match characters % 8 {
@@ -102,14 +114,14 @@ pub fn encode_into(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-/// Decodes text; any [`Error`] says where it is wrong.
+/// Decodes text.
 pub fn decode(text: &[u8]) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; decoded_len(text.len())?];
     decode_into(text, &mut bytes)?;
     Ok(bytes)
 }
 
-/// Decodes text that must hold exactly as many bytes as `bytes` has room for, without allocating.
+/// Decodes text into `bytes`, which it must fill exactly, without allocating.
 ///
 /// After an error the contents of `bytes` are unspecified.
 pub fn decode_into(text: &[u8], bytes: &mut [u8]) -> Result<(), Error> {
@@ -170,8 +182,8 @@ fn encode_groups(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-/// The inverse; returns all values that the digits had, or-ed together, and the bits that were left
-/// over.
+/// The inverse of [`encode_groups`]. Returns the values of all digits, or-ed together, and the bits
+/// that are left over.
 #[inline]
 fn decode_groups(text: &[u8], bytes: &mut [u8]) -> (u8, u64) {
     let (first, digits) = text.as_rchunks::<8>();
@@ -229,7 +241,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_decodes_is_the_only_encoding_of_its_bytes(text in "[0-9a-df-np-svwxyz]{0,60}") {
+        fn text_that_decodes_is_the_only_encoding_of_its_bytes(text in "[0-9a-df-np-svwxyz]{0,60}") {
             if let Ok(bytes) = decode(text.as_bytes()) {
                 prop_assert_eq!(encode(&bytes), text);
             }

@@ -1,11 +1,13 @@
+//! Parsing hashes.
+
 use data_encoding::{BASE64_NOPAD, DecodeKind, DecodePartial, Encoding, HEXLOWER_PERMISSIVE};
 
 use super::{Algorithm, Error, Format, Hash, nixbase32};
 use crate::text::excerpt;
 
-/// Reads a hash; `expected` is the algorithm of a text that says none.
+/// Parses a hash. `expected` is the algorithm of a text that names none.
 pub(super) fn parse(text: &str, expected: Option<Algorithm>) -> Result<Hash, Error> {
-    // Nix looks for the colon first, too: base64 has neither character.
+    // Nix looks for the colon first as well. Base64 has neither character.
     let Some(separator) = text.find(':').or_else(|| text.find('-')) else {
         let algorithm = expected.ok_or_else(|| Error::NoAlgorithm { text: excerpt(text) })?;
         return Digits { text, start: 0, algorithm }.any();
@@ -44,8 +46,8 @@ impl Digits<'_> {
         }
     }
 
-    /// Nix takes any amount of padding, and anything after it. We take all padding or none, and
-    /// nothing after it.
+    /// Nix accepts any amount of padding and any text after it. This accepts all padding or none,
+    /// and nothing after it.
     fn sri(&self) -> Result<Hash, Error> {
         let length = self.bytes().len();
         if length == BASE64_NOPAD.encode_len(self.algorithm.digest_len()) {
@@ -72,7 +74,7 @@ impl Digits<'_> {
         Ok(hash)
     }
 
-    /// Decodes the first `length` bytes, which are as many as the digest takes.
+    /// Decodes the first `length` characters, as many as the digest has.
     fn decode(&self, encoding: &Encoding, format: Format, length: usize) -> Result<Hash, Error> {
         let mut hash = Hash::zero(self.algorithm);
         match encoding.decode_mut(&self.bytes()[..length], hash.digest_mut()) {

@@ -1,3 +1,5 @@
+//! Hashes: their texts in every format, and what is refused.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,13 +1,13 @@
-//! JSON documents as Nix writes them: what the readers of [path infos](crate::path_info) and
-//! [realisations](crate::realisation) share.
+//! Errors of JSON documents: [path infos](crate::path_info) and
+//! [realisations](crate::realisation).
 //!
-//! Read is what any version of Nix wrote: keys in any order, unknown keys passed over. What could
-//! be understood in two ways is refused, so no key may stand twice in an object. An [`Error`] says
-//! where the fault is: line and column where the text is not JSON, else the way to the value, such
+//! Parsing accepts the documents of any version of Nix: keys in any order, and unknown keys, which
+//! are ignored. It refuses ambiguity, so no key may occur twice in an object. An [`Error`] has the
+//! place of the fault: line and column if the text is not JSON, otherwise the path of the value, such
 //! as `/nix/store/…-hello: references[3]`.
 //!
-//! Nesting is limited to the 127 levels of `serde_json`, and nothing is allocated but for what the
-//! text really holds.
+//! Nesting is limited to the 127 levels of `serde_json`, and allocations are bounded by the length of
+//! the text.
 //!
 //! ```
 //! use nixcache::{path_info::PathInfos, store_path::StoreDir};
@@ -27,17 +27,19 @@ mod tests;
 mod tree;
 mod write;
 
-pub(crate) use self::node::Node;
+pub(crate) use self::node::JsonNode;
 pub(crate) use self::tree::Json;
 pub(crate) use self::write::{ObjectWriter, by_name, signature_lines, signature_objects, write_array, write_text};
 
-/// Why a document could not be read, and where.
+use crate::ErrorKind;
+
+/// Why a document could not be parsed, and where.
 ///
-/// Of what the document says, only the beginning is quoted, escaped.
+/// Messages quote only the beginning of a text, escaped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is not JSON, or a key stands twice in one object. Lines and columns count from 1,
+    /// The text is not JSON, or a key occurs twice in one object. Lines and columns count from 1,
     /// columns in bytes.
     #[error("line {line}, column {column}: {reason}")]
     Syntax {
@@ -45,50 +47,58 @@ pub enum Error {
         line: usize,
         /// The column.
         column: usize,
-        /// What is wrong.
+        /// Why.
         reason: String,
     },
-    /// Something else stands where a certain thing is wanted.
+    /// A value is of another type than expected.
     #[error("{place}: expected {expected}, found {found}")]
     Unexpected {
-        /// The way to the value.
+        /// The path of the value.
         place: String,
-        /// What should stand there.
+        /// The expected value.
         expected: &'static str,
-        /// What stands there.
+        /// The value.
         found: String,
     },
-    /// An object lacks a key that it must have.
+    /// An object lacks a required key.
     #[error("{place}: \"{key}\" is missing")]
     Missing {
-        /// The way to the object.
+        /// The path of the object.
         place: String,
         /// The key.
         key: &'static str,
     },
-    /// A text is not what it should be: a store path, a hash, a content address, the name of an
-    /// output.
+    /// A text is not a valid store path, hash, content address or name of an output.
     #[error("{place}: {reason}")]
     Invalid {
-        /// The way to the text.
+        /// The path of the text.
         place: String,
-        /// What is wrong with it.
+        /// Why.
         reason: String,
     },
     /// The document is about another store.
     #[error("{place}: this is about the store {found}, not {expected}")]
     StoreDir {
-        /// The way to the value.
+        /// The path of the value.
         place: String,
         /// The store directory of the document.
         found: String,
-        /// The store directory that was asked for.
+        /// The expected store directory.
         expected: String,
     },
-    /// A document says something of one path twice.
-    #[error("{place}: this path stands in the document twice")]
+    /// A store path occurs twice.
+    #[error("{place}: this path is in the document twice")]
     Twice {
-        /// The path.
+        /// The store path.
         place: String,
     },
 }
+
+impl Error {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
+}
+
+crate::error_kind::into_io_error!(Error);

@@ -1,4 +1,4 @@
-//! A value and where it stands, asked for what should be there.
+//! A value of a document and its path, with getters that check types.
 
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
@@ -8,29 +8,29 @@ use crate::hash::{Algorithm, Format, Hash};
 use crate::store_path::{ContentAddress, Method, StoreDir, StorePath, StorePathRef};
 use crate::text::excerpt;
 
-/// A value of a document, and the way to it.
+/// A value of a document and its path.
 #[derive(Clone, Copy)]
-pub(crate) struct Node<'n> {
+pub(crate) struct JsonNode<'n> {
     json: &'n Json<'n>,
     step: Step<'n>,
-    parent: Option<&'n Node<'n>>,
+    parent: Option<&'n JsonNode<'n>>,
 }
 
 #[derive(Clone, Copy)]
 enum Step<'n> {
-    /// The document, or what of it is about one path.
+    /// The document, or the part about one store path.
     Root(&'n str),
     Key(&'n str),
     Index(usize),
 }
 
-impl<'n> Node<'n> {
+impl<'n> JsonNode<'n> {
     /// A value that errors call `name`.
     pub(crate) fn root(json: &'n Json<'n>, name: &'n str) -> Self {
         Self { json, step: Step::Root(name), parent: None }
     }
 
-    /// The same value, with `name` as the whole way to it.
+    /// This value, with `name` as its whole path.
     pub(crate) fn named(&self, name: &'n str) -> Self {
         Self::root(self.json, name)
     }
@@ -47,7 +47,7 @@ impl<'n> Node<'n> {
         matches!(self.json, Json::Object(_))
     }
 
-    /// The value of a key; nothing if the object has none, or this is no object.
+    /// The value of a key. `None` if the object lacks it, or if this is not an object.
     pub(crate) fn get(&'n self, key: &'static str) -> Option<Self> {
         let Json::Object(members) = self.json else { return None };
         Some(Self { json: members.get(key)?, step: Step::Key(key), parent: Some(self) })
@@ -58,7 +58,7 @@ impl<'n> Node<'n> {
         self.get(key).filter(|node| !node.is_null())
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     pub(crate) fn required(&'n self, key: &'static str) -> Result<Self, Error> {
         self.get(key).ok_or_else(|| Error::Missing { place: self.place(), key })
     }
@@ -82,7 +82,7 @@ impl<'n> Node<'n> {
         if let Json::Text(text) = self.json { Ok(text) } else { Err(self.unexpected(expected)) }
     }
 
-    /// A text that can stand on a line of a narinfo.
+    /// A text that fits on a line of a narinfo.
     pub(crate) fn line(&self, expected: &'static str) -> Result<&'n str, Error> {
         let text = self.text(expected)?;
         if text.chars().any(char::is_control) {
@@ -108,19 +108,19 @@ impl<'n> Node<'n> {
         StorePath::parse(text).map_err(|error| self.invalid(error))
     }
 
-    /// A store path, whole or by its base name.
+    /// A store path: a full path, or a base name.
     pub(crate) fn store_path(&self, store_dir: &StoreDir) -> Result<StorePath, Error> {
         self.as_store_path(self.text("a store path")?, store_dir)
     }
 
-    /// Reads a text that belongs to this node as a store path, whole or by its base name.
+    /// Parses a text that belongs to this node as a full path or a base name.
     pub(crate) fn as_store_path(&self, text: &str, store_dir: &StoreDir) -> Result<StorePath, Error> {
         let path = if text.starts_with('/') { store_dir.parse(text) } else { StorePathRef::parse(text) };
         path.map(StorePath::from).map_err(|error| self.invalid(error))
     }
 
-    /// A hash: a text in any form that says its algorithm, or as some versions between 2.32 and
-    /// 2.34 had it, an object with `algorithm`, `format` and `hash`.
+    /// A hash: a text in any format that names its algorithm, or an object with `algorithm`, `format`
+    /// and `hash`, as in some versions between 2.32 and 2.34.
     pub(crate) fn hash(&self) -> Result<Hash, Error> {
         if !self.is_object() {
             return Hash::parse(self.text("a hash")?).map_err(|error| self.invalid(error));
@@ -133,9 +133,9 @@ impl<'n> Node<'n> {
         let hash = Hash::parse_as(known, text).map_err(|error| digest.invalid(error))?;
         if let Some(node) = self.optional("format") {
             let format: Format = node.text("the name of a format")?.parse().map_err(|error| node.invalid(error))?;
-            // Each format has a length of its own.
+            // Each format has its own length.
             if hash.display_digest(format).as_str().len() != text.len() {
-                return Err(digest.invalid(format_args!("this is not {format}, which \"format\" says that it is")));
+                return Err(digest.invalid(format_args!("this is not {format}, the format in \"format\"")));
             }
         }
         Ok(hash)
@@ -158,8 +158,8 @@ impl<'n> Node<'n> {
         ContentAddress::new(known, self.required("hash")?.hash()?).map_err(|error| self.invalid(error))
     }
 
-    /// Signatures: each a line `name:base64`, or since version 3 an object with `keyName` and
-    /// `sig`. What is after the name is not looked at.
+    /// Signatures: each is a line `name:base64`, or since version 3 an object with `keyName` and `sig`.
+    /// The part after the name is not checked.
     pub(crate) fn signatures(&'n self) -> Result<BTreeSet<String>, Error> {
         let signatures = self.elements("an array of signatures")?.map(|node| {
             if !node.is_object() {
@@ -183,10 +183,10 @@ impl<'n> Node<'n> {
         Error::Invalid { place: self.place(), reason: reason.to_string() }
     }
 
-    /// The way from the root to this value, such as `/nix/store/…-hello: references[3]`.
+    /// The path from the root to this value, such as `/nix/store/…-hello: references[3]`.
     pub(crate) fn place(&self) -> String {
         // At most 127 levels, and few are ever named.
-        let mut place = self.parent.map_or_else(String::new, Node::place);
+        let mut place = self.parent.map_or_else(String::new, JsonNode::place);
         let is_first = self.parent.is_some_and(|parent| matches!(parent.step, Step::Root(_)));
         match self.step {
             Step::Root(name) => place.push_str(&shown(name)),
@@ -204,7 +204,7 @@ impl<'n> Node<'n> {
     }
 }
 
-/// A key that may be a store path, whole if it looks like one.
+/// A key for messages. A store path is shown whole.
 fn shown(key: &str) -> String {
     /// A path in a store directory of ordinary length.
     const LIMIT: usize = 300;

@@ -1,3 +1,5 @@
+//! JSON values, borrowed where possible, and what is refused.
+
 use super::{Error, Json};
 
 #[test]

@@ -10,21 +10,21 @@ use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess
 use super::Error;
 use crate::text::excerpt;
 
-/// A value. Unlike `serde_json::Value`, it borrows texts, and an object with a key that stands
-/// twice is an error.
+/// A value. Unlike `serde_json::Value`, it borrows texts, and refuses an object in which a key occurs
+/// twice.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json<'a> {
     Null,
     Bool(bool),
-    /// Nothing that Nix writes is negative or a fraction: those are `None`.
+    /// `None` for negative numbers and fractions, which Nix never writes.
     Number(Option<u64>),
     Text(Cow<'a, str>),
     Array(Vec<Json<'a>>),
     Object(BTreeMap<Cow<'a, str>, Json<'a>>),
 }
 
-/// The only key of the object as which `serde_json` presents a number, if some crate of the program
-/// enabled its feature `arbitrary_precision`.
+/// The only key of the object that `serde_json` makes of a number, if a crate of the program enables
+/// its feature `arbitrary_precision`.
 const NUMBER: &str = "$serde_json::private::Number";
 
 impl<'a> Json<'a> {
@@ -37,7 +37,7 @@ impl<'a> Json<'a> {
         })
     }
 
-    /// What errors call it.
+    /// The description in errors.
     pub(super) fn described(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
@@ -124,7 +124,7 @@ impl<'de> Visitor<'de> for Values {
     }
 }
 
-/// `Cow` itself would always be read as owned.
+/// A key that borrows its text. `Cow` alone would always own it.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {

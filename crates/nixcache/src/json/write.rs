@@ -1,4 +1,4 @@
-//! JSON in the bytes of Nix: no white space, keys in the order in which they are given.
+//! Writing JSON in the bytes of Nix: without white space, and with keys in the given order.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ impl<W: Write> ObjectWriter<W> {
         Self { out, separator: b"{" }
     }
 
-    /// Writes a key, and gives the sink for its value.
+    /// Writes a key. Returns the sink for its value.
     pub(crate) fn key(&mut self, key: &str) -> io::Result<&mut W> {
         self.out.write_all(std::mem::replace(&mut self.separator, b","))?;
         serde_json::to_writer(&mut self.out, key)?;
@@ -29,7 +29,7 @@ impl<W: Write> ObjectWriter<W> {
         write_text(self.key(key)?, value)
     }
 
-    /// A number, `true`, `false` or `null`, whose text is its JSON.
+    /// Writes a number, `true`, `false` or `null`, whose text is its JSON.
     pub(crate) fn literal(&mut self, key: &str, value: impl Display) -> io::Result<()> {
         write!(self.key(key)?, "{value}")
     }
@@ -63,7 +63,7 @@ pub(crate) fn write_array<W: Write, T>(
     out.write_all(if separator == b"[" { b"[]" } else { b"]" })
 }
 
-/// Writes signatures as lines, in the order that is given.
+/// Writes signatures as lines, in the given order.
 pub(crate) fn signature_lines<'a>(
     out: &mut impl Write,
     signatures: impl IntoIterator<Item = &'a String>,
@@ -71,8 +71,8 @@ pub(crate) fn signature_lines<'a>(
     write_array(out, signatures, |out, signature| write_text(out, signature))
 }
 
-/// Signatures as Nix sorts them since it has them in two parts (2.34): by the name, then by the
-/// bytes. That differs from the order of the lines: `a:` comes after `a-1:`, but `a` before `a-1`.
+/// Sorts signatures as Nix does since 2.34, where it holds them in two parts: by name, then by bytes.
+/// The order of lines differs: `a:` comes after `a-1:`, but `a` before `a-1`.
 ///
 /// A line without a colon has no such parts, and comes first.
 pub(crate) fn by_name<'a>(signatures: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
@@ -83,8 +83,7 @@ pub(crate) fn by_name<'a>(signatures: impl IntoIterator<Item = &'a String>) -> V
     signatures
 }
 
-/// Writes signatures as objects, [`by_name`]. A line without a colon has no such form, and is
-/// written as it is.
+/// Writes signatures as objects, [`by_name`]. A line without a colon is written as it is.
 pub(crate) fn signature_objects<'a>(
     out: &mut impl Write,
     signatures: impl IntoIterator<Item = &'a String>,

@@ -1,17 +1,20 @@
+//! Editing narinfos in place.
+
 use std::borrow::Cow;
 
 use crate::compression::Compression;
-use crate::hash::{Format, Hash, Text};
+use crate::hash::{Format, Hash, HashText};
 use crate::signature::SignatureRef;
 use crate::store_path::StoreDir;
 
 use super::signatures::order;
-use super::{Error, Field, NarInfo, NarInfoBuf, Reason};
+use super::{Error, ErrorReason, Field, NarInfo, NarInfoBuf};
 
-/// Changes to a narinfo that leave every byte which they do not concern as it was: unknown fields,
-/// odd spellings, the order of lines, even a missing newline at the end.
+/// Changes to a narinfo that leave all other bytes as they are: unknown fields, odd spellings, the
+/// order of lines, even a missing newline at the end.
 ///
 /// ```
+/// # #[cfg(feature = "signature")] {
 /// # use nixcache::{narinfo::NarInfo, signature::{KeyName, SecretKey}, store_path::StoreDir};
 /// # let text = "StorePath: /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a\nURL: nar/a.nar\nCompression: none\n\
 /// #     NarHash: sha256:0lxjvvpr59c2mdram7ympy5ay741f180kv3349hvfc3f8nrmbqf6\nNarSize: 464152\nReferences: \n";
@@ -21,10 +24,11 @@ use super::{Error, Field, NarInfo, NarInfoBuf, Reason};
 /// let signed = info.edit().sign(signature.as_ref()).finish()?;
 /// assert!(signed.as_str().starts_with(text));
 /// assert_eq!(signed.as_ref().edit().unsign("cache.example.org-1").finish()?.as_str(), text);
+/// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "nothing is changed before `finish`"]
+#[must_use = "`finish` makes the changes"]
 pub struct Edit<'a> {
     original: NarInfo<'a>,
     lines: Vec<Line<'a>>,
@@ -56,10 +60,10 @@ impl<'a> Edit<'a> {
         Self { original: *original, lines: lines.collect(), error: None }
     }
 
-    /// Adds a signature. It takes the place of others by the same key name, which are stale, and
-    /// otherwise comes before the first that is greater, as Nix sorts them.
+    /// Adds a signature. It replaces others by the same key name, which are stale. Otherwise it is
+    /// inserted in Nix's order, before the first greater one.
     pub fn sign(mut self, signature: SignatureRef<'_>) -> Self {
-        let new = signature.to_string();
+        let new = signature.to_text();
         let line = Line { field: Some(Field::Sig), text: format!("Sig: {new}").into() };
         let is_stale = |other: &Line<'_>| other.key_name() == Some(signature.name());
         let already = self.lines.iter().position(|other| other.text == line.text);
@@ -70,7 +74,7 @@ impl<'a> Edit<'a> {
             return self;
         }
         let others = || self.lines.iter().filter_map(Line::signature);
-        // Nix 2.8's order is kept where it is the one that was kept so far.
+        // The order of Nix 2.8 stays if the signatures are in it.
         let is_by_line = others().is_sorted() && !others().is_sorted_by(|a, b| order(a, b).is_le());
         let is_greater = |other: &str| if is_by_line { *other > *new } else { order(other, &new).is_gt() };
         let greater = self.lines.iter().position(|other| other.signature().is_some_and(is_greater));
@@ -80,39 +84,38 @@ impl<'a> Edit<'a> {
         self
     }
 
-    /// Drops all signatures by a key name.
+    /// Removes all signatures by a key name.
     pub fn unsign(mut self, key_name: &str) -> Self {
         self.lines.retain(|line| line.key_name() != Some(key_name));
         self
     }
 
-    /// Says where the NAR is.
+    /// Sets the URL of the NAR.
     pub fn url(self, url: &str) -> Self {
         self.set(Field::Url, Some(url))
     }
 
-    /// Says how the NAR is compressed.
+    /// Sets the compression of the NAR.
     pub fn compression(self, compression: Compression) -> Self {
         self.set(Field::Compression, Some(compression.name()))
     }
 
-    /// Says what the hash of the compressed NAR is, or that it is not known.
+    /// Sets the hash of the compressed NAR. `None` removes it.
     pub fn file_hash(self, hash: Option<Hash>) -> Self {
         let text = hash.map(|hash| hash.display(Format::Nix32));
-        self.set(Field::FileHash, text.as_ref().map(Text::as_str))
+        self.set(Field::FileHash, text.as_ref().map(HashText::as_str))
     }
 
-    /// Says what the size of the compressed NAR is in bytes, or that it is not known. 0 is not
-    /// known.
+    /// Sets the size of the compressed NAR in bytes. `None` and 0 remove it.
     pub fn file_size(self, size: Option<u64>) -> Self {
         let size = size.filter(|size| *size != 0).map(|size| size.to_string());
         self.set(Field::FileSize, size.as_deref())
     }
 
-    /// Gives a field that occurs at most once a value, or takes it away.
+    /// Sets or removes the value of a field that occurs at most once.
     fn set(mut self, field: Field, value: Option<&str>) -> Self {
         if value.is_some_and(|value| value.chars().any(char::is_control)) {
-            self.error.get_or_insert(Error::of(field, Reason::Control));
+            self.error.get_or_insert(Error::of(field, ErrorReason::Control));
             return self;
         }
         let place = self.lines.iter().position(|line| line.field == Some(field));
@@ -126,14 +129,14 @@ impl<'a> Edit<'a> {
         self
     }
 
-    /// Where a field that is not there yet belongs: after the last one that Nix writes before it.
+    /// The place of a missing field: after the last one that Nix writes before it.
     fn place_of(&self, field: Field) -> usize {
         let before = Field::ALL.into_iter().take_while(|other| *other < field);
         let places = before.filter_map(|other| self.lines.iter().rposition(|line| line.field == Some(other)));
         places.last().map_or(self.lines.len(), |place| place + 1)
     }
 
-    /// The changed narinfo; an error if it could not be read back, for an empty URL for instance.
+    /// Makes the changed narinfo. An error if it could not be parsed, for an empty URL for instance.
     pub fn finish(self) -> Result<NarInfoBuf, Error> {
         if let Some(error) = self.error {
             return Err(error);

@@ -1,35 +1,39 @@
+//! Errors of narinfos.
+
 use std::fmt;
 
+use crate::ErrorKind;
 use crate::hash::{self, Algorithm};
 use crate::store_path;
 
 use super::Field;
 
-/// Why a text is not a narinfo, or why one cannot be built, with the line and the field.
+/// Why a text is not a narinfo, or why one cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Error {
-    /// The line, counted from 1; none if the fault has no line, as with a missing field.
+    /// The line, counted from 1. `None` if the fault has no line, such as a missing field.
     pub line: Option<usize>,
-    /// The field, if the fault is in one that is known.
+    /// The field, if the fault is in a known one.
     pub field: Option<Field>,
-    /// The fault.
-    pub reason: Reason,
+    /// What is wrong.
+    pub reason: ErrorReason,
 }
 
 /// What is wrong with a narinfo.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
-    /// The text is longer than was allowed.
+pub enum ErrorReason {
+    /// The text is longer than the limit.
     #[error("longer than {limit} bytes, which is more than any narinfo is expected to have")]
     TooLong {
         /// The limit.
         limit: usize,
     },
-    /// There is no text at all.
+    /// The text is empty.
     #[error("the file is empty")]
     NoText,
-    /// The text ends within a line, which is no field for that reason.
+    /// The text ends within a line, so that the line is not a field.
     #[error("the file is cut short: it ends in the middle of this line")]
     CutShort,
     /// The text is not UTF-8.
@@ -41,8 +45,8 @@ pub enum Reason {
     /// A line has no colon.
     #[error("no colon: expected `Field: value`")]
     NoColon,
-    /// No space follows the colon. Nix skips one byte there, whatever it is, and may take the next
-    /// line for the value.
+    /// No space follows the colon. Nix skips any one byte there, and may take the next line for the
+    /// value.
     #[error("no space after the colon: expected `Field: value`")]
     NoSpace,
     /// A line ends in a carriage return.
@@ -51,39 +55,51 @@ pub enum Reason {
     /// A control character in the value of a known field.
     #[error("a control character in the value")]
     Control,
-    /// A field that must occur once occurs again. Of two values, one reader takes the first and
-    /// another the last.
-    #[error("occurs a second time, so what it says is ambiguous")]
+    /// A field that must occur once occurs again. Some readers take the first value, others the
+    /// last.
+    #[error("occurs a second time, so its value is ambiguous")]
     Duplicate,
-    /// A field that must have a value has none.
+    /// The value of a field that must have one is empty.
     #[error("is empty")]
     Empty,
-    /// A field that every narinfo has is not there.
+    /// A field that every narinfo must have is missing.
     #[error("is missing")]
     Missing,
-    /// Not a store path, or one in another store.
+    /// Not a store path, or not one in the store directory.
     #[error(transparent)]
     StorePath(#[from] store_path::Error),
     /// Not a hash.
     #[error(transparent)]
     Hash(#[from] hash::Error),
-    /// The hash of a NAR is always a sha256.
+    /// The hash of the NAR is not a sha256.
     #[error("is {0}, but the hash of a NAR is always sha256")]
     NarHashAlgorithm(Algorithm),
     /// Not a decimal number below 2⁶⁴.
-    #[error("is no size: expected decimal digits, and less than 2^64")]
+    #[error("is not a size: expected a decimal number less than 2^64")]
     Size,
-    /// The size of a NAR is 0. None is so small, and Nix signs none without its size.
-    #[error("is 0, which no NAR is")]
+    /// The size of the NAR is 0. No NAR is empty, and Nix signs no path without the size of its NAR.
+    #[error("is 0, but no NAR is empty")]
     NoSize,
+    /// A builder got an extra field whose name is empty, known or contains a colon, or whose name or
+    /// value has a control character.
+    #[error("`{name}` cannot be an extra field: its name is known or malformed, or its value has a control character")]
+    ExtraField {
+        /// The beginning of its name.
+        name: String,
+    },
 }
 
 impl Error {
-    pub(super) fn at(line: usize, field: impl Into<Option<Field>>, reason: impl Into<Reason>) -> Self {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
+
+    pub(super) fn at(line: usize, field: impl Into<Option<Field>>, reason: impl Into<ErrorReason>) -> Self {
         Self { line: Some(line), field: field.into(), reason: reason.into() }
     }
 
-    pub(super) fn of(field: impl Into<Option<Field>>, reason: impl Into<Reason>) -> Self {
+    pub(super) fn of(field: impl Into<Option<Field>>, reason: impl Into<ErrorReason>) -> Self {
         Self { line: None, field: field.into(), reason: reason.into() }
     }
 }
@@ -101,8 +117,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl Reason {
-    /// Whether the message goes on a sentence that begins with the field.
+impl ErrorReason {
+    /// Whether the message continues a sentence that begins with the field.
     fn is_a_predicate(&self) -> bool {
         matches!(
             self,
@@ -113,7 +129,9 @@ impl Reason {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The message of what lies below is part of this one's.
+        // The message of the reason is part of this one.
         self.reason.source()
     }
 }
+
+crate::error_kind::into_io_error!(Error);

@@ -1,4 +1,4 @@
-//! Reading narinfos.
+//! Parsing narinfos.
 
 use memchr::{memchr, memchr_iter};
 
@@ -6,14 +6,14 @@ use crate::compression::Compression;
 use crate::hash::{Algorithm, Hash, nixbase32};
 use crate::store_path::{ContentAddress, StoreDir, StorePathRef, base_name_error, is_base_name};
 
-use super::references::{self, Order};
+use super::references::{self, ReferenceOrder};
 use super::signatures;
-use super::{Deviation, DeviationKind, Error, Field, Fields, Reason, Span, index32};
+use super::{Deviation, DeviationKind, Error, ErrorReason, Field, Fields, Span, index32};
 
-/// Names that Nix has for compressions which this crate has no codec for.
+/// Compressions that Nix knows and this crate has no codec for.
 const OTHER_COMPRESSIONS: [&str; 4] = ["compress", "grzip", "lrzip", "lzop"];
 
-/// Reads a narinfo, and shows each deviation to `odd`.
+/// Parses a narinfo, and passes each deviation to `odd`.
 pub(super) fn read<'a>(
     bytes: &'a [u8],
     store_dir: &StoreDir,
@@ -23,14 +23,14 @@ pub(super) fn read<'a>(
     // Spans are made of `u32`s.
     let limit = limit.min(u32::MAX as usize);
     if bytes.len() > limit {
-        return Err(Error::of(None, Reason::TooLong { limit }));
+        return Err(Error::of(None, ErrorReason::TooLong { limit }));
     }
     if bytes.is_empty() {
-        return Err(Error::of(None, Reason::NoText));
+        return Err(Error::of(None, ErrorReason::NoText));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = 1 + memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
-        Error::at(line, None, Reason::NotUtf8)
+        Error::at(line, None, ErrorReason::NotUtf8)
     })?;
     let mut reader = Reader {
         text,
@@ -47,9 +47,9 @@ pub(super) fn read<'a>(
         let end = memchr(b'\n', &bytes[start..]).map_or(text.len(), |length| start + length);
         reader.line += 1;
         reader.line(start, end).map_err(|error| {
-            // One line without a field is some other text, rather than the beginning of a narinfo.
+            // A single line without a field is another kind of text, not the beginning of a narinfo.
             let is_cut = end == text.len() && (error.field.is_some() || reader.line > 1);
-            if is_cut { Error { reason: Reason::CutShort, ..error } } else { error }
+            if is_cut { Error { reason: ErrorReason::CutShort, ..error } } else { error }
         })?;
         start = end + 1;
     }
@@ -74,7 +74,7 @@ struct Reader<'a, 's, F> {
 }
 
 impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
-    /// Reads the line from `start` to the newline at `end`.
+    /// Parses the line from `start` to the newline at `end`.
     #[inline]
     fn line(&mut self, start: usize, end: usize) -> Result<(), Error> {
         let line = &self.text.as_bytes()[start..end];
@@ -82,15 +82,15 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             Some(field) => (Some(field), field.name().len()),
             None => match memchr(b':', line) {
                 Some(colon) => (None, colon),
-                None if line.is_empty() => return Err(self.line_error(line, None, Reason::BlankLine)),
-                None => return Err(self.line_error(line, None, Reason::NoColon)),
+                None if line.is_empty() => return Err(self.line_error(line, None, ErrorReason::BlankLine)),
+                None => return Err(self.line_error(line, None, ErrorReason::NoColon)),
             },
         };
         if line.get(colon + 1) != Some(&b' ') {
-            return Err(self.line_error(line, field, Reason::NoSpace));
+            return Err(self.line_error(line, field, ErrorReason::NoSpace));
         }
         if let [.., b'\r'] = line {
-            return Err(self.line_error(line, field, Reason::CarriageReturn));
+            return Err(self.line_error(line, field, ErrorReason::CarriageReturn));
         }
         let Some(field) = field else {
             let name = &self.text[start..start + colon];
@@ -102,19 +102,19 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         self.field(field, value, start)
     }
 
-    /// That a line has no colon or space says less than that it ends in a carriage return, if it
-    /// does.
+    /// The error of a line. If the line ends in a carriage return, that says more than a missing
+    /// colon or space.
     #[cold]
-    fn line_error(&self, line: &[u8], field: Option<Field>, reason: Reason) -> Error {
-        Error::at(self.line, field, if line.ends_with(b"\r") { Reason::CarriageReturn } else { reason })
+    fn line_error(&self, line: &[u8], field: Option<Field>, reason: ErrorReason) -> Error {
+        Error::at(self.line, field, if line.ends_with(b"\r") { ErrorReason::CarriageReturn } else { reason })
     }
 
-    /// Notes that a field is there: once, and where Nix would have it.
+    /// Records a field. It must be the only one of its name, and should be where Nix writes it.
     #[inline]
     fn note(&mut self, field: Field) -> Result<(), Error> {
         let bit = field.bit();
         if self.fields.seen & bit != 0 && field != Field::Sig {
-            return Err(self.error(field, Reason::Duplicate));
+            return Err(self.error(field, ErrorReason::Duplicate));
         }
         if self.fields.seen >= bit << 1 {
             self.odd(DeviationKind::FieldOrder, Some(field.name()));
@@ -138,7 +138,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             Field::Url => {
                 self.no_control(field, value)?;
                 if value.is_empty() {
-                    return Err(self.error(field, Reason::Empty));
+                    return Err(self.error(field, ErrorReason::Empty));
                 }
                 self.fields.url = span;
             }
@@ -146,10 +146,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
                 self.no_control(field, value)?;
                 if value.is_empty() {
                     self.odd(DeviationKind::EmptyCompression, Some(field.name()));
-                } else if !Compression::ALL.iter().any(|known| known.name() == value)
-                    && !OTHER_COMPRESSIONS.contains(&value)
-                {
-                    // Parsing it would allocate for the error.
+                } else if !is_known_compression(value) {
                     self.odd(DeviationKind::UnknownCompression, Some(field.name()));
                 }
                 self.fields.compression = span;
@@ -167,14 +164,14 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             Field::NarHash => {
                 let algorithm = self.hash(field, value)?;
                 if algorithm != Algorithm::Sha256 {
-                    return Err(self.error(field, Reason::NarHashAlgorithm(algorithm)));
+                    return Err(self.error(field, ErrorReason::NarHashAlgorithm(algorithm)));
                 }
                 self.fields.nar_hash = span;
             }
             Field::NarSize => {
                 self.fields.nar_size = self.size(field, value)?;
                 if self.fields.nar_size == 0 {
-                    return Err(self.error(field, Reason::NoSize));
+                    return Err(self.error(field, ErrorReason::NoSize));
                 }
             }
             Field::References => {
@@ -214,7 +211,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         Ok(())
     }
 
-    /// The algorithm of a hash.
+    /// Parses a hash and returns its algorithm.
     fn hash(&mut self, field: Field, value: &str) -> Result<Algorithm, Error> {
         if let Some(digits) = value.strip_prefix("sha256:")
             && nixbase32::decode_into(digits.as_bytes(), &mut [0; 32]).is_ok()
@@ -222,7 +219,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             return Ok(Algorithm::Sha256);
         }
         if value.is_empty() {
-            return Err(self.error(field, Reason::Empty));
+            return Err(self.error(field, ErrorReason::Empty));
         }
         let hash = Hash::parse(value).map_err(|error| self.error(field, error))?;
         self.odd(DeviationKind::HashForm, Some(field.name()));
@@ -232,17 +229,17 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     fn size(&mut self, field: Field, value: &str) -> Result<u64, Error> {
         // `str::parse` would take a plus sign.
         let size = if value.starts_with('+') { None } else { value.parse().ok() };
-        let size =
-            size.ok_or_else(|| self.error(field, if value.is_empty() { Reason::Empty } else { Reason::Size }))?;
+        let size = size
+            .ok_or_else(|| self.error(field, if value.is_empty() { ErrorReason::Empty } else { ErrorReason::Size }))?;
         if value.len() > 1 && value.starts_with('0') {
             self.odd(DeviationKind::LeadingZeros, Some(field.name()));
         }
         Ok(size)
     }
 
-    /// References that are not as Nix would write them.
+    /// Parses references that are not as Nix writes them.
     #[cold]
-    fn odd_references(&mut self, value: &str) -> Result<Order, Error> {
+    fn odd_references(&mut self, value: &str) -> Result<ReferenceOrder, Error> {
         let field = Field::References;
         let (mut count, mut is_ascending, mut has_duplicates, mut is_tight) = (0, true, false, true);
         let mut previous = "";
@@ -257,7 +254,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             has_duplicates |= previous == path.as_str();
             previous = path.as_str();
         }
-        // Whether an unsorted list has duplicates cannot be told without sorting it.
+        // Finding duplicates in an unsorted list would take sorting it.
         if !is_ascending {
             self.odd(DeviationKind::UnsortedReferences, Some(field.name()));
         } else if has_duplicates {
@@ -266,7 +263,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         if !is_tight {
             self.odd(DeviationKind::ReferenceSpacing, Some(field.name()));
         }
-        Ok(Order { count, is_sorted: is_ascending && !has_duplicates })
+        Ok(ReferenceOrder { count, is_sorted: is_ascending && !has_duplicates })
     }
 
     fn signature(&mut self, value: &'a str, span: Span, line_start: usize) -> Result<(), Error> {
@@ -282,7 +279,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             if last == value {
                 self.odd(DeviationKind::DuplicateSignatures, Some(field.name()));
             }
-            // Either order will do, if it is kept throughout.
+            // Either order is fine, if all signatures are in it.
             let was_sorted = self.is_sorted_by_line || self.is_sorted_by_name;
             self.is_sorted_by_line &= last <= value;
             self.is_sorted_by_name &= signatures::order(last, value).is_le();
@@ -298,10 +295,10 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
 
     #[inline]
     fn no_control(&self, field: Field, value: &str) -> Result<(), Error> {
-        // No control character of ASCII, and no byte that begins another.
+        // Neither a control character of ASCII, nor a byte that begins any other.
         let plain = value.bytes().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x7f - b' '));
         if !plain && value.chars().any(char::is_control) {
-            return Err(self.error(field, Reason::Control));
+            return Err(self.error(field, ErrorReason::Control));
         }
         Ok(())
     }
@@ -313,20 +310,20 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     }
 
     #[cold]
-    fn error(&self, field: Field, reason: impl Into<Reason>) -> Error {
+    fn error(&self, field: Field, reason: impl Into<ErrorReason>) -> Error {
         Error::at(self.line, field, reason)
     }
 
     #[cold]
     fn path_error(&self, field: Field, value: &str) -> Error {
         let reason = if value.is_empty() {
-            Reason::Empty
+            ErrorReason::Empty
         } else if field == Field::Deriver {
             base_name_error(value).into()
         } else {
             match self.store_dir.parse(value) {
                 Err(error) => error.into(),
-                Ok(_) => Reason::Empty,
+                Ok(_) => ErrorReason::Empty,
             }
         };
         self.error(field, reason)
@@ -335,7 +332,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     fn finish(mut self) -> Result<Fields, Error> {
         for field in [Field::StorePath, Field::Url, Field::NarHash, Field::NarSize] {
             if self.fields.seen & field.bit() == 0 {
-                return Err(Error::of(field, Reason::Missing));
+                return Err(Error::of(field, ErrorReason::Missing));
             }
         }
         for (field, kind) in [
@@ -350,14 +347,30 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
     }
 }
 
+/// Whether Nix or this crate has a name for a compression.
+pub(super) fn is_known_compression(name: &str) -> bool {
+    // Without parsing it, which allocates for the error.
+    Compression::ALL.iter().any(|known| known.name() == name) || OTHER_COMPRESSIONS.contains(&name)
+}
+
+/// The store directory in the first `StorePath` line. `None` if there is no such line, or if it has
+/// no directory.
+pub(super) fn store_dir(text: &[u8]) -> Option<Result<StoreDir, Error>> {
+    let (line, value) = (1..)
+        .zip(text.split(|&byte| byte == b'\n'))
+        .find_map(|(number, line)| Some((number, line.strip_prefix(b"StorePath: ")?)))?;
+    let (directory, _) = std::str::from_utf8(value).ok()?.rsplit_once('/')?;
+    Some(StoreDir::new(directory).map_err(|error| Error::at(line, Field::StorePath, error)))
+}
+
 /// Whether a `Sig` is a key name, a colon and 64 bytes in base64.
-fn is_signature(text: &str) -> bool {
+pub(super) fn is_signature(text: &str) -> bool {
     let Some((name, base64)) = text.split_once(':') else { return false };
     let Some((digits, b"==")) = base64.as_bytes().split_last_chunk() else { return false };
     let Ok(digits) = <&[u8; 86]>::try_from(digits) else { return false };
     let is_base64 =
         digits.iter().fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')));
-    // Four bits of the last digit belong to no byte.
+    // Four bits of the last digit belong to no byte and must be zero.
     is_base64 && matches!(digits[85], b'A' | b'Q' | b'g' | b'w') && !name.is_empty() && !name.starts_with(' ')
 }
 

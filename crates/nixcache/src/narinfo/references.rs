@@ -1,34 +1,36 @@
+//! References of narinfos.
+
 use crate::store_path::{HashPart, StorePathRef, leading_base_name};
 
-/// The references of a narinfo, in the order in which they stand there.
+/// The references of a narinfo, in its order.
 ///
-/// They were validated when the narinfo was read; going through them allocates nothing.
+/// They were validated when the narinfo was parsed. Iterating over them allocates nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct References<'a> {
     pub(super) value: &'a str,
-    pub(super) order: Order,
+    pub(super) order: ReferenceOrder,
 }
 
-/// What reading found out about references.
+/// What parsing found out about references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Order {
+pub(super) struct ReferenceOrder {
     pub(super) count: u32,
     /// Ascending, without duplicates.
     pub(super) is_sorted: bool,
 }
 
-impl Order {
+impl ReferenceOrder {
     pub(super) const NONE: Self = Self { count: 0, is_sorted: true };
 }
 
-impl Default for Order {
+impl Default for ReferenceOrder {
     fn default() -> Self {
         Self::NONE
     }
 }
 
 impl<'a> References<'a> {
-    /// How many there are, duplicates included.
+    /// The number of references, duplicates included.
     pub const fn len(&self) -> usize {
         self.order.count as usize
     }
@@ -38,17 +40,22 @@ impl<'a> References<'a> {
         self.order.count == 0
     }
 
+    /// The number of bytes of the text that they stand in.
+    pub(crate) const fn text_len(&self) -> usize {
+        self.value.len()
+    }
+
     /// Whether they are in ascending order, without duplicates: the order in which they are signed.
     pub const fn is_sorted(&self) -> bool {
         self.order.is_sorted
     }
 
-    /// Goes through them.
+    /// Iterates over the references.
     pub const fn iter(&self) -> ReferencesIter<'a> {
         ReferencesIter { rest: self.value, left: self.order.count }
     }
 
-    /// All of them in ascending order, without duplicates, as Nix takes them.
+    /// All references in ascending order and without duplicates, as Nix takes them.
     pub fn sorted(&self) -> Vec<StorePathRef<'a>> {
         let mut sorted: Vec<_> = self.iter().collect();
         if !self.is_sorted() {
@@ -77,15 +84,15 @@ impl<'a> IntoIterator for &References<'a> {
     }
 }
 
-/// Goes through [`References`].
+/// Iterates over [`References`].
 #[derive(Clone, Debug)]
 pub struct ReferencesIter<'a> {
     rest: &'a str,
     left: u32,
 }
 
-/// No base name is shorter than this.
-const SHORTEST: usize = HashPart::TEXT_LEN + 2;
+/// The length of the shortest base name.
+const BASE_NAME_LEN_MIN: usize = HashPart::TEXT_LEN + 2;
 
 impl<'a> Iterator for ReferencesIter<'a> {
     type Item = StorePathRef<'a>;
@@ -97,8 +104,10 @@ impl<'a> Iterator for ReferencesIter<'a> {
         while let Some(after) = rest.strip_prefix(' ') {
             rest = after;
         }
-        let end =
-            rest.as_bytes()[SHORTEST..].iter().position(|&byte| byte == b' ').map_or(rest.len(), |p| SHORTEST + p);
+        let end = rest.as_bytes()[BASE_NAME_LEN_MIN..]
+            .iter()
+            .position(|&byte| byte == b' ')
+            .map_or(rest.len(), |p| BASE_NAME_LEN_MIN + p);
         let (name, rest) = rest.split_at(end);
         self.rest = rest;
         Some(StorePathRef::of_checked(name))
@@ -111,13 +120,13 @@ impl<'a> Iterator for ReferencesIter<'a> {
 
 impl ExactSizeIterator for ReferencesIter<'_> {}
 
-/// Looks at references from `start` to `end` of a text, that stand as Nix writes them: valid, and
-/// one space between each two. `None` if anything is otherwise, which a slower look explains.
+/// Scans references from `start` to `end` of a text. `None` unless they are as Nix writes them: valid,
+/// with one space between each two. A slower parser finds the reason then.
 #[inline]
-pub(super) fn scan(text: &[u8], start: usize, end: usize) -> Option<Order> {
+pub(super) fn scan(text: &[u8], start: usize, end: usize) -> Option<ReferenceOrder> {
     let mut rest = &text[start..];
     let mut left = end - start;
-    let mut order = Order::NONE;
+    let mut order = ReferenceOrder::NONE;
     let mut previous: &[u8] = b"";
     while left > 0 {
         let length = leading_base_name(rest, left)?;

@@ -1,13 +1,15 @@
+//! Signatures of narinfos, and their order.
+
 use std::cmp::Ordering;
 
 use memchr::memchr;
 
 use crate::signature::SignatureRef;
 
-/// The texts of a narinfo's signatures, in the order in which they stand there.
+/// Iterates over the texts of a narinfo's signatures, in its order.
 #[derive(Clone, Debug)]
 pub struct Signatures<'a> {
-    /// Begins with the line of a signature while any is left; other lines may be between them.
+    /// Begins with the line of a signature while any is left. Other lines may be between them.
     lines: &'a str,
     left: u32,
 }
@@ -43,9 +45,9 @@ impl<'a> Iterator for Signatures<'a> {
 
 impl ExactSizeIterator for Signatures<'_> {}
 
-/// The order in which Nix writes signatures: since 2.3x by the key's name and then by the
-/// signature's bytes, where 2.8 compared whole lines. The two differ for names of which one begins
-/// with the other, and for two signatures by one name.
+/// The order in which Nix writes signatures: since 2.3x by the name of the key and then by the bytes
+/// of the signature, where 2.8 compared whole lines. The two differ if one name begins with the
+/// other, and for two signatures by one name.
 pub(super) fn order(a: &str, b: &str) -> Ordering {
     let name = |text: &str| text.find(':').unwrap_or(text.len());
     let names = a[..name(a)].cmp(&b[..name(b)]);

@@ -1,9 +1,12 @@
+//! URLs of NARs.
+
+use crate::ErrorKind;
 use crate::compression::Compression;
 use crate::hash::{Algorithm, Hash};
 use crate::store_path::{HashPart, StorePathRef};
 use crate::text::excerpt;
 
-/// What a narinfo's `URL` says about the NAR, as far as it follows the custom.
+/// The `URL` of a narinfo, taken apart by the naming schemes of known caches.
 ///
 /// ```
 /// use nixcache::compression::Compression;
@@ -15,32 +18,33 @@ use crate::text::excerpt;
 /// # Ok::<(), nixcache::narinfo::NarUrlError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NarUrl<'a> {
-    /// The path in the cache, without the query; of an absolute URL, all that precedes the query.
+    /// The path in the cache, without the query. For an absolute URL, all before the query.
     pub path: &'a str,
-    /// Whether the URL has a scheme, so that the NAR need not be in this cache.
+    /// Whether the URL has a scheme, so that the NAR may be elsewhere than in this cache.
     pub is_absolute: bool,
-    /// What the file is named after.
+    /// What names the file.
     pub name: NarName<'a>,
-    /// What the extension says of the compression: nothing for gzip and lzma, for which Nix writes
-    /// none. `None` if there is no `.nar`, or an unknown extension after it.
+    /// The compression that the extension names. `None` if there is no `.nar`, or an unknown
+    /// extension after it. Nix writes no extension for gzip and lzma.
     pub compression: Option<Compression>,
-    /// What follows the question mark, if there is one.
+    /// The query after the question mark, if there is one.
     pub query: Option<&'a str>,
 }
 
-/// What a NAR's file is named after.
+/// What names the file of a NAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NarName<'a> {
-    /// A sha256 in nixbase32: of the file, as Nix writes it, or of the NAR, as servers of a live
-    /// store write it.
+    /// A sha256 in nixbase32: of the file, in caches written by Nix, or of the NAR, on servers of a
+    /// live store.
     Hash(Hash),
     /// A sha256 in base16.
     Base16(Hash),
-    /// The path's hash part, a dash, and the sha256 of the NAR: nix-serve's custom.
+    /// The hash part of the path, a dash, and the sha256 of the NAR, as nix-serve does.
     PathAndNar(HashPart, Hash),
-    /// The base name of the store path: hydra-server's custom.
+    /// The base name of the store path, as hydra-server does.
     Path(StorePathRef<'a>),
     /// Anything else.
     Opaque(&'a str),
@@ -50,22 +54,22 @@ pub enum NarName<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NarUrlError {
-    /// There is no file name.
-    #[error("`{url}` names no file")]
+    /// The URL has no file name.
+    #[error("`{url}` does not name a file")]
     NoFile {
         /// The beginning of the URL.
         url: String,
     },
-    /// A part of the path is empty, `.` or `..`, or has a byte that belongs into no URL: it might
-    /// lead out of the cache. A path that begins with a slash is meant too.
-    #[error("`{url}` is no path within a cache")]
+    /// A part of the path is empty, `.` or `..`, or has a byte that is not allowed in URLs, so that it
+    /// might lead out of the cache. This includes paths that begin with a slash.
+    #[error("`{url}` is not a path within a cache")]
     Path {
         /// The beginning of the URL.
         url: String,
     },
     /// A relative path that does not look like the name of a NAR.
     #[error(
-        "`{url}` is no NAR: expected `nar/<hash>.nar` with or without the extension of a compression, \
+        "`{url}` is not a NAR: expected `nar/<hash>.nar` with or without the extension of a compression, \
          `nar/<hash part>-<name>` or a UUID"
     )]
     NotANar {
@@ -74,12 +78,21 @@ pub enum NarUrlError {
     },
 }
 
+impl NarUrlError {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
+}
+
+crate::error_kind::into_io_error!(NarUrlError);
+
 impl<'a> NarUrl<'a> {
-    /// Takes a URL apart.
+    /// Parses a URL.
     ///
-    /// A relative URL must stay within the cache. It must have `.nar` in its name, be in a folder
-    /// below `nar/`, be named after a store path below `nar/`, or be a UUID. An absolute URL can be
-    /// anything.
+    /// A relative URL must stay within the cache. Its name must contain `.nar` or be a UUID, or it
+    /// must be in a folder below `nar/`, or be named after a store path below `nar/`. An absolute URL
+    /// can be anything.
     pub fn parse(url: &'a str) -> Result<Self, NarUrlError> {
         let quoted = || excerpt(url);
         let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
@@ -101,7 +114,7 @@ impl<'a> NarUrl<'a> {
             Some((stem, extension)) => (stem, Some(extension)),
             None => (file, None),
         };
-        // hydra-server's. A package may have `.nar` in its name.
+        // As hydra-server does. The name of a package may contain `.nar`.
         let below_nar = path.strip_prefix("nar/");
         if let Some(store_path) = below_nar.and_then(|file| StorePathRef::parse(file).ok())
             && !is_nar_hash(store_path.name())
@@ -134,8 +147,8 @@ impl<'a> NarName<'a> {
     }
 }
 
-/// Whether what follows a hash part and a dash is nix-serve's `<sha256>.nar`, with or without the
-/// extension of a compression.
+/// Whether the text after a hash part and a dash is `<sha256>.nar`, as nix-serve writes it, with or
+/// without the extension of a compression.
 fn is_nar_hash(text: &str) -> bool {
     text.split_once(".nar").is_some_and(|(hash, _)| hash.len() == 52 && Hash::parse_as(Algorithm::Sha256, hash).is_ok())
 }
@@ -146,7 +159,7 @@ fn is_uuid(text: &str) -> bool {
     text.split('-').map(str::len).eq(groups) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
-/// `https` and the like.
+/// Whether a text is the scheme of a URL, such as `https`.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))

@@ -1,5 +1,4 @@
-//! What may be known of a path beyond what every form of path infos holds, and what is lost on the
-//! way into a form.
+//! Facts that some forms of path infos have no place for, and what is lost in writing.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -8,8 +7,8 @@ use super::PathInfo;
 
 /// A kind of fact that some forms of path infos have no place for.
 ///
-/// Path, NAR hash and size, references and deriver are in every form: they are never lost, and so
-/// not here.
+/// Path, NAR hash and size, references and deriver are in every form. They are never lost, and not
+/// among these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fact {
@@ -23,14 +22,14 @@ pub enum Fact {
     RegistrationTime,
     /// [`PathInfo::closure_size`]
     ClosureSize,
-    /// [`PathInfo::download`], all of it but what is a fact of its own.
+    /// [`PathInfo::download`], except the facts of their own.
     Download,
     /// [`Download::compression`](super::Download::compression)
     Compression,
 }
 
 impl Fact {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Signatures,
         Self::ContentAddress,
@@ -41,7 +40,7 @@ impl Fact {
         Self::Compression,
     ];
 
-    /// What it is called in messages.
+    /// The name in messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Signatures => "signatures",
@@ -54,7 +53,7 @@ impl Fact {
         }
     }
 
-    /// Whether `info` says something of this kind.
+    /// Whether `info` has a fact of this kind.
     pub fn is_known(self, info: &PathInfo) -> bool {
         match self {
             Self::Signatures => !info.signatures.is_empty(),
@@ -74,7 +73,7 @@ impl fmt::Display for Fact {
     }
 }
 
-/// What a form could not hold: of how many paths, by kind of fact.
+/// The facts that a form had no place for: the number of paths by kind of fact.
 ///
 /// ```
 /// # use nixcache::{hash::Hash, path_info::{Fact, Lost, PathInfo}, store_path::StorePath};
@@ -86,11 +85,11 @@ impl fmt::Display for Fact {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "what is lost should be told to somebody"]
+#[must_use = "lost facts should be reported"]
 pub struct Lost([u64; Fact::ALL.len()]);
 
 impl Lost {
-    /// What `info` says and a form that `holds` only these kinds cannot.
+    /// The facts of `info` that are lost in a form that `holds` only some kinds.
     pub fn of(info: &PathInfo, holds: impl Fn(Fact) -> bool) -> Self {
         Self(Fact::ALL.map(|fact| u64::from(fact.is_known(info) && !holds(fact))))
     }
@@ -100,12 +99,12 @@ impl Lost {
         self.0 == Self::default().0
     }
 
-    /// Of how many paths facts of this kind were lost.
+    /// The number of paths that lost facts of this kind.
     pub const fn count(&self, fact: Fact) -> u64 {
         self.0[fact as usize]
     }
 
-    /// The kinds that were lost, each with the number of paths.
+    /// The kinds of lost facts, each with the number of paths.
     pub fn iter(&self) -> impl Iterator<Item = (Fact, u64)> {
         Fact::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
     }
@@ -119,7 +118,7 @@ impl AddAssign for Lost {
     }
 }
 
-/// `signatures of 5 paths, content addresses of 1 path`; nothing if nothing was lost.
+/// Writes `signatures of 5 paths, content addresses of 1 path`. Empty if nothing was lost.
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (fact, count)) in self.iter().enumerate() {

@@ -1,19 +1,18 @@
-//! What is known of a store path, whoever said it: a store, a cache, a registration, an export.
+//! The metadata of a store path, from any source: a store, a cache, a registration, an export.
 //!
-//! A [`PathInfo`] is to a store path what an inode is to a file. Some of it every copy of the path
-//! has in common: the hash and size of its NAR, the paths that it refers to, its content address.
-//! Some of it one store says for itself: who signed it, when it was registered, whether it was
-//! built there. And what lies in a binary cache comes with a [`Download`]: where the compressed NAR
-//! is, and how large.
+//! A [`PathInfo`] is to a store path what an inode is to a file. All copies of a path share some of
+//! it: the hash and size of the NAR, the references, the content address. Each store has the rest
+//! for itself: signatures, the registration time, whether it built the path. A path in a binary
+//! cache comes with a [`Download`]: the place of the compressed NAR, and its size.
 //!
-//! Nix prints this as JSON (`nix path-info --json`), in five forms so far ([`JsonVersion`]). With
-//! feature `json`, [`PathInfos::parse_json`] reads each of them without being told which, also
-//! mixed, and [`PathInfos::write_json`] writes each in the bytes of Nix. Of what is read, nothing
-//! is checked against the contents of the path, and no signature is verified.
+//! Nix prints path infos as JSON (`nix path-info --json`), in five versions so far
+//! ([`JsonVersion`]). With the feature `json`, [`PathInfos::parse_json`] detects and reads each of
+//! them, also mixed, and [`PathInfos::write_json`] writes each in the bytes of Nix. Reading checks
+//! nothing against the contents of the path, and verifies no signature.
 //!
-//! Two more forms are read and written as streams: what `nix-store --dump-db` prints
-//! ([`registration`]), and what `nix-store --export` does, with contents ([`export`]). Not every
-//! form has a place for every [`Fact`]; what was [`Lost`] is said by whoever writes.
+//! Two more forms are streams: that of `nix-store --dump-db` ([`registration`]), and that of
+//! `nix-store --export`, with contents ([`export`]). Not every form has a place for every [`Fact`].
+//! Writers return what is [`Lost`].
 //!
 //! ```
 //! # #[cfg(feature = "json")] {
@@ -59,54 +58,54 @@ use crate::store_path::{ContentAddress, StorePath};
 pub use agreement::{Agreement, Heard};
 pub use fact::{Fact, Lost};
 
-/// What is known of one store path.
+/// The metadata of one store path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PathInfo {
-    /// The path.
+    /// The store path.
     pub path: StorePath,
-    /// The hash of its NAR; Nix accepts only sha256.
+    /// The hash of its NAR. Nix accepts only sha256.
     pub nar_hash: Hash,
-    /// Bytes of its NAR; 0 where they are not known, as no NAR is empty.
+    /// The size of its NAR in bytes. 0 means unknown, since no NAR is empty.
     pub nar_size: u64,
-    /// The paths that it refers to, itself among them if it does.
+    /// The paths that it refers to, itself included if it refers to itself.
     pub references: BTreeSet<StorePath>,
     /// The derivation that built it.
     pub deriver: Option<StorePath>,
-    /// Signatures, each as in a narinfo, `name:base64`. Malformed ones are kept as they are: they
-    /// never verify, and count for nothing.
+    /// Signatures, each as in a narinfo, `name:base64`. Malformed ones are kept as they are; they
+    /// never verify.
     pub signatures: BTreeSet<String>,
-    /// What fixes its name, if its contents do.
+    /// The content address, if the path has one.
     pub ca: Option<ContentAddress>,
-    /// Whether the store that says this built it, and so trusts it without a signature.
+    /// Whether the store built the path itself, and so trusts it without a signature.
     pub ultimate: bool,
-    /// When the store that says this got it, in seconds since 1970.
+    /// The time at which the store registered the path, in seconds since 1970.
     pub registration_time: Option<u64>,
-    /// The sum of `nar_size` over its closure, where that was asked for.
+    /// The sum of `nar_size` over its closure, if the source gave it.
     pub closure_size: Option<u64>,
-    /// What a binary cache says beside.
+    /// The file in a binary cache, for paths from one.
     pub download: Option<Download>,
 }
 
-/// What a binary cache says of the file in which it keeps a path.
+/// The file that holds a path in a binary cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Download {
-    /// Where the file is, mostly relative to the cache.
+    /// The URL of the file, usually relative to the cache.
     pub url: String,
-    /// The name of the compression, one of [`Compression`](crate::compression::Compression) or
-    /// another. The JSON of Nix up to 2.18 does not tell; to a narinfo, nothing means bzip2.
+    /// The name of the compression, usually one of [`Compression`](crate::compression::Compression).
+    /// The JSON of Nix up to 2.18 lacks it; in a narinfo, none means bzip2.
     pub compression: Option<String>,
     /// The hash of the file.
     pub file_hash: Option<Hash>,
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub file_size: Option<u64>,
-    /// The sum of `file_size` over the closure, where that was asked for.
+    /// The sum of `file_size` over the closure, if the source gave it.
     pub closure_size: Option<u64>,
 }
 
 impl PathInfo {
-    /// The least that must be known. It refers to nothing, and nobody signed it.
+    /// Makes a path info with the required facts. It has no references and no signatures.
     pub const fn new(path: StorePath, nar_hash: Hash, nar_size: u64) -> Self {
         Self {
             path,
@@ -125,40 +124,41 @@ impl PathInfo {
 }
 
 impl Download {
-    /// A file of which only the place is known.
+    /// Makes a download of which only the URL is known.
     pub const fn new(url: String) -> Self {
         Self { url, compression: None, file_hash: None, file_size: None, closure_size: None }
     }
 }
 
-/// The answer to a question about several paths: what is known of those that the store has, and
-/// which it has not.
+/// The answer to a query of several paths: path infos of those that the store has, and the paths that
+/// it does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathInfos {
     /// The paths that the store has.
     pub valid: Vec<PathInfo>,
-    /// The paths that it was asked for and has not.
+    /// The queried paths that the store does not have.
     pub invalid: Vec<StorePath>,
 }
 
-/// The forms in which versions of Nix print path infos as JSON.
+/// A version of the JSON in which Nix prints path infos.
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum JsonVersion {
-    /// An array of objects with `path`: Nix up to 2.18, and Lix. Written as Nix 2.8 does; others
-    /// write the same with keys in another order, and with `"valid": true`. There is no place for
+    /// An array of objects with `path`: Nix up to 2.18, and Lix. Written as Nix 2.8 does; other
+    /// versions write the keys in another order, and `"valid": true`. It has no place for
     /// [`Download::compression`].
     List,
     /// An object keyed by whole paths: Nix 2.19 to 2.32.
     Map,
-    /// The same, where each info says its version and store directory: `nix path-info --json
-    /// --json-format 1`, and what Nix 2.34 does when not told.
+    /// An object keyed by whole paths, where each info has its version and store directory: `nix
+    /// path-info --json --json-format 1`, the default of Nix 2.34.
     V1,
-    /// Base names and structured content addresses, with the store directory around: `--json-format
-    /// 2`.
+    /// Base names and structured content addresses, in an object with the store directory:
+    /// `--json-format 2`.
     V2,
-    /// As [`V2`](Self::V2), with structured signatures. Nix 2.34 does not print it yet; each info
-    /// is as its tests and its schema say, the object around them as that of version 2.
+    /// As [`V2`](Self::V2), with structured signatures. Nix 2.34 does not print it yet. Each info
+    /// follows the tests and the schema of Nix, the object around them that of version 2.
     V3,
 }
 
@@ -172,7 +172,7 @@ impl JsonVersion {
         !matches!((self, fact), (Self::List, Fact::Compression))
     }
 
-    /// The number that documents of this version carry, if they carry one.
+    /// The version number in documents of this version, if they have one.
     pub const fn number(self) -> Option<u64> {
         match self {
             Self::List | Self::Map => None,

@@ -7,7 +7,7 @@ use crate::narinfo::{Builder, Error, NarInfo, NarInfoBuf};
 use crate::store_path::{StoreDir, StorePath};
 use crate::trust::Fingerprint;
 
-/// What the narinfo says, but for fields that Nix does not know, and the order of things.
+/// Takes all facts of the narinfo, except fields that Nix does not know.
 impl From<&NarInfo<'_>> for PathInfo {
     fn from(info: &NarInfo<'_>) -> Self {
         let mut download = Download::new(info.url().to_owned());
@@ -25,16 +25,16 @@ impl From<&NarInfo<'_>> for PathInfo {
 }
 
 impl PathInfo {
-    /// The narinfo that says this, as Nix writes it. There has to be a [`Download`], which says
-    /// where the NAR is, and the size of the NAR must be known. What a narinfo has no place for is
-    /// left out: when the path was registered, whether it was built there, and closure sizes.
+    /// Makes the narinfo of this path, as Nix writes it. The info must have a [`Download`], which has
+    /// the URL of the NAR, and the size of the NAR must be known. Facts that a narinfo has no place
+    /// for are left out: the registration time, whether the store built the path, closure sizes.
     pub fn to_narinfo(&self, store_dir: &StoreDir) -> Result<NarInfoBuf, Error> {
         let download = self.download.as_ref();
         let url = download.map_or("", |download| &download.url);
         let mut builder = Builder::new(store_dir, self.path.as_ref(), url, self.nar_hash, self.nar_size)
             .references(self.references.iter().map(StorePath::as_ref));
         if let Some(download) = download {
-            // To a narinfo, nothing means bzip2.
+            // In a narinfo, none means bzip2.
             builder = builder.compression_name(download.compression.as_deref().unwrap_or("bzip2"));
             if let Some(hash) = download.file_hash {
                 builder = builder.file_hash(hash);
@@ -50,8 +50,8 @@ impl PathInfo {
         self.signatures.iter().fold(builder, |builder, signature| builder.signature_text(signature)).build()
     }
 
-    /// What is signed of this path in a store. Nothing if the size of its NAR is not known: Nix
-    /// does not sign it then, either.
+    /// What Nix signs of this path in a store. `None` if the size of its NAR is not known: Nix does
+    /// not sign such a path.
     pub fn fingerprint<'a>(&'a self, store_dir: &'a StoreDir) -> Option<Fingerprint<'a>> {
         let nar_size = NonZeroU64::new(self.nar_size)?;
         Some(Fingerprint::of_set(store_dir, self.path.as_ref(), self.nar_hash, nar_size, &self.references))

@@ -1,23 +1,23 @@
-//! Path infos read from JSON. Each value is taken in any form that some version of Nix gave it,
-//! whatever version the document says that it is.
+//! Parsing path infos from JSON. Each value may have the form of any version of Nix, regardless of
+//! the version of the document.
 
 use super::{Download, PathInfo, PathInfos};
-use crate::json::{Error, Json, Node};
+use crate::json::{Error, Json, JsonNode};
 use crate::store_path::{StoreDir, StorePath, StorePathRef};
 
-/// The keys that tell an info from an object keyed by paths; none of them could be a path.
+/// The keys that tell an info from an object keyed by paths. None of them can be a path.
 const INFO_KEYS: [&str; 3] = ["path", "narHash", "narSize"];
 
 impl PathInfos {
-    /// Reads what `nix path-info --json` prints, in any version of Nix; see
-    /// [`JsonVersion`](super::JsonVersion). One info alone is read, too, if it says its `path`.
+    /// Parses the output of `nix path-info --json` of any version of Nix; see
+    /// [`JsonVersion`](super::JsonVersion). A single info with a `path` is accepted, too.
     ///
-    /// Every path must be in `store_dir`, and no path may stand in the document twice. `narHash`
-    /// and `narSize` must be there; what else is missing is unknown, or empty. Both lists come
-    /// sorted by path, as Nix prints them.
+    /// Every path must be in `store_dir`, and no path may occur twice. `narHash` and `narSize` are
+    /// required; anything else that is missing is unknown, or empty. Both lists are sorted by path,
+    /// as in the output of Nix.
     pub fn parse_json(text: &[u8], store_dir: &StoreDir) -> Result<Self, Error> {
         let json = Json::parse(text)?;
-        let document = Node::root(&json, "the document");
+        let document = JsonNode::root(&json, "the document");
         let mut infos = Self::default();
         if document.is_array() {
             for node in document.elements("an array of path infos")? {
@@ -35,7 +35,7 @@ impl PathInfos {
         Ok(infos)
     }
 
-    fn add_keyed(&mut self, keyed: &Node<'_>, store_dir: &StoreDir) -> Result<(), Error> {
+    fn add_keyed(&mut self, keyed: &JsonNode<'_>, store_dir: &StoreDir) -> Result<(), Error> {
         for (key, node) in keyed.members("an object keyed by store paths, or an array")? {
             let node = node.named(key);
             let path = node.as_store_path(key, store_dir)?;
@@ -44,7 +44,7 @@ impl PathInfos {
         Ok(())
     }
 
-    fn add_unkeyed(&mut self, node: &Node<'_>, store_dir: &StoreDir) -> Result<(), Error> {
+    fn add_unkeyed(&mut self, node: &JsonNode<'_>, store_dir: &StoreDir) -> Result<(), Error> {
         if !node.is_object() {
             return Err(node.unexpected("a path info: an object"));
         }
@@ -53,7 +53,7 @@ impl PathInfos {
         self.add(path, &node.named(&name), store_dir)
     }
 
-    fn add(&mut self, path: StorePath, node: &Node<'_>, store_dir: &StoreDir) -> Result<(), Error> {
+    fn add(&mut self, path: StorePath, node: &JsonNode<'_>, store_dir: &StoreDir) -> Result<(), Error> {
         let valid = match node.optional("valid") {
             Some(valid) => valid.boolean()?,
             None => !node.is_null(),
@@ -66,7 +66,7 @@ impl PathInfos {
         Ok(())
     }
 
-    /// Puts both lists in order; an error if a path is there twice.
+    /// Sorts both lists. An error if a path occurs twice.
     fn sort(&mut self, store_dir: &StoreDir) -> Result<(), Error> {
         self.valid.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         self.invalid.sort_unstable();
@@ -76,7 +76,7 @@ impl PathInfos {
         }
     }
 
-    /// All paths in order, each with what is known of it.
+    /// All paths in order, each with its info.
     pub(super) fn sorted(&self) -> Vec<(StorePathRef<'_>, Option<&PathInfo>)> {
         let valid = self.valid.iter().map(|info| (info.path.as_ref(), Some(info)));
         let mut paths: Vec<_> = valid.chain(self.invalid.iter().map(|path| (path.as_ref(), None))).collect();
@@ -86,14 +86,14 @@ impl PathInfos {
 }
 
 impl PathInfo {
-    /// Reads the info of a path that is known from elsewhere, as it stands in a document of
-    /// [`PathInfos`] under its key.
+    /// Parses the info of a path that is known from elsewhere, in the form that it has under its key
+    /// in a document of [`PathInfos`].
     pub fn parse_json(text: &[u8], path: StorePathRef<'_>, store_dir: &StoreDir) -> Result<Self, Error> {
         let json = Json::parse(text)?;
-        Self::read(path.to_owned(), &Node::root(&json, &store_dir.display(path).to_string()), store_dir)
+        Self::read(path.to_owned(), &JsonNode::root(&json, &store_dir.display(path).to_string()), store_dir)
     }
 
-    fn read(path: StorePath, node: &Node<'_>, store_dir: &StoreDir) -> Result<Self, Error> {
+    fn read(path: StorePath, node: &JsonNode<'_>, store_dir: &StoreDir) -> Result<Self, Error> {
         if !node.is_object() {
             return Err(node.unexpected("a path info: an object"));
         }
@@ -124,7 +124,7 @@ impl PathInfo {
 }
 
 impl Download {
-    fn read(node: &Node<'_>) -> Result<Option<Self>, Error> {
+    fn read(node: &JsonNode<'_>) -> Result<Option<Self>, Error> {
         const OTHERS: [&str; 4] = ["compression", "downloadHash", "downloadSize", "closureDownloadSize"];
         if node.optional("url").is_none() && OTHERS.into_iter().all(|key| node.optional(key).is_none()) {
             return Ok(None);
@@ -143,8 +143,8 @@ impl Download {
     }
 }
 
-/// Whether the version is a known one, and the store is the one that was asked for.
-fn check_head(node: &Node<'_>, store_dir: &StoreDir) -> Result<(), Error> {
+/// Checks that the version is known, and that the store is the expected one.
+fn check_head(node: &JsonNode<'_>, store_dir: &StoreDir) -> Result<(), Error> {
     if let Some(version) = node.optional("version")
         && !matches!(version.number()?, 1..=3)
     {

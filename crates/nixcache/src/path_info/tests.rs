@@ -1,3 +1,5 @@
+//! Path infos as JSON of every version.
+
 use proptest::collection::btree_set;
 use proptest::option;
 use proptest::prelude::*;
@@ -178,7 +180,7 @@ fn hashes_are_read_in_every_form() {
     }
     let wrong = structured("\"format\":\"base64\",", hex);
     let error = message(&format!(r#","url":"x","downloadHash":{wrong}"#));
-    assert!(error.ends_with("downloadHash.hash: this is not base64, which \"format\" says that it is"), "{error}");
+    assert!(error.ends_with("downloadHash.hash: this is not base64, the format in \"format\""), "{error}");
 }
 
 #[test]
@@ -233,13 +235,16 @@ fn errors_of_a_document_say_where() {
         ("7", "the document: expected an object keyed by store paths, or an array, found a number"),
         ("[7]", "the document: [0]: expected a path info: an object, found a number"),
         ("[{}]", "the document: [0]: \"path\" is missing"),
-        (r#"{"hello":null}"#, "hello: `hello` is no store path: expected 32 characters of nixbase32, `-` and a name"),
+        (
+            r#"{"hello":null}"#,
+            "hello: `hello` is not a store path: expected 32 characters of nixbase32, `-` and a name",
+        ),
         (r#"{"info":{},"version":4}"#, "the document: version: expected version 1, 2 or 3, found a number"),
         (r#"{"info":{},"storeDir":"/a"}"#, "the document: storeDir: this is about the store /a, not /nix/store"),
         (&format!(r#"{{"{HELLO}":{{"narSize":1}}}}"#), &format!("{HELLO}: \"narHash\" is missing")),
         (
             &format!(r#"{{"{HELLO}":null,"/nix/store/{HELLO}":null}}"#),
-            &format!("/nix/store/{HELLO}: this path stands in the document twice"),
+            &format!("/nix/store/{HELLO}: this path is in the document twice"),
         ),
         (
             &format!(r#"{{"{HELLO}":null,"{HELLO}":null}}"#),

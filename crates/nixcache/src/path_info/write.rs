@@ -1,4 +1,4 @@
-//! Path infos written as JSON, in the bytes of Nix.
+//! Writing path infos as JSON, in the bytes of Nix.
 
 use std::io::{self, Write};
 
@@ -11,12 +11,12 @@ impl PathInfos {
     /// Writes a document of a version, in the bytes that `nix path-info --json` prints, without
     /// white space or the newline at the end. Many writes are small: give it a buffered sink.
     ///
-    /// Paths are written in order, wherever they are in the lists. One that is there twice is an
-    /// error, of kind [`InvalidInput`](io::ErrorKind::InvalidInput): nothing is written then.
+    /// Paths are sorted. If a path occurs twice, nothing is written, and the error is of kind
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn write_json(&self, version: JsonVersion, store_dir: &StoreDir, mut out: impl Write) -> io::Result<()> {
         let paths = self.sorted();
         if let Some(pair) = paths.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let message = format!("{} stands in a list of path infos twice", pair[0].0);
+            let message = format!("{} is in a list of path infos twice", pair[0].0);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let target = Target { version, store_dir };
@@ -37,8 +37,8 @@ impl PathInfos {
 }
 
 impl PathInfo {
-    /// Writes this info alone, as it stands in a document of [`PathInfos`]. It does not say its
-    /// path, but in [`JsonVersion::List`].
+    /// Writes this info alone, in the form that it has in a document of [`PathInfos`]. Only
+    /// [`JsonVersion::List`] includes the path.
     pub fn write_json(&self, version: JsonVersion, store_dir: &StoreDir, mut out: impl Write) -> io::Result<()> {
         let target = Target { version, store_dir };
         match version {
@@ -48,7 +48,7 @@ impl PathInfo {
     }
 }
 
-/// What is written in.
+/// The form that is written.
 #[derive(Clone, Copy)]
 struct Target<'s> {
     version: JsonVersion,
@@ -83,7 +83,7 @@ impl Target<'_> {
         object.end()
     }
 
-    /// The keys in the order of Nix 2.8, which leaves out what is unknown, false or empty.
+    /// Writes keys in the order of Nix 2.8, which leaves out unknown, false and empty values.
     fn write_listed(self, out: &mut impl Write, info: &PathInfo) -> io::Result<()> {
         let mut object = ObjectWriter::new(out);
         object.text("path", self.path(info.path.as_ref()))?;
@@ -123,7 +123,7 @@ impl Target<'_> {
         object.end()
     }
 
-    /// The keys in order. `null` for what is unknown; what only caches say is left out.
+    /// Writes keys in order, with `null` for unknown values. Leaves out unknown facts of caches.
     fn write_info(self, out: &mut impl Write, info: &PathInfo) -> io::Result<()> {
         let download = info.download.as_ref();
         let mut object = ObjectWriter::new(out);
@@ -157,8 +157,7 @@ impl Target<'_> {
         let signatures = object.key("signatures")?;
         match self.version {
             JsonVersion::V3 => signature_objects(signatures, &info.signatures)?,
-            // Nix 2.34 has signatures in two parts already, and so sorts them even where it prints
-            // lines.
+            // Nix 2.34 holds signatures in two parts, and so sorts them by parts also in lines.
             JsonVersion::V1 | JsonVersion::V2 => signature_lines(signatures, by_name(&info.signatures))?,
             JsonVersion::List | JsonVersion::Map => signature_lines(signatures, &info.signatures)?,
         }
@@ -192,7 +191,7 @@ impl Target<'_> {
         }
     }
 
-    /// What the object around the infos says after them.
+    /// Writes the store directory and version after the infos.
     fn write_head<W: Write>(self, object: &mut ObjectWriter<W>) -> io::Result<()> {
         object.text("storeDir", self.store_dir)?;
         match self.version.number() {
@@ -202,6 +201,6 @@ impl Target<'_> {
     }
 }
 
-fn sri(hash: &Hash) -> crate::hash::Text {
+fn sri(hash: &Hash) -> crate::hash::HashText {
     hash.display(Format::Sri)
 }

@@ -5,29 +5,29 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::{Error, OutputName, signatures_of, text_of};
-use crate::json::{self, Json, Node, ObjectWriter, signature_objects};
+use crate::json::{self, Json, JsonNode, ObjectWriter, signature_objects};
 use crate::store_path::StorePath;
 use crate::text::excerpt;
 
-/// An output of a derivation that is known by its store path. The derivation is a resolved one: in
-/// place of content-addressed inputs it has the paths that these became.
+/// An output of a derivation, identified by the store path of the derivation. The derivation is
+/// resolved: instead of content-addressed inputs it has their store paths.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BuildTraceKey {
     /// The derivation.
     pub derivation: StorePath,
-    /// Which output of it.
+    /// The output.
     pub output: OutputName,
 }
 
 const FOLDER: &str = "build-trace-v2/";
 
 impl BuildTraceKey {
-    /// Where a cache keeps the entry: `build-trace-v2/<derivation>/<output>.doi`.
+    /// The place of the entry in a cache: `build-trace-v2/<derivation>/<output>.doi`.
     pub fn place(&self) -> String {
         format!("{FOLDER}{}/{}.doi", self.derivation, self.output)
     }
 
-    /// Reads what [`place`](Self::place) gives.
+    /// Parses a [`place`](Self::place).
     pub fn from_place(place: &str) -> Result<Self, Error> {
         let parts = place.strip_prefix(FOLDER).and_then(|rest| rest.strip_suffix(".doi")?.split_once('/'));
         let (derivation, output) = parts.ok_or_else(|| Error::Place {
@@ -38,7 +38,7 @@ impl BuildTraceKey {
         Ok(Self { derivation: StorePath::parse(derivation)?, output: OutputName::parse(output)? })
     }
 
-    fn read(node: &Node<'_>) -> Result<Self, json::Error> {
+    fn read(node: &JsonNode<'_>) -> Result<Self, json::Error> {
         let output = node.required("outputName")?;
         Ok(Self {
             derivation: node.required("drvPath")?.base_name()?,
@@ -47,19 +47,19 @@ impl BuildTraceKey {
     }
 }
 
-/// `<derivation>^<output>`, as Nix's commands take it.
+/// Writes `<derivation>^<output>`, the form that Nix's commands accept.
 impl fmt::Display for BuildTraceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}^{}", self.derivation, self.output)
     }
 }
 
-/// What an output of a derivation became, as Nix says it from 2.35.
+/// The store path of an output, in the form of Nix from 2.35.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildTraceEntry {
-    /// Which output of which derivation.
+    /// The output and its derivation.
     pub key: BuildTraceKey,
-    /// What it became.
+    /// The store path of the output.
     pub out_path: StorePath,
     /// Signatures of the [`fingerprint`](Self::fingerprint), each as in a narinfo, `name:base64`.
     /// Malformed ones are kept.
@@ -67,36 +67,36 @@ pub struct BuildTraceEntry {
 }
 
 impl BuildTraceEntry {
-    /// An entry that nobody signed.
+    /// Makes an entry without signatures.
     pub const fn new(key: BuildTraceKey, out_path: StorePath) -> Self {
         Self { key, out_path, signatures: BTreeSet::new() }
     }
 
-    /// Reads `{"key":{"drvPath":…,"outputName":…},"value":{"outPath":…,"signatures":[…]}}`.
+    /// Parses `{"key":{"drvPath":…,"outputName":…},"value":{"outPath":…,"signatures":[…]}}`.
     pub fn parse(text: &[u8]) -> Result<Self, json::Error> {
         let json = Json::parse(text)?;
-        let document = Node::root(&json, "the entry");
+        let document = JsonNode::root(&json, "the entry");
         let key = BuildTraceKey::read(&document.required("key")?)?;
         Self::read(&document.required("value")?, key)
     }
 
-    /// Reads `{"outPath":…,"signatures":[…]}`, which is what a cache keeps at the
+    /// Parses `{"outPath":…,"signatures":[…]}`, the contents of the file that a cache has at the
     /// [`place`](BuildTraceKey::place) of a key.
     pub fn parse_value(text: &[u8], key: BuildTraceKey) -> Result<Self, json::Error> {
-        Self::read(&Node::root(&Json::parse(text)?, "the entry"), key)
+        Self::read(&JsonNode::root(&Json::parse(text)?, "the entry"), key)
     }
 
-    fn read(node: &Node<'_>, key: BuildTraceKey) -> Result<Self, json::Error> {
+    fn read(node: &JsonNode<'_>, key: BuildTraceKey) -> Result<Self, json::Error> {
         Ok(Self { key, out_path: node.required("outPath")?.base_name()?, signatures: signatures_of(node)? })
     }
 
-    /// What [`parse`](Self::parse) reads, in the bytes of Nix.
+    /// The text that [`parse`](Self::parse) accepts, in the bytes of Nix.
     pub fn to_json(&self) -> String {
         text_of(|out| self.write(out, true))
     }
 
-    /// What [`parse_value`](Self::parse_value) reads, in the bytes of Nix: the contents of the file
-    /// in a cache.
+    /// The text that [`parse_value`](Self::parse_value) accepts, in the bytes of Nix: the contents of
+    /// the file in a cache.
     pub fn value_to_json(&self) -> String {
         text_of(|out| self.write_value(out, true))
     }

@@ -1,4 +1,4 @@
-//! Realisations keyed by hashes of derivations: those of Nix up to 2.34.
+//! Realisations keyed by hashes of derivations, from Nix up to 2.34.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,37 +7,37 @@ use std::str::FromStr;
 
 use super::{Error, OutputName, signatures_of, text_of};
 use crate::hash::{Format, Hash};
-use crate::json::{self, Json, Node, ObjectWriter, signature_lines};
+use crate::json::{self, Json, JsonNode, ObjectWriter, signature_lines};
 use crate::store_path::StorePath;
 use crate::text::excerpt;
 
-/// An output of a derivation that is known by its hash *modulo*: one hash for all derivations that
-/// differ only in how their fixed inputs are fetched.
+/// An output of a derivation, identified by the hash *modulo* of the derivation: one hash for all
+/// derivations that differ only in how their fixed inputs are fetched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputId {
     /// The hash of the derivation.
     pub hash: Hash,
-    /// Which output of it.
+    /// The output.
     pub output: OutputName,
 }
 
 const FOLDER: &str = "realisations/";
 
 impl OutputId {
-    /// Reads what [`Display`](fmt::Display) writes, with the hash in any form that says its
-    /// algorithm.
+    /// Parses the text that [`Display`](fmt::Display) writes, with the hash in any format that names
+    /// its algorithm.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (hash, output) = text.split_once('!').ok_or_else(|| Error::OutputId { text: excerpt(text) })?;
         Ok(Self { hash: Hash::parse(hash)?, output: OutputName::parse(output)? })
     }
 
-    /// Where a cache keeps the realisation: `realisations/sha256:<base16>!<output>.doi`.
+    /// The place of the realisation in a cache: `realisations/sha256:<base16>!<output>.doi`.
     pub fn place(&self) -> String {
         format!("{FOLDER}{self}.doi")
     }
 
-    /// Reads what [`place`](Self::place) gives; the hash must be in that form, as Nix looks for no
-    /// other.
+    /// Parses a [`place`](Self::place). The hash must be in that format, the only one that Nix looks
+    /// for.
     pub fn from_place(place: &str) -> Result<Self, Error> {
         let no_place = || Error::Place {
             place: excerpt(place),
@@ -49,7 +49,7 @@ impl OutputId {
         if id.to_string() == text { Ok(id) } else { Err(no_place()) }
     }
 
-    fn read(node: &Node<'_>, text: &str) -> Result<Self, json::Error> {
+    fn read(node: &JsonNode<'_>, text: &str) -> Result<Self, json::Error> {
         Self::parse(text).map_err(|error| node.invalid(error))
     }
 }
@@ -62,39 +62,39 @@ impl FromStr for OutputId {
     }
 }
 
-/// `sha256:<base16>!<output>`
+/// Writes `sha256:<base16>!<output>`.
 impl fmt::Display for OutputId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}!{}", self.hash.display(Format::Base16), self.output)
     }
 }
 
-/// What an output of a derivation became, as Nix says it up to 2.34.
+/// The store path of an output, in the form of Nix up to 2.34.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Realisation {
-    /// Which output of which derivation.
+    /// The output and its derivation.
     pub id: OutputId,
-    /// What it became.
+    /// The store path of the output.
     pub out_path: StorePath,
     /// Signatures of the [`fingerprint`](Self::fingerprint), each as in a narinfo, `name:base64`.
     /// Malformed ones are kept.
     pub signatures: BTreeSet<String>,
-    /// The realisations that the output refers to. Nix 2.8 writes and signs them; 2.34 reads them
-    /// as if there were none, and so refuses the signature.
+    /// The realisations that the output refers to. Nix 2.8 writes and signs them; 2.34 ignores them,
+    /// and so refuses the signature.
     pub dependencies: BTreeMap<OutputId, StorePath>,
 }
 
 impl Realisation {
-    /// A realisation that nobody signed, and that refers to no other.
+    /// Makes a realisation without signatures and dependencies.
     pub const fn new(id: OutputId, out_path: StorePath) -> Self {
         Self { id, out_path, signatures: BTreeSet::new(), dependencies: BTreeMap::new() }
     }
 
-    /// Reads `{"dependentRealisations":{…},"id":…,"outPath":…,"signatures":[…]}`: the file in a
+    /// Parses `{"dependentRealisations":{…},"id":…,"outPath":…,"signatures":[…]}`: the file in a
     /// cache, or an element of what `nix realisation info --json` prints.
     pub fn parse(text: &[u8]) -> Result<Self, json::Error> {
         let json = Json::parse(text)?;
-        let document = Node::root(&json, "the realisation");
+        let document = JsonNode::root(&json, "the realisation");
         let id = document.required("id")?;
         let mut realisation = Self {
             id: OutputId::read(&id, id.text("the id of an output")?)?,
@@ -105,16 +105,16 @@ impl Realisation {
         if let Some(dependencies) = document.optional("dependentRealisations") {
             for (key, node) in dependencies.members("an object keyed by ids of outputs")? {
                 if realisation.dependencies.insert(OutputId::read(&node, key)?, node.base_name()?).is_some() {
-                    return Err(node.invalid("this output stands there twice"));
+                    return Err(node.invalid("this output occurs twice"));
                 }
             }
         }
         Ok(realisation)
     }
 
-    /// What [`parse`](Self::parse) reads, in the bytes of Nix 2.8: the contents of the file in a
-    /// cache. Newer versions that write this form may sort several signatures otherwise, and always
-    /// write that there are no dependencies.
+    /// The text that [`parse`](Self::parse) accepts, in the bytes of Nix 2.8: the contents of the file
+    /// in a cache. Newer versions that write this form may sort several signatures in another order,
+    /// and never write dependencies.
     pub fn to_json(&self) -> String {
         text_of(|out| self.write(out, true))
     }
@@ -122,7 +122,7 @@ impl Realisation {
     pub(super) fn write(&self, out: &mut impl Write, with_signatures: bool) -> io::Result<()> {
         let mut object = ObjectWriter::new(out);
         let mut dependencies = ObjectWriter::new(object.key("dependentRealisations")?);
-        // As texts, their order can be another.
+        // Texts may have another order.
         let texts: BTreeMap<String, &StorePath> =
             self.dependencies.iter().map(|(id, path)| (id.to_string(), path)).collect();
         for (id, path) in texts {

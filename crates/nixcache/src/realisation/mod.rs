@@ -1,8 +1,8 @@
-//! Realisations: which store path the output of a content-addressed derivation became.
+//! Realisations: the store paths of the outputs of content-addressed derivations.
 //!
-//! The path of such an output is known only once it is built, so a store remembers it, and a cache
-//! serves it: a small JSON file with the path, and signatures of who says so. There are two forms,
-//! of different keys:
+//! The path of such an output is known only after the build, so a store records it, and a cache
+//! serves it: a small JSON file with the path and signatures. There are two forms with different
+//! keys:
 //!
 //! | | [`BuildTraceEntry`] | [`Realisation`] |
 //! |---|---|---|
@@ -11,11 +11,12 @@
 //! | file | `build-trace-v2/<derivation>/<output>.doi` | `realisations/sha256:<hash>!<output>.doi` |
 //! | signed | `{"key":{…},"value":{"outPath":…}}` | the file without its signatures |
 //!
-//! [`CachedRealisation`] is either, as an object of a cache. Both are read from any JSON that says
-//! them, and written in the bytes of Nix; both can be signed and verified. Nothing here computes a
-//! key from a derivation.
+//! [`CachedRealisation`] is either, as an object of a cache. Both are parsed from the JSON of any
+//! version, and written in the bytes of Nix. With the feature `signature`, both can be signed and
+//! verified. Nothing here computes a key from a derivation.
 //!
 //! ```
+//! # #[cfg(feature = "signature")] {
 //! use nixcache::realisation::{BuildTraceEntry, BuildTraceKey};
 //! use nixcache::signature::{KeyName, SecretKey};
 //!
@@ -30,6 +31,7 @@
 //! assert!(entry.verify(&trusted).is_empty());
 //! entry.sign(&secret);
 //! assert_eq!(entry.verify(&trusted), [secret.public_key()]);
+//! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -37,7 +39,7 @@ mod build_trace;
 mod keyed_by_hash;
 mod object;
 mod output;
-#[cfg(test)]
+#[cfg(all(test, feature = "signature"))]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
@@ -47,79 +49,83 @@ pub use self::build_trace::{BuildTraceEntry, BuildTraceKey};
 pub use self::keyed_by_hash::{OutputId, Realisation};
 pub use self::object::{CachedRealisation, ObjectError};
 pub use self::output::OutputName;
-use crate::json::{self, Node};
+use crate::json::{self, JsonNode};
+#[cfg(feature = "signature")]
 use crate::signature::{PublicKey, SecretKey, SignatureRef};
+#[cfg(feature = "signature")]
 use crate::trust::TrustedKeys;
-use crate::{hash, store_path};
+use crate::{ErrorKind, hash, store_path};
 
 /// Why a text is not the key of a realisation, or the place of one in a cache.
 ///
-/// Of the text only the beginning is quoted, escaped.
+/// Messages quote only the beginning of a text, escaped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not what an output can be called.
+    /// Not a name that an output can have.
     #[error(
         "`{name}` cannot be the name of an output: expected 1 to 211 characters from A-Z a-z 0-9 + - . _ ? =, not `.`, \
          not `..`, and not beginning with `.-` or `..-`"
     )]
     OutputName {
-        /// The beginning of what was given.
+        /// The beginning of the text.
         name: String,
     },
     /// Not a hash, `!` and the name of an output.
-    #[error("`{text}` is no output of a derivation: expected `sha256:…!out`")]
+    #[error("`{text}` is not an output of a derivation: expected `sha256:…!out`")]
     OutputId {
-        /// The beginning of what was given.
+        /// The beginning of the text.
         text: String,
     },
-    /// The hash before the `!` cannot be read.
+    /// The hash before the `!` cannot be parsed.
     #[error("hash of a derivation: {0}")]
     Hash(#[from] hash::Error),
     /// The derivation is not a store path.
     #[error("derivation: {0}")]
     Derivation(#[from] store_path::Error),
-    /// Not where a cache keeps such a file.
-    #[error("`{place}` is not where a cache keeps {what}: expected `{expected}`")]
+    /// Not the place of such a file in a cache.
+    #[error("`{place}` is not the place of {what} in a cache: expected `{expected}`")]
     Place {
-        /// The beginning of what was given.
+        /// The beginning of the text.
         place: String,
-        /// What the cache keeps.
+        /// The object.
         what: &'static str,
-        /// The form of the places of such files.
+        /// The form of the place.
         expected: &'static str,
     },
 }
 
-/// The signatures of an object; none if it does not speak of any.
-fn signatures_of(node: &Node<'_>) -> Result<BTreeSet<String>, json::Error> {
+/// The signatures of an object. Empty if the object lacks them.
+fn signatures_of(node: &JsonNode<'_>) -> Result<BTreeSet<String>, json::Error> {
     node.optional("signatures").map_or_else(|| Ok(BTreeSet::new()), |signatures| signatures.signatures())
 }
 
-/// What is signed of a form, signing that, and verifying it.
+/// The fingerprint of a form, signing it, and verifying it.
 macro_rules! signed {
     ($form:ty) => {
         impl $form {
-            /// What is signed: [`to_json`](Self::to_json) without the signatures.
+            /// What Nix signs: [`to_json`](Self::to_json) without the signatures.
             pub fn fingerprint(&self) -> String {
                 text_of(|out| self.write(out, false))
             }
 
-            /// Signs the [`fingerprint`](Self::fingerprint). Other signatures by the name of this
-            /// key are stale, and dropped.
+            /// Signs the [`fingerprint`](Self::fingerprint). Removes other signatures by the name of
+            /// this key, which are stale.
+            #[cfg(feature = "signature")]
             pub fn sign(&mut self, key: &SecretKey) {
                 let is_stale = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == key.name().as_str());
                 self.signatures.retain(|line| !is_stale(line));
                 self.signatures.insert(key.sign(self.fingerprint().as_bytes()).to_string());
             }
 
-            /// Which of these keys signed it, sorted by name. What other names or malformed
-            /// signatures say counts for nothing.
+            /// The keys that made a valid signature, sorted by name. Ignores unknown names and
+            /// malformed signatures.
+            #[cfg(feature = "signature")]
             pub fn verify<'k>(&self, keys: &'k TrustedKeys) -> Vec<&'k PublicKey> {
                 let message = self.fingerprint();
                 let mut held: Vec<&PublicKey> = Vec::new();
                 for signature in self.signatures.iter().filter_map(|line| SignatureRef::parse(line).ok()) {
-                    // Those by one name follow each other.
+                    // Signatures by one name follow each other.
                     if let Some(key) = keys.get(signature.name())
                         && held.last().is_none_or(|last| last.name() != key.name())
                         && signature.verify_by(key, message.as_bytes())
@@ -132,10 +138,19 @@ macro_rules! signed {
         }
     };
 }
+impl Error {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
+}
+
+crate::error_kind::into_io_error!(Error);
+
 signed!(BuildTraceEntry);
 signed!(Realisation);
 
-/// What `write` writes.
+/// The text that `write` writes.
 #[expect(clippy::expect_used, reason = "writing to memory does not fail, and what is written came from texts")]
 fn text_of(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     let mut json = Vec::new();

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::{BuildTraceEntry, BuildTraceKey, Error, OutputId, Realisation};
-use crate::json;
+#[cfg(feature = "signature")]
 use crate::signature::{PublicKey, SecretKey};
 use crate::store_path::StorePath;
 use crate::text::excerpt;
+#[cfg(feature = "signature")]
 use crate::trust::TrustedKeys;
+use crate::{ErrorKind, json};
 
-/// A realisation as an object of a binary cache, in the form of one or the other version of Nix.
+/// A realisation as an object of a binary cache, in either form.
 ///
 /// ```
 /// use nixcache::realisation::CachedRealisation;
@@ -23,32 +25,41 @@ use crate::trust::TrustedKeys;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CachedRealisation {
-    /// Below `build-trace-v2/`: Nix from 2.35.
+    /// An object below `build-trace-v2/`: Nix from 2.35.
     BuildTrace(BuildTraceEntry),
-    /// Below `realisations/`: Nix up to 2.34.
+    /// An object below `realisations/`: Nix up to 2.34.
     KeyedByHash(Realisation),
 }
 
-/// Why an object of a cache is no realisation.
+/// Why an object of a cache is not a realisation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObjectError {
     /// The name of the object is not that of a realisation.
     #[error(transparent)]
     Place(#[from] Error),
-    /// The contents cannot be read.
+    /// The contents cannot be parsed.
     #[error(transparent)]
     Json(#[from] json::Error),
-    /// The contents are those of another output than the one that the object is named after.
-    #[error("the realisation of `{id}`, which is another output than its name says")]
+    /// The contents are about another output than the name of the object.
+    #[error("the realisation is about `{id}`, which is not the output in its name")]
     Misplaced {
         /// The output that the contents are about.
         id: String,
     },
 }
 
+impl ObjectError {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
+}
+
+crate::error_kind::into_io_error!(ObjectError);
+
 impl CachedRealisation {
-    /// Reads an object of a cache, which says by its name what it is about.
+    /// Parses an object of a cache. Its name has the key of the realisation.
     pub fn parse(place: &str, contents: &[u8]) -> Result<Self, ObjectError> {
         if place.starts_with("build-trace-v2/") {
             let key = BuildTraceKey::from_place(place)?;
@@ -78,7 +89,7 @@ impl CachedRealisation {
         }
     }
 
-    /// The store path that the output became.
+    /// The store path of the output.
     pub const fn out_path(&self) -> &StorePath {
         match self {
             Self::BuildTrace(entry) => &entry.out_path,
@@ -94,7 +105,7 @@ impl CachedRealisation {
         }
     }
 
-    /// The signatures, to be changed.
+    /// The signatures, for changing them.
     pub const fn signatures_mut(&mut self) -> &mut BTreeSet<String> {
         match self {
             Self::BuildTrace(entry) => &mut entry.signatures,
@@ -102,10 +113,11 @@ impl CachedRealisation {
         }
     }
 
-    /// Signs the realisation. Other signatures by the name of this key are stale, and dropped.
+    /// Signs the realisation. Removes other signatures by the name of this key, which are stale.
     ///
     /// A realisation that refers to others gets two signatures: one over all of it, which Nix 2.8
-    /// verifies, and one over what Nix 2.34 reads of it, which is all but that.
+    /// verifies, and one over all but the references, which is what Nix 2.34 reads.
+    #[cfg(feature = "signature")]
     pub fn sign(&mut self, key: &SecretKey) {
         match self {
             Self::BuildTrace(entry) => entry.sign(key),
@@ -119,7 +131,8 @@ impl CachedRealisation {
         }
     }
 
-    /// Which of these keys signed it, sorted by name.
+    /// The keys that made a valid signature, sorted by name.
+    #[cfg(feature = "signature")]
     pub fn verify<'k>(&self, keys: &'k TrustedKeys) -> Vec<&'k PublicKey> {
         match self {
             Self::BuildTrace(entry) => entry.verify(keys),

@@ -1,3 +1,5 @@
+//! Names of outputs.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -5,14 +7,14 @@ use super::Error;
 use crate::store_path::{HashPart, StorePath};
 use crate::text::excerpt;
 
-/// The name of an output of a derivation: `out`, `dev`.
+/// The name of an output of a derivation, such as `out` or `dev`.
 ///
-/// It is such as the name of a store path may be, so it can be the name of a file.
+/// It follows the rules for names of store paths, so it can be the name of a file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputName(Box<str>);
 
 impl OutputName {
-    /// Reads a name.
+    /// Parses a name.
     pub fn parse(name: &str) -> Result<Self, Error> {
         match StorePath::new(HashPart::new([0; HashPart::LEN]), name) {
             Ok(_) => Ok(Self(name.into())),
@@ -26,7 +28,7 @@ impl OutputName {
     }
 }
 
-/// `out`, the output of a derivation that names none.
+/// The name `out`.
 impl Default for OutputName {
     fn default() -> Self {
         Self("out".into())

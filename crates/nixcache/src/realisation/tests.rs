@@ -1,3 +1,5 @@
+//! Realisations of both forms.
+
 use std::collections::BTreeMap;
 
 use proptest::collection::{btree_map, btree_set};
@@ -116,7 +118,7 @@ fn errors_say_where_and_what_is_expected() {
     assert_eq!(error("{}"), "the realisation: \"id\" is missing");
     assert_eq!(
         error(r#"{"id":"x"}"#),
-        "the realisation: id: `x` is no output of a derivation: expected `sha256:…!out`"
+        "the realisation: id: `x` is not an output of a derivation: expected `sha256:…!out`"
     );
     assert_eq!(
         error(&format!(r#"{{"id":"{HASH}!out","outPath":"{DRV}","dependentRealisations":{{"{HASH}!a/b":"{DRV}"}}}}"#)),
@@ -130,7 +132,7 @@ fn errors_say_where_and_what_is_expected() {
     assert_eq!(
         error(&format!(r#"{{"key":{{"drvPath":"/nix/store/{DRV}","outputName":"out"}},"value":{{}}}}"#)),
         format!(
-            "the entry: key.drvPath: `/nix/store/{DRV}` is no store path: its hash part: \
+            "the entry: key.drvPath: `/nix/store/{DRV}` is not a store path: its hash part: \
              `/` at byte 0 is not a nixbase32 character"
         )
     );
@@ -143,7 +145,7 @@ fn one_output_of_two_texts_is_refused() {
         r#"{{"id":"{HASH}!out","outPath":"{DRV}","dependentRealisations":{{"{HASH}!a":"{DRV}","{sri}!a":"{DRV}"}}}}"#
     );
     let error = Realisation::parse(text.as_bytes()).unwrap_err().to_string();
-    assert!(error.ends_with("this output stands there twice"), "{error}");
+    assert!(error.ends_with("this output occurs twice"), "{error}");
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn an_object_of_a_cache_is_read_by_its_name_and_written_as_it_was() {
     }
     let contents = format!(r#"{{"id":"{HASH}!dev","outPath":"{DRV}"}}"#);
     let error = CachedRealisation::parse(&format!("realisations/{HASH}!out.doi"), contents.as_bytes()).unwrap_err();
-    assert!(error.to_string().ends_with("which is another output than its name says"), "{error}");
+    assert!(error.to_string().ends_with("which is not the output in its name"), "{error}");
     assert!(CachedRealisation::parse("nar/x", contents.as_bytes()).is_err());
 }
 

@@ -1,3 +1,5 @@
+//! Verifying many signatures together.
+
 use std::{collections::HashMap, ops::Range};
 
 use curve25519_dalek::{
@@ -7,13 +9,14 @@ use curve25519_dalek::{
     traits::{Identity as _, VartimeMultiscalarMul as _},
 };
 
-use super::{Claim, PublicKey, public_key::is_torsion_free};
+use super::claim::Claim;
+use super::public_key::{PublicKey, is_torsion_free};
 
 /// Verifies many signatures together, with the verdicts that [`PublicKey::verify`] gives for each.
 ///
-/// Messages are hashed as they are pushed and not kept. What is kept is bounded: about 1.2 MB, and
-/// a byte for each signature pushed since the last [`Batch::verify`]. Any number of keys may be
-/// mixed; few are fastest.
+/// Messages are hashed when they are pushed, and not kept. A batch keeps about 1.2 MB at most, and a
+/// byte for each signature pushed since the last [`Batch::verify`]. It may mix any number of keys;
+/// few are fastest.
 ///
 /// ```
 /// use nixcache::signature::{Batch, KeyName, SecretKey};
@@ -29,39 +32,38 @@ use super::{Claim, PublicKey, public_key::is_torsion_free};
 ///
 /// # Why the verdicts are the same
 ///
-/// A signature is good if `E = sB - R - hA` is the neutral point (see [`PublicKey::verify`]). All
-/// points are sums of a multiple of `B`, whose order is the prime `L`, and a *torsion* among the
+/// A signature is valid if `E = sB - R - hA` is the neutral point (see [`PublicKey::verify`]). Every
+/// point is the sum of a multiple of `B`, whose order is the prime `L`, and a *torsion* among the
 /// eight points of small order. The usual batch test checks that one sum `Σ z E` with random `z` is
-/// neutral, and is wrong for signatures that were made with a torsion in `R`, which only the owner
-/// of the key can make: `z E` vanishes whenever the order of the torsion divides `z`, every second
-/// time if it is 2. Keys with torsion are therefore verified singly at once, and of a batch of the
-/// other ones with random coefficients `z` of 128 bits two things are tested:
+/// neutral. It is wrong for signatures with a torsion in `R`, which only the owner of the key can
+/// make: `z E` vanishes whenever the order of the torsion divides `z`, every second time if the
+/// order is 2. So signatures by keys with torsion are verified one by one. For a batch of all
+/// others, with random coefficients `z` of 128 bits, two tests are made:
 ///
 /// 1. With `S_j` the sum of those `R` whose `z` has bit `j` set: `L S_j` is neutral for the first
 ///    64 `j`.
 /// 2. `Σ z E` is neutral, which is `(Σ zs) B = Σ_j 2^j S_j + Σ (zh) A`.
 ///
-/// Good signatures pass always: their `R = sB - hA` have no torsion. A bad one is either of two
+/// Valid signatures always pass: their `R = sB - hA` have no torsion. An invalid one is of one of two
 /// kinds.
 ///
-/// - Some `R` has a torsion `T`. Let the bits `j` of all other `z` be drawn first. Then the torsion
-///   of `S_j` is one thing if bit `j` of this `z` is clear and differs from it by `T` if it is set,
-///   so it is neutral in one of the two cases at most. The bits are independent: all 64 sums pass
+/// - Some `R` has a torsion `T`. Let the bits `j` of all other `z` be drawn first. The torsion of
+///   `S_j` differs by `T` between bit `j` of this `z` clear and set, so it is neutral in one of the
+///   two cases at most. The bits are independent: all 64 sums pass
 ///   with a probability of at most 2^-64.
 /// - No `R` has torsion, and some `E` is not neutral. Then `E` has order `L`, and with all other
 ///   `z` drawn there is one `z` modulo `L` at most for which the sum is neutral. As 2^128 is less
 ///   than `L`, that is drawn with a probability of at most 2^-128.
 ///
-/// A batch that fails is halved, with the coefficients it has, as long as the halves have more than
-/// 128 signatures; what is left is verified singly. A bad signature is thus in at most five
-/// batches, of which each accepts it with a probability of at most 2^-64 over coefficients drawn
-/// from the system after all signatures were given: in all, less than 2^-61. A good one is never
-/// refused.
+/// A batch that fails is halved, with its coefficients, while the halves have more than 128
+/// signatures; the rest is verified one by one. So an invalid signature is in at most five batches.
+/// Each accepts it with a probability of at most 2^-64 over coefficients drawn from the system after
+/// all signatures were given: in all, less than 2^-61. A valid signature is never refused.
 #[derive(Default)]
 pub struct Batch {
-    /// Of all signatures pushed, in their order. Those of pending claims are not yet known.
+    /// The verdicts on all signatures, in their order. Those of pending claims are not yet known.
     verdicts: Vec<bool>,
-    /// Of pending claims.
+    /// The keys of pending claims.
     keys: Vec<PublicKey>,
     key_by_bytes: HashMap<[u8; 32], usize>,
     claims: Vec<Pending>,
@@ -80,29 +82,29 @@ struct Pending {
 
 type Coefficient = [u8; 16];
 
-/// How many sums are tested for torsion, each of which lets one pass with a probability of 1/2 at
-/// most.
+/// The number of sums that are tested for torsion. Each test accepts an invalid signature with a
+/// probability of at most 1/2.
 const TORSION_TESTS: usize = 64;
 
-/// Claims that are verified together at most. With messages of 2 KB and one key, a core of an AMD
-/// EPYC verified so many a second: 28,000 singly; 44,000 with chunks of 256; 71,000 with 1,024;
-/// 79,000 with 2,048; 83,000 with 4,096; 85,000 with 8,192. Of the 12 µs that each takes with
-/// 4,096, hashing takes 3.6, decoding `R` 4.1, the sums 3.2 and the tests 0.4. One bad signature in
-/// a chunk brings the rate down to 52,000; sixteen and more, all over the chunk, to 19,500.
-const CHUNK: usize = 4096;
+/// The most claims that are verified together. With messages of 2 KB and one key, a core of an AMD
+/// EPYC verified 28,000 signatures a second one by one; 44,000 in chunks of 256; 71,000 in chunks of
+/// 1,024; 79,000 of 2,048; 83,000 of 4,096; 85,000 of 8,192. Of the 12 µs for each with 4,096,
+/// hashing takes 3.6, decoding `R` 4.1, the sums 3.2 and the tests 0.4. One invalid signature in a
+/// chunk brings the rate down to 52,000; sixteen or more, spread over the chunk, to 19,500.
+const BATCH_CLAIMS_MAX: usize = 4096;
 
-/// Claims that are verified singly at most. Together they would take as long: the tests cost as
-/// much for few as for many.
-const SINGLY: usize = 128;
+/// The most claims that are verified one by one. A batch of so few would take as long, since the
+/// cost of its tests does not depend on its size.
+const SINGLE_CLAIMS_MAX: usize = 128;
 
 impl Batch {
-    /// A batch of nothing.
+    /// An empty batch.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a signature to be verified. The name of the key does not matter here; see
-    /// [`SignatureRef::name`](super::SignatureRef::name).
+    /// Adds a signature. Does not compare names: [`SignatureRef::name`](super::SignatureRef::name)
+    /// must be that of the key.
     pub fn push(&mut self, key: &PublicKey, message: &[u8], signature: &[u8; 64]) {
         let place = self.verdicts.len();
         self.verdicts.push(false);
@@ -119,24 +121,24 @@ impl Batch {
         });
         self.claims.push(Pending { claim, key, place });
         self.nonces.push(nonce);
-        if self.claims.len() == CHUNK {
+        if self.claims.len() == BATCH_CLAIMS_MAX {
             self.settle();
         }
     }
 
-    /// The verdicts of all signatures pushed since the last time, in their order. The batch is
-    /// empty then.
+    /// The verdicts on all signatures pushed since the last call, in their order. The batch is empty
+    /// afterwards.
     pub fn verify(&mut self) -> impl ExactSizeIterator<Item = bool> + '_ {
         self.settle();
         self.verdicts.drain(..)
     }
 
-    /// Finds the verdicts of all pending claims.
+    /// Finds the verdicts on all pending claims.
     fn settle(&mut self) {
         let all = 0..self.claims.len();
         self.coefficients.resize(all.end, Coefficient::default());
-        // Without randomness there is only the slow way.
-        if all.end > SINGLY && getrandom::fill(self.coefficients.as_flattened_mut()).is_ok() {
+        // Without randomness, only the slow way is safe.
+        if all.end > SINGLE_CLAIMS_MAX && getrandom::fill(self.coefficients.as_flattened_mut()).is_ok() {
             let sums = self.sums(all.clone());
             self.verify_together(all, &sums);
         } else {
@@ -149,13 +151,13 @@ impl Batch {
         self.key_by_bytes.clear();
     }
 
-    /// Finds the verdicts of a range whose sums are these.
+    /// Finds the verdicts on a range with these sums.
     fn verify_together(&mut self, range: Range<usize>, sums: &Sums) {
         if sums.vanish() {
             for pending in &self.claims[range] {
                 self.verdicts[pending.place] = true;
             }
-        } else if range.len() / 2 <= SINGLY {
+        } else if range.len() / 2 <= SINGLE_CLAIMS_MAX {
             self.verify_singly(range);
         } else {
             let middle = range.start + range.len() / 2;
@@ -182,11 +184,11 @@ impl Batch {
             of_base += z * pending.claim.s;
             of_keys[pending.key] += z * pending.claim.h;
         }
-        // A part of a batch need not have all its keys.
+        // A part of a batch may lack some of its keys.
         let (mut scalars, mut points) = (vec![of_base], vec![ED25519_BASEPOINT_POINT]);
         for (scalar, key) in of_keys.into_iter().zip(&self.keys).filter(|(scalar, _)| *scalar != Scalar::ZERO) {
             scalars.push(scalar);
-            points.push(*key.negated());
+            points.push(key.negated());
         }
         let by_bit = sums_by_bit(&self.nonces[range.clone()], &self.coefficients[range]);
         let nonces = by_bit.iter().rev().fold(EdwardsPoint::identity(), |sum, bit| sum + sum + bit);
@@ -194,7 +196,7 @@ impl Batch {
     }
 }
 
-/// What the two tests of a batch look at.
+/// The sums that the two tests of a batch check.
 struct Sums {
     /// `Σ z E`.
     error: EdwardsPoint,
@@ -203,12 +205,12 @@ struct Sums {
 }
 
 impl Sums {
-    /// Whether all signatures are good.
+    /// Whether all signatures are valid.
     fn vanish(&self) -> bool {
         self.error == EdwardsPoint::identity() && self.by_bit[..TORSION_TESTS].iter().all(is_torsion_free)
     }
 
-    /// The sums of the rest, if `part` has those of a part.
+    /// The sums of the rest, given those of a part.
     fn without(&self, part: &Self) -> Self {
         let by_bit = self.by_bit.iter().zip(&part.by_bit).map(|(sum, part)| sum - part).collect();
         Self { error: self.error - part.error, by_bit }
@@ -223,11 +225,10 @@ impl std::fmt::Debug for Batch {
 
 /// For each bit of the coefficients, the sum of the points whose coefficient has it set.
 ///
-/// A byte of the coefficients at a time: a point is added to the bucket that its byte names, and
-/// the 256 buckets are then folded into eight sums. That is 16 additions for each point and 8,160
-/// for all together, where adding each point to the sums it belongs to would be 64 for each. It
-/// also is all that `Σ z R` costs, for which Pippenger's method would have the same buckets, only
-/// to add them up otherwise.
+/// Works on one byte of the coefficients at a time: adds each point to the bucket that its byte
+/// names, and then folds the 256 buckets into eight sums. That takes 16 additions a point and 8,160
+/// in all, where adding each point to its sums would take 64 a point. It is also the whole cost of
+/// `Σ z R`: Pippenger's method has the same buckets and only adds them up differently.
 fn sums_by_bit(points: &[EdwardsPoint], coefficients: &[Coefficient]) -> Vec<EdwardsPoint> {
     let mut sums = vec![EdwardsPoint::identity(); size_of::<Coefficient>() * 8];
     let mut buckets = vec![EdwardsPoint::identity(); 256];
@@ -237,7 +238,7 @@ fn sums_by_bit(points: &[EdwardsPoint], coefficients: &[Coefficient]) -> Vec<Edw
             buckets[usize::from(coefficient[byte])] += point;
         }
         for (bit, sum) in sums.iter_mut().enumerate().rev() {
-            // The buckets left are those of the bits up to this one, which is set in the upper
+            // The remaining buckets are those of the bits up to this one, which is set in the upper
             // half.
             let (clear, set) = buckets[..2 << bit].split_at_mut(1 << bit);
             *sum = set.iter().sum();

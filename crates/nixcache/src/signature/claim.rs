@@ -1,10 +1,11 @@
+//! Signatures as batches verify them.
+
 use curve25519_dalek::{edwards::EdwardsPoint, scalar::Scalar};
 use sha2::{Digest as _, Sha512};
 
 use super::PublicKey;
 
-/// A signature as the equation `sB = R + hA` wants it, after all that can be refused by looking at
-/// its bytes.
+/// The terms of the equation `sB = R + hA`, for a signature that passed all checks of its bytes.
 pub(super) struct Claim {
     pub(super) r: [u8; 32],
     pub(super) s: Scalar,
@@ -12,8 +13,8 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Nothing if `s` is not below `L`, or `R` not canonical or of small order. Whether `R` is a
-    /// point stays open.
+    /// `None` if `s` is not below `L`, or if `R` is not canonical or has a small order. Does not check
+    /// that `R` is a point.
     pub(super) fn new(key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> Option<Self> {
         let mut r = [0; 32];
         let mut s = [0; 32];
@@ -27,10 +28,10 @@ impl Claim {
         Some(Self { r, s, h: Scalar::from_bytes_mod_order_wide(&digest.into()) })
     }
 
-    /// `sB - hA`, which is `R` if the signature is good: then its encoding is `r`, which therefore
+    /// `sB - hA`, which is `R` if the signature is valid. Its encoding is `r` then, which therefore
     /// need not be decoded.
     pub(super) fn nonce(&self, key: &PublicKey) -> EdwardsPoint {
-        EdwardsPoint::vartime_double_scalar_mul_basepoint(&self.h, key.negated(), &self.s)
+        EdwardsPoint::vartime_double_scalar_mul_basepoint(&self.h, &key.negated(), &self.s)
     }
 }
 
@@ -45,8 +46,8 @@ fn is_below_p(y: [u8; 32]) -> bool {
     y[0] < 0xed || y[31] != 0x7f || y[1..31].iter().any(|&byte| byte != 0xff)
 }
 
-/// The y of all eight points of small order: the negative zero is among them, for only they have an
-/// x of zero.
+/// The y of all eight points of small order. This covers the negative zero, since only such points
+/// have an x of zero.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     // The neutral point.
     [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -70,6 +71,8 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
 
 #[cfg(test)]
 mod tests {
+    //! Signatures as batches verify them.
+
     use curve25519_dalek::constants::EIGHT_TORSION;
 
     use super::*;

@@ -1,23 +1,33 @@
+//! Names of keys.
+
 use std::{fmt, str::FromStr};
 
 use super::Error;
 
-/// The name of a key, `cache.example.org-1` for instance.
+/// The name of a key, such as `cache.example.org-1`.
 ///
-/// At least one character; no `:`, no control character, no blank at the beginning. Everything else
-/// may be, as in Nix.
+/// It has at least one character, no `:`, no control character and no blank at the beginning. All
+/// else is allowed, as in Nix.
+///
+/// ```
+/// use nixcache::signature::KeyName;
+///
+/// assert_eq!(KeyName::new("cache.example.org-1")?.as_str(), "cache.example.org-1");
+/// assert!(KeyName::new("a:b").is_err());
+/// # Ok::<(), nixcache::signature::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyName(Box<str>);
 
 impl KeyName {
-    /// Takes a name.
+    /// Makes a name from a text.
     pub fn new(name: impl Into<Box<str>>) -> Result<Self, Error> {
         let name = name.into();
         Self::check(&name)?;
         Ok(Self(name))
     }
 
-    /// Says whether a text is the name of a key. Allocates nothing.
+    /// Checks whether a text is the name of a key. Allocates nothing.
     pub fn check(name: &str) -> Result<(), Error> {
         match name.chars().next() {
             None => return Err(Error::EmptyName),
@@ -35,7 +45,7 @@ impl KeyName {
         &self.0
     }
 
-    /// A name that has been checked.
+    /// Makes a name from a text that has been checked.
     pub(super) fn checked(name: &str) -> Self {
         debug_assert_eq!(Self::check(name), Ok(()));
         Self(name.into())

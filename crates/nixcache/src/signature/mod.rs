@@ -1,18 +1,21 @@
-//! Signatures: by whom a store path, or anything else, is vouched for.
+//! Keys and signatures.
 //!
-//! Keys and signatures have texts of one form, `name:base64`. The name is that of the key; which
-//! keys to trust, and what exactly is signed, is up to others: here a message is bytes. A
-//! [`SecretKey`] signs, or any other signer does ([`Signature::by`]); a [`PublicKey`] verifies
-//! strictly, one signature at a time; a [`Batch`] gives the same verdicts for many signatures
-//! several times as fast.
+//! Keys and signatures have texts of one form, `name:base64`, where the name is that of the key. A
+//! message is bytes: what Nix signs of a store path is a fingerprint, and which keys to trust is a
+//! policy; both are in [`trust`](crate::trust).
 //!
-//! Reading a signature as a [`SignatureRef`], and verifying one, allocates nothing. Each signature
-//! has one text: newlines inside, missing padding and unused bits, all of which Nix overlooks, are
-//! errors. Texts of keys may have blanks, line ends and quotes around them. Several public keys,
-//! and the settings of Nix that hold them, are read by
-//! [`TrustedKeys::parse`](crate::trust::TrustedKeys::parse).
+//! A [`SecretKey`] signs. So does any other [`Sign`]er, such as a hardware module, through
+//! [`Signature::by`]. A [`PublicKey`] verifies one signature at a time, strictly; a [`Batch`] gives
+//! the same verdicts for many signatures, several times as fast.
+//!
+//! Parsing a [`SignatureRef`] and verifying it allocates nothing. Each signature has one text:
+//! newlines inside, missing padding and unused bits, all of which Nix accepts, are errors. Texts of
+//! keys may have blanks, line ends and quotes around them.
+//!
+//! The texts are always available. Keys and verification need the feature `signature`, a default.
 //!
 //! ```
+//! # #[cfg(feature = "signature")] {
 //! use nixcache::signature::{KeyName, SecretKey, SignatureRef};
 //!
 //! let secret = SecretKey::generate(KeyName::new("cache.example.org-1")?)?;
@@ -20,16 +23,24 @@
 //! let public = secret.public_key();
 //! assert!(SignatureRef::parse(&signature)?.verify_by(public, b"a fingerprint"));
 //! assert!(!SignatureRef::parse(&signature)?.verify_by(public, b"another fingerprint"));
+//! # }
 //! # Ok::<(), nixcache::signature::Error>(())
 //! ```
 
+#[cfg(feature = "signature")]
 mod batch;
+#[cfg(feature = "signature")]
 mod claim;
 mod error;
 mod key_name;
+#[cfg(feature = "signature")]
+mod key_text;
+#[cfg(feature = "signature")]
 mod public_key;
+#[cfg(feature = "signature")]
 mod secret_key;
-#[cfg(test)]
+mod sign;
+#[cfg(all(test, feature = "signature"))]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 mod text;
@@ -37,19 +48,21 @@ mod text;
 use std::{cmp::Ordering, fmt, str::FromStr};
 
 use data_encoding::BASE64;
-pub use ed25519_dalek::{Signer, ed25519};
 
-use self::claim::Claim;
+#[cfg(feature = "signature")]
 pub use self::{
     batch::Batch,
-    error::{Error, Kind},
-    key_name::KeyName,
+    key_text::looks_like_key,
     public_key::PublicKey,
-    secret_key::SecretKey,
-    text::looks_like_key,
+    secret_key::{SecretKey, SecretKeyText},
+};
+pub use self::{
+    error::{Error, TextKind},
+    key_name::KeyName,
+    sign::Sign,
 };
 
-/// A signature and the name of the key that is said to have made it.
+/// A signature and the name of the key that made it, by its own account.
 ///
 /// Signatures are ordered as their texts.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -59,18 +72,29 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Takes a signature that has its name and its bytes apart.
+    /// Makes a signature from its name and its bytes.
     pub const fn new(name: KeyName, bytes: [u8; 64]) -> Self {
         Self { name, bytes }
     }
 
-    /// Has a message signed by a signer that knows its key but not the key's name: a module that
-    /// guards its keys, or an agent. An error is the signer's.
-    pub fn by(name: KeyName, signer: &impl Signer<ed25519::Signature>, message: &[u8]) -> Result<Self, ed25519::Error> {
-        Ok(Self::new(name, signer.try_sign(message)?.to_bytes()))
+    /// Signs a message with a signer that does not know the name of its key, such as a hardware
+    /// module or an agent. An error is the signer's.
+    ///
+    /// ```
+    /// use nixcache::signature::{KeyName, Signature};
+    ///
+    /// let module = |message: &[u8]| -> Result<[u8; 64], std::io::Error> {
+    ///     Ok([message.len() as u8; 64]) // a device would sign here
+    /// };
+    /// let name = KeyName::new("cache.example.org-1")?;
+    /// assert_eq!(Signature::by(name, &module, b"a fingerprint")?.bytes(), &[13; 64]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn by<S: Sign>(name: KeyName, signer: &S, message: &[u8]) -> Result<Self, S::Error> {
+        Ok(Self::new(name, signer.sign(message)?))
     }
 
-    /// Reads `name:base64` of 64 bytes, without any newline.
+    /// Parses `name:base64` of 64 bytes, without any newline.
     pub fn parse(text: &str) -> Result<Self, Error> {
         SignatureRef::parse(text).map(Self::from)
     }
@@ -90,13 +114,14 @@ impl Signature {
         SignatureRef { name: self.name.as_str(), bytes: self.bytes }
     }
 
-    /// Whether this is the key's signature of the message. It is not if the names differ.
+    /// Whether the key made this signature of the message. False if the names differ.
+    #[cfg(feature = "signature")]
     pub fn verify_by(&self, key: &PublicKey, message: &[u8]) -> bool {
         self.as_ref().verify_by(key, message)
     }
 }
 
-/// A signature whose name is borrowed, from a narinfo for instance. Reading one allocates nothing.
+/// A [`Signature`] that borrows its name, from a narinfo for instance. Parsing allocates nothing.
 ///
 /// Signatures are ordered as their texts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,14 +131,14 @@ pub struct SignatureRef<'a> {
 }
 
 impl<'a> SignatureRef<'a> {
-    /// Reads `name:base64` of 64 bytes, without any newline.
+    /// Parses `name:base64` of 64 bytes, without any newline.
     pub fn parse(text: &'a str) -> Result<Self, Error> {
         let mut bytes = [0; 64];
-        let name = text::read(Kind::Signature, text, &mut bytes)?;
+        let name = text::read(TextKind::Signature, text, &mut bytes)?;
         Ok(Self { name, bytes })
     }
 
-    /// The name of the key, such as a [`KeyName`] may be.
+    /// The name of the key, which is a valid [`KeyName`].
     pub const fn name(&self) -> &'a str {
         self.name
     }
@@ -123,15 +148,25 @@ impl<'a> SignatureRef<'a> {
         &self.bytes
     }
 
-    /// Whether this is the key's signature of the message. It is not if the names differ.
+    /// Whether the key made this signature of the message. False if the names differ.
+    #[cfg(feature = "signature")]
     pub fn verify_by(&self, key: &PublicKey, message: &[u8]) -> bool {
         self.name == key.name().as_str() && key.verify(message, &self.bytes)
     }
 
-    fn digits(&self) -> [u8; Kind::Signature.text_len()] {
-        let mut digits = [0; Kind::Signature.text_len()];
+    fn digits(&self) -> [u8; TextKind::Signature.text_len()] {
+        let mut digits = [0; TextKind::Signature.text_len()];
         BASE64.encode_mut(&self.bytes, &mut digits);
         digits
+    }
+
+    /// The text, without the detour through a formatter.
+    pub(crate) fn to_text(self) -> String {
+        let mut text = String::with_capacity(self.name.len() + 1 + TextKind::Signature.text_len());
+        text.push_str(self.name);
+        text.push(':');
+        BASE64.encode_append(&self.bytes, &mut text);
+        text
     }
 }
 
@@ -157,7 +192,7 @@ impl FromStr for Signature {
 
 impl Ord for SignatureRef<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        // A colon ends the name, so that texts of different names differ there at the latest.
+        // A colon ends the name, so texts of different names differ there at the latest.
         let names = self.name.bytes().chain(*b":").cmp(other.name.bytes().chain(*b":"));
         names.then_with(|| self.digits().cmp(&other.digits()))
     }

@@ -1,3 +1,5 @@
+//! Keys and signatures, by their texts and by what they sign.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -35,7 +37,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_parses_is_the_text_of_its_signature(
+    fn text_that_parses_is_the_text_of_its_signature(
         signature in signatures(),
         place in any::<prop::sample::Index>(),
         byte in 0u8..128,
@@ -133,13 +135,16 @@ fn what_editors_and_ci_variables_put_around_a_key_does_not_matter() {
 fn a_key_of_the_wrong_kind_is_named_and_not_shown() {
     let secret = SecretKey::parse(SECRET).unwrap();
     let other_kind = |kind, found| Some(Error::OtherKind { kind, found });
-    assert_eq!(SecretKey::parse(&secret.public_key().to_string()).err(), other_kind(Kind::SecretKey, Kind::PublicKey));
-    assert_eq!(PublicKey::parse(SECRET).err(), other_kind(Kind::PublicKey, Kind::SecretKey));
+    assert_eq!(
+        SecretKey::parse(&secret.public_key().to_string()).err(),
+        other_kind(TextKind::SecretKey, TextKind::PublicKey)
+    );
+    assert_eq!(PublicKey::parse(SECRET).err(), other_kind(TextKind::PublicKey, TextKind::SecretKey));
     let signature = secret.sign(b"").to_string();
-    assert_eq!(PublicKey::parse(&signature).err(), other_kind(Kind::PublicKey, Kind::Signature));
-    assert_eq!(SecretKey::parse(" \n").err(), Some(Error::Empty { kind: Kind::SecretKey }));
+    assert_eq!(PublicKey::parse(&signature).err(), other_kind(TextKind::PublicKey, TextKind::Signature));
+    assert_eq!(SecretKey::parse(" \n").err(), Some(Error::Empty { kind: TextKind::SecretKey }));
     let two = format!("{SECRET}\n{SECRET}\n");
-    assert_eq!(SecretKey::parse(&two).err(), Some(Error::Several { kind: Kind::SecretKey }));
+    assert_eq!(SecretKey::parse(&two).err(), Some(Error::Several { kind: TextKind::SecretKey }));
     let nameless = &SECRET["test1:".len()..];
     for error in [PublicKey::parse(nameless).err(), PublicKey::parse(SECRET).err()] {
         let error = format!("{error:?} {}", error.as_ref().unwrap());
@@ -149,7 +154,7 @@ fn a_key_of_the_wrong_kind_is_named_and_not_shown() {
 
 proptest! {
     #[test]
-    fn whatever_is_a_key_looks_like_one(name in names(), cut in 0..3usize, wrap in any::<bool>()) {
+    fn a_key_looks_like_one(name in names(), cut in 0..3usize, wrap in any::<bool>()) {
         let secret = SecretKey::generate(name).unwrap();
         for mut text in [secret.public_key().to_string(), secret.to_text().to_string()] {
             // With more slashes than most keys have, what is left of one may as well be a path.
@@ -194,7 +199,7 @@ fn padding_in_the_middle_is_refused() {
     // 20 groups of three bytes and two of two, as concatenated base64 would have it: 64 bytes, too,
     // in 88 characters.
     let text = format!("a:{}AAA=AAA=", "AAAA".repeat(20));
-    assert_eq!(SignatureRef::parse(&text), Err(Error::Symbol { kind: Kind::Signature, position: 88 }));
+    assert_eq!(SignatureRef::parse(&text), Err(Error::Symbol { kind: TextKind::Signature, position: 88 }));
 }
 
 #[test]

@@ -1,27 +1,25 @@
 //! The form that keys and signatures share: a name, a colon, padded base64.
 
 use data_encoding::{BASE64_NOPAD, DecodeKind};
-use ed25519_dalek::SigningKey;
-use zeroize::Zeroizing;
 
-use super::{Error, KeyName, error::Kind};
+use super::{Error, KeyName, TextKind};
 use crate::text::excerpt;
 
-/// Reads `name:base64` into `bytes`, which are as many as the kind has, and returns the name.
+/// Parses `name:base64` into `bytes`, whose length is that of the kind, and returns the name.
 ///
-/// Each signature has one text: base64 must be padded, and have no unused bits set.
-pub(super) fn read<'a>(kind: Kind, text: &'a str, bytes: &mut [u8]) -> Result<&'a str, Error> {
+/// Each signature has one text: base64 must be padded and have no unused bits set.
+pub(super) fn read<'a>(kind: TextKind, text: &'a str, bytes: &mut [u8]) -> Result<&'a str, Error> {
     debug_assert_eq!(bytes.len(), kind.byte_len());
     if text.is_empty() {
         return Err(Error::Empty { kind });
     }
     let Some((name, base64)) = text.split_once(':') else {
         // A text without a name may be the secret part of a key.
-        let text = (kind == Kind::Signature).then(|| excerpt(text));
+        let text = (kind == TextKind::Signature).then(|| excerpt(text));
         return Err(Error::NoName { kind, text });
     };
     KeyName::check(name)?;
-    if kind != Kind::Signature && base64.contains(':') {
+    if kind != TextKind::Signature && base64.contains(':') {
         return Err(Error::Several { kind });
     }
     if base64.len() != kind.text_len() {
@@ -31,110 +29,45 @@ pub(super) fn read<'a>(kind: Kind, text: &'a str, bytes: &mut [u8]) -> Result<&'
         });
     }
     decode(base64, bytes).map_err(|fault| match fault {
-        Fault::Symbol(place) => Error::Symbol { kind, position: name.len() + 1 + place },
-        Fault::UnusedBits => Error::UnusedBits { kind },
+        Base64Fault::Symbol(place) => Error::Symbol { kind, position: name.len() + 1 + place },
+        Base64Fault::UnusedBits => Error::UnusedBits { kind },
     })?;
     Ok(name)
 }
 
 /// What is wrong with base64 of the right length.
-enum Fault {
+pub(super) enum Base64Fault {
     Symbol(usize),
     UnusedBits,
 }
 
-fn decode(base64: &str, bytes: &mut [u8]) -> Result<(), Fault> {
-    // The crate's padded encoding takes padding in the middle, too, as concatenated texts have it.
+pub(super) fn decode(base64: &str, bytes: &mut [u8]) -> Result<(), Base64Fault> {
+    // The padded encoding of the crate accepts padding in the middle, as concatenated texts have it.
     let (digits, padding) = base64.as_bytes().split_at(BASE64_NOPAD.encode_len(bytes.len()));
     if let Some(place) = padding.iter().position(|&byte| byte != b'=') {
-        return Err(Fault::Symbol(digits.len() + place));
+        return Err(Base64Fault::Symbol(digits.len() + place));
     }
     match BASE64_NOPAD.decode_mut(digits, bytes) {
         Ok(_) => Ok(()),
-        Err(partial) if partial.error.kind == DecodeKind::Trailing => Err(Fault::UnusedBits),
-        Err(partial) => Err(Fault::Symbol(partial.error.position)),
+        Err(partial) if partial.error.kind == DecodeKind::Trailing => Err(Base64Fault::UnusedBits),
+        Err(partial) => Err(Base64Fault::Symbol(partial.error.position)),
     }
 }
 
-/// What a text is whose length is not that of the kind which was expected.
-fn other_kind(expected: Kind, base64: &str) -> Option<Kind> {
+/// The kind of a text whose length is not that of the expected kind.
+fn other_kind(expected: TextKind, base64: &str) -> Option<TextKind> {
     match (expected, base64.len()) {
-        (Kind::SecretKey | Kind::Signature, length) if length == Kind::PublicKey.text_len() => {
-            decode(base64, &mut [0; 32]).is_ok().then_some(Kind::PublicKey)
+        (TextKind::SecretKey | TextKind::Signature, length) if length == TextKind::PublicKey.text_len() => {
+            decode(base64, &mut [0; 32]).is_ok().then_some(TextKind::PublicKey)
         }
-        (Kind::PublicKey, length) if length == Kind::SecretKey.text_len() => {
-            let mut bytes = Zeroizing::new([0; 64]);
-            decode(base64, &mut *bytes).ok()?;
-            let is_secret = SigningKey::from_keypair_bytes(&bytes).is_ok();
-            Some(if is_secret { Kind::SecretKey } else { Kind::Signature })
+        (TextKind::PublicKey, length) if length == TextKind::SecretKey.text_len() => {
+            #[cfg(feature = "signature")]
+            let is_secret = super::key_text::is_secret(base64)?;
+            // Only keys can meet a text of another kind here, and they need the feature.
+            #[cfg(not(feature = "signature"))]
+            let is_secret = false;
+            Some(if is_secret { TextKind::SecretKey } else { TextKind::Signature })
         }
         _ => None,
     }
-}
-
-/// The text of a key without what editors, shells, Windows and CI variables put around it: blanks,
-/// line ends, a byte order mark, one pair of quotes; and without line ends within its base64.
-///
-/// Nix accepts all of these. But it takes quotes, blanks and the mark before the name for a part of
-/// the name, and then no signature verifies.
-pub(super) fn key(text: &str) -> Zeroizing<String> {
-    let blank = |character: char| character.is_ascii_whitespace() || character == '\u{feff}';
-    let text = text.trim_matches(blank);
-    let inside = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
-    let text = inside('"').or_else(|| inside('\'')).unwrap_or(text).trim_matches(blank);
-    // As long as it may be, so that no copy is left behind by growing.
-    let mut key = Zeroizing::new(String::with_capacity(text.len()));
-    let (name, base64) = text.split_at(text.find(':').unwrap_or(text.len()));
-    key.push_str(name);
-    key.extend(base64.chars().filter(|character| !matches!(character, '\r' | '\n')));
-    key
-}
-
-/// Whether base64 is as long as that of a public or a secret key.
-fn has_key_length(base64: &[u8]) -> bool {
-    let digits = base64.strip_suffix(b"=").unwrap_or(base64);
-    let digits = digits.strip_suffix(b"=").unwrap_or(digits);
-    let padding = base64.len() - digits.len();
-    (digits.len(), padding) == (43, 1) || (digits.len(), padding) == (86, 2)
-}
-
-/// Whether a text is, or has within it, what looks like a key or a signature: after a colon 43 or
-/// 86 characters of base64 with their padding, or about as many without it; or the base64 of a
-/// secret key alone.
-///
-/// Programs use it to keep secrets out of messages, where a key was given in the place of a file or
-/// a name. It errs on the side of caution: what looks like a key need not be one.
-///
-/// ```
-/// use nixcache::signature::looks_like_key;
-///
-/// assert!(looks_like_key("cache.example.org-1:eGVygzLgOmO2RCtC75jusdS+/R6cUDK4PXD2Tl9VGlA="));
-/// assert!(!looks_like_key("/etc/nix/cache.example.org-1.secret"));
-/// assert!(!looks_like_key("http://127.0.0.1:8080/cache/y5s1vmycrcz8v0jpy8kz0wbwc4rz3d7n.narinfo"));
-/// ```
-pub fn looks_like_key(text: &str) -> bool {
-    const SHORTEST: usize = 40; // a public key that lost some characters
-    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
-    // Line ends may stand within base64.
-    let bytes: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-    let bytes = Zeroizing::new(bytes);
-    let mut at = 0;
-    while at < bytes.len() {
-        let length = bytes[at..].iter().take_while(|byte| is_digit(**byte)).count();
-        let run = &bytes[at..at + length];
-        let is_named = at > 0 && bytes[at - 1] == b':' && !run.starts_with(b"//");
-        let is_whole = is_named && has_key_length(run);
-        // A key that lost or won some characters; not a path, nor the port and the path of a URL.
-        let is_random = run.iter().any(u8::is_ascii_uppercase) && run.iter().any(u8::is_ascii_lowercase);
-        let slashes = memchr::memchr_iter(b'/', run).count();
-        let is_path =
-            (run.starts_with(b"/") && slashes * 10 > length) || bytes[..at].windows(3).any(|window| window == b"://");
-        let is_damaged = is_named && length >= SHORTEST && is_random && !is_path;
-        let is_nameless = length >= Kind::SecretKey.text_len() && run.ends_with(b"==");
-        if is_whole || is_damaged || is_nameless {
-            return true;
-        }
-        at += length.max(1);
-    }
-    false
 }

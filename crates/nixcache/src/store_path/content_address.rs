@@ -1,3 +1,5 @@
+//! Content addresses, and the paths that they make.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,22 +10,23 @@ use super::{Error, HashPart, StoreDir, StorePath, StorePathRef};
 
 /// How contents are turned into the bytes that a [`ContentAddress`] hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Method {
-    /// The bytes of one file that refers to other paths, as `builtins.toFile` makes it; always
+    /// The bytes of one file that may refer to other paths, as `builtins.toFile` makes it. Always
     /// sha256.
     Text,
     /// The bytes of one file that is not executable.
     Flat,
     /// The NAR of a tree.
     Nar,
-    /// The git object of a tree; experimental in Nix 2.34.
+    /// The git object of a tree. Experimental in Nix 2.34.
     Git,
 }
 
 impl Method {
     const ALL: [Self; 4] = [Self::Text, Self::Nar, Self::Git, Self::Flat];
 
-    /// What a content address begins with.
+    /// The beginning of a content address.
     const fn prefix(self) -> &'static str {
         match self {
             Self::Text => "text:",
@@ -34,7 +37,7 @@ impl Method {
     }
 }
 
-/// Nix's word for it: `text`, `flat`, `nar` or `git`.
+/// The name that Nix uses: `text`, `flat`, `nar` or `git`.
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -46,10 +49,18 @@ impl fmt::Display for Method {
     }
 }
 
-/// What fixes the name of a store path: `fixed:r:sha256:…` in the `CA` field of a narinfo.
+/// What fixes the name of a content-addressed store path: `fixed:r:sha256:…` in the `CA` field of a
+/// narinfo.
 ///
-/// Such a path proves itself: who has the contents can compute the path, so it is trusted without a
-/// signature.
+/// The contents of such a path prove its name, so Nix trusts it without a signature.
+///
+/// ```
+/// use nixcache::store_path::{ContentAddress, Method};
+///
+/// let address = ContentAddress::parse("fixed:r:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s")?;
+/// assert_eq!(address.method(), Method::Nar);
+/// # Ok::<(), nixcache::store_path::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentAddress {
     method: Method,
@@ -57,7 +68,7 @@ pub struct ContentAddress {
 }
 
 impl ContentAddress {
-    /// An address of a known hash; [`Error::TextAlgorithm`] for text that was not hashed with
+    /// Makes an address from a known hash. [`Error::TextAlgorithm`] for text with another hash than a
     /// sha256.
     pub fn new(method: Method, hash: Hash) -> Result<Self, Error> {
         if method == Method::Text && hash.algorithm() != Algorithm::Sha256 {
@@ -66,10 +77,11 @@ impl ContentAddress {
         Ok(Self { method, hash })
     }
 
-    /// Reads what [`Display`](fmt::Display) writes, with the digest in base16 or base64 as well.
+    /// Parses the text that [`Display`](fmt::Display) writes, also with the digest in base16 or
+    /// base64.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let known = Method::ALL.into_iter().find_map(|method| Some((method, text.strip_prefix(method.prefix())?)));
-        // A hash in SRI form would be read, but it has no colon.
+        // `Hash::parse` accepts SRI, which has no colon.
         let Some((method, hash)) = known.filter(|(_, hash)| hash.contains(':')) else {
             return Err(Error::AddressMethod { text: excerpt(text) });
         };
@@ -81,8 +93,8 @@ impl ContentAddress {
         self.method
     }
 
-    /// The hash of the serialised contents. Where these refer to their own path, that is the hash
-    /// modulo self-references.
+    /// The hash of the serialised contents. If they refer to their own path, it is the hash modulo
+    /// self-references.
     pub const fn hash(&self) -> Hash {
         self.hash
     }
@@ -96,7 +108,7 @@ impl FromStr for ContentAddress {
     }
 }
 
-/// As a narinfo's `CA`, with the digest in nixbase32.
+/// Writes the form of a narinfo's `CA`, with the digest in nixbase32.
 impl fmt::Display for ContentAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.method.prefix(), self.hash)
@@ -110,12 +122,11 @@ impl fmt::Debug for ContentAddress {
 }
 
 impl StoreDir {
-    /// The path that contents with this address and these references have in this store.
+    /// Makes the path that contents with this address and these references have in this store.
     ///
-    /// `references` are those to other paths, in any order; `to_itself` is whether the contents
+    /// `references` are those to other paths, in any order. `to_itself` says whether the contents
     /// refer to the path that is made. Only [`Method::Text`] (to others) and [`Method::Nar`] with
-    /// sha256 can have references. (The rule: "Store path specification" in the manual of Nix
-    /// 2.34.)
+    /// sha256 can have references. (See "Store path specification" in the manual of Nix 2.34.)
     pub fn make_path(
         &self,
         name: &str,
@@ -154,8 +165,8 @@ impl StoreDir {
         StorePath::new(fold(&hasher.finish()), name)
     }
 
-    /// Whether `path`, which refers to `references` (itself, too, if it does), is the path that
-    /// `address` makes.
+    /// Whether `path` is the path that `address` makes. `references` are all its references, itself
+    /// included if it refers to itself.
     ///
     /// Nix trusts such a path without a signature.
     pub fn is_content_addressed<'a>(
@@ -172,7 +183,7 @@ impl StoreDir {
     }
 }
 
-/// 32 bytes on 20, by exclusive or.
+/// Folds 32 bytes into 20, by exclusive or.
 fn fold(hash: &Hash) -> HashPart {
     let mut bytes = [0; HashPart::LEN];
     for (index, byte) in hash.digest().iter().enumerate() {

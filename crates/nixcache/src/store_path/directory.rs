@@ -1,21 +1,37 @@
+//! Store directories, and full paths in them.
+
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::text::excerpt;
 
 use super::{Error, StorePathRef};
 
-/// The directory that all paths of a store are in, `/nix/store` by default.
+/// The directory that contains all paths of a store, `/nix/store` by default.
 ///
-/// It goes into every path made from a content address and into every fingerprint, so caches of
+/// It is part of every path made from a content address and of every fingerprint, so caches of
 /// different store directories cannot be mixed.
-#[derive(Clone, PartialEq, Eq, Hash)]
+///
+/// ```
+/// use std::path::Path;
+/// use nixcache::store_path::StoreDir;
+///
+/// let store = StoreDir::default();
+/// let file = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60/bin/arp";
+/// let (path, below) = store.split(file)?;
+/// assert_eq!((path.name(), below), ("net-tools-1.60", "bin/arp"));
+/// assert_eq!(Path::new(&store).join(&path).join(below), Path::new(file));
+/// # Ok::<(), nixcache::store_path::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreDir(Cow<'static, str>);
 
 impl StoreDir {
-    /// A store directory: an absolute path without a slash at its end, empty parts or control
-    /// characters.
+    /// Makes a store directory from an absolute path without a slash at its end, empty parts or
+    /// control characters.
     pub fn new(path: &str) -> Result<Self, Error> {
         let parts_are_full = path.strip_prefix('/').is_some_and(|parts| parts.split('/').all(|part| !part.is_empty()));
         if parts_are_full && !path.chars().any(char::is_control) {
@@ -29,21 +45,47 @@ impl StoreDir {
         &self.0
     }
 
-    /// The base name of `path`, or nothing if it is not below this directory.
+    /// The base name of `path`. `None` if it is not below this directory.
     #[inline]
     pub(crate) fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
         path.strip_prefix(&*self.0)?.strip_prefix('/')
     }
 
-    /// Reads a full path, which must be directly in this directory; nothing is normalised.
-    pub fn parse<'a>(&self, path: &'a str) -> Result<StorePathRef<'a>, Error> {
-        match self.strip(path) {
+    /// Parses a full path, as a text or a [`Path`]. It must be directly in this directory; nothing
+    /// is normalised.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use nixcache::store_path::StoreDir;
+    ///
+    /// let store = StoreDir::default();
+    /// let text = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60";
+    /// assert_eq!(store.parse(text)?, store.parse(Path::new(text))?);
+    /// assert!(store.parse("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60/bin").is_err());
+    /// # Ok::<(), nixcache::store_path::Error>(())
+    /// ```
+    pub fn parse<'a>(&self, path: &'a (impl AsRef<OsStr> + ?Sized)) -> Result<StorePathRef<'a>, Error> {
+        let path = path.as_ref();
+        match path.to_str().and_then(|path| self.strip(path)) {
             Some(base_name) => StorePathRef::parse(base_name),
-            None => Err(Error::OutsideStore { path: excerpt(path), store_dir: self.0.as_ref().to_owned() }),
+            None => Err(self.outside(&path.to_string_lossy())),
         }
     }
 
-    /// The full path.
+    /// Splits a path that is at or below a store path into the store path and the rest, without the
+    /// slash between them. The rest is empty for the store path itself; it is not checked.
+    pub fn split<'a>(&self, path: &'a str) -> Result<(StorePathRef<'a>, &'a str), Error> {
+        let below = self.strip(path).ok_or_else(|| self.outside(path))?;
+        let (base_name, rest) = below.split_once('/').unwrap_or((below, ""));
+        Ok((StorePathRef::parse(base_name)?, rest))
+    }
+
+    #[cold]
+    fn outside(&self, path: &str) -> Error {
+        Error::OutsideStore { path: excerpt(path), store_dir: self.0.as_ref().to_owned() }
+    }
+
+    /// The full path of a store path, for printing.
     pub fn display<'a>(&'a self, path: StorePathRef<'a>) -> Displayed<'a> {
         Displayed { store_dir: self, path }
     }
@@ -53,6 +95,24 @@ impl StoreDir {
 impl Default for StoreDir {
     fn default() -> Self {
         Self("/nix/store".into())
+    }
+}
+
+impl AsRef<str> for StoreDir {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<OsStr> for StoreDir {
+    fn as_ref(&self) -> &OsStr {
+        self.as_str().as_ref()
+    }
+}
+
+impl AsRef<Path> for StoreDir {
+    fn as_ref(&self) -> &Path {
+        self.as_str().as_ref()
     }
 }
 
@@ -76,7 +136,7 @@ impl fmt::Debug for StoreDir {
     }
 }
 
-/// A full store path, to be printed: made by [`StoreDir::display`].
+/// A full store path for printing. [`StoreDir::display`] and [`StorePathRef::display`] make it.
 #[derive(Clone, Copy, Debug)]
 pub struct Displayed<'a> {
     store_dir: &'a StoreDir,

@@ -1,3 +1,6 @@
+//! Errors of store paths.
+
+use crate::ErrorKind;
 use crate::hash::{self, Algorithm, nixbase32};
 use crate::text::excerpt;
 
@@ -5,8 +8,7 @@ use super::{Method, StorePathRef};
 
 /// Why a text is not a store path, a store directory or a content address, or why none can be made.
 ///
-/// Positions are byte offsets in the base name. Of hostile texts only the beginning is quoted,
-/// escaped.
+/// Positions are byte offsets in the base name. Messages quote only the beginning of a text, escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,21 +20,21 @@ pub enum Error {
         /// The store directory.
         store_dir: String,
     },
-    /// A store directory must be an absolute path without a slash at its end, empty parts or
-    /// control characters.
-    #[error("`{path}` is no store directory: expected an absolute path such as /nix/store")]
+    /// Not an absolute path without a slash at its end, empty parts or control characters, as a store
+    /// directory must be.
+    #[error("`{path}` is not a store directory: expected an absolute path such as /nix/store")]
     StoreDir {
         /// The beginning of the path.
         path: String,
     },
     /// Too short for a hash part, a dash and a name.
-    #[error("`{text}` is no store path: expected 32 characters of nixbase32, `-` and a name")]
+    #[error("`{text}` is not a store path: expected 32 characters of nixbase32, `-` and a name")]
     TooShort {
         /// The beginning of the text.
         text: String,
     },
     /// The hash part is not nixbase32, whose alphabet has no `e`, `o`, `t`, `u` and no upper case.
-    #[error("`{text}` is no store path: its hash part: {source}")]
+    #[error("`{text}` is not a store path: its hash part: {source}")]
     HashPart {
         /// The beginning of the text.
         text: String,
@@ -40,47 +42,47 @@ pub enum Error {
         source: nixbase32::Error,
     },
     /// No dash follows the hash part.
-    #[error("`{text}` is no store path: expected `-` after the 32 characters of the hash part")]
+    #[error("`{text}` is not a store path: expected `-` after the 32 characters of the hash part")]
     NoDash {
         /// The beginning of the text.
         text: String,
     },
-    /// A name has at most [`StorePathRef::MAX_NAME_LEN`] characters.
-    #[error("the name of a store path has {length} characters, of at most {}", StorePathRef::MAX_NAME_LEN)]
+    /// The name has more than [`StorePathRef::MAX_NAME_LEN`] characters.
+    #[error("the name of a store path has {length} characters, which is more than {}", StorePathRef::MAX_NAME_LEN)]
     NameLength {
-        /// Bytes of the name.
+        /// The number of bytes of the name.
         length: usize,
     },
-    /// A byte that no name may have.
-    #[error("`{}` at byte {position} has no place in the name of a store path", byte.escape_ascii())]
+    /// A byte that is not allowed in names.
+    #[error("`{}` at byte {position} is not allowed in the name of a store path", byte.escape_ascii())]
     NameByte {
         /// Offset in the base name.
         position: usize,
         /// The byte.
         byte: u8,
     },
-    /// `.` and `..` are no names, and no name begins with `.-` or `..-`.
+    /// `.`, `..`, and anything that begins with `.-` or `..-`, are not names.
     #[error("`{name}` cannot be the name of a store path")]
     ReservedName {
         /// The beginning of the name.
         name: String,
     },
-    /// A content address begins with `text:`, `fixed:`, `fixed:r:` or `fixed:git:`.
-    #[error("`{text}` is no content address: expected `text:`, `fixed:`, `fixed:r:` or `fixed:git:`, and a hash")]
+    /// Not `text:`, `fixed:`, `fixed:r:` or `fixed:git:` and a hash, as a content address must be.
+    #[error("`{text}` is not a content address: expected `text:`, `fixed:`, `fixed:r:` or `fixed:git:`, and a hash")]
     AddressMethod {
         /// The beginning of the text.
         text: String,
     },
-    /// The hash of a content address cannot be read.
+    /// The hash of a content address cannot be parsed.
     #[error("content address: {0}")]
     AddressHash(#[from] hash::Error),
-    /// Text is addressed by sha256 only.
+    /// A content address of text has another algorithm than sha256.
     #[error("content address: text is hashed with sha256, not {algorithm}")]
     TextAlgorithm {
-        /// The algorithm that was given.
+        /// The given algorithm.
         algorithm: Algorithm,
     },
-    /// What is addressed so has no references.
+    /// A path with such a content address cannot have these references.
     #[error(
         "a path addressed by {method} {algorithm} cannot refer to {}: only a NAR with sha256 can refer to itself and \
          others, and text to others",
@@ -91,12 +93,17 @@ pub enum Error {
         method: Method,
         /// How they were hashed.
         algorithm: Algorithm,
-        /// Whether it is a reference to itself that is refused.
+        /// Whether the refused reference is one to the path itself.
         to_itself: bool,
     },
 }
 
 impl Error {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::Content
+    }
+
     pub(super) fn from_hash_part(source: nixbase32::Error, text: &str) -> Self {
         match source {
             nixbase32::Error::Length { .. } => Self::TooShort { text: excerpt(text) },
@@ -104,3 +111,5 @@ impl Error {
         }
     }
 }
+
+crate::error_kind::into_io_error!(Error);

@@ -1,12 +1,9 @@
-//! What a base name looks like.
+//! The syntax of base names.
 //!
-//! A narinfo has about thirty of them, so that this is the inner loop of reading one. It looks at
-//! 32 bytes together, by whatever vector instructions the target is sure to have. The end of a name
-//! is found by the space alone, so that the next name need not wait for the verdict on this one.
-
-#![expect(clippy::inline_always, reason = "a fifth of the time of reading a narinfo: constants stay in registers")]
-
-use wide::u8x32;
+//! Base names are most of a narinfo, so this is the inner loop of parsing one. The checks of 32
+//! bytes are loops without branches over arrays of known length, which the compiler turns into
+//! vector instructions. The end of a name is found by the space alone, so that the next name need
+//! not wait for the verdict on this one.
 
 use crate::hash::nixbase32;
 use crate::text::excerpt;
@@ -15,12 +12,22 @@ use super::{Error, HashPart, StorePathRef};
 
 const NAME_START: usize = HashPart::TEXT_LEN + 1;
 
-/// Bytes that are looked at together.
+/// The number of bytes that are checked together.
 const WINDOW: usize = 32;
 
-/// Whether a byte may stand in a name.
+/// Whether a byte is allowed in a name. Without branches: see the head of this module.
 const fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_' | b'?' | b'=')
+    let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    // From the dash to the nine, without the slash.
+    let is_digit = (byte.wrapping_sub(b'-') <= b'9' - b'-') & (byte != b'/');
+    is_letter | is_digit | (byte == b'+') | (byte == b'_') | (byte == b'?') | (byte == b'=')
+}
+
+/// Whether a byte is a digit of nixbase32. Without branches: see the head of this module.
+const fn is_digit(byte: u8) -> bool {
+    let is_letter = byte.wrapping_sub(b'a') < 26;
+    let is_left_out = (byte == b'e') | (byte == b'o') | (byte == b't') | (byte == b'u');
+    (is_letter & !is_left_out) | (byte.wrapping_sub(b'0') < 10)
 }
 
 /// Whether `text` is a hash part, a dash and a name.
@@ -29,25 +36,23 @@ pub(crate) fn is_base_name(text: &[u8]) -> bool {
     leading_base_name(text, text.len()) == Some(text.len())
 }
 
-/// The length of the base name at the beginning of `text`, which a space or the byte at `end` ends.
-/// `None` if what stands there is no base name.
+/// The length of the base name at the beginning of `text`. A space or the byte at `end` ends it.
+/// `None` if `text` does not begin with a base name.
 ///
-/// What follows `end` does not matter, but is best there: near the end of a slice the look at 32
-/// bytes is not possible.
-#[inline(always)]
+/// Bytes after `end` do not matter, but a longer slice is faster: near its end, 32 bytes cannot be
+/// checked together.
+#[inline]
 pub(crate) fn leading_base_name(text: &[u8], end: usize) -> Option<usize> {
     let (hash_part, rest) = text.split_first_chunk::<{ HashPart::TEXT_LEN }>()?;
     let [b'-', name @ ..] = rest else { return None };
     let most = end.checked_sub(NAME_START)?;
     let length = match name.first_chunk::<WINDOW>() {
         Some(window) => {
-            let (names, spaces) = names_and_spaces(window);
-            let ends = spaces | 1u32.checked_shl(u32::try_from(most).unwrap_or(u32::MAX)).unwrap_or(0);
-            let before_end = ends.wrapping_sub(1) & !ends;
-            if names & before_end != before_end {
+            let length = first_space(window).min(most);
+            if !are_name_bytes(window, length) {
                 return None;
             }
-            if ends == 0 { name_length(name, WINDOW, most)? } else { ends.trailing_zeros() as usize }
+            if length == WINDOW { name_length(name, WINDOW, most)? } else { length }
         }
         None => name_length(name, 0, most)?,
     };
@@ -56,7 +61,7 @@ pub(crate) fn leading_base_name(text: &[u8], end: usize) -> Option<usize> {
     (is_name && are_digits(hash_part)).then_some(NAME_START + length)
 }
 
-/// The length of a name whose first `seen` bytes are known to be fine.
+/// The length of a name whose first `seen` bytes have been checked.
 fn name_length(name: &[u8], seen: usize, most: usize) -> Option<usize> {
     let name = &name[..most.min(name.len())];
     let end = name[seen..].iter().position(|&byte| !is_name_byte(byte)).map_or(name.len(), |length| seen + length);
@@ -67,34 +72,46 @@ fn is_reserved(name: &[u8]) -> bool {
     matches!(name, b"." | b".." | [b'.', b'-', ..] | [b'.', b'.', b'-', ..])
 }
 
-/// Which bytes may stand in a name, and which are spaces: a bit for each, the first lowest.
-#[inline(always)]
-fn names_and_spaces(window: &[u8; WINDOW]) -> (u32, u32) {
-    let bytes = u8x32::new(*window);
-    let letters = is_within(bytes | u8x32::splat(0x20), b'a', b'z');
-    // All from the dash to the nine but the slash.
-    let digits = is_within(bytes, b'-', b'9') & !bytes.simd_eq(b'/');
-    // These two differ in one bit.
-    let others = (bytes | u8x32::splat(b'=' ^ b'?')).simd_eq(b'?') | bytes.simd_eq(b'+') | bytes.simd_eq(b'_');
-    ((letters | digits | others).to_bitmask(), bytes.simd_eq(b' ').to_bitmask())
+/// The place of the first space, or the length of the window.
+#[inline]
+fn first_space(window: &[u8; WINDOW]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
+    for (index, word) in window.as_chunks::<8>().0.iter().enumerate() {
+        let zero_if_space = u64::from_le_bytes(*word) ^ SPACES;
+        // Sets the upper bit of the lowest zero byte, and of no byte below it.
+        let is_zero = zero_if_space.wrapping_sub(ONES) & !zero_if_space & (ONES << 7);
+        if is_zero != 0 {
+            return index * 8 + is_zero.trailing_zeros() as usize / 8;
+        }
+    }
+    WINDOW
+}
+
+/// Whether the first `length` bytes are allowed in a name.
+#[inline]
+fn are_name_bytes(window: &[u8; WINDOW], length: usize) -> bool {
+    // Comparing bytes with bytes is what vector instructions do best.
+    const PLACES: [u8; WINDOW] = {
+        let mut places = [0; WINDOW];
+        let mut place: u8 = 0;
+        while (place as usize) < WINDOW {
+            places[place as usize] = place;
+            place += 1;
+        }
+        places
+    };
+    let length = u8::try_from(length).unwrap_or(u8::MAX);
+    window.iter().zip(PLACES).fold(true, |all, (&byte, place)| all & (is_name_byte(byte) | (place >= length)))
 }
 
 /// Whether all bytes are digits of nixbase32.
-#[inline(always)]
+#[inline]
 fn are_digits(window: &[u8; WINDOW]) -> bool {
-    let bytes = u8x32::new(*window);
-    // `t` and `u` differ in one bit.
-    let left_out = bytes.simd_eq(b'e') | bytes.simd_eq(b'o') | (bytes | u8x32::splat(b't' ^ b'u')).simd_eq(b'u');
-    ((is_within(bytes, b'a', b'z') & !left_out) | is_within(bytes, b'0', b'9')).all()
+    window.iter().fold(true, |all, &byte| all & is_digit(byte))
 }
 
-#[inline(always)]
-fn is_within(bytes: u8x32, low: u8, high: u8) -> u8x32 {
-    let offsets = bytes - u8x32::splat(low);
-    offsets.min(u8x32::splat(high - low)).simd_eq(offsets)
-}
-
-/// What is wrong with a text that is not [a base name](is_base_name).
+/// The error for a text that is not [a base name](is_base_name).
 #[cold]
 pub(crate) fn base_name_error(text: &str) -> Error {
     let quoted = excerpt(text);
@@ -120,7 +137,16 @@ pub(crate) fn base_name_error(text: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{WINDOW, are_digits, is_name_byte, names_and_spaces, nixbase32};
+    use super::{WINDOW, are_digits, are_name_bytes, first_space, is_digit, is_name_byte, nixbase32};
+
+    #[test]
+    fn classes_of_bytes_are_those_of_nix() {
+        for byte in 0..=u8::MAX {
+            let is_in_name = byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
+            assert_eq!(is_name_byte(byte), is_in_name, "{byte}");
+            assert_eq!(is_digit(byte), nixbase32::is_digit(byte), "{byte}");
+        }
+    }
 
     #[test]
     fn many_bytes_are_judged_as_each_by_itself() {
@@ -128,12 +154,20 @@ mod tests {
             for place in 0..WINDOW {
                 let mut window = *b"0123456789abcdfghijklmnpqrsvwxyz";
                 window[place] = byte;
-                let mask =
-                    |is: fn(u8) -> bool| (0..WINDOW).fold(0, |mask, bit| mask | u32::from(is(window[bit])) << bit);
-                let (names, spaces) = names_and_spaces(&window);
-                assert_eq!(names, mask(is_name_byte), "{byte} at {place}");
-                assert_eq!(spaces, mask(|byte| byte == b' '), "{byte} at {place}");
                 assert_eq!(are_digits(&window), nixbase32::is_digit(byte), "{byte} at {place}");
+                assert_eq!(first_space(&window), if byte == b' ' { place } else { WINDOW }, "{byte} at {place}");
+                for length in 0..=WINDOW {
+                    let expected = is_name_byte(byte) || place >= length;
+                    assert_eq!(are_name_bytes(&window, length), expected, "{byte} at {place} of {length}");
+                }
+            }
+        }
+        for first in 0..WINDOW {
+            for second in first..WINDOW {
+                let mut window = [b'!'; WINDOW];
+                window[first] = b' ';
+                window[second] = b' ';
+                assert_eq!(first_space(&window), first);
             }
         }
     }

@@ -1,3 +1,5 @@
+//! Store paths: what is one, what is not, and how they are ordered.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What Nix signs of a store path.
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
@@ -7,21 +9,23 @@ use crate::hash::{Format, Hash};
 use crate::narinfo::{NarInfo, References};
 use crate::store_path::{StoreDir, StorePath, StorePathRef};
 
-/// What is signed of a store path: `1;<store path>;<NAR hash>;<NAR size>;<references>`.
+/// What Nix signs of a store path: `1;<store path>;<NAR hash>;<NAR size>;<references>`.
 ///
 /// Paths are absolute, the hash is `sha256:` and nixbase32, references are sorted and joined by
-/// commas. Writing one allocates nothing if the references are sorted already, as they are in what
-/// Nix writes.
+/// commas. All parts are borrowed. If the references are sorted already, as Nix writes them, writing
+/// a fingerprint allocates nothing.
 ///
 /// ```
-/// # use nixcache::{hash::Hash, signature::Fingerprint, store_path::{StoreDir, StorePath}};
-/// let path = StorePath::parse("26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1")?;
+/// # use nixcache::{hash::Hash, store_path::{StoreDir, StorePathRef}, trust::Fingerprint};
+/// let store = StoreDir::default();
+/// let path = StorePathRef::parse("26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1")?;
 /// let nar_hash = Hash::parse("sha256:1mkvday29m2qxg1fnbv8xh9s6151bh8a2xzhh0k86j7lqhyfwibh")?;
-/// let fingerprint = Fingerprint::new(&StoreDir::default(), path.as_ref(), nar_hash, 226_560.try_into()?, &[]).to_string();
+/// let fingerprint = Fingerprint::new(&store, path, nar_hash, 226_560.try_into()?, &[path]);
 /// assert_eq!(
-///     fingerprint,
+///     fingerprint.to_string(),
 ///     "1;/nix/store/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1;\
-///      sha256:1mkvday29m2qxg1fnbv8xh9s6151bh8a2xzhh0k86j7lqhyfwibh;226560;",
+///      sha256:1mkvday29m2qxg1fnbv8xh9s6151bh8a2xzhh0k86j7lqhyfwibh;226560;\
+///      /nix/store/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1",
 /// );
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -31,33 +35,33 @@ pub struct Fingerprint<'a> {
     store_path: StorePathRef<'a>,
     nar_hash: Hash,
     nar_size: u64,
-    references: Source<'a>,
+    references: ReferenceSource<'a>,
     is_sorting: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Source<'a> {
+enum ReferenceSource<'a> {
     Text(References<'a>),
-    Paths(&'a [StorePath]),
+    Paths(&'a [StorePathRef<'a>]),
     Set(&'a BTreeSet<StorePath>),
 }
 
 impl<'a> Fingerprint<'a> {
-    /// The fingerprint of a path. The references may be in any order; the size of the NAR is in
-    /// bytes, and Nix signs nothing of which it is not known.
+    /// The fingerprint of a path. The references may be in any order. The size of the NAR is in
+    /// bytes; Nix signs no path whose size is not known.
     pub fn new(
         store_dir: &'a StoreDir,
         store_path: StorePathRef<'a>,
         nar_hash: Hash,
         nar_size: NonZeroU64,
-        references: &'a [StorePath],
+        references: &'a [StorePathRef<'a>],
     ) -> Self {
         let is_sorting = !references.is_sorted_by(|a, b| a < b);
-        let (nar_size, references) = (nar_size.get(), Source::Paths(references));
+        let (nar_size, references) = (nar_size.get(), ReferenceSource::Paths(references));
         Self { store_dir: store_dir.as_str(), store_path, nar_hash, nar_size, references, is_sorting }
     }
 
-    /// The same for references that are sorted already.
+    /// The fingerprint of a path with a set of references.
     pub(crate) fn of_set(
         store_dir: &'a StoreDir,
         store_path: StorePathRef<'a>,
@@ -65,19 +69,19 @@ impl<'a> Fingerprint<'a> {
         nar_size: NonZeroU64,
         references: &'a BTreeSet<StorePath>,
     ) -> Self {
-        let (nar_size, references) = (nar_size.get(), Source::Set(references));
+        let (nar_size, references) = (nar_size.get(), ReferenceSource::Set(references));
         Self { store_dir: store_dir.as_str(), store_path, nar_hash, nar_size, references, is_sorting: false }
     }
 
-    /// The same with the references in the order that they are given in, as very old versions of
-    /// Nix signed them. Current ones do not accept such a signature.
+    /// The fingerprint with the references in their given order, as very old versions of Nix signed
+    /// them. Current versions do not accept such a signature.
     #[must_use]
     pub fn as_written(mut self) -> Self {
         self.is_sorting = false;
         self
     }
 
-    /// Writes it.
+    /// Writes the bytes. There are many small writes: give it a buffer.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(b"1;")?;
         self.write_path(out, self.store_path)?;
@@ -87,9 +91,9 @@ impl<'a> Fingerprint<'a> {
         out.write_all(itoa::Buffer::new().format(self.nar_size).as_bytes())?;
         out.write_all(b";")?;
         match self.references {
-            Source::Text(references) => self.write_references(out, references.iter()),
-            Source::Paths(paths) => self.write_references(out, paths.iter().map(StorePath::as_ref)),
-            Source::Set(paths) => self.write_references(out, paths.iter().map(StorePath::as_ref)),
+            ReferenceSource::Text(references) => self.write_references(out, references.iter()),
+            ReferenceSource::Paths(paths) => self.write_references(out, paths.iter().copied()),
+            ReferenceSource::Set(paths) => self.write_references(out, paths.iter().map(StorePath::as_ref)),
         }
     }
 
@@ -122,23 +126,37 @@ impl<'a> Fingerprint<'a> {
         })
     }
 
+    #[inline]
     fn write_path(&self, out: &mut impl Write, path: StorePathRef<'_>) -> io::Result<()> {
         out.write_all(self.store_dir.as_bytes())?;
         out.write_all(b"/")?;
         out.write_all(path.as_str().as_bytes())
     }
 
-    /// The bytes of it.
+    /// The bytes, in one allocation.
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(1024);
+        let mut bytes = Vec::new();
         self.append_to(&mut bytes);
         bytes
     }
 
     /// Appends the bytes to a buffer.
-    pub(crate) fn append_to(&self, buffer: &mut Vec<u8>) {
+    pub fn append_to(&self, buffer: &mut Vec<u8>) {
+        buffer.reserve(self.len_max());
         // Writing to a vector never fails.
         let _ = self.write_to(buffer);
+    }
+
+    /// The number of bytes, or a little more.
+    fn len_max(&self) -> usize {
+        let beside_names = self.store_dir.len() + "/".len() + ",".len();
+        let names = match self.references {
+            ReferenceSource::Text(references) => references.len() * beside_names + references.text_len(),
+            ReferenceSource::Paths(paths) => paths.iter().map(|path| beside_names + path.as_str().len()).sum(),
+            ReferenceSource::Set(paths) => paths.iter().map(|path| beside_names + path.as_str().len()).sum(),
+        };
+        let hash_and_numbers = 128;
+        beside_names + self.store_path.as_str().len() + hash_and_numbers + names
     }
 }
 
@@ -149,7 +167,7 @@ impl fmt::Display for Fingerprint<'_> {
 }
 
 impl<'a> NarInfo<'a> {
-    /// What is signed of this narinfo.
+    /// What Nix signs of this narinfo.
     pub fn fingerprint(&self) -> Fingerprint<'a> {
         let references = self.references();
         Fingerprint {
@@ -157,7 +175,7 @@ impl<'a> NarInfo<'a> {
             store_path: self.store_path(),
             nar_hash: self.nar_hash(),
             nar_size: self.nar_size(),
-            references: Source::Text(references),
+            references: ReferenceSource::Text(references),
             is_sorting: !references.is_sorted(),
         }
     }

@@ -10,7 +10,10 @@
 //! fast, in batches whose verdicts are those of single verification (see
 //! [`Batch`](crate::signature::Batch)).
 //!
+//! Fingerprints are always available. All else needs the feature `signature`, a default.
+//!
 //! ```
+//! # #[cfg(feature = "signature")] {
 //! use nixcache::narinfo::NarInfo;
 //! use nixcache::store_path::StoreDir;
 //! use nixcache::trust::{TrustPolicy, TrustedKeys, Verifier};
@@ -34,21 +37,31 @@
 //! let forged = text.replace("NarSize: ", "NarSize: 1");
 //! let forged = NarInfo::parse(forged.as_bytes(), &StoreDir::default())?;
 //! assert!(!Verifier::new(&policy).verify(&forged).is_valid());
+//! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "signature")]
+mod builder;
 mod fingerprint;
+#[cfg(feature = "signature")]
 mod policy;
-#[cfg(test)]
+#[cfg(all(test, feature = "signature"))]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
+#[cfg(feature = "signature")]
 mod threads;
+#[cfg(feature = "signature")]
 mod trusted_keys;
+#[cfg(feature = "signature")]
 mod verifier;
 
 pub use self::fingerprint::Fingerprint;
-pub use self::policy::TrustPolicy;
-pub use self::trusted_keys::TrustedKeys;
-pub use self::verifier::{Standing, Verdict, Verifier};
+#[cfg(feature = "signature")]
+pub use self::{
+    policy::TrustPolicy,
+    trusted_keys::TrustedKeys,
+    verifier::{Standing, Verdict, Verifier},
+};
 #[cfg(doc)]
 use crate::narinfo::NarInfo;

@@ -12,12 +12,12 @@ use crate::compression::Compression;
 use crate::hash::Hash;
 use crate::narinfo::tests::facts::{Facts, any_facts, base_names};
 use crate::narinfo::{NarInfo, NarInfoBuf};
-use crate::signature::{Error, KeyName, Kind, PublicKey, SecretKey};
+use crate::signature::{Error, KeyName, PublicKey, SecretKey, TextKind};
 use crate::store_path::{ContentAddress, Method, StoreDir, StorePath, StorePathRef};
 
 use Standing::{Fails, Holds, HoldsAsWritten, Malformed, Unknown};
 
-/// The signers `a` and `b`, `c` that has the key of `a`, and `d`, which nobody trusts.
+/// The signers `a` and `b`, `c` that has the key of `a`, and `d`, which is not trusted.
 static SIGNERS: LazyLock<[SecretKey; 4]> = LazyLock::new(|| {
     let [a, b, d] = ["a", "b", "d"].map(|name| SecretKey::generate(KeyName::new(name).unwrap()).unwrap());
     let c = SecretKey::parse(&a.to_text().replacen('a', "c", 1)).unwrap();
@@ -115,7 +115,7 @@ fn facts_with_references() -> impl Strategy<Value = Facts> {
 
 proptest! {
     #[test]
-    fn whatever_is_signed_cannot_be_changed(facts in facts_with_references(), tampering in any_tampering()) {
+    fn what_is_signed_cannot_be_changed(facts in facts_with_references(), tampering in any_tampering()) {
         let facts = signed(&facts);
         prop_assert_eq!(verdict(&facts, &policy()), (Standing::Holds, true));
         let mut other = facts.clone();
@@ -126,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_byte_is_changed_only_what_was_signed_is_valid(
+    fn with_any_byte_changed_only_what_was_signed_is_valid(
         facts in facts_with_references(),
         changes in prop::collection::vec((any::<Index>(), any::<u8>()), 20),
     ) {
@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn fingerprints_are_what_nix_signs_whatever_the_order(facts in any_facts(), rotation in any::<Index>()) {
+    fn fingerprints_are_what_nix_signs_for_references_in_any_order(facts in any_facts(), rotation in any::<Index>()) {
         let store_dir = facts.store_dir();
         let path = StorePathRef::parse(&facts.store_path)?;
         let mut references: Vec<StorePath> = facts.references.iter().map(|path| path.parse().unwrap()).collect();
@@ -176,7 +176,8 @@ proptest! {
             let middle = rotation.index(references.len());
             references.rotate_left(middle);
         }
-        let fingerprint = Fingerprint::new(&store_dir, path, facts.nar_hash, facts.nar_size.try_into()?, &references);
+        let borrowed: Vec<StorePathRef<'_>> = references.iter().map(StorePath::as_ref).collect();
+        let fingerprint = Fingerprint::new(&store_dir, path, facts.nar_hash, facts.nar_size.try_into()?, &borrowed);
         prop_assert_eq!(fingerprint.to_string(), facts.fingerprint());
         let mut out = b"before ".to_vec();
         fingerprint.write_to(&mut out)?;
@@ -411,7 +412,7 @@ fn trusted_keys_are_read_from_lists_files_and_lines_of_nix_conf() {
     assert_eq!(names(&conf), ["b"]);
     assert_eq!(names(&format!("trusted-public-keys={a}")), ["a"]);
     for text in ["", "# nothing\n", "cores = 4\n"] {
-        assert_eq!(TrustedKeys::parse(text).err(), Some(Error::Empty { kind: Kind::PublicKey }), "{text:?}");
+        assert_eq!(TrustedKeys::parse(text).err(), Some(Error::Empty { kind: TextKind::PublicKey }), "{text:?}");
     }
     let error = TrustedKeys::parse(&format!("{a}\nnonsense\n")).unwrap_err().to_string();
     assert!(error.starts_with("line 2: "), "{error}");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Standing;
-use crate::signature::{Error, Kind, PublicKey, SignatureRef};
+use crate::signature::{Error, PublicKey, SignatureRef, TextKind};
 
 /// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in
 /// Nix.
@@ -39,7 +39,7 @@ impl TrustedKeys {
                 |error: Error| if is_single { error } else { Error::Line { line: number, error: error.into() } };
             keys.add_line(line.trim_start_matches('\u{feff}')).map_err(in_line)?;
         }
-        if keys.keys.is_empty() { Err(Error::Empty { kind: Kind::PublicKey }) } else { Ok(keys) }
+        if keys.keys.is_empty() { Err(Error::Empty { kind: TextKind::PublicKey }) } else { Ok(keys) }
     }
 
     /// Adds the keys in a line.

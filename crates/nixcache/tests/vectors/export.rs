@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use nixcache::path_info::PathInfo;
-use nixcache::path_info::export::{Error, Reader, Writer};
+use nixcache::path_info::export::{Error, ExportReader, ExportWriter};
 use nixcache::path_info::registration;
 use nixcache::store_path::StoreDir;
 
@@ -12,7 +12,7 @@ use crate::{bytes, cases, vectors};
 
 /// What an export holds: infos, each with its archive.
 fn read(export: &[u8]) -> Result<Vec<(PathInfo, Vec<u8>)>, Error> {
-    let mut reader = Reader::new(export, &StoreDir::default());
+    let mut reader = ExportReader::new(export, &StoreDir::default());
     let mut paths = Vec::new();
     loop {
         let mut nar = Vec::new();
@@ -24,7 +24,7 @@ fn read(export: &[u8]) -> Result<Vec<(PathInfo, Vec<u8>)>, Error> {
 }
 
 fn write(paths: &[(PathInfo, Vec<u8>)]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), &StoreDir::default());
+    let mut writer = ExportWriter::new(Vec::new(), &StoreDir::default());
     for (info, nar) in paths {
         assert!(writer.write(info, nar.as_slice()).unwrap().is_nothing());
     }
@@ -70,7 +70,7 @@ fn the_exports_of_stores_are_written_in_the_same_bytes() {
 fn an_export_says_what_the_dump_of_its_store_says() {
     let Some(vectors) = vectors() else { return };
     let dump = std::fs::read(vectors.join("golden/store/dump-db.txt")).unwrap();
-    let dump = registration::Reader::new(dump.as_slice(), &StoreDir::default());
+    let dump = registration::RegistrationReader::new(dump.as_slice(), &StoreDir::default());
     let known: HashMap<_, _> = dump.map(|info| info.unwrap()).map(|info| (info.path.clone(), info)).collect();
     let mut count = 0;
     for (file, export) in exports() {

@@ -1,17 +1,17 @@
 //! Registrations: which are read, and that those of Nix are written in the same bytes.
 
 use nixcache::path_info::PathInfo;
-use nixcache::path_info::registration::{Error, Reader, Writer};
+use nixcache::path_info::registration::{Error, RegistrationReader, RegistrationWriter};
 use nixcache::store_path::StoreDir;
 
 use crate::{bytes, cases, vectors};
 
 fn read(text: &[u8]) -> Result<Vec<PathInfo>, Error> {
-    Reader::new(text, &StoreDir::default()).collect()
+    RegistrationReader::new(text, &StoreDir::default()).collect()
 }
 
 fn write(infos: &[PathInfo]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), &StoreDir::default());
+    let mut writer = RegistrationWriter::new(Vec::new(), &StoreDir::default());
     for info in infos {
         assert!(writer.write(info).unwrap().is_nothing());
     }

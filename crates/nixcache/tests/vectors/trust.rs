@@ -1,12 +1,11 @@
-//! Who vouches for narinfos: fingerprints and verdicts are those that were decided for the shared
-//! vectors, and real narinfos verify.
+//! Fingerprints and verdicts are those of the shared vectors, and real narinfos verify.
 
 use std::num::NonZeroUsize;
 
 use nixcache::hash::Hash;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::signature::PublicKey;
-use nixcache::store_path::{StoreDir, StorePath};
+use nixcache::store_path::{StoreDir, StorePathRef};
 use nixcache::trust::{Fingerprint, Standing, TrustPolicy, TrustedKeys, Verdict, Verifier};
 use serde_json::Value;
 
@@ -120,8 +119,8 @@ fn every_fingerprint_is_as_decided() {
         } else if let Some(path) = input["storePath"].as_str() {
             let path = store_dir.parse(path).unwrap();
             let references = input["references"].as_array().unwrap().iter();
-            let references: Vec<StorePath> =
-                references.map(|path| store_dir.parse(path.as_str().unwrap()).unwrap().to_owned()).collect();
+            let references: Vec<StorePathRef<'_>> =
+                references.map(|path| store_dir.parse(path.as_str().unwrap()).unwrap()).collect();
             let nar_hash = Hash::parse(input["narHash"].as_str().unwrap()).unwrap();
             let nar_size = input["narSize"].as_u64().unwrap().try_into().unwrap();
             let fingerprint = Fingerprint::new(&store_dir, path, nar_hash, nar_size, &references);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
 use nixcache::store_path::StoreDir;
 use nixcache::trust::{Standing, TrustPolicy, TrustedKeys, Verdict, Verifier};
+use nixcache_client::verify::explain;
 use serde_json::{Value, json};
 
 use self::contents::Contents;
@@ -21,11 +22,6 @@ use crate::target::{Group, Report, report_on};
 /// narinfos that a thread takes at once: as many as are verified together, or one if its NAR is
 /// read, too.
 const CHUNK: usize = 4096;
-
-/// Signatures that a reason goes into, and characters of their key names: a narinfo may have
-/// thousands.
-const FAULTS: usize = 8;
-const NAME_LEN: usize = 72;
 
 pub(crate) fn run(common: &Common, args: &VerifyArgs) -> Result {
     let keys = trusted_keys(&args.trusted)?;
@@ -191,7 +187,7 @@ impl Verification<'_> {
                 shown(file)
             ))
         } else {
-            (!verdict.is_valid()).then(|| self.reason(info, verdict))
+            explain(info, verdict, self.required)
         };
         let mut undeclared = Vec::new();
         if let (None, Some(contents)) = (&reason, self.contents) {
@@ -235,52 +231,6 @@ impl Verification<'_> {
             columns.fold("ok".to_owned(), |line, column| line + "  " + column)
         };
         report.line(line, status);
-    }
-
-    /// Why a signature does not count, if it does not.
-    fn fault(verdict: &Verdict<'_>, name: &str, standing: Standing) -> Option<String> {
-        let name: String = name.escape_debug().take(NAME_LEN).collect();
-        Some(match standing {
-            Standing::Fails => format!("the signature by {name} does not verify"),
-            Standing::HoldsAsWritten if !verdict.counts(standing) => {
-                format!(
-                    "the signature by {name} holds only over references in the order of the file (see --as-written)"
-                )
-            }
-            Standing::Unknown => format!("{name} is not trusted"),
-            Standing::Malformed => "a signature is malformed".to_owned(),
-            _ => return None,
-        })
-    }
-
-    /// Why a verdict is that the narinfo is not valid.
-    fn reason(&self, info: &NarInfo<'_>, verdict: &Verdict<'_>) -> String {
-        let mut reasons = Vec::new();
-        let holding = verdict.keys().collect::<Vec<_>>();
-        if holding.is_empty() {
-            reasons.push("no valid signature by a trusted key".to_owned());
-        } else {
-            reasons.push(format!(
-                "{} of {} required signatures ({})",
-                holding.len(),
-                self.required,
-                holding.join(", ")
-            ));
-        }
-        let mut faults =
-            verdict.signatures().iter().filter_map(|(name, standing)| Self::fault(verdict, name, *standing));
-        reasons.extend(faults.by_ref().take(FAULTS));
-        match faults.count() {
-            0 => {}
-            more => reasons.push(format!("and {more} more")),
-        }
-        if info.signatures().len() == 0 {
-            reasons.push("it has no signature".to_owned());
-        }
-        if info.content_address().is_some() {
-            reasons.push("its content address does not make its path".to_owned());
-        }
-        reasons.join("; ")
     }
 }
 

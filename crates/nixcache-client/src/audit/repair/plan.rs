@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::ErrorKind;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::hash::Hash;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
@@ -15,7 +16,7 @@ use super::super::{Audit, Audited, Contents, Doubt, Finding, FindingKind, Remedy
 use super::error::RepairError;
 use crate::cache::{Cache, Error, Object, blocking, layout};
 use crate::roots;
-use crate::verify::{Inspection, Mismatch};
+use crate::verify::{Inspection, NarMismatch};
 
 type Result<T, E = RepairError> = std::result::Result<T, E>;
 
@@ -106,13 +107,13 @@ pub struct Withdrawal {
 /// Something that a [`RepairPlan`] has done.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum RepairEvent<'a> {
+pub enum RepairEvent {
     /// An object was written anew.
-    Rewritten(&'a Fix),
+    Rewritten(Fix),
     /// A narinfo was withdrawn.
-    Withdrawn(&'a Withdrawal),
+    Withdrawn(Withdrawal),
     /// An object was removed.
-    Removed(&'a str),
+    Removed(String),
 }
 
 impl Fix {
@@ -205,7 +206,7 @@ impl Audit {
     /// [`RepairError::Incomplete`] if anything could not be read: what it keeps is not known. If
     /// something is to be withdrawn, all narinfos are read once more, for what refers to it. Where
     /// a narinfo says a wrong size of a NAR that was not read, the NAR is read.
-    pub async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<RepairPlan> {
+    pub(crate) async fn plan(&self, cache: &Cache, audited: &Audited, age: Duration) -> Result<RepairPlan> {
         RepairError::check(cache, audited.unread().map(|finding| finding.object.clone()))?;
         let index = match &audited.index {
             Some(index) => Arc::clone(index),
@@ -318,7 +319,7 @@ impl Audit {
             return Err(RepairError::Changed { object: cache.display_name(&object) });
         };
         let Ok(inspection) = Inspection::new(&info.as_ref()) else { return Ok(Some(Vec::new())) };
-        let inspection = inspection.limits(self.limits);
+        let inspection = inspection.limits(self.options.limits);
         let Some(mut reader) = cache.open_object(nar).await.map_err(|error| unread(&error))? else {
             return Err(RepairError::incomplete(cache, nar));
         };
@@ -326,11 +327,11 @@ impl Audit {
         let read = match read {
             (_, Some(error)) => return Err(unread(&error)),
             (Ok(read), None) => read,
-            (Err(error), None) if error.is_about_content() => return Ok(None),
+            (Err(error), None) if error.kind() == ErrorKind::Content => return Ok(None),
             (Err(error), None) => return Err(unread(&error)),
         };
         let faults = read.mismatches(&info.as_ref());
-        if !faults.iter().all(Mismatch::is_of_file) {
+        if !faults.iter().all(NarMismatch::is_of_file) {
             return Ok(None);
         }
         Ok(Some(faults.into_iter().filter_map(|fault| fix_of(&object, &fault)).collect()))
@@ -488,11 +489,11 @@ fn fix(finding: &Finding) -> Option<Fix> {
 }
 
 /// How a narinfo is written anew that says something wrong of a file whose contents are right.
-fn fix_of(object: &str, fault: &Mismatch) -> Option<Fix> {
+fn fix_of(object: &str, fault: &NarMismatch) -> Option<Fix> {
     let object = object.to_owned();
     match *fault {
-        Mismatch::FileSize { expected, found } => Some(Fix::FileSize { object, from: expected, to: found }),
-        Mismatch::FileHash { expected, found } => Some(Fix::FileHash { object, from: expected, to: found }),
+        NarMismatch::FileSize { expected, found } => Some(Fix::FileSize { object, from: expected, to: found }),
+        NarMismatch::FileHash { expected, found } => Some(Fix::FileHash { object, from: expected, to: found }),
         _ => None,
     }
 }

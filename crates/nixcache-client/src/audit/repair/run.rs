@@ -31,7 +31,7 @@ impl RepairPlan {
     /// No collection runs meanwhile, and pushes wait that would rely on what is withdrawn. Each
     /// object is looked at again before it goes: [`RepairError::Changed`] if it is another one than
     /// the audit saw. Ages are those by the clock of the store.
-    pub async fn run(&self, cache: &Cache, mut done: impl FnMut(RepairEvent<'_>)) -> Result<()> {
+    pub(crate) async fn run(&self, cache: &Cache, mut done: impl FnMut(RepairEvent) + Send) -> Result<()> {
         if self.is_empty() {
             return Ok(());
         }
@@ -57,7 +57,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn run(&mut self, done: &mut impl FnMut(RepairEvent<'_>)) -> Result<()> {
+    async fn run(&mut self, done: &mut (impl FnMut(RepairEvent) + Send)) -> Result<()> {
         let (plan, cache) = (self.plan, self.cache);
         self.guard.check_alone(&protocol::plans()).await?;
         let withdrawn: HashSet<HashPart> = plan.withdrawals().map(|withdrawal| withdrawal.hash_part).collect();
@@ -65,12 +65,12 @@ impl Run<'_> {
         if !withdrawn.is_empty() {
             let withdrawals = futures_util::stream::iter(plan.withdrawals());
             let same = withdrawals.map(async |withdrawal| is_same(cache, withdrawal).await);
-            same.buffer_unordered(cache.options().concurrency).try_collect::<()>().await?;
+            same.buffer_unordered(cache.options().concurrency).boxed().try_collect::<()>().await?;
             self.check_referrers(&withdrawn).await?;
         }
         for fix in &plan.fixes {
             if fix.run(cache).await? {
-                done(RepairEvent::Rewritten(fix));
+                done(RepairEvent::Rewritten(fix.clone()));
             }
         }
         if plan.fixes.iter().any(|fix| matches!(fix, Fix::Root { .. }))
@@ -80,7 +80,7 @@ impl Run<'_> {
             let roots: HashMap<&str, &Fix> = roots.map(|fix| (fix.object(), fix)).collect();
             let written = |root: &roots::Root| {
                 if let Some(fix) = roots.get(root.object().as_str()) {
-                    done(RepairEvent::Rewritten(fix));
+                    done(RepairEvent::Rewritten((*fix).clone()));
                 }
             };
             roots::holes::close(cache, self.guard, self.is_there(index, &withdrawn).await?, written).await?;
@@ -157,7 +157,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn withdraw(&mut self, step: &[Withdrawal], done: &mut impl FnMut(RepairEvent<'_>)) -> Result<()> {
+    async fn withdraw(&mut self, step: &[Withdrawal], done: &mut (impl FnMut(RepairEvent) + Send)) -> Result<()> {
         let (cache, guard) = (self.cache, self.guard);
         let withdraw = async |withdrawal: &Withdrawal| {
             guard.check()?;
@@ -169,15 +169,20 @@ impl Run<'_> {
         self.has_removed = true;
         let mut withdrawn = futures_util::stream::iter(step)
             .map(async |withdrawal| withdraw(withdrawal).await.map(|()| withdrawal))
-            .buffer_unordered(cache.options().concurrency);
+            .buffer_unordered(cache.options().concurrency)
+            .boxed();
         while let Some(withdrawal) = withdrawn.try_next().await? {
-            done(RepairEvent::Withdrawn(withdrawal));
+            done(RepairEvent::Withdrawn(withdrawal.clone()));
         }
         Ok(())
     }
 
     /// Removes what is left over, after the cache was listed once more.
-    async fn remove(&mut self, withdrawn: &HashSet<HashPart>, done: &mut impl FnMut(RepairEvent<'_>)) -> Result<()> {
+    async fn remove(
+        &mut self,
+        withdrawn: &HashSet<HashPart>,
+        done: &mut (impl FnMut(RepairEvent) + Send),
+    ) -> Result<()> {
         let Some(before) = &self.plan.index else { return Ok(()) };
         let (plan, cache) = (self.plan, self.cache);
         let later = Index::read(cache).await?;
@@ -198,10 +203,11 @@ impl Run<'_> {
         self.has_removed = true;
         let mut removed = futures_util::stream::iter(objects)
             .map(async |object| cache.delete(object).await.map(|()| object))
-            .buffer_unordered(cache.options().concurrency);
+            .buffer_unordered(cache.options().concurrency)
+            .boxed();
         while let Some(object) = removed.try_next().await? {
             self.guard.check()?;
-            done(RepairEvent::Removed(object));
+            done(RepairEvent::Removed(object.clone()));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use futures_util::stream::TryStreamExt;
 use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use std::io::Write;
 
-use super::super::{Audit, Audited, Fix, RepairError, RepairEvent, RepairPlan};
+use super::super::{Audit, AuditOptions, Audited, Fix, RepairError, RepairEvent, RepairPlan};
 use super::{info_name, part, path, publish, replace, sample, text, url};
 use crate::cache::Cache;
 use crate::push::{Session, SessionRequest, SessionStart};
@@ -20,7 +20,7 @@ async fn names(cache: &Cache) -> BTreeSet<String> {
 }
 
 async fn plan(cache: &Cache) -> Result<RepairPlan, RepairError> {
-    let audit = Audit::new().contents(true);
+    let audit = Audit::new(AuditOptions::default().with(|options| options.contents = true));
     let audited = audit.run(cache).await.unwrap();
     audit.plan(cache, &audited, Duration::ZERO).await
 }
@@ -30,7 +30,7 @@ async fn repair(cache: &Cache) -> Result<(), RepairError> {
 }
 
 async fn audited(cache: &Cache) -> Audited {
-    Audit::new().run(cache).await.unwrap()
+    Audit::new(AuditOptions::default()).run(cache).await.unwrap()
 }
 
 fn kinds(audited: &Audited) -> Vec<&'static str> {
@@ -143,7 +143,7 @@ fn ages_are_those_by_the_clock_of_the_store() {
         inject_faults(Some(FaultPlan::new(1)));
         let cache = sample().await;
         cache.write("nar/fresh.nar.xz", &b"fresh"[..]).await.unwrap();
-        let audit = Audit::new();
+        let audit = Audit::new(AuditOptions::default());
         let day = Duration::from_secs(24 * 60 * 60);
         let fresh = audit.run(&cache).await.unwrap();
         audit.plan(&cache, &fresh, day).await.unwrap().run(&cache, |_| {}).await.unwrap();
@@ -181,9 +181,9 @@ async fn roots_no_longer_list_what_is_gone_and_keep_their_order() {
     assert!(hole.to_string().contains(&path(2).to_string()), "{hole}");
     let mut mended = Vec::new();
     let plan = plan(&cache).await.unwrap();
-    let done = |done: RepairEvent<'_>| {
+    let done = |done: RepairEvent| {
         if let RepairEvent::Rewritten(Fix::Root { object, paths }) = done {
-            mended.push((object.clone(), *paths));
+            mended.push((object, paths));
         }
     };
     plan.run(&cache, done).await.unwrap();

@@ -10,12 +10,12 @@ use nixcache::store_path::{HashPart, StoreDir};
 use proptest::prelude::{Just, Strategy, any};
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::{Audit, RepairEvent, RepairPlan};
+use super::super::{Audit, AuditOptions, RepairEvent, RepairPlan};
 use super::{info_name, part, publish, replace, sample, text, url};
 use crate::cache::{Cache, CacheOptions, CacheUrl, Object, layout};
 
 async fn plan(cache: &Cache, age: Duration) -> RepairPlan {
-    let audit = Audit::new().contents(true);
+    let audit = Audit::new(AuditOptions::default().with(|options| options.contents = true));
     let audited = audit.run(cache).await.unwrap();
     audit.plan(cache, &audited, age).await.unwrap()
 }
@@ -163,7 +163,7 @@ fn any_damage_is_found_and_repaired_without_a_hole_at_any_instant() {
                 let references: Vec<u8> = (0..number).filter(|other| bits >> other & 1 == 1).collect();
                 publish(&cache, number, &references).await;
             }
-            let audit = Audit::new().contents(true);
+            let audit = Audit::new(AuditOptions::default().with(|options| options.contents = true));
             assert_eq!(audit.run(&cache).await.unwrap().findings, []);
             let (what, kind) = DAMAGES[index];
             let other = if other == victim { (victim + 1) % count } else { other };
@@ -174,7 +174,7 @@ fn any_damage_is_found_and_repaired_without_a_hole_at_any_instant() {
 
             let before = holes(folder.path());
             let plan = audit.plan(&cache, &audited, Duration::ZERO).await.unwrap();
-            let check = |done: RepairEvent<'_>| {
+            let check = |done: RepairEvent| {
                 let now = holes(folder.path());
                 assert!(now.is_subset(&before), "{what}: {done:?}: {now:?}");
             };

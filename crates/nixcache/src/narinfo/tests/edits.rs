@@ -223,5 +223,5 @@ fn only_the_last_of_several_values_counts() {
     let edited = info.as_ref().edit().url("").url("b").file_size(None).file_size(Some(7)).finish().unwrap();
     let expected = facts.text().replace("nar/a.nar.xz", "b").replace("FileSize: 9", "FileSize: 7");
     assert_eq!(edited.as_str(), expected);
-    assert_eq!(info.as_ref().edit().url("").finish(), Err(Error::at(2, Field::Url, Reason::Empty)));
+    assert_eq!(info.as_ref().edit().url("").finish(), Err(Error::at(2, Field::Url, ErrorReason::Empty)));
 }

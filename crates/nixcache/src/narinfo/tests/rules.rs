@@ -32,7 +32,7 @@ fn text(lines: &[(Field, String)]) -> String {
 }
 
 #[track_caller]
-fn refused(text: &str, line: impl Into<Option<usize>>, field: impl Into<Option<Field>>) -> Reason {
+fn refused(text: &str, line: impl Into<Option<usize>>, field: impl Into<Option<Field>>) -> ErrorReason {
     let error = read(text).unwrap_err();
     assert_eq!((error.line, error.field), (line.into(), field.into()), "{error}\n{text}");
     error.reason
@@ -53,7 +53,7 @@ fn a_field_that_occurs_again_is_refused_where_it_does() {
         if *field == Field::Sig {
             assert!(read(&twice).is_ok());
         } else {
-            assert_eq!(refused(&twice, lines.len() + 1, *field), Reason::Duplicate);
+            assert_eq!(refused(&twice, lines.len() + 1, *field), ErrorReason::Duplicate);
         }
     }
 }
@@ -66,13 +66,13 @@ fn only_what_may_be_missing_may_be_missing() {
         rest.remove(place);
         let rest = text(&rest);
         if [Field::StorePath, Field::Url, Field::NarHash, Field::NarSize].contains(field) {
-            assert_eq!(refused(&rest, None, *field), Reason::Missing);
+            assert_eq!(refused(&rest, None, *field), ErrorReason::Missing);
         } else {
             assert!(read(&rest).is_ok(), "{field}");
         }
     }
-    assert_eq!(refused("", None, None), Reason::NoText);
-    assert_eq!(refused("StorePath: /nix/st", 1, Field::StorePath), Reason::CutShort);
+    assert_eq!(refused("", None, None), ErrorReason::NoText);
+    assert_eq!(refused("StorePath: /nix/st", 1, Field::StorePath), ErrorReason::CutShort);
 }
 
 #[test]
@@ -81,20 +81,20 @@ fn a_line_must_have_a_colon_and_a_space_and_no_carriage_return() {
     for (place, (field, value)) in lines.iter().enumerate() {
         let line = format!("{field}: {value}\n");
         let other = |other: &str| text.replacen(&line, other, 1);
-        assert_eq!(refused(&other(&format!("{field}:{value}\n")), place + 1, *field), Reason::NoSpace);
-        assert_eq!(refused(&other(&format!("{field}:\n")), place + 1, *field), Reason::NoSpace);
-        assert_eq!(refused(&other(&format!("{field}:\t{value}\n")), place + 1, *field), Reason::NoSpace);
-        assert_eq!(refused(&other(&format!("{field}: {value}\r\n")), place + 1, *field), Reason::CarriageReturn);
-        assert_eq!(refused(&other(&format!("{field}:\r\n")), place + 1, *field), Reason::CarriageReturn);
-        assert_eq!(refused(&other(&format!("{field}\n")), place + 1, None), Reason::NoColon);
-        assert_eq!(refused(&other("\n"), place + 1, None), Reason::BlankLine);
-        assert_eq!(refused(&other(" \n"), place + 1, None), Reason::NoColon);
-        assert_eq!(refused(&other("\r\n"), place + 1, None), Reason::CarriageReturn);
-        assert_eq!(refused(&other("System:x\n"), place + 1, None), Reason::NoSpace);
-        assert_eq!(refused(&other("System: x\r\n"), place + 1, None), Reason::CarriageReturn);
+        assert_eq!(refused(&other(&format!("{field}:{value}\n")), place + 1, *field), ErrorReason::NoSpace);
+        assert_eq!(refused(&other(&format!("{field}:\n")), place + 1, *field), ErrorReason::NoSpace);
+        assert_eq!(refused(&other(&format!("{field}:\t{value}\n")), place + 1, *field), ErrorReason::NoSpace);
+        assert_eq!(refused(&other(&format!("{field}: {value}\r\n")), place + 1, *field), ErrorReason::CarriageReturn);
+        assert_eq!(refused(&other(&format!("{field}:\r\n")), place + 1, *field), ErrorReason::CarriageReturn);
+        assert_eq!(refused(&other(&format!("{field}\n")), place + 1, None), ErrorReason::NoColon);
+        assert_eq!(refused(&other("\n"), place + 1, None), ErrorReason::BlankLine);
+        assert_eq!(refused(&other(" \n"), place + 1, None), ErrorReason::NoColon);
+        assert_eq!(refused(&other("\r\n"), place + 1, None), ErrorReason::CarriageReturn);
+        assert_eq!(refused(&other("System:x\n"), place + 1, None), ErrorReason::NoSpace);
+        assert_eq!(refused(&other("System: x\r\n"), place + 1, None), ErrorReason::CarriageReturn);
     }
-    assert_eq!(refused(&format!("{text}\n"), lines.len() + 1, None), Reason::BlankLine);
-    assert_eq!(refused("\n", 1, None), Reason::BlankLine);
+    assert_eq!(refused(&format!("{text}\n"), lines.len() + 1, None), ErrorReason::BlankLine);
+    assert_eq!(refused("\n", 1, None), ErrorReason::BlankLine);
 }
 
 #[test]
@@ -104,43 +104,43 @@ fn values_are_of_the_kind_that_their_field_has() {
     for field in [Field::FileSize, Field::NarSize] {
         for value in size {
             let (text, line) = with(field, value);
-            assert_eq!(refused(&text, line, field), Reason::Size, "{value}");
+            assert_eq!(refused(&text, line, field), ErrorReason::Size, "{value}");
         }
     }
     for zero in ["0", "000"] {
         let (text, line) = with(Field::NarSize, zero);
-        assert_eq!(refused(&text, line, Field::NarSize), Reason::NoSize);
+        assert_eq!(refused(&text, line, Field::NarSize), ErrorReason::NoSize);
     }
     for field in [Field::FileHash, Field::NarHash] {
         let hash = Facts::example().nar_hash.to_string();
         let (digits, short) = (&hash["sha256:".len()..], &hash[..hash.len() - 1]);
         for value in [digits, short, "sha256:", "md6:00", &format!("{hash} "), &format!("SHA256:{digits}")] {
             let (text, line) = with(field, value);
-            assert!(matches!(refused(&text, line, field), Reason::Hash(_)), "{value}");
+            assert!(matches!(refused(&text, line, field), ErrorReason::Hash(_)), "{value}");
         }
     }
     let (text, line) = with(Field::NarHash, sha1);
-    assert_eq!(refused(&text, line, Field::NarHash), Reason::NarHashAlgorithm(crate::hash::Algorithm::Sha1));
+    assert_eq!(refused(&text, line, Field::NarHash), ErrorReason::NarHashAlgorithm(crate::hash::Algorithm::Sha1));
     assert!(read(&with(Field::FileHash, sha1).0).is_ok());
 
     let path = "00000000000000000000000000000000-a";
     let outside = format!("/gnu/store/{path}");
     for value in [&*outside, path, &format!("/nix/storex/{path}"), &format!("/nix/store//{path}")] {
         let (text, line) = with(Field::StorePath, value);
-        assert!(matches!(refused(&text, line, Field::StorePath), Reason::StorePath(_)), "{value}");
+        assert!(matches!(refused(&text, line, Field::StorePath), ErrorReason::StorePath(_)), "{value}");
     }
     let (text, line) = with(Field::StorePath, &outside);
     let reason = refused(&text, line, Field::StorePath);
-    assert!(matches!(reason, Reason::StorePath(store_path::Error::OutsideStore { .. })));
+    assert!(matches!(reason, ErrorReason::StorePath(store_path::Error::OutsideStore { .. })));
     for field in [Field::References, Field::Deriver] {
         for value in [&*format!("/nix/store/{path}"), "a", &format!("{path}\t"), &format!("{path},{path}")] {
             let (text, line) = with(field, value);
-            assert!(matches!(refused(&text, line, field), Reason::StorePath(_)), "{value}");
+            assert!(matches!(refused(&text, line, field), ErrorReason::StorePath(_)), "{value}");
         }
     }
     for value in ["fixed", "fixed:r:", "fixed:r:sha256-AAAA", "text:sha1:00", "x:sha256:00", " "] {
         let (text, line) = with(Field::Ca, value);
-        assert!(matches!(refused(&text, line, Field::Ca), Reason::StorePath(_)), "{value}");
+        assert!(matches!(refused(&text, line, Field::Ca), ErrorReason::StorePath(_)), "{value}");
     }
 }
 
@@ -150,7 +150,7 @@ fn only_what_may_be_empty_may_be_empty() {
         let (text, line) = with(field, "");
         match field {
             Field::Compression | Field::References | Field::Sig | Field::Ca => assert!(read(&text).is_ok(), "{field}"),
-            _ => assert_eq!(refused(&text, line, field), Reason::Empty),
+            _ => assert_eq!(refused(&text, line, field), ErrorReason::Empty),
         }
     }
 }
@@ -165,7 +165,7 @@ fn control_characters_are_refused_in_known_fields_only() {
             let odd = text.replacen(&line, &format!("{field}: {before}{character}{after}\n"), 1);
             let reason = refused(&odd, place + 1, *field);
             let is_text = matches!(field, Field::Url | Field::Compression | Field::Sig);
-            assert_eq!(reason == Reason::Control, is_text, "{field}: {reason}");
+            assert_eq!(reason == ErrorReason::Control, is_text, "{field}: {reason}");
         }
         assert!(read(&format!("{text}System: a{character}b\n")).is_ok());
     }
@@ -180,7 +180,7 @@ fn what_is_not_utf8_is_refused_where_it_begins() {
             let mut odd = text.clone().into_bytes();
             odd.splice(start..start, piece.iter().copied());
             let error = NarInfo::parse(&odd, &StoreDir::default()).unwrap_err();
-            assert_eq!(error, Error::at(place + 1, None, Reason::NotUtf8));
+            assert_eq!(error, Error::at(place + 1, None, ErrorReason::NotUtf8));
         }
     }
 }
@@ -265,9 +265,9 @@ fn a_newline_gets_into_no_field() {
     for mark in ["\nSig: a", "\n", "a\n", "\u{85}", "\r", "a\0"] {
         let mut other = facts.clone();
         other.url = mark.to_owned();
-        assert_eq!(other.build(&StoreDir::default()).unwrap(), Err(Error::of(Field::Url, Reason::Control)));
+        assert_eq!(other.build(&StoreDir::default()).unwrap(), Err(Error::of(Field::Url, ErrorReason::Control)));
         let info = read(&facts.text()).unwrap();
-        assert_eq!(info.as_ref().edit().url(mark).finish(), Err(Error::of(Field::Url, Reason::Control)));
+        assert_eq!(info.as_ref().edit().url(mark).finish(), Err(Error::of(Field::Url, ErrorReason::Control)));
         // Nor is it forgotten.
         assert!(info.as_ref().edit().url(mark).url("a").finish().is_err());
     }
@@ -287,8 +287,8 @@ fn what_could_not_be_read_cannot_be_built() {
         change(&mut facts);
         facts.build(&store_dir).unwrap().unwrap_err().reason
     };
-    assert_eq!(build(|facts| facts.url.clear()), Reason::Empty);
-    assert_eq!(build(|facts| facts.nar_size = 0), Reason::NoSize);
+    assert_eq!(build(|facts| facts.url.clear()), ErrorReason::Empty);
+    assert_eq!(build(|facts| facts.nar_size = 0), ErrorReason::NoSize);
     let sha1 = |facts: &mut Facts| facts.nar_hash = "sha1:kpcd173cq987hw957sx6m0868wv3x6d9".parse().unwrap();
-    assert_eq!(build(sha1), Reason::NarHashAlgorithm(crate::hash::Algorithm::Sha1));
+    assert_eq!(build(sha1), ErrorReason::NarHashAlgorithm(crate::hash::Algorithm::Sha1));
 }

@@ -110,7 +110,7 @@ fn a_text_of_more_than_the_limit_is_refused_unread() {
     let length = text.len();
     assert!(NarInfo::parse_limited(text.as_bytes(), &store_dir, length).is_ok());
     let error = NarInfo::parse_limited(text.as_bytes(), &store_dir, length - 1).unwrap_err();
-    assert_eq!(error, Error::of(None, Reason::TooLong { limit: length - 1 }));
+    assert_eq!(error, Error::of(None, ErrorReason::TooLong { limit: length - 1 }));
 
     let padding = "x".repeat(NarInfo::MAX_LEN - length - "x: \n".len());
     let mut text = with(&format!("x: {padding}\n"));
@@ -119,5 +119,5 @@ fn a_text_of_more_than_the_limit_is_refused_unread() {
     assert!(NarInfoBuf::parse(text.as_bytes(), &store_dir).is_ok());
     text.insert(0, 'x');
     let error = NarInfoBuf::parse(text.as_bytes(), &store_dir).unwrap_err();
-    assert_eq!(error.reason, Reason::TooLong { limit: NarInfo::MAX_LEN });
+    assert_eq!(error.reason, ErrorReason::TooLong { limit: NarInfo::MAX_LEN });
 }

@@ -1,23 +1,25 @@
+//! Errors of export streams.
+
 use std::{fmt, io};
 
-use crate::{nar, store_path};
+use crate::{ErrorKind, nar, store_path};
 
-/// Why a stream is not an export, and where: offsets count bytes from the start of the stream.
+/// Why a stream is not an export. Offsets count bytes from the start of the stream.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Reading failed.
     #[error("at byte {offset}: {source}")]
     Io {
-        /// How much was read before.
+        /// The number of bytes read before.
         offset: u64,
         /// The failure.
         source: io::Error,
     },
-    /// The contents of a path could not be put where they should go.
+    /// The contents of a path could not be written to the given sink.
     #[error("contents up to byte {offset} could not be written: {source}")]
     Sink {
-        /// Where in the stream they end.
+        /// The offset of their end.
         offset: u64,
         /// The failure.
         source: io::Error,
@@ -25,59 +27,59 @@ pub enum Error {
     /// The stream ends before its end is marked.
     #[error("at byte {offset}: the stream ends, expected {field}")]
     Truncated {
-        /// Where it ends.
+        /// The offset of its end.
         offset: u64,
-        /// What should have followed.
-        field: Field,
+        /// The expected part.
+        field: ExportField,
     },
-    /// A number that is not one of those that can stand there.
+    /// A number with an unexpected value.
     #[error("at byte {offset}: expected {field}: {expected}, found {found:#x}")]
     Number {
-        /// Where it stands.
+        /// Its offset.
         offset: u64,
-        /// What it says.
-        field: Field,
-        /// What can stand there.
+        /// The part that it is.
+        field: ExportField,
+        /// The expected values.
         expected: &'static str,
-        /// What stands there.
+        /// The value.
         found: u64,
     },
     /// The contents of a path are not an archive.
     #[error("in the archive that begins at byte {start}: {source}")]
     Nar {
-        /// Where the archive begins.
+        /// The offset of the archive.
         start: u64,
-        /// What is wrong with it, and where, counted from its start.
+        /// Why. Its offset counts from the start of the archive.
         source: nar::Error,
     },
     /// A string is longer than any path.
     #[error("at byte {offset}: {field}: {length} bytes are more than the longest path has, {limit}")]
     TooLong {
-        /// Where its length stands.
+        /// The offset of its length.
         offset: u64,
-        /// What it says.
-        field: Field,
+        /// The part that it is.
+        field: ExportField,
         /// The length.
         length: u64,
-        /// Bytes of the longest path.
+        /// The number of bytes of the longest path.
         limit: u64,
     },
-    /// The bytes that fill a string up to a multiple of eight are not zero.
+    /// The padding of a string is not zero.
     #[error("at byte {offset}: {field}: padding is not zero")]
     Padding {
-        /// Where the padding begins.
+        /// The offset of the padding.
         offset: u64,
-        /// What it follows.
-        field: Field,
+        /// The string.
+        field: ExportField,
     },
     /// Not a path in the store.
     #[error("at byte {offset}: {field}: {source}")]
     Path {
-        /// Where its bytes begin.
+        /// The offset of its bytes.
         offset: u64,
         /// Which path.
-        field: Field,
-        /// What is wrong with it.
+        field: ExportField,
+        /// Why.
         source: store_path::Error,
     },
 }
@@ -85,20 +87,20 @@ pub enum Error {
 /// A part of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Field {
+pub enum ExportField {
     /// Whether another path follows.
     Marker,
-    /// What stands behind an archive.
+    /// The number after an archive.
     Magic,
-    /// The path that the archive is of.
+    /// The path of the archive.
     Path,
     /// The number of its references.
     ReferenceCount,
     /// A reference.
     Reference {
-        /// Which, counted from 1.
+        /// Its number, counted from 1.
         number: u64,
-        /// Of how many, by what the stream claims.
+        /// The number of references that the stream claims.
         count: u64,
     },
     /// Its deriver.
@@ -109,11 +111,23 @@ pub enum Field {
     Signature,
 }
 
-impl fmt::Display for Field {
+impl Error {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } | Self::Sink { source, .. } => ErrorKind::of_io(source),
+            _ => ErrorKind::Content,
+        }
+    }
+}
+
+crate::error_kind::into_io_error!(Error);
+
+impl fmt::Display for ExportField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Marker => "a path or the end",
-            Self::Magic => "the mark behind an archive",
+            Self::Magic => "the number after an archive",
             Self::Path => "path",
             Self::ReferenceCount => "number of references",
             Self::Reference { number, count } => return write!(f, "reference {number} of {count}"),

@@ -1,27 +1,29 @@
 //! Export streams: what `nix-store --export` prints and `nix-store --import` reads.
 //!
-//! Paths with their contents, one after the other, so that a closure can go through a pipe. Numbers
-//! are 64 bits, little-endian; a string is its length and its bytes, filled up with zeros to a
-//! multiple of eight:
+//! An export has paths with their contents, one after the other, so that a closure can go through a
+//! pipe. Numbers have 64 bits, little-endian. A string is its length and its bytes, padded with zeros
+//! to a multiple of eight:
 //!
 //! | for each path | |
 //! |---|---|
-//! | number 1 | here is another |
+//! | number 1 | a path follows |
 //! | a NAR | its contents |
 //! | number `0x4558494e` | `NIXE` |
 //! | string | the path |
-//! | number, strings | how many references, and each |
+//! | number, strings | the number of references, and each of them |
 //! | string | the deriver, or empty |
-//! | number 0 | no signature; after a 1 a signature follows, which nobody has looked at since Nix 1 |
-//! | **at the end:** number 0 | nothing follows that is part of the export |
+//! | number 0 | no signature; after a 1 a signature follows, which Nix has ignored since version 2 |
+//! | **at the end:** number 0 | the export ends |
 //!
-//! The contents come before the name, so whoever reads them has to put them somewhere until it is
-//! known. There are no hashes: [`Reader`] computes them on the way, and an export that was damaged
-//! has others. An export that was cut has no end. References should come before those that refer to
-//! them, as `--import` registers path by path.
+//! The contents come before the name, so a reader has to store them until the name is known. There
+//! are no hashes: [`ExportReader`] computes them on the way, and a damaged export has others. A
+//! truncated export has no end. References should come before their referrers, since `--import`
+//! registers path by path.
 //!
 //! ```
-//! use nixcache::{hash::Hash, nar, path_info::export::{Reader, Writer}, path_info::PathInfo};
+//! use nixcache::path_info::PathInfo;
+//! use nixcache::path_info::export::{ExportReader, ExportWriter};
+//! use nixcache::{hash::Hash, nar};
 //! use nixcache::store_path::{StoreDir, StorePath};
 //!
 //! let mut nar = nar::Writer::new(Vec::new());
@@ -31,11 +33,11 @@
 //! let info = PathInfo::new(path, Hash::sha256(&nar), nar.len() as u64);
 //!
 //! let store = StoreDir::default();
-//! let mut writer = Writer::new(Vec::new(), &store);
+//! let mut writer = ExportWriter::new(Vec::new(), &store);
 //! writer.write(&info, nar.as_slice())?;
 //! let export = writer.finish()?;
 //!
-//! let mut reader = Reader::new(export.as_slice(), &store);
+//! let mut reader = ExportReader::new(export.as_slice(), &store);
 //! let mut contents = Vec::new();
 //! assert_eq!(reader.next_into(&mut contents)?, Some(info));
 //! assert_eq!(contents, nar);
@@ -51,9 +53,9 @@ mod tests;
 mod wire;
 mod write;
 
-pub use error::{Error, Field};
-pub use read::Reader;
-pub use write::{WriteError, Writer};
+pub use error::{Error, ExportField};
+pub use read::ExportReader;
+pub use write::{ExportWriteError, ExportWriter};
 
-/// What stands behind each archive.
+/// The number after each archive.
 const MAGIC: u64 = 0x4558_494e;

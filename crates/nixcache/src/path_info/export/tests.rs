@@ -1,3 +1,5 @@
+//! Exports: what is written reads back, and what is refused.
+
 use std::io;
 
 use super::*;
@@ -24,7 +26,7 @@ fn info(path: &str, references: &[&str], nar: &[u8]) -> PathInfo {
 /// An export of two paths.
 fn export() -> Vec<u8> {
     let (first, second) = (archive(b"first"), archive(b"second"));
-    let mut writer = Writer::new(Vec::new(), &StoreDir::default());
+    let mut writer = ExportWriter::new(Vec::new(), &StoreDir::default());
     let _nothing = writer.write(&info(A, &[A], &first), first.as_slice()).unwrap();
     let mut second_info = info(B, &[A], &second);
     second_info.deriver = Some(StorePath::parse(A).unwrap());
@@ -33,7 +35,7 @@ fn export() -> Vec<u8> {
 }
 
 fn read(export: &[u8]) -> Result<Vec<PathInfo>, Error> {
-    Reader::new(export, &StoreDir::default()).collect()
+    ExportReader::new(export, &StoreDir::default()).collect()
 }
 
 fn message(export: &[u8]) -> String {
@@ -75,7 +77,7 @@ fn what_comes_in_pieces_is_the_same() {
     let export = export();
     for capacity in 1..40 {
         let source = io::BufReader::with_capacity(capacity, export.as_slice());
-        let infos: Result<Vec<_>, _> = Reader::new(source, &StoreDir::default()).collect();
+        let infos: Result<Vec<_>, _> = ExportReader::new(source, &StoreDir::default()).collect();
         assert_eq!(infos.unwrap(), read(&export).unwrap());
     }
 }
@@ -101,7 +103,7 @@ fn errors_say_byte_and_field() {
     magic[at] = b'X';
     assert_eq!(
         message(&magic),
-        format!("at byte {at}: expected the mark behind an archive: 0x4558494e, found 0x45584958")
+        format!("at byte {at}: expected the number after an archive: 0x4558494e, found 0x45584958")
     );
     let mut path = export();
     let at = path.windows(5).position(|window| window == b"/nix/").unwrap();
@@ -127,7 +129,7 @@ fn an_old_signature_is_passed_over_whatever_its_length() {
 #[test]
 fn what_follows_the_end_stays_in_the_source() {
     let stream = [export().as_slice(), b"what follows"].concat();
-    let mut reader = Reader::new(stream.as_slice(), &StoreDir::default());
+    let mut reader = ExportReader::new(stream.as_slice(), &StoreDir::default());
     assert_eq!(reader.by_ref().count(), 2);
     assert_eq!(reader.into_inner(), b"what follows");
 }
@@ -138,13 +140,13 @@ fn contents_that_are_others_than_known_break_the_export() {
     let known = info(A, &[], &nar);
     let wrong = [archive(b"other"), nar[..nar.len() - 1].to_vec(), [nar.as_slice(), b"x"].concat(), Vec::new()];
     for wrong in wrong {
-        let mut writer = Writer::new(Vec::new(), &StoreDir::default());
+        let mut writer = ExportWriter::new(Vec::new(), &StoreDir::default());
         assert!(matches!(
             writer.write(&known, wrong.as_slice()),
-            Err(WriteError::Differs { .. } | WriteError::Nar { .. })
+            Err(ExportWriteError::Differs { .. } | ExportWriteError::Nar { .. })
         ));
-        assert!(matches!(writer.write(&known, nar.as_slice()), Err(WriteError::Broken)));
-        assert!(matches!(writer.finish(), Err(WriteError::Broken)));
+        assert!(matches!(writer.write(&known, nar.as_slice()), Err(ExportWriteError::Broken)));
+        assert!(matches!(writer.finish(), Err(ExportWriteError::Broken)));
     }
 }
 
@@ -153,7 +155,7 @@ fn what_is_left_out_is_said() {
     let nar = archive(b"first");
     let mut info = info(A, &[], &nar);
     info.ultimate = true;
-    let mut writer = Writer::new(Vec::new(), &StoreDir::default());
+    let mut writer = ExportWriter::new(Vec::new(), &StoreDir::default());
     let lost = writer.write(&info, nar.as_slice()).unwrap();
     assert_eq!(lost.iter().collect::<Vec<_>>(), [(Fact::Ultimate, 1)]);
 }
@@ -170,7 +172,7 @@ fn a_sink_that_fails_is_told_from_a_source_that_fails() {
         }
     }
     let export = export();
-    let mut reader = Reader::new(export.as_slice(), &StoreDir::default());
+    let mut reader = ExportReader::new(export.as_slice(), &StoreDir::default());
     assert!(matches!(reader.next_into(Full), Err(Error::Sink { .. })));
     assert!(reader.next().is_none());
 }

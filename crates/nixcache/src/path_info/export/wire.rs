@@ -1,14 +1,15 @@
-//! Numbers and strings from a reader, counted, and to a writer.
+//! Reading numbers and strings with their offsets, and writing them.
 
 use std::io::{self, BufRead, Write};
 
-use super::{Error, Field};
-/// How many zeros follow a string.
+use super::{Error, ExportField};
+
+/// The number of zeros after a string.
 const fn padding(len: u64) -> usize {
     ((8 - len % 8) % 8) as usize
 }
 
-/// A reader that knows how much it has read.
+/// A reader that counts its bytes.
 #[derive(Debug)]
 pub(super) struct Counted<R> {
     pub(super) source: R,
@@ -16,10 +17,10 @@ pub(super) struct Counted<R> {
 }
 
 impl<R: BufRead> Counted<R> {
-    /// What the source has ready; empty at its end.
+    /// The bytes that the source has ready. Empty at its end.
     pub(super) fn fill(&mut self) -> Result<&[u8], Error> {
-        // A loop cannot return what it borrows in one of its rounds; once this has succeeded,
-        // asking again does no I/O.
+        // A loop cannot return a borrow from one of its rounds. After a success, the call below does
+        // no I/O.
         loop {
             match self.source.fill_buf() {
                 Ok(_) => break,
@@ -36,7 +37,7 @@ impl<R: BufRead> Counted<R> {
     }
 
     /// Fills `bytes`.
-    fn exact(&mut self, bytes: &mut [u8], field: Field) -> Result<(), Error> {
+    fn exact(&mut self, bytes: &mut [u8], field: ExportField) -> Result<(), Error> {
         let mut filled = 0;
         while filled < bytes.len() {
             let ready = self.fill()?;
@@ -51,14 +52,14 @@ impl<R: BufRead> Counted<R> {
         Ok(())
     }
 
-    pub(super) fn number(&mut self, field: Field) -> Result<u64, Error> {
+    pub(super) fn number(&mut self, field: ExportField) -> Result<u64, Error> {
         let mut bytes = [0; 8];
         self.exact(&mut bytes, field)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Reads a string of at most `limit` bytes into `text`, and says where its bytes begin.
-    pub(super) fn string(&mut self, text: &mut Vec<u8>, limit: u64, field: Field) -> Result<u64, Error> {
+    /// Reads a string of at most `limit` bytes into `text`. Returns the offset of its bytes.
+    pub(super) fn string(&mut self, text: &mut Vec<u8>, limit: u64, field: ExportField) -> Result<u64, Error> {
         let offset = self.offset;
         let length = self.number(field)?;
         let len = usize::try_from(length).ok().filter(|_| length <= limit);
@@ -69,8 +70,8 @@ impl<R: BufRead> Counted<R> {
         Ok(offset + 8)
     }
 
-    /// Passes over a string.
-    pub(super) fn skip_string(&mut self, field: Field) -> Result<(), Error> {
+    /// Skips a string.
+    pub(super) fn skip_string(&mut self, field: ExportField) -> Result<(), Error> {
         let length = self.number(field)?;
         let mut rest = length;
         while rest > 0 {
@@ -85,7 +86,7 @@ impl<R: BufRead> Counted<R> {
         self.padding(length, field)
     }
 
-    fn padding(&mut self, length: u64, field: Field) -> Result<(), Error> {
+    fn padding(&mut self, length: u64, field: ExportField) -> Result<(), Error> {
         let offset = self.offset;
         let mut zeros = [0; 8];
         let zeros = &mut zeros[..padding(length)];

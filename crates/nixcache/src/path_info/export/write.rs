@@ -1,20 +1,23 @@
+//! Writing export streams.
+
 use std::fmt;
 use std::io::{self, Read, Write};
 
 use super::MAGIC;
 use super::wire::{put_number, put_string};
+use crate::ErrorKind;
 use crate::hash::{self, Hash};
 use crate::nar::{self, Limits, Observer};
 use crate::path_info::{Lost, PathInfo};
 use crate::store_path::StoreDir;
 
-/// Bytes that are moved at once, the size that measured best for NAR files.
-const CHUNK: usize = 256 << 10;
+/// The number of bytes that are copied at a time. This size was the fastest for NAR files.
+const COPY_BYTES: usize = 256 << 10;
 
 /// Why a path could not be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum WriteError {
+pub enum ExportWriteError {
     /// Writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -31,20 +34,20 @@ pub enum WriteError {
     Nar {
         /// The path.
         path: String,
-        /// What is wrong with them.
+        /// Why.
         source: nar::Error,
     },
-    /// The contents of a path are not those that are known of it.
+    /// The contents of a path do not have the known hash and size.
     #[error("{path}: its contents are {found}, expected {expected}")]
     Differs {
         /// The path.
         path: String,
-        /// The hash that is known, and the size.
+        /// The known hash and size.
         expected: String,
-        /// The hash of the contents, and their size.
+        /// The hash and size of the contents.
         found: String,
     },
-    /// The hash that is known cannot be computed by this build.
+    /// This build cannot compute the algorithm of the known hash.
     #[error("{path}: {source}")]
     Hash {
         /// The path.
@@ -52,19 +55,33 @@ pub enum WriteError {
         /// Why.
         source: hash::Error,
     },
-    /// A path before could not be written, and the stream holds a part of it.
-    #[error("the export cannot go on: a path before could not be written as a whole")]
+    /// An earlier path failed, and the stream has only a part of it.
+    #[error("the export cannot continue: an earlier path was written only in part")]
     Broken,
 }
 
+impl ExportWriteError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) | Self::Contents { source: error, .. } => ErrorKind::of_io(error),
+            Self::Nar { .. } | Self::Differs { .. } => ErrorKind::Content,
+            Self::Hash { source, .. } => source.kind(),
+            Self::Broken => ErrorKind::Usage,
+        }
+    }
+}
+
+crate::error_kind::into_io_error!(ExportWriteError);
+
 /// Writes an export, path by path, in the bytes of `nix-store --export`.
 ///
-/// Paths should come after those that they refer to: [`nix-store --import`] registers each before
-/// it reads the next. After a failure the stream has no end, so that nobody takes it for whole.
+/// Paths should come after their references: [`nix-store --import`] registers each path before it
+/// reads the next. After a failure the stream has no end, so that no reader takes it for complete.
 /// Some writes are small: give it a buffered sink.
 ///
 /// [`nix-store --import`]: https://nix.dev/manual/nix/stable/command-ref/nix-store/import
-pub struct Writer<W> {
+pub struct ExportWriter<W> {
     out: W,
     store_dir: StoreDir,
     limits: Limits,
@@ -72,26 +89,26 @@ pub struct Writer<W> {
     is_broken: bool,
 }
 
-impl<W: Write> Writer<W> {
-    /// Writes paths as in `store_dir`, with archives within the default limits.
+impl<W: Write> ExportWriter<W> {
+    /// Makes a writer of paths in `store_dir`, with archives within the default limits.
     pub fn new(out: W, store_dir: &StoreDir) -> Self {
         Self::with_limits(out, store_dir, Limits::default())
     }
 
-    /// Writes archives within other limits.
+    /// Makes a writer with other limits of archives.
     pub fn with_limits(out: W, store_dir: &StoreDir, limits: Limits) -> Self {
         Self { out, store_dir: store_dir.clone(), limits, buffer: Vec::new(), is_broken: false }
     }
 
-    /// Writes a path with its contents, the archive that is all of `nar`, and says what there was
-    /// no place for.
+    /// Writes a path with its contents, the archive that is all of `nar`. Returns the facts that an
+    /// export has no place for.
     ///
-    /// That `nar` has the hash that is known of the path, and the size if it is known, is checked
-    /// on the way: when it turns out that it has not, a part is written already, and nothing can
-    /// follow. Hash and size count as known to who reads the export, who computes them.
-    pub fn write(&mut self, info: &PathInfo, nar: impl Read) -> Result<Lost, WriteError> {
+    /// The contents must have the known hash, and the known size if there is one. This is checked on
+    /// the way: if they differ, a part is written already, and nothing can follow. Hash and size are
+    /// not reported as lost, since readers compute them.
+    pub fn write(&mut self, info: &PathInfo, nar: impl Read) -> Result<Lost, ExportWriteError> {
         if std::mem::replace(&mut self.is_broken, true) {
-            return Err(WriteError::Broken);
+            return Err(ExportWriteError::Broken);
         }
         put_number(&mut self.out, 1)?;
         self.archive(info, nar)?;
@@ -109,28 +126,28 @@ impl<W: Write> Writer<W> {
         Ok(Lost::of(info, |_| false))
     }
 
-    /// Writes the end, and gives the sink back, flushed.
-    pub fn finish(mut self) -> Result<W, WriteError> {
+    /// Writes the end of the export, flushes the sink, and returns it.
+    pub fn finish(mut self) -> Result<W, ExportWriteError> {
         if self.is_broken {
-            return Err(WriteError::Broken);
+            return Err(ExportWriteError::Broken);
         }
         put_number(&mut self.out, 0)?;
         self.out.flush()?;
         Ok(self.out)
     }
 
-    fn archive(&mut self, info: &PathInfo, mut nar: impl Read) -> Result<(), WriteError> {
+    fn archive(&mut self, info: &PathInfo, mut nar: impl Read) -> Result<(), ExportWriteError> {
         let path = || self.store_dir.display(info.path.as_ref()).to_string();
-        let no_archive = |source| WriteError::Nar { path: path(), source };
+        let no_archive = |source| ExportWriteError::Nar { path: path(), source };
         let observer = Observer::new().check(self.limits).hash(info.nar_hash.algorithm());
-        let mut observer = observer.map_err(|source| WriteError::Hash { path: path(), source })?;
-        self.buffer.resize(CHUNK, 0);
+        let mut observer = observer.map_err(|source| ExportWriteError::Hash { path: path(), source })?;
+        self.buffer.resize(COPY_BYTES, 0);
         loop {
             let chunk = match nar.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(read) => &self.buffer[..read],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(WriteError::Contents { path: path(), source }),
+                Err(source) => return Err(ExportWriteError::Contents { path: path(), source }),
             };
             observer.update(chunk).map_err(no_archive)?;
             self.out.write_all(chunk)?;
@@ -143,13 +160,13 @@ impl<W: Write> Writer<W> {
         let shown = |hash: &Hash, size| format!("{hash} of {size} bytes");
         let expected = shown(&info.nar_hash, info.nar_size);
         let found = seen.hashes.iter().map(|hash| shown(hash, seen.size)).collect();
-        Err(WriteError::Differs { path: path(), expected, found })
+        Err(ExportWriteError::Differs { path: path(), expected, found })
     }
 }
 
-impl<W> fmt::Debug for Writer<W> {
+impl<W> fmt::Debug for ExportWriter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer")
+        f.debug_struct("ExportWriter")
             .field("store_dir", &self.store_dir)
             .field("is_broken", &self.is_broken)
             .finish_non_exhaustive()

@@ -1,10 +1,12 @@
+//! Errors of registrations.
+
 use std::{fmt, io};
 
-use crate::{hash, store_path};
+use crate::{ErrorKind, hash, store_path};
 
 /// Why a text is not a registration.
 ///
-/// Lines are counted from 1. Of hostile lines only the beginning is quoted, escaped.
+/// Lines are counted from 1. Messages quote only the beginning of a line, escaped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,37 +21,37 @@ pub enum Error {
     /// The text ends inside a record.
     #[error("line {line}: the text ends, expected {field}")]
     Truncated {
-        /// The line that is not there.
+        /// The missing line.
         line: u64,
-        /// What should stand in it.
-        field: Field,
+        /// The expected item.
+        field: RegistrationField,
     },
     /// The text ends inside a line.
     #[error("line {line}: {field}: the last line does not end in a newline: the text may have been cut")]
     NoNewline {
         /// The last line.
         line: u64,
-        /// What stands in it.
-        field: Field,
+        /// Its item.
+        field: RegistrationField,
     },
-    /// A line is longer than anything that could stand there.
+    /// A line is longer than any item.
     #[error("line {line}: {field}: the line is longer than {limit} bytes")]
     TooLong {
         /// The line.
         line: u64,
-        /// What should stand in it.
-        field: Field,
-        /// Bytes of the longest line that is read.
+        /// The expected item.
+        field: RegistrationField,
+        /// The limit in bytes.
         limit: usize,
     },
-    /// A line is not UTF-8; nothing that stands in a registration is anything but ASCII.
+    /// A line is not UTF-8. All items of a registration are ASCII.
     #[error("line {line}: {field}: not UTF-8 after `{text}`")]
     Encoding {
         /// The line.
         line: u64,
-        /// What should stand in it.
-        field: Field,
-        /// The end of what could be read.
+        /// The expected item.
+        field: RegistrationField,
+        /// The text before the fault.
         text: String,
     },
     /// Not a path in the store.
@@ -58,43 +60,43 @@ pub enum Error {
         /// The line.
         line: u64,
         /// Which path.
-        field: Field,
-        /// What is wrong with it.
+        field: RegistrationField,
+        /// Why.
         source: store_path::Error,
     },
     /// Not a sha256 hash.
-    #[error("line {line}: {}: {source}", Field::NarHash)]
+    #[error("line {line}: {}: {source}", RegistrationField::NarHash)]
     Hash {
         /// The line.
         line: u64,
-        /// What is wrong with it.
+        /// Why.
         source: hash::Error,
     },
-    /// Not a number in decimal digits, or one that the integers of SQLite cannot hold.
+    /// Not a decimal number, or one that is too large for the integers of SQLite.
     #[error("line {line}: {field}: expected a number up to {}, found `{text}`", i64::MAX)]
     Number {
         /// The line.
         line: u64,
         /// Which number.
-        field: Field,
+        field: RegistrationField,
         /// The beginning of the line.
         text: String,
     },
-    /// Two records are of one path, or of one hash part, and say different things.
-    #[error("line {line}: an earlier record says something else of `{path}`")]
+    /// Two records of one path, or of one hash part, contradict each other.
+    #[error("line {line}: contradicts an earlier record of `{path}`")]
     Disagreement {
-        /// Where the later record begins.
+        /// The first line of the later record.
         line: u64,
         /// Its path.
         path: String,
     },
 }
 
-/// What stands in a line.
+/// An item of a registration, on a line of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Field {
-    /// The path that the record is of.
+pub enum RegistrationField {
+    /// The path of the record.
     Path,
     /// The hash of its NAR.
     NarHash,
@@ -106,14 +108,26 @@ pub enum Field {
     ReferenceCount,
     /// A reference.
     Reference {
-        /// Which, counted from 1.
+        /// Its number, counted from 1.
         number: u64,
-        /// Of how many, by what the record claims.
+        /// The number of references that the record claims.
         count: u64,
     },
 }
 
-impl fmt::Display for Field {
+impl Error {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } => ErrorKind::of_io(source),
+            _ => ErrorKind::Content,
+        }
+    }
+}
+
+crate::error_kind::into_io_error!(Error);
+
+impl fmt::Display for RegistrationField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path => f.write_str("path"),

@@ -1,15 +1,14 @@
-//! Lines of bounded length, counted, and what can stand in one.
+//! Counted lines of bounded length, and the items in them.
 
 use std::io::{BufRead, Read};
 
-use super::{Error, Field};
+use super::{Error, RegistrationField};
 use crate::hash::{Algorithm, Hash};
 use crate::store_path::{StoreDir, StorePath};
 use crate::text::excerpt;
 
-/// Bytes of a line beside the store directory: what follows it in a path, and more than any hash
-/// takes.
-const BESIDE_STORE_DIR: usize = 256;
+/// The most bytes of a line in addition to the store directory. The rest of a path and any hash fit.
+const LINE_BESIDE_STORE_DIR_MAX_BYTES: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Lines<R> {
@@ -20,21 +19,26 @@ pub(super) struct Lines<R> {
     number: u64,
 }
 
-/// A line without its newline, and what should stand in it.
+/// A line without its newline, and its item.
 #[derive(Clone, Copy)]
 pub(super) struct Line<'a> {
     pub(super) number: u64,
-    field: Field,
+    field: RegistrationField,
     pub(super) text: &'a str,
 }
 
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(source: R, store_dir: &StoreDir) -> Self {
-        Self { source, buffer: Vec::new(), limit: store_dir.as_str().len() + BESIDE_STORE_DIR, number: 0 }
+        Self {
+            source,
+            buffer: Vec::new(),
+            limit: store_dir.as_str().len() + LINE_BESIDE_STORE_DIR_MAX_BYTES,
+            number: 0,
+        }
     }
 
-    /// The next line; `None` at the end.
-    pub(super) fn next(&mut self, field: Field) -> Result<Option<Line<'_>>, Error> {
+    /// Reads the next line. `None` at the end.
+    pub(super) fn next(&mut self, field: RegistrationField) -> Result<Option<Line<'_>>, Error> {
         self.number += 1;
         let line = self.number;
         self.buffer.clear();
@@ -59,8 +63,8 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next line, which must be there.
-    pub(super) fn expect(&mut self, field: Field) -> Result<Line<'_>, Error> {
+    /// Reads the next line, which must exist.
+    pub(super) fn expect(&mut self, field: RegistrationField) -> Result<Line<'_>, Error> {
         let line = self.number + 1;
         self.next(field)?.ok_or(Error::Truncated { line, field })
     }
@@ -76,7 +80,7 @@ impl Line<'_> {
         Hash::parse_as(Algorithm::Sha256, self.text).map_err(|source| Error::Hash { line: self.number, source })
     }
 
-    /// A number that the signed integers of the database can hold.
+    /// Parses a number that fits the signed integers of the database.
     pub(super) fn value(self) -> Result<u64, Error> {
         // `parse` alone would accept a sign.
         let digits = self.text.bytes().all(|byte| byte.is_ascii_digit());

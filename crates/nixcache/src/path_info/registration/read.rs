@@ -1,25 +1,27 @@
+//! Reading registrations.
+
 use std::io::BufRead;
 
 use super::lines::Lines;
-use super::{Error, Field};
+use super::{Error, RegistrationField};
 use crate::path_info::{Agreement, Heard, PathInfo};
 use crate::store_path::{StoreDir, StorePath};
 
-/// Reads a registration, record by record.
+/// Reads a registration, record by record, as an iterator.
 ///
-/// A path that has several records comes once, if they say the same; else it is an error. To know,
-/// the reader keeps an [`Agreement`], a few bytes a path; beside that its memory depends on the
-/// largest record only. The number of references is believed as far as they follow. After an error
-/// there is nothing more.
+/// A path with several equal records comes once; contradicting records are an error. To tell them
+/// apart, the reader keeps an [`Agreement`], a few bytes a path. Its other memory depends only on
+/// the largest record, and never on a number that the text merely claims. After an error the
+/// iterator ends.
 #[derive(Debug)]
-pub struct Reader<R> {
+pub struct RegistrationReader<R> {
     lines: Lines<R>,
     store_dir: StoreDir,
     agreement: Agreement,
     is_done: bool,
 }
 
-impl<R: BufRead> Reader<R> {
+impl<R: BufRead> RegistrationReader<R> {
     /// Reads paths in `store_dir`.
     pub fn new(source: R, store_dir: &StoreDir) -> Self {
         Self {
@@ -30,10 +32,10 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// The next path that was not read before.
+    /// Reads the next path that was not read before.
     fn read(&mut self) -> Result<Option<PathInfo>, Error> {
         loop {
-            let Some(first) = self.lines.next(Field::Path)? else { return Ok(None) };
+            let Some(first) = self.lines.next(RegistrationField::Path)? else { return Ok(None) };
             let (line, path) = (first.number, first.path(&self.store_dir)?);
             let info = self.record(path)?;
             match self.agreement.hear(&info) {
@@ -47,17 +49,17 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// What follows a path.
+    /// Reads the record after its path.
     fn record(&mut self, path: StorePath) -> Result<PathInfo, Error> {
-        let nar_hash = self.lines.expect(Field::NarHash)?.hash()?;
-        let nar_size = self.lines.expect(Field::NarSize)?.value()?;
-        let deriver = self.lines.expect(Field::Deriver)?;
+        let nar_hash = self.lines.expect(RegistrationField::NarHash)?.hash()?;
+        let nar_size = self.lines.expect(RegistrationField::NarSize)?.value()?;
+        let deriver = self.lines.expect(RegistrationField::Deriver)?;
         let deriver = if deriver.text.is_empty() { None } else { Some(deriver.path(&self.store_dir)?) };
-        let count = self.lines.expect(Field::ReferenceCount)?.value()?;
-        // Not of that capacity: it is a mere claim.
+        let count = self.lines.expect(RegistrationField::ReferenceCount)?.value()?;
+        // Without that capacity: the count is a mere claim.
         let mut references: Vec<StorePath> = Vec::new();
         for number in 1..=count {
-            references.push(self.lines.expect(Field::Reference { number, count })?.path(&self.store_dir)?);
+            references.push(self.lines.expect(RegistrationField::Reference { number, count })?.path(&self.store_dir)?);
         }
         let mut info = PathInfo::new(path, nar_hash, nar_size);
         info.deriver = deriver;
@@ -66,7 +68,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Reader<R> {
+impl<R: BufRead> Iterator for RegistrationReader<R> {
     type Item = Result<PathInfo, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {

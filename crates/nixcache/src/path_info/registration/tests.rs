@@ -1,3 +1,5 @@
+//! Registrations: what is written reads back, and what is refused.
+
 use std::io::{self, BufReader, Read};
 
 use super::*;
@@ -9,7 +11,7 @@ const B: &str = "/nix/store/n5wkd9frr45pa74if5gpz9j7mifg27fh-b";
 const HASH: &str = "3de6dc6f2b5a7edb6144963f8497ce533c04877895e44d57ec166b9f64c2d6b6";
 
 fn read(text: &str) -> Result<Vec<PathInfo>, Error> {
-    Reader::new(text.as_bytes(), &StoreDir::default()).collect()
+    RegistrationReader::new(text.as_bytes(), &StoreDir::default()).collect()
 }
 
 fn message(text: &str) -> String {
@@ -29,16 +31,16 @@ fn errors_say_line_and_field() {
     assert!(reference.starts_with("line 7: reference 2 of 2: "), "{reference}");
     assert!(message(&record[..record.len() - 1]).contains("line 5: number of references: the last line"));
     let differs = message(&format!("{record}{A}\n{HASH}\n545\n\n0\n"));
-    assert_eq!(differs, format!("line 6: an earlier record says something else of `{A}`"));
+    assert_eq!(differs, format!("line 6: contradicts an earlier record of `{A}`"));
     assert!(message(&"x".repeat(10_000)).starts_with("line 1: path: the line is longer than 266 bytes"));
-    let bytes = Reader::new(&b"/nix/\xff\n"[..], &StoreDir::default()).next().unwrap().unwrap_err();
+    let bytes = RegistrationReader::new(&b"/nix/\xff\n"[..], &StoreDir::default()).next().unwrap().unwrap_err();
     assert_eq!(bytes.to_string(), "line 1: path: not UTF-8 after `/nix/`");
 }
 
 #[test]
 fn nothing_follows_an_error() {
     let text = format!("x\n{A}\n{HASH}\n544\n\n0\n");
-    let mut reader = Reader::new(text.as_bytes(), &StoreDir::default());
+    let mut reader = RegistrationReader::new(text.as_bytes(), &StoreDir::default());
     assert!(reader.next().unwrap().is_err());
     assert!(reader.next().is_none());
 }
@@ -56,7 +58,10 @@ fn a_count_that_lies_costs_nothing() {
 fn a_line_without_end_is_not_kept() {
     let endless = BufReader::new(io::repeat(b'x').take(64 << 20));
     let info = allocation_counter::measure(|| {
-        assert!(matches!(Reader::new(endless, &StoreDir::default()).next(), Some(Err(Error::TooLong { .. }))));
+        assert!(matches!(
+            RegistrationReader::new(endless, &StoreDir::default()).next(),
+            Some(Err(Error::TooLong { .. }))
+        ));
     });
     assert!(info.bytes_max < 16 << 10, "{info:?}");
 }
@@ -71,7 +76,7 @@ fn a_path_twice_comes_once() {
 #[test]
 fn what_is_left_out_is_said() {
     let mut info = read(&format!("{A}\n{HASH}\n544\n\n0\n")).unwrap().remove(0);
-    let mut writer = Writer::new(Vec::new(), &StoreDir::default());
+    let mut writer = RegistrationWriter::new(Vec::new(), &StoreDir::default());
     assert!(writer.write(&info).unwrap().is_nothing());
     info.signatures.insert("a:b".to_owned());
     info.registration_time = Some(1);
@@ -85,10 +90,10 @@ fn what_is_left_out_is_said() {
 fn what_could_not_be_read_is_not_written() {
     let mut info = read(&format!("{A}\n{HASH}\n544\n\n0\n")).unwrap().remove(0);
     info.nar_size = 1 << 63;
-    let mut writer = Writer::new(Vec::new(), &StoreDir::default());
-    assert!(matches!(writer.write(&info), Err(WriteError::Size { .. })));
+    let mut writer = RegistrationWriter::new(Vec::new(), &StoreDir::default());
+    assert!(matches!(writer.write(&info), Err(RegistrationWriteError::Size { .. })));
     info.nar_size = 1;
     info.nar_hash = crate::hash::Hash::of(crate::hash::Algorithm::Sha512, b"").unwrap();
-    assert!(matches!(writer.write(&info), Err(WriteError::Algorithm { .. })));
+    assert!(matches!(writer.write(&info), Err(RegistrationWriteError::Algorithm { .. })));
     assert!(writer.into_inner().is_empty());
 }

@@ -1,6 +1,9 @@
+//! Writing registrations.
+
 use std::fmt;
 use std::io::{self, Write};
 
+use crate::ErrorKind;
 use crate::hash::{Algorithm, Format};
 use crate::path_info::{Lost, PathInfo};
 use crate::store_path::{StoreDir, StorePath};
@@ -8,19 +11,19 @@ use crate::store_path::{StoreDir, StorePath};
 /// Why a record could not be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum WriteError {
+pub enum RegistrationWriteError {
     /// Writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A registration does not say which algorithm its hashes are of: they are sha256.
+    /// The NAR hash is not a sha256, as it must be, since a registration does not name algorithms.
     #[error("{path}: its NAR hash is {algorithm}, and a registration holds only sha256")]
     Algorithm {
         /// The path.
         path: String,
-        /// What its NAR is hashed with.
+        /// The algorithm of its NAR hash.
         algorithm: Algorithm,
     },
-    /// The integers of the database could not hold the size.
+    /// The size is too large for the integers of the database.
     #[error("{path}: its NAR size {size} is more than {}", i64::MAX)]
     Size {
         /// The path.
@@ -30,36 +33,51 @@ pub enum WriteError {
     },
 }
 
+impl RegistrationWriteError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => ErrorKind::of_io(error),
+            Self::Algorithm { .. } | Self::Size { .. } => ErrorKind::Content,
+        }
+    }
+}
+
+crate::error_kind::into_io_error!(RegistrationWriteError);
+
 /// Writes a registration, record by record, in the bytes of `nix-store --dump-db`.
 ///
-/// Each record is one write. There is nothing to be written at the end.
-pub struct Writer<W> {
+/// Each record is one write. The text has no end mark.
+pub struct RegistrationWriter<W> {
     out: W,
     store_dir: StoreDir,
     record: Vec<u8>,
 }
 
-impl<W: Write> Writer<W> {
-    /// Writes paths as in `store_dir`.
+impl<W: Write> RegistrationWriter<W> {
+    /// Makes a writer of paths in `store_dir`.
     pub fn new(out: W, store_dir: &StoreDir) -> Self {
         Self { out, store_dir: store_dir.clone(), record: Vec::new() }
     }
 
-    /// Writes the record of a path, and says what there was no place for. If the record cannot be
-    /// written as a whole for what it holds, nothing is written.
+    /// Writes the record of a path. Returns the facts that it has no place for. Writes nothing if the
+    /// record would be invalid.
     ///
-    /// Each path is to be written once.
-    pub fn write(&mut self, info: &PathInfo) -> Result<Lost, WriteError> {
+    /// Write each path once.
+    pub fn write(&mut self, info: &PathInfo) -> Result<Lost, RegistrationWriteError> {
         let Self { out, store_dir, record } = self;
         let display = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
         if info.nar_hash.algorithm() != Algorithm::Sha256 {
-            return Err(WriteError::Algorithm { path: display(&info.path), algorithm: info.nar_hash.algorithm() });
+            return Err(RegistrationWriteError::Algorithm {
+                path: display(&info.path),
+                algorithm: info.nar_hash.algorithm(),
+            });
         }
         if i64::try_from(info.nar_size).is_err() {
-            return Err(WriteError::Size { path: display(&info.path), size: info.nar_size });
+            return Err(RegistrationWriteError::Size { path: display(&info.path), size: info.nar_size });
         }
         record.clear();
-        // By hand: formatting would take longer than reading the database.
+        // Without `write!`, which takes longer than reading the database.
         let mut line = |parts: &[&str]| {
             for part in parts {
                 record.extend_from_slice(part.as_bytes());
@@ -82,14 +100,14 @@ impl<W: Write> Writer<W> {
         Ok(Lost::of(info, |_| false))
     }
 
-    /// Gives the sink back.
+    /// Returns the sink.
     pub fn into_inner(self) -> W {
         self.out
     }
 }
 
-impl<W> fmt::Debug for Writer<W> {
+impl<W> fmt::Debug for RegistrationWriter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("store_dir", &self.store_dir).finish_non_exhaustive()
+        f.debug_struct("RegistrationWriter").field("store_dir", &self.store_dir).finish_non_exhaustive()
     }
 }
