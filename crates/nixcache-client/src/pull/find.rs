@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::StreamExt;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::narinfo::{NarInfo, NarInfoBuf, hash_part_of_file_name};
-use nixcache::path_info::registration::{WriteError, Writer};
+use nixcache::path_info::registration::{RegistrationWriteError, RegistrationWriter};
 use nixcache::path_info::{Lost, PathInfo};
 use nixcache::store_path::{HashPart, Method, StoreDir, StorePath};
 use nixcache::trust::Verdict;
@@ -126,8 +126,8 @@ impl ResolvedClosure {
     /// # Errors
     ///
     /// If writing fails, or a path has something that would change the meaning of the registration.
-    pub fn write_registration(&self, out: impl Write) -> Result<Lost, WriteError> {
-        let mut writer = Writer::new(out, &self.store_dir);
+    pub fn write_registration(&self, out: impl Write) -> Result<Lost, RegistrationWriteError> {
+        let mut writer = RegistrationWriter::new(out, &self.store_dir);
         let mut lost = Lost::default();
         for located in self.paths() {
             lost += writer.write(&PathInfo::from(&located.info.as_ref()))?;
