@@ -312,7 +312,12 @@ impl From<push::Error> for Failure {
         match error {
             push::Error::Session(error) => error.into(),
             push::Error::Cache(error) => error.into(),
-            push::Error::Graph(error) => error.into(),
+            push::Error::Source(error) => error.into(),
+            push::Error::Graph { error, .. } => error.into(),
+            push::Error::NotInSource { ref query, .. } => Self::not_in_graph(query),
+            push::Error::NoTrees { .. } | push::Error::StandardInput => {
+                pyo3::exceptions::PyValueError::new_err(error.to_string()).into()
+            }
             push::Error::Hole { ref path, .. } | push::Error::Unknown { ref path, .. } => {
                 Self::new("GraphError", &error).with("paths", Some(Value::Paths(vec![path.clone()])))
             }

@@ -6,10 +6,9 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nixcache::ErrorKind;
-use nixcache::compression;
 use nixcache::nar::{PackError, ReadError, UnpackError};
-use nixcache_client::{archive, cache, roots, source};
+use nixcache::{ErrorKind, compression};
+use nixcache_client::{archive, cache, push, roots, source};
 
 use crate::secret::{KEY_NOT_FILE, is_key_for_file};
 use crate::text::shown;
@@ -175,6 +174,17 @@ impl Failure {
             _ => Status::Failed,
         };
         Self::new(status, error)
+    }
+
+    /// An error of a push. Its message names the object.
+    pub(crate) fn push(error: &push::Error) -> Self {
+        use push::Error;
+        match error {
+            Error::Cache(error) => Self::cache(error),
+            Error::Session(error) => Self::roots(error),
+            Error::Source(error) => Self::source(error),
+            error => Self::new(error.kind().into(), error),
+        }
     }
 
     /// An error of a cache: of its contents, its URL, or of I/O. Its message names the object.

@@ -10,6 +10,7 @@ use nixcache::nar::{self, UnpackError};
 use nixcache::store_path::{ContentAddress, StorePath};
 use nixcache::{ErrorKind, closure, compression, hash, narinfo};
 
+use crate::redact::shown;
 use crate::verify::NarMismatch;
 use crate::{cache, roots};
 
@@ -54,7 +55,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(&'static str),
     /// The destination cannot be read or written.
-    #[error("{}: {error}", cache::shown(path))]
+    #[error("{}: {error}", shown(path))]
     Destination {
         /// The file or directory.
         path: PathBuf,
