@@ -1,6 +1,6 @@
-//! Copies all roots of a cache, with their closures, to another cache: `mirror FROM TO PUBLIC-KEY...`
+//! Copies all roots of a cache, with their closures, to another cache.
 //!
-//! Run it again to copy what is new.
+//! `mirror FROM TO PUBLIC-KEY...`; run it again to copy what is new.
 
 use std::error::Error;
 use std::ffi::OsStr;

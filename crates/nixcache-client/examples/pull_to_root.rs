@@ -30,7 +30,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if pulled.error_kind().is_some() { Err("not everything was fetched".into()) } else { Ok(()) }
 }
 
-/// Fetches the closure of `path` from `cache` to `root`/nix/store. Narinfos must be signed by `key`.
+/// Fetches the closure of `path` from `cache` to `root`/nix/store. Narinfos must be signed by
+/// `key`.
 pub(crate) async fn run(
     cache: &str,
     key: PublicKey,

@@ -19,7 +19,8 @@
 //! }]"#)?;
 //! let store = StoreDir::default();
 //! let mut registration = Vec::new();
-//! let done = convert(Source::Json(file).open(&store)?, Form::Registration, &store, &mut registration)?;
+//! let stream = Source::Json(file).open(&store)?;
+//! let done = convert(stream, Form::Registration, &store, &mut registration)?;
 //! assert_eq!((done.paths, done.lost.to_string().as_str()), (1, "signatures of 1 path"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -63,7 +63,7 @@ pub(crate) struct Finding {
     /// What is the matter.
     #[pyo3(get)]
     message: String,
-    /// What would make it good; None of what harms nobody.
+    /// What would repair it. None if it does no harm.
     #[pyo3(get)]
     remedy: Option<String>,
     /// Whether it says that an object could not be looked at, rather than that something is wrong

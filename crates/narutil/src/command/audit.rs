@@ -51,12 +51,12 @@ pub(crate) fn run(common: &Common, args: &AuditArgs) -> Result {
     })
 }
 
-/// The cache could not be read, whatever the reason: findings are what it is read for.
+/// The cache could not be read. The status is the same for all reasons: there are no findings.
 fn unreadable(error: &nixcache_client::cache::Error) -> Failure {
     Failure { status: Status::Failed, ..Failure::cache(error) }
 }
 
-/// A repair did not come to its end. Whatever the reason, the answer is not known.
+/// A repair stopped early. The status is the same for all reasons: the answer is not known.
 pub(super) fn not_repaired(error: &RepairError) -> Failure {
     Failure { status: Status::Failed, message: Some(error.to_string()) }
 }

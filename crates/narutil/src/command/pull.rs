@@ -11,7 +11,7 @@ use nixcache::trust::TrustPolicy;
 use nixcache_client::Progress;
 use nixcache_client::cache::Cache;
 use nixcache_client::pull::{
-    Destination, Error, MissingPath, PathQuery, PullEvent, PullOptions, PullRequest, Pulled, Refusal, ResolvedClosure,
+    Destination, Error, MissingPath, PullEvent, PullOptions, PullRequest, Pulled, Refusal, ResolvedClosure,
     SourcedPath, Trust, pull,
 };
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use super::verify::trusted_keys;
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, PullArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::path_named;
+use crate::graph::path_query;
 use crate::output::{Output, print, shown};
 use crate::progress::Transfer;
 
@@ -148,15 +148,6 @@ fn left_roots(pulled: &Pulled) -> Status {
     let why = if pulled.notes.is_empty() { String::new() } else { format!(": {}", pulled.notes.join("; ")) };
     eprintln!("narutil: {} of {requested} roots were not left in the cache{why}", requested - left);
     Status::Failed
-}
-
-/// The path that an argument names.
-fn path_query(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
-    let (part, name) = path_named(store_dir, argument)?;
-    match name {
-        Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
-        None => Ok(part.into()),
-    }
 }
 
 /// The caches, without those that cannot be reached, unless that is all.

@@ -20,11 +20,11 @@ use crate::output::{Output, is_standard};
 use crate::target::{self, Group, Remote, Report, name_of, report_on};
 use crate::text::shown;
 
-/// narinfos that a thread takes at once: few, since each waits for the disk.
+/// Narinfos that a thread takes at once: few, since each waits for the disk.
 const CHUNK_FILES: usize = 16;
 
-/// Narinfos that a thread takes at once in a cache on another machine: many, since they are requested
-/// at the same time.
+/// Narinfos that a thread takes at once in a cache on another machine: many, since they are
+/// requested at the same time.
 const REMOTE_CHUNK_FILES: usize = 256;
 
 pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {

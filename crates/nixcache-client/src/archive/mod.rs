@@ -26,22 +26,22 @@ use nixcache::store_path::HashPart;
 use crate::cache::{self, Cache, ObjectReader, blocking, layout};
 
 /// Bytes of a NAR that are read at once, decompressed or not.
-const PIECE: u64 = 4 << 20;
+const PIECE_BYTES: u64 = 4 << 20;
 
 /// Bytes of the end of a file in which its seek table is looked for: enough for 5,000 frames.
-const TAIL: u64 = 64 << 10;
+const TAIL_BYTES: u64 = 64 << 10;
 
 /// Compressed bytes of frames that are fetched together.
-const FRAMES: u64 = 4 << 20;
+const FRAMES_COMPRESSED_MAX_BYTES: u64 = 4 << 20;
 
-/// The same, decompressed, unless a single frame has more.
-const CONTENT: u64 = 16 << 20;
+/// Decompressed bytes of frames that are fetched together, unless a single frame has more.
+const FRAMES_DECOMPRESSED_MAX_BYTES: u64 = 16 << 20;
 
 /// The largest frame, decompressed, that is worth less than reading a file from its beginning.
-const LARGEST_FRAME: u64 = 64 << 20;
+const FRAME_DECOMPRESSED_MAX_BYTES: u64 = 64 << 20;
 
 /// The bytes that say how long a file in a NAR is.
-const LENGTH: usize = 8;
+const LENGTH_FIELD_BYTES: usize = 8;
 
 /// Why a path could not be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +205,7 @@ impl Archive {
                 }
                 _ => return Err(Error::Directory { path: path.to_owned() }),
             };
-            if let Some(offset) = offset.filter(|offset| *offset >= LENGTH as u64)
+            if let Some(offset) = offset.filter(|offset| *offset >= LENGTH_FIELD_BYTES as u64)
                 && let Some(ranges) = self.ranges().await?
             {
                 let end = offset.checked_add(size).filter(|end| *end <= self.info.as_ref().nar_size());
@@ -255,8 +255,8 @@ impl Archive {
             None => self.cache.head(&self.nar).await?.ok_or_else(|| self.absent())?.size,
         };
         // A file without a length cannot be read from its end, and a small one need not be.
-        let Some(size) = size.filter(|size| *size > TAIL / 2) else { return Ok(None) };
-        let mut len = TAIL.min(size);
+        let Some(size) = size.filter(|size| *size > TAIL_BYTES / 2) else { return Ok(None) };
+        let mut len = TAIL_BYTES.min(size);
         loop {
             let range = size - len..size;
             let tail = match self.cache.read_range(&self.nar, range).await {
@@ -289,11 +289,11 @@ impl Archive {
         end: u64,
         out: &mut (impl Write + Send),
     ) -> Result<bool, Error> {
-        let mut length = Vec::with_capacity(LENGTH);
-        let mut at = start - LENGTH as u64;
+        let mut length = Vec::with_capacity(LENGTH_FIELD_BYTES);
+        let mut at = start - LENGTH_FIELD_BYTES as u64;
         while at < end {
             let read = match ranges {
-                Ranges::Plain => self.read(at..end.min(at + PIECE)).await,
+                Ranges::Plain => self.read(at..end.min(at + PIECE_BYTES)).await,
                 Ranges::Frames(table) => self.read_frames(table, at..end).await,
             };
             let mut piece = match read {
@@ -307,11 +307,13 @@ impl Archive {
                 return Err(self.mismatch(at, "the archive ends before the file that is listed here"));
             }
             at += piece.len() as u64;
-            if length.len() < LENGTH {
-                let rest = piece.split_off(piece.len().min(LENGTH - length.len()));
+            if length.len() < LENGTH_FIELD_BYTES {
+                let rest = piece.split_off(piece.len().min(LENGTH_FIELD_BYTES - length.len()));
                 length.extend(std::mem::replace(&mut piece, rest));
-                if length.len() == LENGTH && length != (end - start).to_le_bytes() {
-                    return Err(self.mismatch(start - LENGTH as u64, "no file of the length that is listed"));
+                if length.len() == LENGTH_FIELD_BYTES && length != (end - start).to_le_bytes() {
+                    return Err(
+                        self.mismatch(start - LENGTH_FIELD_BYTES as u64, "no file of the length that is listed")
+                    );
                 }
             }
             out.write_all(&piece).map_err(Error::Write)?;
@@ -329,8 +331,8 @@ impl Archive {
         let mut frames: Vec<Frame> = Vec::new();
         for frame in table.frames_of(range.clone()) {
             if let Some(first) = frames.first()
-                && (frame.compressed.end - first.compressed.start > FRAMES
-                    || frame.decompressed.end - first.decompressed.start > CONTENT)
+                && (frame.compressed.end - first.compressed.start > FRAMES_COMPRESSED_MAX_BYTES
+                    || frame.decompressed.end - first.decompressed.start > FRAMES_DECOMPRESSED_MAX_BYTES)
             {
                 break;
             }
@@ -389,11 +391,11 @@ impl Archive {
 
     fn reader(&self, object: ObjectReader) -> Result<Reader<ArchiveReader>, Error> {
         let options = DecodeOptions::default().with(|options| options.max_size = self.info.as_ref().nar_size());
-        let object = BufReader::with_capacity(BUFFER, object);
+        let object = BufReader::with_capacity(READ_BUFFER_BYTES, object);
         let decoder = Decompressor::new(object, self.compression, &options);
         let decoder =
             decoder.map_err(|error| Error::Compression { object: self.cache.display_name(&self.nar), error })?;
-        Ok(Reader::with_limits(BufReader::with_capacity(BUFFER, decoder), self.limits))
+        Ok(Reader::with_limits(BufReader::with_capacity(READ_BUFFER_BYTES, decoder), self.limits))
     }
 
     /// Whose fault it is that a NAR could not be read.
@@ -422,13 +424,13 @@ impl Archive {
     }
 }
 
-const BUFFER: usize = 256 << 10;
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
 type ArchiveReader = BufReader<Decompressor<BufReader<ObjectReader>>>;
 
 /// Whether a seek table is that of the NAR, and of frames that can be held in memory.
 fn is_usable(table: &SeekTable, nar_size: u64) -> bool {
-    let is_small = |frame: Frame| frame.decompressed.end - frame.decompressed.start <= LARGEST_FRAME;
+    let is_small = |frame: Frame| frame.decompressed.end - frame.decompressed.start <= FRAME_DECOMPRESSED_MAX_BYTES;
     table.decompressed_size() == nar_size && table.frames().all(is_small)
 }
 

@@ -1,3 +1,5 @@
+//! Tests of reading parts of NARs.
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -163,7 +165,7 @@ async fn a_nar_that_is_cut_short_is_noticed() {
     }
 }
 
-/// A web server that knows of ranges, as far as the test needs, and counts what it sends.
+/// A web server with ranges that counts what it sends.
 fn serve(objects: HashMap<String, Vec<u8>>) -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

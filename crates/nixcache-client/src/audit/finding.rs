@@ -1,3 +1,5 @@
+//! Findings: what an audit reports, with names that scripts rely on.
+
 use std::fmt;
 use std::time::SystemTime;
 
@@ -6,7 +8,7 @@ use nixcache::hash::Hash;
 use nixcache::narinfo::{self, CacheInfoError, DeviationKind, NixAccepts};
 use nixcache::store_path::StorePath;
 
-use crate::verify::{AddressMismatch, NarMismatch};
+use crate::verify::{AddressMismatch, NarFileMismatch};
 
 /// Something about a cache that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,8 +136,8 @@ pub enum FindingKind {
         /// The compression, as the narinfo names it.
         compression: String,
     },
-    /// What a narinfo says of its content address is not true: Nix refuses the path, whoever has
-    /// signed it.
+    /// What a narinfo says of its content address is not true: Nix refuses the path, even if it is
+    /// signed.
     WrongAddress(AddressMismatch),
     /// A path that is referred to is not there.
     MissingReference {
@@ -234,7 +236,7 @@ pub enum FindingKind {
         /// The NAR.
         nar: String,
         /// In what.
-        fault: NarMismatch,
+        fault: NarFileMismatch,
     },
     /// Paths occur in the NAR that are not among the references.
     UndeclaredReferences {
@@ -436,7 +438,7 @@ impl FindingKind {
             Self::UrlCompression { .. } => "url-compression",
             Self::UrlHash { .. } => "url-hash",
             Self::MissingNar { .. } => "missing-nar",
-            Self::WrongFileSize { .. } | Self::WrongNar { fault: NarMismatch::FileSize { .. }, .. } => {
+            Self::WrongFileSize { .. } | Self::WrongNar { fault: NarFileMismatch::FileSize { .. }, .. } => {
                 "wrong-file-size"
             }
             Self::MissingReference { .. } => "missing-reference",
@@ -457,12 +459,12 @@ impl FindingKind {
             Self::BadListing { .. } => "bad-listing",
             Self::ListingDisagrees { .. } => "listing-disagrees",
             Self::CorruptNar { .. } => "corrupt-nar",
-            Self::WrongFileHash { .. } | Self::WrongNar { fault: NarMismatch::FileHash { .. }, .. } => {
+            Self::WrongFileHash { .. } | Self::WrongNar { fault: NarFileMismatch::FileHash { .. }, .. } => {
                 "wrong-file-hash"
             }
-            Self::WrongNar { fault: NarMismatch::NarSize { .. }, .. } => "wrong-nar-size",
-            Self::WrongNar { fault: NarMismatch::NarHash { .. }, .. } => "wrong-nar-hash",
-            Self::WrongAddress(_) | Self::WrongNar { fault: NarMismatch::ContentAddress(_), .. } => "wrong-address",
+            Self::WrongNar { fault: NarFileMismatch::NarSize { .. }, .. } => "wrong-nar-size",
+            Self::WrongNar { fault: NarFileMismatch::NarHash { .. }, .. } => "wrong-nar-hash",
+            Self::WrongAddress(_) | Self::WrongNar { fault: NarFileMismatch::ContentAddress(_), .. } => "wrong-address",
             Self::UndeclaredReferences { .. } => "undeclared-references",
         }
     }
@@ -568,7 +570,7 @@ impl fmt::Display for FindingKind {
             Self::BadListing { reason } | Self::ListingDisagrees { reason } => f.write_str(reason),
             Self::CorruptNar { nar, reason } => write!(f, "{nar}: {reason}"),
             Self::WrongNar { nar, fault } => match fault {
-                NarMismatch::FileSize { .. } | NarMismatch::FileHash { .. } => write!(f, "{nar} {fault}"),
+                NarFileMismatch::FileSize { .. } | NarFileMismatch::FileHash { .. } => write!(f, "{nar} {fault}"),
                 fault => write!(f, "{nar}: {fault}"),
             },
             Self::UndeclaredReferences { hash_parts } => {

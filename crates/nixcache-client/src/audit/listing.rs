@@ -102,7 +102,8 @@ struct Layout {
     misplaced: Option<(u64, u64)>,
 }
 
-/// Bytes of a string of so many bytes: its length, itself, and zeros up to a multiple of eight.
+/// Bytes of a string of this length in a NAR: its length, itself, and zeros up to a multiple of
+/// eight.
 const fn string(len: u64) -> u64 {
     len.saturating_add(7) / 8 * 8 + 8
 }

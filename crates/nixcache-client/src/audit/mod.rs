@@ -1,30 +1,37 @@
-//! Looking a whole cache over: what in it could not be served, and what would make it good.
+//! Auditing a whole cache: which of its objects cannot be served, and what would repair them.
 //!
-//! An [`Audit`] lists a cache once and reads all narinfos and listings, several at a time; NARs
-//! only if it is told to, and each once, however many narinfos share it. Every [`Finding`] names an
-//! object, has a [`FindingKind`] and, where something should be done, a [`Remedy`].
+//! [`audit()`] lists a cache once and reads all narinfos and listings, several at a time. It reads
+//! NARs only if [`AuditOptions::contents`] says so, and each of them once, even if several narinfos
+//! share it. Every [`Finding`] names an object, has a [`FindingKind`] and, where something should
+//! be done, a [`Remedy`].
 //!
-//! What seems to be missing is asked for by itself before it is reported, because others may
-//! publish while a cache is listed. Texts of narinfos are not kept: a million paths take a few
+//! An object that seems to be missing is requested by itself before it is reported, because pushes
+//! may run while a cache is listed. Texts of narinfos are not kept: a million paths take a few
 //! hundred MiB.
 //!
-//! An object that is there and could not be read is a finding of its own ([`FindingKind::Unreadable`]).
-//! While there is one, nothing is known to be unused, and a repair changes nothing.
+//! An object that exists and cannot be read is a finding of its own
+//! ([`FindingKind::Unreadable`]). While there is one, nothing is known to be unused, and a repair
+//! changes nothing.
 //!
-//! A [`RepairPlan`] is what can safely be done about findings: what nothing refers to is removed, what
-//! cannot be served is withdrawn.
+//! [`plan_repair`] plans what can safely be done about findings, and [`repair()`] does it: objects
+//! that nothing refers to are removed, and narinfos that cannot be served are withdrawn.
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
-//! use nixcache_client::audit::{AuditOptions, audit};
-//! use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
+//! use nixcache_client::audit::{AuditOptions, RepairOptions, audit, plan_repair};
+//! use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+//! let (url, store_dir) = (CacheUrl::memory(), StoreDir::default());
+//! let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
 //! cache.write("nar/lost.nar.xz", &b"what is this?"[..]).await?;
 //! let audited = audit(&cache, &AuditOptions::default()).await?;
-//! let finding = &audited.findings[0];
-//! assert_eq!(finding.to_string(), "nar/lost.nar.xz: orphan-nar: no narinfo has this NAR; remove it");
+//! assert_eq!(
+//!     audited.findings[0].to_string(),
+//!     "nar/lost.nar.xz: orphan-nar: no narinfo has this NAR; remove it"
+//! );
+//! let plan = plan_repair(&cache, &audited, &RepairOptions::default()).await?;
+//! assert_eq!(plan.too_new, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -62,49 +69,48 @@ pub use options::{AuditEvent, AuditOptions, RepairOptions};
 pub use repair::{Fix, RepairError, RepairEvent, RepairPlan, Repaired, Withdrawal, plan_repair, repair};
 pub use summary::Summary;
 
-/// Objects whose names are handed over at a time: their texts are in memory together only as far as
-/// they are waited for.
-const BATCH: usize = 16 << 10;
+/// Objects that are requested as a batch. Their texts are in memory only while they are processed.
+const READ_BATCH_OBJECTS: usize = 16 << 10;
 
-/// Objects that may fail for reasons of the network before an audit ends: then the server is down,
+/// Objects that may fail because of the network before an audit stops: then the server is down, and
 /// not an object broken.
 const FAILURES_MAX: usize = 16;
 
-/// What was found.
+/// The result of an audit.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Audited {
-    /// What was found, in the order of objects.
+    /// The findings, in the order of the objects.
     pub findings: Vec<Finding>,
-    /// How many [notes](Finding::is_note) were left out.
+    /// The number of [notes](Finding::is_note) that were left out.
     pub notes: usize,
-    /// How many narinfos there are.
+    /// The number of narinfos.
     pub narinfos: usize,
-    /// How many files of NARs.
+    /// The number of files of NARs.
     pub nars: usize,
-    /// Bytes of these.
+    /// The bytes of these files.
     pub file_size: u64,
-    /// How many paths have no signature, and no content address that stands for one.
+    /// The number of paths that have neither a signature nor a content address.
     pub unsigned: usize,
     /// Whether signatures were verified.
     pub signatures_checked: bool,
-    /// How many NARs are outside of the cache, and were not looked at.
+    /// The number of NARs outside of the cache, which were not checked.
     pub elsewhere: usize,
-    /// The hashes of the narinfos about which something was found.
+    /// The hashes of the narinfos that have findings.
     judged: HashMap<HashPart, Hash>,
     /// Temporaries and orphans that are notes only. A repair looks at them all the same.
     young: Vec<Finding>,
-    /// What was listed.
+    /// What was listed when the cache was audited.
     index: Option<Arc<Index>>,
 }
 
 impl Audited {
-    /// What is not only a note.
+    /// The findings that are not only notes.
     pub fn faults(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| !finding.is_note())
     }
 
-    /// What could not be looked at. While there is any of it, a repair changes nothing.
+    /// The objects that could not be read. While there are any, a repair changes nothing.
     pub fn unread(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.is_unread())
     }
@@ -164,7 +170,7 @@ impl Audit {
                 let kind = FindingKind::UnfinishedUpload { begun: upload.started };
                 Finding { object: upload.name, path: None, kind }
             })),
-            // Many stores do not list them, or not to everybody.
+            // Many stores do not list them, or only to some users.
             Err(error) => tracing::debug!("{error}"),
         }
         leftovers(&index, &mut findings);
@@ -180,17 +186,17 @@ impl Audit {
     /// Many small ones are read together; of large ones, few are in memory at a time
     /// ([`listing::room_for`]).
     async fn listings(&self, cache: &Cache, index: &Arc<Index>, findings: &mut Findings) -> Result<(), Error> {
-        /// Listings that a thread reads and parses at once, so that handing over costs little
-        /// beside it.
-        const TOGETHER: usize = 64;
-        /// Where a server does not say it.
-        const SIZE_UNKNOWN: u64 = 1 << 20;
+        /// Listings that a thread reads and parses at once, so that handing them over costs
+        /// little.
+        const GROUP_LISTINGS_MAX: usize = 64;
+        /// The size of a listing where a server does not state it.
+        const UNKNOWN_SIZE_BYTES: u64 = 1 << 20;
         let listings = index.listings.iter().filter(|(part, _)| index.has(*part));
         let mut groups: Vec<(u64, Vec<HashPart>)> = Vec::new();
         for (part, meta) in listings {
-            let size = meta.size.unwrap_or(SIZE_UNKNOWN);
+            let size = meta.size.unwrap_or(UNKNOWN_SIZE_BYTES);
             match groups.last_mut() {
-                Some((bytes, parts)) if parts.len() < TOGETHER && *bytes + size <= listing::GROUP_BYTES => {
+                Some((bytes, parts)) if parts.len() < GROUP_LISTINGS_MAX && *bytes + size <= listing::GROUP_BYTES => {
                     *bytes += size;
                     parts.push(*part);
                 }
@@ -238,12 +244,11 @@ impl Audit {
         name: fn(HashPart) -> String,
         work: impl Fn(Vec<(HashPart, Option<Text>)>) -> T + Send + Sync + 'static,
     ) -> BoxStream<'a, Result<T, Error>> {
-        /// Texts that are looked at together: enough for their signatures to be verified as a
-        /// batch.
-        const TOGETHER: usize = 1024;
+        /// Texts that are processed at once: enough for their signatures to be verified as a batch.
+        const TEXTS_AT_ONCE: usize = 1024;
         let work = Arc::new(work);
         let failures = AtomicUsize::new(0);
-        let batches: Vec<Vec<HashPart>> = parts.chunks(BATCH).map(<[HashPart]>::to_vec).collect();
+        let batches: Vec<Vec<HashPart>> = parts.chunks(READ_BATCH_OBJECTS).map(<[HashPart]>::to_vec).collect();
         futures_util::stream::iter(batches)
             .flat_map(move |batch| cache.read_many(batch.into_iter().map(name).collect()))
             .map(move |(name, text)| {
@@ -256,7 +261,7 @@ impl Audit {
                 Ok::<_, Error>(part.map(|part| (part, text)))
             })
             .try_filter_map(async |read| Ok(read))
-            .try_chunks(TOGETHER)
+            .try_chunks(TEXTS_AT_ONCE)
             .map(move |texts| {
                 let work = Arc::clone(&work);
                 let progress = self.options.progress.clone();

@@ -55,7 +55,7 @@ pub(super) async fn audit(
     Ok(uses)
 }
 
-/// Narinfos that were listed and not there when they were read: unless they were removed meanwhile,
+/// Narinfos that were listed and missing when they were read: unless they were removed since,
 /// what they say is not known.
 async fn still_listed(
     cache: &Cache,
@@ -198,7 +198,7 @@ impl Look<'_> {
                 Err(error) => seen.findings.push(self.broken(*part, text, error)),
                 Ok(info) if info.store_path().hash_part() != *part => {
                     seen.misnamed.push((*part, info.store_path().to_owned()));
-                    // Whatever else has the NAR, this has it, too, until it is withdrawn.
+                    // The NAR is in use by this narinfo, too, until it is withdrawn.
                     self.index.use_url(self.cache, info.url());
                 }
                 Ok(info) => infos.push(info),

@@ -18,7 +18,7 @@ use super::narinfos::{Uses, about};
 use super::{Audit, AuditEvent, Contents, Finding, FindingKind, Findings, Subject, listing, unreadable};
 use crate::cache::{Cache, Error, NarPlace, ObjectReader, blocking, layout};
 use crate::progress::Progress;
-use crate::verify::{Inspection, NarFile, NarFileError, NarMismatch, RawFile};
+use crate::verify::{Inspection, NarFile, NarFileError, NarFileMismatch, RawFile};
 
 /// Reads all NARs, and holds them against their narinfos and listings.
 pub(super) async fn audit(
@@ -110,7 +110,7 @@ fn settled(mut finding: Finding, is_read: bool, is_bad: bool) -> Finding {
     finding
 }
 
-/// Whether a finding is about the file alone, whatever is in it.
+/// Whether a finding is about the file alone, and not about the NAR in it.
 fn is_of_file(kind: &FindingKind) -> bool {
     matches!(kind, FindingKind::WrongFileSize { .. } | FindingKind::WrongFileHash { .. })
 }
@@ -268,7 +268,7 @@ impl Reading<'_> {
 
     fn compare(&self, file: &str, read: &NarFile, info: &NarInfo<'_>) -> Vec<Finding> {
         let faults = read.mismatches(info);
-        let is_right = faults.iter().all(NarMismatch::is_of_file);
+        let is_right = faults.iter().all(NarFileMismatch::is_of_file);
         let contents = if is_right { Contents::Right } else { Contents::Wrong };
         let mut kinds: Vec<FindingKind> = faults.into_iter().map(|fault| kind_of(file, fault, contents)).collect();
         let declared: Vec<&str> = info.references().iter().map(|reference| reference.hash_text()).collect();
@@ -305,8 +305,8 @@ impl Reading<'_> {
 }
 
 /// The finding that a fault of a file is.
-pub(super) fn kind_of(file: &str, fault: NarMismatch, contents: Contents) -> FindingKind {
-    use NarMismatch::{FileHash, FileSize};
+pub(super) fn kind_of(file: &str, fault: NarFileMismatch, contents: Contents) -> FindingKind {
+    use NarFileMismatch::{FileHash, FileSize};
     let nar = file.to_owned();
     match fault {
         FileSize { expected, found } => FindingKind::WrongFileSize { nar, expected, found, contents },

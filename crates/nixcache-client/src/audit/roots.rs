@@ -119,7 +119,7 @@ impl Looking<'_> {
         Ok(finding(object, FindingKind::Unreadable { subject, reason }))
     }
 
-    /// A root; none if it is a tombstone, or was removed meanwhile.
+    /// A root; none if it is a tombstone, or was removed since.
     async fn root(&self, name: &str, meta: ObjectInfo) -> Result<Result<Option<Root>, Finding>, Error> {
         let read = roots::read_roots(self.cache, std::iter::once((name.to_owned(), meta.modified)), None).await;
         Ok(match read {

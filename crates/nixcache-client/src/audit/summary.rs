@@ -1,3 +1,5 @@
+//! Counting what is in a cache.
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Tests of audits.
+
 mod answers;
 mod plan;
 
@@ -262,7 +264,7 @@ async fn holes_in_closures_are_found_with_both_ends() {
 }
 
 #[tokio::test]
-async fn what_nobody_refers_to_is_found() {
+async fn leftovers_that_nothing_refers_to_are_found() {
     let cache = sample().await;
     for object in [&*layout::listing(part(9)), "index.html", "nar/.nixcache-h-1-x.tmp", "nar/x.nar"] {
         cache.write(object, &b"x"[..]).await.unwrap();

@@ -63,7 +63,7 @@ impl Destination {
             let Self::Cache(cache) = self else { return Ok(HashSet::new()) };
             let parts: Vec<HashPart> = paths.map(|path| path.hash_part()).collect();
             // What the cache does not tell of is written: where nothing may be listed, it says so
-            // of what is not there.
+            // of a missing object.
             let Presence { present, method, .. } = cache.presence(&parts).await?;
             tracing::info!("{}: {method}", cache.url());
             return Ok(present);
@@ -259,7 +259,7 @@ impl OpenDestination {
                     for placed in batch {
                         let Placed::Directory { from, to } = placed else { continue };
                         if !workspace::publish(&from, &to).map_err(Error::destination(&to))? {
-                            // Somebody else has fetched it meanwhile.
+                            // Another pull has published it in the meantime.
                             workspace::remove(&from).map_err(Error::destination(&from))?;
                         }
                     }

@@ -12,7 +12,7 @@ use nixcache::{ErrorKind, closure, compression, hash, narinfo};
 
 use crate::file::access_kind;
 use crate::redact::shown;
-use crate::verify::NarMismatch;
+use crate::verify::NarFileMismatch;
 use crate::{cache, roots};
 
 /// Why a pull stops.
@@ -258,7 +258,7 @@ pub enum FetchFault {
     Unpack(#[source] Box<UnpackError>),
     /// The NAR is not what its narinfo says.
     #[error("{0}")]
-    Mismatch(#[source] NarMismatch),
+    Mismatch(#[source] NarFileMismatch),
     /// A hash algorithm is not available.
     #[error("{0}")]
     Hash(#[source] hash::Error),

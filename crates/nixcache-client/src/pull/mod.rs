@@ -3,15 +3,16 @@
 //! [`pull()`] does all of it. It walks the closure over narinfos: each path comes from the first
 //! cache whose narinfo is accepted. A narinfo is accepted if it is about this path, its signatures
 //! satisfy the policy (or its content address makes the path), and the cache names its NAR. Then it
-//! fetches what the destination lacks, the largest NARs first, several at the same time. Each NAR is
-//! verified while it is received: size and hash of the file, size and hash of the NAR, and the
+//! fetches what the destination lacks, the largest NARs first, several at the same time. Each NAR
+//! is verified while it is received: size and hash of the file, size and hash of the NAR, and the
 //! content address. No more is decompressed than the NarSize allows. If a NAR is broken or missing,
 //! it is fetched from a later cache that has the same path.
 //!
 //! **A path gets its name in the destination only when it is complete and verified, and all its
-//! references have their names.** So in a directory that nothing else writes to, every path that has
-//! its name is complete, wherever a pull was killed, and is not fetched again. (A loss of power may
-//! undo that for trees, which are not flushed to disk: [`PullOptions::check`] hashes them again.)
+//! references have their names.** So in a directory that nothing else writes to, every path that
+//! has its name is complete, wherever a pull was killed, and is not fetched again. (A loss of
+//! power may undo that for trees, which are not flushed to disk: [`PullOptions::check`] hashes them
+//! again.)
 //!
 //! Pulls of one user into one directory at the same time fetch each path once: the others wait for
 //! it.
@@ -28,7 +29,8 @@
 //!     let policy = TrustPolicy::new(TrustedKeys::from_iter([key]));
 //!     let options = PullOptions::default().with(|options| options.trust = Trust::Signed(policy));
 //!     let request = PullRequest::Paths(vec![path.into()]);
-//!     let pulled = pull(vec![cache], &request, &Destination::Store("root".into()), &options).await?;
+//!     let root = Destination::Store("root".into());
+//!     let pulled = pull(vec![cache], &request, &root, &options).await?;
 //!     println!("{} paths fetched, {} present", pulled.fetched.len(), pulled.present.len());
 //!     Ok(())
 //! }
@@ -66,7 +68,7 @@ use crate::roots::{self, Root};
 
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
-pub use find::{PathQuery, ResolvedClosure, SourcedPath};
+pub use find::{ResolvedClosure, SourcedPath};
 pub use options::{PullEvent, PullOptions, PullRequest, Trust};
 
 /// What a pull did.

@@ -8,9 +8,9 @@ use nixcache::signature::SecretKey;
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache::trust::{TrustPolicy, TrustedKeys};
 
-use super::PathQuery;
 use crate::progress::Progress;
 use crate::roots::RootName;
+use crate::source::PathQuery;
 
 /// Which closures a pull fetches.
 #[derive(Clone, Debug)]

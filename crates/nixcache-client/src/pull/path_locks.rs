@@ -54,7 +54,7 @@ pub(super) enum Turn {
 }
 
 impl PathLocks {
-    /// The locks of the directory `parent`, as far as there can be any.
+    /// The locks of the directory `parent`; none where locks are not possible.
     pub(super) fn open(parent: &Path) -> Option<Self> {
         let path = parent.join(format!("{WORKSPACE_PREFIX}locks"));
         match Self::open_at(&path) {

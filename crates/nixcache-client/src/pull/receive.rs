@@ -16,7 +16,7 @@ use super::{FetchFault, PullEvent, PullOptions};
 use crate::cache::{ObjectReader, Staging};
 use crate::progress::Progress;
 use crate::verify::content_address::{Claim, Measure, Measuring};
-use crate::verify::{NarFile, NarMismatch};
+use crate::verify::{NarFile, NarFileMismatch};
 
 /// From this many bytes on, a NAR is worth several threads for itself.
 const PARALLEL_DECODE_MIN_BYTES: u64 = 32 << 20;
@@ -60,7 +60,7 @@ pub(super) enum Failure {
     Nar(FetchFault),
     /// Where it is put.
     Sink(io::Error),
-    /// The same, of a tree.
+    /// Where its tree is put.
     Tree(UnpackError),
 }
 
@@ -83,7 +83,7 @@ impl Receiver {
         let info = info.as_ref();
         let compression = info.compression().map_err(FetchFault::Compression)?;
         if let Some(mismatch) = Claim::contradiction(&info, &self.options.store_dir) {
-            return Err(FetchFault::Mismatch(NarMismatch::ContentAddress(mismatch)).into());
+            return Err(FetchFault::Mismatch(NarFileMismatch::ContentAddress(mismatch)).into());
         }
         let measure = Claim::of(&info).and_then(|claim| claim.measure());
         let measuring = measure.map(Measure::start).transpose().map_err(FetchFault::Hash)?;
@@ -135,7 +135,8 @@ impl Receiver {
             references: Vec::new(),
             measured: measuring.map(Measuring::finish).into_iter().collect(),
         };
-        let (of_file, of_nar): (Vec<_>, Vec<_>) = file.mismatches(&info).into_iter().partition(NarMismatch::is_of_file);
+        let (of_file, of_nar): (Vec<_>, Vec<_>) =
+            file.mismatches(&info).into_iter().partition(NarFileMismatch::is_of_file);
         if let Some(mismatch) = of_nar.into_iter().next() {
             return Err(FetchFault::Mismatch(mismatch).into());
         }

@@ -53,7 +53,7 @@ pub(super) struct Run<'a> {
     found: &'a ResolvedClosure,
     destination: OpenDestination,
     receiver: Receiver,
-    /// How many NARs are decompressed at the same time: so many at most.
+    /// Limits how many NARs are decompressed at the same time.
     processors: Arc<Semaphore>,
     most: u32,
     is_remote: bool,
@@ -88,7 +88,7 @@ impl From<Result<Ready, FetchError>> for Outcome {
 }
 
 impl Drop for Run<'_> {
-    /// Whoever is receiving still ends soon.
+    /// Threads that are still receiving end soon.
     fn drop(&mut self) {
         self.receiver.stopped.store(true, Ordering::Relaxed);
     }
@@ -109,10 +109,10 @@ impl<'a> Run<'a> {
         Self { pull, found, destination, receiver, processors, most, is_remote, session }
     }
 
-    /// Waits until whoever is still receiving has ended, so that nothing is left behind.
+    /// Waits until threads that are still receiving have ended, so that nothing is left behind.
     pub(super) async fn stop(&self) {
         self.receiver.stopped.store(true, Ordering::Relaxed);
-        // Fails only if the semaphore is closed, which nobody does.
+        // Fails only if the semaphore is closed, which it never is.
         let _ = self.processors.acquire_many(self.most).await;
     }
 
@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
                 Err(fault) => return Ok(Err(fault)),
             }
         }
-        // Until the blocking thread has ended, whatever becomes of this future.
+        // Held until the blocking thread has ended, even if this future is dropped.
         let permit = Arc::clone(&self.processors).acquire_owned().await;
         self.pull
             .options

@@ -1,3 +1,5 @@
+//! Tests of pulls: closures, trust, damage, roots, and pulls at the same time.
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -345,7 +347,7 @@ async fn no_file_outside_the_cache_is_fetched() {
     }
 }
 
-/// Whatever a cache offers under a good signature, what is wrong is refused with its reason, and
+/// What a cache offers under a good signature and is wrong is refused with its reason, and
 /// nothing stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nar_that_is_not_what_its_narinfo_says_leaves_nothing_behind() {
@@ -747,7 +749,7 @@ async fn what_another_pull_has_begun_and_not_ended_is_fetched() {
     origin.add_chain().await;
     let store = root.path().join("nix/store");
     fs::create_dir_all(&store).unwrap();
-    // Its locks are free as soon as it has ended, in whatever way.
+    // Its locks are free once it has ended, however it ended.
     let other = PathLocks::open(&store).unwrap();
     let Turn::Ours(Some(lock)) = other.turn(path(2).as_str()) else { panic!("the lock is free") };
     assert!(matches!(other.turn(path(2).as_str()), Turn::Theirs));

@@ -93,7 +93,7 @@ pub(super) fn settle(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let opened = match rustix::fs::open(path, FOLDER, Mode::empty()) {
-        // It was replaced meanwhile, or is not for this user to read: no pull of this user has made
+        // It has been replaced, or is not for this user to read: no pull of this user has made
         // it.
         Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT | Errno::ACCESS) => return Ok(()),
         opened => opened?,
@@ -107,7 +107,7 @@ pub(super) fn settle(path: &Path) -> io::Result<()> {
 
 /// Removes a file, or a tree, also one that has no permission to write.
 ///
-/// Works by handle, so that it stays in the tree whatever another user does to it meanwhile.
+/// Works by handle, so that it stays in the tree while another user changes it.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     match enter(CWD, &name) {

@@ -11,7 +11,8 @@
 //! use nixcache_client::sign::{SignOptions, sign};
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+//! let (url, store_dir) = (CacheUrl::memory(), StoreDir::default());
+//! let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
 //! let key = SecretKey::generate(KeyName::new("cache.example-1")?)?;
 //! let options = SignOptions::default().with(|options| options.keys = vec![key]);
 //! let signed = sign(&cache, None, &options).await?;

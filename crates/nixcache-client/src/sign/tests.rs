@@ -1,3 +1,5 @@
+//! Tests of signing.
+
 use nixcache::hash::Hash;
 use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::{HashPart, StoreDir};

@@ -1,3 +1,5 @@
+//! Why a source cannot be read.
+
 use std::io;
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! The one stream of path infos that all sources give.
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -177,7 +179,7 @@ fn parse(file: &Path, hash_part: HashPart, text: &[u8], store_dir: &StoreDir) ->
 }
 
 /// Has a cache on another machine read by a thread of its own: who reads the stream may be on one
-/// of a runtime's, where nobody may wait for another.
+/// of a runtime, which must not block.
 fn remote(url: &CacheUrl, store_dir: &StoreDir) -> io::Result<Receiver<Result<PathInfo, Error>>> {
     /// Infos that wait for who reads the stream.
     const WAITING: usize = 256;
@@ -186,7 +188,7 @@ fn remote(url: &CacheUrl, store_dir: &StoreDir) -> io::Result<Receiver<Result<Pa
     let (url, store_dir) = (url.clone(), store_dir.clone());
     thread::Builder::new().name("source".to_owned()).spawn(move || {
         if let Err(error) = runtime.block_on(send_all(&url, &store_dir, &sender)) {
-            // Nobody reads any more, perhaps.
+            // The reader may be gone.
             let _ = sender.send(Err(error));
         }
     })?;

@@ -1,3 +1,5 @@
+//! Tests of sources and conversions.
+
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::ControlFlow;

@@ -31,7 +31,8 @@ pub struct Walked {
 /// use nixcache_client::source::walk;
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+/// let (url, store_dir) = (CacheUrl::memory(), StoreDir::default());
+/// let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
 /// let path = HashPart::parse("g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q")?;
 /// let walked = walk(&[cache], [path], |_| false).await?;
 /// assert_eq!((walked.infos.len(), walked.absent), (0, vec![path]));
@@ -42,8 +43,7 @@ pub struct Walked {
 ///
 /// # Errors
 ///
-/// If a narinfo cannot be read, for whatever reason: what it refers to would be missing from the
-/// closure.
+/// If a narinfo cannot be read: its references would be missing from the closure.
 pub async fn walk(
     caches: &[Cache],
     roots: impl IntoIterator<Item = HashPart>,

@@ -1,12 +1,11 @@
-//! Whether a narinfo's content address is true: whether it makes the path, and whether the contents
-//! are those that it is of.
+//! Whether the content address of a narinfo is right: whether it makes the path, and whether it is
+//! that of the contents.
 //!
-//! Nothing else vouches for a path that was accepted for its content address. Nix refuses a content
-//! address that is not true whoever has signed it, so it is looked at in all narinfos that have
-//! one.
+//! Nothing else vouches for a path that was accepted for its content address. Nix refuses a wrong
+//! content address even if the narinfo is signed, so it is checked in all narinfos that have one.
 //!
-//! A `Claim` is what a narinfo says. What has to be hashed to prove it is a `Measure`, which other
-//! claims about the same NAR may share; a `Measuring` sees the NAR go by, in pieces.
+//! A `Claim` is what a narinfo states. What has to be hashed to prove it is a `Measure`, which
+//! other claims about the same NAR may share. A `Measuring` gets the NAR in pieces.
 
 use nixcache::hash::{self, Algorithm, Hash, Hasher};
 use nixcache::nar::references::ModuloHasher;
@@ -14,17 +13,17 @@ use nixcache::nar::{Decoder, Event};
 use nixcache::narinfo::NarInfo;
 use nixcache::store_path::{ContentAddress, HashPart, Method, StoreDir};
 
-/// In what a content address is not true.
+/// Why a content address is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressMismatch {
-    /// Another path follows from it, or none.
+    /// It makes another path, or none.
     #[error("the content address {0} does not make the path")]
     Path(Box<ContentAddress>),
-    /// It is of a NAR, and not of the one that the narinfo describes.
+    /// It is the hash of a NAR, but not the NarHash.
     #[error("the content address {0} is not that of the NarHash")]
     NarHash(Box<ContentAddress>),
-    /// The contents are not those that it is of.
+    /// It is not that of the contents.
     #[error("the contents are not those of the content address {0}")]
     Contents(Box<ContentAddress>),
 }
@@ -72,8 +71,8 @@ impl Claim {
         Some(Self { address, measure: Measure { algorithm: address.hash().algorithm(), object } })
     }
 
-    /// What has to be hashed beside the sha256 of the NAR, which everybody compares with the
-    /// `NarHash`.
+    /// What has to be hashed in addition to the sha256 of the NAR, which is always compared with
+    /// the `NarHash`.
     pub(crate) fn measure(&self) -> Option<Measure> {
         (!self.measure.is_nar_hash()).then_some(self.measure)
     }

@@ -6,7 +6,7 @@ use nixcache::nar::references::Candidates;
 use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::HashPart;
 
-use super::{Inspection, NarFileError, NarMismatch, RawFile};
+use super::{Inspection, NarFileError, NarFileMismatch, RawFile};
 use crate::cache::{self, Cache, NarPlace, ObjectInfo, ObjectReader, blocking};
 
 /// Characters of a URL in a message.
@@ -89,7 +89,7 @@ impl NarChecker {
         })?;
         let shown = object.split('?').next().unwrap_or_default();
         let absent = || NarCheckError::Bad(format!("there is no {shown}"));
-        let describe = |mismatch: &NarMismatch| {
+        let describe = |mismatch: &NarFileMismatch| {
             if mismatch.is_of_file() { format!("{shown} {mismatch}") } else { mismatch.to_string() }
         };
         let listed = cache.head(&object).await.map_err(NarCheckError::of_access)?.ok_or_else(absent)?;
@@ -121,7 +121,7 @@ impl NarChecker {
         let mismatches = read.mismatches(&info.as_ref());
         if let Some(mismatch) = mismatches.first() {
             let mut reason = describe(mismatch);
-            if mismatches.iter().all(NarMismatch::is_of_file) {
+            if mismatches.iter().all(NarFileMismatch::is_of_file) {
                 reason.push_str("; the contents are right (narutil audit --repair corrects the narinfo)");
             }
             return Err(NarCheckError::Bad(reason));
@@ -152,7 +152,7 @@ impl NarChecker {
 }
 
 /// The mismatch of the size of a file, as it is listed.
-fn wrong_size(info: &NarInfo<'_>, listed: ObjectInfo) -> Option<NarMismatch> {
+fn wrong_size(info: &NarInfo<'_>, listed: ObjectInfo) -> Option<NarFileMismatch> {
     let (expected, found) = info.file_size().zip(listed.size)?;
-    (expected != found).then_some(NarMismatch::FileSize { expected, found })
+    (expected != found).then_some(NarFileMismatch::FileSize { expected, found })
 }

@@ -9,7 +9,8 @@
 //! use nixcache_client::verify::{VerifyOptions, verify};
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+//! let (url, store_dir) = (CacheUrl::memory(), StoreDir::default());
+//! let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
 //! let verified = verify(&cache, None, &VerifyOptions::default()).await?;
 //! assert!(verified.bad().next().is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -40,7 +41,7 @@ use crate::progress::Progress;
 
 pub use self::content_address::AddressMismatch;
 pub use self::contents::{NarCheckError, NarChecker};
-pub use self::nar_file::{Inspection, NarFile, NarFileError, NarMismatch, RawFile};
+pub use self::nar_file::{Inspection, NarFile, NarFileError, NarFileMismatch, RawFile};
 pub use self::signatures::explain;
 
 /// Narinfos that are verified as a batch.

@@ -83,7 +83,7 @@ pub enum NarFileError {
 /// In what a file is not as a narinfo says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NarMismatch {
+pub enum NarFileMismatch {
     /// It has another size.
     #[error("has {found} bytes, not the FileSize {expected}")]
     FileSize {
@@ -137,7 +137,7 @@ impl Inspection {
         Ok(inspection)
     }
 
-    /// Also what another narinfo says of the same file.
+    /// Adds what another narinfo says of the file.
     pub fn add_narinfo(&mut self, info: &NarInfo<'_>) {
         self.nar_size = self.nar_size.max(info.nar_size());
         let algorithm = info.file_hash().map(|hash| hash.algorithm());
@@ -152,13 +152,13 @@ impl Inspection {
         Self { limits, ..self }
     }
 
-    /// Also lists the contents.
+    /// Lists the contents, too.
     #[must_use]
     pub fn listing(self) -> Self {
         Self { listing: true, ..self }
     }
 
-    /// Also looks for references to these.
+    /// Looks for references to these, too.
     #[must_use]
     pub fn references(self, candidates: Candidates) -> Self {
         Self { candidates: Some(candidates), ..self }
@@ -209,27 +209,27 @@ impl RawFile {
     }
 
     /// In what it is not as a narinfo says that it was read for.
-    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<NarMismatch> {
+    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<NarFileMismatch> {
         file_mismatches(self.size, &self.hashes, info)
     }
 }
 
-/// In what a file is not as a narinfo says, whatever is in it.
-fn file_mismatches(size: u64, hashes: &[Hash], info: &NarInfo<'_>) -> Vec<NarMismatch> {
+/// The mismatches of a file that do not depend on the NAR in it.
+fn file_mismatches(size: u64, hashes: &[Hash], info: &NarInfo<'_>) -> Vec<NarFileMismatch> {
     let mut mismatches = Vec::new();
     if let Some(expected) = info.file_size().filter(|expected| *expected != size) {
-        mismatches.push(NarMismatch::FileSize { expected, found: size });
+        mismatches.push(NarFileMismatch::FileSize { expected, found: size });
     }
     if let Some(expected) = info.file_hash()
         && let Some(&found) = hashes.iter().find(|hash| hash.algorithm() == expected.algorithm())
         && found != expected
     {
-        mismatches.push(NarMismatch::FileHash { expected, found });
+        mismatches.push(NarFileMismatch::FileHash { expected, found });
     }
     mismatches
 }
 
-impl NarMismatch {
+impl NarFileMismatch {
     /// Whether it is about the file alone. The signed NAR may be right all the same.
     pub fn is_of_file(&self) -> bool {
         matches!(self, Self::FileSize { .. } | Self::FileHash { .. })
@@ -239,18 +239,18 @@ impl NarMismatch {
 impl NarFile {
     /// In what it is not as the narinfo says, which must be one that the [`Inspection`] was made
     /// for: what matters to the file first.
-    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<NarMismatch> {
+    pub fn mismatches(&self, info: &NarInfo<'_>) -> Vec<NarFileMismatch> {
         let mut mismatches = file_mismatches(self.size, &self.hashes, info);
         if self.nar_size != info.nar_size() {
-            mismatches.push(NarMismatch::NarSize { expected: info.nar_size(), found: self.nar_size });
+            mismatches.push(NarFileMismatch::NarSize { expected: info.nar_size(), found: self.nar_size });
         }
         if self.nar_hash != info.nar_hash() {
-            mismatches.push(NarMismatch::NarHash { expected: info.nar_hash(), found: self.nar_hash });
+            mismatches.push(NarFileMismatch::NarHash { expected: info.nar_hash(), found: self.nar_hash });
         }
         let store_dir = StoreDir::new(info.store_dir());
         let contradiction = store_dir.ok().and_then(|store_dir| Claim::contradiction(info, &store_dir));
         let refutation = || Claim::of(info).and_then(|claim| claim.refutation(self.nar_hash, &self.measured));
-        mismatches.extend(contradiction.or_else(refutation).map(NarMismatch::ContentAddress));
+        mismatches.extend(contradiction.or_else(refutation).map(NarFileMismatch::ContentAddress));
         mismatches
     }
 }
@@ -310,7 +310,7 @@ struct Hashing<R> {
 }
 
 impl<R: BufRead> Hashing<R> {
-    /// Size and hashes of everything, also of what nobody asked for.
+    /// Size and hashes of the whole file, including what was not read yet.
     fn finish(mut self) -> io::Result<(u64, Vec<Hash>)> {
         io::copy(&mut self, &mut io::sink())?;
         Ok((self.size, self.hashers.into_iter().map(Hasher::finish).collect()))

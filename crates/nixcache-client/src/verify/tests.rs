@@ -1,3 +1,5 @@
+//! Tests of verifying a cache.
+
 use nixcache::ErrorKind;
 use nixcache::hash::Hash;
 use nixcache::nar::Writer;

@@ -8,7 +8,7 @@ use crate::roots;
 /// Objects that an error names.
 const NAMED_OBJECTS_MAX: usize = 8;
 
-/// Why a cache was not repaired, or not to the end. Whatever was done before is safe.
+/// Why a cache was not repaired, or not completely. The changes made before the error are safe.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepairError {

@@ -40,8 +40,8 @@ pub async fn plan_repair(cache: &Cache, audited: &Audited, options: &RepairOptio
 
 /// Carries out a plan.
 ///
-/// No garbage collection runs at the same time, and pushes that rely on what is withdrawn wait. Each
-/// object is checked again before it is removed. Ages are those by the clock of the store.
+/// No garbage collection runs at the same time, and pushes that rely on what is withdrawn wait.
+/// Each object is checked again before it is removed. Ages are those by the clock of the store.
 ///
 /// # Errors
 ///

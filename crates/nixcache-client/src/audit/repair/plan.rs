@@ -16,7 +16,7 @@ use super::super::{Audit, Audited, Contents, Doubt, Finding, FindingKind, Remedy
 use super::error::RepairError;
 use crate::cache::{Cache, Error, Object, blocking, layout};
 use crate::roots;
-use crate::verify::{Inspection, NarMismatch};
+use crate::verify::{Inspection, NarFileMismatch};
 
 type Result<T, E = RepairError> = std::result::Result<T, E>;
 
@@ -46,7 +46,7 @@ pub struct RepairPlan {
     pub too_new: usize,
     /// How old leftovers have to be.
     pub(super) age: Duration,
-    /// NARs that are bad themselves, and go whatever their age.
+    /// NARs that are bad themselves, and are removed at any age.
     pub(super) spoilt: HashSet<Box<str>>,
     /// What was listed when the cache was looked over.
     pub(super) index: Option<Arc<Index>>,
@@ -331,7 +331,7 @@ impl Audit {
             (Err(error), None) => return Err(unread(&error)),
         };
         let faults = read.mismatches(&info.as_ref());
-        if !faults.iter().all(NarMismatch::is_of_file) {
+        if !faults.iter().all(NarFileMismatch::is_of_file) {
             return Ok(None);
         }
         Ok(Some(faults.into_iter().filter_map(|fault| fix_of(&object, &fault)).collect()))
@@ -437,7 +437,7 @@ async fn withdraw(
     let mut steps: HashMap<Node, usize> = HashMap::with_capacity(closure.len());
     let mut withdraw: Vec<Vec<HashPart>> = Vec::new();
     let others: HashSet<HashPart> = closure.nodes().iter().map(|node| graph.hash_part(*node)).collect();
-    // Nobody refers to those that the graph does not know.
+    // Nothing refers to those that the graph does not know.
     withdraw.push(broken.iter().copied().filter(|part| !others.contains(part)).collect());
     for &node in closure.nodes().iter().rev() {
         let referrers = graph.referrers(node).iter().filter(|referrer| **referrer != node);
@@ -451,7 +451,7 @@ async fn withdraw(
     let name = async |hash_part: HashPart| {
         let object = layout::narinfo(hash_part);
         let text = cache.read(&object).await.map_err(|_| RepairError::incomplete(cache, &object))?;
-        // Something else has removed it meanwhile.
+        // It has been removed since.
         let Some(text) = text else { return Ok::<_, RepairError>(None) };
         let hash = Hash::sha256(&text);
         if judged.get(&hash_part).is_some_and(|judged| *judged != hash) && broken.contains(&hash_part) {
@@ -489,11 +489,11 @@ fn fix(finding: &Finding) -> Option<Fix> {
 }
 
 /// How a narinfo is written anew that says something wrong of a file whose contents are right.
-fn fix_of(object: &str, fault: &NarMismatch) -> Option<Fix> {
+fn fix_of(object: &str, fault: &NarFileMismatch) -> Option<Fix> {
     let object = object.to_owned();
     match *fault {
-        NarMismatch::FileSize { expected, found } => Some(Fix::FileSize { object, from: expected, to: found }),
-        NarMismatch::FileHash { expected, found } => Some(Fix::FileHash { object, from: expected, to: found }),
+        NarFileMismatch::FileSize { expected, found } => Some(Fix::FileSize { object, from: expected, to: found }),
+        NarFileMismatch::FileHash { expected, found } => Some(Fix::FileHash { object, from: expected, to: found }),
         _ => None,
     }
 }

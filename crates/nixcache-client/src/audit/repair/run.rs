@@ -28,7 +28,7 @@ const NAR_AGE_MIN_DURING_PUSH: Duration = Duration::from_secs(2 * 60 * 60);
 impl RepairPlan {
     /// Does it, and tells each thing that was done.
     ///
-    /// No collection runs meanwhile, and pushes wait that would rely on what is withdrawn. Each
+    /// No collection runs at the same time, and pushes that rely on what is withdrawn wait. Each
     /// object is looked at again before it goes: [`RepairError::Changed`] if it is another one than
     /// the audit saw. Ages are those by the clock of the store.
     pub(crate) async fn run(&self, cache: &Cache, mut done: impl FnMut(RepairEvent) + Send) -> Result<()> {
@@ -94,7 +94,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Which paths are in the cache when all is done: what was published meanwhile, too.
+    /// Which paths are in the cache afterwards, including those published in the meantime.
     async fn is_there(
         &self,
         index: &Arc<Index>,

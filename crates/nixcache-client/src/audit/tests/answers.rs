@@ -84,7 +84,7 @@ async fn what_was_changed_since_the_audit_is_not_withdrawn() {
     cache.write(&info_name(2), &b"garbage"[..]).await.unwrap();
     let plan = plan(&cache).await.unwrap();
     assert!(!plan.withdraw.is_empty());
-    // A push has published it again meanwhile.
+    // A push has published it again.
     cache.write(&info_name(2), good).await.unwrap();
     let error = plan.run(&cache, |_| {}).await.unwrap_err();
     assert!(matches!(error, RepairError::Changed { .. }), "{error}");

@@ -50,7 +50,7 @@ async fn what_cannot_be_served_is_withdrawn_with_its_referrers_first() {
 }
 
 #[tokio::test]
-async fn a_nar_that_somebody_still_has_is_kept() {
+async fn a_nar_that_another_narinfo_has_is_kept() {
     let cache = sample().await;
     let shared = text(&cache, &info_name(4)).await;
     let shared = shared.replace(&super::path(4).to_string(), &super::path(5).to_string());
@@ -129,7 +129,7 @@ async fn damage(cache: &Cache, what: &str, victim: u8, other: u8) {
     }
 }
 
-/// Which narinfo refers to what is not there. One under the wrong name says nothing to anybody.
+/// Which narinfo refers to a missing path. A narinfo under the wrong name does not count.
 fn holes(folder: &Path) -> BTreeSet<(String, String)> {
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut holes = BTreeSet::new();
