@@ -1,7 +1,6 @@
 //! `narutil pull`
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Instant;
 

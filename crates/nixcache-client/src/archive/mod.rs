@@ -119,16 +119,19 @@ pub enum Error {
 }
 
 impl Error {
-    /// The kind of this error: [`ErrorKind::Content`] if the NAR or its narinfo is wrong.
+    /// The kind of this error: [`ErrorKind::Content`] if the NAR or its narinfo is wrong, or
+    /// has something other than a file at the path.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Cache(error) => error.kind(),
             Self::NoEntry { .. } => ErrorKind::NotFound,
-            Self::Directory { .. } | Self::Symlink { .. } => ErrorKind::Usage,
             Self::Write(error) | Self::Read { error, .. } => crate::file::access_kind(error),
-            Self::Absent { .. } | Self::Mismatch { .. } | Self::Nar { .. } | Self::Compression { .. } => {
-                ErrorKind::Content
-            }
+            Self::Absent { .. }
+            | Self::Mismatch { .. }
+            | Self::Nar { .. }
+            | Self::Compression { .. }
+            | Self::Directory { .. }
+            | Self::Symlink { .. } => ErrorKind::Content,
         }
     }
 }
