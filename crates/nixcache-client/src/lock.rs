@@ -12,8 +12,9 @@ use rustix::io::Errno;
 
 use crate::file::CALM;
 
-/// What a file is called that is made only to be locked, where directories themselves cannot be.
-pub(crate) const FILE: &str = ".narutil.lock";
+/// The name of the file that is locked where directories cannot be. Older versions lock the same
+/// one.
+pub(crate) const LOCK_FILE: &str = ".narutil.lock";
 
 /// Waits until no other process has locked a directory, and keeps others waiting until the returned
 /// file is closed, also by the end of this process.
@@ -34,10 +35,10 @@ pub fn lock_directory(directory: &Path, mut waiting: impl FnMut()) -> io::Result
     // read is an error, and not waited for.
     let file = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | CALM;
     let mode = rustix::fs::fstat(&held)?.st_mode & 0o020 | 0o644;
-    let held = File::from(rustix::fs::openat(&held, FILE, file, Mode::from_raw_mode(mode))?);
+    let held = File::from(rustix::fs::openat(&held, LOCK_FILE, file, Mode::from_raw_mode(mode))?);
     crate::file::expect_regular(&held)?;
-    // All who may write to the directory may lock it, whatever the umask. Only the one who has made
-    // the file can say so.
+    // Every user who may write to the directory may lock it, independent of the umask. Only the owner
+    // of the file can allow that.
     let _ = rustix::fs::fchmod(&held, Mode::from_raw_mode(mode));
     if lock(&held, &mut waiting)? { Ok(held) } else { Err(ErrorKind::Unsupported.into()) }
 }
@@ -62,13 +63,13 @@ fn lock(file: &File, waiting: &mut dyn FnMut()) -> io::Result<bool> {
 pub(crate) enum Lock {
     /// It is held until the file is closed.
     Held,
-    /// Somebody else holds it.
+    /// Another process holds it.
     Taken,
     /// This file cannot be locked.
     Impossible,
 }
 
-/// Locks a file if nobody else has.
+/// Locks a file unless another process has.
 pub(crate) fn lock_if_free(file: &File) -> io::Result<Lock> {
     loop {
         match file.try_lock() {

@@ -22,10 +22,11 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nixcache::ErrorKind;
 use nixcache::signature::{self, PublicKey};
 use nixcache::trust::TrustedKeys;
 
-use crate::cache::shown;
+use crate::redact::shown;
 
 /// What a machine trusts where its settings name no key: the key of cache.nixos.org, as in Nix.
 const DEFAULT_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
@@ -87,6 +88,16 @@ pub enum Error {
         /// The path.
         path: String,
     },
+}
+
+impl Error {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { error, .. } => ErrorKind::of_io(error),
+            _ => ErrorKind::Usage,
+        }
+    }
 }
 
 /// The settings, by their names.

@@ -9,7 +9,7 @@ use nixcache::store_path::StoreDir;
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
 use nixcache_client::testing::conformance::{Abilities, check};
 
-/// Of servers that replace objects whatever the condition.
+/// Of servers that ignore conditions.
 fn without_conditions() -> Abilities {
     Abilities::default().with(|abilities| abilities.conditions = false)
 }
@@ -44,7 +44,7 @@ async fn in_a_directory() {
 async fn on_a_web_server() {
     let Some(server) = Server::nginx() else { return };
     let cache = create(&url(&format!("{}/some/folder", server.http()))).await;
-    // nginx replaces whatever the conditions say.
+    // nginx ignores conditions.
     check(&cache, without_conditions()).await;
 }
 

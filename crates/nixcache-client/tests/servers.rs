@@ -5,15 +5,18 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use conformance::{Action, Answer, Conditions, FakeS3, Rule, WebServer, is_signed_for};
 use futures_util::stream::TryStreamExt;
+use nixcache::ErrorKind;
 use nixcache::compression::{Compressor, EncodeOptions};
+use nixcache::narinfo::CacheInfo;
 use nixcache::store_path::{HashPart, StoreDir};
-use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, Object, abort_uploads};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl, Error, InfoSource, Object, OpenOptions, abort_uploads};
 use nixcache_client::testing::conformance::upload;
 
 const PART: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q";
@@ -139,7 +142,7 @@ async fn where_nothing_may_be_listed_a_push_takes_what_is_denied_for_unknown() {
     let server = FakeS3::start();
     let there = ["nix-cache-info".to_owned(), narinfo()];
     server.rule(Rule::on("LIST", Action::Deny));
-    // What is not there is denied, as S3 does it.
+    // Absent objects are denied, as S3 does it.
     let known = there.clone();
     server.rule(Rule::on("READ", Action::Deny).keys(move |key| !known.iter().any(|known| known == key)));
     server.rule(Rule::on("READ", Action::Deny).keys(|key| key == "nix-cache-info").times(1));
@@ -554,7 +557,7 @@ async fn a_folder_that_is_listed_and_then_not_found_makes_no_listing() {
         asked.store(0, Ordering::Relaxed);
         let server = WebServer::start(move |request| match (&request.method[..], &request.path[..]) {
             ("GET", "/nix-cache-info") => Answer::new(200, "StoreDir: /nix/store\n"),
-            // Another client removes the folder meanwhile.
+            // Another client removes the folder at the same time.
             ("PROPFIND", "/") if stays || asked.fetch_add(1, Ordering::Relaxed) == 0 => listed(&["", "nar/"]),
             ("PROPFIND", "/") => listed(&[""]),
             _ => Answer::new(404, ""),
@@ -563,5 +566,50 @@ async fn a_folder_that_is_listed_and_then_not_found_makes_no_listing() {
         let cache = Cache::open(&url, CacheOptions::default()).await.unwrap();
         let listed: Result<Vec<_>, Error> = cache.list().try_collect().await;
         assert_eq!(listed.is_err(), stays, "{listed:?}");
+    }
+}
+
+/// A server that answers each request with the beginning of an answer, and keeps the connection.
+fn stalling(head: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request);
+            let _ = connection.write_all(head.as_bytes());
+            kept.push(connection);
+        }
+    });
+    format!("http://{address}/cache")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_judged_by_its_status_although_its_body_never_comes() {
+    let url = stalling("HTTP/1.1 403 Forbidden\r\nContent-Length: 1000\r\n\r\n<Error>");
+    let open = OpenOptions::default().with(|options| options.info = InfoSource::Assume(CacheInfo::default()));
+    let cache = open.open(&parse(&url)).await.unwrap();
+    let started = Instant::now();
+    assert!(matches!(cache.write("log/x", "text").await, Err(Error::Denied { .. })));
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_is_not_waited_for_as_long_as_a_busy_one() {
+    // Its port is free again.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut urls = vec![format!("http://{address}/cache")];
+    if is_signed_for("a_server_that_is_not_there_is_not_waited_for_as_long_as_a_busy_one") {
+        urls.push(format!("s3://cache?endpoint=http://{address}"));
+    }
+    for url in urls {
+        let started = Instant::now();
+        let error = Cache::open(&parse(&url), CacheOptions::default()).await.unwrap_err();
+        let (text, waited) = (error.to_string(), started.elapsed());
+        assert!(text.contains("refused") && text.starts_with(url.split('?').next().unwrap()), "{text}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(waited < Duration::from_secs(15), "{waited:?}");
     }
 }

@@ -72,7 +72,6 @@ impl Cache {
 
     /// Gives a staged NAR its name, unless a recent object has the same name and size. Returns
     /// whether it was written.
-    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
     pub(crate) async fn upload(&self, staging: Staging, name: &str) -> Result<bool> {
         self.0.backend.upload(staging, name).await
     }

@@ -15,7 +15,7 @@ use nixcache::narinfo::NarInfo;
 use super::error::{Error, Result};
 use super::layout;
 use super::object_reader::StreamReader;
-use super::redact::escaped;
+use crate::redact::escaped;
 
 /// One layer of an encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +177,6 @@ pub(crate) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Byte
     }
 }
 
-#[cfg_attr(not(feature = "_network"), allow(dead_code))]
 /// An object as it comes, without its content encoding.
 pub(crate) fn decoded(
     stream: BoxStream<'static, Result<Bytes>>,

@@ -1,4 +1,4 @@
-//! What is where in a cache.
+//! Which objects a cache has, and under which names.
 
 use nixcache::compression::Compression;
 use nixcache::hash::{Format, Hash};
@@ -11,17 +11,20 @@ pub const CACHE_INFO: &str = "nix-cache-info";
 /// The beginning of the names of files that are not complete yet, in caches that are directories.
 pub(crate) const TEMPORARY: &str = ".nixcache-";
 
-/// The folder of roots, and of what keeps collectors and writers apart.
+/// The beginning of such names that older versions gave.
+const OLDER_TEMPORARY: &str = ".narutil-";
+
+/// The folder of roots, and of the claims of pushes and collections.
 pub(crate) const OURS: &str = "nixcache";
 
-/// Whether a folder is one of the layout, or in one.
+/// Whether a folder is one of the layout, or is below one.
 pub(crate) fn is_ours(folder: &str) -> bool {
     let top = folder.split('/').next().unwrap_or_default();
     matches!(top, "nar" | "log" | "debuginfo" | "realisations" | "build-trace-v2" | OURS)
 }
 
-/// Whether a writer of caches, this one or Nix, gives an object such a name. What else is in the
-/// folders of a cache, people have put there: no collection removes it.
+/// Whether a writer of caches, this one or Nix, gives an object such a name. Other objects in
+/// the folders of a cache were put there by people: no collection removes them.
 pub(crate) fn is_written_by_caches(name: &str) -> bool {
     let is_plain = |text: &str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+=?".contains(&byte);
@@ -70,19 +73,18 @@ pub enum Object {
     DebugInfo,
     /// Something below `realisations/` or `build-trace-v2/`.
     Realisation,
-    /// Something below `nixcache/`: roots, and what keeps collectors and writers apart
+    /// Something below `nixcache/`: roots, and the claims of pushes and collections
     /// ([`roots`](crate::roots)).
     Root,
-    /// What somebody was writing when this was listed, or when he died.
+    /// A temporary file of a writer that is still running or has crashed.
     Temporary,
-    /// Nothing that is known.
+    /// An unknown object.
     Other,
 }
 
 impl Object {
-    /// Tells by the name, which is relative to the cache. A name that no writer of caches makes
-    /// (`nar//x.nar`, `./x`, `nar/../y`, one with control characters) is [`Other`](Self::Other),
-    /// whatever it begins with.
+    /// The kind of the object of a name, which is relative to the cache. A name that no writer of caches makes
+    /// (`nar//x.nar`, `./x`, `nar/../y`, one with control characters) is [`Other`](Self::Other).
     pub fn of(name: &str) -> Self {
         if !is_plain(name) {
             return Self::Other;
@@ -144,10 +146,10 @@ pub(crate) fn is_text(name: &str) -> bool {
     }
 }
 
-/// Ours and those of other runs on narinfos, and Nix's `NAME.tmp.PID.NUMBER`.
+/// Whether a file has the name of a temporary one: of this library, or Nix's `NAME.tmp.PID.NUMBER`.
 fn is_temporary(file: &str) -> bool {
-    let ours =
-        [TEMPORARY, ".narutil-"].iter().any(|start| file.starts_with(start)) && file.rsplit('.').next() == Some("tmp");
+    let ours = [TEMPORARY, OLDER_TEMPORARY].iter().any(|start| file.starts_with(start))
+        && file.rsplit('.').next() == Some("tmp");
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     ours || file.rsplit_once(".tmp.").is_some_and(|(_, numbers)| numbers.split('.').all(is_number))
 }

@@ -90,7 +90,7 @@ impl Cache {
         }
     }
 
-    /// Which of these paths there are narinfos of, as far as the cache tells it.
+    /// Which of these paths there are narinfos of, and of which the cache does not tell.
     ///
     /// A bucket's listing has a thousand names in a page. The first page tells how dense the names
     /// are, and with that about how many pages there are; if they are fewer than the paths, all are

@@ -30,7 +30,6 @@ mod object_reader;
 mod oddities;
 mod open;
 mod options;
-mod redact;
 mod spot_check;
 pub(crate) mod staged;
 #[cfg(test)]
@@ -68,15 +67,15 @@ pub use self::nar::NarPlace;
 pub use self::object_reader::ObjectReader;
 pub use self::open::{InfoSource, OpenOptions};
 pub use self::options::CacheOptions;
-pub use self::redact::redacted;
 pub use self::url::{CacheUrl, UrlError, Use};
 pub use crate::file::Oddity;
+pub use crate::redact::redacted;
+pub(crate) use crate::redact::shown;
 
 pub(crate) use self::backend::Version;
 pub(crate) use self::backend::directory::{rename_exclusively, rename_exclusively_at};
 pub(crate) use self::commit::{Objects, Pending, Prepared};
 pub(crate) use self::staged::Staging;
-pub(crate) use self::url::shown;
 
 #[cfg(feature = "_network")]
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
@@ -140,7 +139,6 @@ pub struct UnfinishedUpload {
     pub name: String,
     /// When it began, by the clock of the store.
     pub started: Option<SystemTime>,
-    #[cfg_attr(not(feature = "s3"), allow(dead_code))]
     id: String,
 }
 

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use nixcache::narinfo::{NarInfo, NarUrl, NarUrlError};
 use percent_encoding::percent_decode_str;
+#[cfg(feature = "_network")]
 use url::Url;
 
 use super::error::{Error, Result};
-use super::redact::redacted;
 use super::url::Location;
 use super::{Cache, layout};
+use crate::redact::redacted;
 
 /// Which object the `URL` of a narinfo names, as seen from one cache: [`Cache::nar_place`].
 ///
@@ -131,12 +132,14 @@ impl Location {
                 let below = Path::new(std::ffi::OsStr::from_bytes(&path)).strip_prefix(root).ok()?.to_str()?.to_owned();
                 Some(if query.is_empty() { below } else { format!("{below}?{query}") })
             }
+            #[cfg(feature = "_network")]
             Self::Bucket { kind, name, prefix } => {
                 let rest = url.strip_prefix(kind.scheme())?.strip_prefix("://")?;
                 let rest = rest.strip_prefix(name)?.strip_prefix('/')?;
                 let rest = if prefix.is_empty() { rest } else { rest.strip_prefix(prefix)?.strip_prefix('/')? };
                 Some(rest.to_owned())
             }
+            #[cfg(feature = "_network")]
             Self::Http(base) => {
                 let url = Url::parse(url).ok()?;
                 let same = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port());

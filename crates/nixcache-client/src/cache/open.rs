@@ -350,7 +350,7 @@ fn remove_empty(directory: &Path) {
             remove_empty(&entry.path());
         }
     }
-    let lock = directory.join(lock::FILE);
+    let lock = directory.join(lock::LOCK_FILE);
     if fs::read_dir(directory)
         .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.path() == lock)))
     {

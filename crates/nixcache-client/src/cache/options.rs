@@ -19,7 +19,7 @@ pub struct CacheOptions {
     /// takes about a minute.
     ///
     /// Where no server is found (the connection is refused, or the host is unknown), requests are
-    /// repeated for 4 seconds only, whatever this says.
+    /// repeated for 4 seconds only, with any number of retries.
     pub retries: usize,
     /// How long a server may be silent while it answers. Default: one minute. A part of an upload
     /// (8 MiB) has to arrive within it.

@@ -25,7 +25,7 @@ const SAMPLE_PATHS: usize = 16;
 pub(crate) type Seen = HashMap<HashPart, Option<ObjectInfo>>;
 
 impl Cache {
-    /// Looks for narinfos as far as that takes a handful of requests. `required` are looked for in
+    /// Looks for some of these narinfos, with a handful of requests. `required` are looked for in
     /// any case.
     ///
     /// In a directory that is all of them. In a bucket it is what the first page of a listing

@@ -7,9 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nixcache::ErrorKind;
+#[cfg(feature = "_network")]
 use url::Url;
 
-use super::redact::{is_name, redacted};
+use crate::redact::{is_name, redacted, shown};
 
 /// Where a cache is, as a command line says it, in the spelling of Nix.
 ///
@@ -62,11 +64,13 @@ impl FromStr for CacheUrl {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Location {
     Directory(PathBuf),
+    #[cfg(feature = "_network")]
     Bucket {
         kind: BucketKind,
         name: String,
         prefix: String,
     },
+    #[cfg(feature = "_network")]
     Http(Url),
     Memory,
     #[cfg(any(test, feature = "testing"))]
@@ -81,6 +85,17 @@ pub(crate) enum BucketKind {
 }
 
 impl BucketKind {
+    /// The feature of this crate that reaches such buckets.
+    #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
+    pub(crate) fn feature(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Google => "gcs",
+            Self::Azure => "azure",
+        }
+    }
+
+    #[cfg(feature = "_network")]
     pub(crate) fn scheme(self) -> &'static str {
         match self {
             Self::S3 => "s3",
@@ -100,6 +115,17 @@ pub enum UrlError {
         /// The text, redacted.
         url: String,
     },
+    /// This build reaches no such cache: the crate was compiled without a feature.
+    #[error(
+        "{url}: this build cannot reach such a cache: it was compiled without the feature `{feature}` of \
+         nixcache-client. Build it with that feature"
+    )]
+    NotCompiled {
+        /// The text, redacted.
+        url: String,
+        /// The feature of this crate that is missing.
+        feature: &'static str,
+    },
     /// The text is no URL of its kind, or probably a slip.
     #[error("{url}: {reason}")]
     Syntax {
@@ -118,6 +144,13 @@ pub enum UrlError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl UrlError {
+    /// What kind of failure it is: always [`ErrorKind::Usage`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
 }
 
 /// What a cache is opened for, which decides which parameters its URL may have.
@@ -252,7 +285,24 @@ impl CacheUrl {
             }
             return Err(UrlError::Scheme { url: redacted(&lossy) });
         };
+        Self::parse_server(text, kind)
+    }
+
+    /// The URL of a web server, or of a bucket of this kind.
+    #[cfg(not(feature = "_network"))]
+    fn parse_server(text: &OsStr, kind: Option<BucketKind>) -> Result<Self, UrlError> {
+        let feature = kind.map_or("http", BucketKind::feature);
+        Err(UrlError::NotCompiled { url: redacted(&text.to_string_lossy()), feature })
+    }
+
+    /// The URL of a web server, or of a bucket of this kind.
+    #[cfg(feature = "_network")]
+    fn parse_server(text: &OsStr, kind: Option<BucketKind>) -> Result<Self, UrlError> {
+        let lossy = text.to_string_lossy();
+        let syntax = |reason: &str| UrlError::Syntax { url: redacted(&lossy), reason: reason.to_owned() };
         let text = text.to_str().ok_or_else(|| syntax("not UTF-8"))?;
+        let bytes = text.as_bytes();
+        let colon = text.find(':').unwrap_or_default();
         if bytes.iter().any(|byte| byte.is_ascii_control() || *byte == b' ') {
             return Err(syntax("has blanks or control characters"));
         }
@@ -347,7 +397,7 @@ impl CacheUrl {
         Ok(Self::from_directory(text))
     }
 
-    /// A directory, whatever its name is.
+    /// A directory of any name, also of one that looks like a slip.
     pub fn from_directory(path: impl Into<PathBuf>) -> Self {
         Self { location: Location::Directory(path.into()), parameters: BTreeMap::new(), publishes: false }
     }
@@ -374,7 +424,12 @@ impl CacheUrl {
 
     /// Whether it outlasts this process.
     pub(crate) fn is_outside_memory(&self) -> bool {
-        matches!(self.location, Location::Directory(_) | Location::Bucket { .. } | Location::Http(_))
+        match self.location {
+            Location::Memory => false,
+            #[cfg(any(test, feature = "testing"))]
+            Location::Simulated => false,
+            _ => true,
+        }
     }
 
     /// The value of a parameter.
@@ -429,9 +484,13 @@ impl CacheUrl {
             Location::Directory(_) | Location::Memory => (DIRECTORY, "a directory"),
             #[cfg(any(test, feature = "testing"))]
             Location::Simulated => (DIRECTORY, "a directory"),
+            #[cfg(feature = "_network")]
             Location::Bucket { kind: BucketKind::S3, .. } => (S3, "a bucket of S3"),
+            #[cfg(feature = "_network")]
             Location::Bucket { kind: BucketKind::Google, .. } => (OTHER_BUCKETS, "a bucket of Google"),
+            #[cfg(feature = "_network")]
             Location::Bucket { kind: BucketKind::Azure, .. } => (OTHER_BUCKETS, "a container of Azure"),
+            #[cfg(feature = "_network")]
             Location::Http(_) => (WEB, "a web server"),
         }
     }
@@ -496,7 +555,7 @@ fn boolean(text: &str) -> Option<bool> {
 
 fn parameters(url: &str, query: &str) -> Result<BTreeMap<String, String>, UrlError> {
     let mut parameters = BTreeMap::new();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let name = name.into_owned();
         if parameters.insert(name.clone(), value.into_owned()).is_some() {
             let name = if is_name(&name) { name } else { "…".to_owned() };
@@ -506,31 +565,17 @@ fn parameters(url: &str, query: &str) -> Result<BTreeMap<String, String>, UrlErr
     Ok(parameters)
 }
 
-/// A path in a message: what could steer a terminal, or begin another line, is escaped.
-pub(crate) fn shown(path: &Path) -> String {
-    let mut shown = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                shown.extend(character.escape_default());
-            } else {
-                shown.push(character);
-            }
-        }
-        shown.extend(chunk.invalid().escape_ascii().map(char::from));
-    }
-    shown
-}
-
 /// Without parameters, user and password.
 impl fmt::Display for CacheUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {
             Location::Directory(path) => f.write_str(&shown(path)),
+            #[cfg(feature = "_network")]
             Location::Bucket { kind, name, prefix } => {
                 write!(f, "{}://{name}", kind.scheme())?;
                 if prefix.is_empty() { Ok(()) } else { write!(f, "/{}", shown(Path::new(prefix))) }
             }
+            #[cfg(feature = "_network")]
             Location::Http(url) => f.write_str(without_user(url).as_str()),
             Location::Memory => f.write_str("memory"),
             #[cfg(any(test, feature = "testing"))]
@@ -540,6 +585,7 @@ impl fmt::Display for CacheUrl {
 }
 
 /// A URL without user and password.
+#[cfg(feature = "_network")]
 pub(crate) fn without_user(url: &Url) -> Url {
     let mut shown = url.clone();
     // Only URLs without a host refuse this.

@@ -4,14 +4,14 @@
 //! one for each reference. Both are read once, in the order of their keys, and merged: `nix-store
 //! --dump-db` asks three questions of every path instead, and takes ten times as long.
 //!
-//! Nix may be at work meanwhile. What is read is the state at one instant, and nothing is written.
+//! Nix may be writing at the same time. What is read is the state at one instant, and nothing is written.
 //! How SQLite gets at it depends on what we may do, which [`StoreDatabase::open`] finds out:
 //!
 //! - In general the database is in WAL mode: new transactions stand in `db.sqlite-wal`, found
 //!   through the index `db.sqlite-shm`. Where both are there, or can be created, they are used, and
 //!   writers and readers do not wait for each other.
 //! - Where they cannot be created (a user without permission while no daemon runs, a copy on a
-//!   read-only disk) the file is read as one that nobody changes. Whether that held is checked at
+//!   read-only disk) the file is read without locks. Whether that held is checked at
 //!   the end. If there is a `-wal` that could not be read so, [`StoreDatabase::unread_wal`] says
 //!   it: what it holds is missing.
 //! - With `use-sqlite-wal = false` a writer locks readers out for a moment; we wait for up to ten

@@ -23,7 +23,7 @@ pub struct StoreDatabase {
     pub(super) connection: Connection,
     pub(super) file: PathBuf,
     pub(super) store_dir: StoreDir,
-    /// What the files looked like, if the database is read as one that nobody changes.
+    /// What the files looked like, if the database is read without locks.
     unlocked: Option<Looks>,
     unread_wal: Option<u64>,
 }
@@ -89,7 +89,7 @@ impl StoreDatabase {
         self.unread_wal
     }
 
-    /// Checks, after reading, that what nobody should have changed was not.
+    /// Checks, after reading without locks, that no file has changed.
     pub(super) fn check_unchanged(&self) -> Result<(), Error> {
         match &self.unlocked {
             Some(looks) if Looks::of(&self.file)? != *looks => Err(Error::Changed { file: self.file.clone() }),
@@ -98,7 +98,7 @@ impl StoreDatabase {
     }
 }
 
-/// What tells whether somebody wrote to a database.
+/// What tells whether a database was written to.
 #[derive(Debug, PartialEq, Eq)]
 struct Looks {
     inode: u64,

@@ -41,7 +41,9 @@ use super::commit::{Objects, Pending, Prepared};
 use super::error::{Error, Lookup, Result};
 use super::object_reader::ObjectReader;
 use super::staged::{Staged, Staging};
-use super::url::{BucketKind, Location};
+#[cfg(feature = "_bucket")]
+use super::url::BucketKind;
+use super::url::Location;
 use super::{CacheOptions, CacheUrl, ObjectInfo, UnfinishedUpload, layout};
 use crate::file::Oddity;
 
@@ -262,7 +264,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Gives staged contents their name, unless a recent object has the same name and size. Returns
     /// whether it was written.
     ///
-    /// The condition saves most uploads of what another writer has uploaded meanwhile; for small
+    /// The condition saves most uploads of what another writer has just uploaded; for small
     /// objects, the store finds out by itself.
     async fn upload(&self, staging: Staging, name: &str) -> Result<bool> {
         let (staged, size) = self.finish(staging, name)?;
@@ -334,6 +336,7 @@ pub(crate) async fn connect(
     options: &CacheOptions,
     requests: &Arc<RequestCounter>,
 ) -> Result<Arc<dyn Backend>> {
+    let _ = (options, requests); // which a build for directories only does not use
     match &url.location {
         Location::Directory(path) => Ok(Arc::new(directory::DirectoryBackend::new(path.clone(), url.to_string()))),
         Location::Memory => Ok(Arc::new(Memory::default())),
@@ -353,24 +356,10 @@ pub(crate) async fn connect(
         Location::Bucket { kind: BucketKind::Azure, name, prefix } => {
             Ok(Arc::new(bucket::open_azure(name, prefix, url, options, requests)?))
         }
-        #[allow(unreachable_patterns, reason = "a build with all features connects to all")]
-        location => {
-            let _ = (options, requests);
-            Err(Error::NotCompiled { cache: url.to_string(), feature: location.feature() })
-        }
-    }
-}
-
-impl Location {
-    /// The feature of this crate that reaches such a place.
-    fn feature(&self) -> &'static str {
-        match self {
-            Self::Http(_) => "http",
-            Self::Bucket { kind: BucketKind::S3, .. } => "s3",
-            Self::Bucket { kind: BucketKind::Google, .. } => "gcs",
-            Self::Bucket { kind: BucketKind::Azure, .. } => "azure",
-            _ => "default",
-        }
+        #[cfg(all(feature = "_network", not(feature = "http")))]
+        Location::Http(_) => Err(Error::NotCompiled { cache: url.to_string(), feature: "http" }),
+        #[cfg(all(feature = "_network", not(all(feature = "s3", feature = "gcs", feature = "azure"))))]
+        Location::Bucket { kind, .. } => Err(Error::NotCompiled { cache: url.to_string(), feature: kind.feature() }),
     }
 }
 

@@ -25,7 +25,6 @@ pub(crate) struct ListingProgress {
 
 impl ListingProgress {
     /// Whether this page leads further.
-    #[cfg_attr(not(feature = "_bucket"), allow(dead_code))]
     pub(crate) fn advances(&mut self, objects: &[(String, ObjectInfo)], next: Option<&str>) -> bool {
         /// A server may have to pass over much that was removed.
         const IDLE_PAGES_MAX: usize = 1000;

@@ -66,7 +66,6 @@ impl RequestCounter {
     }
 
     /// Counts a request by its method.
-    #[cfg_attr(not(feature = "_network"), allow(dead_code))]
     pub(crate) fn count(&self, method: &str) {
         let kind = match method {
             "HEAD" => 0,

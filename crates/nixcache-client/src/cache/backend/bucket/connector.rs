@@ -19,7 +19,7 @@ use crate::cache::backend::network::is_unreachable;
 use crate::cache::backend::network::refusal::{Refusal, Unreachable};
 use crate::cache::backend::requests::RequestCounter;
 use crate::cache::backend::retry::{Attempt, Reason, RetryLimits, retry};
-use crate::cache::redact::chain;
+use crate::redact::chain;
 
 /// Bytes of a page of a listing: a thousand names of a kilobyte, and what is said of each.
 const LISTING_PAGE_MAX_BYTES: u64 = 64 << 20;
@@ -41,7 +41,7 @@ pub(crate) fn client_options(options: &CacheOptions) -> ClientOptions {
 /// Connects with the clients of the cache, counts requests, and retries them.
 ///
 /// `object_store` retries all statuses from 500 on, also final ones, and tells nothing. Here,
-/// whatever is no success becomes an error that it does not retry: a [`Refusal`] or
+/// every answer but a success becomes an error that it does not retry: a [`Refusal`] or
 /// [`Unreachable`].
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {

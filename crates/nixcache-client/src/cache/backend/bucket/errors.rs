@@ -7,7 +7,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use crate::cache::backend::network::body::TooSlow;
 use crate::cache::backend::network::refusal::{Meaning, Refusal, Unreachable, find};
 use crate::cache::error::Error;
-use crate::cache::redact::chain;
+use crate::redact::chain;
 
 impl From<Refusal> for HttpError {
     /// Of a kind that `object_store` does not retry.

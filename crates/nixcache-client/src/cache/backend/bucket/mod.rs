@@ -53,9 +53,9 @@ use super::{Backend, ByteStream, Condition, Listing, Version};
 use crate::cache::encoding::{self, Encoding, decoded};
 use crate::cache::error::{Error, Lookup, Result};
 use crate::cache::layout::content_type;
-use crate::cache::redact::{chain, escaped};
 use crate::cache::staged::Staged;
 use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, UnfinishedUpload, blocking};
+use crate::redact::{chain, escaped};
 
 /// Parts of one upload, says S3.
 const UPLOAD_PARTS_MAX: u64 = 10_000;
@@ -488,7 +488,7 @@ impl Backend for Bucket {
         match self.put_as(&self.path(name)?, name, &contents, PutMode::Update(version.into())).await {
             Ok(_) => Ok(Some(true)),
             Err(error) => match meaning(&error) {
-                // What is not there is not this version either.
+                // An absent object has not this version either.
                 Meaning::Condition | Meaning::Absent => Ok(Some(false)),
                 Meaning::NotImplemented | Meaning::BadRequest => Ok(None),
                 _ => Err(self.failed(name, Permission::Write, &error)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use object_store::{MultipartUpload, PutPayload, UploadPart};
 
-use crate::cache::redact::chain;
+use crate::redact::chain;
 
 type Shared = Arc<tokio::sync::Mutex<Option<Box<dyn MultipartUpload>>>>;
 
@@ -28,7 +28,7 @@ impl InFlight {
         Self { upload }
     }
 
-    /// The upload of one more part; none if the whole was aborted meanwhile.
+    /// The upload of one more part; none if the upload was aborted in between.
     pub(crate) async fn put_part(&self, bytes: PutPayload) -> Option<UploadPart> {
         Some(self.upload.lock().await.as_mut()?.put_part(bytes))
     }

@@ -18,7 +18,7 @@ use crate::cache::backend::Backend as _;
 use crate::cache::backend::network::refusal::Refusal;
 use crate::cache::backend::network::xml::resolved;
 use crate::cache::error::{Error, Result};
-use crate::cache::redact::chain;
+use crate::redact::chain;
 
 /// Asks an S3 for uploads in parts.
 #[derive(Debug)]

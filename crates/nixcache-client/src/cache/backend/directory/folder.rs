@@ -93,7 +93,7 @@ impl Folder {
     pub(crate) fn make(&self, name: &str) -> io::Result<()> {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(self.directory_mode)) {
             Ok(()) => {
-                // Whatever the umask. Where modes mean nothing, this fails, and does no harm.
+                // Independent of the umask. Where modes mean nothing, this fails, and does no harm.
                 if let Ok(made) =
                     rustix::fs::openat(&self.handle, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | CALM, Mode::empty())
                 {
@@ -244,7 +244,7 @@ impl Folder {
             match rustix::fs::openat(&self.handle, &*name, flags, mode) {
                 Ok(file) => {
                     let temporary = Temporary { folder: Arc::clone(self), name, is_named: false };
-                    // Whatever the umask. Where modes mean nothing, this fails, and does no harm.
+                    // Independent of the umask. Where modes mean nothing, this fails, and does no harm.
                     let _ = rustix::fs::fchmod(&file, mode);
                     return Ok(Growing { file: file.into(), temporary });
                 }

@@ -282,7 +282,7 @@ impl Directory {
         folders: &mut Vec<String>,
         each: &mut dyn FnMut(Listed) -> bool,
     ) -> io::Result<bool> {
-        // It may have been removed meanwhile.
+        // It may have been removed since it was listed.
         let Some(folder) = self.folder(name, Links::Never)? else { return Ok(true) };
         if is_fresh && (name.is_empty() || layout::is_ours(name)) {
             folder.refresh();
@@ -308,7 +308,7 @@ impl Directory {
                     folders.push(name);
                     continue;
                 }
-                FileType::RegularFile if name == lock::FILE => continue,
+                FileType::RegularFile if name == lock::LOCK_FILE => continue,
                 FileType::RegularFile => Listed::File(name, FileInfo::of(&stat)),
                 FileType::Symlink => listed_link(&folder, file, &stat)?,
                 kind => listed_oddity(name, Oddity::of(kind), &stat),
@@ -530,7 +530,7 @@ fn listed_link(folder: &Folder, file: &str, stat: &Stat) -> io::Result<Listed> {
     let name = folder.join(file);
     let error = match folder.open(file, Links::Always) {
         Ok(Some(opened)) => return Ok(Listed::File(name, FileInfo::of(&rustix::fs::fstat(opened)?))),
-        Ok(None) => return Ok(listed_oddity(name, Oddity::BrokenLink, stat)), // removed meanwhile
+        Ok(None) => return Ok(listed_oddity(name, Oddity::BrokenLink, stat)), // removed since it was listed
         Err(error) => error,
     };
     Ok(match Odd::of(&error).map(|odd| odd.oddity) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
 use http::StatusCode;
 
-use crate::cache::redact::chain;
+use crate::redact::chain;
 
 /// A body that comes too slowly.
 #[derive(Debug, thiserror::Error)]

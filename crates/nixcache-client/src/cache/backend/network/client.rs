@@ -7,8 +7,8 @@ use http::StatusCode;
 
 use super::tls::Tls;
 use crate::cache::error::{Error, Result};
-use crate::cache::redact::chain;
 use crate::cache::{CacheOptions, CacheUrl};
+use crate::redact::chain;
 
 /// Makes the HTTP clients of one cache.
 #[derive(Clone, Debug)]

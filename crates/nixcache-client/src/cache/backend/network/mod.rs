@@ -21,5 +21,5 @@ pub(crate) fn is_unreachable(error: &(dyn Error + 'static)) -> bool {
         )
     });
     // The resolver has no type of its own.
-    is_refused || crate::cache::redact::chain(error).contains("dns error")
+    is_refused || crate::redact::chain(error).contains("dns error")
 }

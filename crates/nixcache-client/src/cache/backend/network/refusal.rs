@@ -12,7 +12,7 @@ use quick_xml::events::Event;
 
 use super::xml::resolved;
 use crate::cache::error::Error;
-use crate::cache::redact::escaped;
+use crate::redact::escaped;
 
 /// A final answer that is no success.
 #[derive(Clone, Debug)]

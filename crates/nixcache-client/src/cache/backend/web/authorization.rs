@@ -42,7 +42,7 @@ impl Authorization {
         Ok(Self { host, port, fixed, netrc })
     }
 
-    /// Nothing, whatever the server is.
+    /// No header, for any server.
     pub(crate) fn none() -> Self {
         Self { host: String::new(), port: None, fixed: None, netrc: None }
     }

@@ -2,7 +2,7 @@
 //!
 //! What `object_store` does for such servers is not enough for caches: NARs come without a length
 //! from servers that compress them on the way, URLs carry queries, a large NAR has to be sent from
-//! a file, and listings of `WebDAV` name whatever people keep beside a cache.
+//! a file, and listings of `WebDAV` also name what people keep beside a cache.
 
 pub(crate) mod authorization;
 mod netrc;
@@ -32,10 +32,10 @@ use super::{Backend, ByteStream, Condition, Listing, Version};
 use crate::cache::encoding::{self, Encoding, decoded};
 use crate::cache::error::{Error, Lookup, Result};
 use crate::cache::layout::{content_type, is_plain};
-use crate::cache::redact::{chain, escaped, redacted};
 use crate::cache::staged::{Staged, Staging};
 use crate::cache::url::without_user;
 use crate::cache::{CacheOptions, CacheUrl, ObjectInfo};
+use crate::redact::{chain, escaped, redacted};
 
 /// Bytes of the listing of one folder.
 const LISTING_MAX_BYTES: u64 = 256 << 20;

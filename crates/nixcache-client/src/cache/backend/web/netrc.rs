@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::cache::redact::Secret;
 use crate::nix_config::NixConfig;
+use crate::redact::Secret;
 
 /// No file of passwords is larger.
 const LEN_MAX: u64 = 1 << 20;

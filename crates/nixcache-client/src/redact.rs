@@ -1,6 +1,7 @@
 //! What of an argument may be shown.
 
 use std::fmt;
+use std::path::Path;
 
 /// A text that must not be shown: a password or a token. Neither [`Debug`](fmt::Debug) nor
 /// [`Display`](fmt::Display) print it.
@@ -222,4 +223,20 @@ fn without_values(text: &str) -> String {
 pub(crate) fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// A path in a message: what could steer a terminal, or begin another line, is escaped.
+pub(crate) fn shown(path: &Path) -> String {
+    let mut shown = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                shown.extend(character.escape_default());
+            } else {
+                shown.push(character);
+            }
+        }
+        shown.extend(chunk.invalid().escape_ascii().map(char::from));
+    }
+    shown
 }
