@@ -10,6 +10,7 @@ use nixcache::nar::{self, UnpackError};
 use nixcache::store_path::{ContentAddress, StorePath};
 use nixcache::{ErrorKind, closure, compression, hash, narinfo};
 
+use crate::file::access_kind;
 use crate::redact::shown;
 use crate::verify::NarMismatch;
 use crate::{cache, roots};
@@ -77,36 +78,17 @@ impl Error {
     /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cache(error) | Self::Roots(roots::Error::Cache(error)) => error.kind(),
+            Self::Cache(error) => error.kind(),
             Self::Missing(missing) => {
                 let mut kinds = missing.iter().map(MissingPath::kind);
                 kinds.find(|kind| *kind != ErrorKind::NotFound).unwrap_or(ErrorKind::NotFound)
             }
             Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => ErrorKind::Content,
-            Self::Roots(error) => roots_kind(error),
+            Self::Roots(error) => error.kind(),
             Self::Usage(_) => ErrorKind::Usage,
             Self::Destination { error, .. } => access_kind(error),
             Self::Unpack(_) => ErrorKind::Unavailable,
         }
-    }
-}
-
-/// The kind of an error of input or output that says nothing about the content: a file that cannot
-/// be read is neither wrong nor missing.
-pub(crate) fn access_kind(error: &io::Error) -> ErrorKind {
-    match ErrorKind::of_io(error) {
-        kind @ (ErrorKind::Denied | ErrorKind::Busy) => kind,
-        _ => ErrorKind::Unavailable,
-    }
-}
-
-/// The kind of an error of roots.
-pub(crate) fn roots_kind(error: &roots::Error) -> ErrorKind {
-    match error {
-        roots::Error::Cache(error) => error.kind(),
-        roots::Error::NoRoot { .. } => ErrorKind::NotFound,
-        roots::Error::Broken { .. } | roots::Error::Version { .. } => ErrorKind::Content,
-        _ => ErrorKind::Unavailable,
     }
 }
 
