@@ -1,3 +1,5 @@
+//! Narinfos with deviations.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
