@@ -12,7 +12,7 @@ use rustix::fs::{FileType, OFlags, RawMode};
 /// Neither waits for the other end of a FIFO nor makes a terminal the one of this process.
 pub(crate) const CALM: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// What stands where a regular file, or a folder, is expected.
+/// A kind of file where a regular file, or a folder, is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Oddity {
