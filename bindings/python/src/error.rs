@@ -265,7 +265,7 @@ impl From<source::Error> for Failure {
 impl From<cache::Error> for Failure {
     fn from(error: cache::Error) -> Self {
         use cache::Error;
-        let class = if error.is_about_content() { "CacheContentError" } else { "CacheError" };
+        let class = if error.kind() == nixcache::ErrorKind::Content { "CacheContentError" } else { "CacheError" };
         let failure = Self::new(class, &error).system(&error);
         match error {
             Error::Url(error) => error.into(),
@@ -312,7 +312,12 @@ impl From<push::Error> for Failure {
         match error {
             push::Error::Session(error) => error.into(),
             push::Error::Cache(error) => error.into(),
-            push::Error::Graph(error) => error.into(),
+            push::Error::Source(error) => error.into(),
+            push::Error::Graph { error, .. } => error.into(),
+            push::Error::NotInSource { ref query, .. } => Self::not_in_graph(query),
+            push::Error::NoTrees { .. } | push::Error::StandardInput => {
+                pyo3::exceptions::PyValueError::new_err(error.to_string()).into()
+            }
             push::Error::Hole { ref path, .. } | push::Error::Unknown { ref path, .. } => {
                 Self::new("GraphError", &error).with("paths", Some(Value::Paths(vec![path.clone()])))
             }

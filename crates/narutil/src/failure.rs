@@ -6,10 +6,9 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nixcache::ErrorKind;
-use nixcache::compression;
 use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
-use nixcache_client::{archive, cache, roots, source};
+use nixcache::{ErrorKind, compression};
+use nixcache_client::{archive, cache, push, roots, source};
 
 use crate::secret::{KEY_NOT_FILE, is_key_for_file};
 use crate::text::shown;
@@ -142,7 +141,7 @@ impl Failure {
             source::Error::Remote(error) => return Self::cache(error),
             source::Error::Url(_) | source::Error::NoDirectory { .. } => Status::Usage,
             source::Error::Io { .. } => Status::Failed,
-            source::Error::Database(error) if !error.is_about_content() => Status::Failed,
+            source::Error::Database(error) if error.kind() != nixcache::ErrorKind::Content => Status::Failed,
             source::Error::Database(_) => Status::Bad,
             error if is_input_output(error) => Status::Failed,
             _ => Status::Bad,
@@ -166,12 +165,28 @@ impl Failure {
         Self::new(status, error)
     }
 
+    /// Why a push failed. The message itself names what it is about.
+    pub(crate) fn push(error: &push::Error) -> Self {
+        use push::Error;
+        let status = match error {
+            Error::Cache(error) => return Self::cache(error),
+            Error::Session(error) => return Self::roots(error),
+            Error::Source(error) => return Self::source(error),
+            error => match error.kind() {
+                ErrorKind::Usage => Status::Usage,
+                ErrorKind::Content | ErrorKind::NotFound => Status::Bad,
+                _ => Status::Failed,
+            },
+        };
+        Self::new(status, error)
+    }
+
     /// What went wrong with a cache: its content, what was said of it, or the way to it. The
     /// message itself names it.
     pub(crate) fn cache(error: &cache::Error) -> Self {
         let status = match error {
-            error if error.is_about_content() => Status::Bad,
-            cache::Error::Url(_) | cache::Error::Configuration { .. } => Status::Usage,
+            error if error.kind() == nixcache::ErrorKind::Content => Status::Bad,
+            error if error.kind() == nixcache::ErrorKind::Usage => Status::Usage,
             _ => Status::Failed,
         };
         Self::new(status, error)

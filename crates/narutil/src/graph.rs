@@ -9,7 +9,7 @@ use std::path::Path;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::path_info::PathInfo;
 use nixcache::store_path::{HashPart, StoreDir, StorePath, StorePathRef};
-use nixcache_client::source::{self, Source, Stream};
+use nixcache_client::source::{self, PathQuery, Source, Stream};
 
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, Reach};
@@ -142,6 +142,15 @@ pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(Hash
     match argument.to_str().and_then(|text| named(store_dir, text)) {
         Some((part, name)) => Ok((part, name.map(str::to_owned))),
         None => behind_links(store_dir, path).ok_or_else(|| not_a_path(store_dir, path)),
+    }
+}
+
+/// The path that an argument means: a whole one, or its hash part.
+pub(crate) fn path_query(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
+    let (part, name) = path_named(store_dir, argument)?;
+    match name {
+        Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
+        None => Ok(part.into()),
     }
 }
 

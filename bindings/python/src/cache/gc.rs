@@ -1,9 +1,11 @@
 //! `Cache.gc`: garbage collection.
 
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nixcache_client::gc;
+use nixcache_client::Progress;
+use nixcache_client::gc::{self, GcEvent, GcOptions, Removal};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -56,27 +58,27 @@ impl Cache {
             let whole = paths.map(|path| path.path.ok_or_else(|| PyValueError::new_err("root_paths are whole paths")));
             policy.root_paths = whole.collect::<PyResult<_>>()?;
         }
-        let collected = wait(py, None, |_| async {
-            let collection = gc::Collection::find(&self.0, policy).await?;
-            let mut doomed = Vec::new();
-            let problems = collection.problems().iter().map(ToString::to_string).collect();
-            let unrooted = collection.summary().paths_unrooted;
-            let absent = store_paths(collection.absent().to_vec());
-            if dry_run {
-                doomed = collection.removals();
-                collection.abort().await?;
-            } else {
-                let removed = |event| {
-                    if let gc::GcEvent::Removed(object) = event {
-                        doomed.push(object);
-                    }
-                };
-                collection.run(removed).await?;
+        let removed: Arc<Mutex<Vec<Removal>>> = Arc::default();
+        let seen = Arc::clone(&removed);
+        let mut options = GcOptions::default();
+        (options.retention, options.dry_run) = (policy, dry_run);
+        options.progress = Progress::new(move |event| {
+            if let GcEvent::Removed(removal) = event {
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(removal);
             }
-            let size = doomed.iter().map(|doomed| doomed.size).sum();
-            let objects = doomed.into_iter().map(|doomed| (doomed.why.as_str(), doomed.object)).collect();
-            Ok(Collected { objects, size, unrooted, problems, absent })
-        })?;
+        });
+        let report = wait(py, None, |_| async { Ok(gc::collect(&self.0, &options).await?) })?;
+        let mut removed = std::mem::take(&mut *removed.lock().unwrap_or_else(PoisonError::into_inner));
+        if dry_run {
+            removed.clone_from(&report.plan.removals);
+        }
+        let collected = Collected {
+            size: removed.iter().map(|removal| removal.size).sum(),
+            objects: removed.into_iter().map(|removal| (removal.why.as_str(), removal.object)).collect(),
+            unrooted: report.plan.summary.paths_unrooted,
+            problems: report.plan.problems.iter().map(ToString::to_string).collect(),
+            absent: store_paths(report.plan.absent.clone()),
+        };
         for problem in &collected.problems {
             warn(py, problem)?;
         }

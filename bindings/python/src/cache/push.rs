@@ -1,19 +1,11 @@
 //! `Cache.push`: publishing paths and trees.
 
-use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use nixcache::closure::{Graph, GraphBuilder, Node};
-use nixcache::compression::EncodeOptions;
-use nixcache::path_info::PathInfo;
 use nixcache::store_path::StoreDir;
-use nixcache_client::push::{
-    self, Attachments, LogDirectory, Push, PushEvent, Selection, Session, SessionRequest, Upload, UploadSubject,
-};
-use nixcache_client::roots;
-use nixcache_client::source::Source;
+use nixcache_client::push::{self, LogDirectory, PushEvent, PushOptions, Tree};
+use nixcache_client::source::{PathQuery, Source};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyMappingMethods};
@@ -24,7 +16,6 @@ use crate::error::{Failure, Result};
 use crate::runtime::{Progress, wait};
 use crate::signature::{SecretKey, TrustedKeys};
 use crate::store_path::{PathLike, StorePath};
-use crate::stream::run;
 
 #[pymethods]
 impl Cache {
@@ -64,112 +55,47 @@ impl Cache {
         threads: Option<usize>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> Result<Pushed> {
-        let mut push = Push::new()
-            .compression(compression.parse::<EncodeOptions>()?)
-            .keys(keys.iter().flatten().map(|key| key.get().0.clone()))
-            .listings(listings)
-            .debug_info(debug_info)
-            .threads(thread_count(threads)?);
-        let mut request = SessionRequest::default();
-        request.name = root.name().map(root_name).transpose()?;
-        request.labels = labels.unwrap_or_default();
-        request.trust_last_root = !verify_present;
-        let wanted_root = request.name.clone().filter(|_| root.is_given());
-        let mut trees = Vec::new();
-        for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
-            let (name, tree): (String, PathBuf) = item.extract()?;
-            trees.push(Upload { subject: UploadSubject::New { name }, tree });
-        }
-        request.adds_trees = !trees.is_empty();
         let source = match source {
             Some(words) => Source::parse(words.as_os_str())?,
             None => Source::local(),
         };
-        let logs =
-            logs.map(|logs| log_directory(logs, &store.clone().unwrap_or_else(|| source.store_root()))).transpose()?;
-        let with_logs = logs.as_ref().is_some_and(Option::is_some);
-        if let Some(logs) = logs.flatten() {
-            push = push.logs(logs);
+        let mut options = PushOptions::default();
+        options.compression = compression.parse()?;
+        options.keys = keys.iter().flatten().map(|key| key.get().0.clone()).collect();
+        (options.listings, options.debug_info, options.closure) = (listings, debug_info, closure);
+        options.threads = thread_count(threads)?;
+        options.root = root.name().map(root_name).transpose()?;
+        options.root_labels = labels.unwrap_or_default();
+        options.trust_last_root = !verify_present;
+        for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
+            let (name, tree): (String, PathBuf) = item.extract()?;
+            options.trees.push(Tree::new(name, tree));
         }
-        let wanted = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?;
-        let graph = match wanted {
-            Some(_) => load(py, &source, self.0.store_dir())?,
-            None => GraphBuilder::new().finish(),
-        };
-        let roots = wanted.iter().flatten().map(|path| find(&graph, path)).collect::<Result<Vec<Node>>>()?;
-        let mut selection = if closure { Selection::closure(&graph, roots) } else { Selection::alone(&graph, roots) };
         for other in skip.iter().flatten() {
             let trusted =
                 trusted.ok_or_else(|| PyValueError::new_err("with skip, trusted says whose signatures count"))?;
-            selection = selection.skip(other.get().0.clone(), trusted.get().policy.clone());
+            options.skip.push((other.get().0.clone(), trusted.get().policy.clone()));
         }
-        request.keys = push.signing_keys().to_vec();
-        let request = selection.request(request);
-        let (begun, missing) = wait(py, None, |_| async {
-            let mut begun = Session::begin(&self.0, request).await?;
-            let missing = selection.missing(&self.0, Some(&mut begun)).await?;
-            Ok((begun, missing))
+        let root_of_store = store.clone().unwrap_or_else(|| source.store_root());
+        options.logs = logs.map(|logs| log_directory(logs, &root_of_store)).transpose()?.flatten();
+        options.store_root = store;
+        let paths = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?.unwrap_or_default();
+        let query = |path: PathLike| path.path.map_or_else(|| path.hash_part.into(), PathQuery::from);
+        let paths: Vec<PathQuery> = paths.into_iter().map(query).collect();
+        let wanted_root = options.root.clone().filter(|_| root.is_given());
+        let pushed = wait(py, progress, |told| {
+            options.progress = nixcache_client::Progress::new(move |event| told.tell(of_push(event)));
+            let (cache, options) = (&self.0, options);
+            async move { Ok(cache.push(&source, paths, &options).await?) }
         })?;
-        let mut uploads = self.uploads(py, &source, store, &graph, missing)?;
-        if wanted.is_some() {
-            let mut attachments = Attachments::default();
-            let gathered = py.detach(|| attachments.gather(&source, &selection, self.0.store_dir(), with_logs));
-            crate::warnings::log(py);
-            gathered?;
-            push = push.attachments(attachments);
-        }
-        uploads.extend(trees);
-        let (pushed, root) = wait(py, progress, |told| {
-            let push = push.watch(Arc::new(move |event| told.tell(of_push(event))));
-            async move { Ok(begun.publish(&push, &self.0, uploads).await?) }
-        })?;
-        let has_root = root.is_some();
-        let pushed = Pushed::of(pushed, root);
+        let pushed = Pushed::new(self.0.store_dir(), pushed);
         match wanted_root {
-            Some(name) if !has_root && pushed.__bool__() => {
+            Some(name) if pushed.root.is_none() && pushed.__bool__() => {
                 Err(Failure::no_root(&self.0.url().to_string(), &name, &pushed.notes))
             }
             _ => Ok(pushed),
         }
     }
-}
-
-impl Cache {
-    /// The information in the source about the missing paths, with the locations of their trees.
-    fn uploads(
-        &self,
-        py: Python<'_>,
-        source: &Source,
-        store: Option<PathBuf>,
-        graph: &Graph,
-        missing: Vec<Node>,
-    ) -> Result<Vec<Upload>> {
-        if missing.is_empty() {
-            return Ok(Vec::new());
-        }
-        let missing: HashSet<Node> = missing.into_iter().collect();
-        let store_dir = self.0.store_dir();
-        let folder = store.unwrap_or_else(|| source.store_root()).join(store_dir.as_str().trim_start_matches('/'));
-        visit(py, source, store_dir, Vec::new(), |uploads: &mut Vec<Upload>, info| {
-            if graph.find_path(info.path.as_ref()).is_some_and(|node| missing.contains(&node)) {
-                let tree = folder.join(info.path.to_string());
-                uploads.push(Upload { subject: UploadSubject::Known(Box::new(info)), tree });
-            }
-            Ok(())
-        })
-    }
-}
-
-fn load(py: Python<'_>, source: &Source, store_dir: &StoreDir) -> Result<Graph> {
-    let insert = |builder: &mut GraphBuilder, info: PathInfo| Ok(builder.insert_path_info(&info)?);
-    Ok(visit(py, source, store_dir, GraphBuilder::new(), insert)?.finish())
-}
-
-fn find(graph: &Graph, path: &PathLike) -> Result<Node> {
-    let node = graph.find(path.hash_part).filter(|&node| graph.is_present(node));
-    let fits = |node: &Node| path.path.as_ref().is_none_or(|path| path.name() == graph.name(*node));
-    let text = || path.path.as_ref().map_or_else(|| path.hash_part.to_string(), ToString::to_string);
-    node.filter(fits).ok_or_else(|| Failure::not_in_graph(&text()))
 }
 
 /// The directory of build logs: the given one, that of the store with `True`, none with `False`.
@@ -204,26 +130,6 @@ impl RootArgument {
     fn is_given(&self) -> bool {
         matches!(self, Self::Given(Some(_)))
     }
-}
-
-/// Calls `each` for all path infos of a source.
-fn visit<T: Send>(
-    py: Python<'_>,
-    source: &Source,
-    store_dir: &StoreDir,
-    mut state: T,
-    mut each: impl FnMut(&mut T, PathInfo) -> Result<()> + Send,
-) -> Result<T> {
-    run(py, |visits| {
-        let flow = source.open(store_dir)?.visit(|info| {
-            let done = visits.check().map_err(|error| Failure::reading(&error)).and_then(|()| each(&mut state, info));
-            done.map_or_else(ControlFlow::Break, ControlFlow::Continue)
-        })?;
-        match flow {
-            ControlFlow::Continue(()) => Ok(state),
-            ControlFlow::Break(failure) => Err(failure),
-        }
-    })
 }
 
 fn of_push(event: PushEvent) -> Option<Progress> {
@@ -270,9 +176,16 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    fn of(pushed: push::Pushed, root: Option<roots::Root>) -> Self {
+    fn new(store_dir: &StoreDir, pushed: push::Pushed) -> Self {
+        let failed = pushed
+            .failed
+            .into_iter()
+            .map(|(path, error)| (store_dir.display(path.as_ref()).to_string(), error.to_string()));
+        let trees =
+            pushed.failed_trees.into_iter().map(|(tree, error)| (tree.display().to_string(), error.to_string()));
         Self {
-            root: root.map(Root),
+            root: pushed.root.map(Root),
+            undeclared: pushed.undeclared.into_iter().map(|(path, parts)| (StorePath(path), parts)).collect(),
             notes: pushed.notes,
             nar_size: pushed.published.iter().map(|published| published.nar_size).sum(),
             file_size: pushed.published.iter().map(|published| published.file_size).sum(),
@@ -280,9 +193,8 @@ impl Pushed {
             present: store_paths(pushed.present),
             added: store_paths(pushed.added),
             held_back: store_paths(pushed.held_back),
-            failed: pushed.failed.into_iter().map(|(path, error)| (path, error.to_string())).collect(),
+            failed: trees.chain(failed).collect(),
             unattached: pushed.unattached.iter().map(ToString::to_string).collect(),
-            undeclared: pushed.undeclared.into_iter().map(|(path, parts)| (StorePath(path), parts)).collect(),
             unsigned: pushed.unsigned,
             realisations: pushed.realisations,
             logs: pushed.logs,

@@ -197,7 +197,7 @@ pub(crate) struct LabelArgs {
     pub(crate) labels: Vec<(String, String)>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct GcArgs {
     /// The cache: a directory, or the URL of a cache that can be listed.
     pub(crate) cache: OsString,

@@ -14,7 +14,7 @@ const GLOBAL_OPTIONS: &str = "Global options";
 /// Where the store is by default.
 const DEFAULT_STORE_DIR: &str = "/nix/store";
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// Print results as JSON.
     ///

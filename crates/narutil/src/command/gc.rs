@@ -2,21 +2,50 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
-use nixcache_client::gc::{Collection, GcEvent, GcSummary, Removal, RetentionPolicy};
-use nixcache_client::roots;
+use nixcache_client::gc::{self, GcEvent, GcOptions, GcPlan, GcReport, GcSummary, Removal, RetentionPolicy};
+use nixcache_client::{Progress, roots};
 use serde_json::json;
 
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, GcArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::input::lines;
-use crate::output::{counted, print};
-use crate::progress::Progress;
+use crate::output::print;
+use crate::progress::{Progress as Bar, suspended};
+use crate::text::{counted, shown};
 
 pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
+    let retention = retention(common, args)?;
+    // What cannot be understood stops a collection, which is a failure, whatever kind it is of.
+    let fail = |error: roots::Error| match (&error, Failure::roots(&error)) {
+        (roots::Error::WouldEmpty { .. }, failure) => failure,
+        (_, Failure { status: Status::Bad, message }) => Failure { status: Status::Failed, message },
+        (_, failure) => failure,
+    };
+    block_on(common, async {
+        let cache = args.reach.open(&args.cache).await?;
+        let shown_progress = Shown::new(common, args, cache.store_dir());
+        let options = GcOptions::default().with(|options| {
+            (options.retention, options.dry_run) = (retention, args.dry_run);
+            options.progress = shown_progress.progress();
+        });
+        let report = gc::collect(&cache, &options).await.map_err(fail)?;
+        shown_progress.end()?;
+        explain_requests(&cache);
+        if !common.quiet {
+            eprintln!("{}", total(&report));
+        }
+        let statuses = report.plan.problems.iter().map(|problem| Failure::roots(&problem.error).status);
+        Ok(statuses.max().unwrap_or(Status::Ok))
+    })
+}
+
+/// What the arguments say is kept.
+fn retention(common: &Common, args: &GcArgs) -> Result<RetentionPolicy> {
     let mut policy = RetentionPolicy::default();
     policy.keep_last = args.keep_last;
     policy.keep_within = args.keep_within;
@@ -28,77 +57,115 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
     policy.rate = args.rate;
     policy.allow_empty = args.allow_empty;
     policy.root_paths = root_paths(&common.store_dir()?, &args.root_path)?;
-    // What is not understood stops a collection: that it could not be done is the answer, whatever
-    // is bad.
-    let fail = |error| match (&error, Failure::roots(&error)) {
-        (roots::Error::WouldEmpty { .. }, failure) => failure,
-        (_, Failure { status: Status::Bad, message }) => Failure { status: Status::Failed, message },
-        (_, failure) => failure,
-    };
-    block_on(common, async {
-        let cache = args.reach.open(&args.cache).await?;
-        let collection = Collection::find(&cache, policy).await.map_err(fail)?;
-        let store_dir = cache.store_dir();
-        for path in collection.absent() {
-            eprintln!(
-                "narutil: {}: {}: is to be kept, and is not in the cache",
-                crate::output::shown(Path::new(&args.cache)),
-                store_dir.display(path.as_ref())
-            );
-        }
-        let mut status = Status::Ok;
-        for problem in collection.problems() {
-            eprintln!("narutil: {problem}");
-            status = status.max(Failure::roots(&problem.error).status);
-        }
-        let summary = collection.summary().clone();
-        if !common.quiet {
-            for line in explain(&summary, args) {
-                eprintln!("{line}");
+    Ok(policy)
+}
+
+/// Shows what happens, and prints what is removed.
+#[derive(Clone)]
+struct Shown {
+    common: Common,
+    args: GcArgs,
+    store_dir: StoreDir,
+    state: Arc<Mutex<ShownState>>,
+}
+
+#[derive(Default)]
+struct ShownState {
+    bar: Option<Bar>,
+    /// Whether printing failed.
+    printed: Option<Failure>,
+}
+
+impl Shown {
+    fn new(common: &Common, args: &GcArgs, store_dir: &StoreDir) -> Self {
+        Self { common: common.clone(), args: args.clone(), store_dir: store_dir.clone(), state: Arc::default() }
+    }
+
+    fn progress(&self) -> Progress<GcEvent> {
+        let this = self.clone();
+        Progress::new(move |event| this.show(&event))
+    }
+
+    fn show(&self, event: &GcEvent) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let ShownState { bar, printed } = &mut *state;
+        let mut print_line = |removal: &Removal| {
+            if printed.is_none() {
+                *printed = print(line(&self.common, removal).as_bytes()).err();
             }
-        }
-        let later = |files: usize, bytes: u64| match files {
-            0 => String::new(),
-            _ => format!("; {}, {}, go in the next run", counted(files, "file"), HumanBytes(bytes)),
         };
-        if args.dry_run {
-            let doomed = collection.removals();
-            collection.abort().await.map_err(fail)?;
-            for doomed in &doomed {
-                print(shown(common, doomed).as_bytes())?;
+        match event {
+            GcEvent::Planned(plan) => {
+                self.explain(plan);
+                if self.args.dry_run {
+                    plan.removals.iter().for_each(print_line);
+                } else {
+                    *bar = Some(Bar::items(&self.common, "removing", Some(plan.removals.len())));
+                }
             }
-            let bytes = doomed.iter().map(|doomed| doomed.size).sum();
-            if !common.quiet {
-                let later = later(summary.files_later, summary.bytes_later);
-                eprintln!("would remove {}, {}{later}", counted(doomed.len(), "object"), HumanBytes(bytes));
-            }
-            return Ok(status);
-        }
-        let progress = Progress::items(common, "removing", Some(collection.removals().len()));
-        let mut printed = Ok(());
-        let done = collection.run(|event| match event {
-            GcEvent::Waiting => progress.suspend(|| eprintln!("narutil: waiting for pushes that are under way")),
-            GcEvent::Removed(doomed) => {
-                progress.advance(1);
-                if printed.is_ok() && (common.json || common.verbose > 0) {
-                    printed = progress.suspend(|| print(shown(common, &doomed).as_bytes()));
+            GcEvent::Waiting => suspended(|| eprintln!("narutil: waiting for pushes that are under way")),
+            GcEvent::Removed(removal) => {
+                if let Some(bar) = bar {
+                    bar.advance(1);
+                }
+                if self.common.json || self.common.verbose > 0 {
+                    suspended(|| print_line(removal));
                 }
             }
             _ => {}
-        });
-        let done = done.await.map_err(fail)?;
-        printed?;
-        explain_requests(&cache);
-        if !common.quiet {
+        }
+    }
+
+    /// Says what stays and what goes, and what is broken.
+    fn explain(&self, plan: &GcPlan) {
+        for path in &plan.absent {
+            let path = self.store_dir.display(path.as_ref());
+            eprintln!(
+                "narutil: {}: {path}: is to be kept, and is not in the cache",
+                shown(Path::new(&self.args.cache))
+            );
+        }
+        for problem in &plan.problems {
+            eprintln!("narutil: {problem}");
+        }
+        if !self.common.quiet {
+            for line in explain(&plan.summary, &self.args) {
+                eprintln!("{line}");
+            }
+        }
+    }
+
+    fn end(&self) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = &state.bar {
+            bar.finish();
+        }
+        state.printed.take().map_or(Ok(()), Err)
+    }
+}
+
+/// What was removed, or would be.
+fn total(report: &GcReport) -> String {
+    let later = |files: usize, bytes: u64| match files {
+        0 => String::new(),
+        _ => format!("; {}, {}, go in the next run", counted(files, "file"), HumanBytes(bytes)),
+    };
+    match &report.collected {
+        None => {
+            let GcPlan { summary, removals, .. } = &*report.plan;
+            let bytes = removals.iter().map(|removal| removal.size).sum();
+            let later = later(summary.files_later, summary.bytes_later);
+            format!("would remove {}, {}{later}", counted(removals.len(), "object"), HumanBytes(bytes))
+        }
+        Some(done) => {
             let spared = match done.spared {
                 0 => String::new(),
                 spared => format!(", spared {} that a push relies on", counted(spared, "path")),
             };
             let later = later(done.condemned, done.condemned_bytes);
-            eprintln!("removed {}, {}{spared}{later}", counted(done.objects, "object"), HumanBytes(done.bytes));
+            format!("removed {}, {}{spared}{later}", counted(done.objects, "object"), HumanBytes(done.bytes))
         }
-        Ok(status)
-    })
+    }
 }
 
 /// What stays and what goes, a line for each reason.
@@ -156,13 +223,13 @@ fn explain(summary: &GcSummary, args: &GcArgs) -> Vec<String> {
     lines
 }
 
-fn shown(common: &Common, doomed: &Removal) -> String {
-    let path = doomed.path.as_ref().map(ToString::to_string);
+fn line(common: &Common, removal: &Removal) -> String {
+    let path = removal.path.as_ref().map(ToString::to_string);
     if common.json {
-        json!({ "object": doomed.object, "size": doomed.size, "why": doomed.why.as_str(), "path": path }).to_string()
+        json!({ "object": removal.object, "size": removal.size, "why": removal.why.as_str(), "path": path }).to_string()
     } else {
         let path = path.map(|path| format!("  {path}")).unwrap_or_default();
-        format!("{}  {}{path}", doomed.why.as_str(), doomed.object.escape_debug())
+        format!("{}  {}{path}", removal.why.as_str(), removal.object.escape_debug())
     }
 }
 

@@ -1,26 +1,19 @@
 //! `narutil push`
 
-use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::HumanBytes;
-use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::compression::{Compression, EncodeOptions};
-use nixcache::path_info::PathInfo;
 use nixcache::signature::SecretKey;
-use nixcache::store_path::{HashPart, StoreDir};
+use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use nixcache::trust::TrustPolicy;
-use nixcache_client::cache::{Cache, CacheUrl};
-use nixcache_client::push::{
-    Attachments, LogDirectory, Push, PushEvent, Pushed, Selection, Session, SessionRequest, SessionStart, Upload,
-    UploadSubject, Watch,
-};
-use nixcache_client::roots::Root;
-use nixcache_client::source::Source;
+use nixcache_client::Progress;
+use nixcache_client::cache::CacheUrl;
+use nixcache_client::push::{Error, LogDirectory, PushEvent, PushOptions, PushPlan, Pushed, Tree};
+use nixcache_client::source::{PathQuery, Source};
 use serde_json::{Value, json};
 
 use super::key::read_keys;
@@ -28,68 +21,73 @@ use super::verify::trusted_keys;
 use crate::cache::{explain_requests, run as block_on, url};
 use crate::cli::{Common, KeyArgs, PushArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{find_all, load, open, visit};
-use crate::output::{print, shown};
+use crate::graph::path_query;
+use crate::output::print;
 use crate::progress::Transfer;
-
-/// The name of a root that nobody has named.
-const DEFAULT_ROOT: &str = "default";
+use crate::text::shown;
 
 pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
     if let Some(directory) = &args.queue {
         return super::queue::run(common, args, directory);
     }
     let started = Instant::now();
-    let push = settings(common, args)?;
-    let trees = args.add.iter().map(|argument| tree(argument)).collect::<Result<Vec<_>>>()?;
+    let options = options(common, args)?;
     let sources = if args.paths.is_empty() { Vec::new() } else { sources(&args.from.sources, &args.to)? };
+    let store_dir = common.store_dir()?;
+    let paths = args.paths.iter().map(|path| path_query(&store_dir, path)).collect::<Result<Vec<PathQuery>>>()?;
     block_on(common, async {
-        let graph = if sources.is_empty() { GraphBuilder::new().finish() } else { load(common, &args.from.sources)? };
-        let roots = find_all(common, &graph, &args.paths)?;
-        let cache = if args.dry_run {
-            args.reach.open_or_empty(common, &args.to).await?
-        } else {
-            args.reach.create_to_publish(common, &args.to).await?
-        };
-        let done = async {
-            let selection = select(args, &graph, roots).await?;
-            let mut begun = if args.dry_run { None } else { Some(begin(&cache, args, &selection, &push).await?) };
-            let missing = selection.missing(&cache, begun.as_mut()).await.map_err(|error| failure(&args.to, &error))?;
-            let mut uploads = uploads(common, args.store.as_deref(), &sources, &graph, &missing)?;
-            let Some(begun) = begun else { return dry_run(common, &cache, &uploads, &trees) };
-            let push = attach(common, args, push, &sources, &selection)?;
-            uploads.extend(trees);
-            let transfer = Transfer::new(common, "publishing");
-            let published = begun.publish(&push.watch(watch(&transfer)), &cache, uploads).await;
-            transfer.finish();
-            let (pushed, root) = published.map_err(|error| failure(&args.to, &error))?;
-            explain_requests(&cache);
-            let status = report(common, &cache, &pushed, root.as_ref(), selection.count() + args.add.len(), started)?;
-            Ok(if status == Status::Ok && root.is_none() { without_root(args, &pushed.notes) } else { status })
-        };
-        let done = done.await;
-        // Where nothing came of it, a cache that was made for it is in the way.
-        if done.is_err()
-            && let Err(error) = cache.remove_if_new_and_empty().await
-        {
-            tracing::debug!("{error}");
+        let options = with_skipped(args, options).await?;
+        if args.dry_run {
+            let cache = args.reach.open_or_empty(common, &args.to).await?;
+            let plan = cache.plan_push(&sources, paths, &options).await.map_err(|error| Failure::push(&error))?;
+            return dry_run(common, &store_dir, &plan);
         }
-        done
+        let cache = args.reach.create_to_publish(common, &args.to).await?;
+        let transfer = Transfer::new(common, "publishing");
+        let options = options.with(|options| options.progress = progress(&transfer));
+        let pushed = cache.push(&sources, paths, &options).await;
+        transfer.finish();
+        let pushed = pushed.map_err(|error| Failure::push(&error))?;
+        explain_requests(&cache);
+        let status = report(common, &store_dir, &pushed, started)?;
+        Ok(if status == Status::Ok && pushed.root.is_none() { without_root(args, &pushed.notes) } else { status })
     })
 }
 
-/// The paths that are to be in the cache, without what is to be left out.
-pub(super) async fn select<'a>(args: &PushArgs, graph: &'a Graph, roots: Vec<Node>) -> Result<Selection<'a>> {
-    let mut selection = if args.no_closure { Selection::alone(graph, roots) } else { Selection::closure(graph, roots) };
-    let policy = TrustPolicy::new(trusted_keys(&args.trusted)?);
-    for other in &args.skip {
-        selection = selection.skip(args.reach.open(other).await?, policy.clone());
+/// How to publish, except for the caches that are skipped.
+pub(super) fn options(common: &Common, args: &PushArgs) -> Result<PushOptions> {
+    let url = url(&args.to)?;
+    let mut options = PushOptions::default();
+    options.compression = compression(args.compression, &url)?;
+    options.keys = keys(&args.keys, &url)?;
+    (options.threads, options.limits) = (common.threads(), common.limits());
+    options.listings = !args.no_listing;
+    options.debug_info = args.debug_info || is_set(&url, "index-debug-info");
+    options.logs = logs(args)?;
+    options.closure = !args.no_closure;
+    options.trees = args.add.iter().map(|argument| tree(argument)).collect::<Result<_>>()?;
+    options.store_root.clone_from(&args.store);
+    if args.no_root {
+        options.root = None;
+    } else if args.root.is_some() {
+        options.root.clone_from(&args.root);
     }
-    Ok(selection)
+    options.root_labels = args.labels.iter().cloned().collect();
+    options.trust_last_root = !args.verify_present;
+    Ok(options)
 }
 
-/// How a push ends that has published everything, and left no root: it has failed if a root was
-/// asked for.
+/// Opens the caches whose paths are left out.
+pub(super) async fn with_skipped(args: &PushArgs, mut options: PushOptions) -> Result<PushOptions> {
+    let policy = TrustPolicy::new(trusted_keys(&args.trusted)?);
+    for other in &args.skip {
+        options.skip.push((args.reach.open(other).await?, policy.clone()));
+    }
+    Ok(options)
+}
+
+/// How a push ends that has published everything and left no root: it has failed if a root was
+/// named.
 pub(super) fn without_root(args: &PushArgs, notes: &[String]) -> Status {
     let Some(name) = args.root.as_ref().filter(|_| !args.no_root) else { return Status::Ok };
     let why = if notes.is_empty() { String::new() } else { format!(": {}", notes.join("; ")) };
@@ -101,85 +99,24 @@ pub(super) fn without_root(args: &PushArgs, notes: &[String]) -> Status {
     Status::Failed
 }
 
-/// Begins a push under the root that is asked for.
-pub(super) async fn begin(
-    cache: &Cache,
-    args: &PushArgs,
-    selection: &Selection<'_>,
-    push: &Push,
-) -> Result<SessionStart> {
-    let mut request = SessionRequest::default();
-    // What is queued comes in pieces that nobody asks for by name.
-    let unnamed = || args.queue.is_none().then(|| DEFAULT_ROOT.parse().ok()).flatten();
-    request.name = args.root.clone().or_else(unnamed).filter(|_| !args.no_root);
-    request.labels = args.labels.iter().cloned().collect();
-    (request.adds_trees, request.trust_last_root) = (!args.add.is_empty(), !args.verify_present);
-    request.keys = push.signing_keys().to_vec();
-    Session::begin(cache, selection.request(request)).await.map_err(|error| Failure::roots(&error))
-}
-
-/// How to publish.
-pub(super) fn settings(common: &Common, args: &PushArgs) -> Result<Push> {
-    let url = url(&args.to)?;
-    let push = Push::new()
-        .compression(compression(args.compression, &url)?)
-        .keys(keys(&args.keys, &url)?)
-        .threads(common.threads())
-        .limits(common.limits())
-        .listings(!args.no_listing)
-        .debug_info(args.debug_info || is_set(&url, "index-debug-info"));
-    match &args.logs {
-        Some(None) => with_default_logs(args, push),
-        Some(Some(directory)) => {
-            let logs = LogDirectory::open(directory);
-            Ok(push.logs(logs.map_err(|error| Failure { status: Status::Failed, message: Some(error.to_string()) })?))
+/// Where build logs are. That the store of the first source has none is no failure: nothing may
+/// have been built there.
+fn logs(args: &PushArgs) -> Result<Option<LogDirectory>> {
+    let failed = |error: std::io::Error| Failure { status: Status::Failed, message: Some(error.to_string()) };
+    let directory = match &args.logs {
+        None => return Ok(None),
+        Some(Some(directory)) => return LogDirectory::open(directory).map(Some).map_err(failed),
+        Some(None) => {
+            let source = args.from.sources.first().map_or_else(|| Ok(Source::local()), |source| Source::parse(source));
+            let root = source.map_err(|error| Failure::source(&error))?.store_root();
+            LogDirectory::default_of(args.store.as_deref().unwrap_or(&root))
         }
-        None => Ok(push),
-    }
-}
-
-/// Publishes the logs that belong to the store of the first source. That it has none is no failure:
-/// nothing may have been built there.
-fn with_default_logs(args: &PushArgs, push: Push) -> Result<Push> {
-    let source = args.from.sources.first().map_or_else(|| Ok(Source::local()), |source| Source::parse(source));
-    let root = source.map_err(|error| Failure::source(&error))?.store_root();
-    match LogDirectory::open(&LogDirectory::default_of(args.store.as_deref().unwrap_or(&root))) {
-        Ok(logs) => Ok(push.logs(logs)),
-        Err(error) => {
+    };
+    Ok(LogDirectory::open(&directory)
+        .inspect_err(|error| {
             tracing::warn!("{error}; no build logs are published. --logs=DIR says where they are");
-            Ok(push)
-        }
-    }
-}
-
-/// Adds what is to be published beside the paths: realisations, and logs if they are wanted.
-pub(super) fn attach(
-    common: &Common,
-    args: &PushArgs,
-    push: Push,
-    sources: &[Source],
-    selection: &Selection<'_>,
-) -> Result<Push> {
-    let store_dir = common.store_dir()?;
-    let mut attachments = Attachments::default();
-    for source in sources {
-        let gathered = attachments.gather(source, selection, &store_dir, args.logs.is_some());
-        gathered.map_err(|error| Failure::source(&error))?;
-    }
-    Ok(push.attachments(attachments))
-}
-
-/// Says what was not published beside the paths, and that paths have no signature.
-pub(super) fn report_beside(common: &Common, pushed: &Pushed) -> Status {
-    for error in &pushed.unattached {
-        eprintln!("narutil: {error}");
-    }
-    if pushed.unsigned > 0 && !common.quiet {
-        let (paths, them) = (count(pushed.unsigned), if pushed.unsigned == 1 { "it" } else { "them" });
-        let are = if pushed.unsigned == 1 { "is" } else { "are" };
-        eprintln!("narutil: {paths} {are} unsigned: Nix will not accept {them}; see --key");
-    }
-    if pushed.unattached.is_empty() { Status::Ok } else { Status::Failed }
+        })
+        .ok())
 }
 
 /// What the command line says, else what the URL does, as to Nix.
@@ -213,7 +150,7 @@ fn is_set(url: &CacheUrl, name: &str) -> bool {
 }
 
 /// A tree to add, `[NAME=]PATH`.
-fn tree(argument: &OsStr) -> Result<Upload> {
+fn tree(argument: &OsStr) -> Result<Tree> {
     let bytes = argument.as_bytes();
     let named = bytes.iter().position(|byte| *byte == b'=').filter(|end| !bytes[..*end].contains(&b'/'));
     let (name, path) = match named {
@@ -229,13 +166,12 @@ fn tree(argument: &OsStr) -> Result<Upload> {
             (real.file_name().unwrap_or_default().to_string_lossy().into_owned(), path)
         }
     };
-    let part = HashPart::new([0; HashPart::LEN]);
-    nixcache::store_path::StorePath::new(part, &name)
+    StorePath::new(HashPart::new([0; HashPart::LEN]), &name)
         .map_err(|error| Failure::usage(format_args!("{}: {error}; name it otherwise: NAME=PATH", shown(path))))?;
-    Ok(Upload { subject: UploadSubject::New { name }, tree: path.to_owned() })
+    Ok(Tree::new(name, path))
 }
 
-/// The sources, as they are read a second time for what is said of missing paths.
+/// The sources, by their arguments.
 pub(super) fn sources(arguments: &[OsString], to: &OsStr) -> Result<Vec<Source>> {
     if arguments.is_empty() {
         return Ok(vec![Source::local()]);
@@ -250,117 +186,74 @@ pub(super) fn sources(arguments: &[OsString], to: &OsStr) -> Result<Vec<Source>>
             Source::Export(_) => {
                 Err(Failure::usage(format_args!("{source}: import it first, then push from the store")))
             }
-            source if source.path() == Path::new("-") => {
-                Err(Failure::usage("a source for a push is read twice, so it cannot be standard input"))
-            }
+            source if source.path() == Path::new("-") => Err(Failure::push(&Error::StandardInput)),
             _ => Ok(source),
         }
     };
     arguments.iter().map(parse).collect()
 }
 
-/// What the sources say of the wanted paths, and where their trees are.
-pub(super) fn uploads(
-    common: &Common,
-    root: Option<&Path>,
-    sources: &[Source],
-    graph: &Graph,
-    wanted: &[Node],
-) -> Result<Vec<Upload>> {
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    let store_dir = common.store_dir()?;
-    let mut found: HashMap<Node, Upload> = HashMap::with_capacity(wanted.len());
-    let wanted: HashSet<Node> = wanted.iter().copied().collect();
-    for source in sources {
-        let root = root.map_or_else(|| source.store_root(), Path::to_owned);
-        let folder = root.join(store_dir.as_str().trim_start_matches('/'));
-        let stream = open(common, source, &store_dir)?;
-        let take = |info: &PathInfo| {
-            if let Some(node) = graph.find_path(info.path.as_ref()).filter(|node| wanted.contains(node)) {
-                let tree = folder.join(info.path.to_string());
-                let subject = UploadSubject::Known(Box::new(info.clone()));
-                found.entry(node).or_insert(Upload { subject, tree });
-            }
-            Ok::<(), std::convert::Infallible>(())
-        };
-        let Ok(()) = visit(common, source, stream, take)?;
-    }
-    Ok(found.into_values().collect())
-}
-
-fn dry_run(common: &Common, cache: &Cache, known: &[Upload], trees: &[Upload]) -> Result {
-    let store_dir = cache.store_dir();
-    let mut lines: Vec<String> = Vec::new();
-    let mut nar_size = 0;
-    for upload in known {
-        if let UploadSubject::Known(info) = &upload.subject {
-            nar_size += info.nar_size;
-            lines.push(store_dir.display(info.path.as_ref()).to_string());
-        }
-    }
+fn dry_run(common: &Common, store_dir: &StoreDir, plan: &PushPlan) -> Result {
+    let mut lines: Vec<String> = plan.missing.iter().map(|path| store_dir.display(path.as_ref()).to_string()).collect();
     lines.sort_unstable();
     if common.json {
-        print(json!({ "missing": lines, "narSize": nar_size }).to_string().as_bytes())?;
+        print(json!({ "missing": lines, "narSize": plan.nar_size }).to_string().as_bytes())?;
     } else if !lines.is_empty() {
         print(lines.join("\n").as_bytes())?;
     }
     if !common.quiet {
-        let trees = if trees.is_empty() { String::new() } else { format!(", and {} trees", trees.len()) };
-        eprintln!("would publish {} ({} as NARs){trees}", count(lines.len()), HumanBytes(nar_size));
+        let trees = if plan.trees == 0 { String::new() } else { format!(", and {} trees", plan.trees) };
+        eprintln!("would publish {} ({} as NARs){trees}", count(lines.len()), HumanBytes(plan.nar_size));
     }
     Ok(Status::Ok)
-}
-
-pub(super) fn failure(cache: &OsStr, error: &nixcache_client::push::Error) -> Failure {
-    use nixcache_client::push::Error;
-    match error {
-        Error::Cache(error) => Failure::cache(error),
-        Error::Graph(_) | Error::Hole { .. } | Error::Unknown { .. } => Failure::bad(Path::new(cache), error),
-        Error::Session(error) => Failure::roots(error),
-        error => Failure::failed(Path::new(cache), error),
-    }
 }
 
 /// Says what could not be published, and how many paths that were.
 pub(super) fn report_failed(store_dir: &StoreDir, pushed: &Pushed) -> usize {
     for (path, error) in &pushed.failed {
-        eprintln!("narutil: {}: {error}", shown(Path::new(path)));
+        eprintln!("narutil: {}: {error}", store_dir.display(path.as_ref()));
+    }
+    for (tree, error) in &pushed.failed_trees {
+        eprintln!("narutil: {}: {error}", shown(tree));
     }
     for path in &pushed.held_back {
         let path = store_dir.display(path.as_ref());
         eprintln!("narutil: {path}: not published, since something that it refers to was not");
     }
-    pushed.failed.len() + pushed.held_back.len()
+    pushed.failed.len() + pushed.failed_trees.len() + pushed.held_back.len()
 }
 
-fn report(
-    common: &Common,
-    cache: &Cache,
-    pushed: &Pushed,
-    root: Option<&Root>,
-    total: usize,
-    started: Instant,
-) -> Result {
-    let store_dir = cache.store_dir();
-    let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
-    let failed = report_failed(store_dir, pushed);
+/// Says what was not published besides the paths, and that paths have no signature.
+pub(super) fn report_beside(common: &Common, store_dir: &StoreDir, pushed: &Pushed) -> Status {
     for (path, parts) in &pushed.undeclared {
-        tracing::warn!("{}: contains {}, which is not among its references", full(path), parts.join(", "));
+        let path = store_dir.display(path.as_ref());
+        tracing::warn!("{path}: contains {}, which is not among its references", parts.join(", "));
     }
+    for error in &pushed.unattached {
+        eprintln!("narutil: {error}");
+    }
+    if pushed.unsigned > 0 && !common.quiet {
+        let (paths, them) = (count(pushed.unsigned), if pushed.unsigned == 1 { "it" } else { "them" });
+        let are = if pushed.unsigned == 1 { "is" } else { "are" };
+        eprintln!("narutil: {paths} {are} unsigned: Nix will not accept {them}; see --key");
+    }
+    if pushed.unattached.is_empty() { Status::Ok } else { Status::Failed }
+}
+
+fn report(common: &Common, store_dir: &StoreDir, pushed: &Pushed, started: Instant) -> Result {
+    let failed = report_failed(store_dir, pushed);
     let published = pushed.published.len();
     if common.json {
-        print(to_json(store_dir, pushed, root, total, started).to_string().as_bytes())?;
+        print(to_json(store_dir, pushed, started).to_string().as_bytes())?;
     } else {
         for path in &pushed.added {
-            print(full(path).as_bytes())?;
+            print(store_dir.display(path.as_ref()).to_string().as_bytes())?;
         }
     }
     if !common.quiet {
         let nar_size: u64 = pushed.published.iter().map(|path| path.nar_size).sum();
         let file_size: u64 = pushed.published.iter().map(|path| path.file_size).sum();
-        let there = total.saturating_sub(published + failed);
+        let there = pushed.requested.saturating_sub(published + failed);
         let seconds = started.elapsed().as_secs_f64();
         let amount = if published == 0 {
             String::new()
@@ -370,27 +263,23 @@ fn report(
         let failed = if failed == 0 { String::new() } else { format!(", {failed} could not be") };
         eprintln!("published {}{amount}, {there} were there{failed}, in {seconds:.1} s", count(published));
     }
-    let beside = report_beside(common, pushed);
+    let beside = report_beside(common, store_dir, pushed);
     Ok(if failed == 0 { beside } else { Status::Bad })
 }
 
-pub(super) fn to_json(
-    store_dir: &StoreDir,
-    pushed: &Pushed,
-    root: Option<&Root>,
-    total: usize,
-    started: Instant,
-) -> Value {
-    let full = |path: &nixcache::store_path::StorePath| store_dir.display(path.as_ref()).to_string();
+pub(super) fn to_json(store_dir: &StoreDir, pushed: &Pushed, started: Instant) -> Value {
+    let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
     let published = pushed.published.iter().map(|done| {
         json!({
             "path": full(&done.path), "narSize": done.nar_size, "fileSize": done.file_size, "uploaded": done.uploaded,
         })
     });
-    let failed = pushed.failed.iter().map(|(path, error)| json!({ "path": path, "error": error.to_string() }));
+    let paths = pushed.failed.iter().map(|(path, error)| (full(path), error));
+    let trees = pushed.failed_trees.iter().map(|(tree, error)| (tree.display().to_string(), error));
+    let failed = trees.chain(paths).map(|(path, error)| json!({ "path": path, "error": error.to_string() }));
     let undeclared = pushed.undeclared.iter().map(|(path, parts)| json!({ "path": full(path), "hashParts": parts }));
     json!({
-        "paths": total,
+        "paths": pushed.requested,
         "published": published.collect::<Value>(),
         "added": pushed.added.iter().map(full).collect::<Value>(),
         "failed": failed.collect::<Value>(),
@@ -400,7 +289,7 @@ pub(super) fn to_json(
         "realisations": pushed.realisations,
         "logs": pushed.logs,
         "unattached": pushed.unattached.iter().map(ToString::to_string).collect::<Value>(),
-        "root": root.map(super::roots::shown),
+        "root": pushed.root.as_ref().map(super::roots::shown),
         "notes": pushed.notes,
         "seconds": started.elapsed().as_secs_f64(),
     })
@@ -411,9 +300,9 @@ pub(super) fn count(paths: usize) -> String {
 }
 
 /// Shows what happens.
-pub(super) fn watch(transfer: &Transfer) -> Watch {
+pub(super) fn progress(transfer: &Transfer) -> Progress<PushEvent> {
     let transfer = transfer.clone();
-    Arc::new(move |event| match event {
+    Progress::new(move |event| match event {
         PushEvent::Planned { paths, nar_size } => transfer.plan(paths, nar_size),
         PushEvent::Started { name, nar_size } => transfer.start(name, nar_size),
         PushEvent::Packed { bytes } => transfer.advance(bytes),

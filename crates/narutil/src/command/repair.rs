@@ -4,10 +4,10 @@ use nixcache::closure::Graph;
 use nixcache::store_path::StoreDir;
 use nixcache_client::audit::{self, Audited, Fix, RepairOptions, RepairPlan, Withdrawal, plan_repair};
 use nixcache_client::cache::{Cache, layout};
-use nixcache_client::push::{Push, Selection, Session, SessionRequest};
+use nixcache_client::push::PushOptions;
 
 use super::audit::not_repaired;
-use super::push::{compression, count, failure, keys, report_failed, sources, uploads, watch};
+use super::push::{compression, count, keys, progress, report_failed, sources};
 use crate::cli::{AuditArgs, Common};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::load;
@@ -72,34 +72,26 @@ fn show(store_dir: &StoreDir, plan: &RepairPlan) {
 /// Publishes what was withdrawn, with all that it refers to.
 async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &RepairPlan, graph: &Graph) -> Result {
     let mut status = Status::Ok;
-    let mut roots = Vec::new();
+    let mut paths = Vec::new();
     for withdrawal in plan.withdrawals() {
         if let Some(node) = graph.find(withdrawal.hash_part).filter(|node| graph.is_present(*node)) {
-            roots.push(node);
+            paths.push(graph.path(node));
         } else {
             eprintln!("narutil: {}: not in the source, so not published again", withdrawal.hash_part);
             status = Status::Bad;
         }
     }
-    let selection = Selection::closure(graph, roots);
-    // A lease keeps collections away from what the published paths rely on.
-    let mut request = SessionRequest::default();
-    request.trust_last_root = false;
-    let begun = Session::begin(cache, selection.request(request)).await;
-    let mut begun = begun.map_err(|error| Failure::roots(&error))?;
-    let missing = selection.missing(cache, Some(&mut begun)).await;
-    let missing = missing.map_err(|error| failure(&args.cache, &error))?;
-    let uploads = uploads(common, args.store.as_deref(), &sources(&args.sources, &args.cache)?, graph, &missing)?;
     let transfer = Transfer::new(common, "publishing again");
-    let push = Push::new()
-        .compression(compression(None, cache.url())?)
-        .keys(keys(&args.keys, cache.url())?)
-        .threads(common.threads())
-        .limits(common.limits())
-        .watch(watch(&transfer));
-    let pushed = begun.publish(&push, cache, uploads).await;
+    let mut options = PushOptions::default();
+    options.compression = compression(None, cache.url())?;
+    options.keys = keys(&args.keys, cache.url())?;
+    (options.threads, options.limits) = (common.threads(), common.limits());
+    options.store_root.clone_from(&args.store);
+    (options.root, options.trust_last_root) = (None, false);
+    options.progress = progress(&transfer);
+    let pushed = cache.push(&sources(&args.sources, &args.cache)?, paths, &options).await;
     transfer.finish();
-    let (pushed, _) = pushed.map_err(|error| failure(&args.cache, &error))?;
+    let pushed = pushed.map_err(|error| Failure::push(&error))?;
     let failed = report_failed(cache.store_dir(), &pushed);
     if !common.quiet {
         eprintln!("published {} again", count(pushed.published.len()));

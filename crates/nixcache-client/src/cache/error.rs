@@ -239,8 +239,7 @@ impl Error {
     }
 
     /// Whether the kind is [`ErrorKind::Content`].
-    #[doc(hidden)]
-    pub fn is_about_content(&self) -> bool {
+    pub(crate) fn is_about_content(&self) -> bool {
         self.kind() == ErrorKind::Content
     }
 }

@@ -138,7 +138,7 @@ impl Inventory {
             .filter(is_orphan)
             .map(|(part, file)| doomed(&layout::listing(*part), file, RemovalReason::Listing))
             .collect();
-        let others = self.others.iter().filter(|(_, file, _)| !file.is_young);
+        let others: Vec<_> = self.others.iter().filter(|(_, file, _)| !file.is_young).collect();
         let judge = async |(name, file, why): &(String, File, RemovalReason)| {
             Ok(is_useless(cache, living, name, *why).await?.then(|| doomed(name, file, *why)))
         };

@@ -21,6 +21,7 @@
 //! removed. A root or a snapshot that is broken is a [`Problem`]: what it may keep stays, the rest
 //! is collected.
 
+mod collect;
 mod condemned;
 mod inventory;
 mod live;
@@ -36,6 +37,7 @@ mod sweep;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 
 use nixcache::store_path::StorePath;
 
@@ -44,6 +46,7 @@ use crate::cache::Cache;
 use crate::protocol::{self, Claim, ClaimHandle};
 use crate::roots::{Error, Root, reserve};
 
+pub use self::collect::{GcOptions, GcPlan, GcReport, collect};
 pub use self::policy::{RetentionPolicy, Unrooted};
 pub use self::summary::GcSummary;
 
@@ -131,6 +134,8 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GcEvent {
+    /// It is known what stays and what goes.
+    Planned(Arc<GcPlan>),
     /// Pushes under way have to end first.
     Waiting,
     /// An object is gone.
@@ -240,6 +245,19 @@ impl Collection {
     /// Whether a NAR without a use goes in this run.
     fn is_due(&self, file: &Removal) -> bool {
         self.policy.now || self.plan.memory.condemned.contains(&file.object)
+    }
+
+    /// What was found, as a value of its own.
+    fn into_plan(mut self) -> (GcPlan, Self) {
+        let plan = GcPlan {
+            kept: self.plan.kept.clone(),
+            dropped: self.plan.dropped.clone(),
+            absent: self.plan.absent.clone(),
+            problems: std::mem::take(&mut self.plan.problems),
+            summary: self.plan.summary.clone(),
+            removals: self.removals(),
+        };
+        (plan, self)
     }
 
     /// Ends without removing anything.

@@ -1,8 +1,7 @@
 //! Second looks: what has changed since the listing, so that nothing is removed that came into use.
 
-use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
@@ -111,7 +110,7 @@ pub(super) async fn used_since(
     let files = again.nars.iter().chain(&again.snapshots);
     let files = files.filter(|(_, file)| file.is_young).map(|(name, _)| file_named(name).into_owned());
     let mut used = Used { files: files.collect(), has_unplaced: false };
-    let nars = OnceCell::new();
+    let nars = OnceLock::new();
     let is_there = |name: &String| {
         nars.get_or_init(|| again.nars.iter().map(|(nar, _)| file_named(nar).into_owned()).collect::<HashSet<_>>())
             .contains(name)

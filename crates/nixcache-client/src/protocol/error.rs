@@ -1,5 +1,7 @@
 //! What goes wrong with the objects under `nixcache/v1/`.
 
+use nixcache::ErrorKind;
+
 use super::format::VERSION;
 use crate::cache;
 
@@ -82,12 +84,23 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether what is in an object is at fault, so that it will be so next time, rather than the
-    /// way to it.
-    pub fn is_about_content(&self) -> bool {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Cache(error) | Self::Unreadable(error) => error.kind(),
+            Self::Broken { .. } | Self::Version { .. } | Self::Unknown { .. } | Self::WouldEmpty { .. } => {
+                ErrorKind::Content
+            }
+            Self::NoRoot { .. } => ErrorKind::NotFound,
+            Self::LostLease { .. } | Self::Busy { .. } | Self::Protected { .. } => ErrorKind::Busy,
+        }
+    }
+
+    /// Whether the contents of an object are at fault, so that reading it again fails again.
+    pub(crate) fn is_about_content(&self) -> bool {
         match self {
             Self::Broken { .. } | Self::Version { .. } => true,
-            Self::Cache(error) => error.is_about_content(),
+            Self::Cache(error) => error.kind() == ErrorKind::Content,
             _ => false,
         }
     }

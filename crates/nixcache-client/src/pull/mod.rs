@@ -64,8 +64,6 @@ use crate::push::{Session, SessionRequest, SessionStart};
 use crate::redact::shown;
 use crate::roots::{self, Root};
 
-pub(crate) use error::access_kind;
-
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
 pub use find::{PathQuery, ResolvedClosure, SourcedPath};
@@ -245,14 +243,21 @@ impl Pull {
     /// the target cannot be written to.
     pub(crate) async fn run(&self, found: &ResolvedClosure, target: &Destination) -> Result<Pulled, Error> {
         let Destination::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
+        let mut lease = None;
         let (session, note) = match self.begin(found, cache).await? {
             SessionStart::Open(session) => (Some(*session), None),
-            SessionStart::NoListing(error) => (None, Some(format!("no lease can be taken, and no root left: {error}"))),
+            SessionStart::NoListing { error, lease: held } => {
+                lease = held;
+                (None, Some(format!("no root can be left: {error}")))
+            }
             // It is told to look for all paths, so there is always something to do.
             SessionStart::UpToDate(_) => (None, None),
         };
         let pulled = self.fetch_missing(found, target, session.as_ref()).await;
         let Some(session) = session else {
+            if let Some(lease) = lease {
+                lease.end().await;
+            }
             let mut pulled = pulled?;
             let wants_root = self.options.root.is_some() || found.roots().next().is_some();
             pulled.notes.extend(note.filter(|_| wants_root));

@@ -1,6 +1,6 @@
 //! What a push publishes beside the paths: realisations and build logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use futures_util::stream::StreamExt;
 use nixcache::path_info::PathInfo;
 use nixcache::realisation::CachedRealisation;
-use nixcache::store_path::{StoreDir, StorePath};
+use nixcache::store_path::{HashPart, StoreDir, StorePath};
 
-use super::{Push, Pushed, Selection, stage};
+use super::{PushOptions, Pushed, stage};
 use crate::cache::merge::publish_realisation;
 use crate::cache::{self, Cache, blocking};
 use crate::source::{self, Source};
 
 /// Build logs that are read and uploaded at the same time. Each is in memory as a whole.
-const LOGS_AT_ONCE: usize = 4;
+const CONCURRENT_LOGS_MAX: usize = 4;
 
 /// What belongs to the paths of a push beside their contents: realisations of content-addressed
 /// outputs, and the derivations whose build logs are wanted.
@@ -24,7 +24,7 @@ const LOGS_AT_ONCE: usize = 4;
 /// A push publishes them also for paths that the cache has already, after all paths, and not for
 /// paths that could not be published.
 #[derive(Clone, Debug, Default)]
-pub struct Attachments {
+pub(crate) struct Attachments {
     realisations: Vec<CachedRealisation>,
     /// The derivers of paths.
     derivers: BTreeMap<StorePath, StorePath>,
@@ -32,27 +32,25 @@ pub struct Attachments {
 
 impl Attachments {
     /// Adds a realisation.
-    pub fn add_realisation(&mut self, realisation: CachedRealisation) {
+    #[cfg(test)]
+    pub(crate) fn add_realisation(&mut self, realisation: CachedRealisation) {
         self.realisations.push(realisation);
     }
 
     /// Adds the derivation that made a path: where the push publishes logs, its log is among them.
-    pub fn add_deriver(&mut self, path: StorePath, deriver: StorePath) {
+    pub(crate) fn add_deriver(&mut self, path: StorePath, deriver: StorePath) {
         self.derivers.insert(path, deriver);
     }
 
-    /// Adds what a source knows of the paths that a selection wants in the cache: from the database
-    /// of a store, the realisations; with `logs`, from any source, the derivers.
-    ///
-    /// Call this after [`Selection::missing`], which finds out what the selection leaves out.
-    pub fn gather(
+    /// Adds what a source knows of these paths: from the database of a store, the realisations;
+    /// with `logs`, from any source, the derivers.
+    pub(crate) fn gather(
         &mut self,
         source: &Source,
-        selection: &Selection<'_>,
+        wanted: &HashSet<HashPart>,
         store_dir: &StoreDir,
         logs: bool,
     ) -> Result<(), source::Error> {
-        let wanted = selection.wanted();
         #[cfg(feature = "sqlite")]
         if let Source::Database(file) = source {
             let database = crate::store_database::StoreDatabase::open(file, store_dir)?;
@@ -150,51 +148,40 @@ impl LogDirectory {
     }
 }
 
-impl Push {
-    /// Publishes only what is beside the paths, all of which are in the cache.
-    pub(crate) async fn run_attachments(&self, cache: &Cache) -> Pushed {
-        let mut pushed = Pushed::default();
-        self.attach(cache, &BTreeMap::new(), &mut pushed).await;
-        pushed
-    }
-
-    /// Publishes realisations and logs, but for paths that could not be published. `derivers` are
-    /// known beside those of the attachments.
-    pub(super) async fn attach(&self, cache: &Cache, derivers: &BTreeMap<StorePath, StorePath>, pushed: &mut Pushed) {
-        let store_dir = cache.store_dir();
-        let is_lost = {
-            let failed: std::collections::HashSet<String> = pushed
-                .failed
-                .iter()
-                .map(|(path, _)| path.clone())
-                .chain(pushed.held_back.iter().map(|path| store_dir.display(path.as_ref()).to_string()))
-                .collect();
-            move |path: &StorePath| !failed.is_empty() && failed.contains(&store_dir.display(path.as_ref()).to_string())
-        };
-        let realisations: Vec<CachedRealisation> =
-            self.attachments.realisations.iter().filter(|found| !is_lost(found.out_path())).cloned().collect();
-        let keys = &self.keys;
-        let attached = futures_util::stream::iter(realisations).map(|mut realisation| async move {
-            keys.iter().for_each(|key| realisation.sign(key));
-            publish_realisation(cache, realisation).await
-        });
-        let mut attached = attached.buffer_unordered(cache.options().concurrency);
-        while let Some(done) = attached.next().await {
-            match done {
-                Ok(is_written) => pushed.realisations += usize::from(is_written),
-                Err(error) => pushed.unattached.push(error.into()),
-            }
+/// Publishes realisations and logs, but for paths that could not be published. `derivers` are known
+/// besides those of the attachments.
+pub(super) async fn attach(
+    options: &PushOptions,
+    cache: &Cache,
+    attachments: &Attachments,
+    derivers: &BTreeMap<StorePath, StorePath>,
+    pushed: &mut Pushed,
+) {
+    let lost: HashSet<StorePath> =
+        pushed.failed.iter().map(|(path, _)| path).chain(&pushed.held_back).cloned().collect();
+    let realisations: Vec<CachedRealisation> =
+        attachments.realisations.iter().filter(|found| !lost.contains(found.out_path())).cloned().collect();
+    let attach = |mut realisation: CachedRealisation| {
+        options.keys.iter().for_each(|key| realisation.sign(key));
+        publish_realisation(cache, realisation)
+    };
+    let attached = futures_util::stream::iter(realisations).map(attach);
+    let mut attached = attached.buffer_unordered(cache.options().concurrency);
+    while let Some(done) = attached.next().await {
+        match done {
+            Ok(is_written) => pushed.realisations += usize::from(is_written),
+            Err(error) => pushed.unattached.push(error.into()),
         }
-        let Some(logs) = &self.logs else { return };
-        let derivers = self.attachments.derivers.iter().chain(derivers).filter(|(path, _)| !is_lost(path));
-        let derivers: std::collections::BTreeSet<StorePath> = derivers.map(|(_, deriver)| deriver.clone()).collect();
-        let logs = futures_util::stream::iter(derivers).map(|deriver| publish_log(cache, logs, deriver));
-        let mut logs = logs.buffer_unordered(LOGS_AT_ONCE);
-        while let Some(done) = logs.next().await {
-            match done {
-                Ok(is_written) => pushed.logs += usize::from(is_written),
-                Err(error) => pushed.unattached.push(error),
-            }
+    }
+    let Some(logs) = &options.logs else { return };
+    let derivers = attachments.derivers.iter().chain(derivers).filter(|(path, _)| !lost.contains(*path));
+    let derivers: BTreeSet<StorePath> = derivers.map(|(_, deriver)| deriver.clone()).collect();
+    let logs = futures_util::stream::iter(derivers).map(|deriver| publish_log(cache, logs, deriver));
+    let mut logs = logs.buffer_unordered(CONCURRENT_LOGS_MAX);
+    while let Some(done) = logs.next().await {
+        match done {
+            Ok(is_written) => pushed.logs += usize::from(is_written),
+            Err(error) => pushed.unattached.push(error),
         }
     }
 }

@@ -16,6 +16,8 @@
 
 mod attachments;
 mod error;
+pub(crate) mod operation;
+mod options;
 mod run;
 mod selection;
 mod session;
@@ -24,46 +26,38 @@ mod stage;
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use nixcache::compression::{Compression, EncodeOptions};
-use nixcache::nar::Limits;
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::path_info::PathInfo;
-use nixcache::signature::SecretKey;
 use nixcache::store_path::StorePath;
 
-use self::run::Run;
-use crate::cache::Cache;
+use crate::roots::Root;
 
-pub use self::attachments::{AttachmentError, Attachments, LogDirectory};
-pub use self::error::{Error, Mismatch, PushPathError};
-pub use self::selection::Selection;
+pub(crate) use self::attachments::Attachments;
+pub use self::attachments::{AttachmentError, LogDirectory};
+pub use self::error::{Error, NarMismatch, PushPathError};
+pub use self::operation::PushPlan;
+pub use self::options::{PushOptions, Tree};
+pub(crate) use self::selection::Selection;
 pub(crate) use self::session::RootCopy;
 pub use self::session::{Session, SessionRequest, SessionStart};
 
-/// What is to be published.
+/// One path to publish.
 #[derive(Clone, Debug)]
-pub struct Upload {
-    /// Which path.
-    pub subject: UploadSubject,
+pub(crate) struct Upload {
+    pub(crate) subject: UploadSubject,
     /// Where its contents are.
-    pub tree: PathBuf,
+    pub(crate) tree: PathBuf,
 }
 
-/// Which path is to be published.
+/// Which path is published.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum UploadSubject {
-    /// A path of a store. Its NAR has to be the one that is known.
+pub(crate) enum UploadSubject {
+    /// A path of a store. Its NAR has to be the one that is registered.
     Known(Box<PathInfo>),
     /// A tree that becomes the path of this name that its contents make, as `nix store add` does.
-    New {
-        /// The name of the path.
-        name: String,
-    },
+    New { name: String },
 }
 
 /// What happens during a push, for whoever shows it.
@@ -103,23 +97,6 @@ pub enum PushEvent {
     },
 }
 
-/// Who is told what happens. Is called from several threads.
-pub type Watch = Arc<dyn Fn(PushEvent) + Send + Sync>;
-
-/// How to publish.
-#[derive(Clone)]
-pub struct Push {
-    compression: EncodeOptions,
-    keys: Arc<[SecretKey]>,
-    threads: NonZeroUsize,
-    limits: Limits,
-    listings: bool,
-    debug_info: bool,
-    logs: Option<LogDirectory>,
-    attachments: Arc<Attachments>,
-    watch: Watch,
-}
-
 /// What was done.
 #[derive(Debug, Default)]
 #[non_exhaustive]
@@ -129,7 +106,9 @@ pub struct Pushed {
     /// Paths that somebody else had published meanwhile, or that were there already.
     pub present: Vec<StorePath>,
     /// Paths that could not be published, and why. Not those that refer to them.
-    pub failed: Vec<(String, PushPathError)>,
+    pub failed: Vec<(StorePath, PushPathError)>,
+    /// Trees that could not be published, and why.
+    pub failed_trees: Vec<(PathBuf, PushPathError)>,
     /// Paths that were not published because something that they refer to was not.
     pub held_back: Vec<StorePath>,
     /// Paths in whose contents others occur that are not among their references: what is published
@@ -147,9 +126,13 @@ pub struct Pushed {
     pub logs: usize,
     /// Why realisations and build logs could not be published. Their paths are in the cache.
     pub unattached: Vec<AttachmentError>,
+    /// The root that keeps the closure.
+    pub root: Option<Root>,
     /// What was not possible although everything was published: leaving a root, or removing the
     /// lease.
     pub notes: Vec<String>,
+    /// How many paths were to be in the cache in the end, including trees.
+    pub requested: usize,
 }
 
 /// A path that was published.
@@ -168,144 +151,28 @@ pub struct Published {
     pub narinfo: NarInfoBuf,
 }
 
-impl Default for Push {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Push {
-    /// Publishes as zstd at Nix's level, in frames that can be read singly, with listings,
-    /// unsigned, on as many threads as there are processors.
-    pub fn new() -> Self {
-        Self {
-            compression: EncodeOptions::new(Compression::Zstd),
-            keys: Arc::new([]),
-            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            limits: Limits::default(),
-            listings: true,
-            debug_info: false,
-            logs: None,
-            attachments: Arc::default(),
-            watch: Arc::new(|_| {}),
-        }
-    }
-
-    /// Compresses otherwise.
-    #[must_use]
-    pub fn compression(self, compression: EncodeOptions) -> Self {
-        Self { compression, ..self }
-    }
-
-    /// Signs with these keys, beside the signatures that are known.
-    #[must_use]
-    pub fn keys(self, keys: impl IntoIterator<Item = SecretKey>) -> Self {
-        Self { keys: keys.into_iter().collect(), ..self }
-    }
-
-    /// The keys that it signs with.
-    pub fn signing_keys(&self) -> &[SecretKey] {
-        &self.keys
-    }
-
-    /// Packs so many paths at the same time.
-    #[must_use]
-    pub fn threads(self, threads: NonZeroUsize) -> Self {
-        Self { threads, ..self }
-    }
-
-    /// Allows archives beyond Nix's limits.
-    #[must_use]
-    pub fn limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
-    }
-
-    /// Whether to write what is in each NAR beside it (`.ls`).
-    #[must_use]
-    pub fn listings(self, listings: bool) -> Self {
-        Self { listings, ..self }
-    }
-
-    /// Whether to index debug information by build ids.
-    #[must_use]
-    pub fn debug_info(self, debug_info: bool) -> Self {
-        Self { debug_info, ..self }
-    }
-
-    /// Publishes the logs of the builds from this directory, as well: those of the derivers of what
-    /// is published, and of those that [`attachments`](Self::attachments) name.
-    #[must_use]
-    pub fn logs(self, directory: LogDirectory) -> Self {
-        Self { logs: Some(directory), ..self }
-    }
-
-    /// Publishes these realisations and logs beside the paths, whether the paths are in the cache
-    /// already or not.
-    #[must_use]
-    pub fn attachments(self, attachments: Attachments) -> Self {
-        Self { attachments: Arc::new(attachments), ..self }
-    }
-
-    /// Tells `watch` what happens.
-    #[must_use]
-    pub fn watch(self, watch: Watch) -> Self {
-        Self { watch, ..self }
-    }
-
-    /// Publishes paths that the cache lacks. What they refer to, and is not among them, has to be
-    /// there already.
-    ///
-    /// What goes wrong with a path is in [`Pushed::failed`], and others go on; an error means that
-    /// the cache could not be written to.
-    pub async fn run(&self, cache: &Cache, uploads: Vec<Upload>) -> Result<Pushed, Error> {
-        self.run_under(None, cache, uploads).await
-    }
-
-    /// The same, as a part of a [`Session`], which keeps collectors away from what this relies
-    /// upon.
-    pub async fn run_in(&self, session: &mut Session, uploads: Vec<Upload>) -> Result<Pushed, Error> {
-        let cache = session.cache().clone();
-        self.run_under(Some(session), &cache, uploads).await
-    }
-
-    async fn run_under(
-        &self,
-        session: Option<&mut Session>,
-        cache: &Cache,
-        uploads: Vec<Upload>,
-    ) -> Result<Pushed, Error> {
-        let (known, new): (Vec<_>, Vec<_>) =
-            uploads.into_iter().partition(|upload| matches!(upload.subject, UploadSubject::Known(_)));
-        let nar_size = known.iter().map(Upload::nar_size).sum();
-        (self.watch)(PushEvent::Planned { paths: known.len() + new.len(), nar_size });
-        let derivers = known.iter().filter_map(Upload::deriver).collect();
-        let run = Run::new(self, cache, &known);
-        let mut pushed = Pushed::default();
-        let mut session = session;
-        run.publish_new(session.as_deref_mut(), new, &mut pushed).await?;
-        run.publish_known(session.as_deref(), known, &mut pushed).await?;
-        pushed.check_any()?;
-        pushed.count_unsigned();
-        self.attach(cache, &derivers, &mut pushed).await;
-        if pushed.published.iter().any(|published| published.uploaded) {
-            cache.clean_old().await?;
-        }
-        Ok(pushed)
-    }
-}
-
 impl Pushed {
+    /// Whether everything that was requested is in the cache now. Realisations and build logs do
+    /// not count.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.failed_trees.is_empty() && self.held_back.is_empty()
+    }
+
     /// An error if the cache took nothing at all.
     fn check_any(&mut self) -> Result<(), Error> {
-        let is_of_cache = |failed: &(String, PushPathError)| matches!(failed.1, PushPathError::Cache(_));
-        if self.published.is_empty()
-            && self.present.is_empty()
-            && self.failed.iter().all(is_of_cache)
-            && let Some((_, PushPathError::Cache(error))) = self.failed.pop()
+        let mut errors =
+            self.failed.iter().map(|(_, error)| error).chain(self.failed_trees.iter().map(|(_, error)| error));
+        if !self.published.is_empty()
+            || !self.present.is_empty()
+            || !errors.all(|error| matches!(error, PushPathError::Cache(_)))
         {
-            return Err(error.into());
+            return Ok(());
         }
-        Ok(())
+        let last = self.failed_trees.pop().map(|(_, error)| error).or_else(|| Some(self.failed.pop()?.1));
+        match last {
+            Some(PushPathError::Cache(error)) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn count_unsigned(&mut self) {
@@ -337,15 +204,5 @@ impl Upload {
             UploadSubject::Known(info) => info.path.name(),
             UploadSubject::New { name } => name,
         }
-    }
-}
-
-impl std::fmt::Debug for Push {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Push")
-            .field("compression", &self.compression)
-            .field("keys", &self.keys.len())
-            .field("threads", &self.threads)
-            .finish_non_exhaustive()
     }
 }

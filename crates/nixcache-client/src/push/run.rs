@@ -8,26 +8,57 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FusedStream, FuturesUnordered, StreamExt};
-use nixcache::closure::{DifferenceBuilder, Graph, GraphBuilder, Node, UploadPlan};
+use nixcache::closure::{self, DifferenceBuilder, Graph, GraphBuilder, Node, UploadPlan};
 use nixcache::nar::references::Candidates;
 use nixcache::store_path::StorePath;
 use tokio::sync::Semaphore;
 
+use super::attachments::{Attachments, attach};
 use super::stage::{self, Staged, Stager};
-use super::{Error, Published, Push, PushEvent, PushPathError, Pushed, Session, Upload, UploadSubject};
+use super::{Error, Published, PushEvent, PushOptions, PushPathError, Pushed, Session, Upload, UploadSubject};
 use crate::cache::merge::merge_narinfo;
 use crate::cache::{self, Cache, Objects, Pending, Prepared, blocking, layout};
 
 /// For so long what is ready in a directory waits for others, to be flushed together with them:
 /// each time takes about as long.
-const GATHERING: Duration = Duration::from_millis(50);
+const PUBLISH_BATCH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Uploads to servers that go on beside those that are packed.
-const UPLOADS: usize = 8;
+const CONCURRENT_UPLOADS: usize = 8;
+
+/// Publishes paths that the cache lacks, as a part of a session where there is one. Their other
+/// references have to be in the cache already.
+///
+/// What goes wrong with a path is in [`Pushed::failed`], and others go on. An error means that the
+/// cache could not be written to.
+pub(super) async fn publish(
+    options: &PushOptions,
+    mut session: Option<&mut Session>,
+    cache: &Cache,
+    attachments: &Attachments,
+    uploads: Vec<Upload>,
+) -> Result<Pushed, Error> {
+    let (known, new): (Vec<_>, Vec<_>) =
+        uploads.into_iter().partition(|upload| matches!(upload.subject, UploadSubject::Known(_)));
+    let nar_size = known.iter().map(Upload::nar_size).sum();
+    options.progress.report(PushEvent::Planned { paths: known.len() + new.len(), nar_size });
+    let derivers = known.iter().filter_map(Upload::deriver).collect();
+    let run = Run::new(options, cache, &known);
+    let mut pushed = Pushed::default();
+    run.publish_new(session.as_deref_mut(), new, &mut pushed).await?;
+    run.publish_known(session.as_deref(), known, &mut pushed).await?;
+    pushed.check_any()?;
+    pushed.count_unsigned();
+    attach(options, cache, attachments, &derivers, &mut pushed).await;
+    if pushed.published.iter().any(|published| published.uploaded) {
+        cache.clean_old().await?;
+    }
+    Ok(pushed)
+}
 
 /// A push under way.
-pub(super) struct Run<'a> {
-    push: &'a Push,
+struct Run<'a> {
+    options: &'a PushOptions,
     cache: &'a Cache,
     stager: Stager,
     /// How many trees are packed at the same time.
@@ -63,7 +94,7 @@ impl Drop for Run<'_> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(push: &'a Push, cache: &'a Cache, known: &[Upload]) -> Self {
+    fn new(options: &'a PushOptions, cache: &'a Cache, known: &[Upload]) -> Self {
         let infos = known.iter().filter_map(|upload| match &upload.subject {
             UploadSubject::Known(info) => Some(info),
             UploadSubject::New { .. } => None,
@@ -74,17 +105,17 @@ impl<'a> Run<'a> {
         let candidates = Candidates::new(parts).ok().filter(|candidates| !candidates.is_empty()).map(Arc::new);
         let stager = Stager {
             store_dir: cache.store_dir().clone(),
-            compression: push.compression,
-            threads: push.threads,
-            limits: push.limits,
-            keys: Arc::clone(&push.keys),
+            compression: options.compression,
+            threads: options.threads,
+            limits: options.limits,
+            keys: options.keys.clone().into(),
             candidates,
-            listing: push.listings || push.debug_info,
-            watch: Arc::clone(&push.watch),
+            listing: options.listings || options.debug_info,
+            progress: options.progress.clone(),
             stopped: Arc::new(AtomicBool::new(false)),
         };
-        let processors = Arc::new(Semaphore::new(push.threads.get()));
-        Self { push, cache, stager, processors, started: Instant::now(), refused: AtomicUsize::new(0) }
+        let processors = Arc::new(Semaphore::new(options.threads.get()));
+        Self { options, cache, stager, processors, started: Instant::now(), refused: AtomicUsize::new(0) }
     }
 
     /// What an upload that failed means: that its path cannot be published, or after several in a
@@ -103,13 +134,13 @@ impl<'a> Run<'a> {
     }
 
     /// Paths of a store.
-    pub(super) async fn publish_known(
+    async fn publish_known(
         &self,
         session: Option<&Session>,
         known: Vec<Upload>,
         pushed: &mut Pushed,
     ) -> Result<(), Error> {
-        let graph = graph_of(&known)?;
+        let graph = graph_of(&known).map_err(|error| Error::Graph { place: self.cache.url().to_string(), error })?;
         let mut uploads: HashMap<Node, Upload> = HashMap::with_capacity(known.len());
         for upload in known {
             if let UploadSubject::Known(info) = &upload.subject
@@ -123,7 +154,8 @@ impl<'a> Run<'a> {
         // What is not among them is in the cache.
         let absent = graph.nodes().filter(|&node| !graph.is_present(node)).map(|node| graph.hash_part(node));
         difference.subtract(absent);
-        let mut plan = UploadPlan::new(&graph, &difference.finish())?;
+        let plan = UploadPlan::new(&graph, &difference.finish());
+        let mut plan = plan.map_err(|error| Error::Graph { place: self.cache.url().to_string(), error })?;
         let order = shuffled(&graph, plan.nars());
 
         let jobs = self.jobs();
@@ -139,7 +171,7 @@ impl<'a> Run<'a> {
         // In a directory one batch at a time, which is flushed once; elsewhere each by itself, many
         // at the same time.
         let (batches, batch, gathering) = match self.cache.directory() {
-            Some(_) => (1, usize::MAX, GATHERING),
+            Some(_) => (1, usize::MAX, PUBLISH_BATCH_INTERVAL),
             None => (self.cache.options().concurrency, 1, Duration::ZERO),
         };
         let mut next_batch = Instant::now();
@@ -167,8 +199,7 @@ impl<'a> Run<'a> {
                         ready.extend(plan.narinfo_done(node));
                     }
                     Outcome::Failed(error) => {
-                        let path = self.stager.store_dir.display(graph.path(node).as_ref()).to_string();
-                        pushed.failed.push((path, error));
+                        pushed.failed.push((graph.path(node), error));
                     }
                 },
                 Some(done) = publishing.next() => {
@@ -176,13 +207,12 @@ impl<'a> Run<'a> {
                         let is_new = match is_new {
                             Ok(is_new) => is_new,
                             Err(error) => {
-                                let path = self.stager.store_dir.display(published.path.as_ref()).to_string();
-                                pushed.failed.push((path, error));
+                                pushed.failed.push((published.path, error));
                                 continue;
                             }
                         };
                         ready.extend(plan.narinfo_done(node));
-                        (self.push.watch)(PushEvent::Published { path: published.path.clone() });
+                        self.options.progress.report(PushEvent::Published { path: published.path.clone() });
                         if !undeclared.is_empty() {
                             pushed.undeclared.push((published.path.clone(), undeclared));
                         }
@@ -200,8 +230,8 @@ impl<'a> Run<'a> {
 
     /// How many paths are under way: some are packed while others are uploaded.
     fn jobs(&self) -> usize {
-        let threads = self.push.threads.get();
-        threads + if self.cache.directory().is_some() { threads } else { UPLOADS }
+        let threads = self.options.threads.get();
+        threads + if self.cache.directory().is_some() { threads } else { CONCURRENT_UPLOADS }
     }
 
     /// Packs a path and uploads its NAR.
@@ -213,7 +243,9 @@ impl<'a> Run<'a> {
         {
             return Ok(Outcome::Present(info.path.clone()));
         }
-        (self.push.watch)(PushEvent::Started { name: upload.name().to_owned(), nar_size: upload.nar_size() });
+        self.options
+            .progress
+            .report(PushEvent::Started { name: upload.name().to_owned(), nar_size: upload.nar_size() });
         let (stager, cache) = (self.stager.clone(), self.cache.clone());
         let packed = blocking(move || {
             let staging = cache.stage()?;
@@ -233,9 +265,10 @@ impl<'a> Run<'a> {
     /// Whether somebody else may have published it meanwhile, and packing it costs more than
     /// asking.
     fn is_worth_asking(&self, nar_size: u64) -> bool {
-        const LARGE: u64 = 4 << 20;
-        const LONG: Duration = Duration::from_secs(5);
-        self.cache.directory().is_some() || (nar_size >= LARGE && self.started.elapsed() >= LONG)
+        const ASK_BEFORE_PACKING_MIN_BYTES: u64 = 4 << 20;
+        const ASK_BEFORE_PACKING_AFTER: Duration = Duration::from_secs(5);
+        self.cache.directory().is_some()
+            || (nar_size >= ASK_BEFORE_PACKING_MIN_BYTES && self.started.elapsed() >= ASK_BEFORE_PACKING_AFTER)
     }
 
     /// Listing, debug information, NAR: all that has to be there before the narinfo.
@@ -244,21 +277,21 @@ impl<'a> Run<'a> {
         let part = info.path.hash_part();
         let (url, file_size) = (narinfo.as_ref().url().to_owned(), narinfo.as_ref().file_size().unwrap_or(0));
         let mut beside = Vec::new();
-        if self.push.listings {
+        if self.options.listings {
             if let Some(text) = listing_text {
                 beside.push((layout::listing(part), text));
             } else {
                 tracing::warn!("{}: no listing, since a name in it is not UTF-8", info.path);
             }
         }
-        if let Some(listing) = listing.filter(|_| self.push.debug_info) {
+        if let Some(listing) = listing.filter(|_| self.options.debug_info) {
             beside.extend(stage::debug_info(&listing, &url));
         }
         let mut objects = Objects::new(narinfo.clone());
         (objects.nar, objects.attachments) = (Some(staging), beside);
         let (prepared, pending) = self.cache.prepare(objects).await?;
         self.taken();
-        (self.push.watch)(PushEvent::Uploaded { name: info.path.name().to_owned(), file_size });
+        self.options.progress.report(PushEvent::Uploaded { name: info.path.name().to_owned(), file_size });
         let uploaded = prepared.is_uploaded();
         let published = Published { nar_size: info.nar_size, path: info.path, file_size, uploaded, narinfo };
         let pending = self.cache.directory().map(|_| pending);
@@ -309,19 +342,19 @@ impl<'a> Run<'a> {
     }
 
     /// Trees, which refer to nothing, so that they are published as they are uploaded.
-    pub(super) async fn publish_new(
+    async fn publish_new(
         &self,
         session: Option<&mut Session>,
         new: Vec<Upload>,
         pushed: &mut Pushed,
     ) -> Result<(), Error> {
         /// How many are published together.
-        const TOGETHER: usize = 64;
+        const PUBLISH_BATCH_TREES: usize = 64;
         let nar = async |upload: Upload| {
             let tree = upload.tree.clone();
             (tree, self.nar(upload).await)
         };
-        let nars = futures_util::stream::iter(new).map(nar).buffered(self.jobs()).chunks(TOGETHER);
+        let nars = futures_util::stream::iter(new).map(nar).buffered(self.jobs()).chunks(PUBLISH_BATCH_TREES);
         let mut nars = std::pin::pin!(nars);
         // Trees with the same contents and name are one path.
         let mut seen = HashSet::new();
@@ -330,7 +363,7 @@ impl<'a> Run<'a> {
             let (mut pending, mut batch) = (Vec::new(), Vec::new());
             for (tree, outcome) in outcomes {
                 match outcome? {
-                    Outcome::Failed(error) => pushed.failed.push((tree.display().to_string(), error)),
+                    Outcome::Failed(error) => pushed.failed_trees.push((tree, error)),
                     Outcome::Present(path) => pushed.added.push(path),
                     Outcome::Ready(mut ready) => {
                         let path = ready.published.path.clone();
@@ -351,11 +384,11 @@ impl<'a> Run<'a> {
                 let is_new = match is_new {
                     Ok(is_new) => is_new,
                     Err(error) => {
-                        pushed.failed.push((self.stager.store_dir.display(published.path.as_ref()).to_string(), error));
+                        pushed.failed.push((published.path, error));
                         continue;
                     }
                 };
-                (self.push.watch)(PushEvent::Published { path: published.path.clone() });
+                self.options.progress.report(PushEvent::Published { path: published.path.clone() });
                 if is_new { pushed.published.push(published) } else { pushed.present.push(published.path) }
             }
         }
@@ -363,7 +396,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn graph_of(known: &[Upload]) -> Result<Graph, Error> {
+fn graph_of(known: &[Upload]) -> Result<Graph, closure::Error> {
     let mut builder = GraphBuilder::new();
     for upload in known {
         if let UploadSubject::Known(info) = &upload.subject {

@@ -9,28 +9,12 @@ use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::HashPart;
 use nixcache::trust::{TrustPolicy, Verifier};
 
-use super::{Error, SessionRequest, SessionStart};
+use super::{Error, PushOptions, SessionRequest, SessionStart};
 use crate::cache::{self, Cache, Presence};
 
 /// Paths of a graph that are to be in a cache.
-///
-/// ```
-/// use nixcache::closure::GraphBuilder;
-/// use nixcache::store_path::StoreDir;
-/// use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
-/// use nixcache_client::push::Selection;
-///
-/// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
-/// let graph = GraphBuilder::new().finish(); // of a store's database, say
-/// let selection = Selection::closure(&graph, graph.nodes());
-/// assert!(selection.missing(&cache, None).await?.is_empty());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// # })?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
-pub struct Selection<'a> {
+pub(crate) struct Selection<'a> {
     graph: &'a Graph,
     roots: Vec<Node>,
     closure: Closure,
@@ -42,7 +26,7 @@ pub struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     /// Some paths, and everything that they refer to.
-    pub fn closure(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
+    pub(crate) fn closure(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
         let mut seen = HashSet::new();
         let roots: Vec<Node> = roots.into_iter().filter(|&root| seen.insert(root)).collect();
         let closure = graph.closure(roots.iter().copied());
@@ -51,32 +35,35 @@ impl<'a> Selection<'a> {
 
     /// Some paths by themselves. What they refer to has to be in the cache already, or in one of
     /// the [skipped](Self::skip).
-    pub fn alone(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
+    pub(crate) fn alone(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
         Self { is_alone: true, ..Self::closure(graph, roots) }
     }
 
-    /// Leaves out what another cache has under signatures that satisfy the policy.
-    #[must_use]
-    pub fn skip(mut self, other: Cache, policy: TrustPolicy) -> Self {
-        self.skipped.push((other, policy));
-        self
+    /// The paths and caches of a push.
+    pub(crate) fn new(graph: &'a Graph, roots: Vec<Node>, options: &PushOptions) -> Self {
+        let mut selection = if options.closure { Self::closure(graph, roots) } else { Self::alone(graph, roots) };
+        selection.skipped.clone_from(&options.skip);
+        selection
+    }
+
+    pub(crate) fn graph(&self) -> &'a Graph {
+        self.graph
     }
 
     /// The number of paths.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         if self.is_alone { self.roots.len() } else { self.closure.nodes().len() }
     }
 
     /// The request, about these paths and their closure.
-    #[must_use]
-    pub fn request(&self, request: SessionRequest) -> SessionRequest {
+    pub(crate) fn request(&self, request: SessionRequest) -> SessionRequest {
         let paths = |nodes: &[Node]| nodes.iter().map(|&node| self.graph.path(node)).collect();
         SessionRequest { targets: paths(&self.roots), closure: paths(self.closure.nodes()), ..request }
     }
 
     /// The paths that are to be in the cache in the end. Before [`missing`](Self::missing), nothing
     /// is known of what is skipped.
-    pub fn wanted(&self) -> HashSet<HashPart> {
+    pub(crate) fn wanted(&self) -> HashSet<HashPart> {
         let nodes = if self.is_alone { &self.roots } else { self.closure.nodes() };
         let mut wanted: HashSet<HashPart> = nodes.iter().map(|&node| self.graph.hash_part(node)).collect();
         let left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,11 +80,11 @@ impl<'a> Selection<'a> {
     ///
     /// [`Error::Hole`] or [`Error::Unknown`] if the closure of one of them would not be whole;
     /// [`Error::Cache`].
-    pub async fn missing(&self, cache: &Cache, begun: Option<&mut SessionStart>) -> Result<Vec<Node>, Error> {
+    pub(crate) async fn missing(&self, cache: &Cache, begun: Option<&mut SessionStart>) -> Result<Vec<Node>, Error> {
         let mut session = match begun {
             Some(SessionStart::UpToDate(_)) => return Ok(Vec::new()),
             Some(SessionStart::Open(session)) => Some(session),
-            Some(SessionStart::NoListing(_)) | None => None,
+            Some(SessionStart::NoListing { .. }) | None => None,
         };
         let known: HashSet<HashPart> = session.iter().flat_map(|session| session.present_paths()).collect();
         let mut missing = self.looked_for();
@@ -129,11 +116,11 @@ impl<'a> Selection<'a> {
         if self.is_alone {
             let roots: HashSet<Node> = self.roots.iter().copied().collect();
             if let Some((path, store_dir)) = missing.iter().find(|node| !roots.contains(node)).map(lacking) {
-                return Err(Error::Hole { path, store_dir });
+                return Err(Error::Hole { cache: cache.url().to_string(), path, store_dir });
             }
         }
         match missing.iter().find(|&&node| !self.graph.is_present(node)).map(lacking) {
-            Some((path, store_dir)) => Err(Error::Unknown { path, store_dir }),
+            Some((path, store_dir)) => Err(Error::Unknown { cache: cache.url().to_string(), path, store_dir }),
             None => Ok(missing),
         }
     }

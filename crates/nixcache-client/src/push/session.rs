@@ -9,7 +9,9 @@ use nixcache::narinfo::NarInfoBuf;
 use nixcache::signature::SecretKey;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 
-use super::{Push, Pushed, Upload};
+use super::attachments::attach;
+use super::run::publish;
+use super::{Attachments, PushOptions, Pushed, Upload};
 use crate::cache::{self, Cache, layout};
 use crate::protocol::guard::{Held, Waiting};
 use crate::protocol::{CLAIM_POLL_INTERVAL, Claim, ClaimHandle, leases, plans, unique};
@@ -56,17 +58,35 @@ impl Default for SessionRequest {
     }
 }
 
-/// What came of beginning a push.
+/// What a push has to do.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum SessionStart {
-    /// Exactly this closure is the last one of its name, and is kept from now on. Nothing is left
-    /// to be done.
+    /// The last root of this name lists exactly this closure, and is kept from now on. Nothing is
+    /// left to do.
     UpToDate(Box<Root>),
-    /// There may be something to do.
+    /// Some paths may be missing.
     Open(Box<Session>),
-    /// The cache cannot be listed, or leases cannot be written, for the reason given: no root can
-    /// be left. What is published is safe from collections while it is young.
-    NoListing(cache::Error),
+    /// The cache cannot be listed, so no root can be left.
+    #[non_exhaustive]
+    NoListing {
+        /// Why it cannot be listed.
+        error: cache::Error,
+        /// The lease that keeps collections away from the paths, where one could be written.
+        /// Without it, what is published is safe from collections only while it is young.
+        lease: Option<Lease>,
+    },
+}
+
+/// A claim on the paths of a push that cannot list the cache. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Lease(ClaimHandle);
+
+impl Lease {
+    /// Ends the claim. Where that is not permitted, it expires by itself, which the note says.
+    pub(crate) async fn end(self) -> Option<String> {
+        self.0.end_or_expire().await
+    }
 }
 
 /// A push, during which no collector removes what it relies upon.
@@ -113,35 +133,76 @@ struct Snapshot {
 }
 
 impl SessionStart {
-    /// Publishes what is missing ([`Push::run_in`]), and ends: with the root, if all could be
-    /// published.
-    pub async fn publish(
+    /// Publishes what is missing, and ends: with the root, if everything could be published.
+    pub(crate) async fn publish(
         self,
-        push: &Push,
+        options: &PushOptions,
         cache: &Cache,
+        attachments: &Attachments,
         uploads: Vec<Upload>,
-    ) -> std::result::Result<(Pushed, Option<Root>), super::Error> {
+    ) -> std::result::Result<Pushed, super::Error> {
         match self {
-            Self::UpToDate(root) => Ok((push.run_attachments(cache).await, Some(*root))),
+            Self::UpToDate(root) => {
+                let mut pushed = Pushed { root: Some(*root), ..Pushed::default() };
+                attach(options, cache, attachments, &BTreeMap::new(), &mut pushed).await;
+                Ok(pushed)
+            }
             Self::Open(mut session) => {
-                let mut pushed = match push.run_in(&mut session, uploads).await {
+                let mut pushed = match publish(options, Some(&mut session), cache, attachments, uploads).await {
                     Ok(pushed) => pushed,
                     Err(error) => {
                         session.lease.end_or_expire().await;
                         return Err(error);
                     }
                 };
-                let (root, notes) = session.commit_noting(&pushed).await?;
-                pushed.notes = notes;
-                Ok((pushed, root))
+                (pushed.root, pushed.notes) = session.commit_noting(&pushed).await?;
+                Ok(pushed)
             }
-            Self::NoListing(error) => {
-                let mut pushed = push.run(cache, uploads).await?;
+            Self::NoListing { error, lease } => {
+                let published = publish(options, None, cache, attachments, uploads).await;
+                let note = match lease {
+                    Some(lease) => lease.end().await,
+                    None => None,
+                };
+                let mut pushed = published?;
                 pushed.notes.push(no_root(&error));
-                Ok((pushed, None))
+                pushed.notes.extend(note);
+                Ok(pushed)
             }
         }
     }
+
+    /// Ends without publishing anything.
+    pub(crate) async fn abort(self) {
+        match self {
+            Self::UpToDate(_) | Self::NoListing { lease: None, .. } => {}
+            Self::Open(session) => drop(session.lease.end_or_expire().await),
+            Self::NoListing { lease: Some(lease), .. } => drop(lease.end().await),
+        }
+    }
+}
+
+/// The error, if it says that something may not or cannot be listed or written; otherwise it ends
+/// the push.
+fn inaccessible(error: Error) -> Result<cache::Error> {
+    match error {
+        Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. })) => Ok(error),
+        error => Err(error),
+    }
+}
+
+fn no_listing(
+    cache: &Cache,
+    request: &SessionRequest,
+    error: cache::Error,
+    lease: Option<ClaimHandle>,
+) -> SessionStart {
+    if let Some(name) = &request.name {
+        tracing::warn!("{}: no root {name} can be left: {error}", cache.url());
+    } else {
+        tracing::info!("{}: no root can be left: {error}", cache.url());
+    }
+    SessionStart::NoListing { error, lease: lease.map(Lease) }
 }
 
 fn no_root(error: &cache::Error) -> String {
@@ -226,31 +287,27 @@ async fn read_snapshot(cache: &Cache, root: &Root) -> Result<Option<Vec<NarInfoB
 }
 
 impl Session {
-    /// Begins a push. May wait for a collector.
+    /// Begins a push. Waits for a collection that is about to remove any of its paths.
     pub async fn begin(cache: &Cache, request: SessionRequest) -> Result<SessionStart> {
-        let name = request.name.clone();
-        match Self::try_begin(cache, request).await {
-            Err(Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. }))) => {
-                if let Some(name) = name {
-                    tracing::warn!("{}: no root {name} can be left: {error}", cache.url());
-                } else {
-                    tracing::info!("{}: no lease can be taken: {error}", cache.url());
-                }
-                Ok(SessionStart::NoListing(error))
-            }
-            begun => begun,
-        }
-    }
-
-    async fn try_begin(cache: &Cache, request: SessionRequest) -> Result<SessionStart> {
         let set = set_of(&request.closure);
-        if let Some(root) = Self::refresh_at_once(cache, &request, &set).await? {
-            return Ok(SessionStart::UpToDate(Box::new(root)));
-        }
+        let unlisted = match Self::refresh_at_once(cache, &request, &set).await {
+            Ok(Some(root)) => return Ok(SessionStart::UpToDate(Box::new(root))),
+            Ok(None) => None,
+            Err(error) => Some(inaccessible(error)?),
+        };
         let paths = request.closure.iter().map(StorePath::hash_part).collect();
         let sets = request.name.iter().map(|_| set).chain(request.sets.iter().copied()).collect();
         let claim = Claim { paths, sets, files: request.adds_trees, ..Claim::default() };
-        let lease = ClaimHandle::take(cache, &leases(), &claim).await?;
+        let lease = match ClaimHandle::take(cache, &leases(), &claim).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                let error = inaccessible(error)?;
+                return Ok(no_listing(cache, &request, unlisted.unwrap_or(error), None));
+            }
+        };
+        if let Some(error) = unlisted {
+            return Ok(no_listing(cache, &request, error, Some(lease)));
+        }
         let mut session = Self {
             cache: cache.clone(),
             request,
@@ -268,11 +325,13 @@ impl Session {
                 session.lease.end_or_expire().await;
                 Ok(SessionStart::UpToDate(Box::new(root)))
             }
-            Err(error) => {
-                // Where nothing can be listed, no process would ever remove it.
-                session.lease.end_or_expire().await;
-                Err(error)
-            }
+            Err(error) => match inaccessible(error) {
+                Ok(error) => Ok(no_listing(cache, &session.request, error, Some(session.lease))),
+                Err(error) => {
+                    session.lease.end_or_expire().await;
+                    Err(error)
+                }
+            },
         }
     }
 
@@ -454,7 +513,7 @@ impl Session {
 
     /// Ends after a push, and says what was not possible although everything is published.
     async fn commit_noting(mut self, pushed: &Pushed) -> Result<(Option<Root>, Vec<String>)> {
-        let is_whole = pushed.failed.is_empty() && pushed.held_back.is_empty();
+        let is_whole = pushed.is_complete();
         let root = if is_whole {
             self.write_root(pushed.published.iter().map(|published| published.narinfo.clone()).collect()).await
         } else {

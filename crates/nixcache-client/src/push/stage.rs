@@ -16,11 +16,12 @@ use nixcache::path_info::{Download, PathInfo};
 use nixcache::signature::SecretKey;
 use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePath};
 
-use super::{Mismatch, PushEvent, PushPathError, UploadSubject, Watch};
+use super::{NarMismatch, PushEvent, PushPathError, UploadSubject};
 use crate::cache::{Staging, layout};
+use crate::progress::Progress;
 
 /// From this many bytes on, a NAR is worth several threads for itself.
-const LARGE: u64 = 32 << 20;
+const PARALLEL_NAR_MIN_BYTES: u64 = 32 << 20;
 
 /// What is the same for all paths of a push.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ pub(super) struct Stager {
     pub(super) keys: Arc<[SecretKey]>,
     pub(super) candidates: Option<Arc<Candidates>>,
     pub(super) listing: bool,
-    pub(super) watch: Watch,
+    pub(super) progress: Progress<PushEvent>,
     pub(super) stopped: Arc<AtomicBool>,
 }
 
@@ -68,7 +69,7 @@ impl Stager {
         if let Some(candidates) = &self.candidates {
             observer = observer.references(candidates);
         }
-        let is_large = expected.is_some_and(|info| info.nar_size >= LARGE);
+        let is_large = expected.is_some_and(|info| info.nar_size >= PARALLEL_NAR_MIN_BYTES);
         let threads = if is_large { self.threads } else { NonZeroUsize::MIN };
         let options = self.compression.with(|options| {
             options.threads = threads;
@@ -78,7 +79,7 @@ impl Stager {
         let is_stored = options.compression == Compression::None;
         let file = Hashed { inner: staging, hasher: (!is_stored).then(Hasher::sha256), size: 0 };
         let mut encoder = Compressor::new(file, &options).map_err(PushPathError::Compression)?;
-        let sink = Watched { inner: &mut encoder, watch: &self.watch, stopped: &self.stopped };
+        let sink = Watched { inner: &mut encoder, progress: &self.progress, stopped: &self.stopped };
         let packer = Packer::new().limits(self.limits).threads(threads);
         let seen = packer.pack(tree, sink, observer).map_err(|error| match error {
             PackError::Write(error) => PushPathError::Stage(error),
@@ -88,7 +89,7 @@ impl Stager {
         if let Some(info) = expected {
             let is_known = info.nar_size != 0;
             if info.nar_hash != nar_hash || (is_known && info.nar_size != seen.size) {
-                return Err(PushPathError::Mismatch(Box::new(Mismatch {
+                return Err(PushPathError::Mismatch(Box::new(NarMismatch {
                     registered: info.nar_hash,
                     registered_size: info.nar_size,
                     found: nar_hash,
@@ -179,7 +180,7 @@ impl Write for Hashed {
 /// Tells how far the archive is, and ends when the push does.
 struct Watched<'a, W> {
     inner: W,
-    watch: &'a Watch,
+    progress: &'a Progress<PushEvent>,
     stopped: &'a AtomicBool,
 }
 
@@ -189,7 +190,7 @@ impl<W: Write> Write for Watched<'_, W> {
             return Err(io::Error::other("the push has ended"));
         }
         let written = self.inner.write(bytes)?;
-        (self.watch)(PushEvent::Packed { bytes: written as u64 });
+        self.progress.report(PushEvent::Packed { bytes: written as u64 });
         Ok(written)
     }
 

@@ -17,6 +17,7 @@
 //! directory `failed` in the queue, under its name, with the reason in a file beside
 //! (`NAME.reason`). To try it again, move it back.
 
+mod drain;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
@@ -32,6 +33,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nixcache::ErrorKind;
 use nixcache::closure::{Graph, Node};
 use nixcache::store_path::{StoreDir, StorePath};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -42,11 +44,13 @@ use crate::file::CALM;
 use crate::lock::{Lock, lock_if_free};
 use crate::push::{PushPathError, Pushed};
 
+pub use self::drain::{DrainError, DrainFailure, Drained, KeptEntry, SetAsideEntry};
+
 /// The directory in a queue to which entries go that cannot be published.
 const FAILED: &str = "failed";
 
 /// A derivation has few outputs; an entry beyond this is none.
-const MAX_LEN: u64 = 1 << 20;
+const ENTRY_MAX_BYTES: u64 = 1 << 20;
 
 /// A directory with entries.
 #[derive(Clone, Debug)]
@@ -57,6 +61,7 @@ pub struct Queue {
 /// A failure of the file system, and where.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", path.display())]
+#[non_exhaustive]
 pub struct Error {
     /// The directory or file.
     pub path: PathBuf,
@@ -68,7 +73,7 @@ pub struct Error {
 /// An entry that this process has taken. Dropping it leaves it in the queue, for whoever comes
 /// next.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct QueueEntry {
     queue: PathBuf,
     name: OsString,
     /// Which file it is, as device and inode. Nothing where it could not be opened.
@@ -85,8 +90,7 @@ pub struct Entry {
 
 /// What became of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
+pub(crate) enum QueueOutcome {
     /// The closures of all its paths are in the cache; it is removed.
     Published,
     /// Something of it cannot be published, now or later; it is moved.
@@ -103,15 +107,31 @@ pub enum Outcome {
     },
 }
 
+impl Error {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::of_io(&self.error)
+    }
+}
+
 impl Queue {
     /// The queue in a directory, which has to be there once it is used.
     pub fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
-    /// Takes entries that nobody else has, the oldest first, at most `limit`: each holds an open
+    /// Whether nothing waits in the queue.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be read.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.names()?.is_empty())
+    }
+
+    /// Takes entries that no other process has, the oldest first, at most `limit`: each holds an open
     /// file.
-    pub fn take(&self, store_dir: &StoreDir, limit: usize) -> Result<Vec<Entry>, Error> {
+    pub(crate) fn take(&self, store_dir: &StoreDir, limit: usize) -> Result<Vec<QueueEntry>, Error> {
         let mut taken = Vec::new();
         for name in self.names()? {
             if taken.len() == limit {
@@ -142,7 +162,7 @@ impl Queue {
         Ok(found.into_iter().map(|(_, name)| name).collect())
     }
 
-    fn take_one(&self, store_dir: &StoreDir, name: OsString) -> Result<Option<Entry>, Error> {
+    fn take_one(&self, store_dir: &StoreDir, name: OsString) -> Result<Option<QueueEntry>, Error> {
         let path = self.directory.join(&name);
         let fail = |error: io::Error| Error { path: path.clone(), error };
         // It was a regular file a moment ago; should it be a link or a pipe now, opening must
@@ -170,7 +190,7 @@ impl Queue {
             return Ok(None);
         }
         let mut text = Vec::new();
-        (&opened).take(MAX_LEN + 1).read_to_end(&mut text).map_err(fail)?;
+        (&opened).take(ENTRY_MAX_BYTES + 1).read_to_end(&mut text).map_err(fail)?;
         let (paths, wrong) = parse(store_dir, &text);
         Ok(Some(self.entry(name, Some(file), Some(opened), paths, wrong)))
     }
@@ -182,8 +202,8 @@ impl Queue {
         held: Option<File>,
         paths: Vec<StorePath>,
         wrong: Vec<String>,
-    ) -> Entry {
-        Entry {
+    ) -> QueueEntry {
+        QueueEntry {
             queue: self.directory.clone(),
             name,
             file,
@@ -196,20 +216,21 @@ impl Queue {
     }
 }
 
-impl Entry {
+impl QueueEntry {
     /// Its name, which is that of the file.
-    pub fn name(&self) -> &OsStr {
+    pub(crate) fn name(&self) -> &OsStr {
         &self.name
     }
 
     /// The paths that it lists.
-    pub fn paths(&self) -> &[StorePath] {
+    #[cfg(test)]
+    pub(crate) fn paths(&self) -> &[StorePath] {
         &self.paths
     }
 
     /// Looks its paths up, and gives those whose closures are known. That others are not makes the
     /// entry one that cannot be published.
-    pub fn look_up(&mut self, store_dir: &StoreDir, graph: &Graph) -> &[Node] {
+    pub(crate) fn look_up(&mut self, store_dir: &StoreDir, graph: &Graph) -> &[Node] {
         let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
         self.nodes.clear();
         self.holes.clear();
@@ -232,17 +253,23 @@ impl Entry {
 
     /// Does with the entry what follows from a push of all that [`Self::look_up`] gave: removes it
     /// if everything is published.
-    pub fn settle(mut self, store_dir: &StoreDir, graph: &Graph, pushed: &Pushed) -> Result<Outcome, Error> {
+    pub(crate) fn settle(
+        mut self,
+        store_dir: &StoreDir,
+        graph: &Graph,
+        pushed: &Pushed,
+    ) -> Result<QueueOutcome, Error> {
         let mut kept = Vec::new();
         self.wrong.append(&mut self.holes);
         if !pushed.failed.is_empty() {
-            let failed: HashMap<&str, &PushPathError> =
-                pushed.failed.iter().map(|(path, error)| (path.as_str(), error)).collect();
+            let failed: HashMap<&StorePath, &PushPathError> =
+                pushed.failed.iter().map(|(path, error)| (path, error)).collect();
             let closure = graph.closure(self.nodes.iter().copied());
             for &node in closure.nodes() {
                 let path = graph.path(node);
-                let path = store_dir.display(path.as_ref()).to_string();
-                match failed.get(path.as_str()) {
+                let error = failed.get(&path);
+                let path = store_dir.display(path.as_ref());
+                match error {
                     // The place where files grow is full, or the like.
                     Some(error @ PushPathError::Stage(_)) => kept.push(format!("{path}: {error}")),
                     Some(error) => self.wrong.push(format!("{path}: {error}")),
@@ -251,7 +278,7 @@ impl Entry {
             }
         }
         if !kept.is_empty() {
-            return Ok(Outcome::Kept { reasons: kept });
+            return Ok(QueueOutcome::Kept { reasons: kept });
         }
         if !self.wrong.is_empty() {
             return self.move_aside();
@@ -264,17 +291,17 @@ impl Entry {
                 _ => {}
             }
         }
-        Ok(Outcome::Published)
+        Ok(QueueOutcome::Published)
     }
 
     /// Moves it aside, because it cannot be published.
-    pub fn set_aside(mut self, reason: impl fmt::Display) -> Result<Outcome, Error> {
+    pub(crate) fn set_aside(mut self, reason: impl fmt::Display) -> Result<QueueOutcome, Error> {
         self.wrong.append(&mut self.holes);
         self.wrong.push(reason.to_string());
         self.move_aside()
     }
 
-    fn move_aside(self) -> Result<Outcome, Error> {
+    fn move_aside(self) -> Result<QueueOutcome, Error> {
         let path = self.queue.join(FAILED);
         let fail = |error: Errno| Error { path: path.clone(), error: error.into() };
         let queue = open_folder(CWD, &self.queue).map_err(fail)?;
@@ -299,7 +326,7 @@ impl Entry {
             .map_err(|error| Error { path: self.queue.join(&self.name), error })?;
         let reason = with_suffix(&name, ".reason");
         replace_file(&folder, &reason, &text).map_err(|error| Error { path: path.join(&reason), error })?;
-        Ok(Outcome::SetAside { to: path.join(name), reasons: self.wrong })
+        Ok(QueueOutcome::SetAside { to: path.join(name), reasons: self.wrong })
     }
 }
 
@@ -352,8 +379,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// The store paths of an entry, and what is wrong with it.
 fn parse(store_dir: &StoreDir, text: &[u8]) -> (Vec<StorePath>, Vec<String>) {
-    if text.len() as u64 > MAX_LEN {
-        return (Vec::new(), vec![format!("larger than {MAX_LEN} bytes")]);
+    if text.len() as u64 > ENTRY_MAX_BYTES {
+        return (Vec::new(), vec![format!("larger than {ENTRY_MAX_BYTES} bytes")]);
     }
     let (mut paths, mut wrong) = (Vec::new(), Vec::new());
     let text = String::from_utf8_lossy(text);

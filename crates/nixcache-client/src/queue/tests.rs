@@ -8,7 +8,7 @@ fn queue() -> (tempfile::TempDir, Queue) {
     (directory, queue)
 }
 
-fn take(queue: &Queue) -> Vec<Entry> {
+fn take(queue: &Queue) -> Vec<QueueEntry> {
     queue.take(&StoreDir::default(), usize::MAX).unwrap()
 }
 
@@ -34,7 +34,7 @@ fn the_oldest_come_first_and_not_more_than_wanted() {
         file.set_modified(start - std::time::Duration::from_secs(age)).unwrap();
     }
     let taken = queue.take(&StoreDir::default(), 2).unwrap();
-    assert_eq!(taken.iter().map(Entry::name).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(taken.iter().map(QueueEntry::name).collect::<Vec<_>>(), ["a", "b"]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn an_entry_is_not_removed_in_the_place_of_another() {
     fs::write(directory.path().join(".1"), "other").unwrap();
     fs::rename(directory.path().join(".1"), &place).unwrap();
     let graph = nixcache::closure::GraphBuilder::new().finish();
-    assert_eq!(entry.settle(&StoreDir::default(), &graph, &Pushed::default()).unwrap(), Outcome::Published);
+    assert_eq!(entry.settle(&StoreDir::default(), &graph, &Pushed::default()).unwrap(), QueueOutcome::Published);
     assert_eq!(fs::read(&place).unwrap(), b"other");
 }
 
@@ -71,7 +71,7 @@ fn paths_that_are_not_known_set_an_entry_aside_with_the_reason() {
     assert!(entry.look_up(&store_dir, &graph).is_empty());
     let outcome = entry.settle(&store_dir, &graph, &Pushed::default()).unwrap();
     let to = directory.path().join("failed/1");
-    assert_eq!(outcome, Outcome::SetAside { to: to.clone(), reasons: vec![format!("{PATH}: not in the store")] });
+    assert_eq!(outcome, QueueOutcome::SetAside { to: to.clone(), reasons: vec![format!("{PATH}: not in the store")] });
     assert_eq!(fs::read(&to).unwrap(), PATH.as_bytes());
     assert_eq!(
         fs::read_to_string(directory.path().join("failed/1.reason")).unwrap(),
@@ -95,7 +95,7 @@ fn a_reason_is_not_written_through_a_link() {
     std::os::unix::fs::symlink(path(".victim"), path("victim")).unwrap();
     for entry in take(&queue) {
         let name = entry.name().to_owned();
-        let Outcome::SetAside { to, .. } = entry.set_aside("no path").unwrap() else { panic!("{name:?}") };
+        let QueueOutcome::SetAside { to, .. } = entry.set_aside("no path").unwrap() else { panic!("{name:?}") };
         let reason = directory.path().join("failed").join(with_suffix(&name, ".reason"));
         assert!(reason.symlink_metadata().unwrap().is_file(), "{reason:?}");
         assert_eq!(to, path("failed").join(&name));

@@ -61,3 +61,10 @@ impl RootName {
         self.0.replace('/', SLASH)
     }
 }
+
+/// `default`, the name of a root that a push leaves if no other is given.
+impl Default for RootName {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}

@@ -1,6 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use nixcache::ErrorKind;
 use nixcache::path_info::{export, registration};
 use nixcache::{json, narinfo};
 
@@ -104,4 +105,25 @@ pub enum Error {
         /// The path that it is of.
         path: String,
     },
+}
+
+impl Error {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { error, .. } => ErrorKind::of_io(error),
+            Self::Url(_) | Self::NoDirectory { .. } => ErrorKind::Usage,
+            Self::Remote(error) => error.kind(),
+            #[cfg(feature = "sqlite")]
+            Self::Database(error) => error.kind(),
+            Self::NotCompiled { .. } => ErrorKind::Usage,
+            error => io_source(error).map_or(ErrorKind::Content, ErrorKind::of_io),
+        }
+    }
+}
+
+/// The failure of reading that an error goes back to, if it is one.
+fn io_source<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let next = error.source()?;
+    next.downcast_ref().or_else(|| io_source(next))
 }

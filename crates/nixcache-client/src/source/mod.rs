@@ -29,6 +29,7 @@
 //! ```
 
 mod error;
+mod query;
 mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -45,6 +46,7 @@ use std::path::{Path, PathBuf};
 use nixcache::store_path::StoreDir;
 
 pub use error::Error;
+pub use query::PathQuery;
 pub use stream::Stream;
 pub use walk::{Walked, walk};
 
@@ -171,5 +173,12 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path().display())
+    }
+}
+
+/// One source, where several can be given.
+impl AsRef<[Source]> for Source {
+    fn as_ref(&self) -> &[Source] {
+        std::slice::from_ref(self)
     }
 }

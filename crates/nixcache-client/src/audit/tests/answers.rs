@@ -165,7 +165,7 @@ async fn root(cache: &Cache, numbers: &[u8]) -> Root {
     match Session::begin(cache, request).await.unwrap() {
         SessionStart::Open(session) => session.commit(Vec::new()).await.unwrap().unwrap(),
         SessionStart::UpToDate(root) => *root,
-        SessionStart::NoListing(error) => panic!("{error}"),
+        SessionStart::NoListing { error, .. } => panic!("{error}"),
     }
 }
 

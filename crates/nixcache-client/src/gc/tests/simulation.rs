@@ -140,8 +140,8 @@ impl World {
                 return Ok(());
             }
             SessionStart::Open(session) => session,
-            SessionStart::NoListing(error) if self.denials.is_some() => return Err(error.into()),
-            begun @ SessionStart::NoListing(_) => panic!("{begun:?}"),
+            SessionStart::NoListing { error, .. } if self.denials.is_some() => return Err(error.into()),
+            begun @ SessionStart::NoListing { .. } => panic!("{begun:?}"),
         };
         let known: BTreeSet<HashPart> = session.present_paths().collect();
         let mut missing = Vec::new();

@@ -58,7 +58,7 @@ async fn push(cache: Cache, wanted: SessionRequest) -> Result<(), Error> {
     let mut session = match Session::begin(&cache, request).await? {
         SessionStart::Open(session) => session,
         SessionStart::UpToDate(_) => return Ok(()),
-        begun @ SessionStart::NoListing(_) => panic!("{begun:?}"),
+        begun @ SessionStart::NoListing { .. } => panic!("{begun:?}"),
     };
     let known: Vec<HashPart> = session.present_paths().collect();
     let mut missing = Vec::new();
