@@ -1,5 +1,5 @@
-//! A cache in a directory that other users may write to: what they plant there leads no command out
-//! of it, and keeps none waiting.
+//! A cache in a directory that other users may write to: nothing that they create leads a command
+//! out of it or makes it wait.
 
 use std::fs;
 use std::io::Read;
@@ -51,8 +51,8 @@ fn fifo(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
 }
 
-/// A directory that is no business of a cache, with old files of all names that a cache's objects
-/// have.
+/// A directory that does not belong to the cache, with old files of all names that objects of a
+/// cache have.
 fn victim(scratch: &Scratch) -> PathBuf {
     let victim = scratch.path("victim");
     fs::create_dir_all(victim.join("sub")).unwrap();
@@ -69,7 +69,7 @@ fn assert_whole(victim: &Path) {
     assert_eq!((count(victim), count(&victim.join("sub"))), (6, 1), "something was removed from {}", victim.display());
 }
 
-/// As if another user had made it, where that can be done.
+/// Changes the owner to another user, where possible.
 fn plant(target: &Path, link: &Path, is_foreign: bool) {
     symlink(target, link).unwrap();
     if is_foreign && rustix::process::geteuid().is_root() {
