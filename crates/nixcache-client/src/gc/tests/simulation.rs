@@ -447,7 +447,7 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
 /// Panics name the seed of the world: `SEED=17 cargo test …` replays it. `NIXCACHE_WORLDS=20000`
 /// runs that many worlds.
 #[test]
-fn whatever_the_order_nothing_is_lost_and_nothing_is_left() {
+fn in_any_order_nothing_is_lost_and_nothing_is_left() {
     let (started, mut counts) = (std::time::Instant::now(), BTreeMap::new());
     let variable = |name| std::env::var(name).ok().map(|number: String| number.parse::<u64>().unwrap());
     let seeds = match variable("SEED") {
