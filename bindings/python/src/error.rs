@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nixcache::store_path::StorePath;
 use nixcache::{closure, compression, hash, json, nar, narinfo, path_info, signature, store_path};
-use nixcache_client::{cache, nix_config, pull, push, roots, source, store_database};
+use nixcache_client::{audit, cache, nix_config, pull, push, roots, source, store_database};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -302,6 +302,16 @@ impl From<roots::Error> for Failure {
                 Self::new("CacheContentError", &error).text("path", object)
             }
             error @ Error::Unreadable(_) => Self::new("CacheContentError", &error),
+            error => Self::new("CacheError", &error).system(&error),
+        }
+    }
+}
+
+impl From<audit::RepairError> for Failure {
+    fn from(error: audit::RepairError) -> Self {
+        match error {
+            audit::RepairError::Cache(error) => error.into(),
+            audit::RepairError::Roots(error) => error.into(),
             error => Self::new("CacheError", &error).system(&error),
         }
     }

@@ -62,6 +62,7 @@ __all__ = [
     "Pulled",
     "PushError",
     "Pushed",
+    "Repaired",
     "Root",
     "SecretKey",
     "Signature",
@@ -491,6 +492,15 @@ class Cache:
         threads: int | None = None,
         progress: Callable[[Progress], object] | None = None,
     ) -> Audited: ...
+    def repair(
+        self,
+        audited: Audited,
+        /,
+        *,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+        threads: int | None = None,
+    ) -> Repaired: ...
     def roots(self, name: str | None = None, /) -> list[Root]: ...
     def amend_root(
         self, root: Root, /, *, pinned: bool | None = None, labels: Mapping[str, str] | None = None
@@ -691,3 +701,16 @@ class Audited:
     def elsewhere(self) -> int: ...
     @property
     def unread(self) -> list[Finding]: ...
+
+@final
+class Repaired:
+    """The result of a repair, or of its dry run."""
+
+    @property
+    def rewritten(self) -> list[str]: ...
+    @property
+    def withdrawn(self) -> list[tuple[str, StorePath | None]]: ...
+    @property
+    def removed(self) -> list[str]: ...
+    @property
+    def too_new(self) -> int: ...

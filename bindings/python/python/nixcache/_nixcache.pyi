@@ -17,6 +17,7 @@ from . import Progress as Progress
 from . import PublicKey as PublicKey
 from . import Pulled as Pulled
 from . import Pushed as Pushed
+from . import Repaired as Repaired
 from . import Root as Root
 from . import SecretKey as SecretKey
 from . import Signature as Signature

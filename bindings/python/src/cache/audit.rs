@@ -1,6 +1,10 @@
-//! `Cache.audit`: checking a whole cache.
+//! `Cache.audit` and `Cache.repair`: checking a whole cache, and repairing it.
 
-use nixcache_client::audit::{self, AuditOptions, Remedy};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nixcache_client::audit::{self, AuditOptions, Remedy, RepairOptions, RepairPlan, Withdrawal, plan_repair};
+use nixcache_client::cache::layout;
 use pyo3::prelude::*;
 
 use super::Cache;
@@ -12,8 +16,8 @@ use crate::store_path::StorePath;
 
 #[pymethods]
 impl Cache {
-    /// Looks the whole cache over. With `trusted`, signatures are verified; with `contents`, all
-    /// NARs are read; with `notes`, what is only odd is told, too.
+    /// Checks the whole cache. `trusted` verifies signatures, `contents` reads all NARs, and `notes`
+    /// includes harmless findings.
     #[pyo3(signature = (*, trusted=None, contents=false, notes=true, threads=None, progress=None))]
     fn audit(
         &self,
@@ -34,9 +38,51 @@ impl Cache {
             async move { Ok(audit::audit(&self.0, &options).await?) }
         })?;
         let audit::Audited { narinfos, nars, file_size, unsigned, signatures_checked, elsewhere, .. } = audited;
-        let findings = audited.findings.into_iter().map(Finding::of).collect();
-        Ok(Audited { findings, narinfos, nars, file_size, unsigned, signatures_checked, elsewhere })
+        let findings = audited.findings.iter().cloned().map(Finding::of).collect();
+        let inner = Arc::new(audited);
+        Ok(Audited { findings, narinfos, nars, file_size, unsigned, signatures_checked, elsewhere, inner })
     }
+
+    /// Repairs what an audit of the cache has found, as far as that loses nothing.
+    ///
+    /// It rewrites what can be rewritten without loss, withdraws narinfos that cannot be served
+    /// together with their referrers, and removes leftovers older than `older_than` (a day by
+    /// default). With `dry_run`, it changes nothing, and the result says what it would do. Push the
+    /// withdrawn paths to publish them again, and audit again to see what remains.
+    #[pyo3(signature = (audited, /, *, older_than=None, dry_run=false, threads=None))]
+    fn repair(
+        &self,
+        py: Python<'_>,
+        audited: &Bound<'_, Audited>,
+        older_than: Option<Duration>,
+        dry_run: bool,
+        threads: Option<usize>,
+    ) -> Result<Repaired> {
+        let threads = thread_count(threads)?;
+        let options = RepairOptions::default().with(|options| {
+            options.older_than = older_than.unwrap_or(options.older_than);
+            options.threads = threads;
+        });
+        let audited = Arc::clone(&audited.get().inner);
+        wait(py, None, |_| async {
+            let plan = plan_repair(&self.0, &audited, &options).await?;
+            if dry_run {
+                return Ok(Repaired::planned(&plan));
+            }
+            let done = audit::repair(&self.0, &plan, &options).await?;
+            Ok(Repaired {
+                rewritten: done.rewritten.iter().map(|fix| fix.object().to_owned()).collect(),
+                withdrawn: done.withdrawn.iter().map(withdrawn).collect(),
+                removed: done.removed,
+                too_new: plan.too_new,
+            })
+        })
+    }
+}
+
+/// A withdrawn narinfo: its object, and its path if that is known.
+fn withdrawn(withdrawal: &Withdrawal) -> (String, Option<StorePath>) {
+    (layout::narinfo(withdrawal.hash_part), withdrawal.path.clone().map(StorePath))
 }
 
 fn of_audit(event: &audit::AuditEvent) -> Option<Progress> {
@@ -50,24 +96,23 @@ fn of_audit(event: &audit::AuditEvent) -> Option<Progress> {
     })
 }
 
-/// Something about a cache that is not as it should be.
+/// A finding of an audit: something in a cache that is not as it should be.
 #[pyclass(frozen, eq, hash, module = "nixcache")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Finding {
     /// The object, by its name in the cache.
     #[pyo3(get)]
     object: String,
-    /// A name for scripts, in lower case with dashes. It does not change.
+    /// A stable name for scripts, in lower case with dashes.
     #[pyo3(get)]
     kind: &'static str,
-    /// What is the matter.
+    /// The explanation.
     #[pyo3(get)]
     message: String,
-    /// What would make it good; None of what harms nobody.
+    /// What would repair it. None for harmless findings.
     #[pyo3(get)]
     remedy: Option<String>,
-    /// Whether it says that an object could not be looked at, rather than that something is wrong
-    /// with it.
+    /// Whether the object could not be read, rather than that something is wrong with it.
     #[pyo3(get)]
     is_unread: bool,
     path: Option<StorePath>,
@@ -96,13 +141,13 @@ impl Finding {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("kind", "object", "path");
 
-    /// The path that it is about, if that is known.
+    /// The store path, if known.
     #[getter]
     fn path(&self) -> Option<StorePath> {
         self.path.clone()
     }
 
-    /// Whether it only says what is odd, and harms nothing.
+    /// Whether the finding is harmless.
     #[getter]
     fn is_note(&self) -> bool {
         self.remedy.is_none()
@@ -117,45 +162,46 @@ impl Finding {
     }
 }
 
-/// What an audit found.
+/// The result of an audit.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Audited {
     findings: Vec<Finding>,
-    /// How many narinfos there are.
+    /// The number of narinfos.
     #[pyo3(get)]
     narinfos: usize,
-    /// How many files of NARs.
+    /// The number of NAR files.
     #[pyo3(get)]
     nars: usize,
-    /// Bytes of these.
+    /// The size of the NAR files in bytes.
     #[pyo3(get)]
     file_size: u64,
-    /// How many paths have no signature, and no content address that stands for one.
+    /// The number of paths with neither a signature nor a content address.
     #[pyo3(get)]
     unsigned: usize,
     /// Whether signatures were verified.
     #[pyo3(get)]
     signatures_checked: bool,
-    /// How many NARs are outside of the cache, and were not looked at.
+    /// The number of NARs outside of the cache, which were not checked.
     #[pyo3(get)]
     elsewhere: usize,
+    inner: Arc<audit::Audited>,
 }
 
 #[pymethods]
 impl Audited {
-    /// All that was found, in the order of objects.
+    /// All findings, in the order of objects.
     #[getter]
     fn findings(&self) -> Vec<Finding> {
         self.findings.clone()
     }
 
-    /// What is not only a note.
+    /// The findings that are not harmless.
     #[getter]
     fn faults(&self) -> Vec<Finding> {
         self.findings.iter().filter(|finding| finding.remedy.is_some()).cloned().collect()
     }
 
-    /// What could not be looked at. While there is any of it, nothing is known to be unused.
+    /// The objects that could not be read. While there are any, nothing is known to be unused.
     #[getter]
     fn unread(&self) -> Vec<Finding> {
         self.findings.iter().filter(|finding| finding.is_unread).cloned().collect()
@@ -167,5 +213,54 @@ impl Audited {
             "<Audited: {} narinfos, {} NARs of {} bytes; {faults} faults>",
             self.narinfos, self.nars, self.file_size
         )
+    }
+}
+
+/// The result of a repair, or of its dry run.
+#[pyclass(frozen, module = "nixcache")]
+pub(crate) struct Repaired {
+    rewritten: Vec<String>,
+    withdrawn: Vec<(String, Option<StorePath>)>,
+    removed: Vec<String>,
+    /// The number of leftovers that are too new to be removed.
+    #[pyo3(get)]
+    too_new: usize,
+}
+
+impl Repaired {
+    /// What a plan would do.
+    fn planned(plan: &RepairPlan) -> Self {
+        Self {
+            rewritten: plan.fixes.iter().map(|fix| fix.object().to_owned()).collect(),
+            withdrawn: plan.withdrawals().map(withdrawn).collect(),
+            removed: plan.remove.clone(),
+            too_new: plan.too_new,
+        }
+    }
+}
+
+#[pymethods]
+impl Repaired {
+    /// The objects that were rewritten.
+    #[getter]
+    fn rewritten(&self) -> Vec<String> {
+        self.rewritten.clone()
+    }
+
+    /// The narinfos that were withdrawn, each as object and store path, if known.
+    #[getter]
+    fn withdrawn(&self) -> Vec<(String, Option<StorePath>)> {
+        self.withdrawn.clone()
+    }
+
+    /// The objects that were removed.
+    #[getter]
+    fn removed(&self) -> Vec<String> {
+        self.removed.clone()
+    }
+
+    fn __repr__(&self) -> String {
+        let (rewritten, withdrawn, removed) = (self.rewritten.len(), self.withdrawn.len(), self.removed.len());
+        format!("<Repaired: {rewritten} rewritten, {withdrawn} withdrawn, {removed} removed>")
     }
 }

@@ -21,7 +21,7 @@ use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
-pub(crate) use self::audit::{Audited, Finding};
+pub(crate) use self::audit::{Audited, Finding, Repaired};
 pub(crate) use self::gc::Collected;
 pub(crate) use self::narinfos::NarInfos;
 pub(crate) use self::pull::Pulled;
