@@ -67,12 +67,14 @@ __all__ = [
     "SecretKey",
     "Signature",
     "SignatureError",
+    "Signed",
     "SourceError",
     "StorePath",
     "StorePathError",
     "TrustedKeys",
     "UnpackError",
     "Verdict",
+    "Verified",
     "__version__",
     "nar",
     "nixbase32",
@@ -480,6 +482,7 @@ class Cache:
         roots: bool = False,
         touch: bool = False,
         keep_going: bool = False,
+        dry_run: bool = False,
         threads: int | None = None,
         progress: Callable[[Progress], object] | None = None,
     ) -> Pulled: ...
@@ -494,13 +497,31 @@ class Cache:
     ) -> Audited: ...
     def repair(
         self,
-        audited: Audited,
-        /,
         *,
+        trusted: TrustedKeys | None = None,
+        contents: bool = False,
         older_than: timedelta | None = None,
         dry_run: bool = False,
         threads: int | None = None,
     ) -> Repaired: ...
+    def sign(
+        self,
+        paths: _Paths | None = None,
+        /,
+        *,
+        keys: Sequence[SecretKey] | None = None,
+        remove: Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> Signed: ...
+    def verify(
+        self,
+        paths: _Paths | None = None,
+        /,
+        *,
+        trusted: TrustedKeys,
+        contents: bool = False,
+        threads: int | None = None,
+    ) -> Verified: ...
     def roots(self, name: str | None = None, /) -> list[Root]: ...
     def amend_root(
         self, root: Root, /, *, pinned: bool | None = None, labels: Mapping[str, str] | None = None
@@ -635,6 +656,8 @@ class Pulled:
     """The result of a pull. True if nothing failed."""
 
     @property
+    def planned(self) -> list[StorePath]: ...
+    @property
     def fetched(self) -> list[StorePath]: ...
     @property
     def present(self) -> list[StorePath]: ...
@@ -680,6 +703,43 @@ class Finding:
     def __eq__(self, other: Any, /) -> bool: ...
 
 @final
+class Repaired:
+    """The result of a repair."""
+
+    @property
+    def rewritten(self) -> list[str]: ...
+    @property
+    def withdrawn(self) -> list[str]: ...
+    @property
+    def removed(self) -> list[str]: ...
+    @property
+    def too_new(self) -> int: ...
+
+@final
+class Signed:
+    """The result of signing."""
+
+    @property
+    def narinfos(self) -> int: ...
+    @property
+    def changed(self) -> int: ...
+    @property
+    def failed(self) -> list[tuple[str, str]]: ...
+    def __bool__(self) -> bool: ...
+
+@final
+class Verified:
+    """The result of verifying."""
+
+    @property
+    def narinfos(self) -> int: ...
+    @property
+    def bad(self) -> list[tuple[str, str]]: ...
+    @property
+    def unread(self) -> list[tuple[str, str]]: ...
+    def __bool__(self) -> bool: ...
+
+@final
 class Audited:
     """The result of an audit."""
 
@@ -701,16 +761,3 @@ class Audited:
     def elsewhere(self) -> int: ...
     @property
     def unread(self) -> list[Finding]: ...
-
-@final
-class Repaired:
-    """The result of a repair, or of its dry run."""
-
-    @property
-    def rewritten(self) -> list[str]: ...
-    @property
-    def withdrawn(self) -> list[tuple[str, StorePath | None]]: ...
-    @property
-    def removed(self) -> list[str]: ...
-    @property
-    def too_new(self) -> int: ...

@@ -1,10 +1,6 @@
-//! `Cache.audit` and `Cache.repair`: checking a whole cache, and repairing it.
+//! `Cache.audit`: checking a whole cache.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use nixcache_client::audit::{self, AuditOptions, Remedy, RepairOptions, RepairPlan, Withdrawal, plan_repair};
-use nixcache_client::cache::layout;
+use nixcache_client::audit::{self, AuditOptions, Remedy};
 use pyo3::prelude::*;
 
 use super::Cache;
@@ -38,51 +34,9 @@ impl Cache {
             async move { Ok(audit::audit(&self.0, &options).await?) }
         })?;
         let audit::Audited { narinfos, nars, file_size, unsigned, signatures_checked, elsewhere, .. } = audited;
-        let findings = audited.findings.iter().cloned().map(Finding::of).collect();
-        let inner = Arc::new(audited);
-        Ok(Audited { findings, narinfos, nars, file_size, unsigned, signatures_checked, elsewhere, inner })
+        let findings = audited.findings.into_iter().map(Finding::of).collect();
+        Ok(Audited { findings, narinfos, nars, file_size, unsigned, signatures_checked, elsewhere })
     }
-
-    /// Repairs what an audit of the cache has found, as far as that loses nothing.
-    ///
-    /// It rewrites what can be rewritten without loss, withdraws narinfos that cannot be served
-    /// together with their referrers, and removes leftovers older than `older_than` (a day by
-    /// default). With `dry_run`, it changes nothing, and the result says what it would do. Push the
-    /// withdrawn paths to publish them again, and audit again to see what remains.
-    #[pyo3(signature = (audited, /, *, older_than=None, dry_run=false, threads=None))]
-    fn repair(
-        &self,
-        py: Python<'_>,
-        audited: &Bound<'_, Audited>,
-        older_than: Option<Duration>,
-        dry_run: bool,
-        threads: Option<usize>,
-    ) -> Result<Repaired> {
-        let threads = thread_count(threads)?;
-        let options = RepairOptions::default().with(|options| {
-            options.older_than = older_than.unwrap_or(options.older_than);
-            options.threads = threads;
-        });
-        let audited = Arc::clone(&audited.get().inner);
-        wait(py, None, |_| async {
-            let plan = plan_repair(&self.0, &audited, &options).await?;
-            if dry_run {
-                return Ok(Repaired::planned(&plan));
-            }
-            let done = audit::repair(&self.0, &plan, &options).await?;
-            Ok(Repaired {
-                rewritten: done.rewritten.iter().map(|fix| fix.object().to_owned()).collect(),
-                withdrawn: done.withdrawn.iter().map(withdrawn).collect(),
-                removed: done.removed,
-                too_new: plan.too_new,
-            })
-        })
-    }
-}
-
-/// A withdrawn narinfo: its object, and its path if that is known.
-fn withdrawn(withdrawal: &Withdrawal) -> (String, Option<StorePath>) {
-    (layout::narinfo(withdrawal.hash_part), withdrawal.path.clone().map(StorePath))
 }
 
 fn of_audit(event: &audit::AuditEvent) -> Option<Progress> {
@@ -184,7 +138,6 @@ pub(crate) struct Audited {
     /// The number of NARs outside of the cache, which were not checked.
     #[pyo3(get)]
     elsewhere: usize,
-    inner: Arc<audit::Audited>,
 }
 
 #[pymethods]
@@ -213,54 +166,5 @@ impl Audited {
             "<Audited: {} narinfos, {} NARs of {} bytes; {faults} faults>",
             self.narinfos, self.nars, self.file_size
         )
-    }
-}
-
-/// The result of a repair, or of its dry run.
-#[pyclass(frozen, module = "nixcache")]
-pub(crate) struct Repaired {
-    rewritten: Vec<String>,
-    withdrawn: Vec<(String, Option<StorePath>)>,
-    removed: Vec<String>,
-    /// The number of leftovers that are too new to be removed.
-    #[pyo3(get)]
-    too_new: usize,
-}
-
-impl Repaired {
-    /// What a plan would do.
-    fn planned(plan: &RepairPlan) -> Self {
-        Self {
-            rewritten: plan.fixes.iter().map(|fix| fix.object().to_owned()).collect(),
-            withdrawn: plan.withdrawals().map(withdrawn).collect(),
-            removed: plan.remove.clone(),
-            too_new: plan.too_new,
-        }
-    }
-}
-
-#[pymethods]
-impl Repaired {
-    /// The objects that were rewritten.
-    #[getter]
-    fn rewritten(&self) -> Vec<String> {
-        self.rewritten.clone()
-    }
-
-    /// The narinfos that were withdrawn, each as object and store path, if known.
-    #[getter]
-    fn withdrawn(&self) -> Vec<(String, Option<StorePath>)> {
-        self.withdrawn.clone()
-    }
-
-    /// The objects that were removed.
-    #[getter]
-    fn removed(&self) -> Vec<String> {
-        self.removed.clone()
-    }
-
-    fn __repr__(&self) -> String {
-        let (rewritten, withdrawn, removed) = (self.rewritten.len(), self.withdrawn.len(), self.removed.len());
-        format!("<Repaired: {rewritten} rewritten, {withdrawn} withdrawn, {removed} removed>")
     }
 }

@@ -5,7 +5,10 @@ mod gc;
 mod narinfos;
 mod pull;
 mod push;
+mod repair;
 mod roots;
+mod sign;
+mod verify;
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -21,12 +24,15 @@ use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
-pub(crate) use self::audit::{Audited, Finding, Repaired};
+pub(crate) use self::audit::{Audited, Finding};
 pub(crate) use self::gc::Collected;
 pub(crate) use self::narinfos::NarInfos;
 pub(crate) use self::pull::Pulled;
 pub(crate) use self::push::Pushed;
+pub(crate) use self::repair::Repaired;
 pub(crate) use self::roots::Root;
+pub(crate) use self::sign::Signed;
+pub(crate) use self::verify::Verified;
 use crate::error::{Failure, Result};
 use crate::narinfo::NarInfo;
 use crate::runtime::wait;
