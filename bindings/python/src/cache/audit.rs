@@ -12,8 +12,8 @@ use crate::store_path::StorePath;
 
 #[pymethods]
 impl Cache {
-    /// Checks the whole cache. `trusted` verifies signatures, `contents` reads all NARs, and `notes`
-    /// includes harmless findings.
+    /// Checks the whole cache. `trusted` verifies signatures, `contents` reads all NARs, and
+    /// `notes` includes harmless findings.
     #[pyo3(signature = (*, trusted=None, contents=false, notes=true, threads=None, progress=None))]
     fn audit(
         &self,

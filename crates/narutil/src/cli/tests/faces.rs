@@ -84,7 +84,7 @@ const OPERATIONS: &[Operation] = &[
             ("registration", "", "", "in the library and in Python, a method of the result"),
             ("no-closure", "closure", "closure", ""),
             ("check", "check", "check", ""),
-            ("dry-run", "dry_run", "", "in Python, `Cache.missing`"),
+            ("dry-run", "dry_run", "dry_run", ""),
             ("no-listing", "listings", "listings", ""),
             ("threads", "threads", "threads", ""),
             ("max-depth", "limits", "", DEPTH),
