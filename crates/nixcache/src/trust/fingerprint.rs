@@ -12,15 +12,16 @@ use crate::store_path::{StoreDir, StorePath, StorePathRef};
 /// What Nix signs of a store path: `1;<store path>;<NAR hash>;<NAR size>;<references>`.
 ///
 /// Paths are absolute, the hash is `sha256:` and nixbase32, references are sorted and joined by
-/// commas. All parts are borrowed. If the references are sorted already, as Nix writes them, writing
-/// a fingerprint allocates nothing.
+/// commas. All parts are borrowed. If the references are sorted already, as Nix writes them,
+/// writing a fingerprint allocates nothing.
 ///
 /// ```
 /// # use nixcache::{hash::Hash, store_path::{StoreDir, StorePathRef}, trust::Fingerprint};
 /// let store = StoreDir::default();
 /// let path = StorePathRef::parse("26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1")?;
 /// let nar_hash = Hash::parse("sha256:1mkvday29m2qxg1fnbv8xh9s6151bh8a2xzhh0k86j7lqhyfwibh")?;
-/// let fingerprint = Fingerprint::new(&store, path, nar_hash, 226_560.try_into()?, &[path]);
+/// let references = [path];
+/// let fingerprint = Fingerprint::new(&store, path, nar_hash, 226_560.try_into()?, &references);
 /// assert_eq!(
 ///     fingerprint.to_string(),
 ///     "1;/nix/store/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1;\
