@@ -89,8 +89,8 @@ impl Failure {
         Self::new(Status::Failed, format_args!("{}: {message}", shown(input)))
     }
 
-    /// An error of writing `output`. There is no message if the next program in a pipeline has closed
-    /// it.
+    /// An error of writing `output`. There is no message if the next program in a pipeline has
+    /// closed it.
     pub(crate) fn writing(output: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { status: Status::Closed, message: None },
@@ -152,7 +152,7 @@ impl Failure {
             source::Error::Remote(error) => return Self::cache(error),
             source::Error::Url(_) | source::Error::NoDirectory { .. } => Status::Usage,
             source::Error::Io { .. } => Status::Failed,
-            source::Error::Database(error) if !error.is_about_content() => Status::Failed,
+            source::Error::Database(error) if error.kind() != nixcache::ErrorKind::Content => Status::Failed,
             source::Error::Database(_) => Status::Bad,
             error if is_input_output(error) => Status::Failed,
             _ => Status::Bad,
