@@ -15,14 +15,15 @@ use crate::store_path::StorePath;
 
 #[pymethods]
 impl Cache {
-    /// Fetches the closures of paths to the store below a directory, or to another cache.
+    /// Fetches paths with all that they refer to: into the store below a directory, or into another
+    /// cache.
     ///
-    /// Narinfos must be signed by keys of `trusted`; with None, signatures are not checked. With
-    /// `archives`, `into` is a directory that gets NARs. `others` are further caches that may have
-    /// the paths. Without `paths`, the closure of the root `root` is fetched, or with `roots` those
-    /// of all roots, and another cache gets the same roots. With `paths`, `root` is the name of a
-    /// root that another cache gets. `touch` marks the roots as used now. With `keep_going`, what
-    /// is available is fetched where some paths are not. With `dry_run`, nothing is fetched.
+    /// `trusted` says whose signatures are believed; None accepts unsigned paths. With
+    /// `archives`, `into` is a directory that gets NARs. `others` are caches that may have the
+    /// paths, too. Without `paths`, the closure of the root `root` is fetched, or with `roots`
+    /// those of all roots, and another cache gets the same roots. With `paths`, `root` is the name
+    /// of a root that another cache gets. `touch` makes the roots used now. With `keep_going`, what
+    /// can be had is fetched where some paths cannot.
     #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
         listings=true, root=None, roots=false, touch=false, keep_going=false, dry_run=false, threads=None, progress=None))]
     fn pull(
