@@ -169,6 +169,10 @@ impl Failure {
     pub(crate) fn push(error: &push::Error) -> Self {
         use push::Error;
         let status = match error {
+            // A link in the place of a folder keeps the push from being done.
+            Error::Cache(cache::Error::Odd { .. }) | Error::Session(roots::Error::Cache(cache::Error::Odd { .. })) => {
+                Status::Failed
+            }
             Error::Cache(error) => return Self::cache(error),
             Error::Session(error) => return Self::roots(error),
             Error::Source(error) => return Self::source(error),

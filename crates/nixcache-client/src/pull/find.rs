@@ -13,29 +13,10 @@ use nixcache::path_info::{Lost, PathInfo};
 use nixcache::store_path::{HashPart, Method, StoreDir, StorePath};
 use nixcache::trust::Verdict;
 
-use super::{Error, MissingPath, Pull, Refusal, Trust};
+use super::{Error, MissingPath, PathQuery, Pull, Refusal, Trust};
 use crate::cache::{self, Cache, blocking, layout};
 use crate::push::RootCopy;
 use crate::roots::{self, Authenticity, Root, RootName, snapshot};
-
-/// A path that is requested: a whole store path, or only its hash part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathQuery {
-    hash_part: HashPart,
-    path: Option<StorePath>,
-}
-
-impl From<HashPart> for PathQuery {
-    fn from(hash_part: HashPart) -> Self {
-        Self { hash_part, path: None }
-    }
-}
-
-impl From<StorePath> for PathQuery {
-    fn from(path: StorePath) -> Self {
-        Self { hash_part: path.hash_part(), path: Some(path) }
-    }
-}
 
 /// A path, and the cache that it is fetched from.
 #[derive(Clone, Debug)]

@@ -66,9 +66,10 @@ use crate::roots::{self, Root};
 
 pub(crate) use error::access_kind;
 
+pub use crate::source::PathQuery;
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
-pub use find::{PathQuery, ResolvedClosure, SourcedPath};
+pub use find::{ResolvedClosure, SourcedPath};
 pub use options::{PullEvent, PullOptions, PullRequest, Trust};
 
 /// What a pull did.
