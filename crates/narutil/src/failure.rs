@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nixcache::nar::{EncodeError, PackError, ReadError, UnpackError};
+use nixcache::nar::{PackError, ReadError, UnpackError};
 use nixcache::{ErrorKind, compression};
 use nixcache_client::{archive, cache, push, roots, source};
 
@@ -48,12 +48,23 @@ impl From<Status> for ExitCode {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
-    /// What to tell; nothing if whoever was to read the results has gone away, which also ends the
-    /// command.
+    /// The message. None if the reader of standard output has closed it, which ends the command.
     pub(crate) message: Option<String>,
 }
 
 impl Failure {
+    /// An error of the libraries. Its message names its object.
+    ///
+    /// An error of I/O is a failure, even "no such file": only the contents of what was read are an
+    /// answer.
+    pub(crate) fn of(kind: ErrorKind, error: &(impl Error + 'static)) -> Self {
+        let status = match Status::from(kind) {
+            Status::Bad if is_input_output(error) => Status::Failed,
+            status => status,
+        };
+        Self::new(status, error)
+    }
+
     fn new(status: Status, message: impl Display) -> Self {
         Self { status, message: Some(message.to_string()) }
     }
@@ -62,7 +73,7 @@ impl Failure {
         Self::new(Status::Bad, format_args!("{}: {message}", shown(input)))
     }
 
-    /// That a key was given in the place of a file. The message does not show it.
+    /// The error for a key that was given in the place of a file. The message does not show it.
     pub(crate) fn key_for_file() -> Self {
         Self::usage(KEY_NOT_FILE)
     }
@@ -78,8 +89,8 @@ impl Failure {
         Self::new(Status::Failed, format_args!("{}: {message}", shown(input)))
     }
 
-    /// What went wrong while `output` was written. That the next program in a pipeline wants no
-    /// more is nothing to tell.
+    /// An error of writing `output`. There is no message if the next program in a pipeline has closed
+    /// it.
     pub(crate) fn writing(output: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { status: Status::Closed, message: None },
@@ -87,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// What went wrong while `input` was read: its content, if that says so, else the reading.
+    /// An error of reading `input`: of its contents if they cannot be decompressed, or of I/O.
     pub(crate) fn reading(input: &Path, error: &io::Error) -> Self {
         match compression::Error::of(error) {
             Some(error) => Self::decoding(input, error),
@@ -99,6 +110,7 @@ impl Failure {
         use compression::Error;
         match error {
             Error::Io(_) | Error::Setup { .. } | Error::NotCompiledIn { .. } => Self::failed(input, error),
+            // The data names the compression, so an unknown one is bad data, not wrong usage.
             _ => Self::bad(input, error),
         }
     }
@@ -114,13 +126,13 @@ impl Failure {
         }
     }
 
-    /// The message itself names the path.
+    /// An error of packing. Its message names the path.
     pub(crate) fn packing(error: &PackError) -> Self {
-        let status = match error {
-            PackError::Io { .. } | PackError::Write(_) | PackError::Encode(EncodeError::Io(_)) => Status::Failed,
-            _ => Status::Bad,
-        };
-        Self::new(status, error)
+        match error {
+            // The tree changed while it was read, so there is no NAR of it.
+            PackError::Changed { .. } => Self::new(Status::Bad, error),
+            error => Self::of(error.kind(), error),
+        }
     }
 
     pub(crate) fn unpacking(input: &Path, error: &UnpackError) -> Self {
@@ -134,8 +146,7 @@ impl Failure {
         }
     }
 
-    /// What went wrong while a source was read: its content, or the reading. The message itself
-    /// names the source.
+    /// An error of a source: of its contents or of I/O. Its message names the source.
     pub(crate) fn source(error: &source::Error) -> Self {
         let status = match error {
             source::Error::Remote(error) => return Self::cache(error),
@@ -149,7 +160,7 @@ impl Failure {
         Self::new(status, error)
     }
 
-    /// What went wrong with the roots of a cache.
+    /// An error of the roots of a cache.
     pub(crate) fn roots(error: &roots::Error) -> Self {
         use roots::Error;
         let status = match error {
@@ -165,38 +176,27 @@ impl Failure {
         Self::new(status, error)
     }
 
-    /// Why a push failed. The message itself names what it is about.
+    /// An error of a push. Its message names the object.
     pub(crate) fn push(error: &push::Error) -> Self {
         use push::Error;
-        let status = match error {
+        match error {
             // A link in the place of a folder keeps the push from being done.
             Error::Cache(cache::Error::Odd { .. }) | Error::Session(roots::Error::Cache(cache::Error::Odd { .. })) => {
-                Status::Failed
+                Self::new(Status::Failed, error)
             }
-            Error::Cache(error) => return Self::cache(error),
-            Error::Session(error) => return Self::roots(error),
-            Error::Source(error) => return Self::source(error),
-            error => match error.kind() {
-                ErrorKind::Usage => Status::Usage,
-                ErrorKind::Content | ErrorKind::NotFound => Status::Bad,
-                _ => Status::Failed,
-            },
-        };
-        Self::new(status, error)
+            Error::Cache(error) => Self::cache(error),
+            Error::Session(error) => Self::roots(error),
+            Error::Source(error) => Self::source(error),
+            error => Self::new(error.kind().into(), error),
+        }
     }
 
-    /// What went wrong with a cache: its content, what was said of it, or the way to it. The
-    /// message itself names it.
+    /// An error of a cache: of its contents, its URL, or of I/O. Its message names the object.
     pub(crate) fn cache(error: &cache::Error) -> Self {
-        let status = match error {
-            error if error.is_about_content() => Status::Bad,
-            cache::Error::Url(_) | cache::Error::Configuration { .. } => Status::Usage,
-            _ => Status::Failed,
-        };
-        Self::new(status, error)
+        Self::of(error.kind(), error)
     }
 
-    /// What went wrong with a path of a cache.
+    /// An error of reading a path of a cache.
     pub(crate) fn archive(input: &Path, error: &archive::Error) -> Self {
         match error {
             archive::Error::Cache(error) => Self::cache(error),
@@ -209,7 +209,7 @@ impl Failure {
         }
     }
 
-    /// Prints the message, and says how the command ends.
+    /// Prints the message, and returns the exit status.
     pub(crate) fn report(self) -> Status {
         if let Some(message) = self.message {
             eprintln!("narutil: {message}");
@@ -218,14 +218,14 @@ impl Failure {
     }
 }
 
-/// Whether an error goes back to one of reading, rather than to what was read.
+/// Whether the cause of an error is an error of I/O.
 fn is_input_output(error: &(dyn Error + 'static)) -> bool {
     error.is::<io::Error>() || error.source().is_some_and(is_input_output)
 }
 
 pub(crate) type Result<T = Status> = std::result::Result<T, Failure>;
 
-/// Runs `each` for every target, reports what fails and goes on, and ends with the worst status.
+/// Runs `each` for every target, reports failures and continues, and returns the worst status.
 pub(crate) fn for_each<T>(targets: &[T], mut each: impl FnMut(&T) -> Result) -> Status {
     let mut worst = Status::Ok;
     for target in targets {

@@ -7,10 +7,20 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 
+use nixcache::ErrorKind;
 use rustix::fs::{FileType, OFlags, RawMode};
 
 /// Neither waits for the other end of a FIFO nor makes a terminal the one of this process.
 pub(crate) const CALM: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// The kind of an error of input or output that says nothing about the content: a file that cannot
+/// be read is neither wrong nor missing.
+pub(crate) fn access_kind(error: &io::Error) -> ErrorKind {
+    match ErrorKind::of_io(error) {
+        kind @ (ErrorKind::Denied | ErrorKind::Busy) => kind,
+        _ => ErrorKind::Unavailable,
+    }
+}
 
 /// What stands where a regular file, or a folder, is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

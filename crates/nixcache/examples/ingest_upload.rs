@@ -1,5 +1,5 @@
-//! Takes in an upload: a NAR, compressed or not, that arrives as a stream of chunks. In one pass and
-//! bounded memory it checks the archive, and finds its hash, its listing and its references.
+//! Takes in an upload: a NAR, compressed or not, that arrives as a stream of chunks. In one pass
+//! and bounded memory it checks the archive, and finds its hash, its listing and its references.
 //!
 //! `ingest_upload FILE [STORE_PATH...]`: the file stands for the body of a request, the store paths
 //! are those that the NAR may refer to.
@@ -8,7 +8,7 @@
 //! cargo run --example ingest_upload --features stream -- some.nar.xz
 //! ```
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt, stream};
@@ -24,8 +24,8 @@ struct Ingested {
     nar: Observation,
 }
 
-/// Reads an upload to its end. Fails at the first chunk that shows that it is no NAR, is larger than
-/// `size_max` bytes, or is damaged.
+/// Reads an upload to its end. Fails at the first chunk that shows that it is no NAR, is larger
+/// than `size_max` bytes, or is damaged.
 async fn ingest<S>(upload: S, size_max: u64, candidates: &Candidates) -> io::Result<Ingested>
 where
     S: Stream<Item = io::Result<Bytes>> + Unpin,
@@ -48,7 +48,13 @@ where
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
+    run(std::env::args().skip(1), io::stdout().lock())
+}
+
+pub(crate) fn run(
+    mut arguments: impl Iterator<Item = String>,
+    mut out: impl Write,
+) -> Result<(), Box<dyn std::error::Error>> {
     let name = arguments.next().ok_or("usage: ingest_upload FILE [STORE_PATH...]")?;
     let candidates = Candidates::new(arguments)?;
 
@@ -62,11 +68,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let ingested = runtime.block_on(ingest(body, 1 << 30, &candidates))?;
-    println!("FileHash: {}\nFileSize: {}", ingested.file_hash, ingested.file_size);
-    println!("NarHash: {}\nNarSize: {}", ingested.nar.sha256().ok_or("not asked for")?, ingested.nar.size);
-    println!("References: {}", ingested.nar.referenced(&candidates).collect::<Vec<_>>().join(" "));
+    writeln!(out, "FileHash: {}\nFileSize: {}", ingested.file_hash, ingested.file_size)?;
+    writeln!(out, "NarHash: {}\nNarSize: {}", ingested.nar.sha256().ok_or("not asked for")?, ingested.nar.size)?;
+    writeln!(out, "References: {}", ingested.nar.referenced(&candidates).collect::<Vec<_>>().join(" "))?;
     for (path, node) in ingested.nar.listing.as_ref().ok_or("not asked for")?.root().walk() {
-        println!("{:?}\t{}", node.kind(), String::from_utf8_lossy(&path));
+        writeln!(out, "{:?}\t{}", node.kind(), String::from_utf8_lossy(&path))?;
     }
     Ok(())
 }

@@ -14,7 +14,13 @@ use futures_util::TryStreamExt;
 use nixcache::nar::Packer;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
+    run(std::env::args().skip(1), io::stdout().lock())
+}
+
+pub(crate) fn run(
+    mut arguments: impl Iterator<Item = String>,
+    mut out: impl Write,
+) -> Result<(), Box<dyn std::error::Error>> {
     let tree = PathBuf::from(arguments.next().ok_or("usage: pack_stream TREE [FIRST [LENGTH]]")?);
     let first = arguments.next().map_or(Ok(0), |first| first.parse())?;
     let length = arguments.next().map_or(Ok(u64::MAX), |length| length.parse())?;
@@ -26,7 +32,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let body = Packer::new().stream_from(&tree, first).take_bytes(length);
         // On a disk where a read can take long, a thread of the pool does it.
         let mut body = body.reading_on(|read| drop(tokio::task::spawn_blocking(read))).map_err(io::Error::from);
-        let mut out = io::stdout().lock();
         while let Some(chunk) = body.try_next().await? {
             out.write_all(&chunk)?;
         }

@@ -1,4 +1,4 @@
-//! A length in an archive that is not true costs neither memory nor time, whoever reads it.
+//! A length in an archive that is not true costs neither memory nor time, with any reader.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{self, BufReader, Cursor, Read};
@@ -101,7 +101,7 @@ fn every_reader_refuses_it_within_a_few_kilobytes() {
                 let mut verdict = Ok(());
                 let seen = measure(|| verdict = read(&nar));
                 assert!(verdict.is_err(), "{reader} accepts a {what} of {claim} bytes");
-                // The observer's own buffer is 256 KiB, whatever it reads.
+                // The observer's own buffer is always 256 KiB.
                 let bound = if reader == "observer" { 300 << 10 } else { 32 << 10 };
                 assert!(seen.bytes_total < bound, "{reader}, a {what} of {claim} bytes: {seen:?}");
             }

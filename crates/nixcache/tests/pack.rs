@@ -468,7 +468,7 @@ fn a_filter_leaves_out_entries_with_all_below_them_and_is_asked_once() {
     ];
     assert_eq!(asked, expected.map(|(path, kind)| (PathBuf::from(path), kind)));
     assert_eq!(filtered.measure(&tree).unwrap().0, nar.len() as u64);
-    // The root is kept, whatever its name.
+    // The root is kept, also under this name.
     packed(&filtered, &tree.join("out")).unwrap();
 }
 
@@ -536,7 +536,7 @@ fn in_a_child(test: &str, limits: &str, path: &Path, as_nobody: bool) {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]);
     if as_nobody {
-        // Where nobody can run it.
+        // Where the user `nobody` can run it.
         command.arg(fs::copy(&exe, dir.path().join("exe")).map(|_| dir.path().join("exe")).unwrap());
         command.uid(65534).gid(65534);
     } else {
@@ -594,7 +594,7 @@ fn descriptors_are_few_however_many_directories_and_threads_there_are() {
     for index in 0..1000 {
         let directory = tree.join(format!("{:02}/{index:04}", index / 50));
         fs::create_dir_all(&directory).unwrap();
-        // Large ones hold up whoever reads them, so that others wait behind.
+        // Large ones hold up the thread that reads them, so that others wait behind.
         let size = if index < 500 && index % 10 == 0 { 3 << 19 } else { 10 };
         fs::File::create(directory.join("file")).unwrap().set_len(size).unwrap();
     }
@@ -607,7 +607,7 @@ fn child_packs_with_many_threads() {
     let (size, _) = measure(child_path()).unwrap();
     for threads in [2, 8, 32] {
         let mut chunks = packer(threads).chunks(&child_path()).unwrap();
-        // A slow start, so that reading ahead goes as far as it may.
+        // A slow start, so that reading ahead comes to its limit.
         thread::sleep(Duration::from_millis(50));
         let mut observer = Observer::new().check(Limits::default());
         chunks.try_for_each(|chunk| observer.update(&chunk.unwrap())).unwrap();

@@ -86,9 +86,9 @@ fn a_reader_asks_for_no_more_once_the_archive_has_ended() {
 enum Way {
     Events,
     Read,
-    /// Reads so many bytes at most, and leaves the rest to the next way.
+    /// Reads at most this number of bytes, and leaves the rest to the next way.
     Part(usize),
-    /// Takes so many events, and leaves the rest to the next way.
+    /// Takes this number of events, and leaves the rest to the next way.
     Some(usize),
     Copy,
     Skip,

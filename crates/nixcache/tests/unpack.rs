@@ -242,7 +242,7 @@ fn a_link_swapped_in_while_unpacking_never_leads_outside() {
                 }
             }
         });
-        // How often the attacker gets to run depends on the machine: go on until he did.
+        // How often the attacker gets to run depends on the machine: go on until it did.
         let begun = Instant::now();
         for (round, unpacker) in unpackers().into_iter().cycle().enumerate() {
             let attacked = swapped.load(Ordering::Relaxed) > 100;
@@ -297,7 +297,7 @@ fn canonical_is_as_in_a_store_and_the_rest_follows_the_umask() {
             assert!(metadata.is_symlink() || metadata.mode() & 0o7777 == expected, "{}", path.display());
             assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (1, 0), "{}", path.display());
         });
-        // So that whoever may not do everything can remove it.
+        // So that a user without all rights can remove it.
         check(&dest, &|path, metadata| {
             if metadata.is_dir() {
                 fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();

@@ -1,5 +1,4 @@
-//! Caches are named without slips, reached with the credentials of their host, and no secret is
-//! shown on the way.
+//! Cache URLs: mistakes are refused, credentials go only to their host, and no secret is shown.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use conformance::{Answer, FakeS3, Request, WebServer};
 use crate::cache::Key;
 use crate::narutil::{Scratch, narutil, run};
 
-/// A cache with one path in it, in the directory `name`; returns the path, too.
+/// A cache with one path, in the directory `name`, and the path.
 fn cache(scratch: &Scratch, key: &Key, name: &str) -> (PathBuf, String) {
     let directory = scratch.path(name);
     let tree = format!("path={}", scratch.path("tree").display());
@@ -20,7 +19,7 @@ fn cache(scratch: &Scratch, key: &Key, name: &str) -> (PathBuf, String) {
     (directory, pushed.trim().to_owned())
 }
 
-/// What a web server answers that serves a directory.
+/// The responses of a web server that serves a directory.
 fn file(directory: &Path, request: &Request) -> Answer {
     match fs::read(directory.join(request.path.trim_start_matches('/'))) {
         Ok(bytes) => Answer::new(200, bytes),
@@ -28,7 +27,7 @@ fn file(directory: &Path, request: &Request) -> Answer {
     }
 }
 
-/// The program in surroundings without credentials, whose home is the scratch directory.
+/// The program in an environment without credentials, with the scratch directory as home.
 fn bare(mut command: Command, scratch: &Scratch) -> Command {
     for (name, _) in std::env::vars_os() {
         if name
@@ -102,7 +101,7 @@ fn passwords_come_from_every_netrc_that_nix_reads_and_go_to_their_host_only() {
     let mut command = pull(&scratch, &key, &path, &wrong);
     command.env("NETRC", &netrc);
     assert_eq!(run(command).status, Some(3));
-    // A token without its host is for none.
+    // A token without a host is sent to no host.
     let ran = with("NIXCACHE_BEARER_TOKEN", "hunter2");
     assert!(ran.status == Some(2) && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
     let ran = with("NIXCACHE_BEARER_TOKEN", "other.example=t0ken=");

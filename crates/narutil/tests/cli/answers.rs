@@ -1,8 +1,9 @@
-//! "There", "not there" and "cannot tell" are three answers, and no command takes one for another.
+//! "There", "not there" and "cannot tell" are three answers, and no command mistakes one for
+//! another.
 //!
-//! A bucket refuses to show some of its objects, breaks, or has them encoded, while a command runs
-//! that writes to it. Afterwards it shows them again, and everything can be fetched that could be
-//! fetched before.
+//! A bucket refuses to show some of its objects, breaks, or has them encoded, while a command that
+//! writes to it runs. Afterwards it shows them again, and everything that could be fetched before
+//! can be fetched again.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -19,7 +20,7 @@ fn signed(mut command: Command) -> Command {
     command
 }
 
-/// A bucket with two roots, and what it takes to write to it.
+/// A bucket with two roots, and the arguments for writing to it.
 struct Bucket {
     s3: FakeS3,
     scratch: Scratch,
@@ -80,7 +81,7 @@ impl Bucket {
         hasty.collect()
     }
 
-    /// Which paths can be fetched with their closures.
+    /// The paths that can be fetched with their closures.
     fn fetchable(&self) -> Vec<&str> {
         let is_fetched = |name: &&&str| {
             let into = self.scratch.path("fetched");
@@ -108,7 +109,7 @@ fn is_listing(key: &str) -> bool {
 
 type IsOfKind = fn(&str) -> bool;
 
-/// The kinds of objects: which keys are of each.
+/// The kinds of objects, with the keys that are of each kind.
 const KINDS: [(&str, IsOfKind); 9] = [
     ("everything", |_| true),
     ("nix-cache-info", |key| key.ends_with("nix-cache-info")),

@@ -1,4 +1,4 @@
-//! Whole caches, looked over and repaired.
+//! `narutil audit`: whole caches are checked and repaired.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn a_finding_is_a_line_that_can_be_searched_and_the_status_says_so() {
     assert_eq!(keys, ["object", "path", "kind", "message", "repair"]);
     fs::remove_file(cache.join("nar/lost.nar.xz")).unwrap();
 
-    // What is only odd is no finding.
+    // A mere oddity is not a finding.
     let odd = fs::read_to_string(&narinfo).unwrap() + "Odd: yes\n";
     fs::write(&narinfo, odd).unwrap();
     run(narutil!["audit", &cache]).ok();

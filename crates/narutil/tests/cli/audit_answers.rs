@@ -1,5 +1,4 @@
-//! Audits, signing and verification never take what they cannot look at for something that is not
-//! there.
+//! Audits, signing and verification never mistake an unreadable object for a missing one.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +16,7 @@ use nixcache::store_path::{ContentAddress, Method, StoreDir, StorePathRef};
 use crate::cache::{Key, base_name, full_path, hash_part, snapshot};
 use crate::narutil::{Ran, Scratch, file, narutil, run};
 
-/// A signed path as Nix writes it: the number in its hash part, its contents, what it refers to.
+/// A signed path as Nix writes it: the number in its hash part, its contents, its references.
 fn put(cache: &Path, key: &Key, number: usize, tree: &TreeNode, references: &[usize]) -> PathBuf {
     put_with(cache, key, number, tree, references, None)
 }
@@ -73,7 +72,7 @@ fn nar_of(cache: &Path, narinfo: &Path) -> PathBuf {
     cache.join(NarInfo::parse(&text, &StoreDir::default()).unwrap().url())
 }
 
-/// Runs a command as a user who has no rights but those that modes give to all.
+/// Runs a command as a user with no other rights than those of everyone.
 fn run_unprivileged(scratch: &Scratch, command: Command) -> Option<Ran> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
     if !is_root {

@@ -1,4 +1,4 @@
-//! Caches and keys to test with, made by hand.
+//! Caches and keys for tests, made by hand.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use nixcache::store_path::StoreDir;
 
 use crate::narutil::{Scratch, narutil, run};
 
-/// A key, and the file that it lies in.
+/// A key, and the file that holds it.
 pub(crate) struct Key {
     pub(crate) secret: SecretKey,
     pub(crate) file: PathBuf,
@@ -54,7 +54,7 @@ pub(crate) fn full_path(number: usize) -> String {
     format!("/nix/store/{}", base_name(number))
 }
 
-/// What Nix would write about a path that refers to two others, without a signature.
+/// The narinfo that Nix would write for a path with two references, without a signature.
 pub(crate) fn narinfo(number: usize) -> String {
     let hash = "14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k";
     let mut text = String::new();

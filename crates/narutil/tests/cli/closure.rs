@@ -1,4 +1,4 @@
-//! `closure`, on a store made by hand.
+//! `narutil closure`, on a store made by hand.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::narutil::{Ran, Scratch, narutil, run, run_with};
 
-/// The paths, in ascending order: name, NAR size, references. `gone` is only referred to; `ping`
-/// and `pong` are a circle.
+/// The paths in ascending order: name, NAR size, references. `gone` is only referred to; `ping` and
+/// `pong` form a cycle.
 const STORE: [(&str, u64, &[&str]); 12] = [
     ("base", 100, &[]),
     ("left", 20, &["base"]),
@@ -63,7 +63,7 @@ pub(crate) fn registration() -> String {
         .collect()
 }
 
-/// The store above, as a source, in a directory to work in.
+/// The store above, as a source in a scratch directory.
 pub(crate) struct Store {
     pub(crate) scratch: Scratch,
     pub(crate) from: String,
@@ -91,7 +91,7 @@ impl Store {
     }
 }
 
-/// Asserts that every path comes after those that it refers to, and stands there once.
+/// Asserts that every path comes after its references, and occurs once.
 pub(crate) fn assert_references_first(order: &[String], references: impl Fn(&str) -> Vec<String>) {
     for (place, path) in order.iter().enumerate() {
         assert!(!order[..place].contains(path), "{path} twice");

@@ -1,4 +1,4 @@
-//! What a collection keeps, refuses and says, and how broken roots are dealt with.
+//! What a collection keeps, refuses and reports, and how it handles broken roots.
 
 use std::fs;
 use std::path::Path;

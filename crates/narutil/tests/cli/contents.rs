@@ -1,4 +1,4 @@
-//! `narutil verify --contents`: the NAR is what the narinfo says.
+//! `narutil verify --contents`: the NAR is the one that the narinfo describes.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,8 +16,8 @@ use crate::cache::{Key, add, base_name, full_path, hash_part};
 use crate::memory::peak_of;
 use crate::narutil::{Ran, Scratch, file, narutil, run, sample};
 
-/// A cache of one path, whose narinfo is signed after it has been changed, so that the contents
-/// alone are wrong.
+/// A cache of one path. The narinfo is signed after it has been changed, so that only the contents
+/// are wrong.
 struct Lone {
     scratch: Scratch,
     key: Key,
@@ -26,10 +26,10 @@ struct Lone {
 
 type Damage = fn(&[u8]) -> Vec<u8>;
 
-/// What is known of a NAR.
+/// The facts about a NAR.
 struct Facts {
     compression: &'static str,
-    /// What is at the URL, compressed.
+    /// The file at the URL, compressed.
     bytes: Vec<u8>,
     nar: Vec<u8>,
 }
@@ -76,7 +76,7 @@ impl Lone {
         Self { scratch, key, cache }
     }
 
-    /// Puts the narinfo, signed, and the file in their places.
+    /// Writes the signed narinfo and the file.
     fn put(&self, facts: &Facts, narinfo: &str) {
         fs::write(self.cache.join(facts.url()), &facts.bytes).unwrap();
         add(&self.cache, 1, &self.key.sign(narinfo));
@@ -86,7 +86,7 @@ impl Lone {
         run(narutil!["verify", "--contents", "--trusted", self.key.public(), &self.cache])
     }
 
-    /// The reason why it is bad.
+    /// The reported reason why the path is bad.
     fn bad(&self) -> String {
         let Ran { status, stdout, stderr } = self.verify();
         let stdout = String::from_utf8(stdout).unwrap();

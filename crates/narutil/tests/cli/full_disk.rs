@@ -1,4 +1,5 @@
-//! What cannot be written to the end leaves nothing behind: on a full disk it would be in the way.
+//! A command that cannot finish its output leaves nothing behind, because that would fill the disk
+//! further.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,15 +8,14 @@ use std::process::Command;
 use crate::narutil::{Scratch, narutil, run};
 use crate::shared_directory::ends;
 
-/// A directory in which writing fails soon, and what runs commands so that it does.
+/// A directory in which writing soon fails, and a wrapper that makes it fail.
 struct SmallDisk {
     directory: PathBuf,
     is_mounted: bool,
 }
 
 impl SmallDisk {
-    /// A disk of a mebibyte where this user may mount one; elsewhere, commands may not write large
-    /// files.
+    /// A disk of one mebibyte where this user may mount one. Elsewhere, a limit on file sizes.
     fn new(scratch: &Scratch) -> Self {
         let directory = scratch.path("disk");
         fs::create_dir(&directory).unwrap();

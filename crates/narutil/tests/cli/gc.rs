@@ -1,4 +1,4 @@
-//! What no root keeps goes, and what one keeps can be fetched by real Nix.
+//! A collection removes what no root keeps, and real Nix can fetch what a root keeps.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::cache::Key;
 use crate::narutil::{Scratch, narutil, run};
 use crate::push::{fetch, push, succeed, whole};
 
-/// Collects everything that can go: twice, since NARs go one run later.
+/// Collects everything possible: twice, because NARs are removed one run later.
 fn collect(cache: &str, more: &[&str]) {
     for _ in 0..2 {
         let mut command = narutil!["gc", cache, "--grace", "0s"];
@@ -208,7 +208,7 @@ fn a_dry_run_says_what_would_go_and_does_nothing() {
     assert_eq!(run(narutil!["root", "pin", place, ".."]).status, Some(2));
 }
 
-/// Four pushers and a collector at the same time, for a while on each place: for ten minutes if
+/// Four pushers and a collector run at the same time on each kind of cache, for ten minutes if
 /// `NARUTIL_LONG_TESTS` is set.
 #[test]
 fn pushes_and_collections_at_the_same_time_lose_nothing() {
@@ -246,7 +246,7 @@ fn pushes_and_collections_at_the_same_time_lose_nothing() {
     }
 }
 
-/// One round: some push, one collects, then everything that the newest roots name is fetched.
+/// One round: several push, one collects, then everything that the newest roots name is fetched.
 fn collide(nix: &Nix, key: &Key, place: &str, tops: &[&String], round: usize) {
     let spawn = |mut command: Command| command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut running = Vec::new();

@@ -1,4 +1,4 @@
-//! `hash --flat` is what Nix says of a file.
+//! `narutil hash --flat` prints what Nix prints.
 
 use std::fs;
 use std::os::unix::fs::symlink;

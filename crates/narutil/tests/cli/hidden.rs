@@ -1,5 +1,5 @@
-//! Something else stands where a folder of roots is expected: what the folder held may still be
-//! needed, so nothing of it goes.
+//! If something else is in the place of a folder of roots, nothing that those roots may keep is
+//! removed.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -212,7 +212,8 @@ fn documents(folder: &Path) -> String {
         if path.is_dir() {
             lines += &documents(&path);
         } else if let Ok(document) = serde_json::from_slice::<Value>(&fs::read(&path).unwrap_or_default()) {
-            lines += &format!("{document}\n");
+            lines += &document.to_string();
+            lines.push('\n');
         }
     }
     lines
@@ -229,14 +230,14 @@ fn the_objects_in_a_cache_are_what_their_schemas_describe() {
     schemas.check("store/root", &documents(&from.join("nixcache/v1/roots")));
 
     // The server shows what is claimed in the cache that is written to while it is asked for a NAR.
-    let (served, written) = (from.clone(), to.join("nixcache/v1/leases"));
+    let (shown, written) = (from.clone(), to.join("nixcache/v1/leases"));
     let claims = Arc::new(Mutex::new(String::new()));
     let seen = Arc::clone(&claims);
     let server = WebServer::start(move |request| {
         if request.path.starts_with("/nar/") {
             *seen.lock().unwrap() += &documents(&written);
         }
-        match fs::read(served.join(request.path.trim_start_matches('/'))) {
+        match fs::read(shown.join(request.path.trim_start_matches('/'))) {
             Ok(body) => Answer::new(200, body),
             Err(_) => Answer::new(404, ""),
         }

@@ -1,4 +1,4 @@
-//! A killed command leaves nothing, or everything, at the final name.
+//! A killed command leaves nothing or everything at the final name.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,11 +11,11 @@ use conformance::read_tree;
 use crate::cache::{Key, cache, hash_part, narinfo};
 use crate::narutil::{Scratch, directory, file, narutil, run};
 
-/// Large enough that most of the kills come before the end.
+/// Large enough that most kills come before the end.
 const SIZE: usize = 48 << 20;
 
-/// Starts the command again and again, and kills it a little later each time. Gives how many were
-/// killed in time.
+/// Starts the command repeatedly, and kills it a little later each time. Returns how many were
+/// killed before they ended.
 fn killed(runs: u32, command: impl Fn() -> Command, check: impl Fn()) -> u32 {
     let started = Instant::now();
     start(command()).wait().unwrap();
@@ -91,8 +91,7 @@ fn unpack_in_the_middle() {
     assert!(!dest.exists());
 }
 
-/// The narinfos are whole, each with the old text or the new one, and the next run finds its work
-/// undone.
+/// Each narinfo has the old or the new text, and the next run can do its work.
 #[test]
 fn sign() {
     const COUNT: usize = 300;

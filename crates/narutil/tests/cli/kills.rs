@@ -1,6 +1,7 @@
-//! A command that writes to a cache is killed at any instant, and the cache is as good as before.
+//! A command that writes to a cache is killed at any instant, and the cache stays as good as
+//! before.
 //!
-//! `NIXCACHE_KILLS` says how often each command is killed; `tests/long` asks for 200 times.
+//! `NIXCACHE_KILLS` is the number of kills of each command; `tests/long` sets it to 200.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +17,7 @@ use crate::cache::Key;
 use crate::narutil::{Scratch, narutil, run};
 use crate::replaced::{Store, copy, fetchable};
 
-/// How often a command is killed.
+/// The number of kills of a command.
 fn kills() -> u32 {
     std::env::var("NIXCACHE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6)
 }
@@ -86,7 +87,7 @@ impl World {
     }
 }
 
-/// Claims of the killed are as old as if some time had passed: nothing waits for them.
+/// Makes the claims of killed commands old, so that nothing waits for them.
 fn age_claims(cache: &Path) {
     for folder in ["leases", "plans"] {
         for claim in fs::read_dir(cache.join("nixcache/v1").join(folder)).into_iter().flatten() {
@@ -96,7 +97,8 @@ fn age_claims(cache: &Path) {
     }
 }
 
-/// Every narinfo can be read, its NAR is there, and so are the narinfos of all that it refers to.
+/// Asserts that every narinfo is readable, and that its NAR and the narinfos of its references
+/// exist.
 fn check_closures(cache: &Path) -> BTreeSet<String> {
     let store_dir = StoreDir::default();
     let mut paths = BTreeSet::new();

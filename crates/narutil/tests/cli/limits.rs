@@ -11,7 +11,7 @@ use crate::cache::{Key, add, cache_with_tree, hash_part, narinfo};
 use crate::narutil::{Scratch, narutil, run};
 use crate::shared_directory::ends;
 
-/// The command, which may not have more than 256 MiB of address space.
+/// The command with a limit of 256 MiB of address space.
 fn limited(command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", "ulimit -v 262144; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());

@@ -1,4 +1,4 @@
-//! Memory does not depend on the size of what is worked on.
+//! Memory does not depend on the size of the data.
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::cache::{Key, add, cache, narinfo};
 use crate::narutil::{Scratch, file, narutil};
 
-/// The file's size, and what a command may take for it.
+/// The size of the file, and the memory that a command may use for it.
 const SIZE: u64 = 4 << 30;
 const PEAK: u64 = 64 << 20;
 
@@ -63,7 +63,7 @@ fn twenty_thousand_narinfos_take_40_mebibytes_of_memory_and_huge_ones_no_more_th
     assert!(peak <= 100 << 20, "{peak} bytes");
 }
 
-/// Writes the archive of a file of zeros, which takes no room on the disk.
+/// Writes the NAR of a sparse file of zeros.
 fn write_sparse_nar(path: &Path) {
     let empty = file("").to_nar();
     let mut nar = File::create(path).unwrap();
@@ -75,7 +75,7 @@ fn write_sparse_nar(path: &Path) {
     nar.write_all(tail).unwrap();
 }
 
-/// Runs a command that must succeed, and gives the most memory that it had at once, in bytes.
+/// Runs a command that must succeed, and returns its peak memory in bytes.
 fn peak(command: Command) -> u64 {
     peak_of(command, 0)
 }

@@ -1,4 +1,4 @@
-//! Exit statuses, error messages, names that want to be trouble, JSON.
+//! Exit statuses, error messages, hostile names, JSON.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -110,7 +110,7 @@ fn bad_data_exits_1_and_what_could_not_be_done_3_each_with_input_and_place() {
     assert!(!new.exists());
 }
 
-/// An archive of a file that is said to be `len` bytes long, and is empty.
+/// A NAR of a file that claims to be `len` bytes long, and is empty.
 fn lying(len: u64) -> Vec<u8> {
     let mut nar = file("").to_nar();
     let at = nar.len() - 24; // before the closing parenthesis
@@ -118,7 +118,7 @@ fn lying(len: u64) -> Vec<u8> {
     nar
 }
 
-/// An archive whose directory has `b` before `a`.
+/// A NAR whose directory has `b` before `a`.
 fn unsorted() -> Vec<u8> {
     let mut nar = directory([("a", file("")), ("b", file(""))]).to_nar();
     let name = |byte: u8| move |window: &[u8]| window == [1, 0, 0, 0, 0, 0, 0, 0, byte, 0, 0, 0, 0, 0, 0, 0];

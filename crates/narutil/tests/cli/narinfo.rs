@@ -1,4 +1,4 @@
-//! `narutil narinfo`: what it prints, and how it ends.
+//! `narutil narinfo`: output and exit statuses.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cache::{add, base_name, cache, full_path, hash_part, narinfo};
 use crate::narutil::{Ran, Scratch, narutil, run, run_with};
 
-/// What cannot be read, and a part of the message.
+/// A file that cannot be read, and a part of the message.
 fn malformed() -> Vec<(Vec<u8>, String)> {
     let good = narinfo(3);
     let cases = [

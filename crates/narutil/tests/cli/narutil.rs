@@ -18,14 +18,14 @@ macro_rules! narutil {
 }
 pub(crate) use narutil;
 
-/// The program, in surroundings that do not depend on who runs the test.
+/// The program, in an environment that does not depend on the machine.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_narutil"));
     command.env_remove("NIX_STORE_DIR").env_remove("NO_COLOR").env("TERM", "xterm").stdin(Stdio::null());
     command
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
@@ -34,7 +34,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// What was printed by a command that must have succeeded.
+    /// The output of a command that must have succeeded.
     pub(crate) fn ok(self) -> Vec<u8> {
         assert_eq!(self.status, Some(0), "{}", self.stderr);
         self.stdout
@@ -76,7 +76,7 @@ pub(crate) fn run_with(mut command: Command, stdin: &[u8]) -> Ran {
     })
 }
 
-/// A directory to work in, with a small tree in it.
+/// A scratch directory with a small tree.
 pub(crate) struct Scratch {
     directory: TempDir,
 }
@@ -114,7 +114,7 @@ impl Scratch {
         self.file("tree.nar", &sample().to_nar())
     }
 
-    /// What lies in the directory, hidden or not.
+    /// The entries of the directory, including hidden ones.
     pub(crate) fn entries(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.directory.path()).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -123,7 +123,7 @@ impl Scratch {
     }
 }
 
-/// A tree with something of everything.
+/// A tree with nodes of all kinds.
 pub(crate) fn sample() -> TreeNode {
     let file = |executable, contents: &[u8]| TreeNode::File { executable, contents: contents.to_vec() };
     let link = |target: &[u8]| TreeNode::Symlink { target: target.to_vec() };

@@ -1,4 +1,4 @@
-//! Every command answers what real Nix answers.
+//! Every command gives the answer of real Nix.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

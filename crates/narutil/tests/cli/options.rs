@@ -1,4 +1,4 @@
-//! Options take one value each, and say what was meant where they are given something else.
+//! Options take one value each, and mistakes get a helpful message.
 
 use std::fs;
 

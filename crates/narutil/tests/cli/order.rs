@@ -1,5 +1,4 @@
-//! What is printed about many narinfos stands in the order of their names, however many threads
-//! there are.
+//! Output about many narinfos is in the order of their names, with any number of threads.
 
 use crate::cache::{Key, add, cache, full_path, narinfo};
 use crate::narutil::{Scratch, narutil, run};

@@ -1,4 +1,4 @@
-//! What is written, and what is not when something fails.
+//! Output files and streams, when a command succeeds and when it fails.
 
 use std::fs::{self, File, Permissions};
 use std::io::Read;
@@ -10,7 +10,7 @@ use conformance::read_tree;
 
 use crate::narutil::{Scratch, narutil, run, run_with, sample};
 
-/// More than is held back before a stream is written to.
+/// More bytes than are held back before a stream is written to.
 const LARGE: u64 = 24 << 20;
 
 #[test]

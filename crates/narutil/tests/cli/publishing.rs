@@ -1,5 +1,5 @@
-//! What is published beside paths, what is said of it, and closures that are read from caches path
-//! by path.
+//! Extras of a push (logs, realisations, debug information), its summary, and closures read from
+//! caches path by path.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,8 +16,8 @@ use crate::cache::{Key, base_name, full_path, hash_part, narinfo};
 use crate::narutil::{Scratch, narutil, run, run_with};
 use crate::push::{push, whole};
 
-/// A web server that gives the files of a directory and takes new ones, refuses some, and can do
-/// nothing else: no listing, no `WebDAV`.
+/// A web server that serves the files of a directory, accepts or refuses new ones, and supports
+/// neither listing nor `WebDAV`.
 struct PlainServer {
     url: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -86,7 +86,7 @@ impl PlainServer {
     }
 }
 
-/// A cache of the paths 1 to 5, of which each refers to all before it.
+/// A cache of the paths 1 to 5. Each refers to all before it.
 fn narinfos(scratch: &Scratch) -> PathBuf {
     let cache = scratch.path("cache");
     fs::create_dir(&cache).unwrap();

@@ -1,4 +1,4 @@
-//! Closures come out of caches whole, verified, and ready for Nix.
+//! Pulled closures are complete, verified, and ready for Nix.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ fn publish(cache: &Path, key: &Key, number: usize, tree: &TreeNode, references: 
     fs::write(cache.join(format!("{}.narinfo", hash_part(number))), key.sign(&text)).unwrap();
 }
 
-/// A tree of many files, other ones for each number.
+/// A tree of many files that depend on the number.
 fn tree(number: usize) -> TreeNode {
     let bytes =
         |index: usize| (0..2000).flat_map(|at| (number * 31 + index * 7 + at).to_le_bytes()).collect::<Vec<u8>>();
@@ -55,7 +55,7 @@ fn references(number: usize) -> Vec<usize> {
     [number.checked_sub(1), number.checked_sub(3)].into_iter().flatten().collect()
 }
 
-/// What a store holds, by name, hidden or not.
+/// The entries of a store by name, including hidden ones.
 fn entries(store: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(store) else { return Vec::new() };
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -74,7 +74,7 @@ fn on_root(nix: &Nix, program: &str, root: &Path) -> Command {
     command
 }
 
-/// Registers what was pulled, and lets Nix look at each byte of it.
+/// Registers the pulled paths, and lets Nix check every byte.
 fn accept(nix: &Nix, root: &Path, registration: &Path, paths: &[String]) {
     let load = on_root(nix, "nix-store", root)
         .arg("--load-db")
@@ -153,8 +153,8 @@ fn what_nix_publishes_becomes_a_store_that_nix_accepts() {
     }
 }
 
-/// Killed at random moments, and resumed each time: no name is ever that of something partial, or
-/// of something that lacks what it refers to; at the end nothing else is there.
+/// A pull is killed at random moments and resumed. No name ever has partial contents or lacks
+/// references, and at the end no leftovers remain.
 #[test]
 fn killed_and_resumed() {
     const COUNT: usize = 24;

@@ -1,4 +1,4 @@
-//! What is pushed can be fetched by real Nix, from every kind of cache, and at every instant.
+//! Real Nix can fetch pushed paths from every kind of cache, at every instant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,8 +23,7 @@ pub(crate) fn push(nix: &Nix, path: &str, to: &str, more: &[&str]) -> Command {
     command
 }
 
-/// Nix fetches a path and all that it refers to, requiring signatures, and finds everything as it
-/// should be.
+/// Nix fetches a path and its closure, requires signatures, and verifies everything.
 pub(crate) fn fetch(nix: &Nix, cache: &str, key: &Key, path: &str) {
     let store = tempfile::tempdir().unwrap();
     let to = format!("local?root={}", store.path().canonicalize().unwrap().display());
@@ -43,9 +42,8 @@ pub(crate) fn succeed(mut command: Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What an independent look at a cache finds: its narinfos, by hash part, with the hash parts of
-/// what they refer to. Panics if a narinfo could not be served, or if the closure of one has a
-/// hole.
+/// An independent check of a cache: its narinfos by hash part, with the hash parts of their
+/// references. Panics if a narinfo could not be served, or if a closure has a hole.
 pub(crate) fn whole(cache: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let store_dir = StoreDir::default();
     let mut found = BTreeMap::new();
@@ -278,7 +276,7 @@ fn debug_information_and_logs_are_where_nix_puts_them() {
     }
 }
 
-/// Starts the command again and again, and kills it a little later each time.
+/// Starts the command repeatedly, and kills it a little later each time.
 #[test]
 fn a_push_that_is_killed_leaves_a_whole_cache_and_can_be_repeated() {
     const RUNS: u32 = 200;
@@ -321,7 +319,7 @@ fn start(mut command: Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Pushes overlapping closures at the same time, and says how much each uploaded.
+/// Pushes overlapping closures at the same time, and returns how much each uploaded.
 fn together(nix: &Nix, paths: &[String], to: &str) -> Vec<Value> {
     const WRITERS: usize = 8;
     let spawn = |writer: usize| {
@@ -369,7 +367,7 @@ fn many_push_to_one_cache_at_the_same_time() {
     }
 }
 
-/// A NAR that is far larger than what may be in memory.
+/// A NAR that is far larger than the allowed memory.
 #[test]
 fn memory_does_not_grow_with_the_size_of_a_nar() {
     let scratch = Scratch::new();

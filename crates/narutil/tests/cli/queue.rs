@@ -15,7 +15,7 @@ fn drain(nix: &Nix, queue: &Path, cache: &Path) -> Command {
     narutil!["push", "--queue", queue, "--from", format!("db:{}", nix.database().display()), "--to", cache]
 }
 
-/// As a script does it.
+/// Adds an entry as a script does.
 fn add(queue: &Path, name: &str, text: &str) {
     let temporary = queue.join(format!(".{name}"));
     fs::write(&temporary, text).unwrap();
@@ -161,8 +161,7 @@ fn many_add_and_drains_are_killed_and_nothing_is_lost() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                // Close to what a drain takes, on any machine: deaths come before its end, and
-                // late.
+                // Close to the time of a drain on any machine: kills come before its end, and late.
                 let mut life = Duration::from_millis(200);
                 while !is_done.load(Ordering::Relaxed) || killed.load(Ordering::Relaxed) < 8 {
                     let mut command = drain(&nix, &queue, &cache);

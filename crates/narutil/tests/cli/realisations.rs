@@ -1,4 +1,4 @@
-//! Realisations of content-addressed outputs go where real Nix puts them and finds them.
+//! Realisations of content-addressed outputs are published where real Nix finds them.
 
 use std::collections::BTreeMap;
 use std::fs;

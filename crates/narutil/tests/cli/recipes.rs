@@ -1,5 +1,5 @@
-//! The pages do what they say: their commands are taken out of the documents and run, in places
-//! that the test makes.
+//! The commands in the documentation are extracted and run, in an environment that the test
+//! prepares.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Caches on servers are signed and verified as those in directories are.
+//! Caches on servers are signed and verified like those in directories.
 
 use std::fs;
 
@@ -81,7 +81,7 @@ fn what_could_not_be_written_is_not_said_to_be_signed() {
     assert_eq!(read(&root, 0), narinfo(0));
 }
 
-/// Runs the program with what opens the bucket.
+/// Runs the program with the credentials of the bucket.
 fn with_bucket(mut command: std::process::Command) -> Ran {
     command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
     run(command)

@@ -19,7 +19,7 @@ use nixcache::hash::{Format, Hash};
 use crate::cache::Key;
 use crate::narutil::{Scratch, narutil, run};
 
-/// A command that has not ended after this time hangs.
+/// A command that takes longer than this hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 /// A store of made-up paths: their trees, and a registration.
@@ -79,7 +79,7 @@ impl Store {
     }
 }
 
-/// What stands at an object's name in its place.
+/// What replaces an object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Replacement {
     Nothing,
@@ -142,7 +142,7 @@ fn end(mut command: Command) -> i32 {
     }
 }
 
-/// Which paths can be fetched with their closures.
+/// The paths that can be fetched with their closures.
 pub(crate) fn fetchable(store: &Store, cache: &Path, scratch: &Scratch) -> BTreeSet<String> {
     let is_fetched = |path: &&String| {
         let into = scratch.path("fetched");
@@ -181,7 +181,7 @@ fn objects(cache: &Path, store: &Store) -> Vec<PathBuf> {
     ]
 }
 
-/// Copies a cache. Files are linked: no command changes one in place.
+/// Copies a cache, with hard links: no command changes a file in place.
 pub(crate) fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status().unwrap();
     assert!(status.success());

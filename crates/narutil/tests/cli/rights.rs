@@ -1,4 +1,4 @@
-//! With fewer rights, a push does what it can, and says what it could not do: the table of
+//! With fewer rights, a push does what it can, and reports what it could not do: the table of
 //! `docs/reference/rights.md`.
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! `narutil scan`
+//! `narutil scan`: finds the candidates that occur in a tree.
 
 use conformance::write_tree;
 

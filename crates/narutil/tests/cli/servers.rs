@@ -1,4 +1,4 @@
-//! What a command says and does when a server denies, lacks a feature, or answers for good.
+//! Commands against servers that deny, lack a feature, or give a final error.
 
 use std::process::Command;
 

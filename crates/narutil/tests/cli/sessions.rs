@@ -1,4 +1,4 @@
-//! Claims, roots and the sessions of pushes and pulls, as scripts and people meet them.
+//! Claims, roots and sessions of pushes and pulls, as scripts and people see them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

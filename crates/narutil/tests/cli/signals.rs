@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cache::Key;
 use crate::narutil::{Scratch, narutil, run};
 
-/// Sends a signal to a command that waits. It has to end soon; a little more than a second is
-/// allowed, since the machine may be busy.
+/// Sends a signal to a command that waits. It must end soon: a little more than a second is allowed
+/// on a busy machine.
 fn end_by(signal: Signal, mut command: Command, is_waiting: impl Fn() -> bool) {
     const MOST: Duration = Duration::from_secs(3);
     let what = format!("{command:?}");

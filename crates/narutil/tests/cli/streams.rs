@@ -17,7 +17,7 @@ fn full() -> Stdio {
     File::options().write(true).open("/dev/full").unwrap().into()
 }
 
-/// Commands that say something on standard error.
+/// Commands that print something on standard error.
 fn talkative(scratch: &Scratch) -> Vec<Command> {
     let (tree, missing) = (scratch.path("tree"), scratch.path("missing"));
     vec![

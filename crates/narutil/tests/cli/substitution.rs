@@ -1,4 +1,4 @@
-//! Keys, signatures and caches go both ways between `narutil` and real Nix.
+//! Keys, signatures and caches are compatible in both directions between `narutil` and real Nix.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What is shown on a terminal, and only there.
+//! Progress bars are shown on a terminal, and only there.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,7 +10,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::narutil::{Scratch, narutil, run, run_with, sample};
 
-/// Runs a command with stderr on a terminal, and gives what comes there. Its input comes slowly.
+/// Runs a command with standard error on a terminal, and returns what it prints there. Its input
+/// arrives slowly.
 fn on_a_terminal(mut command: Command, stdin: &[u8]) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();

@@ -1,4 +1,4 @@
-//! The README's first command.
+//! The first command of the README.
 
 use std::process::Command;
 

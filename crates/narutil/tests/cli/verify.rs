@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::cache::{Key, add, base_name, cache, full_path, hash_part, narinfo};
 use crate::narutil::{Ran, Scratch, narutil, run, run_with};
 
-/// The lines that a run prints, which must end with this status and have nothing to say on stderr
-/// but a summary.
+/// The output lines of a run, which must end with this status and print only a summary on standard
+/// error.
 fn lines(ran: Ran, status: i32) -> Vec<String> {
     assert_eq!(ran.status, Some(status), "{}", ran.stderr);
     assert!(

@@ -10,6 +10,7 @@ use nixcache::nar::{self, UnpackError};
 use nixcache::store_path::{ContentAddress, StorePath};
 use nixcache::{ErrorKind, closure, compression, hash, narinfo};
 
+use crate::file::access_kind;
 use crate::redact::shown;
 use crate::verify::NarMismatch;
 use crate::{cache, roots};
@@ -88,15 +89,6 @@ impl Error {
             Self::Destination { error, .. } => access_kind(error),
             Self::Unpack(_) => ErrorKind::Unavailable,
         }
-    }
-}
-
-/// The kind of an error of input or output that says nothing about the content: a file that cannot
-/// be read is neither wrong nor missing.
-pub(crate) fn access_kind(error: &io::Error) -> ErrorKind {
-    match ErrorKind::of_io(error) {
-        kind @ (ErrorKind::Denied | ErrorKind::Busy) => kind,
-        _ => ErrorKind::Unavailable,
     }
 }
 

@@ -64,8 +64,6 @@ use crate::push::{Session, SessionRequest, SessionStart};
 use crate::redact::shown;
 use crate::roots::{self, Root};
 
-pub(crate) use error::access_kind;
-
 pub use crate::source::PathQuery;
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};

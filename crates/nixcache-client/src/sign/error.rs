@@ -59,7 +59,7 @@ impl Error {
             Self::Cache(error) => error.kind(),
             Self::Absent { .. } => ErrorKind::NotFound,
             Self::NarInfo { .. } | Self::Compressed { .. } => ErrorKind::Content,
-            Self::Io { error, .. } => crate::pull::access_kind(error),
+            Self::Io { error, .. } => crate::file::access_kind(error),
         }
     }
 }

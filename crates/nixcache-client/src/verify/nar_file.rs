@@ -279,7 +279,7 @@ impl NarFileError {
     /// The kind of this error: [`ErrorKind::Content`] if the file is wrong, and not the way to it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io(error) => crate::pull::access_kind(error),
+            Self::Io(error) => crate::file::access_kind(error),
             Self::Compression(compression::Error::Setup { .. } | compression::Error::NotCompiledIn { .. }) => {
                 ErrorKind::Internal
             }

@@ -1,3 +1,5 @@
+//! Edges between nodes, as compressed sparse rows.
+
 use super::Node;
 
 /// Which nodes each node points to, back to back: compressed sparse rows. The rows are in ascending
@@ -29,7 +31,7 @@ impl Adjacency {
         self.targets.len()
     }
 
-    /// The same edges in the other direction.
+    /// These edges in the other direction.
     pub(super) fn reversed(&self) -> Self {
         let edges = || self.nodes().flat_map(|from| self.of(from).iter().map(move |&to| (to, from)));
         Self::of_edges(self.starts.len() - 1, edges)

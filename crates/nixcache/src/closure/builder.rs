@@ -1,3 +1,5 @@
+//! Records of paths, gathered into a graph.
+
 use std::sync::{Mutex, OnceLock};
 
 use super::adjacency::Adjacency;

@@ -1,3 +1,5 @@
+//! What caches have of a closure, and what none of them has.
+
 use std::io::BufRead;
 use std::num::NonZeroUsize;
 
@@ -11,7 +13,27 @@ use crate::store_path::HashPart;
 /// found in the first, and a cache is not asked about what earlier ones have. A method that fails
 /// leaves everything as it was, the number of the next cache included.
 ///
-/// Takes 12 bytes a path of the closure.
+/// Takes 12 bytes for each path of the closure.
+///
+/// ```
+/// use nixcache::closure::{DifferenceBuilder, GraphBuilder};
+/// use nixcache::store_path::StorePathRef;
+///
+/// let hello = StorePathRef::parse("00bgd045z0d4icpbc2yyz4gx48ak44la-hello-2.12")?;
+/// let libc = StorePathRef::parse("7gx4kiv5m0i7d7qkixq2cwzbr10lvxwc-glibc-2.27")?;
+/// let mut builder = GraphBuilder::new();
+/// builder.insert(hello, 250_000, [libc])?;
+/// builder.insert(libc, 30_000_000, [])?;
+/// let graph = builder.finish();
+/// let closure = graph.closure(graph.roots());
+///
+/// let mut difference = DifferenceBuilder::new(&graph, &closure);
+/// difference.subtract([libc.hash_part()]); // the paths that the cache lists
+/// let difference = difference.finish();
+/// let [missing] = difference.missing() else { panic!("one is missing") };
+/// assert_eq!(graph.path(missing.node), hello);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct DifferenceBuilder<'a> {
     graph: &'a Graph,

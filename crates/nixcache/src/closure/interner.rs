@@ -27,13 +27,13 @@ const NOWHERE: usize = usize::MAX;
 
 /// Gives every path a number, by its hash part.
 ///
-/// Hash parts come from whoever wrote the input, so that a fixed hash of them could be made to
-/// collide. This one is drawn at random: `(k₀ + Σ kᵢ·wᵢ mod 2⁶⁴) / 2³²` over the eight words `wᵢ`
-/// of 32 bits that the text of a hash part has (Lemire and Kaser, "Strongly universal string
-/// hashing is fast", 2014). Whatever hash parts were chosen without knowing the keys, any two meet
-/// in a bucket with the probability of one in the number of buckets. Since entries are chained, and
-/// there are never more of them than buckets, two are looked at on average. Numbers are given in
-/// order of arrival: nothing that is visible depends on the keys.
+/// Hash parts come from the author of the input, who could make them collide under a fixed hash.
+/// This one is drawn at random: `(k₀ + Σ kᵢ·wᵢ mod 2⁶⁴) / 2³²` over the eight words `wᵢ` of 32 bits
+/// that the text of a hash part has (Lemire and Kaser, "Strongly universal string hashing is fast",
+/// 2014). Any two hash parts that were chosen without knowing the keys meet in a bucket with the
+/// probability of one in the number of buckets. Since entries are chained, and there are never more
+/// of them than buckets, two are looked at on average. Numbers are given in order of arrival:
+/// nothing that is visible depends on the keys.
 ///
 /// Most of the time goes into waiting for memory. So an entry has all that looking up a path needs
 /// in one place, the text as it stands in a narinfo; and references are looked up [`TOGETHER`], to
@@ -228,7 +228,7 @@ fn hash_text<'a>(path: &StorePathRef<'a>) -> &'a HashText {
 /// What [`Interner::entries`] has of a path.
 struct Entry<'a> {
     head: &'a [u8; HEAD],
-    /// The base name, and whatever follows.
+    /// The base name, and the entries that follow.
     rest: &'a [u8],
 }
 

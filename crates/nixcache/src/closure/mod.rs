@@ -12,9 +12,9 @@
 //! but not [present](Graph::is_present).
 //!
 //! A [`Closure`] lists paths, references first. A [`Difference`] says what of a closure is in which
-//! cache, and what in none. A [`UploadPlan`] says in which order to upload the rest. References may run
-//! in circles: whatever does not need an order works all the same, the rest says who is in the
-//! circle. Nothing recurses, so that a chain of a million paths is as good as any.
+//! cache, and what in none. An [`UploadPlan`] gives the order in which to upload the rest.
+//! References may form cycles: what needs no order works with them, the rest fails with the members
+//! of a cycle. Nothing recurses, so that a chain of a million paths is as good as any.
 //!
 //! With feature `page`, `page::Page` writes a closure as an HTML page. Nothing here reads files or
 //! asks caches.
@@ -73,8 +73,8 @@ use adjacency::Adjacency;
 use names::Names;
 use search::Scratch;
 
-/// A path in a [`Graph`]: a number, that means something to the graph which gave it, and to no
-/// other. Nodes of one graph are ordered as the texts of their paths are.
+/// A path in a [`Graph`]: a number that is only valid in the graph that gave it. Nodes of one graph
+/// are ordered as the texts of their paths are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node(u32);
 
@@ -99,8 +99,8 @@ impl Node {
 
 /// Which store path refers to which, as a [`GraphBuilder`] was told.
 ///
-/// Methods that take nodes want nodes of this graph: others are some path or another of this graph,
-/// or make the method panic.
+/// Methods that take nodes expect nodes of this graph: one of another graph stands for some path of
+/// this one, or makes the method panic.
 pub struct Graph {
     /// In ascending order, as everything else that has a place for each node.
     hash_parts: Box<[HashPart]>,
@@ -207,8 +207,8 @@ impl Graph {
 
     /// The paths that are [present](Self::is_present) here and not in `other`, in ascending order.
     ///
-    /// Nodes belong to one graph, so paths of two graphs are compared by their texts. Takes one pass
-    /// over both graphs.
+    /// Nodes belong to one graph, so paths of two graphs are compared by their texts, in one pass
+    /// over both.
     ///
     /// ```
     /// use nixcache::closure::GraphBuilder;
@@ -237,8 +237,8 @@ impl Graph {
 
     /// Some paths and all that they refer to, directly or not.
     ///
-    /// Takes time by the references in the closure, whatever the size of the graph, but for the
-    /// first search. The order in which the paths are given does not matter.
+    /// The time depends on the references in the closure, not on the size of the graph, except for
+    /// the first search. The order in which the paths are given does not matter.
     pub fn closure(&self, roots: impl IntoIterator<Item = Node>) -> Closure {
         self.search(|scratch| scratch.closure(self, &self.references, roots))
     }
@@ -308,7 +308,7 @@ fn prefix(hash_part: &HashPart, count: usize) -> usize {
 }
 
 /// Where each prefix starts among sorted hash parts: a prefix has about sixteen of them, unless
-/// somebody chose them. Then it is their logarithm that looking one up takes.
+/// they were chosen to share one. A lookup then takes the logarithm of their number.
 fn prefixes(hash_parts: &[HashPart]) -> Box<[u32]> {
     let count = (hash_parts.len() / 16).max(1).next_power_of_two();
     let mut starts = Vec::with_capacity(count);

@@ -1,3 +1,5 @@
+//! The names of paths, in little memory.
+
 /// Names, one after the other in one text. A name's place is found by its length, of one byte, and
 /// those of the few before it.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@
 //! [`BLOCK`] paths at a time, as columns: the block's bits go from path to path, against the
 //! references, in topological order. Each step is for all columns of the block, and only those
 //! paths are touched that reach one of the block. Since a topological order by depth first has
-//! paths next to one another that are used together, and what everybody uses at its beginning, for
-//! most blocks those are few.
+//! paths next to one another that are used together, and the paths that most others use at its
+//! beginning, those are few for most blocks.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};

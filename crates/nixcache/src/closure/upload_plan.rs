@@ -1,3 +1,5 @@
+//! The order in which what a cache lacks can be uploaded.
+
 use std::cmp::Reverse;
 
 use super::adjacency::Adjacency;
@@ -13,7 +15,9 @@ use super::{Difference, Error, Graph, MissingReason, Node};
 ///
 /// ```
 /// # use nixcache::closure::{Difference, Error, Graph, Node, UploadPlan};
-/// # fn push(graph: &Graph, difference: &Difference, upload_nar: fn(Node), upload_narinfo: fn(Node)) -> Result<(), Error> {
+/// # fn upload_nar(_: Node) {}
+/// # fn upload_narinfo(_: Node) {}
+/// # fn push(graph: &Graph, difference: &Difference) -> Result<(), Error> {
 /// let mut plan = UploadPlan::new(graph, difference)?;
 /// for nar in plan.nars().to_vec() {
 ///     upload_nar(nar);

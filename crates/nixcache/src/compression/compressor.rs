@@ -17,7 +17,8 @@ use super::{Compression, Error};
 /// use nixcache::compression::EncodeOptions;
 /// assert_eq!("zstd:19".parse::<EncodeOptions>()?.level, Some(19));
 /// assert_eq!("xz".parse::<EncodeOptions>()?.level, Some(6));
-/// assert_eq!("xz:10".parse::<EncodeOptions>().unwrap_err().to_string(), r#"xz has no level "10"; its levels are 0 to 9"#);
+/// let error = "xz:10".parse::<EncodeOptions>().unwrap_err();
+/// assert_eq!(error.to_string(), r#"xz has no level "10"; its levels are 0 to 9"#);
 /// # Ok::<(), nixcache::compression::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,8 +102,22 @@ const CHUNK: usize = 64 << 10;
 
 /// Writes to `W` what it is given, compressed.
 ///
-/// [`finish`](Self::finish) must be called. A dropped encoder leaves the stream unfinished on
-/// purpose: every decoder then sees that it is cut short, as befits what was abandoned.
+/// [`finish`](Self::finish) must be called. A dropped compressor leaves the stream unfinished on
+/// purpose: every decoder then sees that it is cut short.
+///
+/// ```
+/// # #[cfg(feature = "zstd")] {
+/// use std::io::Write;
+/// use nixcache::compression::{Compression, Compressor, EncodeOptions};
+///
+/// let options = EncodeOptions::new(Compression::Zstd).with(|options| options.level = Some(19));
+/// let mut compressor = Compressor::new(Vec::new(), &options)?;
+/// compressor.write_all(b"a NAR, for example")?;
+/// let compressed = compressor.finish()?;
+/// # assert_eq!(Compression::detect(&compressed), Some(Compression::Zstd));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Compressor<W> {
     output: W,
     codec: Codec,

@@ -1,4 +1,4 @@
-//! Decompression without input or output: bytes in, bytes out, whatever the codec.
+//! Decompression without input or output: bytes in, bytes out, for every codec.
 //!
 //! [`Engine`] knows about the streams that follow one another in a file, padding, limits and ends;
 //! the readers and streams around it only move bytes.
@@ -97,8 +97,8 @@ impl Engine {
     fn step(&mut self, input: &[u8], room: &mut [u8], at_end: bool) -> Result<Advance, Error> {
         let at_end = at_end && input.is_empty();
         if self.between_streams {
-            // Xz has padding by its definition; gzip files have it from tapes and block devices, and
-            // `gzip` skips it.
+            // Xz has padding by its definition; gzip files have it from tapes and block devices,
+            // and `gzip` skips it.
             if matches!(self.compression, Compression::Xz | Compression::Gzip) {
                 let zeros = input.iter().take_while(|&&byte| byte == 0).count();
                 if zeros > 0 {

@@ -1,3 +1,5 @@
+//! Why data cannot be compressed or decompressed.
+
 use std::io;
 
 use super::Compression;
@@ -5,8 +7,8 @@ use crate::ErrorKind;
 
 /// Why something could not be compressed or decompressed.
 ///
-/// [`Decompressor`](super::Decompressor) hands these out inside [`io::Error`]; [`Error::of`] finds them
-/// there. What the reader or writer underneath reported is passed on as it came.
+/// [`Decompressor`](super::Decompressor) returns these inside [`io::Error`], where [`Error::of`]
+/// finds them. An error of the reader or writer underneath is passed on unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

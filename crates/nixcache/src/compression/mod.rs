@@ -1,5 +1,5 @@
-//! The compressions that a narinfo can name, as one [`Read`](std::io::Read) and one
-//! [`Write`](std::io::Write) adaptor.
+//! The compressions that a narinfo can name, as adaptors of [`Read`](std::io::Read) and
+//! [`Write`](std::io::Write), of chunks and of streams.
 //!
 //! A cache stores each NAR compressed, and the narinfo's `Compression` says how. Nix writes xz
 //! unless told otherwise; most newer caches hold zstd, which decompresses about ten times as fast.
@@ -16,11 +16,13 @@
 //! | `lzip` | `.nar.lzip` | | | `xz` | read only |
 //! | `lzma` | `.nar` | 0–9 | 6 | `xz` | |
 //!
-//! A [`Decompressor`] reads its input to the very end, concatenated streams included. Input that is cut
-//! short is an error for every codec, and so are bytes after the last stream. (Nix 2.8 and 2.34
-//! overlook such bytes but for xz and zstd, and never return from a brotli stream that is cut
-//! short.) Hostile input can claim neither memory ([`DecodeOptions::max_window`]) nor, if the
-//! caller knows the size to expect, disk ([`DecodeOptions::max_size`]).
+//! A [`Decompressor`] reads its input to the very end, concatenated streams included; a
+//! [`PushDecompressor`] takes chunks that arrive from elsewhere, and `DecompressStream` (feature
+//! `stream`) an async stream of them. Input that is cut short is an error for every codec, and so
+//! are bytes after the last stream. (Nix 2.8 and 2.34 overlook such bytes except for xz and zstd,
+//! and never return from a brotli stream that is cut short.) Hostile input can claim neither memory
+//! ([`DecodeOptions::max_window`]) nor, if the caller knows the size to expect, disk
+//! ([`DecodeOptions::max_size`]).
 //!
 //! Of a zstd file written in [frames](EncodeOptions::frame_size) a part can be read: see
 //! [`seekable`].

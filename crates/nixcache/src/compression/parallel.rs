@@ -39,10 +39,10 @@ enum Part {
     Block(Frame),
     /// Up to the end of a frame.
     Last(Frame),
-    /// A skippable frame, of which so many bytes are left.
+    /// A skippable frame, with the number of bytes that are left.
     Skipped(u32),
-    /// A frame for the decoder of streams, which has had so many of the bytes gathered; what
-    /// follows goes there directly.
+    /// A frame for the decoder of streams, with the number of gathered bytes that it has taken;
+    /// what follows goes there directly.
     Streamed(usize),
 }
 

@@ -5,11 +5,11 @@ use std::fmt;
 use super::engine::{Advance, Engine};
 use super::{Compression, DecodeOptions, Error, OUTPUT_CHUNK_BYTES};
 
-/// Decompresses chunks that are pushed into it, such as those of an upload. Does no input or output.
+/// Decompresses chunks that are pushed into it, such as those of an upload. Does no I/O.
 ///
-/// Memory is bounded by [`DecodeOptions::max_window`], whatever the chunks are: decompressed data
-/// comes in parts of at most 64 KiB. As for any decompression, only
-/// [`finish`](Self::finish) tells that the data is whole.
+/// Memory is bounded by [`DecodeOptions::max_window`] and does not depend on the chunks:
+/// decompressed data comes in parts of at most 64 KiB. Only [`finish`](Self::finish) tells that the
+/// data is whole.
 ///
 /// ```
 /// # #[cfg(feature = "zstd")] {

@@ -31,7 +31,8 @@ use super::{Compression, DecodeOptions, Error, OUTPUT_CHUNK_BYTES};
 /// let compressed = Bytes::from(compressor.finish()?);
 ///
 /// let body = stream::iter([compressed.slice(..5), compressed.slice(5..)].map(Ok));
-/// let parts: Vec<Bytes> = DecompressStream::detect(body, &DecodeOptions::default()).try_collect().await?;
+/// let nar = DecompressStream::detect(body, &DecodeOptions::default());
+/// let parts: Vec<Bytes> = nar.try_collect().await?;
 /// assert_eq!(parts.concat(), b"a NAR, for example");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;

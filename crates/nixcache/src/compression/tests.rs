@@ -97,7 +97,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_written_comes_back_whatever_the_chunks(
+    fn what_was_written_comes_back_however_it_is_cut(
         data in any_data(), write in 1..100_000_usize, read in 1..100_000_usize, threads in 1..3_usize,
     ) {
         for compression in writable() {
@@ -219,7 +219,7 @@ fn zeros_after_a_gzip_file_are_padding_and_nothing_may_follow_them() {
 }
 
 #[test]
-fn a_bomb_is_refused_as_soon_as_it_passes_the_size_expected() {
+fn a_bomb_is_refused_once_it_passes_the_size_expected() {
     const MAX: u64 = 256 << 10;
     let options = DecodeOptions { max_size: MAX, ..DecodeOptions::default() };
     for compression in writable() {

@@ -8,10 +8,11 @@ use super::grammar::Limits;
 /// Reads the bytes of exactly one archive: its end is the end of this reader, and what follows it
 /// stays in the source.
 ///
-/// For archives inside other formats, such as `nix-store --export`: this goes to whatever takes a
-/// whole archive. The archive is checked on the way. If it is none the error's kind is
+/// For archives inside other formats, such as `nix-store --export`: pass this to a function that
+/// takes a whole archive. The archive is checked on the way. If it is none the error's kind is
 /// [`InvalidData`](io::ErrorKind::InvalidData), if the source ends too early
-/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and inside is the [`Error`](super::Error) that says where.
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and inside is the [`Error`](super::Error) that
+/// says where.
 ///
 /// ```
 /// # use nixcache::nar::{Delimited, Writer};

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`Walker::step`] looks at a window on the archive, from where the last step stopped, and says
-//! what stands there, or that the window is too short to tell. It keeps no bytes: whoever calls it
+//! what stands there, or that the window is too short to tell. It keeps no bytes: the caller
 //! owns the window, and remembers the last name in each open directory. A window too short is still
 //! refused at once if nothing valid begins with it.
 

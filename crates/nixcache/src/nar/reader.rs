@@ -49,7 +49,7 @@ impl From<ReadError> for io::Error {
 }
 
 /// Reads events from any [`BufRead`], as slices of its own buffer, and nothing beyond the end of
-/// the archive: what follows is still there for whoever reads next.
+/// the archive: what follows stays in the source.
 ///
 /// Memory does not depend on what the archive claims or contains, only on the buffer and the
 /// nesting.
@@ -57,7 +57,10 @@ impl From<ReadError> for io::Error {
 /// ```
 /// # use nixcache::nar::{Event, Reader, Writer};
 /// # let mut writer = Writer::new(Vec::new());
-/// # writer.directory(b"")?; writer.file(b"a", false, b"first")?; writer.file(b"b", false, b"second")?; writer.end()?;
+/// # writer.directory(b"")?;
+/// # writer.file(b"a", false, b"first")?;
+/// # writer.file(b"b", false, b"second")?;
+/// # writer.end()?;
 /// # let nar = writer.finish()?;
 /// let mut reader = Reader::new(nar.as_slice());
 /// while let Some(event) = reader.next()? {
@@ -65,7 +68,7 @@ impl From<ReadError> for io::Error {
 ///         let mut text = String::new();
 ///         std::io::Read::read_to_string(&mut reader.contents(), &mut text)?;
 ///         assert_eq!(text, "second");
-///     } // contents that nobody reads come as events
+///     } // contents that are not read here come as events
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -104,7 +104,7 @@ impl<J: Send + 'static> InOrder<J> {
 impl<J> Given<J> {
     fn run(mut self, worker: &mut Worker<J>) {
         worker(&mut self.job);
-        // Nobody wants it any more if that fails.
+        // That fails if its result is not awaited any more.
         let _ = self.done.send(self.job);
     }
 }

@@ -16,8 +16,8 @@ use std::thread;
 pub(crate) use self::in_order::{InOrder, Worker};
 pub(crate) use self::map_chunks::map_chunks;
 
-/// Runs `work` on `threads` threads at once, of which the calling one is the first, and returns what
-/// each of them made. 0 counts as 1.
+/// Runs `work` on `threads` threads at once, of which the calling one is the first, and returns
+/// what each of them made. 0 counts as 1.
 pub(crate) fn run_on<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R> {
     thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();

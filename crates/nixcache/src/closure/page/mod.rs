@@ -19,8 +19,10 @@
 //! let hello = StorePathRef::parse("00bgd045z0d4icpbc2yyz4gx48ak44la-hello-2.12.1")?;
 //! let glibc = StorePathRef::parse("1b9p07z77phvv2hf6gm9f28syp39f1ag-glibc-2.40")?;
 //! let mut page = Page::begin(Vec::new(), "Closure of hello", &StoreDir::default())?;
-//! page.row(&Row { path: hello, nar_size: 226_560, closure_size: 31_226_560, references: &[1], is_root: true })?;
-//! page.row(&Row { path: glibc, nar_size: 31_000_000, closure_size: 31_000_000, references: &[], is_root: false })?;
+//! let (nar_size, closure_size) = (226_560, 31_226_560);
+//! page.row(&Row { path: hello, nar_size, closure_size, references: &[1], is_root: true })?;
+//! let (nar_size, closure_size) = (31_000_000, 31_000_000);
+//! page.row(&Row { path: glibc, nar_size, closure_size, references: &[], is_root: false })?;
 //! let html = page.end()?;
 //! assert!(html.starts_with(b"<!DOCTYPE html>"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,3 +1,5 @@
+//! Small graphs whose answers are known.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 use std::num::NonZeroUsize;

@@ -68,7 +68,7 @@ fn graph(records: &Records) -> Graph {
     build(records, &records.keys().copied().collect::<Vec<_>>())
 }
 
-/// The same questions, answered as plainly as possible.
+/// Answers to the questions that a graph is asked, as plain as possible.
 struct Naive<'a> {
     records: &'a Records,
     graph: &'a Graph,

@@ -143,7 +143,7 @@ fn worker(level: u32) -> Worker<Job> {
     })
 }
 
-/// With checksums, by which whoever reads a frame alone, without a hash of it, sees that it is
+/// With checksums, by which a reader of one frame, which has no hash of it, sees that it is
 /// undamaged.
 fn context(level: u32) -> Result<CCtx<'static>, &'static str> {
     let mut context = CCtx::try_create().ok_or(OUT_OF_MEMORY)?;

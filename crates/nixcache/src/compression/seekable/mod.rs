@@ -45,7 +45,8 @@
 //! encoder.write_all(b"a NAR, say")?;
 //! let file = encoder.finish()?;
 //!
-//! let Tail::Table(table) = SeekTable::parse(&file, file.len() as u64)? else { panic!("no table") };
+//! let tail = SeekTable::parse(&file, file.len() as u64)?;
+//! let Tail::Table(table) = tail else { panic!("no table") };
 //! assert_eq!(table.decompressed_size(), 10);
 //! let frame = table.frames_of(5..7).next().unwrap();
 //! let bytes = &file[frame.compressed.start as usize..frame.compressed.end as usize];

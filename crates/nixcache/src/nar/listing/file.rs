@@ -9,6 +9,20 @@ impl ListingNode<'_> {
     /// is the archive's first. Nothing but the contents is read, so nothing checks that this is the
     /// archive of the listing.
     ///
+    /// ```
+    /// # use nixcache::nar::{Listing, Writer};
+    /// # let mut writer = Writer::new(Vec::new());
+    /// # writer.directory(b"")?;
+    /// # writer.file(b"motd", false, b"hello")?;
+    /// # writer.end()?;
+    /// # let nar = writer.finish()?;
+    /// # let listing = Listing::from_slice(&nar)?;
+    /// # let archive = std::io::Cursor::new(nar);
+    /// let node = listing.root().get(b"motd").ok_or("no such file")?;
+    /// assert_eq!(std::io::read_to_string(node.open(archive)?)?, "hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// An error of kind [`InvalidInput`](io::ErrorKind::InvalidInput) if the node is not a regular
     /// file, or the listing does not say where its contents are.
     pub fn open<R: Read + Seek>(self, mut archive: R) -> io::Result<FileReader<R>> {

@@ -75,7 +75,7 @@ struct Row {
 enum RowKind {
     /// `end` is the row after the last one below this directory.
     Directory { end: usize },
-    /// Contents never begin at 0, so 0 is free to mean that nobody knows where.
+    /// Contents never begin at 0, so 0 is free to mean that the offset is unknown.
     File { executable: bool, size: u64, offset: Option<NonZeroU64> },
     /// The target stands in `bytes` right after the name.
     Symlink { target_len: usize },
@@ -132,6 +132,21 @@ impl Listing {
 /// Their order is trusted. Events that cannot belong to an archive are passed over: an end too
 /// many, nodes after the root; what is not ended is ended by [`finish`](Self::finish), and no event
 /// at all is an empty directory.
+///
+/// ```
+/// use nixcache::nar::{Events, Listing, ListingBuilder, Writer};
+///
+/// # let mut writer = Writer::new(Vec::new());
+/// # writer.file(b"", false, b"contents")?;
+/// # let nar = writer.finish()?;
+/// let mut builder = ListingBuilder::new();
+/// let mut events = Events::new(&nar);
+/// while let Some(event) = events.next() {
+///     builder.push(&event?, events.offset());
+/// }
+/// assert_eq!(builder.finish(), Listing::from_slice(&nar)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ListingBuilder {
     rows: Vec<Row>,
@@ -148,7 +163,7 @@ impl ListingBuilder {
     }
 
     /// Adds an event. `offset` is the decoder's, or the encoder's, right after the event: where the
-    /// contents of a file begin. It matters for files only; 0 means that nobody knows.
+    /// contents of a file begin. It matters for files only; 0 means that it is unknown.
     pub fn push<C>(&mut self, event: &Event<&[u8], C>, offset: u64) {
         if self.open.is_empty() && !self.rows.is_empty() {
             return;

@@ -130,7 +130,7 @@ impl Listing {
     }
 }
 
-/// The listing as far as it was read, in the order of the text.
+/// What has been read of the listing, in the order of the text.
 struct Parser<'a> {
     text: Text<'a>,
     limits: Limits,
@@ -319,7 +319,7 @@ impl<'a> Parser<'a> {
         self.places.truncate(row + 1);
     }
 
-    /// The same listing in the order of an archive.
+    /// What has been read, in the order of an archive.
     fn sort(&self) -> Result<Listing, ListingError> {
         enum Task {
             Add(usize),

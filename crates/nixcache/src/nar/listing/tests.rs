@@ -1,3 +1,5 @@
+//! Listings against the trees they are made of, and their JSON against itself.
+
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
@@ -254,8 +256,8 @@ mod json {
         Listing::parse(json, Limits::default())
     }
 
-    /// The same document with the members of each object rotated by some other number, keys escaped
-    /// and white space.
+    /// A document of equal meaning, with the members of each object rotated by some other number,
+    /// keys escaped and white space.
     fn disguise(value: &Value, turn: &mut usize, out: &mut String) {
         let Value::Object(members) = value else { return out.push_str(&value.to_string()) };
         let mut members: Vec<_> = members.iter().collect();

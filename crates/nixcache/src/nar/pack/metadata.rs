@@ -47,8 +47,8 @@ pub(super) struct Skip {
     pub(super) file_size: u64,
 }
 
-/// Passes over the items that lie before `offset`. Returns the item that `offset` lies in, `None` if
-/// the archive is not longer than `offset`.
+/// Passes over the items that lie before `offset`. Returns the item that `offset` lies in, `None`
+/// if the archive is not longer than `offset`.
 pub(super) fn seek(walk: &mut Walk, offset: u64) -> Result<Option<(Item, Skip)>, PackError> {
     if offset == 0 {
         return Ok(walk.next().transpose()?.map(|item| (item, Skip::default())));

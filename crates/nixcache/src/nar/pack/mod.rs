@@ -1,7 +1,7 @@
 //! From a tree on disk to its archive.
 //!
 //! A walk lists the directories in the order of the archive, and a reader turns its items into
-//! chunks: on the calling thread, one chunk for each call ([`Packer::stream`], or one thread), or on
+//! chunks: on the calling thread, one chunk for each call (`Packer::stream`, or one thread), or on
 //! threads that read ahead. What is read ahead is bounded, so memory does not depend on the tree.
 //! Everything is opened relative to the descriptor of its directory and no link is followed, so a
 //! tree that changes underneath gives an error or an archive of what was there, never of files
@@ -108,10 +108,10 @@ impl Packer {
         self
     }
 
-    /// How many threads read files, including the one that hashes or otherwise observes; more than 8
-    /// read no faster. With one, the calling thread does everything: [`pack`](Self::pack) starts no
-    /// thread, and [`chunks`](Self::chunks) reads each chunk when it is taken. That is best for a
-    /// small tree, or where others are packed at the same time.
+    /// How many threads read files, including the one that hashes or otherwise observes; more than
+    /// 8 read no faster. With one, the calling thread does everything: [`pack`](Self::pack) starts
+    /// no thread, and [`chunks`](Self::chunks) reads each chunk when it is taken. That is best for
+    /// a small tree, or where others are packed at the same time.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Some(threads);
@@ -120,9 +120,9 @@ impl Packer {
 
     /// How many bytes of the archive are in memory at most, read and not yet taken or written.
     ///
-    /// A small number makes do with fewer threads and smaller chunks; below 320 KiB, chunks are read
-    /// when they are taken, as with one thread. The default suits one or a few archives at a time:
-    /// up to 10 MiB for each thread, if the files are large.
+    /// A small number makes do with fewer threads and smaller chunks; below 320 KiB, chunks are
+    /// read when they are taken, as with one thread. The default suits one or a few archives at a
+    /// time: up to 10 MiB for each thread, if the files are large.
     #[must_use]
     pub fn read_ahead(mut self, bytes: usize) -> Self {
         self.read_ahead = Some(bytes);
@@ -202,9 +202,9 @@ impl Packer {
         self.chunks_beside(path, offset, 0)
     }
 
-    /// Chunks that are read ahead, by so many threads less as are `busy` with the chunks: where as
-    /// many read as there are processors, they keep those from their work, and hashing measured 6 %
-    /// slower.
+    /// Chunks that are read ahead. The `busy` threads that work on the chunks are taken off the
+    /// number of readers: where as many read as there are processors, they slow those threads down,
+    /// and hashing measured 6 % slower.
     fn chunks_beside(&self, path: &Path, offset: u64, busy: usize) -> Result<Chunks, PackError> {
         match self.layout(busy) {
             Some(layout) => Chunks::ahead(self, path, offset, layout),

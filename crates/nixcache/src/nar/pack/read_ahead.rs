@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_ahead_of_so_many_bytes_is_never_exceeded_and_used_where_it_can_be() {
+    fn a_read_ahead_is_never_exceeded_and_used_where_it_can_be() {
         for readers in 1..12 {
             for read_ahead in (0..200).map(|n| n * 137_000) {
                 match Layout::new(readers, Some(read_ahead)) {

@@ -13,10 +13,11 @@ use super::{Chunks, PackError, Packer, STREAM_CHUNK_BYTES};
 
 /// The archive of a tree as a [`Stream`] of chunks of at most 64 KiB, from [`Packer::stream`].
 ///
-/// A stream holds no thread, and no memory but for the chunk that was given last and the names of
-/// the entries in the open directories. It works only while it is polled: a poll reads one chunk, of
-/// few system calls. That suits trees in memory or on a fast disk. Where a read can take long (a
-/// network file system, a cold disk), hand the reads to a pool of threads by
+/// A stream holds no thread. Of memory it holds the chunk that was given last, and the names of the
+/// entries in the open directories. It works only while it is polled: a poll reads one chunk, which
+/// takes few system calls, except that the first poll of a stream that begins at an offset looks at
+/// every entry before it. That suits trees in memory or on a fast disk. Where a read can take long
+/// (a network file system, a cold disk), hand the reads to a pool of threads by
 /// [`reading_on`](Self::reading_on).
 ///
 /// It is `Send + Sync + Unpin + 'static`, needs no async runtime, and ends after the first error.

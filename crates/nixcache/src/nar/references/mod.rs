@@ -2,7 +2,7 @@
 //!
 //! Nix learns what a store path needs by looking for the *hash parts* of candidate paths (the 32
 //! nixbase32 characters after the store directory) anywhere in its NAR: in scripts, in the load
-//! paths of a binary, in the middle of other text. Whatever is found is a reference. Only
+//! paths of a binary, in the middle of other text. Each one that is found is a reference. Only
 //! candidates can be found, since any 32 such characters might be a hash part.
 //!
 //! - [`Candidates`] are prepared once and shared by any number of scans; a [`Scanner`] takes one

@@ -33,7 +33,8 @@ pub struct HashModulo {
 /// use nixcache::hash::{Algorithm, Hasher};
 /// use nixcache::nar::references::ModuloHasher;
 ///
-/// let mut hasher = ModuloHasher::new(Hasher::new(Algorithm::Sha256)?, "knn6wc1a89c47yb70qwv56rmxylia6wx")?;
+/// let own = "knn6wc1a89c47yb70qwv56rmxylia6wx";
+/// let mut hasher = ModuloHasher::new(Hasher::new(Algorithm::Sha256)?, own)?;
 /// hasher.update(b"/nix/store/knn6wc1a89c47yb70qwv56rmxylia6wx-hello");
 /// let modulo = hasher.finish();
 /// assert_eq!(modulo.positions, [11]);

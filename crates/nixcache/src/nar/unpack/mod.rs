@@ -1,18 +1,18 @@
 //! From an archive to a tree on disk.
 //!
 //! The calling thread reads the archive in chunks, decodes it, and makes the directories and links.
-//! Files go to other threads in batches, with contents that are parts of the chunks; so many chunks
-//! are in use at most, whatever the archive holds, and what it claims of sizes is never believed.
-//! Meanwhile another thread shows the chunks to an [`Observer`], which may hash them.
+//! Files go to other threads in batches, with contents that are parts of the chunks. The number of
+//! chunks in use is bounded for every archive, and sizes that an archive claims allocate nothing.
+//! Another thread shows the chunks to an [`Observer`], which may hash them.
 //!
 //! Every entry is made relative to its directory's descriptor and never in the place of another
 //! one, and a directory is only entered if it is no link. So nothing is ever made behind a link,
-//! whatever the archive says and whoever exchanges directories for links meanwhile. (Who may write
-//! in the tree can still move its directories, and what comes into them, to other places where he
-//! may write: no program can prevent that.)
+//! for any archive, and also if another process exchanges directories for links. (A user who may
+//! write in the tree can still move its directories, with what comes into them, to other places
+//! that this user may write to: no program can prevent that.)
 //!
 //! The tree grows under a hidden name beside the destination, `.nixcache-unpack-…`, and is renamed
-//! once it is complete: whoever kills the process leaves nothing at the destination. After an error
+//! once it is complete: a process that is killed leaves nothing at the destination. After an error,
 //! what was written is removed.
 //!
 //! Contents always pass through memory. Moving them inside the kernel (`copy_file_range`, Linux
@@ -153,7 +153,8 @@ impl From<UnpackError> for io::Error {
 /// # let nar = writer.finish()?;
 /// # let somewhere = tempfile::tempdir()?;
 /// # let dest = somewhere.path().join("tree");
-/// let seen = Unpacker::new().canonical(true).unpack(nar.as_slice(), &dest, Observer::new().sha256())?;
+/// let observer = Observer::new().sha256();
+/// let seen = Unpacker::new().canonical(true).unpack(nar.as_slice(), &dest, observer)?;
 /// assert_eq!(std::fs::read(dest.join("hello"))?, b"Hello, NAR!\n");
 /// println!("{} bytes, {}", seen.size, seen.sha256().ok_or("not asked for")?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -198,7 +199,7 @@ impl Unpacker {
     }
 
     /// Whether to give everything the metadata that it has in a Nix store: mode 0444 or 0555,
-    /// modified at second 1. Otherwise modes follow from the umask, and nobody sets times.
+    /// modified at second 1. Otherwise modes follow from the umask, and times are not set.
     #[must_use]
     pub fn canonical(mut self, canonical: bool) -> Self {
         self.finish.canonical = canonical;

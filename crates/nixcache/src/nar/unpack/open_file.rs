@@ -130,7 +130,7 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Writes a piece, and finishes the file if nobody has another piece of it to write.
+    /// Writes a piece, and finishes the file if no other piece of it is left to write.
     pub(super) fn write(self: Arc<Self>, contents: &[u8], offset: u64, finish: Finish) -> Result<(), UnpackError> {
         // By position, so that pieces can be written in any order.
         let written = self.file.write_all_at(contents, offset);

@@ -1,4 +1,4 @@
-//! The archive in chunks that are used again and again, so that there are never more than so many.
+//! The archive in chunks that are used again and again, so that their number is bounded.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,8 @@ use crate::nar::Error;
 /// of a batch; larger ones measured no faster, and leave the processor's cache.
 const CHUNK: usize = 256 << 10;
 
-/// So many things, which come back when they are dropped, wherever that is. The last one to come
-/// back is the first to be taken again: its memory may still be in the processor's cache.
+/// A fixed number of things, which come back when they are dropped, on any thread. The last one to
+/// come back is the first to be taken again: its memory may still be in the processor's cache.
 #[derive(Debug)]
 pub(super) struct Pool<T>(Arc<Shelf<T>>);
 

@@ -1,4 +1,4 @@
-//! The tree before it is complete: made under a name that nobody knows, then renamed or removed.
+//! The tree before it is complete: made under a hidden name, then renamed or removed.
 
 use std::ffi::{CString, OsStr};
 use std::hash::{BuildHasher, RandomState};

@@ -48,7 +48,7 @@ enum Current {
     },
 }
 
-/// The tree as far as it has been made.
+/// The tree that is being made.
 pub(super) struct Tree<'scope> {
     innermost: Level,
     outer: Vec<Level>,
@@ -125,7 +125,7 @@ impl<'scope> Tree<'scope> {
         if Arc::strong_count(&directory) > 1 {
             let (batch, writers) = (&mut self.batch, &mut self.writers);
             let permit = self.permits.take(|| writers.submit(std::mem::take(batch)))?;
-            // Nobody else sets it.
+            // It is set nowhere else.
             let _ = directory.permit.set(permit);
         }
         directory.release(self.finish)

@@ -73,7 +73,7 @@ impl<'scope> WriterPool<'scope> {
         self.batches = None;
         let results =
             self.threads.drain(..).map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        // Joins all of them, whatever the first ones say.
+        // Joins all of them, also after one has failed.
         results.fold(Ok(()), Result::and)
     }
 }
