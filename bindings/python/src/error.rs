@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nixcache::store_path::StorePath;
 use nixcache::{closure, compression, hash, json, nar, narinfo, path_info, signature, store_path};
-use nixcache_client::{cache, nix_config, pull, push, roots, source, store_database};
+use nixcache_client::audit::RepairError;
+use nixcache_client::{cache, nix_config, pull, push, roots, sign, source, store_database};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -334,6 +335,25 @@ impl From<pull::Error> for Failure {
             pull::Error::Roots(error) => error.into(),
             pull::Error::Destination { ref path, .. } => Self::new("PullError", &error).path(path).system(&error),
             error => Self::new("PullError", &error).system(&error),
+        }
+    }
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Cache(error) => error.into(),
+            RepairError::Roots(error) => error.into(),
+            error => Self::new("CacheError", &error),
+        }
+    }
+}
+
+impl From<sign::Error> for Failure {
+    fn from(error: sign::Error) -> Self {
+        match error {
+            sign::Error::Cache(error) => error.into(),
+            error => Self::new("CacheError", &error),
         }
     }
 }

@@ -27,7 +27,9 @@ mod _nixcache {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::cache::{Audited, Cache, Collected, Finding, NarInfos, Pulled, Pushed, Root};
+    use crate::cache::{
+        Audited, Cache, Collected, Finding, NarInfos, Pulled, Pushed, Repaired, Root, Signed, Verified,
+    };
     #[pymodule_export]
     use crate::graph::{Closure, Difference, Graph};
     #[pymodule_export]

@@ -204,7 +204,7 @@ impl Failure {
             archive::Error::NoEntry { .. } | archive::Error::Directory { .. } | archive::Error::Symlink { .. } => {
                 Self::bad(input, error)
             }
-            error if error.is_about_content() => Self::new(Status::Bad, error),
+            error if error.kind() == ErrorKind::Content => Self::new(Status::Bad, error),
             error => Self::new(Status::Failed, error),
         }
     }

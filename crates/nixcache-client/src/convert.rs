@@ -27,6 +27,7 @@
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
 
+use nixcache::ErrorKind;
 use nixcache::path_info::registration::{RegistrationWriteError, RegistrationWriter};
 use nixcache::path_info::{JsonVersion, Lost, PathInfo, PathInfos};
 use nixcache::store_path::{StoreDir, StorePath};
@@ -66,6 +67,17 @@ pub enum Error {
     /// Writing failed.
     #[error(transparent)]
     Write(#[from] io::Error),
+}
+
+impl Error {
+    /// The kind of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Source(error) => error.kind(),
+            Self::Registration(_) => ErrorKind::Content,
+            Self::Write(error) => crate::file::access_kind(error),
+        }
+    }
 }
 
 impl From<RegistrationWriteError> for Error {

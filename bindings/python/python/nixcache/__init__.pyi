@@ -62,16 +62,19 @@ __all__ = [
     "Pulled",
     "PushError",
     "Pushed",
+    "Repaired",
     "Root",
     "SecretKey",
     "Signature",
     "SignatureError",
+    "Signed",
     "SourceError",
     "StorePath",
     "StorePathError",
     "TrustedKeys",
     "UnpackError",
     "Verdict",
+    "Verified",
     "__version__",
     "nar",
     "nixbase32",
@@ -479,6 +482,7 @@ class Cache:
         roots: bool = False,
         touch: bool = False,
         keep_going: bool = False,
+        dry_run: bool = False,
         threads: int | None = None,
         progress: Callable[[Progress], object] | None = None,
     ) -> Pulled: ...
@@ -491,6 +495,33 @@ class Cache:
         threads: int | None = None,
         progress: Callable[[Progress], object] | None = None,
     ) -> Audited: ...
+    def repair(
+        self,
+        *,
+        trusted: TrustedKeys | None = None,
+        contents: bool = False,
+        older_than: float = 86400.0,
+        dry_run: bool = False,
+        threads: int | None = None,
+    ) -> Repaired: ...
+    def sign(
+        self,
+        paths: _Paths | None = None,
+        /,
+        *,
+        keys: Sequence[SecretKey] | None = None,
+        remove: Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> Signed: ...
+    def verify(
+        self,
+        paths: _Paths | None = None,
+        /,
+        *,
+        trusted: TrustedKeys,
+        contents: bool = False,
+        threads: int | None = None,
+    ) -> Verified: ...
     def roots(self, name: str | None = None, /) -> list[Root]: ...
     def amend_root(
         self, root: Root, /, *, pinned: bool | None = None, labels: Mapping[str, str] | None = None
@@ -625,6 +656,8 @@ class Pulled:
     """The result of a pull. True if nothing failed."""
 
     @property
+    def planned(self) -> list[StorePath]: ...
+    @property
     def fetched(self) -> list[StorePath]: ...
     @property
     def present(self) -> list[StorePath]: ...
@@ -668,6 +701,43 @@ class Finding:
     def is_unread(self) -> bool: ...
     def __hash__(self) -> int: ...
     def __eq__(self, other: Any, /) -> bool: ...
+
+@final
+class Repaired:
+    """The result of a repair."""
+
+    @property
+    def rewritten(self) -> list[str]: ...
+    @property
+    def withdrawn(self) -> list[str]: ...
+    @property
+    def removed(self) -> list[str]: ...
+    @property
+    def too_new(self) -> int: ...
+
+@final
+class Signed:
+    """The result of signing."""
+
+    @property
+    def narinfos(self) -> int: ...
+    @property
+    def changed(self) -> int: ...
+    @property
+    def failed(self) -> list[tuple[str, str]]: ...
+    def __bool__(self) -> bool: ...
+
+@final
+class Verified:
+    """The result of verifying."""
+
+    @property
+    def narinfos(self) -> int: ...
+    @property
+    def bad(self) -> list[tuple[str, str]]: ...
+    @property
+    def unread(self) -> list[tuple[str, str]]: ...
+    def __bool__(self) -> bool: ...
 
 @final
 class Audited:

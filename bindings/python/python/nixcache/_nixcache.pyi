@@ -17,12 +17,15 @@ from . import Progress as Progress
 from . import PublicKey as PublicKey
 from . import Pulled as Pulled
 from . import Pushed as Pushed
+from . import Repaired as Repaired
 from . import Root as Root
 from . import SecretKey as SecretKey
 from . import Signature as Signature
+from . import Signed as Signed
 from . import StorePath as StorePath
 from . import TrustedKeys as TrustedKeys
 from . import Verdict as Verdict
+from . import Verified as Verified
 from . import __version__ as __version__
 
 nar: Any

@@ -24,7 +24,7 @@ impl Cache {
     /// of a root that another cache gets. `touch` makes the roots used now. With `keep_going`, what
     /// can be had is fetched where some paths cannot.
     #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
-        listings=true, root=None, roots=false, touch=false, keep_going=false, threads=None, progress=None))]
+        listings=true, root=None, roots=false, touch=false, keep_going=false, dry_run=false, threads=None, progress=None))]
     fn pull(
         &self,
         py: Python<'_>,
@@ -40,6 +40,7 @@ impl Cache {
         roots: bool,
         touch: bool,
         keep_going: bool,
+        dry_run: bool,
         threads: Option<usize>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> Result<Pulled> {
@@ -79,6 +80,7 @@ impl Cache {
             options.listings = listings;
             options.keep_going = keep_going;
             options.touch = touch;
+            options.dry_run = dry_run;
         });
         let threads = thread_count(threads)?;
         let (root, request) = match (wanted, name) {
@@ -112,6 +114,7 @@ fn of_pull(event: pull::PullEvent) -> Option<Progress> {
 /// What was fetched.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Pulled {
+    planned: Vec<nixcache::store_path::StorePath>,
     fetched: Vec<StorePath>,
     present: Vec<StorePath>,
     held_back: Vec<StorePath>,
@@ -133,6 +136,7 @@ pub(crate) struct Pulled {
 impl Pulled {
     fn of(pulled: pull::Pulled) -> Self {
         Self {
+            planned: pulled.planned.iter().map(|path| path.info.as_ref().store_path().to_owned()).collect(),
             realisations: pulled.realisations,
             nar_size: pulled.fetched.iter().map(|fetched| fetched.nar_size).sum(),
             file_size: pulled.fetched.iter().map(|fetched| fetched.file_size).sum(),
@@ -149,6 +153,13 @@ impl Pulled {
 
 #[pymethods]
 impl Pulled {
+    /// The paths that a dry run would fetch, references first.
+    #[getter]
+    fn planned(&self) -> Vec<StorePath> {
+        let paths = self.planned.iter().cloned();
+        paths.map(StorePath).collect()
+    }
+
     /// The paths that were fetched, in the order in which they got their names.
     #[getter]
     fn fetched(&self) -> Vec<StorePath> {

@@ -206,7 +206,7 @@ pub(crate) enum Command {
     /// `OBJECT: kind: explanation; repair`. Harmless findings are printed only with -v.
     ///
     /// The kinds are stable names: missing-cache-info, bad-cache-info, unparsable-narinfo,
-    /// other-store, refused-narinfo, odd-narinfo, misnamed-narinfo, swapped-narinfos,
+    /// other-store, refused-narinfo, odd-narinfo, encoded-narinfo, misnamed-narinfo, swapped-narinfos,
     /// bad-signature, no-valid-signature, bad-url, url-outside, url-compression, url-hash,
     /// missing-nar, wrong-file-size, wrong-address, missing-reference, left-out-reference,
     /// orphan-nar, orphan-listing, temporary, unknown-object, bad-listing, listing-disagrees; with

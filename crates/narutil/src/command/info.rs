@@ -12,6 +12,7 @@ use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, InfoArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::output::print;
+use crate::secret::redacted;
 
 pub(crate) fn run(common: &Common, args: &InfoArgs) -> Result {
     block_on(common, async {
@@ -38,7 +39,7 @@ pub(crate) fn run(common: &Common, args: &InfoArgs) -> Result {
 fn to_json(cache: &Cache, summary: &Summary) -> String {
     let info = cache.info();
     json!({
-        "cache": cache.url().to_string(),
+        "cache": redacted(&cache.url().to_string()).into_owned(),
         "storeDir": info.store_dir.as_str(),
         "priority": info.priority,
         "wantMassQuery": info.want_mass_query,
@@ -62,7 +63,7 @@ fn fields(cache: &Cache, summary: &Summary) -> String {
     };
     let priority = info.priority.map_or_else(|| "0 (it says none)".to_owned(), |priority| priority.to_string());
     let mut lines = vec![
-        ("cache", cache.url().to_string()),
+        ("cache", redacted(&cache.url().to_string()).into_owned()),
         ("store", info.store_dir.to_string()),
         ("priority", priority),
         ("mass query", if info.want_mass_query { "wanted" } else { "not wanted" }.to_owned()),

@@ -29,12 +29,14 @@ use std::path::Path;
 
 use nixcache::hash::{Algorithm, Format, Hash};
 use nixcache::nar::{Observation, Observer, Packer};
+use nixcache::signature::looks_like_key;
 use serde_json::json;
 
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::is_standard;
+use crate::secret::redacted;
 use crate::text::printable;
 
 /// A packer for the tree at `path`, which cannot be standard input.
@@ -60,6 +62,9 @@ fn observe(common: &Common, source: &Source, path: &Path, observer: Observer) ->
 
 /// A line of `HASH  SIZE  PATH`, or a JSON object with these.
 fn hash_line(common: &Common, hash: &Hash, format: Format, size: u64, path: &Path) -> Vec<u8> {
+    // A file may have a key as its name, perhaps by mistake.
+    let without_key = looks_like_key(&path.to_string_lossy()).then(|| redacted(&path.to_string_lossy()).into_owned());
+    let path = without_key.as_deref().map_or(path, Path::new);
     if common.json {
         let hash = hash.display(format).to_string();
         return json!({ "path": path.to_string_lossy(), "hash": hash, "size": size }).to_string().into_bytes();

@@ -16,6 +16,7 @@ mod tests;
 use std::io::{self, BufReader, Write};
 use std::ops::Range;
 
+use nixcache::ErrorKind;
 use nixcache::compression::seekable::{Frame, SeekTable, Tail};
 use nixcache::compression::{self, Compression, DecodeOptions, Decompressor};
 use nixcache::nar::{self, Event, Limits, Listing, NodeKind, ReadError, Reader};
@@ -118,12 +119,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether what the cache holds is at fault, rather than the way to it.
-    pub fn is_about_content(&self) -> bool {
+    /// The kind of this error: [`ErrorKind::Content`] if the NAR or its narinfo is wrong.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cache(error) => error.is_about_content(),
-            Self::Write(_) | Self::Read { .. } => false,
-            _ => true,
+            Self::Cache(error) => error.kind(),
+            Self::NoEntry { .. } => ErrorKind::NotFound,
+            Self::Directory { .. } | Self::Symlink { .. } => ErrorKind::Usage,
+            Self::Write(error) | Self::Read { error, .. } => crate::file::access_kind(error),
+            Self::Absent { .. } | Self::Mismatch { .. } | Self::Nar { .. } | Self::Compression { .. } => {
+                ErrorKind::Content
+            }
         }
     }
 }

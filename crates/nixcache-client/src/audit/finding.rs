@@ -43,7 +43,12 @@ pub enum FindingKind {
     OtherStore(narinfo::Error),
     /// A narinfo has something because of which current Nix refuses it.
     Refused(Vec<DeviationKind>),
-    /// A narinfo is not as Nix writes it, which harms nobody.
+    /// A narinfo in a directory is stored compressed. Nix reads it there as it is, and refuses it.
+    Encoded {
+        /// The compression, by its first bytes.
+        compression: Compression,
+    },
+    /// A narinfo is not as Nix writes it, which does no harm.
     Odd(Vec<DeviationKind>),
     /// A narinfo has the name of another path's.
     Misnamed {
@@ -363,6 +368,7 @@ impl Finding {
             FindingKind::BadSignature { .. } | FindingKind::NoValidSignature => Remedy::Sign,
             FindingKind::UrlHash { .. } => Remedy::ReadContents,
             FindingKind::OtherStore(_)
+            | FindingKind::Encoded { .. }
             | FindingKind::BadUrl { .. }
             | FindingKind::UnknownCompression { .. }
             | FindingKind::BrokenClaim { .. } => Remedy::ByHand,
@@ -420,6 +426,7 @@ impl FindingKind {
             Self::OtherStore(_) => "other-store",
             Self::Refused(_) => "refused-narinfo",
             Self::Odd(_) => "odd-narinfo",
+            Self::Encoded { .. } => "encoded-narinfo",
             Self::Misnamed { .. } => "misnamed-narinfo",
             Self::Swapped { .. } => "swapped-narinfos",
             Self::BadSignature { .. } => "bad-signature",
@@ -469,6 +476,12 @@ impl fmt::Display for FindingKind {
             Self::MissingCacheInfo => f.write_str("is not there, and Nix takes nothing for a cache without it"),
             Self::BadCacheInfo(error) => error.fmt(f),
             Self::Unparsable(error) | Self::OtherStore(error) => error.fmt(f),
+            Self::Encoded { compression } => {
+                write!(
+                    f,
+                    "is stored compressed with {compression}, which Nix does not undo in a directory: decompress the file"
+                )
+            }
             Self::Refused(deviations) | Self::Odd(deviations) => {
                 let mut separator = "";
                 for kind in deviations {

@@ -190,6 +190,10 @@ impl Look<'_> {
                     continue;
                 }
             };
+            if let Some(compression) = self.stored_compression(*part, text) {
+                let kind = FindingKind::Encoded { compression };
+                seen.findings.push(Finding { object: layout::narinfo(*part), path: None, kind });
+            }
             match NarInfo::parse(text, self.store_dir) {
                 Err(error) => seen.findings.push(self.broken(*part, text, error)),
                 Ok(info) if info.store_path().hash_part() != *part => {
@@ -217,6 +221,19 @@ impl Look<'_> {
         let judged: Vec<_> = judged.map(|(part, text)| (part, Hash::sha256(text))).collect();
         seen.judged = judged;
         seen
+    }
+
+    /// How the file of a narinfo in a directory is compressed, if it is not stored as `text`.
+    fn stored_compression(&self, part: HashPart, text: &[u8]) -> Option<Compression> {
+        let directory = self.cache.directory()?;
+        let size = self.index.narinfo(part)?.size?;
+        if size == text.len() as u64 {
+            return None;
+        }
+        let mut start = [0; Compression::DETECT_LEN];
+        let file = crate::cache::open_regular(&directory.join(layout::narinfo(part))).ok()?;
+        let len = file.take(start.len() as u64).read(&mut start).ok()?;
+        Compression::detect(&start[..len]).filter(|compression| *compression != Compression::None)
     }
 
     fn unread(&self, part: HashPart, reason: String) -> Finding {

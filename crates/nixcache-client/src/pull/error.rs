@@ -78,27 +78,17 @@ impl Error {
     /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cache(error) | Self::Roots(roots::Error::Cache(error)) => error.kind(),
+            Self::Cache(error) => error.kind(),
             Self::Missing(missing) => {
                 let mut kinds = missing.iter().map(MissingPath::kind);
                 kinds.find(|kind| *kind != ErrorKind::NotFound).unwrap_or(ErrorKind::NotFound)
             }
             Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => ErrorKind::Content,
-            Self::Roots(error) => roots_kind(error),
+            Self::Roots(error) => error.kind(),
             Self::Usage(_) => ErrorKind::Usage,
             Self::Destination { error, .. } => access_kind(error),
             Self::Unpack(_) => ErrorKind::Unavailable,
         }
-    }
-}
-
-/// The kind of an error of roots.
-pub(crate) fn roots_kind(error: &roots::Error) -> ErrorKind {
-    match error {
-        roots::Error::Cache(error) => error.kind(),
-        roots::Error::NoRoot { .. } => ErrorKind::NotFound,
-        roots::Error::Broken { .. } | roots::Error::Version { .. } => ErrorKind::Content,
-        _ => ErrorKind::Unavailable,
     }
 }
 

@@ -114,7 +114,7 @@ impl Error {
             Self::Io { error, .. } => ErrorKind::of_io(error),
             Self::Url(_) | Self::NoDirectory { .. } => ErrorKind::Usage,
             Self::Remote(error) => error.kind(),
-            Self::Database(error) if !error.is_about_content() => ErrorKind::Unavailable,
+            Self::Database(error) if error.kind() != ErrorKind::Content => ErrorKind::Unavailable,
             error => io_source(error).map_or(ErrorKind::Content, ErrorKind::of_io),
         }
     }

@@ -1,5 +1,7 @@
 //! Why a repair stops.
 
+use nixcache::ErrorKind;
+
 use crate::cache::{self, Cache};
 use crate::roots;
 
@@ -49,6 +51,16 @@ fn list(objects: &[String], more: usize) -> String {
 }
 
 impl RepairError {
+    /// The kind of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Incomplete { .. } => ErrorKind::Unavailable,
+            Self::Changed { .. } | Self::InUse { .. } => ErrorKind::Busy,
+            Self::Cache(error) => error.kind(),
+            Self::Roots(error) => error.kind(),
+        }
+    }
+
     pub(super) fn incomplete(cache: &Cache, object: &str) -> Self {
         Self::Incomplete { cache: cache.url().to_string(), objects: vec![object.to_owned()], more: 0 }
     }

@@ -1,0 +1,84 @@
+//! The example programs, run against caches in temporary directories.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(dead_code, reason = "the main functions of the examples")]
+
+#[path = "../examples/mirror.rs"]
+mod mirror;
+#[path = "../examples/pull_to_root.rs"]
+mod pull_to_root;
+#[path = "../examples/verify_cache.rs"]
+mod verify_cache;
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use nixcache::hash::Hash;
+use nixcache::nar::Writer;
+use nixcache::narinfo::NarInfo;
+use nixcache::signature::{KeyName, PublicKey, SecretKey};
+use nixcache::store_path::{StoreDir, StorePathRef};
+use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
+use nixcache_client::push::{Session, SessionRequest, SessionStart};
+
+const PATH: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-hello";
+
+/// A cache of one signed path, with a root, and the key.
+async fn cache(directory: &Path) -> PublicKey {
+    let url = CacheUrl::parse(directory.as_os_str()).unwrap();
+    let cache = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
+    let mut writer = Writer::new(Vec::new());
+    writer.file(b"", false, b"contents").unwrap();
+    let nar = writer.finish().unwrap();
+    let (hash, size) = (Hash::sha256(&nar), nar.len());
+    let text = format!(
+        "StorePath: /nix/store/{PATH}\nURL: nar/x.nar\nCompression: none\nFileHash: {hash}\nFileSize: {size}\n\
+         NarHash: {hash}\nNarSize: {size}\nReferences: \n"
+    );
+    let key = SecretKey::generate(KeyName::new("example-1").unwrap()).unwrap();
+    let info = NarInfo::parse(text.as_bytes(), &StoreDir::default()).unwrap();
+    let signature = key.sign(&info.fingerprint().to_vec());
+    cache.write("nar/x.nar", nar).await.unwrap();
+    cache.write(&format!("{}.narinfo", &PATH[..32]), format!("{text}Sig: {signature}\n")).await.unwrap();
+    let mut request = SessionRequest::default();
+    request.name = Some("main".parse().unwrap());
+    request.targets = vec![StorePathRef::parse(PATH).unwrap().to_owned()];
+    request.closure = request.targets.clone();
+    let SessionStart::Open(session) = Session::begin(&cache, request).await.unwrap() else { panic!() };
+    session.commit(Vec::new()).await.unwrap().unwrap();
+    key.public_key().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pull_to_root_fetches_a_closure() {
+    let (origin, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = cache(origin.path()).await;
+    let path = StorePathRef::parse(PATH).unwrap();
+    let pulled = pull_to_root::run(origin.path().to_str().unwrap(), key, path, root.path()).await.unwrap();
+    assert_eq!((pulled.fetched.len(), pulled.error_kind()), (1, None));
+    assert_eq!(std::fs::read(root.path().join("nix/store").join(PATH)).unwrap(), b"contents");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_cache_finds_what_is_wrong() {
+    let origin = tempfile::tempdir().unwrap();
+    let key = cache(origin.path()).await;
+    let url = origin.path().to_str().unwrap();
+    let verified = verify_cache::run(url, vec![key.clone()]).await.unwrap();
+    assert_eq!((verified.narinfos.len(), verified.bad().count()), (1, 0));
+    std::fs::write(origin.path().join("nar/x.nar"), "something else").unwrap();
+    assert_eq!(verify_cache::run(url, vec![key]).await.unwrap().bad().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mirror_copies_roots_and_their_closures() {
+    let (origin, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = cache(origin.path()).await;
+    let [from, to] = [&origin, &copy].map(|folder| folder.path().to_str().unwrap());
+    let pulled = mirror::run(from, to, vec![key.clone()]).await.unwrap();
+    assert_eq!((pulled.fetched.len(), pulled.roots.len()), (1, 1));
+    let again = mirror::run(from, to, vec![key]).await.unwrap();
+    assert_eq!((again.fetched.len(), again.present.len(), again.error_kind()), (0, 1, None));
+    let cache = Cache::open(&CacheUrl::parse(OsStr::new(to)).unwrap(), CacheOptions::default()).await.unwrap();
+    assert!(cache.narinfo(StorePathRef::parse(PATH).unwrap().hash_part()).await.unwrap().is_some());
+}
