@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, BufReader, Read};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -220,6 +221,10 @@ fn pack(criterion: &mut Criterion) {
     let mut group = group(criterion, "pack", size(&nar(&tree)));
     group.bench_function("nixcache", |bencher| {
         bencher.iter(|| Packer::new().pack(&tree, io::sink(), Observer::new()).unwrap());
+    });
+    group.bench_function("nixcache, chunks for one of many clients", |bencher| {
+        let packer = Packer::new().threads(NonZeroUsize::MIN);
+        bencher.iter(|| packer.chunks(&tree).unwrap().for_each(|chunk| drop(black_box(chunk.unwrap()))));
     });
     group.bench_function("reading the files", |bencher| {
         let mut buffer = vec![0; BUFFER];

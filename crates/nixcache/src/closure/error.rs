@@ -27,7 +27,7 @@ pub enum Error {
         /// The other one.
         second: StorePath,
     },
-    /// There is no room for one more path, be it only referred to.
+    /// There is no room for one more path; paths that are only referred to count.
     #[error("a graph holds at most {} paths", u32::MAX)]
     TooManyPaths,
     /// Paths refer to one another in a circle, so that none of them can come first.

@@ -27,7 +27,7 @@ const NOWHERE: usize = usize::MAX;
 
 /// Gives every path a number, by its hash part.
 ///
-/// Hash parts come from the author of the input, who could make them collide under a fixed hash.
+/// The author of the input chooses its hash parts, and could make them collide under a fixed hash.
 /// This one is drawn at random: `(k₀ + Σ kᵢ·wᵢ mod 2⁶⁴) / 2³²` over the eight words `wᵢ` of 32 bits
 /// that the text of a hash part has (Lemire and Kaser, "Strongly universal string hashing is fast",
 /// 2014). Any two hash parts that were chosen without knowing the keys meet in a bucket with the

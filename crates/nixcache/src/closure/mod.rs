@@ -271,7 +271,7 @@ impl Graph {
         self.search(|scratch| scratch.shortest_chain(&self.references, from, to))
     }
 
-    /// The error that says that these are in a circle.
+    /// The error for a cycle of these nodes.
     #[cold]
     fn cycle(&self, members: &[Node]) -> Error {
         let named = members.iter().take(Error::MAX_MEMBERS);

@@ -14,7 +14,7 @@ pub struct Closure {
 }
 
 impl Closure {
-    /// The paths, each once. Every path comes after all that it refers to, but for itself and
+    /// The paths, each once. Every path comes after all that it refers to, except itself and
     /// others of the same [cycle](Self::cycles). Absent ones are among them.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

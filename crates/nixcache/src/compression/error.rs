@@ -78,7 +78,7 @@ pub enum Error {
     /// already.
     #[error("decompression had failed already")]
     FailedBefore,
-    /// The codec could not be set up: for want of memory or threads.
+    /// The codec could not be set up, because memory or threads are lacking.
     #[error("cannot set up {compression}: {reason}")]
     Setup {
         /// The compression asked for.

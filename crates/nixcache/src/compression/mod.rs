@@ -236,7 +236,8 @@ impl fmt::Display for Compression {
     }
 }
 
-/// Reads a narinfo's name; `Compression: ` with nothing after it is the narinfo's affair.
+/// Parses the name as a narinfo has it. An empty name is an error here; a narinfo reader gives it a
+/// meaning.
 impl FromStr for Compression {
     type Err = Error;
 

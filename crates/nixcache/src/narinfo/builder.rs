@@ -30,6 +30,7 @@ use super::{Error, ErrorReason, Field, NarInfoBuf};
 #[derive(Clone, Debug)]
 #[must_use = "`build` makes the narinfo"]
 pub struct Builder<'a> {
+    #[cfg(feature = "signature")]
     store_dir: &'a StoreDir,
     parts: Parts<'a>,
     references: Vec<StorePathRef<'a>>,
@@ -80,6 +81,7 @@ impl<'a> Builder<'a> {
             extra: &[],
         };
         Self {
+            #[cfg(feature = "signature")]
             store_dir,
             parts,
             references: Vec::new(),

@@ -44,7 +44,8 @@ mod error;
 mod parse;
 mod references;
 mod signatures;
-#[cfg(all(test, feature = "signature"))]
+#[cfg(test)]
+#[cfg(feature = "signature")]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 pub(crate) mod tests;
 mod url;

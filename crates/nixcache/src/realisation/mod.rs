@@ -39,7 +39,8 @@ mod build_trace;
 mod keyed_by_hash;
 mod object;
 mod output;
-#[cfg(all(test, feature = "signature"))]
+#[cfg(test)]
+#[cfg(feature = "signature")]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 

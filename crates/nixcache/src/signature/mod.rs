@@ -40,7 +40,8 @@ mod public_key;
 #[cfg(feature = "signature")]
 mod secret_key;
 mod sign;
-#[cfg(all(test, feature = "signature"))]
+#[cfg(test)]
+#[cfg(feature = "signature")]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 mod text;

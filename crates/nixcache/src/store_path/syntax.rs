@@ -5,6 +5,8 @@
 //! vector instructions. The end of a name is found by the space alone, so that the next name need
 //! not wait for the verdict on this one.
 
+#![expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loops from being vectorised")]
+
 use crate::hash::nixbase32;
 use crate::text::excerpt;
 

@@ -1,19 +1,21 @@
 //! Work on several threads: the one place in this crate that spreads work and joins it again.
 //!
 //! - [`run_on`] runs one function on several threads, the calling one included.
-//! - [`map_chunks`] maps the items of a slice, and keeps their order.
-//! - [`InOrder`] takes jobs one by one, and gives them back in the order in which they came.
+//! - `map_chunks` maps the items of a slice, and keeps their order.
+//! - `InOrder` takes jobs one by one, and gives them back in the order in which they came.
 //!
 //! A panic on a thread goes on in the thread that waits for its result.
 
 #[cfg(feature = "zstd")]
 mod in_order;
+#[cfg(feature = "signature")]
 mod map_chunks;
 
 use std::thread;
 
 #[cfg(feature = "zstd")]
 pub(crate) use self::in_order::{InOrder, Worker};
+#[cfg(feature = "signature")]
 pub(crate) use self::map_chunks::map_chunks;
 
 /// Runs `work` on `threads` threads at once, of which the calling one is the first, and returns

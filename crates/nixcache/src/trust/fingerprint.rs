@@ -20,7 +20,8 @@ use crate::store_path::{StoreDir, StorePath, StorePathRef};
 /// let store = StoreDir::default();
 /// let path = StorePathRef::parse("26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1")?;
 /// let nar_hash = Hash::parse("sha256:1mkvday29m2qxg1fnbv8xh9s6151bh8a2xzhh0k86j7lqhyfwibh")?;
-/// let fingerprint = Fingerprint::new(&store, path, nar_hash, 226_560.try_into()?, &[path]);
+/// let references = [path];
+/// let fingerprint = Fingerprint::new(&store, path, nar_hash, 226_560.try_into()?, &references);
 /// assert_eq!(
 ///     fingerprint.to_string(),
 ///     "1;/nix/store/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello-2.12.1;\

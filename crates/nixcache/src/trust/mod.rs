@@ -46,7 +46,8 @@ mod builder;
 mod fingerprint;
 #[cfg(feature = "signature")]
 mod policy;
-#[cfg(all(test, feature = "signature"))]
+#[cfg(test)]
+#[cfg(feature = "signature")]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;
 #[cfg(feature = "signature")]

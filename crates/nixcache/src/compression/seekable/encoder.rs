@@ -57,7 +57,7 @@ impl FrameEncoder {
         &mut self.ready
     }
 
-    /// Has the frame being filled compressed, by and by.
+    /// Queues the current frame to be compressed.
     fn cut(&mut self) -> Result<(), Error> {
         if self.table.len() + self.jobs.len() >= SeekTable::MAX_FRAMES as usize {
             return Err(Error::TooManyFrames { frame_size: self.frame_size as u64 });
@@ -75,7 +75,7 @@ impl FrameEncoder {
         Ok(())
     }
 
-    /// Takes a compressed frame, which `None` is for want of its thread.
+    /// Takes a compressed frame; `None` if its thread has panicked.
     fn collect(&mut self, job: Option<Job>) -> Result<(), Error> {
         let mut job = job.unwrap_or(Job { fault: Some("a compressing thread has panicked"), ..Job::default() });
         self.fault = self.fault.or(job.fault);

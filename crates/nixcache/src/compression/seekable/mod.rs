@@ -5,8 +5,8 @@
 //! in a skippable frame, so every reader of zstd takes such a file for an ordinary one, Nix 2.8 and
 //! 2.34 included.
 //!
-//! A [`Compressor`](super::Compressor) writes one if it is told a [frame
-//! size](super::EncodeOptions::frame_size). Each frame then says the size of its content and
+//! A [`Compressor`](super::Compressor) writes one if its options have a
+//! [frame size](super::EncodeOptions::frame_size). Each frame then says the size of its content and
 //! has a checksum. Content of at most one frame gets no table: it is small enough to be read as a
 //! whole. The bytes depend on content, level and frame size, and not on the number of threads.
 //!

@@ -49,7 +49,7 @@ impl SeekTable {
     pub const MAX_FRAMES: u32 = 0x800_0000;
 
     /// Looks for a seek table in `tail`, the last bytes of a file of `file_size` bytes. Nine are
-    /// enough to be told how many it takes; a few KiB are mostly enough to hold the table.
+    /// enough to learn how many it takes; a few KiB usually hold the table.
     ///
     /// Fails if the file ends like a seek table and it is broken, or does not fit the file: then,
     /// too, the file can be read from its beginning.

@@ -53,7 +53,7 @@ impl Chunks {
     pub(super) fn on_demand(packer: &Packer, path: &Path, offset: u64, chunk_bytes: usize) -> Self {
         let source = OnDemand {
             walk: Walk::new(packer.clone(), path),
-            // Who takes a chunk has mostly finished with the one before.
+            // A caller that takes a chunk has usually finished with the one before.
             reader: ChunkReader::new(Pool::new(chunk_bytes, 1), packer.limits),
             first: None,
             seek: (offset > 0).then_some(offset),

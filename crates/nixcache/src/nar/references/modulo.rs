@@ -25,8 +25,8 @@ pub struct HashModulo {
 ///
 /// The path of a content-addressed object follows from the hash of its NAR, so a NAR that mentions
 /// its own path cannot be hashed as it is: each occurrence of the hash part counts as 32 bytes of
-/// value zero, and the places where they were are hashed after the stream, lest zeros and
-/// occurrences be mistaken for each other. Of overlapping occurrences the leftmost counts, as in
+/// value zero, and the places where they were are hashed after the stream, so that zeros
+/// and occurrences are told apart. Of overlapping occurrences the leftmost counts, as in
 /// Nix's `RewritingSink`. Positions take eight bytes of memory for each occurrence.
 ///
 /// ```

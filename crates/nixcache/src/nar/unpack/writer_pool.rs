@@ -33,7 +33,7 @@ impl Job {
     }
 }
 
-/// Writes batches of files: on threads of its own, or, for want of several, on the calling one.
+/// Writes batches of files: on threads of its own, or with one thread on the calling one.
 pub(super) struct WriterPool<'scope> {
     batches: Option<SyncSender<Vec<Job>>>,
     threads: Vec<ScopedJoinHandle<'scope, Result<(), UnpackError>>>,
@@ -57,7 +57,7 @@ impl<'scope> WriterPool<'scope> {
         Ok(pool)
     }
 
-    /// Has a batch written, by and by. An error is that of this or an earlier batch, and nothing
+    /// Queues a batch to be written. An error is that of this or an earlier batch, and nothing
     /// more is written after it.
     pub(super) fn submit(&mut self, batch: Vec<Job>) -> Result<(), UnpackError> {
         match &self.batches {
