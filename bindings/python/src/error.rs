@@ -266,7 +266,7 @@ impl From<source::Error> for Failure {
 impl From<cache::Error> for Failure {
     fn from(error: cache::Error) -> Self {
         use cache::Error;
-        let class = if error.is_about_content() { "CacheContentError" } else { "CacheError" };
+        let class = if error.kind() == nixcache::ErrorKind::Content { "CacheContentError" } else { "CacheError" };
         let failure = Self::new(class, &error).system(&error);
         match error {
             Error::Url(error) => error.into(),

@@ -152,7 +152,7 @@ impl Failure {
             source::Error::Remote(error) => return Self::cache(error),
             source::Error::Url(_) | source::Error::NoDirectory { .. } => Status::Usage,
             source::Error::Io { .. } => Status::Failed,
-            source::Error::Database(error) if !error.is_about_content() => Status::Failed,
+            source::Error::Database(error) if error.kind() != nixcache::ErrorKind::Content => Status::Failed,
             source::Error::Database(_) => Status::Bad,
             error if is_input_output(error) => Status::Failed,
             _ => Status::Bad,

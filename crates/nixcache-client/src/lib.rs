@@ -106,3 +106,8 @@ pub mod verify;
 pub use self::cache::open_regular;
 pub use self::lock::lock_directory;
 pub use self::progress::Progress;
+
+/// Compiles the examples of the book.
+#[cfg(all(doctest, feature = "s3", feature = "sqlite"))]
+#[doc = include_str!("../../../docs/reference/rust-client.md")]
+struct Book;

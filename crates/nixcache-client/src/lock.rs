@@ -43,7 +43,7 @@ pub fn lock_directory(directory: &Path, mut waiting: impl FnMut()) -> io::Result
     if lock(&held, &mut waiting)? { Ok(held) } else { Err(ErrorKind::Unsupported.into()) }
 }
 
-/// Waits for a lock, and says whether there is such a thing for this file.
+/// Waits for a lock, and returns whether this file can be locked.
 fn lock(file: &File, waiting: &mut dyn FnMut()) -> io::Result<bool> {
     match lock_if_free(file)? {
         Lock::Held => return Ok(true),
@@ -58,7 +58,7 @@ fn lock(file: &File, waiting: &mut dyn FnMut()) -> io::Result<bool> {
     }
 }
 
-/// What came of an attempt.
+/// The result of an attempt to lock a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lock {
     /// It is held until the file is closed.

@@ -8,6 +8,9 @@ use std::cell::RefCell;
 #[cfg(any(test, feature = "testing"))]
 use std::hash::Hasher;
 use std::hash::{BuildHasher, RandomState};
+#[cfg(any(test, feature = "testing"))]
+use std::time::Duration;
+use std::time::SystemTime;
 
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::random::Random;
@@ -15,6 +18,31 @@ use crate::testing::random::Random;
 #[cfg(any(test, feature = "testing"))]
 thread_local! {
     static SEEDED: RefCell<Option<Random>> = const { RefCell::new(None) };
+}
+
+#[cfg(any(test, feature = "testing"))]
+thread_local! {
+    static CLOCK_STARTED: RefCell<Option<tokio::time::Instant>> = const { RefCell::new(None) };
+}
+
+/// Lets the [`wall_clock`] of simulations on this thread begin again.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn restart_clock() {
+    CLOCK_STARTED.set(Some(tokio::time::Instant::now()));
+}
+
+/// The time of this machine, for the names of objects. In a simulation it is that of the paused
+/// runtime, from a fixed day on.
+pub(crate) fn wall_clock() -> SystemTime {
+    #[cfg(any(test, feature = "testing"))]
+    if SEEDED.with_borrow(Option::is_some)
+        && let Some(started) = CLOCK_STARTED.with_borrow(|started| *started)
+    {
+        /// The first of January 2026, in seconds.
+        const FIRST_DAY: Duration = Duration::from_secs(1_767_225_600);
+        return SystemTime::UNIX_EPOCH + FIRST_DAY + started.elapsed();
+    }
+    SystemTime::now()
 }
 
 /// From now on, the random numbers of this thread are those of a seed; with `None`, those of the

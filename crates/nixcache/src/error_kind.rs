@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Usage,
     /// A file, disk, network or server failed, or gave no answer in time.
     Unavailable,
-    /// Another process holds what is needed, or changed it meanwhile.
+    /// Another process holds what is needed, or changed it at the same time.
     Busy,
     /// A fault of this program.
     Internal,

@@ -1,9 +1,9 @@
 //! The formats of Nix binary caches, exact to the byte: NARs, narinfos, store paths, hashes,
 //! signatures, path infos and realisations, and the graph of their references.
 //!
-//! The crate is for the tools around caches: it parses and writes what Nix writes, packs and unpacks
-//! trees, signs and verifies. It has no async runtime and no network; `nixcache-client` has both.
-//! It has no `unsafe` code, and allocates nothing by a length that an input merely claims.
+//! The crate is for the tools around caches: it parses and writes what Nix writes, packs and
+//! unpacks trees, signs and verifies. It has no async runtime and no network; `nixcache-client` has
+//! both. It has no `unsafe` code, and allocates nothing by a length that an input merely claims.
 //!
 //! # Quick start
 //!

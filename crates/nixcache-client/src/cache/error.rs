@@ -10,7 +10,7 @@ use super::UrlError;
 use super::backend::directory::TooLarge;
 use crate::file::{Odd, Oddity};
 
-/// What a lookup in a cache found out. There are three answers, which are never mixed:
+/// The result of a lookup in a cache. There are three answers, which are never mixed:
 ///
 /// - `Ok(Some(_))`: the object is there.
 /// - `Ok(None)`: the object is known not to be there: 404, 410, `ENOENT`.
@@ -27,7 +27,7 @@ pub type Lookup<T> = std::result::Result<Option<T>, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What was said is no cache.
+    /// The text is no URL of a cache.
     #[error(transparent)]
     Url(#[from] UrlError),
     /// A parameter of the URL, or of the environment, does not lead to a cache.
@@ -83,12 +83,12 @@ pub enum Error {
         #[source]
         error: narinfo::Error,
     },
-    /// A narinfo is of another path than its name says. Nix does not take what it says for either.
+    /// A narinfo is about another path than its name says. Nix does not accept it for either.
     #[error("{object}: is the narinfo of {path}")]
     Misplaced {
         /// The narinfo.
         object: String,
-        /// The path that it is of.
+        /// The path that it is about.
         path: String,
     },
     /// The `URL` of a narinfo leads to no NAR within the cache.
@@ -99,23 +99,23 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// An object is larger than anything of its kind may be.
+    /// An object is larger than objects of its kind may be.
     #[error("{object}: larger than {limit} bytes")]
     TooLarge {
         /// The object.
         object: String,
-        /// The most that it may have.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// What has the name of an object is no file that may be read: a FIFO, or a symbolic link that
-    /// another user may have made. Whether the cache has the object is not known.
+    /// A FIFO, a device, or a symbolic link that another user may have made has the name of an
+    /// object. It is not read, so it is unknown whether the cache has the object.
     #[error("{object}: {}{oddity}; remove it", place_of(place))]
     Odd {
         /// The object.
         object: String,
-        /// What is odd, if it is not the object itself but a folder on the way to it.
+        /// The folder on the way to the object that is odd; empty if it is the object itself.
         place: String,
-        /// What it is.
+        /// The kind of file.
         oddity: Oddity,
     },
     /// Authentication is missing or access was denied: 401, 403, `EACCES`. Says nothing about
@@ -124,7 +124,7 @@ pub enum Error {
     Denied {
         /// The object.
         object: String,
-        /// What the server or the system says: `(403): …` from servers.
+        /// The reason that the server or the system gives: `(403): …` from servers.
         reason: String,
     },
     /// The bucket does not exist.
@@ -132,7 +132,7 @@ pub enum Error {
     NoBucket {
         /// The cache.
         cache: String,
-        /// What the server says.
+        /// The reason that the server gives.
         reason: String,
     },
     /// The content encoding of an object cannot be decoded. Says nothing about the object behind
@@ -146,8 +146,8 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A conditional write was refused again and again, though the object was read anew before
-    /// each.
+    /// Conditional writes of an object were refused again and again, although it was read before each
+    /// of them.
     #[error(
         "{object}: keeps changing: {attempts} conditional writes in a row were refused. Another writer is busy with it, \
          or the server does not keep conditions"
@@ -158,7 +158,7 @@ pub enum Error {
         /// How many writes were refused.
         attempts: usize,
     },
-    /// The server gives no parts of this object; the whole of it may be readable.
+    /// The server does not serve byte ranges of this object. The whole object may be readable.
     #[error("{object}: the server gives no ranges of it")]
     NoRanges {
         /// The object.
@@ -181,12 +181,12 @@ pub enum Error {
         /// The failure with its causes.
         reason: String,
     },
-    /// This kind of cache cannot do it.
+    /// This kind of cache does not support the operation.
     #[error("{cache}: {what}")]
     Unsupported {
         /// The cache.
         cache: String,
-        /// What it cannot do, and what helps.
+        /// The unsupported operation, and what to do instead.
         what: &'static str,
     },
 }
@@ -239,8 +239,7 @@ impl Error {
     }
 
     /// Whether the kind is [`ErrorKind::Content`].
-    #[doc(hidden)]
-    pub fn is_about_content(&self) -> bool {
+    pub(crate) fn is_about_content(&self) -> bool {
         self.kind() == ErrorKind::Content
     }
 }

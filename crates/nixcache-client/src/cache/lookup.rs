@@ -11,20 +11,20 @@ use super::error::{Error, Lookup, Result};
 use super::layout::{self, Object};
 use super::{Cache, ObjectInfo};
 
-/// In which way a cache was asked which paths it has.
+/// How a cache was asked which paths it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LookupMethod {
-    /// Each path by itself.
+    /// One request for each path.
     Each {
         /// How many paths.
         paths: usize,
-        /// How many listings it would have taken, if that was found out.
+        /// How many requests a listing would have taken, if that is known.
         pages: Option<usize>,
     },
-    /// All that it has was listed.
+    /// All objects were listed.
     Listing {
-        /// How many paths were looked for.
+        /// How many paths were asked about.
         paths: usize,
         /// How many requests it took; one for a directory.
         pages: usize,
@@ -46,18 +46,18 @@ impl fmt::Display for LookupMethod {
     }
 }
 
-/// What a cache says of which paths it has.
+/// Which of some paths a cache has.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Presence {
     /// The paths that it has.
     pub present: HashSet<HashPart>,
-    /// The paths of which it does not tell: access was denied, or no file has the name of the
-    /// narinfo. A bucket that denies its listing says so of what it does not have, and of what may
+    /// The paths of which the cache does not tell: access was denied, or the narinfo is no regular
+    /// file. A bucket that denies its listing says so of what it does not have, and of what may
     /// not be read. A push may take them for absent, as it publishes them then; an answer to a user
     /// may not.
     pub unknown: HashSet<HashPart>,
-    /// What the cache said of one of the unknown paths: an [`Error::Denied`], or an [`Error::Odd`].
+    /// The error of one of the unknown paths: an [`Error::Denied`], or an [`Error::Odd`].
     pub denied: Option<Error>,
     /// How the cache was asked.
     pub method: LookupMethod,

@@ -1,4 +1,4 @@
-//! Where the NAR of a narinfo is.
+//! Which object is the NAR of a narinfo.
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;

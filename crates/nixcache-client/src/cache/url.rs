@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::redact::{is_name, redacted, shown};
 
-/// Where a cache is, as a command line says it, in the spelling of Nix.
+/// The URL of a cache, as a command line names it, in the spelling of Nix.
 ///
 /// | text | |
 /// |---|---|
@@ -105,7 +105,7 @@ impl BucketKind {
     }
 }
 
-/// Why a text does not say where a cache is. No message shows passwords or values of parameters.
+/// Why a text is not the URL of a cache. No message shows passwords or values of parameters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {

@@ -1,7 +1,5 @@
 //! What all objects under `nixcache/v1/` share: the folder, the version, hashes and unique names.
 
-use std::time::SystemTime;
-
 use chrono::{DateTime, Utc};
 use nixcache::hash::{Format, Hash};
 use serde_json::Value;
@@ -36,7 +34,7 @@ pub(crate) fn parse_version(object: &str, text: &[u8]) -> Result<Value> {
 /// Makes a name that no other call makes: a time, by which generations are ordered, and a random
 /// part.
 pub(crate) fn unique() -> String {
-    let time = DateTime::<Utc>::from(SystemTime::now()).format("%Y%m%dT%H%M%S%3f");
+    let time = DateTime::<Utc>::from(crate::random::wall_clock()).format("%Y%m%dT%H%M%S%3f");
     let random = crate::random::unique_number();
     format!("{time}-{random:016x}")
 }

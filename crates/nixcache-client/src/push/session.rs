@@ -1,7 +1,6 @@
 //! A push under a root.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::SystemTime;
 
 use futures_util::stream::StreamExt;
 use nixcache::hash::Hash;
@@ -652,7 +651,7 @@ impl Session {
             path_set: self.set,
             paths,
             file_size,
-            created: SystemTime::now(),
+            created: crate::random::wall_clock(),
             pinned: false,
             labels: self.request.labels.clone(),
             signatures: Vec::new(),

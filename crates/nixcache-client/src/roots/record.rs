@@ -129,7 +129,7 @@ impl RootRecord {
     pub(super) fn to_json(&self, store_dir: &StoreDir) -> String {
         let targets: Value = self.targets.iter().map(|target| store_dir.display(target.as_ref()).to_string()).collect();
         let created = DateTime::<Utc>::from(self.created).to_rfc3339_opts(SecondsFormat::Secs, true);
-        let used = DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Secs, true);
+        let used = DateTime::<Utc>::from(crate::random::wall_clock()).to_rfc3339_opts(SecondsFormat::Secs, true);
         let json = json!({
             "version": VERSION, "targets": targets, "closure": digest(&self.closure), "pathSet": digest(&self.path_set),
             "paths": self.paths, "fileSize": self.file_size, "created": created, "lastUsed": used, "pinned": self.pinned,

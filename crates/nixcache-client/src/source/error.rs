@@ -114,7 +114,9 @@ impl Error {
             Self::Io { error, .. } => ErrorKind::of_io(error),
             Self::Url(_) | Self::NoDirectory { .. } => ErrorKind::Usage,
             Self::Remote(error) => error.kind(),
-            Self::Database(error) if error.kind() != ErrorKind::Content => ErrorKind::Unavailable,
+            #[cfg(feature = "sqlite")]
+            Self::Database(error) => error.kind(),
+            Self::NotCompiled { .. } => ErrorKind::Usage,
             error => io_source(error).map_or(ErrorKind::Content, ErrorKind::of_io),
         }
     }

@@ -89,12 +89,6 @@ impl Error {
             Self::Io { .. } | Self::Sqlite { .. } | Self::Journal { .. } => ErrorKind::Unavailable,
         }
     }
-
-    /// Whether the kind is [`ErrorKind::Content`].
-    #[doc(hidden)]
-    pub fn is_about_content(&self) -> bool {
-        self.kind() == ErrorKind::Content
-    }
 }
 
 /// Whether SQLite says that the file is damaged.

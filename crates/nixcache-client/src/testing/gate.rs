@@ -78,8 +78,9 @@ thread_local! {
     static TRACE: RefCell<Option<Vec<(Kind, String)>>> = const { RefCell::new(None) };
 }
 
-/// All requests of this thread while a function runs, in order.
+/// All requests of this thread while a function runs, in order: to compare two runs of a seed.
 #[cfg(test)]
+#[allow(dead_code, reason = "for the search of what a seed does not decide")]
 pub(crate) fn trace(run: impl FnOnce()) -> Vec<(Kind, String)> {
     TRACE.set(Some(Vec::new()));
     run();

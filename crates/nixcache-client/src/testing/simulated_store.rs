@@ -45,13 +45,15 @@ pub struct FaultPlan {
     failures: Option<usize>,
     /// One of this many reads is denied; `None` denies none.
     denials: Option<usize>,
+    /// Whether it was injected before.
+    is_started: bool,
 }
 
 impl FaultPlan {
     /// Delays without faults. The seed decides the delays, and all other random numbers of this
     /// crate on the thread.
     pub fn new(seed: u64) -> Self {
-        Self { random: Random::new(seed), failures: None, denials: None }
+        Self { random: Random::new(seed), failures: None, denials: None, is_started: false }
     }
 
     /// Lets one of `requests` requests fail: half of those without effect, of the others only the
@@ -84,6 +86,10 @@ thread_local! {
 /// From now on, requests of this thread to simulated stores are delayed and fail as planned; with
 /// `None`, they take no time and succeed. Returns the plan until now.
 pub fn inject_faults(plan: Option<FaultPlan>) -> Option<FaultPlan> {
+    if plan.as_ref().is_some_and(|plan| !plan.is_started) {
+        random::restart_clock();
+    }
+    let plan = plan.map(|plan| FaultPlan { is_started: true, ..plan });
     random::set_seed(plan.as_ref().map(|plan| plan.random.clone().next()));
     PLAN.replace(plan)
 }

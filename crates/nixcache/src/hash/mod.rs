@@ -20,9 +20,11 @@
 //! hasher.update(b"bc");
 //! let hash = hasher.finish();
 //! assert_eq!(hash.to_string(), "sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s");
-//! assert_eq!(hash.display(Format::Sri).as_str(), "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
-//! assert_eq!(Hash::parse("sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=")?, hash);
-//! assert_eq!(Hash::parse_as(Algorithm::Sha256, "1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s")?, hash);
+//! let sri = "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
+//! assert_eq!(hash.display(Format::Sri).as_str(), sri);
+//! assert_eq!(Hash::parse(sri)?, hash);
+//! let digits = "1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s";
+//! assert_eq!(Hash::parse_as(Algorithm::Sha256, digits)?, hash);
 //! # Ok::<(), nixcache::hash::Error>(())
 //! ```
 
@@ -179,8 +181,8 @@ impl Hash {
         HashText::new(self, format, true)
     }
 
-    /// The text of the digest alone. SRI keeps the name of its algorithm, as in Nix; without it, the
-    /// text would be base64.
+    /// The text of the digest alone. SRI keeps the name of its algorithm, as in Nix; without it,
+    /// the text would be base64.
     pub fn display_digest(&self, format: Format) -> HashText {
         HashText::new(self, format, false)
     }

@@ -3,11 +3,11 @@
 //!
 //! Parsing accepts the documents of any version of Nix: keys in any order, and unknown keys, which
 //! are ignored. It refuses ambiguity, so no key may occur twice in an object. An [`Error`] has the
-//! place of the fault: line and column if the text is not JSON, otherwise the path of the value, such
-//! as `/nix/store/…-hello: references[3]`.
+//! place of the fault: line and column if the text is not JSON, otherwise the path of the value,
+//! such as `/nix/store/…-hello: references[3]`.
 //!
-//! Nesting is limited to the 127 levels of `serde_json`, and allocations are bounded by the length of
-//! the text.
+//! Nesting is limited to the 127 levels of `serde_json`, and allocations are bounded by the length
+//! of the text.
 //!
 //! ```
 //! use nixcache::{path_info::PathInfos, store_path::StoreDir};

@@ -119,8 +119,8 @@ impl<'n> JsonNode<'n> {
         path.map(StorePath::from).map_err(|error| self.invalid(error))
     }
 
-    /// A hash: a text in any format that names its algorithm, or an object with `algorithm`, `format`
-    /// and `hash`, as in some versions between 2.32 and 2.34.
+    /// A hash: a text in any format that names its algorithm, or an object with `algorithm`,
+    /// `format` and `hash`, as in some versions between 2.32 and 2.34.
     pub(crate) fn hash(&self) -> Result<Hash, Error> {
         if !self.is_object() {
             return Hash::parse(self.text("a hash")?).map_err(|error| self.invalid(error));
@@ -158,8 +158,8 @@ impl<'n> JsonNode<'n> {
         ContentAddress::new(known, self.required("hash")?.hash()?).map_err(|error| self.invalid(error))
     }
 
-    /// Signatures: each is a line `name:base64`, or since version 3 an object with `keyName` and `sig`.
-    /// The part after the name is not checked.
+    /// Signatures: each is a line `name:base64`, or since version 3 an object with `keyName` and
+    /// `sig`. The part after the name is not checked.
     pub(crate) fn signatures(&'n self) -> Result<BTreeSet<String>, Error> {
         let signatures = self.elements("an array of signatures")?.map(|node| {
             if !node.is_object() {

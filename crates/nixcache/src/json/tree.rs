@@ -10,8 +10,8 @@ use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess
 use super::Error;
 use crate::text::excerpt;
 
-/// A value. Unlike `serde_json::Value`, it borrows texts, and refuses an object in which a key occurs
-/// twice.
+/// A value. Unlike `serde_json::Value`, it borrows texts, and refuses an object in which a key
+/// occurs twice.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json<'a> {
     Null,
@@ -23,8 +23,8 @@ pub(crate) enum Json<'a> {
     Object(BTreeMap<Cow<'a, str>, Json<'a>>),
 }
 
-/// The only key of the object that `serde_json` makes of a number, if a crate of the program enables
-/// its feature `arbitrary_precision`.
+/// The only key of the object that `serde_json` makes of a number, if a crate of the program
+/// enables its feature `arbitrary_precision`.
 const NUMBER: &str = "$serde_json::private::Number";
 
 impl<'a> Json<'a> {

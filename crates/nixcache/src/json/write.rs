@@ -71,8 +71,8 @@ pub(crate) fn signature_lines<'a>(
     write_array(out, signatures, |out, signature| write_text(out, signature))
 }
 
-/// Sorts signatures as Nix does since 2.34, where it holds them in two parts: by name, then by bytes.
-/// The order of lines differs: `a:` comes after `a-1:`, but `a` before `a-1`.
+/// Sorts signatures as Nix does since 2.34, where it holds them in two parts: by name, then by
+/// bytes. The order of lines differs: `a:` comes after `a-1:`, but `a` before `a-1`.
 ///
 /// A line without a colon has no such parts, and comes first.
 pub(crate) fn by_name<'a>(signatures: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {

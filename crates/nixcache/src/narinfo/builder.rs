@@ -22,9 +22,10 @@ use super::{Error, ErrorReason, Field, NarInfoBuf};
 /// let store_dir = StoreDir::default();
 /// let path = StorePathRef::parse("00bgd045z0d4icpbc2yyz4gx48ak44la-hello")?;
 /// let nar_hash = Hash::sha256(b"the NAR");
-/// let info = Builder::new(&store_dir, path, "nar/hello.nar", nar_hash, 7).references([path]).build()?;
+/// let builder = |url| Builder::new(&store_dir, path, url, nar_hash, 7).references([path]);
+/// let info = builder("nar/hello.nar").build()?;
 /// assert!(info.is_canonical());
-/// assert!(Builder::new(&store_dir, path, "nar/hello.nar\nSig: forged", nar_hash, 7).build().is_err());
+/// assert!(builder("nar/hello.nar\nSig: forged").build().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -162,7 +163,8 @@ impl<'a> Builder<'a> {
     /// # use nixcache::{hash::Hash, narinfo::Builder, store_path::{StoreDir, StorePathRef}};
     /// # let store_dir = StoreDir::default();
     /// # let path = StorePathRef::parse("00bgd045z0d4icpbc2yyz4gx48ak44la-hello")?;
-    /// # let builder = Builder::new(&store_dir, path, "nar/hello.nar", Hash::sha256(b"the NAR"), 7);
+    /// # let nar_hash = Hash::sha256(b"the NAR");
+    /// # let builder = Builder::new(&store_dir, path, "nar/hello.nar", nar_hash, 7);
     /// let info = builder.extra_field("System", "x86_64-linux").build()?;
     /// assert_eq!(info.as_ref().fields().last(), Some(("System", "x86_64-linux")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())

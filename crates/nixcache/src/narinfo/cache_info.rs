@@ -29,8 +29,8 @@ use crate::text::excerpt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheInfo {
-    /// `StoreDir`: the store directory of all paths in the cache, `/nix/store` by default. Nix refuses
-    /// a cache whose store directory is not its own.
+    /// `StoreDir`: the store directory of all paths in the cache, `/nix/store` by default. Nix
+    /// refuses a cache whose store directory is not its own.
     pub store_dir: StoreDir,
     /// `WantMassQuery`: whether clients may query many paths at once.
     pub want_mass_query: bool,

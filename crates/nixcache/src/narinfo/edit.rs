@@ -16,8 +16,9 @@ use super::{Error, ErrorReason, Field, NarInfo, NarInfoBuf};
 /// ```
 /// # #[cfg(feature = "signature")] {
 /// # use nixcache::{narinfo::NarInfo, signature::{KeyName, SecretKey}, store_path::StoreDir};
-/// # let text = "StorePath: /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a\nURL: nar/a.nar\nCompression: none\n\
-/// #     NarHash: sha256:0lxjvvpr59c2mdram7ympy5ay741f180kv3349hvfc3f8nrmbqf6\nNarSize: 464152\nReferences: \n";
+/// # let text = "StorePath: /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a\nURL: nar/a.nar\n\
+/// #     Compression: none\nNarHash: sha256:0lxjvvpr59c2mdram7ympy5ay741f180kv3349hvfc3f8nrmbqf6\n\
+/// #     NarSize: 464152\nReferences: \n";
 /// let info = NarInfo::parse(text.as_bytes(), &StoreDir::default())?;
 /// let key = SecretKey::generate(KeyName::new("cache.example.org-1")?)?;
 /// let signature = key.sign(&info.fingerprint().to_vec());
@@ -136,7 +137,8 @@ impl<'a> Edit<'a> {
         places.last().map_or(self.lines.len(), |place| place + 1)
     }
 
-    /// Makes the changed narinfo. An error if it could not be parsed, for an empty URL for instance.
+    /// Makes the changed narinfo. An error if it could not be parsed, for an empty URL for
+    /// instance.
     pub fn finish(self) -> Result<NarInfoBuf, Error> {
         if let Some(error) = self.error {
             return Err(error);

@@ -77,11 +77,12 @@ pub enum ErrorReason {
     /// Not a decimal number below 2⁶⁴.
     #[error("is not a size: expected a decimal number less than 2^64")]
     Size,
-    /// The size of the NAR is 0. No NAR is empty, and Nix signs no path without the size of its NAR.
+    /// The size of the NAR is 0. No NAR is empty, and Nix signs no path without the size of its
+    /// NAR.
     #[error("is 0, but no NAR is empty")]
     NoSize,
-    /// A builder got an extra field whose name is empty, known or contains a colon, or whose name or
-    /// value has a control character.
+    /// A builder got an extra field whose name is empty, known or contains a colon, or whose name
+    /// or value has a control character.
     #[error("`{name}` cannot be an extra field: its name is known or malformed, or its value has a control character")]
     ExtraField {
         /// The beginning of its name.

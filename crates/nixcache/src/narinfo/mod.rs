@@ -1,15 +1,15 @@
 //! narinfos: the metadata of a store path in a binary cache.
 //!
-//! A narinfo is a text of lines `Field: value`, named after the hash part of its path. It says where
-//! the NAR is, how it is compressed, its hashes and sizes, the references of the path, and its
-//! signatures. [`NarInfo::parse`] borrows everything from the text and allocates nothing;
+//! A narinfo is a text of lines `Field: value`, named after the hash part of its path. It says
+//! where the NAR is, how it is compressed, its hashes and sizes, the references of the path, and
+//! its signatures. [`NarInfo::parse`] borrows everything from the text and allocates nothing;
 //! [`NarInfoBuf`] owns its text.
 //!
 //! Many programs write narinfos, and some of them not as Nix does. This module accepts what Nix
 //! accepts, reports what is odd, and refuses what is ambiguous. Each oddity is a [`Deviation`] with
-//! its line. A narinfo without deviations is, byte for byte, what [`write`](NarInfo::write) makes of
-//! it and what Nix would have written. An [`Error`] is anything that two readers might understand
-//! differently: a field that occurs twice, a blank line, a missing space.
+//! its line. A narinfo without deviations is, byte for byte, what [`write`](NarInfo::write) makes
+//! of it and what Nix would have written. An [`Error`] is anything that two readers might
+//! understand differently: a field that occurs twice, a blank line, a missing space.
 //!
 //! [`Edit`] changes signatures, URL, compression and file hash in place and leaves all other bytes
 //! as they are. [`Builder`] makes a narinfo from its parts, and signs it. [`NarUrl`] takes a `URL`
@@ -342,8 +342,8 @@ impl<'a> NarInfo<'a> {
         Signatures::new(self.fields.signatures.of(self.text), self.fields.signature_count)
     }
 
-    /// The content address, if the narinfo has one. [`is_content_addressed`] checks whether it makes
-    /// this path.
+    /// The content address, if the narinfo has one. [`is_content_addressed`] checks whether it
+    /// makes this path.
     ///
     /// [`is_content_addressed`]: Self::is_content_addressed
     #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "it was parsed before")]
@@ -352,8 +352,8 @@ impl<'a> NarInfo<'a> {
         (!text.is_empty()).then(|| ContentAddress::parse(text).expect("a content address"))
     }
 
-    /// Whether the path is the one that its content address and references make. If so, Nix trusts it
-    /// without a signature.
+    /// Whether the path is the one that its content address and references make. If so, Nix trusts
+    /// it without a signature.
     pub fn is_content_addressed(&self, store_dir: &StoreDir) -> bool {
         self.content_address()
             .is_some_and(|address| store_dir.is_content_addressed(self.store_path(), &address, self.references()))
@@ -420,8 +420,9 @@ impl fmt::Display for NarInfo<'_> {
 /// parsing again.
 ///
 /// ```
-/// # let text = "StorePath: /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a\nURL: nar/a.nar\nCompression: none\n\
-/// #     NarHash: sha256:0lxjvvpr59c2mdram7ympy5ay741f180kv3349hvfc3f8nrmbqf6\nNarSize: 464152\nReferences: \n";
+/// # let text = "StorePath: /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a\nURL: nar/a.nar\n\
+/// #     Compression: none\nNarHash: sha256:0lxjvvpr59c2mdram7ympy5ay741f180kv3349hvfc3f8nrmbqf6\n\
+/// #     NarSize: 464152\nReferences: \n";
 /// use nixcache::narinfo::NarInfoBuf;
 /// use nixcache::store_path::StoreDir;
 ///
@@ -574,7 +575,8 @@ const EXTENSION: &str = ".narinfo";
 ///
 /// let hash_part = "00bgd045z0d4icpbc2yyz4gx48ak44la".parse()?;
 /// assert_eq!(narinfo::file_name(hash_part), "00bgd045z0d4icpbc2yyz4gx48ak44la.narinfo");
-/// assert_eq!(narinfo::hash_part_of_file_name("00bgd045z0d4icpbc2yyz4gx48ak44la.narinfo"), Some(hash_part));
+/// let name = "00bgd045z0d4icpbc2yyz4gx48ak44la.narinfo";
+/// assert_eq!(narinfo::hash_part_of_file_name(name), Some(hash_part));
 /// # Ok::<(), nixcache::store_path::Error>(())
 /// ```
 pub fn file_name(hash_part: HashPart) -> String {

@@ -47,7 +47,8 @@ pub(super) fn read<'a>(
         let end = memchr(b'\n', &bytes[start..]).map_or(text.len(), |length| start + length);
         reader.line += 1;
         reader.line(start, end).map_err(|error| {
-            // A single line without a field is another kind of text, not the beginning of a narinfo.
+            // A single line without a field is another kind of text, not the beginning of a
+            // narinfo.
             let is_cut = end == text.len() && (error.field.is_some() || reader.line > 1);
             if is_cut { Error { reason: ErrorReason::CutShort, ..error } } else { error }
         })?;

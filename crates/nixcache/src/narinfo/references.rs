@@ -120,8 +120,8 @@ impl<'a> Iterator for ReferencesIter<'a> {
 
 impl ExactSizeIterator for ReferencesIter<'_> {}
 
-/// Scans references from `start` to `end` of a text. `None` unless they are as Nix writes them: valid,
-/// with one space between each two. A slower parser finds the reason then.
+/// Scans references from `start` to `end` of a text. `None` unless they are as Nix writes them:
+/// valid, with one space between each two. A slower parser finds the reason then.
 #[inline]
 pub(super) fn scan(text: &[u8], start: usize, end: usize) -> Option<ReferenceOrder> {
     let mut rest = &text[start..];

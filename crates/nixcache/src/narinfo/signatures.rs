@@ -45,9 +45,9 @@ impl<'a> Iterator for Signatures<'a> {
 
 impl ExactSizeIterator for Signatures<'_> {}
 
-/// The order in which Nix writes signatures: since 2.3x by the name of the key and then by the bytes
-/// of the signature, where 2.8 compared whole lines. The two differ if one name begins with the
-/// other, and for two signatures by one name.
+/// The order in which Nix writes signatures: since 2.3x by the name of the key and then by the
+/// bytes of the signature, where 2.8 compared whole lines. The two differ if one name begins with
+/// the other, and for two signatures by one name.
 pub(super) fn order(a: &str, b: &str) -> Ordering {
     let name = |text: &str| text.find(':').unwrap_or(text.len());
     let names = a[..name(a)].cmp(&b[..name(b)]);

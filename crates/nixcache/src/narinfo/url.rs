@@ -60,8 +60,8 @@ pub enum NarUrlError {
         /// The beginning of the URL.
         url: String,
     },
-    /// A part of the path is empty, `.` or `..`, or has a byte that is not allowed in URLs, so that it
-    /// might lead out of the cache. This includes paths that begin with a slash.
+    /// A part of the path is empty, `.` or `..`, or has a byte that is not allowed in URLs, so that
+    /// it might lead out of the cache. This includes paths that begin with a slash.
     #[error("`{url}` is not a path within a cache")]
     Path {
         /// The beginning of the URL.
@@ -91,8 +91,8 @@ impl<'a> NarUrl<'a> {
     /// Parses a URL.
     ///
     /// A relative URL must stay within the cache. Its name must contain `.nar` or be a UUID, or it
-    /// must be in a folder below `nar/`, or be named after a store path below `nar/`. An absolute URL
-    /// can be anything.
+    /// must be in a folder below `nar/`, or be named after a store path below `nar/`. An absolute
+    /// URL can be anything.
     pub fn parse(url: &'a str) -> Result<Self, NarUrlError> {
         let quoted = || excerpt(url);
         let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));

@@ -10,7 +10,8 @@ use super::{DeviationKind, Field, Fields, NarInfo, Span};
 
 impl NarInfo<'_> {
     /// Appends what Nix writes for this narinfo: fields in its order, hashes in nixbase32,
-    /// references and signatures sorted and without duplicates, and no field that Nix does not know.
+    /// references and signatures sorted and without duplicates, and no field that Nix does not
+    /// know.
     pub fn write(&self, out: &mut Vec<u8>) {
         if self.is_canonical() {
             out.extend_from_slice(self.text.as_bytes());

@@ -10,8 +10,8 @@ use crate::store_path::HashPart;
 /// Remembers the path infos seen so far, to tell repeated ones from contradicting ones.
 ///
 /// It compares the facts that every form of path infos has: the path, the hash and size of its NAR,
-/// its references and its deriver. Two names with one hash part contradict each other, too. It keeps
-/// 28 bytes a path.
+/// its references and its deriver. Two names with one hash part contradict each other, too. It
+/// keeps 28 bytes a path.
 ///
 /// ```
 /// use nixcache::hash::Hash;

@@ -31,7 +31,8 @@
 //!
 //! let mut json = Vec::new();
 //! infos.write_json(JsonVersion::V2, &store, &mut json)?;
-//! assert!(json.starts_with(br#"{"info":{"00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60":{"ca":null,"#));
+//! let start = br#"{"info":{"00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60":{"ca":null,"#;
+//! assert!(json.starts_with(start));
 //! assert_eq!(PathInfos::parse_json(&json, &store)?, infos);
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -93,8 +94,9 @@ pub struct PathInfo {
 pub struct Download {
     /// The URL of the file, usually relative to the cache.
     pub url: String,
-    /// The name of the compression, usually one of [`Compression`](crate::compression::Compression).
-    /// The JSON of Nix up to 2.18 lacks it; in a narinfo, none means bzip2.
+    /// The name of the compression, usually one of
+    /// [`Compression`](crate::compression::Compression). The JSON of Nix up to 2.18 lacks it; in a
+    /// narinfo, none means bzip2.
     pub compression: Option<String>,
     /// The hash of the file.
     pub file_hash: Option<Hash>,
@@ -130,8 +132,8 @@ impl Download {
     }
 }
 
-/// The answer to a query of several paths: path infos of those that the store has, and the paths that
-/// it does not have.
+/// The answer to a query of several paths: path infos of those that the store has, and the paths
+/// that it does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathInfos {
     /// The paths that the store has.

@@ -25,9 +25,10 @@ impl From<&NarInfo<'_>> for PathInfo {
 }
 
 impl PathInfo {
-    /// Makes the narinfo of this path, as Nix writes it. The info must have a [`Download`], which has
-    /// the URL of the NAR, and the size of the NAR must be known. Facts that a narinfo has no place
-    /// for are left out: the registration time, whether the store built the path, closure sizes.
+    /// Makes the narinfo of this path, as Nix writes it. The info must have a [`Download`], which
+    /// has the URL of the NAR, and the size of the NAR must be known. Facts that a narinfo has no
+    /// place for are left out: the registration time, whether the store built the path, closure
+    /// sizes.
     pub fn to_narinfo(&self, store_dir: &StoreDir) -> Result<NarInfoBuf, Error> {
         let download = self.download.as_ref();
         let url = download.map_or("", |download| &download.url);

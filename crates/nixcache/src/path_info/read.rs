@@ -86,8 +86,8 @@ impl PathInfos {
 }
 
 impl PathInfo {
-    /// Parses the info of a path that is known from elsewhere, in the form that it has under its key
-    /// in a document of [`PathInfos`].
+    /// Parses the info of a path that is known from elsewhere, in the form that it has under its
+    /// key in a document of [`PathInfos`].
     pub fn parse_json(text: &[u8], path: StorePathRef<'_>, store_dir: &StoreDir) -> Result<Self, Error> {
         let json = Json::parse(text)?;
         Self::read(path.to_owned(), &JsonNode::root(&json, &store_dir.display(path).to_string()), store_dir)

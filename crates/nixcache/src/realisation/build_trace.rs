@@ -95,8 +95,8 @@ impl BuildTraceEntry {
         text_of(|out| self.write(out, true))
     }
 
-    /// The text that [`parse_value`](Self::parse_value) accepts, in the bytes of Nix: the contents of
-    /// the file in a cache.
+    /// The text that [`parse_value`](Self::parse_value) accepts, in the bytes of Nix: the contents
+    /// of the file in a cache.
     pub fn value_to_json(&self) -> String {
         text_of(|out| self.write_value(out, true))
     }

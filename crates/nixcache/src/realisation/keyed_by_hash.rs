@@ -24,8 +24,8 @@ pub struct OutputId {
 const FOLDER: &str = "realisations/";
 
 impl OutputId {
-    /// Parses the text that [`Display`](fmt::Display) writes, with the hash in any format that names
-    /// its algorithm.
+    /// Parses the text that [`Display`](fmt::Display) writes, with the hash in any format that
+    /// names its algorithm.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (hash, output) = text.split_once('!').ok_or_else(|| Error::OutputId { text: excerpt(text) })?;
         Ok(Self { hash: Hash::parse(hash)?, output: OutputName::parse(output)? })
@@ -36,8 +36,8 @@ impl OutputId {
         format!("{FOLDER}{self}.doi")
     }
 
-    /// Parses a [`place`](Self::place). The hash must be in that format, the only one that Nix looks
-    /// for.
+    /// Parses a [`place`](Self::place). The hash must be in that format, the only one that Nix
+    /// looks for.
     pub fn from_place(place: &str) -> Result<Self, Error> {
         let no_place = || Error::Place {
             place: excerpt(place),
@@ -79,8 +79,8 @@ pub struct Realisation {
     /// Signatures of the [`fingerprint`](Self::fingerprint), each as in a narinfo, `name:base64`.
     /// Malformed ones are kept.
     pub signatures: BTreeSet<String>,
-    /// The realisations that the output refers to. Nix 2.8 writes and signs them; 2.34 ignores them,
-    /// and so refuses the signature.
+    /// The realisations that the output refers to. Nix 2.8 writes and signs them; 2.34 ignores
+    /// them, and so refuses the signature.
     pub dependencies: BTreeMap<OutputId, StorePath>,
 }
 
@@ -112,9 +112,9 @@ impl Realisation {
         Ok(realisation)
     }
 
-    /// The text that [`parse`](Self::parse) accepts, in the bytes of Nix 2.8: the contents of the file
-    /// in a cache. Newer versions that write this form may sort several signatures in another order,
-    /// and never write dependencies.
+    /// The text that [`parse`](Self::parse) accepts, in the bytes of Nix 2.8: the contents of the
+    /// file in a cache. Newer versions that write this form may sort several signatures in another
+    /// order, and never write dependencies.
     pub fn to_json(&self) -> String {
         text_of(|out| self.write(out, true))
     }

@@ -110,8 +110,8 @@ macro_rules! signed {
                 text_of(|out| self.write(out, false))
             }
 
-            /// Signs the [`fingerprint`](Self::fingerprint). Removes other signatures by the name of
-            /// this key, which are stale.
+            /// Signs the [`fingerprint`](Self::fingerprint). Removes other signatures by the name
+            /// of this key, which are stale.
             #[cfg(feature = "signature")]
             pub fn sign(&mut self, key: &SecretKey) {
                 let is_stale = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == key.name().as_str());

@@ -20,7 +20,8 @@ use crate::{ErrorKind, json};
 /// let text = br#"{"outPath":"g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar","signatures":[]}"#;
 /// let realisation = CachedRealisation::parse(place, text)?;
 /// assert_eq!(realisation.out_path().name(), "bar");
-/// assert_eq!((realisation.place(), realisation.contents().as_bytes()), (place.to_owned(), &text[..]));
+/// assert_eq!(realisation.place(), place);
+/// assert_eq!(realisation.contents().as_bytes(), text);
 /// # Ok::<(), nixcache::realisation::ObjectError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,9 +14,9 @@ use super::public_key::{PublicKey, is_torsion_free};
 
 /// Verifies many signatures together, with the verdicts that [`PublicKey::verify`] gives for each.
 ///
-/// Messages are hashed when they are pushed, and not kept. A batch keeps about 1.2 MB at most, and a
-/// byte for each signature pushed since the last [`Batch::verify`]. It may mix any number of keys;
-/// few are fastest.
+/// Messages are hashed when they are pushed, and not kept. A batch keeps about 1.2 MB at most, and
+/// a byte for each signature pushed since the last [`Batch::verify`]. It may mix any number of
+/// keys; few are fastest.
 ///
 /// ```
 /// use nixcache::signature::{Batch, KeyName, SecretKey};
@@ -32,20 +32,20 @@ use super::public_key::{PublicKey, is_torsion_free};
 ///
 /// # Why the verdicts are the same
 ///
-/// A signature is valid if `E = sB - R - hA` is the neutral point (see [`PublicKey::verify`]). Every
-/// point is the sum of a multiple of `B`, whose order is the prime `L`, and a *torsion* among the
-/// eight points of small order. The usual batch test checks that one sum `Σ z E` with random `z` is
-/// neutral. It is wrong for signatures with a torsion in `R`, which only the owner of the key can
-/// make: `z E` vanishes whenever the order of the torsion divides `z`, every second time if the
-/// order is 2. So signatures by keys with torsion are verified one by one. For a batch of all
+/// A signature is valid if `E = sB - R - hA` is the neutral point (see [`PublicKey::verify`]).
+/// Every point is the sum of a multiple of `B`, whose order is the prime `L`, and a *torsion* among
+/// the eight points of small order. The usual batch test checks that one sum `Σ z E` with random
+/// `z` is neutral. It is wrong for signatures with a torsion in `R`, which only the owner of the
+/// key can make: `z E` vanishes whenever the order of the torsion divides `z`, every second time if
+/// the order is 2. So signatures by keys with torsion are verified one by one. For a batch of all
 /// others, with random coefficients `z` of 128 bits, two tests are made:
 ///
 /// 1. With `S_j` the sum of those `R` whose `z` has bit `j` set: `L S_j` is neutral for the first
 ///    64 `j`.
 /// 2. `Σ z E` is neutral, which is `(Σ zs) B = Σ_j 2^j S_j + Σ (zh) A`.
 ///
-/// Valid signatures always pass: their `R = sB - hA` have no torsion. An invalid one is of one of two
-/// kinds.
+/// Valid signatures always pass: their `R = sB - hA` have no torsion. An invalid one is of one of
+/// two kinds.
 ///
 /// - Some `R` has a torsion `T`. Let the bits `j` of all other `z` be drawn first. The torsion of
 ///   `S_j` differs by `T` between bit `j` of this `z` clear and set, so it is neutral in one of the
@@ -57,8 +57,8 @@ use super::public_key::{PublicKey, is_torsion_free};
 ///
 /// A batch that fails is halved, with its coefficients, while the halves have more than 128
 /// signatures; the rest is verified one by one. So an invalid signature is in at most five batches.
-/// Each accepts it with a probability of at most 2^-64 over coefficients drawn from the system after
-/// all signatures were given: in all, less than 2^-61. A valid signature is never refused.
+/// Each accepts it with a probability of at most 2^-64 over coefficients drawn from the system
+/// after all signatures were given: in all, less than 2^-61. A valid signature is never refused.
 #[derive(Default)]
 pub struct Batch {
     /// The verdicts on all signatures, in their order. Those of pending claims are not yet known.
@@ -87,8 +87,8 @@ type Coefficient = [u8; 16];
 const TORSION_TESTS: usize = 64;
 
 /// The most claims that are verified together. With messages of 2 KB and one key, a core of an AMD
-/// EPYC verified 28,000 signatures a second one by one; 44,000 in chunks of 256; 71,000 in chunks of
-/// 1,024; 79,000 of 2,048; 83,000 of 4,096; 85,000 of 8,192. Of the 12 µs for each with 4,096,
+/// EPYC verified 28,000 signatures a second one by one; 44,000 in chunks of 256; 71,000 in chunks
+/// of 1,024; 79,000 of 2,048; 83,000 of 4,096; 85,000 of 8,192. Of the 12 µs for each with 4,096,
 /// hashing takes 3.6, decoding `R` 4.1, the sums 3.2 and the tests 0.4. One invalid signature in a
 /// chunk brings the rate down to 52,000; sixteen or more, spread over the chunk, to 19,500.
 const BATCH_CLAIMS_MAX: usize = 4096;
@@ -126,8 +126,8 @@ impl Batch {
         }
     }
 
-    /// The verdicts on all signatures pushed since the last call, in their order. The batch is empty
-    /// afterwards.
+    /// The verdicts on all signatures pushed since the last call, in their order. The batch is
+    /// empty afterwards.
     pub fn verify(&mut self) -> impl ExactSizeIterator<Item = bool> + '_ {
         self.settle();
         self.verdicts.drain(..)

@@ -13,8 +13,8 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// `None` if `s` is not below `L`, or if `R` is not canonical or has a small order. Does not check
-    /// that `R` is a point.
+    /// `None` if `s` is not below `L`, or if `R` is not canonical or has a small order. Does not
+    /// check that `R` is a point.
     pub(super) fn new(key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> Option<Self> {
         let mut r = [0; 32];
         let mut s = [0; 32];

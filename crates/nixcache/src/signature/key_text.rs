@@ -16,8 +16,8 @@ pub(super) fn is_secret(base64: &str) -> Option<bool> {
 /// The text of a key without what editors, shells, Windows and CI variables put around it: blanks,
 /// line ends, a byte order mark, one pair of quotes; and without line ends within its base64.
 ///
-/// Nix accepts all of these, but takes quotes, blanks and the mark before the name for a part of the
-/// name, and then no signature verifies.
+/// Nix accepts all of these, but takes quotes, blanks and the mark before the name for a part of
+/// the name, and then no signature verifies.
 pub(super) fn key(text: &str) -> Zeroizing<String> {
     let blank = |character: char| character.is_ascii_whitespace() || character == '\u{feff}';
     let text = text.trim_matches(blank);

@@ -19,8 +19,9 @@ use super::{Error, KeyName, TextKind, key_text, text};
 
 /// A named key that verifies signatures.
 ///
-/// Its bytes are the canonical encoding of a point of the curve whose order is not small. libsodium,
-/// and so Nix, checks this when it verifies; here it is checked once, when the key is made.
+/// Its bytes are the canonical encoding of a point of the curve whose order is not small.
+/// libsodium, and so Nix, checks this when it verifies; here it is checked once, when the key is
+/// made.
 ///
 /// ```
 /// use nixcache::signature::PublicKey;
@@ -89,8 +90,8 @@ impl PublicKey {
     }
 }
 
-/// Whether `L` times the point is the neutral point. `L` itself is not a scalar, so this checks that
-/// `(L - 1) P = -P`.
+/// Whether `L` times the point is the neutral point. `L` itself is not a scalar, so this checks
+/// that `(L - 1) P = -P`.
 ///
 /// The method of the crate takes constant time: 31 µs, where this takes 23.
 pub(super) fn is_torsion_free(point: &EdwardsPoint) -> bool {

@@ -174,7 +174,7 @@ fn paths_and_urls_look_like_no_key() {
     for text in [
         "http://127.0.0.1:8080/cache/y5s1vmycrcz8v0jpy8kz0wbwc4rz3d7n.narinfo",
         "https://Cache.example.org:443/SomeTeam/nar/1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s.nar.zst",
-        "registration:/home/Somebody/Projects/Team/Caches/registration",
+        "registration:/home/Someone/Projects/Team/Caches/registration",
         "/nix/store/y5s1vmycrcz8v0jpy8kz0wbwc4rz3d7n-bash-5.2",
         "sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s",
         "s3://cache?region=eu-west-1&endpoint=http://127.0.0.1:9000",

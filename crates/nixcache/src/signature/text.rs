@@ -42,7 +42,8 @@ pub(super) enum Base64Fault {
 }
 
 pub(super) fn decode(base64: &str, bytes: &mut [u8]) -> Result<(), Base64Fault> {
-    // The padded encoding of the crate accepts padding in the middle, as concatenated texts have it.
+    // The padded encoding of the crate accepts padding in the middle, as concatenated texts have
+    // it.
     let (digits, padding) = base64.as_bytes().split_at(BASE64_NOPAD.encode_len(bytes.len()));
     if let Some(place) = padding.iter().position(|&byte| byte != b'=') {
         return Err(Base64Fault::Symbol(digits.len() + place));

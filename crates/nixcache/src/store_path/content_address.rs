@@ -57,7 +57,8 @@ impl fmt::Display for Method {
 /// ```
 /// use nixcache::store_path::{ContentAddress, Method};
 ///
-/// let address = ContentAddress::parse("fixed:r:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s")?;
+/// let text = "fixed:r:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s";
+/// let address = ContentAddress::parse(text)?;
 /// assert_eq!(address.method(), Method::Nar);
 /// # Ok::<(), nixcache::store_path::Error>(())
 /// ```
@@ -68,8 +69,8 @@ pub struct ContentAddress {
 }
 
 impl ContentAddress {
-    /// Makes an address from a known hash. [`Error::TextAlgorithm`] for text with another hash than a
-    /// sha256.
+    /// Makes an address from a known hash. [`Error::TextAlgorithm`] for text with another hash than
+    /// a sha256.
     pub fn new(method: Method, hash: Hash) -> Result<Self, Error> {
         if method == Method::Text && hash.algorithm() != Algorithm::Sha256 {
             return Err(Error::TextAlgorithm { algorithm: hash.algorithm() });

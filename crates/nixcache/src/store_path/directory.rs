@@ -61,7 +61,8 @@ impl StoreDir {
     /// let store = StoreDir::default();
     /// let text = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60";
     /// assert_eq!(store.parse(text)?, store.parse(Path::new(text))?);
-    /// assert!(store.parse("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60/bin").is_err());
+    /// let below = format!("{text}/bin");
+    /// assert!(store.parse(&below).is_err());
     /// # Ok::<(), nixcache::store_path::Error>(())
     /// ```
     pub fn parse<'a>(&self, path: &'a (impl AsRef<OsStr> + ?Sized)) -> Result<StorePathRef<'a>, Error> {

@@ -8,7 +8,8 @@ use super::{Method, StorePathRef};
 
 /// Why a text is not a store path, a store directory or a content address, or why none can be made.
 ///
-/// Positions are byte offsets in the base name. Messages quote only the beginning of a text, escaped.
+/// Positions are byte offsets in the base name. Messages quote only the beginning of a text,
+/// escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -20,8 +21,8 @@ pub enum Error {
         /// The store directory.
         store_dir: String,
     },
-    /// Not an absolute path without a slash at its end, empty parts or control characters, as a store
-    /// directory must be.
+    /// Not an absolute path without a slash at its end, empty parts or control characters, as a
+    /// store directory must be.
     #[error("`{path}` is not a store directory: expected an absolute path such as /nix/store")]
     StoreDir {
         /// The beginning of the path.

@@ -1,14 +1,14 @@
 //! Store paths: the names of everything that a store or a cache holds.
 //!
 //! A store path is a [`StoreDir`], a slash, and a base name: 32 digits of nixbase32 (the *hash
-//! part*, 20 bytes), a dash, and a name. The types here hold the base name only, because a cache has
-//! one store directory and names it once. [`StoreDir::parse`] and [`StoreDir::display`] convert from
-//! and to full paths. Parsing is strict and normalises nothing: a corrected path would be looked up
-//! under another name elsewhere.
+//! part*, 20 bytes), a dash, and a name. The types here hold the base name only, because a cache
+//! has one store directory and names it once. [`StoreDir::parse`] and [`StoreDir::display`] convert
+//! from and to full paths. Parsing is strict and normalises nothing: a corrected path would be
+//! looked up under another name elsewhere.
 //!
-//! [`StorePathRef`] borrows its text and is `Copy`; [`StorePath`] owns it. Both are ordered as their
-//! texts, which is the order in which Nix writes references. A path whose contents fix its name has
-//! a [`ContentAddress`], from which [`StoreDir::make_path`] makes the path.
+//! [`StorePathRef`] borrows its text and is `Copy`; [`StorePath`] owns it. Both are ordered as
+//! their texts, which is the order in which Nix writes references. A path whose contents fix its
+//! name has a [`ContentAddress`], from which [`StoreDir::make_path`] makes the path.
 //!
 //! ```
 //! use nixcache::store_path::{ContentAddress, StoreDir};
@@ -18,9 +18,11 @@
 //! assert_eq!(path.name(), "net-tools-1.60");
 //! assert_eq!(path.hash_part().to_string(), "00bgd045z0d4icpbc2yyz4gx48ak44la");
 //!
-//! let address: ContentAddress = "fixed:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s".parse()?;
+//! let text = "fixed:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s";
+//! let address = ContentAddress::parse(text)?;
 //! let made = store.make_path("abc", &address, &[], false)?;
-//! assert_eq!(store.display(made.as_ref()).to_string(), "/nix/store/0y839a054fcnhjcd2w1pb6a4k4fl38iw-abc");
+//! let full = made.display(&store).to_string();
+//! assert_eq!(full, "/nix/store/0y839a054fcnhjcd2w1pb6a4k4fl38iw-abc");
 //! # Ok::<(), nixcache::store_path::Error>(())
 //! ```
 

@@ -12,8 +12,8 @@ use crate::store_path::{StoreDir, StorePath, StorePathRef};
 /// What Nix signs of a store path: `1;<store path>;<NAR hash>;<NAR size>;<references>`.
 ///
 /// Paths are absolute, the hash is `sha256:` and nixbase32, references are sorted and joined by
-/// commas. All parts are borrowed. If the references are sorted already, as Nix writes them, writing
-/// a fingerprint allocates nothing.
+/// commas. All parts are borrowed. If the references are sorted already, as Nix writes them,
+/// writing a fingerprint allocates nothing.
 ///
 /// ```
 /// # use nixcache::{hash::Hash, store_path::{StoreDir, StorePathRef}, trust::Fingerprint};

@@ -30,7 +30,8 @@
 //! Sig: cache.nixos.org-1:sn5s/RrqEI+YG6/PjwdbPjcAC7rcta7sJU4mFOawGvJBLsWkyLtBrT2EuFt/LJjWkTZ+ZWOI9NTtjo/woMdvAg==
 //! ";
 //! let info = NarInfo::parse(text.as_bytes(), &StoreDir::default())?;
-//! let keys = TrustedKeys::parse("cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=")?;
+//! let key = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+//! let keys = TrustedKeys::parse(key)?;
 //! let policy = TrustPolicy::new(keys);
 //! assert!(Verifier::new(&policy).verify(&info).is_valid());
 //!

@@ -10,7 +10,8 @@ use super::TrustedKeys;
 /// ```
 /// use nixcache::trust::{TrustPolicy, TrustedKeys};
 ///
-/// let keys = TrustedKeys::parse("cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=")?;
+/// let key = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+/// let keys = TrustedKeys::parse(key)?;
 /// let policy = TrustPolicy::new(keys).with(|policy| policy.required = 2);
 /// assert_eq!(policy.required, 2);
 /// # Ok::<(), nixcache::signature::Error>(())

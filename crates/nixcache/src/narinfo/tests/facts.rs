@@ -1,3 +1,5 @@
+//! Narinfos as plain facts, written by a few lines of code.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -128,7 +130,7 @@ impl Facts {
         found.into_iter().filter(|(_, is_found)| *is_found).map(|(kind, _)| kind).collect()
     }
 
-    /// The same by a [`Builder`]; nothing if it cannot be given a compression or a signature.
+    /// The narinfo of a [`Builder`]. `None` if it takes no such compression or signature.
     pub(crate) fn build(&self, store_dir: &StoreDir) -> Option<Result<NarInfoBuf, Error>> {
         let path = |text| StorePathRef::parse(text).unwrap();
         let mut builder = Builder::new(store_dir, path(&self.store_path), &self.url, self.nar_hash, self.nar_size)

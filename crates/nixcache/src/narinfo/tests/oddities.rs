@@ -1,3 +1,5 @@
+//! Narinfos with deviations.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -17,7 +19,7 @@ pub(super) struct Odd {
     pub(super) kinds: BTreeSet<DeviationKind>,
 }
 
-/// Any oddities in any combination, as far as they can be combined.
+/// Any oddities in any combination that makes sense.
 pub(super) fn any_odd() -> impl Strategy<Value = Odd> {
     let wanted = prop::sample::subsequence(DeviationKind::ALL, 0..=DeviationKind::ALL.len());
     let few = prop::sample::subsequence(DeviationKind::ALL, 0..4);

@@ -1,8 +1,8 @@
 //! Export streams: what `nix-store --export` prints and `nix-store --import` reads.
 //!
 //! An export has paths with their contents, one after the other, so that a closure can go through a
-//! pipe. Numbers have 64 bits, little-endian. A string is its length and its bytes, padded with zeros
-//! to a multiple of eight:
+//! pipe. Numbers have 64 bits, little-endian. A string is its length and its bytes, padded with
+//! zeros to a multiple of eight:
 //!
 //! | for each path | |
 //! |---|---|

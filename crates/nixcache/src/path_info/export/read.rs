@@ -42,8 +42,8 @@ impl<R: BufRead> ExportReader<R> {
         self.stream.offset
     }
 
-    /// Reads the next path. `None` after the last one. Its contents go to `nar` as a whole, before its
-    /// name is known. After an error, do not use what was written to `nar`.
+    /// Reads the next path. `None` after the last one. Its contents go to `nar` as a whole, before
+    /// its name is known. After an error, do not use what was written to `nar`.
     pub fn next_into(&mut self, nar: impl Write) -> Result<Option<PathInfo>, Error> {
         if self.is_done {
             return Ok(None);

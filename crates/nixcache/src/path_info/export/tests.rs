@@ -114,7 +114,7 @@ fn errors_say_byte_and_field() {
 }
 
 #[test]
-fn an_old_signature_is_passed_over_whatever_its_length() {
+fn an_old_signature_of_any_length_is_passed_over() {
     let mut export = export();
     let end = export.len() - 16;
     let signature = vec![b's'; 70_000];

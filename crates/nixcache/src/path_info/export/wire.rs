@@ -19,8 +19,8 @@ pub(super) struct Counted<R> {
 impl<R: BufRead> Counted<R> {
     /// The bytes that the source has ready. Empty at its end.
     pub(super) fn fill(&mut self) -> Result<&[u8], Error> {
-        // A loop cannot return a borrow from one of its rounds. After a success, the call below does
-        // no I/O.
+        // A loop cannot return a borrow from one of its rounds. After a success, the call below
+        // does no I/O.
         loop {
             match self.source.fill_buf() {
                 Ok(_) => break,

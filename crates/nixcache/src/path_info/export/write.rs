@@ -103,9 +103,9 @@ impl<W: Write> ExportWriter<W> {
     /// Writes a path with its contents, the archive that is all of `nar`. Returns the facts that an
     /// export has no place for.
     ///
-    /// The contents must have the known hash, and the known size if there is one. This is checked on
-    /// the way: if they differ, a part is written already, and nothing can follow. Hash and size are
-    /// not reported as lost, since readers compute them.
+    /// The contents must have the known hash, and the known size if there is one. This is checked
+    /// on the way: if they differ, a part is written already, and nothing can follow. Hash and size
+    /// are not reported as lost, since readers compute them.
     pub fn write(&mut self, info: &PathInfo, nar: impl Read) -> Result<Lost, ExportWriteError> {
         if std::mem::replace(&mut self.is_broken, true) {
             return Err(ExportWriteError::Broken);

@@ -7,7 +7,8 @@ use crate::hash::{Algorithm, Hash};
 use crate::store_path::{StoreDir, StorePath};
 use crate::text::excerpt;
 
-/// The most bytes of a line in addition to the store directory. The rest of a path and any hash fit.
+/// The most bytes of a line in addition to the store directory. The rest of a path and any hash
+/// fit.
 const LINE_BESIDE_STORE_DIR_MAX_BYTES: usize = 256;
 
 #[derive(Debug)]

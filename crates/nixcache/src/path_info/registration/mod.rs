@@ -12,9 +12,9 @@
 //! ```
 //!
 //! Records may be in any order: references may be to later records, or to paths without a record.
-//! There is no place for signatures, content addresses and times, so a path that was trusted for one
-//! of them is no longer trusted after `--load-db`. [`RegistrationWriter::write`] reports what it
-//! leaves out.
+//! There is no place for signatures, content addresses and times, so a path that was trusted for
+//! one of them is no longer trusted after `--load-db`. [`RegistrationWriter::write`] reports what
+//! it leaves out.
 //!
 //! Reading refuses what could be misunderstood: a number with a sign, a size that no database can
 //! hold, two contradicting records of one path, and a last line without its newline, which is how a

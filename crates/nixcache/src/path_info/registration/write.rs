@@ -60,8 +60,8 @@ impl<W: Write> RegistrationWriter<W> {
         Self { out, store_dir: store_dir.clone(), record: Vec::new() }
     }
 
-    /// Writes the record of a path. Returns the facts that it has no place for. Writes nothing if the
-    /// record would be invalid.
+    /// Writes the record of a path. Returns the facts that it has no place for. Writes nothing if
+    /// the record would be invalid.
     ///
     /// Write each path once.
     pub fn write(&mut self, info: &PathInfo) -> Result<Lost, RegistrationWriteError> {
