@@ -114,8 +114,8 @@ impl From<PyErr> for Failure {
     }
 }
 
-/// Turns errors of the libraries into exceptions: the type of the error, the class of the exception,
-/// and what sets the attributes of the exception.
+/// Turns errors of the libraries into exceptions: the type of the error, the class of the
+/// exception, and what sets the attributes of the exception.
 macro_rules! exceptions {
     ($($error:ty => $class:literal $(, $attributes:expr)?;)*) => {$(
         impl From<$error> for Failure {

@@ -89,8 +89,8 @@ impl Failure {
         Self::new(Status::Failed, format_args!("{}: {message}", shown(input)))
     }
 
-    /// An error of writing `output`. There is no message if the next program in a pipeline has closed
-    /// it.
+    /// An error of writing `output`. There is no message if the next program in a pipeline has
+    /// closed it.
     pub(crate) fn writing(output: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { status: Status::Closed, message: None },

@@ -214,8 +214,8 @@ impl Group {
         self.selected.is_none() && (self.remote.is_some() || self.directory.as_ref().is_some_and(is_cache))
     }
 
-    /// The hash parts of all paths in the directory. For a cache on another machine, those that were
-    /// selected, if any, because it may not support listing.
+    /// The hash parts of all paths in the directory. For a cache on another machine, those that
+    /// were selected, if any, because it may not support listing.
     pub(crate) fn hash_parts(&self) -> Result<Vec<HashPart>> {
         if let Some(remote) = &self.remote {
             let Some(selected) = &self.selected else { return remote.hash_parts() };

@@ -500,7 +500,7 @@ class Cache:
         *,
         trusted: TrustedKeys | None = None,
         contents: bool = False,
-        older_than: float = 86400.0,
+        older_than: timedelta | None = None,
         dry_run: bool = False,
         threads: int | None = None,
     ) -> Repaired: ...

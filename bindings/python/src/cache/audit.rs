@@ -12,8 +12,8 @@ use crate::store_path::StorePath;
 
 #[pymethods]
 impl Cache {
-    /// Looks the whole cache over. With `trusted`, signatures are verified; with `contents`, all
-    /// NARs are read; with `notes`, what is only odd is told, too.
+    /// Checks the whole cache. `trusted` verifies signatures, `contents` reads all NARs, and
+    /// `notes` includes harmless findings.
     #[pyo3(signature = (*, trusted=None, contents=false, notes=true, threads=None, progress=None))]
     fn audit(
         &self,
@@ -50,24 +50,23 @@ fn of_audit(event: &audit::AuditEvent) -> Option<Progress> {
     })
 }
 
-/// Something about a cache that is not as it should be.
+/// A finding of an audit: something in a cache that is not as it should be.
 #[pyclass(frozen, eq, hash, module = "nixcache")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Finding {
     /// The object, by its name in the cache.
     #[pyo3(get)]
     object: String,
-    /// A name for scripts, in lower case with dashes. It does not change.
+    /// A stable name for scripts, in lower case with dashes.
     #[pyo3(get)]
     kind: &'static str,
-    /// What is the matter.
+    /// The explanation.
     #[pyo3(get)]
     message: String,
-    /// What would make it good; None of what harms nobody.
+    /// What would repair it. None for harmless findings.
     #[pyo3(get)]
     remedy: Option<String>,
-    /// Whether it says that an object could not be looked at, rather than that something is wrong
-    /// with it.
+    /// Whether the object could not be read, rather than that something is wrong with it.
     #[pyo3(get)]
     is_unread: bool,
     path: Option<StorePath>,
@@ -96,13 +95,13 @@ impl Finding {
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("kind", "object", "path");
 
-    /// The path that it is about, if that is known.
+    /// The store path, if known.
     #[getter]
     fn path(&self) -> Option<StorePath> {
         self.path.clone()
     }
 
-    /// Whether it only says what is odd, and harms nothing.
+    /// Whether the finding is harmless.
     #[getter]
     fn is_note(&self) -> bool {
         self.remedy.is_none()
@@ -117,45 +116,45 @@ impl Finding {
     }
 }
 
-/// What an audit found.
+/// The result of an audit.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Audited {
     findings: Vec<Finding>,
-    /// How many narinfos there are.
+    /// The number of narinfos.
     #[pyo3(get)]
     narinfos: usize,
-    /// How many files of NARs.
+    /// The number of NAR files.
     #[pyo3(get)]
     nars: usize,
-    /// Bytes of these.
+    /// The size of the NAR files in bytes.
     #[pyo3(get)]
     file_size: u64,
-    /// How many paths have no signature, and no content address that stands for one.
+    /// The number of paths with neither a signature nor a content address.
     #[pyo3(get)]
     unsigned: usize,
     /// Whether signatures were verified.
     #[pyo3(get)]
     signatures_checked: bool,
-    /// How many NARs are outside of the cache, and were not looked at.
+    /// The number of NARs outside of the cache, which were not checked.
     #[pyo3(get)]
     elsewhere: usize,
 }
 
 #[pymethods]
 impl Audited {
-    /// All that was found, in the order of objects.
+    /// All findings, in the order of objects.
     #[getter]
     fn findings(&self) -> Vec<Finding> {
         self.findings.clone()
     }
 
-    /// What is not only a note.
+    /// The findings that are not harmless.
     #[getter]
     fn faults(&self) -> Vec<Finding> {
         self.findings.iter().filter(|finding| finding.remedy.is_some()).cloned().collect()
     }
 
-    /// What could not be looked at. While there is any of it, nothing is known to be unused.
+    /// The objects that could not be read. While there are any, nothing is known to be unused.
     #[getter]
     fn unread(&self) -> Vec<Finding> {
         self.findings.iter().filter(|finding| finding.is_unread).cloned().collect()

@@ -17,7 +17,7 @@ impl Cache {
     /// Fetches paths with all that they refer to: into the store below a directory, or into another
     /// cache.
     ///
-    /// `trusted` says whose signatures are believed; None believes whatever the cache says. With
+    /// `trusted` says whose signatures are believed; None accepts unsigned paths. With
     /// `archives`, `into` is a directory that gets NARs. `others` are caches that may have the
     /// paths, too. Without `paths`, the closure of the root `root` is fetched, or with `roots`
     /// those of all roots, and another cache gets the same roots. With `paths`, `root` is the name

@@ -1,10 +1,9 @@
-//! `Cache.repair`: what can safely be done about the findings of an audit.
+//! `Cache.repair`: safe repairs of what an audit finds.
 
 use std::time::Duration;
 
 use nixcache_client::audit::{self, AuditOptions, RepairOptions};
 use nixcache_client::cache::layout;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::Cache;
@@ -15,27 +14,28 @@ use crate::signature::TrustedKeys;
 
 #[pymethods]
 impl Cache {
-    /// Audits the cache, and does what is safe about the findings: writes anew what loses nothing,
-    /// withdraws paths that cannot be served with all that refer to them, and removes leftovers
-    /// that are older than `older_than` seconds. With `dry_run`, nothing is changed.
-    #[pyo3(signature = (*, trusted=None, contents=false, older_than=86400.0, dry_run=false, threads=None))]
+    /// Audits the cache, and repairs what can be repaired safely: rewrites what can be rewritten
+    /// without loss, withdraws narinfos that cannot be served together with their referrers, and
+    /// removes leftovers older than `older_than` (a day by default). With `dry_run`, nothing is
+    /// changed, and the result says what would be. Push the withdrawn paths to publish them again.
+    #[pyo3(signature = (*, trusted=None, contents=false, older_than=None, dry_run=false, threads=None))]
     fn repair(
         &self,
         py: Python<'_>,
         trusted: Option<&Bound<'_, TrustedKeys>>,
         contents: bool,
-        older_than: f64,
+        older_than: Option<Duration>,
         dry_run: bool,
         threads: Option<usize>,
     ) -> Result<Repaired> {
         let threads = thread_count(threads)?;
-        let older_than = Duration::try_from_secs_f64(older_than)
-            .map_err(|error| PyValueError::new_err(format!("older_than: {error}")))?;
         let policy = trusted.map(|trusted| trusted.get().policy.clone());
         let options = AuditOptions::default()
             .with(|options| (options.policy, options.contents, options.threads) = (policy, contents, threads));
-        let repair =
-            RepairOptions::default().with(|options| (options.older_than, options.threads) = (older_than, threads));
+        let repair = RepairOptions::default().with(|options| {
+            options.older_than = older_than.unwrap_or(options.older_than);
+            options.threads = threads;
+        });
         wait(py, None, |_| async move {
             let audited = audit::audit(&self.0, &options).await?;
             let plan = audit::plan_repair(&self.0, &audited, &repair).await?;
@@ -52,7 +52,7 @@ impl Cache {
     }
 }
 
-/// What a repair did, or would do.
+/// The result of a repair, or of its dry run.
 #[pyclass(frozen, module = "nixcache")]
 pub(crate) struct Repaired {
     rewritten: Vec<String>,
@@ -65,7 +65,7 @@ pub(crate) struct Repaired {
 
 #[pymethods]
 impl Repaired {
-    /// The objects that were written anew.
+    /// The objects that were rewritten.
     #[getter]
     fn rewritten(&self) -> Vec<String> {
         self.rewritten.clone()

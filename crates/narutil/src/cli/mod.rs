@@ -206,12 +206,12 @@ pub(crate) enum Command {
     /// `OBJECT: kind: explanation; repair`. Harmless findings are printed only with -v.
     ///
     /// The kinds are stable names: missing-cache-info, bad-cache-info, unparsable-narinfo,
-    /// other-store, refused-narinfo, odd-narinfo, encoded-narinfo, misnamed-narinfo, swapped-narinfos,
-    /// bad-signature, no-valid-signature, bad-url, url-outside, url-compression, url-hash,
-    /// missing-nar, wrong-file-size, wrong-address, missing-reference, left-out-reference,
-    /// orphan-nar, orphan-listing, temporary, unknown-object, bad-listing, listing-disagrees; with
-    /// --contents also corrupt-nar, wrong-file-hash, wrong-nar-size, wrong-nar-hash,
-    /// undeclared-references.
+    /// other-store, refused-narinfo, odd-narinfo, encoded-narinfo, misnamed-narinfo,
+    /// swapped-narinfos, bad-signature, no-valid-signature, bad-url, url-outside, url-compression,
+    /// url-hash, missing-nar, wrong-file-size, wrong-address, missing-reference,
+    /// left-out-reference, orphan-nar, orphan-listing, temporary, unknown-object, bad-listing,
+    /// listing-disagrees; with --contents also corrupt-nar, wrong-file-hash, wrong-nar-size,
+    /// wrong-nar-hash, undeclared-references.
     ///
     /// --repair shows its plan on standard error and then carries it out. It rewrites what can be
     /// rewritten without loss, withdraws narinfos that cannot be served together with everything

@@ -12,7 +12,7 @@ use crate::cli::{Common, LabelArgs, RootArgs, RootCommand, RootsArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::output::{counted, print};
 
-/// Which root, for whoever wants to name it.
+/// The name of a root, and how messages show it.
 pub(super) fn shown(root: &Root) -> String {
     format!("{}/{}", root.name, root.generation)
 }

@@ -23,8 +23,8 @@ use crate::text::shown;
 /// narinfos that a thread takes at once: few, since each waits for the disk.
 const CHUNK_FILES: usize = 16;
 
-/// Narinfos that a thread takes at once in a cache on another machine: many, since they are requested
-/// at the same time.
+/// Narinfos that a thread takes at once in a cache on another machine: many, since they are
+/// requested at the same time.
 const REMOTE_CHUNK_FILES: usize = 256;
 
 pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {

@@ -10,8 +10,8 @@ use super::{Difference, Error, Graph, MissingReason, Node};
 ///
 /// NARs can be uploaded in any order, also at the same time, and the largest ones first keep all
 /// uploads busy to the end. A narinfo makes its path visible, so it has to wait for its NAR, and
-/// for the narinfos of all missing paths that it refers to. Report to the plan what was uploaded, and
-/// it returns the narinfos that need not wait any longer:
+/// for the narinfos of all missing paths that it refers to. Report to the plan what was uploaded,
+/// and it returns the narinfos that need not wait any longer:
 ///
 /// ```
 /// # use nixcache::closure::{Difference, Error, Graph, Node, UploadPlan};

@@ -12,8 +12,8 @@ use std::{
 /// Does one job after the other, such as with a codec's context that it keeps.
 pub(crate) type Worker<J> = Box<dyn FnMut(&mut J) + Send + Sync>;
 
-/// Threads that do jobs, or the calling thread where there is only one. A thread is started when there is
-/// something to do for it; dropping waits for what is being done, and leaves the rest.
+/// Threads that do jobs, or the calling thread where there is only one. A thread is started when
+/// there is something to do for it; dropping waits for what is being done, and leaves the rest.
 pub(crate) struct InOrder<J> {
     hire: Box<dyn Fn() -> Worker<J> + Send + Sync>,
     limit: usize,
