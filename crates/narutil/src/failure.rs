@@ -180,6 +180,10 @@ impl Failure {
     pub(crate) fn push(error: &push::Error) -> Self {
         use push::Error;
         match error {
+            // A link in the place of a folder keeps the push from being done.
+            Error::Cache(cache::Error::Odd { .. }) | Error::Session(roots::Error::Cache(cache::Error::Odd { .. })) => {
+                Self::new(Status::Failed, error)
+            }
             Error::Cache(error) => Self::cache(error),
             Error::Session(error) => Self::roots(error),
             Error::Source(error) => Self::source(error),

@@ -20,10 +20,7 @@ pub(super) fn shown(root: &Root) -> String {
 pub(crate) fn list(common: &Common, args: &RootsArgs) -> Result {
     block_on(common, async {
         let cache = args.reach.open(&args.cache).await?;
-        let found = match &args.name {
-            Some(name) => roots::generations(&cache, name).await,
-            None => roots::list(&cache).await,
-        };
+        let found = roots::list_readable(&cache, args.name.as_ref()).await;
         let found = found.map_err(|error| Failure::roots(&error))?;
         explain_requests(&cache);
         for root in &found.roots {
@@ -34,6 +31,12 @@ pub(crate) fn list(common: &Common, args: &RootsArgs) -> Result {
             let replaced =
                 if broken.is_newer() { String::new() } else { format!("the next push as {name} replaces it, and ") };
             eprintln!("narutil: {error}; {replaced}`root remove {name}/{generation}` removes it");
+        }
+        for error in &found.unreadable {
+            eprintln!("narutil: {error}");
+        }
+        if !found.unreadable.is_empty() {
+            return Ok(Status::Failed);
         }
         let is_missing = found.roots.is_empty() && args.name.is_some();
         Ok(if is_missing || !found.broken.is_empty() { Status::Bad } else { Status::Ok })

@@ -13,11 +13,10 @@ use nixcache::path_info::{Lost, PathInfo};
 use nixcache::store_path::{HashPart, Method, StoreDir, StorePath};
 use nixcache::trust::Verdict;
 
-use super::{Error, MissingPath, Pull, Refusal, Trust};
+use super::{Error, MissingPath, PathQuery, Pull, Refusal, Trust};
 use crate::cache::{self, Cache, blocking, layout};
 use crate::push::RootCopy;
 use crate::roots::{self, Authenticity, Root, RootName, snapshot};
-use crate::source::PathQuery;
 
 /// A path, and the cache that it is fetched from.
 #[derive(Clone, Debug)]

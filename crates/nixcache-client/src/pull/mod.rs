@@ -66,6 +66,7 @@ use crate::push::{Session, SessionRequest, SessionStart};
 use crate::redact::shown;
 use crate::roots::{self, Root};
 
+pub use crate::source::PathQuery;
 pub use destination::Destination;
 pub use error::{Error, FetchError, FetchFault, MissingPath, Refusal};
 pub use find::{ResolvedClosure, SourcedPath};

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use nixcache::ErrorKind;
 
 use super::record::{folder_of, name_of};
 use super::{Error, Result, Root, RootName, snapshot};
@@ -19,6 +20,9 @@ pub struct RootList {
     pub roots: Vec<Root>,
     /// The objects that should be roots and are not.
     pub broken: Vec<BrokenRoot>,
+    /// Why roots, or folders that may hold some, could not be read. Only
+    /// [`list_readable`] goes on in that case.
+    pub unreadable: Vec<Error>,
     /// The tombstones.
     pub(crate) tombstones: Vec<String>,
     /// The objects that were not there any more when they were read.
@@ -73,6 +77,40 @@ pub async fn generations(cache: &Cache, name: &RootName) -> Result<RootList> {
     read_all(cache, &folder_of(name), false).await
 }
 
+/// The roots that can be read, of a cache or of a name, newest first. Why others cannot be read is
+/// in [`RootList::unreadable`]: access is denied, or a link stands in the place of a folder.
+///
+/// # Errors
+///
+/// If the cache cannot be read for another reason.
+pub async fn list_readable(cache: &Cache, name: Option<&RootName>) -> Result<RootList> {
+    let folder = name.map_or_else(folder_of_all, folder_of);
+    let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
+    let mut listed = objects_below(cache, &folder, false);
+    loop {
+        match listed.try_next().await {
+            Ok(Some((object, meta))) => objects.push((object, meta.modified)),
+            Ok(None) => break,
+            // Other folders were listed before that.
+            Err(error @ (cache::Error::Denied { .. } | cache::Error::Odd { .. })) => {
+                unreadable.push(error.into());
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    drop(listed);
+    for (object, oddity) in hidden(cache) {
+        if object.starts_with(&folder) {
+            let reason = format!("is {oddity}, and may hide roots");
+            unreadable.push(Error::Broken { object: cache.display_name(&object), reason });
+        }
+    }
+    let mut list = read_found(cache, objects.into_iter(), Some(SystemTime::now()), true).await?;
+    list.unreadable.extend(unreadable);
+    Ok(list)
+}
+
 async fn read_all(cache: &Cache, folder: &str, is_fresh: bool) -> Result<RootList> {
     let objects: Vec<_> = objects_below(cache, folder, is_fresh).try_collect().await?;
     let objects = objects.into_iter().map(|(object, meta)| (object, meta.modified));
@@ -116,6 +154,8 @@ enum Found {
     Root(Box<Root>),
     Broken(BrokenRoot),
     Tombstone(String),
+    /// Access is denied.
+    Unreadable(Error),
     /// There is nothing any more.
     Gone(String),
 }
@@ -127,10 +167,24 @@ pub(crate) async fn read_roots(
     objects: impl Iterator<Item = (String, Option<SystemTime>)>,
     now: Option<SystemTime>,
 ) -> Result<RootList> {
+    read_found(cache, objects, now, false).await
+}
+
+async fn read_found(
+    cache: &Cache,
+    objects: impl Iterator<Item = (String, Option<SystemTime>)>,
+    now: Option<SystemTime>,
+    skips_unreadable: bool,
+) -> Result<RootList> {
     /// Roots that are read at the same time: each may be as large as its limit.
     const CONCURRENT_READS: usize = 16;
-    let read = |(object, used)| read_object(cache, object, used);
-    let objects = objects.filter(|(object, _)| is_root(object));
+    let read = |(object, used)| async move {
+        match read_object(cache, object, used).await {
+            Err(error) if skips_unreadable && error.kind() == ErrorKind::Denied => Ok(Found::Unreadable(error)),
+            found => found,
+        }
+    };
+    let objects: Vec<_> = objects.filter(|(object, _)| is_root(object)).collect();
     let found = futures_util::stream::iter(objects).map(read);
     let mut found = found.buffer_unordered(cache.options().concurrency.min(CONCURRENT_READS));
     let mut survey = RootList::default();
@@ -139,6 +193,7 @@ pub(crate) async fn read_roots(
             Found::Root(root) => survey.roots.push(*root),
             Found::Broken(broken) => survey.broken.push(broken),
             Found::Tombstone(object) => survey.tombstones.push(object),
+            Found::Unreadable(error) => survey.unreadable.push(error),
             Found::Gone(object) => survey.vanished.push(object),
         }
     }
@@ -231,6 +286,7 @@ pub(crate) async fn find_latest(cache: &Cache, name: &RootName, is_fresh: bool) 
                 tracing::warn!("{}; ignored", broken.error);
                 has_broken = true;
             }
+            Found::Unreadable(error) => return Err(error),
             Found::Tombstone(_) | Found::Gone(_) => {}
         }
     }
@@ -241,6 +297,7 @@ pub(super) async fn read(cache: &Cache, object: String, used: Option<SystemTime>
     match read_object(cache, object, used).await? {
         Found::Root(root) => Ok(Some(*root)),
         Found::Broken(broken) => Err(broken.error),
+        Found::Unreadable(error) => Err(error),
         Found::Tombstone(_) | Found::Gone(_) => Ok(None),
     }
 }

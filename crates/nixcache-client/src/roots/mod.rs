@@ -28,7 +28,7 @@ pub mod snapshot;
 mod tests;
 mod update;
 
-pub use self::list::{BrokenRoot, RootList, generations, latest, list};
+pub use self::list::{BrokenRoot, RootList, generations, latest, list, list_readable};
 pub(crate) use self::list::{
     find_latest, hidden, is_folder, is_root, is_undatable, list_fresh, may_hide_roots, read_roots,
 };

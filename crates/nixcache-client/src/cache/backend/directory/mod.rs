@@ -255,6 +255,7 @@ impl Directory {
     ) -> Result<(), (String, io::Error)> {
         let mut folders = vec![folder.to_owned()];
         let mut is_asked_for = true;
+        let mut denied = None;
         while let Some(name) = folders.pop() {
             match self.list_one(&name, is_fresh, &mut folders, each) {
                 Ok(true) => {}
@@ -265,12 +266,16 @@ impl Directory {
                             return Ok(());
                         }
                     }
+                    // The other folders can be listed all the same.
+                    _ if !is_asked_for && error.kind() == io::ErrorKind::PermissionDenied => {
+                        denied.get_or_insert((name, error));
+                    }
                     _ => return Err((name, error)),
                 },
             }
             is_asked_for = false;
         }
-        Ok(())
+        denied.map_or(Ok(()), Err)
     }
 
     /// The entries of one folder; folders in it are added to those that are to come. False if
