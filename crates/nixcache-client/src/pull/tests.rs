@@ -328,12 +328,12 @@ async fn what_is_missing_is_said_with_who_refers_to_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_file_outside_the_cache_is_fetched() {
     for (url, reason) in [
-        ("../outside.nar", "no path within a cache"),
-        ("nar/../../outside.nar", "no path within a cache"),
-        ("/etc/outside.nar", "no path within a cache"),
-        ("nar/%2e%2e/%2E./outside.nar", "no path within a cache"),
-        ("nar/..%2foutside.nar", "no path within a cache"),
-        ("nar/..\\..\\outside.nar", "no path within a cache"),
+        ("../outside.nar", "is not a path within a cache"),
+        ("nar/../../outside.nar", "is not a path within a cache"),
+        ("/etc/outside.nar", "is not a path within a cache"),
+        ("nar/%2e%2e/%2E./outside.nar", "is not a path within a cache"),
+        ("nar/..%2foutside.nar", "is not a path within a cache"),
+        ("nar/..\\..\\outside.nar", "is not a path within a cache"),
         ("file:///etc/outside.nar", "is neither in this cache nor on a web server"),
         ("ftp://elsewhere.example.org/outside.nar", "is neither in this cache nor on a web server"),
         ("nix-cache-info", "is not a NAR"),
