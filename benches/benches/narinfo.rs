@@ -12,7 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nixcache::narinfo::{Builder, NarInfo};
 use nixcache::signature::{KeyName, SecretKey};
 use nixcache::store_path::StoreDir;
-use nixcache::trust::{TrustPolicy, TrustedKeys, Verifier};
+use nixcache::trust::{Fingerprint, TrustPolicy, TrustedKeys, Verifier};
 
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
@@ -149,6 +149,43 @@ fn fingerprint(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// From parts that a program holds already, as a server does that answers from a database.
+fn parts(criterion: &mut Criterion) {
+    let (texts, key) = signed();
+    let (infos, _) = read(&texts);
+    let store_dir = StoreDir::default();
+    let mut group = criterion.benchmark_group("from parts");
+    group.throughput(Throughput::Elements(texts.len() as u64));
+    let references: Vec<Vec<_>> = infos.iter().map(|info| info.references().iter().collect()).collect();
+    group.bench_function("fingerprint", |b| {
+        b.iter(|| {
+            for (info, references) in infos.iter().zip(&references) {
+                let nar_size = info.nar_size().try_into().unwrap();
+                let fingerprint =
+                    Fingerprint::new(&store_dir, info.store_path(), info.nar_hash(), nar_size, references);
+                black_box(fingerprint.to_vec());
+            }
+        });
+    });
+    group.bench_function("builder", |b| {
+        b.iter(|| {
+            for (info, references) in infos.iter().zip(&references) {
+                let builder = Builder::new(&store_dir, info.store_path(), info.url(), info.nar_hash(), info.nar_size());
+                black_box(builder.references(references.iter().copied()).build().unwrap());
+            }
+        });
+    });
+    group.bench_function("builder that signs", |b| {
+        b.iter(|| {
+            for (info, references) in infos.iter().zip(&references) {
+                let builder = Builder::new(&store_dir, info.store_path(), info.url(), info.nar_hash(), info.nar_size());
+                black_box(builder.references(references.iter().copied()).sign(&key).build().unwrap());
+            }
+        });
+    });
+    group.finish();
+}
+
 /// Reading included: what a check of a cache does.
 fn verify(criterion: &mut Criterion) {
     let (texts, key) = signed();
@@ -232,5 +269,5 @@ fn sign(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse, write, fingerprint, verify, sign);
+criterion_group!(benches, parse, write, fingerprint, parts, verify, sign);
 criterion_main!(benches);
