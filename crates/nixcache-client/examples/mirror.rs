@@ -30,9 +30,10 @@ pub(crate) async fn run(from: &str, to: &str, keys: Vec<PublicKey>) -> Result<Pu
     let to = Cache::create(&to, from.store_dir(), CacheOptions::default()).await?;
     let options = PullOptions::default().with(|options| {
         options.store_dir = from.store_dir().clone();
-        options.trust = match keys.is_empty() {
-            true => Trust::Unchecked,
-            false => Trust::Signed(TrustPolicy::new(TrustedKeys::from_iter(keys))),
+        options.trust = if keys.is_empty() {
+            Trust::Unchecked
+        } else {
+            Trust::Signed(TrustPolicy::new(TrustedKeys::from_iter(keys)))
         };
     });
     Ok(mirror(from, to, &options).await?)

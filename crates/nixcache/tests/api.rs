@@ -56,7 +56,7 @@ fn store_paths_are_texts_and_join_to_paths() {
     assert_eq!(store_dir.parse(&full).unwrap(), path.as_ref());
     assert_eq!(store_dir.parse(full.as_path()).unwrap(), path.as_ref());
     assert_eq!(path.display(&store_dir).to_string(), full.to_str().unwrap());
-    assert_eq!(takes_texts(&[path.clone()]), PATH.len());
+    assert_eq!(takes_texts(std::slice::from_ref(&path)), PATH.len());
     assert_eq!(takes_texts(&[path.as_ref()]), PATH.len());
     assert_eq!(takes_texts(&[path.hash_part().text()]), HashPart::TEXT_LEN);
     assert_eq!(takes_texts(&[Hash::sha256(b"").display(Format::Sri)]), 51);

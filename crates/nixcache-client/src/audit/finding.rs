@@ -472,6 +472,7 @@ impl FindingKind {
 
 /// The explanation.
 impl fmt::Display for FindingKind {
+    #[expect(clippy::too_many_lines, reason = "a line a kind")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { reason, .. } => write!(f, "could not be looked at: {}", escaped(reason)),

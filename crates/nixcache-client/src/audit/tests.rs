@@ -333,7 +333,7 @@ async fn a_nar_that_several_paths_share_is_read_once() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
     let cache = sample().await;
-    let shared = text(&cache, &info_name(1)).await.replace(&path(1).to_string(), &path(5).to_string());
+    let shared = text(&cache, &info_name(1)).await.replace(path(1).as_str(), path(5).as_str());
     cache.write(&info_name(5), shared).await.unwrap();
     let bytes = Arc::new(AtomicU64::new(0));
     let progress = {

@@ -29,7 +29,7 @@ impl Oddities {
         match known.len() {
             0..WARNED_MAX => tracing::warn!("{cache}/{}: is {oddity}: passed over", name.escape_debug()),
             WARNED_MAX => {
-                tracing::warn!("{cache}: more than {WARNED_MAX} objects were passed over; audit tells all of them")
+                tracing::warn!("{cache}: more than {WARNED_MAX} objects were passed over; audit lists all of them");
             }
             _ => {}
         }

@@ -16,7 +16,7 @@ pub(super) const CONDEMNED_OBJECT: &str = "nixcache/v1/condemned.json";
 #[derive(Debug, Default)]
 pub(super) struct Condemned {
     /// The NARs and snapshots without a use.
-    pub(super) condemned: HashSet<String>,
+    pub(super) objects: HashSet<String>,
     /// Paths whose narinfos name other files than the snapshots say. By the times of what is left,
     /// that may be seen no more.
     pub(super) changed: HashSet<HashPart>,
@@ -30,15 +30,15 @@ impl Condemned {
         let value = parse_version(&cache.display_name(CONDEMNED_OBJECT), &text)?;
         let texts = |name: &str| value[name].as_array().into_iter().flatten().filter_map(Value::as_str);
         let changed_before = texts("changed").filter_map(|part| HashPart::parse(part).ok()).collect();
-        let condemned = texts("files").map(str::to_owned).collect();
-        Ok(Self { condemned, changed: HashSet::new(), changed_before })
+        let objects = texts("files").map(str::to_owned).collect();
+        Ok(Self { objects, changed: HashSet::new(), changed_before })
     }
 
     pub(super) async fn write(&self, cache: &Cache) -> Result<()> {
-        if self.condemned.is_empty() && self.changed.is_empty() {
+        if self.objects.is_empty() && self.changed.is_empty() {
             return Ok(cache.delete(CONDEMNED_OBJECT).await?);
         }
-        let mut files: Vec<&str> = self.condemned.iter().map(String::as_str).collect();
+        let mut files: Vec<&str> = self.objects.iter().map(String::as_str).collect();
         files.sort_unstable();
         let mut changed: Vec<String> = self.changed.iter().map(HashPart::to_string).collect();
         changed.sort_unstable();

@@ -244,7 +244,7 @@ impl Collection {
 
     /// Whether a NAR without a use goes in this run.
     fn is_due(&self, file: &Removal) -> bool {
-        self.policy.now || self.plan.memory.condemned.contains(&file.object)
+        self.policy.now || self.plan.memory.objects.contains(&file.object)
     }
 
     /// What was found, as a value of its own.

@@ -74,7 +74,7 @@ impl Plan {
             path.narinfo.path = names.remove(part);
         }
         let rest = inventory.rest(cache, &found.living, |object| found.is_snapshot_used(object)).await?;
-        let summary = GcSummary::of(policy, &inventory, &found, &paths, &rest, &memory.condemned);
+        let summary = GcSummary::of(policy, &inventory, &found, &paths, &rest, &memory.objects);
         let Rest { mut beside, unused, .. } = rest;
         beside.splice(..0, tombstones);
         let is_absent = |path: &&StorePath| !inventory.narinfos.contains_key(&path.hash_part());

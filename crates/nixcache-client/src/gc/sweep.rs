@@ -73,7 +73,7 @@ impl Collection {
         }
         done.condemned = waiting.len();
         done.condemned_bytes = waiting.iter().map(|file| file.size).sum();
-        self.plan.memory.condemned = waiting.into_iter().map(|file| file.object).collect();
+        self.plan.memory.objects = waiting.into_iter().map(|file| file.object).collect();
         self.plan.memory.write(&self.cache).await
     }
 

@@ -240,14 +240,14 @@ pub enum FetchFault {
     /// A file could not be read.
     #[error("{0}")]
     Read(#[source] io::Error),
-    /// The file has more bytes than its FileSize, or, without one, than a NAR of that size can
+    /// The file has more bytes than its `FileSize`, or, without one, than a NAR of that size can
     /// take.
     #[error("has more than {limit} bytes, which is all that its narinfo lets expect")]
     TooLong {
         /// The limit in bytes.
         limit: u64,
     },
-    /// It cannot be decompressed, or becomes larger than its NarSize.
+    /// It cannot be decompressed, or becomes larger than its `NarSize`.
     #[error("{0}")]
     Compression(#[source] compression::Error),
     /// It is not a NAR.
@@ -258,7 +258,7 @@ pub enum FetchFault {
     Unpack(#[source] Box<UnpackError>),
     /// The NAR is not what its narinfo says.
     #[error("{0}")]
-    Mismatch(#[source] NarFileMismatch),
+    Mismatch(#[source] Box<NarFileMismatch>),
     /// A hash algorithm is not available.
     #[error("{0}")]
     Hash(#[source] hash::Error),

@@ -5,7 +5,7 @@
 //! satisfy the policy (or its content address makes the path), and the cache names its NAR. Then it
 //! fetches what the destination lacks, the largest NARs first, several at the same time. Each NAR
 //! is verified while it is received: size and hash of the file, size and hash of the NAR, and the
-//! content address. No more is decompressed than the NarSize allows. If a NAR is broken or missing,
+//! content address. No more is decompressed than the `NarSize` allows. If a NAR is broken or missing,
 //! it is fetched from a later cache that has the same path.
 //!
 //! **A path gets its name in the destination only when it is complete and verified, and all its

@@ -83,7 +83,7 @@ impl Receiver {
         let info = info.as_ref();
         let compression = info.compression().map_err(FetchFault::Compression)?;
         if let Some(mismatch) = Claim::contradiction(&info, &self.options.store_dir) {
-            return Err(FetchFault::Mismatch(NarFileMismatch::ContentAddress(mismatch)).into());
+            return Err(FetchFault::Mismatch(Box::new(NarFileMismatch::ContentAddress(mismatch))).into());
         }
         let measure = Claim::of(&info).and_then(|claim| claim.measure());
         let measuring = measure.map(Measure::start).transpose().map_err(FetchFault::Hash)?;
@@ -138,7 +138,7 @@ impl Receiver {
         let (of_file, of_nar): (Vec<_>, Vec<_>) =
             file.mismatches(&info).into_iter().partition(NarFileMismatch::is_of_file);
         if let Some(mismatch) = of_nar.into_iter().next() {
-            return Err(FetchFault::Mismatch(mismatch).into());
+            return Err(FetchFault::Mismatch(Box::new(mismatch)).into());
         }
         // Readers need no FileSize or FileHash, and no signature covers them.
         for mismatch in of_file {

@@ -187,7 +187,7 @@ async fn a_closure_becomes_a_store_and_is_not_fetched_again() {
     let store = root.path().join("nix/store");
     assert_eq!(entries(&store), [1, 2, 3].map(|number| path(number).to_string()));
     for number in 1..=3 {
-        let tree = store.join(path(number).to_string());
+        let tree = store.join(path(number));
         assert_eq!(fs::read_to_string(tree.join("run")).unwrap(), format!("number {number}"));
         assert_eq!(tree.metadata().unwrap().permissions().mode() & 0o7777, 0o555);
     }
@@ -205,7 +205,7 @@ async fn what_is_there_is_hashed_again_when_that_is_asked_for() {
     pull.run(&found, &target).await.unwrap();
     let clean = pull.run(&found, &target).await.unwrap();
     assert!(clean.failed.is_empty());
-    let file = root.path().join("nix/store").join(path(2).to_string()).join("run");
+    let file = root.path().join("nix/store").join(path(2)).join("run");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(&file, "changed").unwrap();
     let damaged = pull.run(&found, &target).await.unwrap();

@@ -143,9 +143,8 @@ impl PushPathError {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Mismatch(_) | Self::NarInfo(_) => ErrorKind::Content,
             Self::Pack(PackError::Io { source, .. }) => ErrorKind::of_io(source),
-            Self::Pack(_) => ErrorKind::Content,
+            Self::Mismatch(_) | Self::NarInfo(_) | Self::Pack(_) => ErrorKind::Content,
             Self::Stage(_) => ErrorKind::Unavailable,
             Self::Compression(_) | Self::Hash(_) | Self::Name(_) => ErrorKind::Usage,
             Self::Cache(error) => error.kind(),

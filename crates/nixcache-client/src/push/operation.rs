@@ -181,7 +181,7 @@ fn uploads(
         let folder = root.join(store_dir.as_str().trim_start_matches('/'));
         let take = |info: nixcache::path_info::PathInfo| {
             if missing.contains(&info.path) {
-                let tree = folder.join(info.path.to_string());
+                let tree = folder.join(&info.path);
                 let path = info.path.clone();
                 let subject = UploadSubject::Known(Box::new(info));
                 found.entry(path).or_insert(Upload { subject, tree });

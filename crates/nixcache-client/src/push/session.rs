@@ -60,6 +60,7 @@ impl Default for SessionRequest {
 /// What a push has to do.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a push makes one")]
 pub enum SessionStart {
     /// The last root of this name lists exactly this closure, and is kept from now on. Nothing is
     /// left to do.

@@ -147,15 +147,14 @@ pub fn sign_text(text: &[u8], options: &SignOptions) -> Result<SignedNarInfo, na
 /// If the cache cannot be listed. A narinfo that cannot be signed is in [`Signed::failed`], and the
 /// others are signed.
 pub async fn sign(cache: &Cache, paths: Option<Vec<HashPart>>, options: &SignOptions) -> Result<Signed, Error> {
-    let names: Vec<String> = match paths {
-        Some(parts) => parts.into_iter().map(layout::narinfo).collect(),
-        None => {
-            let listed = cache.list().boxed();
-            let narinfos = listed.try_filter_map(|(name, _)| {
-                std::future::ready(Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name)))
-            });
-            narinfos.try_collect().await?
-        }
+    let names: Vec<String> = if let Some(parts) = paths {
+        parts.into_iter().map(layout::narinfo).collect()
+    } else {
+        let listed = cache.list().boxed();
+        let narinfos = listed.try_filter_map(|(name, _)| {
+            std::future::ready(Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name)))
+        });
+        narinfos.try_collect().await?
     };
     options.progress.report(SignEvent::Listed { narinfos: names.len() });
     let mut signed = Signed::default();

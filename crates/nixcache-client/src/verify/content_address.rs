@@ -20,7 +20,7 @@ pub enum AddressMismatch {
     /// It makes another path, or none.
     #[error("the content address {0} does not make the path")]
     Path(Box<ContentAddress>),
-    /// It is the hash of a NAR, but not the NarHash.
+    /// It is the hash of a NAR, but not the `NarHash`.
     #[error("the content address {0} is not that of the NarHash")]
     NarHash(Box<ContentAddress>),
     /// It is not that of the contents.

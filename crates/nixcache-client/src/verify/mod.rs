@@ -153,16 +153,15 @@ pub async fn verify(
     paths: Option<Vec<HashPart>>,
     options: &VerifyOptions,
 ) -> Result<Verified, cache::Error> {
-    let parts = match paths {
-        Some(parts) => parts,
-        None => {
-            let listed = cache.list().boxed();
-            let narinfos = listed.try_filter_map(|(name, _)| {
-                let part = if let Object::NarInfo(part) = Object::of(&name) { Some(part) } else { None };
-                std::future::ready(Ok(part))
-            });
-            narinfos.try_collect().await?
-        }
+    let parts = if let Some(parts) = paths {
+        parts
+    } else {
+        let listed = cache.list().boxed();
+        let narinfos = listed.try_filter_map(|(name, _)| {
+            let part = if let Object::NarInfo(part) = Object::of(&name) { Some(part) } else { None };
+            std::future::ready(Ok(part))
+        });
+        narinfos.try_collect().await?
     };
     options.progress.report(VerifyEvent::Listed { narinfos: parts.len() });
     let checker = options.contents.then(|| NarChecker::new(cache.clone(), parts.iter().copied(), options.limits));
@@ -172,7 +171,7 @@ pub async fn verify(
         let texts: Vec<_> = cache.read_many(names).collect().await;
         let (judge, policy) = (cache.clone(), options.policy.clone());
         let judged = blocking(move || judge_batch(&judge, &policy, texts)).await;
-        let mut checked = futures_util::stream::iter(judged)
+        let mut results = futures_util::stream::iter(judged)
             .map(|(mut narinfo, info)| {
                 let checker = checker.as_ref();
                 async move {
@@ -189,7 +188,7 @@ pub async fn verify(
             })
             .buffer_unordered(options.threads.get())
             .boxed();
-        while let Some(narinfo) = checked.next().await {
+        while let Some(narinfo) = results.next().await {
             options.progress.report(VerifyEvent::Verified { object: narinfo.object.clone() });
             verified.narinfos.push(narinfo);
         }

@@ -35,20 +35,19 @@ pub(super) enum Fault {
 impl<'a> Contents<'a> {
     pub(super) fn new(common: &Common, group: &'a Group) -> Result<Self> {
         let known = group.hash_parts()?;
-        let (cache, place) = match &group.remote {
-            Some(remote) => (remote.cache.clone(), Place::Remote(remote)),
-            None => {
-                // A narinfo from standard input has no directory, and is refused before.
-                let directory = group.directory.clone().unwrap_or_default();
-                let absolute = std::path::absolute(&directory).map_err(|error| Failure::failed(&directory, error))?;
-                let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
-                let store_dir = common.store_dir()?;
-                let info = CacheInfo::default().with(|info| info.store_dir = store_dir);
-                let runtime = runtime(common)?;
-                let options = OpenOptions::default().with(|options| options.info = InfoSource::Assume(info));
-                let cache = runtime.block_on(options.open(&url));
-                (cache.map_err(|error| Failure::cache(&error))?, Place::Directory(runtime))
-            }
+        let (cache, place) = if let Some(remote) = &group.remote {
+            (remote.cache.clone(), Place::Remote(remote))
+        } else {
+            // A narinfo from standard input has no directory, and is refused before.
+            let directory = group.directory.clone().unwrap_or_default();
+            let absolute = std::path::absolute(&directory).map_err(|error| Failure::failed(&directory, error))?;
+            let url = CacheUrl::parse(absolute.as_os_str()).map_err(Failure::usage)?;
+            let store_dir = common.store_dir()?;
+            let info = CacheInfo::default().with(|info| info.store_dir = store_dir);
+            let runtime = runtime(common)?;
+            let options = OpenOptions::default().with(|options| options.info = InfoSource::Assume(info));
+            let cache = runtime.block_on(options.open(&url));
+            (cache.map_err(|error| Failure::cache(&error))?, Place::Directory(runtime))
         };
         Ok(Self { checker: NarChecker::new(cache, known, common.limits()), place })
     }

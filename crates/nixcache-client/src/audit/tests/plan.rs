@@ -53,7 +53,7 @@ async fn what_cannot_be_served_is_withdrawn_with_its_referrers_first() {
 async fn a_nar_that_another_narinfo_has_is_kept() {
     let cache = sample().await;
     let shared = text(&cache, &info_name(4)).await;
-    let shared = shared.replace(&super::path(4).to_string(), &super::path(5).to_string());
+    let shared = shared.replace(super::path(4).as_str(), super::path(5).as_str());
     let end = shared.find("References").unwrap();
     cache.write(&info_name(5), format!("{}References: \n", &shared[..end])).await.unwrap();
     cache.write(&info_name(4), &b"broken"[..]).await.unwrap();
