@@ -206,7 +206,7 @@ pub fn hash(data: &[u8]) {
     }
     if let Ok(hash) = Hash::parse(text) {
         for format in [Format::Base16, Format::Nix32, Format::Base64, Format::Sri] {
-            let again = Hash::parse(&hash.display(format)).expect("what is written can be read");
+            let again = Hash::parse(hash.display(format).as_ref()).expect("what is written can be read");
             assert_eq!(again, hash);
         }
     }
