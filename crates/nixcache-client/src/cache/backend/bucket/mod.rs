@@ -50,11 +50,13 @@ use super::pages::{ListingProgress, Page};
 use super::requests::RequestCounter;
 use super::retry::{Attempt, Reason, RetryLimits, retry};
 use super::{Backend, ByteStream, Condition, Listing, Version};
+#[cfg(feature = "s3")]
+use crate::cache::UnfinishedUpload;
 use crate::cache::encoding::{self, Encoding, decoded};
 use crate::cache::error::{Error, Lookup, Result};
 use crate::cache::layout::content_type;
 use crate::cache::staged::Staged;
-use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, UnfinishedUpload, blocking};
+use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, blocking};
 use crate::redact::{chain, escaped};
 
 /// Parts of one upload, says S3.
