@@ -71,8 +71,9 @@ def test_paths_are_fetched(cache: Cache, tree: Path, tmp_path: Path, kind: str) 
 
 def test_what_another_cache_vouches_for_is_not_published(cache: Cache, tmp_path: Path) -> None:
     path = next(iter(cache)).store_path
-    cache.pull(path, tmp_path / "into", trusted=TRUSTED)
-    to, source, store = Cache(tmp_path / "to", create=True), tmp_path / "cache", tmp_path / "into"
+    pulled = cache.pull(path, tmp_path / "into", trusted=TRUSTED)
+    (tmp_path / "registration").write_bytes(pulled.registration())
+    to, source, store = Cache(tmp_path / "to", create=True), f"registration:{tmp_path / 'registration'}", tmp_path / "into"
     with pytest.raises(ValueError, match="trusted"):
         to.push(path, source=source, store=store, skip=[cache])
     assert to.push(path, source=source, store=store, skip=[cache], trusted=TRUSTED).published == []

@@ -24,6 +24,11 @@ const LINKS_MAX: usize = 40;
 /// If the file cannot be read or decoded. A file that has the name of a narinfo must be a regular
 /// file: in a cache, another user may have put a FIFO there.
 pub fn read_narinfo(file: &Path) -> io::Result<Vec<u8>> {
+    read(file).map(|(text, _)| text)
+}
+
+/// The text of a narinfo, and whether the file holds it compressed.
+fn read(file: &Path) -> io::Result<(Vec<u8>, bool)> {
     let is_of_cache = file.extension() == Some(OsStr::new("narinfo"));
     let opened = if is_of_cache { open_regular(file)? } else { File::open(file)? };
     // Room for most: reading one takes two system calls, where growing from nothing takes six.
@@ -31,7 +36,7 @@ pub fn read_narinfo(file: &Path) -> io::Result<Vec<u8>> {
     opened.take(NarInfo::MAX_LEN as u64 + 1).read_to_end(&mut text)?;
     let decoded = crate::cache::decode_narinfo(&file.display().to_string(), &text);
     let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    Ok(decoded.map_or(text, Vec::from))
+    Ok(decoded.map_or((text, false), |decoded| (Vec::from(decoded), true)))
 }
 
 /// Signs the narinfo in a file, which is replaced at once. It keeps its mode, and its owner where
@@ -44,11 +49,14 @@ pub fn read_narinfo(file: &Path) -> io::Result<Vec<u8>> {
 /// If the file cannot be read, parsed or replaced.
 pub fn sign_file(file: &Path, options: &SignOptions) -> Result<SignedNarInfo, Error> {
     let io = |error| Error::Io { file: file.to_owned(), error };
-    let text = read_narinfo(file).map_err(io)?;
-    let signed = sign_text(&text, options).map_err(|error| match Compression::detect(&text) {
+    let (text, is_compressed) = read(file).map_err(io)?;
+    let mut signed = sign_text(&text, options).map_err(|error| match Compression::detect(&text) {
         Some(compression) => Error::Compressed { file: file.to_owned(), compression, error },
         None => Error::NarInfo { object: crate::cache::shown(file), error },
     })?;
+    // Nix does not decompress a narinfo in a directory, so the text is written even if no signature
+    // changes.
+    signed.is_changed |= is_compressed;
     if signed.is_changed && !options.dry_run {
         replace(file, signed.info.as_str().as_bytes()).map_err(io)?;
     }
