@@ -407,7 +407,7 @@ fn requests_that_go_wrong_are_repeated_until_all_is_published() {
             Fault::ALL.get(mixed).copied()
         };
         let proxy = Proxy::faulty(server.address(), fault);
-        let more = ["--timeout", "1", "--retries", "20"];
+        let more = ["--timeout", "3", "--retries", "20"];
         run(push(&nix, &root, &server.s3_through(proxy.address()), &more)).ok();
         assert!(proxy.faults() > 20, "{} faults", proxy.faults());
         let again = run(push(&nix, &root, &server.s3(), &[]));
