@@ -50,9 +50,14 @@ impl PublicKey {
         Ok(Self { name, key: VerifyingKey::from(point), torsion_free: is_torsion_free(&point) })
     }
 
-    /// Parses `name:base64` of 32 bytes. Blanks, line ends and quotes around it are ignored, and so
-    /// are line ends within the base64.
+    /// Parses `name:base64` of 32 bytes. Line ends and quotes around it and blanks after it are
+    /// ignored, and so are line ends within the base64. A blank before it is an error, because Nix
+    /// takes it for a part of the name. [`TrustedKeys`](crate::trust::TrustedKeys) reads keys from
+    /// lists and settings, where blanks separate them.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        if text.starts_with([' ', '\t']) && !text.trim().is_empty() {
+            return Err(Error::BlankBeforeName);
+        }
         let mut bytes = [0; 32];
         let text = key_text::key(text);
         let name = text::read(TextKind::PublicKey, &text, &mut bytes)?;

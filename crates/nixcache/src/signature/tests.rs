@@ -122,7 +122,9 @@ fn what_editors_and_ci_variables_put_around_a_key_does_not_matter() {
     ] {
         assert_eq!(SecretKey::parse(&format!("{before}{SECRET}{after}")).as_ref(), Ok(&secret), "{before:?} {after:?}");
         let text = format!("{before}{public}{after}");
-        assert_eq!(PublicKey::parse(&text).as_ref(), Ok(secret.public_key()), "{before:?} {after:?}");
+        // Nix takes a blank for a part of the name, and then no signature verifies.
+        let expected = if before == "  " { Err(&Error::BlankBeforeName) } else { Ok(secret.public_key()) };
+        assert_eq!(PublicKey::parse(&text).as_ref(), expected, "{before:?} {after:?}");
     }
     for line_end in ["\n", "\r\n"] {
         let wrapped = format!("{}{line_end}{}{line_end}", &SECRET[..40], &SECRET[40..]);
