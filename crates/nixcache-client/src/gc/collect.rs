@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::progress::Progress;
 use crate::roots::Root;
 
-/// How to collect.
+/// Options of [`collect`].
 ///
 /// ```
 /// use nixcache_client::gc::GcOptions;
@@ -20,11 +20,11 @@ use crate::roots::Root;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct GcOptions {
-    /// What is kept.
+    /// Which roots and paths are kept.
     pub retention: RetentionPolicy,
-    /// Whether only to find out what would be removed.
+    /// Determine what would be removed, but remove nothing.
     pub dry_run: bool,
-    /// Reports what happens.
+    /// Progress callback.
     pub progress: Progress<GcEvent>,
 }
 
@@ -37,21 +37,21 @@ impl GcOptions {
     }
 }
 
-/// What a collection keeps and removes, found out before it removes anything.
+/// What a collection keeps and removes, determined before it removes anything.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct GcPlan {
-    /// The roots that stay, the most recently used first.
+    /// The roots that are kept: pinned roots first, then the most recently used.
     pub kept: Vec<Root>,
-    /// The roots that go.
+    /// The roots that are removed.
     pub dropped: Vec<Root>,
     /// Paths of [`RetentionPolicy::root_paths`] that are not in the cache.
     pub absent: Vec<StorePath>,
-    /// What is broken, and what is kept because of it.
+    /// Broken objects, and what is kept because of them.
     pub problems: Vec<Problem>,
-    /// What stays and what goes, in numbers.
+    /// Statistics of what is kept and what is removed.
     pub summary: GcSummary,
-    /// The objects that go in this run, in order.
+    /// The objects that this run removes, in order of removal.
     pub removals: Vec<Removal>,
 }
 
@@ -59,13 +59,13 @@ pub struct GcPlan {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct GcReport {
-    /// What was found out before anything was removed.
+    /// The plan, made before anything was removed.
     pub plan: Arc<GcPlan>,
     /// What was removed. `None` after a dry run.
     pub collected: Option<Collected>,
 }
 
-/// Removes what the policy does not keep.
+/// Removes the objects that the retention policy does not keep.
 ///
 /// ```
 /// use nixcache::store_path::StoreDir;
@@ -73,7 +73,8 @@ pub struct GcReport {
 /// use nixcache_client::gc::{self, GcOptions};
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+/// let cache =
+///     Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 /// let options = GcOptions::default().with(|options| {
 ///     options.retention.keep_last = Some(3);
 ///     options.dry_run = true;

@@ -1,4 +1,4 @@
-//! What one collection leaves for the next one: the files that it found without a use.
+//! What one collection records for the next one: the files that it found unused.
 
 use std::collections::HashSet;
 
@@ -9,18 +9,18 @@ use super::Result;
 use crate::cache::Cache;
 use crate::protocol::{VERSION, parse_version};
 
-/// What a run leaves for the next one.
+/// The object in which a run keeps its record for the next one.
 pub(super) const CONDEMNED_OBJECT: &str = "nixcache/v1/condemned.json";
 
-/// What one run leaves for the next one.
+/// The record that one run leaves for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Condemned {
-    /// The NARs and snapshots without a use.
+    /// The unused NARs and snapshots.
     pub(super) objects: HashSet<String>,
-    /// Paths whose narinfos name other files than the snapshots say. By the times of what is left,
-    /// that may be seen no more.
+    /// Paths whose narinfos name other files than the snapshots do. The times of the remaining
+    /// objects may no longer show that to a later run.
     pub(super) changed: HashSet<HashPart>,
-    /// Those that the last run knew.
+    /// The paths that the previous run recorded as changed.
     pub(super) changed_before: HashSet<HashPart>,
 }
 

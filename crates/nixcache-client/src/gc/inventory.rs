@@ -1,4 +1,4 @@
-//! All that a cache holds, from one listing.
+//! Inventory of a cache: all its objects, from one listing.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -17,30 +17,31 @@ use crate::cache::{Cache, Object, ObjectInfo, STALE_TEMPORARY_AGE, layout};
 use crate::file::Oddity;
 use crate::roots::{self, RootList, snapshot};
 
-/// A file of a cache.
+/// Size and age of an object of a cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct File {
     pub(super) size: u64,
     pub(super) modified: Option<SystemTime>,
-    /// Whether it may belong to somebody who claims nothing.
+    /// Whether it may belong to a writer without a claim, because it is younger than the grace
+    /// period or of unknown age.
     pub(super) is_young: bool,
 }
 
 pub(super) type Narinfos = HashMap<HashPart, File>;
 
-/// All that a cache has, from one listing.
+/// All objects of a cache, from one listing.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
-    /// The time of the store.
+    /// The current time by the clock of the store.
     pub(super) now: Option<SystemTime>,
     pub(super) narinfos: Narinfos,
     pub(super) listings: HashMap<HashPart, File>,
     pub(super) nars: Vec<(String, File)>,
     pub(super) snapshots: Vec<(String, File)>,
     pub(super) roots: Vec<(String, Option<SystemTime>)>,
-    /// Logs, debug information, realisations, temporaries.
+    /// Logs, debug information, realisations and temporary files.
     pub(super) others: Vec<(String, File, RemovalReason)>,
-    /// What was passed over where roots should be, or what they list.
+    /// Objects that were skipped, and that may hide roots or snapshots.
     pub(super) hidden: Vec<(String, Oddity)>,
 }
 
@@ -62,11 +63,11 @@ impl Inventory {
 
     fn add(&mut self, name: String, meta: ObjectInfo, now: Option<SystemTime>, grace: Duration) {
         let age = now.zip(meta.modified).map(|(now, then)| now.duration_since(then).unwrap_or_default());
-        // What nobody knows the age of is not old.
+        // An object of unknown age counts as young.
         let is_young = age.is_none_or(|age| age < grace);
         let file = File { size: meta.size.unwrap_or(0), modified: meta.modified, is_young };
         match Object::of(&name) {
-            // People have put it there.
+            // No cache writes such a name: a user has put the object there.
             Object::Nar | Object::Log | Object::DebugInfo | Object::Realisation | Object::Temporary
                 if !crate::cache::layout::is_written_by_caches(&name) => {}
             Object::NarInfo(part) => drop(self.narinfos.insert(part, file)),
@@ -75,20 +76,21 @@ impl Inventory {
             Object::Log => self.others.push((name, file, RemovalReason::Log)),
             Object::DebugInfo => self.others.push((name, file, RemovalReason::DebugInfo)),
             Object::Realisation => self.others.push((name, file, RemovalReason::Realisation)),
-            // Whatever the grace: writers with a lease have them, too.
+            // Writers with a lease have temporary files, too, so they stay for a minimum age even
+            // if the grace period is shorter.
             Object::Temporary => {
                 let is_young = age.is_none_or(|age| age < grace.max(STALE_TEMPORARY_AGE));
                 self.others.push((name, File { is_young, ..file }, RemovalReason::Temporary));
             }
             Object::Root if snapshot::is_snapshot(&name) => self.snapshots.push((name, file)),
             Object::Root => self.roots.push((name, meta.modified)),
-            // Nobody here has made it.
+            // Not subject to collection.
             Object::CacheInfo | Object::Other => {}
         }
     }
 
-    /// Whether the narinfo of a path may be another than the one in a snapshot: it was written
-    /// later, or is of another size. The last newline may be the snapshot's.
+    /// Whether the narinfo of a path may differ from the one in a snapshot: it was written later,
+    /// or has another size. The size may differ by a final newline that the snapshot has added.
     pub(super) fn is_changed(&self, part: HashPart, text: usize, snapshot: Option<SystemTime>) -> bool {
         self.narinfos.get(&part).is_some_and(|file| {
             let text = text as u64;
@@ -97,16 +99,16 @@ impl Inventory {
         })
     }
 
-    /// When a snapshot was written.
+    /// When the snapshot of a closure was written.
     pub(super) fn time_of(&self, closure: &Hash) -> Option<SystemTime> {
         let object = snapshot::object(closure);
         self.snapshots.iter().find(|(name, _)| *name == object).and_then(|(_, file)| file.modified)
     }
 
-    /// The roots, the newest first.
+    /// The roots, newest first.
     ///
-    /// An object that is listed and answers that it is not there was removed meanwhile, or may not
-    /// be read and the store hides that.
+    /// If the store lists a root but then reports it as missing, the root was removed in between,
+    /// or the store hides an object that may not be read. The latter is an error.
     pub(super) async fn roots(&self, cache: &Cache) -> Result<RootList> {
         let survey = roots::read_roots(cache, self.roots.iter().cloned(), self.now).await?;
         refuse_newer(&survey)?;
@@ -114,7 +116,7 @@ impl Inventory {
         Ok(survey)
     }
 
-    /// The paths that go.
+    /// The paths to remove.
     pub(super) fn doomed_paths(&self, living: &LiveSet) -> HashMap<HashPart, DoomedPath> {
         let dead = self.narinfos.iter().filter(|(part, _)| !living.paths.contains(part));
         dead.map(|(&part, file)| {
@@ -126,7 +128,7 @@ impl Inventory {
         .collect()
     }
 
-    /// What goes beside paths, and the NARs and snapshots without a use.
+    /// The other objects to remove, and the unused NARs and snapshots.
     pub(super) async fn rest(&self, cache: &Cache, living: &LiveSet, is_used: impl Fn(&str) -> bool) -> Result<Rest> {
         let doomed = |object: &str, file: &File, why| Removal::new(object.to_owned(), file.size, why);
         let is_orphan = |(part, file): &(&HashPart, &File)| {
@@ -149,7 +151,7 @@ impl Inventory {
         let nars = self.nars.iter().filter(|(name, file)| !file.is_young && !living.has_file(name));
         let snapshots = self.snapshots.iter().filter(|(name, file)| !file.is_young && !is_used(name));
         let mut unused: Vec<Removal> = nars.map(|(name, file)| doomed(name, file, RemovalReason::Nar)).collect();
-        // Any of them may be what such a narinfo means.
+        // The narinfo with the unresolved URL may name any of these NARs.
         let unplaced = if self.has_unplaced(living) { std::mem::take(&mut unused) } else { Vec::new() };
         unused.extend(snapshots.map(|(name, file)| doomed(name, file, RemovalReason::Snapshot)));
         unused.sort_unstable_by(|a, b| a.object.cmp(&b.object));
@@ -157,12 +159,12 @@ impl Inventory {
         Ok(Rest { beside: rest, unused, unplaced, nar_bytes })
     }
 
-    /// How many of the living are not in the cache.
+    /// Number of live paths that are not in the cache.
     pub(super) fn missing(&self, living: &LiveSet) -> usize {
         living.paths.iter().filter(|part| !self.narinfos.contains_key(*part)).count()
     }
 
-    /// Whether a living narinfo names a file that cannot be found in the cache by the name.
+    /// Whether a live narinfo names a NAR that cannot be found in the cache by its URL.
     fn has_unplaced(&self, living: &LiveSet) -> bool {
         if living.elsewhere.is_some() {
             return true;
@@ -175,24 +177,24 @@ impl Inventory {
     }
 }
 
-/// What goes beside paths and roots.
+/// Objects to remove or to keep, apart from paths and roots.
 pub(super) struct Rest {
     pub(super) beside: Vec<Removal>,
-    /// NARs and snapshots without a use.
+    /// Unused NARs and snapshots.
     pub(super) unused: Vec<Removal>,
-    /// NARs without a use that is known, which stay since it may be unknown.
+    /// NARs without a known use, kept because a narinfo with an unresolved URL may name them.
     pub(super) unplaced: Vec<Removal>,
-    /// Bytes of all NARs.
+    /// Total size of all NARs in bytes.
     pub(super) nar_bytes: u64,
 }
 
-/// Whether what an old object is about is gone.
+/// Whether an old object is useless because the path or NAR that it describes is gone.
 async fn is_useless(cache: &Cache, living: &LiveSet, name: &str, why: RemovalReason) -> Result<bool> {
     let text = match why {
         RemovalReason::Temporary => return Ok(true),
         RemovalReason::Log => return Ok(!living.has_deriver(name.trim_start_matches("log/"))),
         _ => match cache.read(name).await {
-            // What cannot be understood stays.
+            // An object that cannot be decoded stays.
             Err(error) if error.is_about_content() => return Ok(false),
             read => read?,
         },
@@ -202,8 +204,8 @@ async fn is_useless(cache: &Cache, living: &LiveSet, name: &str, why: RemovalRea
         let archive = value["archive"].as_str();
         return Ok(archive.is_some_and(|archive| !living.has_file(archive.trim_start_matches("../"))));
     }
-    // A path, with the store directory or without; older ones have it beside the signatures, newer
-    // ones within.
+    // `outPath` is with or without the store directory. Older realisations have it at the top
+    // level, newer ones inside `value`.
     let path = value["outPath"].as_str().or_else(|| value["value"]["outPath"].as_str());
     let part = path.and_then(|path| HashPart::parse(path.rsplit('/').next()?.get(..HashPart::TEXT_LEN)?).ok());
     Ok(part.is_some_and(|part| !living.paths.contains(&part)))

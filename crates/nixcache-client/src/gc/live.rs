@@ -1,4 +1,4 @@
-//! Which paths of a cache are live, and for which roots.
+//! Which paths of a cache are live, and which roots are kept.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -18,37 +18,38 @@ use crate::cache::{self, Cache, layout};
 use crate::protocol::{self, ClaimHandle};
 use crate::roots::{BrokenRoot, Error, Root, snapshot};
 
-/// What lives.
+/// The live paths, with the files and derivers that their narinfos name.
 #[derive(Debug)]
 pub(super) struct LiveSet {
     pub(super) paths: HashSet<HashPart>,
-    /// Those of the paths that no snapshot of a kept root lists.
+    /// Live paths that no snapshot of a kept root lists.
     pub(super) beyond_roots: HashSet<HashPart>,
-    /// Whether what is added from now on belongs to those.
+    /// Whether paths that are added from now on belong to `beyond_roots`.
     pub(super) is_beyond_roots: bool,
-    /// The objects that their narinfos name, of those that are known.
+    /// Hashes of the names of the files that live narinfos name, of those narinfos that are known.
     pub(super) files: HashSet<u64>,
-    /// Those of the files that are here only if there is such a file.
+    /// The part of `files` that is in this cache only if a file of that name exists.
     pub(super) files_perhaps: HashSet<u64>,
-    /// A narinfo that names a file which is nowhere in the cache, or whose name in it is unknown.
+    /// A live path whose narinfo names a file outside of the cache, or one whose name in the cache
+    /// is unknown.
     pub(super) elsewhere: Option<HashPart>,
-    /// The derivations that made them.
+    /// Hashes of the names of the derivers of live paths.
     pub(super) derivers: HashSet<u64>,
     pub(super) names: Names,
-    /// The URL of the cache, with a slash at its end.
+    /// The URL of the cache, with a trailing slash.
     pub(super) root: Arc<str>,
 }
 
-/// Makes numbers of names, of which a million would take most of the memory. Two with the same
-/// number keep something alive by mistake, once in some ten million collections of that size, and
-/// not in the next one: the numbers are others in each.
+/// Hashes names to numbers, because a million names would take most of the memory. A collision
+/// keeps a dead object. That happens about once in ten million collections of that size, and does
+/// not repeat in the next one, because each collection has other hash keys.
 type Names = crate::random::HashKeys;
 
-/// What a collection has to know of a narinfo.
+/// What a collection needs to know of a narinfo.
 #[derive(Clone, Copy, Debug)]
 struct Listed {
     part: HashPart,
-    /// Bytes of the narinfo.
+    /// Size of the narinfo in bytes.
     text: usize,
     file: u64,
     place: Place,
@@ -56,7 +57,7 @@ struct Listed {
     deriver: Option<u64>,
 }
 
-/// Where the file is.
+/// Where the NAR of a narinfo is, as [`NarPlace`] without the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Here,
@@ -116,45 +117,46 @@ impl LiveSet {
     }
 }
 
-/// How many paths, and bytes of their files as far as their narinfos say.
+/// Number of paths, and total size of their files where their narinfos state it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Amount {
     pub(super) paths: usize,
     pub(super) bytes: u64,
 }
 
-/// What lives, and for which roots.
+/// The live paths, and the roots that are kept.
 pub(super) struct Found<'a> {
     pub(super) cache: &'a Cache,
     pub(super) inventory: &'a Inventory,
     pub(super) kept: Vec<Root>,
     pub(super) dropped: Vec<Root>,
     pub(super) living: LiveSet,
-    /// Paths whose narinfos may be others than those in the snapshots.
+    /// Paths whose narinfos may differ from those in the snapshots.
     pub(super) changed: HashSet<HashPart>,
-    /// What could not be read, and did not stop the collection.
+    /// Broken objects that did not stop the collection.
     pub(super) problems: Vec<Problem>,
-    /// The objects of that.
+    /// The names of the broken objects.
     pub(super) broken: HashSet<String>,
-    /// Snapshots that no kept root names, each with what it lists that is there and no kept root
-    /// lists. They tell that a root has listed that, so they stay as long as it does.
+    /// Snapshots that no kept root names, each with the paths that it lists, that are in the cache,
+    /// and that no kept root lists. Such a snapshot shows that a root has listed these paths, so it
+    /// stays as long as any of them does.
     pub(super) memories: HashMap<String, Vec<HashPart>>,
-    /// Whether all snapshots stay, since a broken root may name them.
+    /// Whether all snapshots stay, because a broken root may name them.
     pub(super) keeps_orphans: bool,
-    /// Whether what no snapshot lists stays, since a broken root may list it.
+    /// Whether paths that no snapshot lists stay, because a broken root may list them.
     pub(super) keeps_unrooted: bool,
-    /// Paths that are kept by leases, or as they were asked for.
+    /// Number of paths that leases or the policy name.
     pub(super) claimed: usize,
-    /// Paths that only their age keeps.
+    /// Paths that are kept only because they, or their referrers, are young.
     pub(super) young: Amount,
-    /// Paths that are kept since no root has ever listed them.
+    /// Paths that are kept only because no root has ever listed them or their referrers.
     pub(super) unrooted: Amount,
-    /// Bytes that the newest root needs by itself, if that is more than the policy allows.
+    /// Size of the newest root in bytes, if it alone exceeds the maximum of the policy.
     pub(super) too_large: Option<u64>,
 }
 
 impl<'a> Found<'a> {
-    /// Searches for what lives, beginning with the roots that are kept.
+    /// Searches for live paths, beginning with the roots that the policy keeps.
     pub(super) async fn search(
         cache: &'a Cache,
         inventory: &'a Inventory,
@@ -199,10 +201,11 @@ impl<'a> Found<'a> {
         Ok(found)
     }
 
-    /// Adds what kept roots list, and drops those for which there is no room.
+    /// Adds what kept roots list, and drops the roots that exceed the maximum size.
     async fn add_roots(&mut self, policy: &RetentionPolicy, kept: Vec<Root>) -> Result<()> {
         let (cache, inventory) = (self.cache, self.inventory);
-        // Equal closures stay or go together. The pinned stay, so that they come first.
+        // Roots of equal closures stay or go together. Pinned roots always stay, so they come
+        // first.
         let (pinned, others): (Vec<Root>, Vec<Root>) = kept.into_iter().partition(|root| root.record.pinned);
         let mut places = HashMap::new();
         let mut closures: Vec<Vec<Root>> = Vec::new();
@@ -221,7 +224,7 @@ impl<'a> Found<'a> {
         let mut snapshots = Box::pin(snapshot::read_many(cache, hashes, list));
         let mut closures = closures.into_iter();
         let mut fitting = Vec::new();
-        // What is left of roots without a snapshot.
+        // The targets of roots without a readable snapshot.
         let mut targets = Vec::new();
         let mut sizes = Sizes::of(inventory, &self.living.names, policy);
         for roots in closures.by_ref() {
@@ -260,7 +263,7 @@ impl<'a> Found<'a> {
             }
             fitting.extend(roots);
         }
-        // What was used before one that did not fit.
+        // Roots that were used less recently than the first one that did not fit.
         self.dropped.extend(closures.flatten());
         drop(snapshots);
         fitting.sort_by_key(|root| (!root.record.pinned, order.get(&root.object()).copied()));
@@ -277,12 +280,13 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// Adds what all snapshots list: a broken root may name any, also one of a root that goes.
+    /// Adds what all snapshots list. A broken root may name any of them, including one of a root
+    /// that is removed.
     async fn add_orphans(&mut self, broken: Vec<BrokenRoot>) -> Result<()> {
         let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
         let snapshots = self.inventory.snapshots.iter().filter_map(|(name, _)| snapshot::hash_of(name));
         let orphans: Vec<Hash> = snapshots.filter(|hash| !kept.contains(hash)).collect();
-        // Then it may be that the snapshot of the broken root is gone, or hidden, too.
+        // In either case, the snapshot of the broken root may be gone or hidden, too.
         let hides_snapshots = self.inventory.hidden.iter().any(|(object, _)| *object == snapshot::folder());
         self.keeps_unrooted = orphans.is_empty() || hides_snapshots;
         let (mut problems, mut suspects) = (Vec::new(), Vec::new());
@@ -306,8 +310,8 @@ impl<'a> Found<'a> {
         while let Some(listed) = snapshots.next().await {
             let listed = match listed {
                 Err(error) if error.is_about_content() => {
-                    // It may be the one that the broken root names. All that other snapshots list
-                    // stays in any case.
+                    // The broken root may name this snapshot. All that other snapshots list stays
+                    // in any case.
                     self.keeps_unrooted = true;
                     let consequence =
                         "kept all paths, since a root is broken as well that may name it. Push that root \
@@ -335,8 +339,8 @@ impl<'a> Found<'a> {
         snapshots.filter(|hash| !named.contains(hash)).collect()
     }
 
-    /// Adds what no root has ever listed: neither one that goes, nor one of which only the snapshot
-    /// is left.
+    /// Adds the paths that no root has ever listed: neither a root that this run drops, nor an
+    /// earlier one of which only the snapshot is left.
     async fn add_unrooted(&mut self, policy: &RetentionPolicy) -> Result<()> {
         let (cache, inventory) = (self.cache, self.inventory);
         let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
@@ -349,7 +353,7 @@ impl<'a> Found<'a> {
         for closure in &closures {
             let listed = match snapshots.next().await.transpose() {
                 Ok(listed) => listed.flatten(),
-                // What it listed is kept like what no root has listed, unless the root tells.
+                // Its paths count as unrooted, except those that the root's targets refer to.
                 Err(error) if error.is_about_content() => None,
                 Err(error) => return Err(error),
             };
@@ -383,17 +387,17 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    /// Whether a snapshot is in use: by a root, or as the only one that tells that a root has
-    /// listed what is still there.
+    /// Whether a snapshot is in use: a kept root names it, or it shows that a root has listed a
+    /// path that is still kept.
     pub(super) fn is_snapshot_used(&self, object: &str) -> bool {
         self.keeps_orphans
             || self.kept.iter().any(|root| snapshot::object(&root.record.closure) == object)
             || self.memories.get(object).is_some_and(|parts| parts.iter().any(|part| self.living.paths.contains(part)))
     }
 
-    /// Reads the narinfos of the living that may be others than those in the snapshots, also by
-    /// what an earlier run has seen. What they say, lives as well. Gives those that name files
-    /// which no snapshot names.
+    /// Reads the narinfos of live paths that may differ from the snapshots, including those that an
+    /// earlier run recorded. What they name becomes live as well. Returns the paths whose narinfos
+    /// name files that no snapshot names.
     pub(super) async fn look_again(&mut self, before: &HashSet<HashPart>) -> Result<HashSet<HashPart>> {
         let changed = self.changed.union(before).copied();
         let parts = changed.filter(|part| self.living.paths.contains(part)).collect();
@@ -406,7 +410,7 @@ impl<'a> Found<'a> {
         };
         read_regular(self.cache, parts, each, &mut odd).await?;
         for error in odd {
-            // No reader gets anything from it. What it was, a snapshot tells.
+            // No client can read it either. A snapshot has the previous content.
             let consequence =
                 "kept what the list of its root tells of it. A push that publishes the path replaces it".to_owned();
             self.problems.push(Problem { error: error.into(), consequence });
@@ -421,11 +425,12 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Which files were counted, since roots share them.
+/// Total size of files, each counted once although roots share them.
 struct Sizes {
     files: HashSet<u64>,
     bytes: u64,
-    /// What narinfos do not say, if anybody wants to know.
+    /// Sizes of the NARs as listed, which take precedence over those in narinfos. Empty unless the
+    /// policy has a maximum size.
     known: HashMap<u64, u64>,
 }
 
@@ -436,7 +441,7 @@ impl Sizes {
         Self { files: HashSet::new(), bytes: 0, known }
     }
 
-    /// Adds the files that are new, and says how many bytes it are altogether.
+    /// Adds the files that are not counted yet, and returns the total in bytes.
     fn add(&mut self, listed: &[Listed]) -> u64 {
         for listed in listed {
             let is_new = listed.place == Place::Elsewhere || self.files.insert(listed.file);
@@ -447,16 +452,16 @@ impl Sizes {
     }
 }
 
-/// What became of a walk.
+/// The result of a walk.
 #[derive(Default)]
 struct Walked {
-    /// What lives now and did not before.
+    /// The paths that have become live.
     added: Amount,
-    /// A path that was reached and is not in the cache.
+    /// A path that was reached, but is not in the cache.
     missing: Option<HashPart>,
 }
 
-/// Adds paths and all that they refer to, reading narinfos.
+/// Adds paths and all that they refer to, by reading narinfos.
 async fn walk(cache: &Cache, inventory: &Inventory, living: &mut LiveSet, wanted: Vec<HashPart>) -> Result<Walked> {
     let mut asked: HashSet<HashPart> = HashSet::new();
     let mut walked = Walked::default();
@@ -484,7 +489,7 @@ async fn walk(cache: &Cache, inventory: &Inventory, living: &mut LiveSet, wanted
     Ok(walked)
 }
 
-/// Those of the paths that do not live, and what they refer to of these.
+/// The dead ones among `targets`, and all dead paths that they refer to.
 async fn closure_of_dead(
     cache: &Cache,
     inventory: &Inventory,
@@ -505,8 +510,9 @@ async fn closure_of_dead(
     Ok(closure.into_iter().collect())
 }
 
-/// Looks at narinfos. One that cannot be read is an error: what it refers to would be lost. So is
-/// one that is listed, and of which the store answers that it is not there.
+/// Reads narinfos and calls `each` for every one. A narinfo that cannot be read is an error,
+/// because its references would be lost. So is one that is listed but that the store reports as
+/// missing.
 pub(super) async fn read_all(cache: &Cache, parts: Vec<HashPart>, each: impl FnMut(&NarInfo<'_>)) -> Result<()> {
     let mut odd = Vec::new();
     read_regular(cache, parts, each, &mut odd).await?;
@@ -516,7 +522,8 @@ pub(super) async fn read_all(cache: &Cache, parts: Vec<HashPart>, each: impl FnM
     }
 }
 
-/// Looks at narinfos as [`read_all`] does, but collects the errors of those that are no files.
+/// Reads narinfos as [`read_all`] does, but collects the errors of those that are not regular
+/// files.
 async fn read_regular(
     cache: &Cache,
     parts: Vec<HashPart>,

@@ -1,25 +1,27 @@
-//! Garbage collection: removes what no root keeps, so that a cache stays at size.
+//! Garbage collection: removes what no root keeps, so that a cache does not grow forever.
 //!
-//! Alive is what the roots that the [`RetentionPolicy`] keeps list, what pushes under way have claimed, what
-//! pinned roots and named paths refer to, what is younger than the grace period, and what no root
-//! has ever listed ([`Unrooted`]), with all that this refers to. [`Collection::find`] learns that
-//! from one listing and the roots; of the living it reads no narinfo, unless they are young,
-//! unrooted or named by path.
+//! A path is live if a root that the [`RetentionPolicy`] keeps lists it, if the policy names it, if
+//! a running push claims it, if it is younger than the grace period, or if no root has ever listed
+//! it ([`Unrooted`]). All that a live path refers to is live as well. [`Collection::find`]
+//! determines the live paths from one listing and the roots. It reads the narinfo of a live path
+//! only if the path is claimed, young, unrooted or named by the policy, or if its narinfo may have
+//! changed since a root listed it.
 //!
-//! [`Collection::run`] removes the rest: first the roots that go; then narinfos, those that refer
-//! to others before these, so that every closure is whole at every instant; then listings, logs,
-//! debug information and realisations. A NAR goes one run later, since a client may have read its
-//! narinfo just before; until then it is *condemned*. That run also has to find it without a
-//! narinfo.
+//! [`Collection::run`] removes the rest: first roots that the policy does not keep; then narinfos,
+//! referrers before references, so that every closure is complete at every instant; then listings,
+//! logs, debug information and realisations. By default, a NAR is removed one run later,
+//! because a client may have just read its narinfo; until then it is *condemned*. The later run has
+//! to find the NAR without a narinfo, too.
 //!
-//! Pushes and collectors keep out of each other's way by claims ([`roots`]): before anything is
-//! removed, a plan is written, and then leases, roots and what was published meanwhile are read
-//! once more. Where the store keeps conditions, roots that go become tombstones then.
+//! Claims keep pushes and collections apart (see [`protocol`](crate::protocol)). A collection
+//! writes its plan before it removes anything. Then it reads leases, roots and newly published
+//! narinfos once more. If the store supports conditional writes, the roots to be removed become
+//! tombstones at that point.
 //!
-//! What cannot be read may keep anything. An object of which access is denied, or a narinfo that
-//! cannot be understood and whose references no snapshot tells, is an error, and nothing is
-//! removed. A root or a snapshot that is broken is a [`Problem`]: what it may keep stays, the rest
-//! is collected.
+//! What cannot be read may keep anything. If access to an object is denied, or if a narinfo cannot
+//! be parsed and no snapshot lists its references, the collection fails and removes nothing. A
+//! broken root or snapshot is a [`Problem`]: the collection keeps what it may list, and removes the
+//! rest.
 
 mod collect;
 mod condemned;
@@ -52,7 +54,7 @@ pub use self::summary::GcSummary;
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an object goes.
+/// Why an object is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RemovalReason {
@@ -62,22 +64,23 @@ pub enum RemovalReason {
     Path,
     /// A listing without a narinfo.
     Listing,
-    /// A NAR that no narinfo names, found so by the run before.
+    /// A NAR that no narinfo names: in this run and the previous one, or only in this one if
+    /// [`RetentionPolicy::now`] is set.
     Nar,
-    /// A list of narinfos that no root names.
+    /// A snapshot (a list of narinfos) that no root names.
     Snapshot,
-    /// A log of a derivation that made nothing that is kept.
+    /// A log of a derivation none of whose outputs is kept.
     Log,
-    /// Debug information of a NAR that goes.
+    /// Debug information of a NAR that is removed.
     DebugInfo,
-    /// A realisation of a path that goes.
+    /// A realisation of a path that is removed.
     Realisation,
-    /// What a writer left behind that died.
+    /// A temporary file that a crashed writer left behind.
     Temporary,
 }
 
 impl RemovalReason {
-    /// The word for it.
+    /// The name of the reason, such as `debug-info`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -93,17 +96,17 @@ impl RemovalReason {
     }
 }
 
-/// An object that goes.
+/// An object to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Removal {
-    /// Its name.
+    /// Name of the object.
     pub object: String,
-    /// Bytes that it has.
+    /// Size of the object in bytes.
     pub size: u64,
-    /// Why it goes.
+    /// Why the object is removed.
     pub why: RemovalReason,
-    /// The path that it belongs to, if that is known.
+    /// The store path that the object belongs to, if it is known.
     pub path: Option<StorePath>,
 }
 
@@ -113,13 +116,13 @@ impl Removal {
     }
 }
 
-/// Something that is broken, and what the collection has done about it.
+/// A broken object, and how the collection handled it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Problem {
     /// What is broken.
     pub error: Error,
-    /// What was kept for it, and what repairs it.
+    /// What the collection kept because of it, and how to repair it.
     pub consequence: String,
 }
 
@@ -130,55 +133,56 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What happens during a run.
+/// An event of a collection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GcEvent {
-    /// It is known what stays and what goes.
+    /// The plan is complete: it is known what is kept and what is removed.
     Planned(Arc<GcPlan>),
-    /// Pushes under way have to end first.
+    /// The collection waits for running pushes to end.
     Waiting,
-    /// An object is gone.
+    /// An object was removed.
     Removed(Removal),
 }
 
-/// What was done.
+/// What a collection removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Collected {
-    /// Objects that were removed.
+    /// Number of objects that were removed.
     pub objects: usize,
-    /// Bytes that they had.
+    /// Total size of the removed objects in bytes.
     pub bytes: u64,
-    /// Paths that were to go, and stay since they have been claimed meanwhile.
+    /// Number of paths that were to be removed, and were spared because they came into use during
+    /// the collection.
     pub spared: usize,
-    /// NARs without a use that the next run will remove, unless they get one.
+    /// Number of unused NARs and snapshots that the next run removes, unless they come into use.
     pub condemned: usize,
-    /// Bytes of these.
+    /// Total size of the condemned files in bytes.
     pub condemned_bytes: u64,
-    /// Uploads in parts that were aborted: their writers gave them up long ago.
+    /// Number of abandoned multipart uploads that were aborted.
     pub uploads: usize,
 }
 
-/// What of a cache goes, and why.
+/// A collection of one cache: what it removes, and why.
 #[derive(Debug)]
 pub struct Collection {
     cache: Cache,
     policy: RetentionPolicy,
     guard: ClaimHandle,
     plan: Plan,
-    /// What went wrong when only files without a use were left, which stay for that.
+    /// The error that occurred when only unused files were left to remove. They stay because of it.
     late: Option<Error>,
 }
 
 impl Collection {
-    /// Looks what is to go. This is the only collector from now on: [`Error::Busy`] if there is
-    /// another one.
+    /// Determines what to remove. From then on this is the only collection of the cache; returns
+    /// [`Error::Busy`] if another one is running.
     ///
-    /// [`Error::WouldEmpty`] if nothing would be kept but by its age, unless
-    /// [`RetentionPolicy::allow_empty`] says that this is meant.
+    /// Returns [`Error::WouldEmpty`] if nothing but the age of objects would keep anything, unless
+    /// [`RetentionPolicy::allow_empty`] is set.
     pub async fn find(cache: &Cache, policy: RetentionPolicy) -> Result<Self> {
-        // Claims nothing yet: it only keeps others away, and tells the time.
+        // An empty claim: it only excludes other collections, and tells the time of the store.
         let claim = Claim::default();
         let guard = match ClaimHandle::take(cache, &protocol::plans(), &claim).await {
             Err(error) if reserve::is_full(&error) => {
@@ -196,44 +200,44 @@ impl Collection {
         match plan.await {
             Ok(plan) => Ok(Self { cache: cache.clone(), policy, guard, plan, late: None }),
             Err(error) => {
-                // Pushes would wait for it until it is dead.
+                // Otherwise pushes would wait for the plan until it expires.
                 let _ = guard.end().await;
                 Err(error)
             }
         }
     }
 
-    /// The roots that stay.
+    /// The roots that are kept.
     pub fn kept(&self) -> &[Root] {
         &self.plan.kept
     }
 
-    /// The roots that go.
+    /// The roots that are removed.
     pub fn dropped(&self) -> &[Root] {
         &self.plan.dropped
     }
 
-    /// Those of [`RetentionPolicy::root_paths`] that are not in the cache.
+    /// Paths of [`RetentionPolicy::root_paths`] that are not in the cache.
     pub fn absent(&self) -> &[StorePath] {
         &self.plan.absent
     }
 
-    /// How many paths stay that are in the cache.
+    /// Number of paths in the cache that are kept.
     pub fn live_count(&self) -> usize {
         self.plan.summary.paths_kept
     }
 
-    /// What stays and what goes, in numbers.
+    /// Statistics of what is kept and what is removed.
     pub fn summary(&self) -> &GcSummary {
         &self.plan.summary
     }
 
-    /// What is broken, and did not stop the collection.
+    /// Broken objects that did not stop the collection.
     pub fn problems(&self) -> &[Problem] {
         &self.plan.problems
     }
 
-    /// All that would go now, in the order in which it would.
+    /// The objects that this run would remove, in order of removal.
     pub fn removals(&self) -> Vec<Removal> {
         let roots = self.plan.dropped.iter().map(doomed_root);
         let parts = self.plan.levels.iter().flatten().filter_map(|part| self.plan.paths.get(part));
@@ -242,12 +246,12 @@ impl Collection {
         roots.chain(paths).chain(self.plan.rest.iter().cloned()).chain(files).collect()
     }
 
-    /// Whether a NAR without a use goes in this run.
+    /// Whether this run removes an unused file.
     fn is_due(&self, file: &Removal) -> bool {
         self.policy.now || self.plan.memory.objects.contains(&file.object)
     }
 
-    /// What was found, as a value of its own.
+    /// Splits off the plan as a value of its own.
     fn into_plan(mut self) -> (GcPlan, Self) {
         let plan = GcPlan {
             kept: self.plan.kept.clone(),
@@ -260,7 +264,7 @@ impl Collection {
         (plan, self)
     }
 
-    /// Ends without removing anything.
+    /// Ends the collection without removing anything.
     pub async fn abort(self) -> Result<()> {
         self.guard.end().await?;
         reserve::keep(&self.cache).await;
@@ -268,7 +272,7 @@ impl Collection {
     }
 }
 
-/// A path that goes.
+/// The objects of a path to remove.
 #[derive(Debug)]
 struct DoomedPath {
     narinfo: Removal,

@@ -1,4 +1,4 @@
-//! In which order paths go.
+//! The order in which paths are removed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,12 +11,12 @@ use super::Result;
 use super::live::{Found, read_all};
 use crate::roots::snapshot;
 
-/// Which of the paths that go refer to which others of them. Paths are known by their places.
+/// References among the paths to remove. A number stands for a path: its position in `parts`.
 struct DeadPaths {
-    /// In ascending order.
+    /// The paths, in ascending order.
     parts: Vec<HashPart>,
     places: HashMap<HashPart, u32>,
-    /// Of each path, once they are known.
+    /// The references of each path, once they are known.
     references: Vec<Option<Box<[u32]>>>,
 }
 
@@ -36,13 +36,13 @@ impl DeadPaths {
         }
     }
 
-    /// Those whose references are not known yet.
+    /// The paths whose references are not known yet.
     fn unknown(&self) -> Vec<HashPart> {
         self.parts.iter().zip(&self.references).filter(|(_, known)| known.is_none()).map(|(part, _)| *part).collect()
     }
 
-    /// Those that nothing refers to, then those that only they refer to, and so on. What refers to
-    /// itself in a circle comes last.
+    /// First the paths without referrers, then those that only the former refer to, and so on.
+    /// Cycles, and what they refer to, come last.
     fn levels(&self) -> Vec<Vec<HashPart>> {
         let below = |place: u32| self.references[place as usize].iter().flatten().copied();
         let mut referrers = vec![0_u32; self.parts.len()];
@@ -76,8 +76,8 @@ impl DeadPaths {
 }
 
 impl Found<'_> {
-    /// The paths that go, in groups: what refers to others is in an earlier one than these; and
-    /// their names. Reads the narinfos of those that no snapshot lists.
+    /// The paths to remove, in groups, and their store paths. A referrer is in an earlier group
+    /// than its references. Reads the narinfos of paths that no snapshot lists.
     pub(super) async fn order(&mut self) -> Result<(Vec<Vec<HashPart>>, HashMap<HashPart, StorePath>)> {
         let dead = self.inventory.narinfos.keys().filter(|part| !self.living.paths.contains(part));
         let mut dead = DeadPaths::new(dead.copied().collect());
@@ -98,11 +98,12 @@ impl Found<'_> {
         for (number, closure) in closures.into_iter().enumerate() {
             let listed = match snapshots.next().await.transpose() {
                 Ok(listed) => listed.flatten(),
-                // Then the narinfos are read.
+                // The narinfos are read instead.
                 Err(error) if error.is_about_content() => None,
                 Err(error) => return Err(error),
             };
-            // What goes may be older than what stays, and know better.
+            // The snapshot of a dropped root may be older than that of a kept one, and show a
+            // change that the newer snapshot does not.
             let written = self.inventory.time_of(&closure);
             for ((path, references), text) in listed.into_iter().flatten() {
                 let part = path.hash_part();

@@ -1,16 +1,16 @@
-//! Which file of a cache the URL of a narinfo means.
+//! Resolves the URL in a narinfo to a file of the cache.
 
 use std::borrow::Cow;
 
-/// Where a NAR is.
+/// Where the NAR of a narinfo is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NarPlace<'a> {
     /// In this cache, under this name.
     Here(Cow<'a, str>),
-    /// Under this name, if there is such a file: a directory does not know the URL under which it
-    /// is served. Otherwise elsewhere.
+    /// In this cache under this name if such a file exists, otherwise elsewhere. It remains open
+    /// because a directory does not know the URL at which it is served.
     Perhaps(String),
-    /// It cannot be told.
+    /// Outside of this cache, or unknown.
     Elsewhere,
 }
 
@@ -24,7 +24,7 @@ impl NarPlace<'_> {
     }
 }
 
-/// Places a URL. `root` is the URL of the cache, with a slash at its end.
+/// Resolves the URL of a NAR. `root` is the URL of the cache, with a trailing slash.
 pub(super) fn nar_place<'a>(root: &str, url: &'a str) -> NarPlace<'a> {
     let inside = url.strip_prefix(root).or_else(|| url.strip_prefix("file://")?.strip_prefix(root));
     let relative = inside.unwrap_or(url);
@@ -40,9 +40,9 @@ pub(super) fn nar_place<'a>(root: &str, url: &'a str) -> NarPlace<'a> {
     }
 }
 
-/// The name of the file that a URL of a narinfo means, or an object is: the same for all ways to
-/// write it, so that none of them is taken for another file. Readers of directories take a query
-/// for a part of the name, and servers do not; what is one file to any of them is one here.
+/// The normalized name of a file, from the URL in a narinfo or the name of an object. All spellings
+/// give the same name, so that none is taken for another file. Readers of directories treat a query
+/// as part of the name, and servers do not; names that mean one file to any of them are equal here.
 pub(super) fn file_named(url: &str) -> Cow<'_, str> {
     let name = url.split(['?', '#']).next().unwrap_or_default();
     let parts = || name.split('/').filter(|part| !matches!(*part, "" | "."));

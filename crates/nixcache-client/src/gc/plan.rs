@@ -1,4 +1,4 @@
-//! What stays and what goes, before anything is removed.
+//! What a collection keeps and removes, determined before anything is removed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,33 +12,35 @@ use crate::cache::{Cache, STALE_TEMPORARY_AGE, UnfinishedUpload};
 use crate::protocol::ClaimHandle;
 use crate::roots::{Error, Root, reserve};
 
-/// What stays, and what goes.
+/// What a collection keeps and removes.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Roots that stay, those used last first.
+    /// Roots that are kept: pinned roots first, then the most recently used.
     pub(super) kept: Vec<Root>,
     pub(super) dropped: Vec<Root>,
     pub(super) living: LiveSet,
-    /// Paths that go, referrers first: each with what else goes with it.
+    /// Paths to remove, in groups: referrers before references.
     pub(super) levels: Vec<Vec<HashPart>>,
+    /// The objects of each path to remove.
     pub(super) paths: HashMap<HashPart, DoomedPath>,
-    /// What goes besides, after them.
+    /// Other objects, which are removed after the paths.
     pub(super) rest: Vec<Removal>,
-    /// NARs and snapshots without a use.
+    /// Unused NARs and snapshots.
     pub(super) unused: Vec<Removal>,
-    /// What the last run left to be known.
+    /// What the previous run recorded, and what this one records for the next.
     pub(super) memory: Condemned,
-    /// The narinfos that were there, as they were.
+    /// The narinfos as they were listed.
     pub(super) narinfos: Narinfos,
-    /// Paths that are to be kept, and are not in the cache.
+    /// Paths of [`RetentionPolicy::root_paths`] that are not in the cache.
     pub(super) absent: Vec<StorePath>,
-    /// What is broken.
+    /// Broken objects that did not stop the collection.
     pub(super) problems: Vec<Problem>,
-    /// The objects of that.
+    /// The names of the broken objects.
     pub(super) broken: HashSet<String>,
-    /// Uploads in parts that were given up long ago.
+    /// Multipart uploads that were abandoned long ago.
     pub(super) uploads: Vec<UnfinishedUpload>,
-    /// What snapshots list that no kept root names, of what is there.
+    /// Snapshots that no kept root names, each with the paths that it lists, that are in the cache,
+    /// and that no kept root lists.
     pub(super) memories: HashMap<String, Vec<HashPart>>,
     pub(super) summary: GcSummary,
 }
@@ -54,7 +56,8 @@ impl Plan {
         let (mut levels, mut names) = found.order().await?;
         let mut memory = match Condemned::read(cache).await {
             Err(error @ Error::Version { .. }) => return Err(error),
-            // Nothing is condemned then, and any narinfo may be another than the one in a snapshot.
+            // No file counts as condemned then, and any narinfo may differ from the one in a
+            // snapshot.
             Err(error) if error.is_about_content() => {
                 let consequence =
                     "took no file for condemned, and read the narinfos of all paths that stay. It is written \
@@ -109,7 +112,8 @@ impl Plan {
         self.kept.iter().any(|kept| kept.record.closure == root.record.closure)
     }
 
-    /// An error if no root, lease or named path keeps anything, and something goes.
+    /// Returns an error if no root, lease or named path keeps anything, and something would be
+    /// removed.
     pub(super) fn refuse_to_empty(&self, cache: &Cache, policy: &RetentionPolicy) -> Result<()> {
         let GcSummary { paths_claimed, paths_kept, too_large, .. } = self.summary;
         let is_kept = !self.kept.is_empty() || paths_claimed > 0 || !self.broken.is_empty();
@@ -139,7 +143,8 @@ impl Plan {
     }
 }
 
-/// The disk is full, and there is nothing to make room with.
+/// Explains the error of a full disk on which nothing can be freed. Returns other errors as they
+/// are.
 pub(super) fn no_room(cache: &Cache, error: Error) -> Error {
     if !reserve::is_full(&error) {
         return error;

@@ -1,4 +1,4 @@
-//! Which roots stay, and what else does.
+//! Retention policy: which roots a collection keeps, and what else it keeps.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -14,44 +14,44 @@ use crate::roots::{self, Root};
 #[non_exhaustive]
 pub struct RetentionPolicy {
     /// Keep the N most recently used generations of each root. Generations of equal closures count
-    /// once. Without a limit here and in `keep_within`, all roots stay.
+    /// once. If neither this nor `keep_within` is set, all roots are kept.
     pub keep_last: Option<usize>,
     /// Keep roots that were used within this time.
     pub keep_within: Option<Duration>,
-    /// Keep roots, the most recently used first, as long as the files of all that they list have no
-    /// more than this many bytes.
+    /// Keep roots, the most recently used first, while the files of all paths that they list have
+    /// at most this many bytes in total.
     pub max_size: Option<u64>,
     /// What happens to paths that no root has ever listed. They are kept by default.
     pub unrooted: Unrooted,
-    /// Keep what is younger, with all that it refers to: a writer without a lease, such as Nix,
-    /// needs that long at most. A day by default.
+    /// Keep paths and files younger than this, and all that they refer to. It must be longer than a
+    /// writer without a lease, such as Nix, takes to publish. A day by default.
     pub grace: Duration,
-    /// Keep these paths with their closures, as if there were a root.
+    /// Keep these paths and their closures, as if a root listed them.
     pub root_paths: Vec<StorePath>,
     /// Remove NARs in the run that removes their narinfos, rather than in the next one.
     pub now: bool,
-    /// How long to wait for pushes under way before NARs are removed. After that, NARs stay until
-    /// the next run. Ten minutes by default.
+    /// How long to wait for running pushes before NARs are removed. After that, NARs stay until the
+    /// next run. Ten minutes by default.
     pub patience: Duration,
-    /// The most objects that are removed in a second.
+    /// Maximum number of objects to remove per second.
     pub rate: Option<NonZeroUsize>,
-    /// Go on where no root, no lease and no path of `root_paths` keeps anything. Otherwise that is
-    /// an error ([`Error::WouldEmpty`](crate::roots::Error::WouldEmpty)).
+    /// Continue even if no root, lease or path of `root_paths` keeps anything. Otherwise that is an
+    /// error ([`Error::WouldEmpty`](crate::roots::Error::WouldEmpty)).
     pub allow_empty: bool,
 }
 
 /// What happens to paths that no root has ever listed, such as those that `nix copy` has published.
 ///
-/// A root that has gone still counts: what it alone has kept is removed.
+/// A root that was removed still counts: paths that only such a root kept are removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unrooted {
-    /// They stay, with all that they refer to.
+    /// Keep them, with all that they refer to.
     #[default]
     Keep,
-    /// They go once they are older than the grace period.
+    /// Remove them once they are older than the grace period.
     Remove,
-    /// They go once they are older than this, and than the grace period.
+    /// Remove them once they are older than this duration and than the grace period.
     OlderThan(Duration),
 }
 
@@ -73,15 +73,16 @@ impl Default for RetentionPolicy {
 }
 
 impl RetentionPolicy {
-    /// Which of these roots stay and which go. `roots` are the newest first, as [`roots::list`]
-    /// gives them; `now` is the time of the store.
+    /// Splits roots into those that are kept and those that are removed. `roots` are sorted newest
+    /// first, as [`roots::list`] returns them; `now` is the time by the clock of the store.
     ///
-    /// A root stays if `keep_last` or `keep_within` keeps it, or if it is pinned. `max_size` is for
+    /// A root is kept if `keep_last` or `keep_within` keeps it, if neither is set, if it is pinned,
+    /// or if its age cannot be determined. `max_size` is not applied here but in
     /// [`Collection::find`](super::Collection::find), which knows what roots list.
     pub fn judge(&self, roots: Vec<Root>, now: Option<SystemTime>) -> (Vec<Root>, Vec<Root>) {
-        // Of each name, the path sets of its generations, each with its rank and the newest
-        // closure: equal ones count once, and narinfos that were written again since make an older
-        // one superfluous.
+        // The path sets of the generations of each name, each set with its rank and its newest
+        // closure. Generations of equal path sets count once. Narinfos that were rewritten make
+        // another closure of the same path set; the newest one supersedes the older ones.
         let mut ranks: HashMap<String, HashMap<Hash, (usize, Hash)>> = HashMap::new();
         roots.into_iter().partition(|root| {
             let ranks = ranks.entry(root.name.to_string()).or_default();

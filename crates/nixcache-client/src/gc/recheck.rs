@@ -1,4 +1,4 @@
-//! Second looks: what has changed since the listing, so that nothing is removed that came into use.
+//! Second checks: find what has come into use since the listing, so that it is not removed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +16,7 @@ use super::{DoomedPath, Result};
 use crate::cache::{Cache, Object};
 use crate::roots::{self, Error, Root, RootList, snapshot};
 
-/// Objects of a later version may keep anything.
+/// Returns an error if a root has a later format version, because it may keep anything.
 pub(super) fn refuse_newer(survey: &RootList) -> Result<()> {
     for broken in &survey.broken {
         if let Error::Version { object, version } = &broken.error {
@@ -26,7 +26,7 @@ pub(super) fn refuse_newer(survey: &RootList) -> Result<()> {
     Ok(())
 }
 
-/// An error if something may hide roots that was not there when the collection was planned.
+/// Returns an error if something may hide roots that did not do so when the collection was planned.
 pub(super) fn refuse_hidden(cache: &Cache, known: &HashSet<String>) -> Result<()> {
     match roots::hidden(cache).into_iter().find(|(object, _)| !known.contains(object)) {
         None => Ok(()),
@@ -38,7 +38,7 @@ pub(super) fn refuse_hidden(cache: &Cache, known: &HashSet<String>) -> Result<()
     }
 }
 
-/// Objects that were listed and then not there must not be listed any more.
+/// Returns an error if any of these objects, which the store reported as missing, is still listed.
 pub(super) async fn check_vanished(cache: &Cache, objects: &[String]) -> Result<()> {
     if objects.is_empty() {
         return Ok(());
@@ -61,8 +61,8 @@ pub(super) fn missing_snapshot(cache: &Cache, root: &Root) -> Error {
     Error::Broken { object, reason: "is not there".to_owned() }
 }
 
-/// Those of the dead that others refer to, at once or by way of others, which were published since
-/// the listing.
+/// The dead paths that newly published paths refer to, directly or indirectly. Newly published
+/// means since the listing.
 pub(super) async fn referred_since(
     cache: &Cache,
     living: &LiveSet,
@@ -87,18 +87,18 @@ pub(super) async fn referred_since(
     Ok(referred)
 }
 
-/// The NARs and snapshots that are in use by what was published since the listing.
+/// The NARs and snapshots that the second check has found in use.
 pub(super) struct Used {
     pub(super) files: HashSet<String>,
-    /// Whether a narinfo names a NAR that cannot be found by its name.
+    /// Whether a narinfo names a NAR that cannot be found by its URL.
     pub(super) has_unplaced: bool,
 }
 
-/// Looks once more what is in use. Files that were uploaded once more, and are young again, are:
-/// their narinfos are on the way.
+/// Checks once more which files are in use. A file that was uploaded again, and so is young again,
+/// is in use: its narinfo will follow.
 ///
-/// An error if that cannot be known. `known` are roots and snapshots that were broken before, for
-/// which all has been kept that they may name.
+/// Returns an error if the use of files cannot be determined. `known` has the roots and snapshots
+/// that were already broken in the plan, which keeps all that they may name.
 pub(super) async fn used_since(
     cache: &Cache,
     living: &LiveSet,
@@ -120,14 +120,14 @@ pub(super) async fn used_since(
         NarPlace::Perhaps(name) if is_there(&name) => drop(used.files.insert(name)),
         NarPlace::Perhaps(_) | NarPlace::Elsewhere => used.has_unplaced = true,
     };
-    // Also those of the living that were written again.
+    // Live paths are read again if their narinfos were rewritten.
     let is_known = |part: &HashPart, file: &File| {
         let is_same = |before: &File| (before.size, before.modified) == (file.size, file.modified);
         living.paths.contains(part) && before.get(part).is_some_and(is_same)
     };
     let new = again.narinfos.iter().filter(|(part, file)| !is_known(part, file)).map(|(part, _)| *part).collect();
     read_all(cache, new, |info| add(nar_place(&living.root, info.url()))).await?;
-    // What a root that has come meanwhile lists may also have been there before.
+    // A root that was written since the listing may also list older paths.
     let survey = roots::list_fresh(cache).await?;
     refuse_newer(&survey)?;
     for broken in survey.broken {

@@ -1,4 +1,4 @@
-//! What a collection does, in numbers.
+//! Statistics of a collection.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,49 +8,51 @@ use super::inventory::{Inventory, Rest};
 use super::live::Found;
 use super::{DoomedPath, RetentionPolicy};
 
-/// What stays and what goes, as [`Collection::find`](super::Collection::find) has found it.
+/// Statistics of what a collection keeps and removes, as
+/// [`Collection::find`](super::Collection::find) has determined it.
 ///
-/// Paths that stay are counted once, by the first reason of: a root or a claim, their age, that no
-/// root lists them.
+/// A path that is kept counts once, by the first reason that applies: a root or a claim, its age,
+/// or that no root has ever listed it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GcSummary {
-    /// Roots that stay.
+    /// Number of roots that are kept.
     pub roots_kept: usize,
-    /// Roots that go.
+    /// Number of roots that are removed.
     pub roots_dropped: usize,
-    /// Paths in the cache that stay.
+    /// Number of paths in the cache that are kept.
     pub paths_kept: usize,
-    /// Paths that go.
+    /// Number of paths that are removed.
     pub paths_dropped: usize,
-    /// Paths that roots list and that are not in the cache.
+    /// Number of paths that roots list, but that are not in the cache.
     pub paths_missing: usize,
-    /// Paths that leases name, or that are kept as they were named.
+    /// Number of paths that leases or [`RetentionPolicy::root_paths`] name.
     pub paths_claimed: usize,
-    /// Paths that stay only since they, or what refers to them, are younger than the grace period.
+    /// Number of paths that are kept only because they, or their referrers, are younger than the
+    /// grace period.
     pub paths_young: usize,
-    /// Bytes of their files.
+    /// Total size in bytes of the files of the paths in `paths_young`.
     pub bytes_young: u64,
-    /// Paths that stay only since no root has ever listed them, or what refers to them.
+    /// Number of paths that are kept only because no root has ever listed them or their referrers.
     pub paths_unrooted: usize,
-    /// Bytes of their files.
+    /// Total size in bytes of the files of the paths in `paths_unrooted`.
     pub bytes_unrooted: u64,
-    /// NARs that no narinfo names, and that stay since a narinfo has a URL of which it is unknown
-    /// which NAR of the cache it means.
+    /// Number of NARs that no narinfo names, but that are kept because some narinfo has a URL that
+    /// may mean any NAR of the cache.
     pub nars_unplaced: usize,
-    /// Bytes of these.
+    /// Total size in bytes of the NARs in `nars_unplaced`.
     pub bytes_unplaced: u64,
-    /// Bytes of the objects that go in this run.
+    /// Total size in bytes of the objects that this run removes.
     pub bytes_now: u64,
-    /// NARs and snapshots that go in the next run.
+    /// Number of NARs and snapshots that the next run removes.
     pub files_later: usize,
-    /// Bytes of these.
+    /// Total size in bytes of the files in `files_later`.
     pub bytes_later: u64,
-    /// Bytes of the NARs that stay.
+    /// Total size in bytes of the NARs that are kept.
     pub bytes_left: u64,
-    /// Uploads in parts that were given up more than a day ago, and are aborted.
+    /// Number of multipart uploads, abandoned for more than a day, that are aborted.
     pub uploads: usize,
-    /// Bytes of the newest root, if it alone has more than [`RetentionPolicy::max_size`].
+    /// Size of the newest root in bytes, if it alone exceeds [`RetentionPolicy::max_size`].
     pub too_large: Option<u64>,
 }
 

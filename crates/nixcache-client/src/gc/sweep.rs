@@ -1,4 +1,4 @@
-//! Removing what is to go, in an order in which every closure stays whole.
+//! Removal of dead objects, in an order that keeps every closure complete.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::cache;
 use crate::protocol::{self, CLAIM_POLL_INTERVAL, Claim};
 use crate::roots::{self, Error, Root, reserve};
 
-/// Objects that are removed between two looks at whether this is still in time.
+/// Number of objects that are deleted between two checks that the plan has not expired.
 const DELETE_BATCH_OBJECTS: usize = 1000;
 
 impl Collection {
-    /// Removes what is to go, and tells `watch` of it.
+    /// Removes the dead objects, and reports events to `watch`.
     ///
-    /// If it fails when it has begun to, its plan stays until it is one of the dead: a request
-    /// without an answer may still be done.
+    /// If a removal fails, the plan stays in the store until it expires, because a request without
+    /// an answer may still take effect.
     pub async fn run(mut self, mut watch: impl FnMut(GcEvent)) -> Result<Collected> {
         let mut done = Collected::default();
         if let Err(error) = self.spare(&mut done).await {
-            // Pushes would wait for it.
+            // Otherwise pushes would wait for the plan until it expires.
             let _ = self.guard.end().await;
             return Err(error);
         }
@@ -39,7 +39,8 @@ impl Collection {
     async fn sweep(&mut self, done: &mut Collected, watch: &mut impl FnMut(GcEvent)) -> Result<()> {
         let memory = &self.plan.memory;
         if !memory.changed.is_subset(&memory.changed_before) {
-            // The roots by which it was noticed may be about to go.
+            // Write this first: the removal may include the roots whose snapshots showed the
+            // change.
             self.plan.memory.write(&self.cache).await?;
         }
         let roots: Vec<Removal> = self.plan.dropped.iter().map(doomed_root).collect();
@@ -77,13 +78,13 @@ impl Collection {
         self.plan.memory.write(&self.cache).await
     }
 
-    /// Writes the plan, and then leaves alone what others have claimed, made roots of or referred
-    /// to meanwhile.
+    /// Writes the plan, then spares what others have since claimed, listed in a root or referred
+    /// to.
     pub(super) async fn spare(&mut self, done: &mut Collected) -> Result<()> {
         let sets = self.plan.dropped.iter().map(|root| root.record.path_set).collect();
         let claim = Claim { paths: self.plan.paths.keys().copied().collect(), sets, ..Claim::default() };
         let has_room = self.claim(&claim).await?;
-        // Leases before roots: a push that ends its lease in between has left a root.
+        // Read leases before roots: a push that ends its lease in between has written its root.
         let mut claims = self.guard.others_readable(&protocol::leases()).await?;
         if !has_room && claims.iter().any(|lease| !lease.is_empty()) {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
@@ -117,31 +118,32 @@ impl Collection {
         for root in &spared {
             match listed.try_next().await?.flatten() {
                 Some(paths) => claims.push(Claim { paths: paths.into_iter().collect(), ..Claim::default() }),
-                // All of it counts as kept.
+                // All that it may list is kept already.
                 None if self.plan.is_kept(root) => {}
                 None => return Err(recheck::missing_snapshot(&self.cache, root)),
             }
         }
         drop(listed);
         if !claim.paths.is_empty() {
-            // Last: a push that leaves no root may have ended since the listing, or died.
+            // Read narinfos last: a push without a root may have ended or crashed since the
+            // listing.
             let paths = recheck::referred_since(&self.cache, &self.plan.living, &self.plan.paths).await?;
             claims.push(Claim { paths, ..Claim::default() });
         }
         let wanted = claim.paths.len();
         let left = Claim { paths: claim.paths, ..Claim::default() }.without(&claims);
-        // What is spared keeps what it refers to: all of these name whole closures.
+        // Claims and roots name whole closures, so the references of a spared path are spared too.
         done.spared = wanted - left.paths.len();
         let Plan { paths, memories, unused, .. } = &mut self.plan;
-        // What tells that a root has listed what is spared, is needed by the next run.
+        // The next run needs the snapshots that show that a root has listed a spared path.
         let is_spared = |part: &HashPart| paths.contains_key(part) && !left.paths.contains(part);
         unused.retain(|file| !memories.get(&file.object).is_some_and(|parts| parts.iter().any(is_spared)));
         paths.retain(|part, _| left.paths.contains(part));
         Ok(())
     }
 
-    /// Claims what is about to go. Where there is no room on the disk for the list of that, claims
-    /// everything, and returns false.
+    /// Claims what is about to be removed. If the disk has no room for that list, claims everything
+    /// and returns false.
     async fn claim(&self, claim: &Claim) -> Result<bool> {
         match self.guard.change(claim).await {
             Err(error) if reserve::is_full(&error) => {}
@@ -158,8 +160,9 @@ impl Collection {
         Ok(false)
     }
 
-    /// Makes tombstones of the roots that go, where the store keeps conditions: pushes may refresh
-    /// a root by a condition alone there. Those that were, stay, and are returned.
+    /// Replaces the dropped roots with tombstones if the store supports conditional writes, because
+    /// there a push may refresh a root with a conditional write alone. Roots that were refreshed
+    /// are kept and returned.
     async fn replace_with_tombstone(&mut self) -> Result<Vec<Root>> {
         if self.plan.dropped.is_empty() || !self.cache.keeps_conditions().await? {
             return Ok(Vec::new());
@@ -175,7 +178,8 @@ impl Collection {
         Ok(refreshed.into_iter().filter_map(|(refreshed, _)| refreshed).collect())
     }
 
-    /// Waits until no push is under way, and keeps new ones waiting. False if that takes too long.
+    /// Waits until no push is running, and keeps new pushes waiting. Returns false if that takes
+    /// longer than [`RetentionPolicy::patience`](super::RetentionPolicy::patience).
     async fn is_alone(&self, watch: &mut impl FnMut(GcEvent)) -> Result<bool> {
         let claim = Claim { files: true, ..Claim::default() };
         self.guard.change(&claim).await?;
@@ -195,9 +199,9 @@ impl Collection {
         Ok(true)
     }
 
-    /// Those files that nothing has come to use since they were found, and those that stay since
-    /// that cannot be known: pushes may have ended meanwhile, and writers that claim nothing may
-    /// have published.
+    /// Checks once more which files are unused. Returns those that still are, and those that stay
+    /// because that is unknown. Since the files were found, pushes may have ended, and writers
+    /// without a claim may have published.
     async fn still_unused(&mut self, files: Vec<Removal>) -> (Vec<Removal>, Vec<Removal>) {
         let look = async {
             let now = self.guard.now().await?;

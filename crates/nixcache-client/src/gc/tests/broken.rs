@@ -1,4 +1,5 @@
-//! What is broken, denied or not to be placed: what it may keep stays, and it is told.
+//! Objects that are broken or denied, and URLs that cannot be resolved: what they may keep stays,
+//! and is reported.
 
 use super::*;
 use crate::cache;
@@ -14,7 +15,7 @@ async fn collect_all(cache: &Cache, policy: &RetentionPolicy) -> Vec<String> {
     problems
 }
 
-/// Everything that a collection reads is denied, one after the other: nothing goes.
+/// Denies access to everything that a collection reads, one after the other. Nothing is removed.
 #[tokio::test]
 async fn nothing_goes_beside_what_may_not_be_read() {
     let cache = sample().await;
@@ -43,7 +44,7 @@ async fn nothing_goes_beside_what_may_not_be_read() {
             assert_eq!(names(&cache).await, before, "{denied}");
         }
     }
-    // It may also be denied later.
+    // Access may also be denied after the search.
     for denied in ["/roots/main/", "/leases/"] {
         let found = find(&cache, RetentionPolicy { keep_last: Some(1), ..at_once() }).await;
         deny_reads(Some(denied));
@@ -88,7 +89,7 @@ async fn a_broken_snapshot_is_read_from_the_narinfos() {
         let problems = collect_all(&cache, &at_once()).await;
         assert_eq!((paths(&cache).await, nars(&cache).await), (vec![1, 2, 3], vec![1, 2, 3]));
         assert!(problems.len() == 1 && problems[0].contains(&snapshot) && problems[0].contains("main"), "{problems:?}");
-        // Unless they do not tell all of it.
+        // That fails if a narinfo is missing.
         cache.delete(&narinfo(3)).await.unwrap();
         let found = Collection::find(&cache, at_once()).await;
         assert!(matches!(found, Err(Error::Unknown { .. })), "{found:?}");
@@ -114,7 +115,7 @@ async fn what_a_broken_root_may_list_stays_until_a_push_replaces_it() {
         assert_eq!(paths(&cache).await, [1, 2, 3], "{damage}");
         assert!(problems.len() == 1 && problems[0].contains("roots/main/"), "{problems:?}");
     }
-    // It may list what a root lists that goes.
+    // It may list what a removed root has listed.
     publish(&cache, 4, &[3]).await;
     let old = keep(&cache, "old", &[4, 3, 2, 1]).await;
     cache.write(&root.object(), "{").await.unwrap();
@@ -132,13 +133,13 @@ async fn what_a_broken_root_may_list_stays_until_a_push_replaces_it() {
     cache.write(&snapshot, intact).await.unwrap();
     collect_all(&cache, &at_once()).await;
     assert_eq!(paths(&cache).await, [1, 2, 3, 4]);
-    // If none is left, it may have listed anything.
+    // If no snapshot is left, it may have listed anything.
     let without = memory().await;
     publish(&without, 8, &[]).await;
     without.write("nixcache/v1/roots/main/1.json", "{").await.unwrap();
     collect_all(&without, &at_once()).await;
     assert_eq!(paths(&without).await, [8]);
-    // The others go on, and a push under its name replaces it.
+    // The other roots stay usable, and a push under its name replaces the broken one.
     assert_eq!(roots::latest(&cache, &root.name).await.unwrap(), None);
     let survey = roots::list(&cache).await.unwrap();
     assert_eq!((survey.roots.len(), survey.broken.len()), (1, 1));
@@ -231,7 +232,7 @@ async fn a_narinfo_whose_nar_cannot_be_placed_keeps_all_nars_that_no_other_names
         let summary = found.summary();
         assert_eq!((summary.nars_unplaced, summary.bytes_unplaced, found.problems().len()), (2, 2, 0));
         found.abort().await.unwrap();
-        // It may also be published meanwhile.
+        // Such a narinfo may also be published during a collection.
         set_url(&cache, 1, &nar(1)).await;
         let found = find(&cache, at_once()).await;
         publish(&cache, 3, &[]).await;
@@ -252,7 +253,7 @@ async fn paths_that_roots_list_and_that_are_gone_are_not_counted() {
     found.abort().await.unwrap();
 }
 
-/// A store that hides what may not be read says that it is not there.
+/// A store that hides objects that may not be read reports them as missing.
 #[tokio::test]
 async fn what_is_listed_and_is_said_not_to_be_there_stops_a_collection() {
     let dated = Dated::new().await;
@@ -293,7 +294,7 @@ async fn a_snapshot_that_decompresses_to_too_much_is_refused() {
     }
 }
 
-/// Only root may mount something that is full.
+/// Needs the right to mount a small file system, which only root has; otherwise skipped.
 #[tokio::test]
 async fn a_full_disk_can_be_collected() {
     struct Mount(tempfile::TempDir);
@@ -339,7 +340,7 @@ async fn a_full_disk_can_be_collected() {
     assert!(error.contains("the disk is full") && error.contains("delete a file by hand"), "{error}");
 }
 
-/// What one run leaves for the next is no reason to stop, and its loss loses no NAR.
+/// A broken record of the previous run does not stop a collection, and no NAR is lost with it.
 #[tokio::test]
 async fn a_broken_list_of_condemned_files_is_written_anew() {
     for damage in ["", "{", "[]", "\u{0}"] {

@@ -1,12 +1,12 @@
-//! Stores that replace an object only if it is still the one that was read, and stores that say so
-//! and do not.
+//! Stores that replace an object only if it is still the one that was read, and stores that accept
+//! this condition but ignore it.
 
 use super::*;
 use crate::protocol::{self, Claim, ClaimHandle};
 use crate::testing::keep_conditions;
 
-/// A push that finds what it wants refreshes the root and is done, with no lease: the collector may
-/// be at any point.
+/// A push whose paths are all present refreshes the root without a lease, at any point of a
+/// collection.
 #[tokio::test]
 async fn a_root_that_is_refreshed_without_a_lease_stays() {
     let cache = sample().await;
@@ -17,7 +17,7 @@ async fn a_root_that_is_refreshed_without_a_lease_stays() {
     let begun = Session::begin(&cache, request("main", &[2, 1])).await.unwrap();
     let SessionStart::UpToDate(refreshed) = begun else { panic!("{begun:?}") };
     assert_eq!(refreshed.object(), root.object());
-    // Between the collector's last look at it and its removal.
+    // As between the collector's last read of the root and its removal.
     assert_eq!(roots::replace_with_tombstone(&cache, &read).await.unwrap().unwrap().object(), root.object());
     let collected = found.run(drop).await.unwrap();
     assert_eq!((collected.spared, paths(&cache).await), (2, vec![1, 2]));
@@ -32,7 +32,7 @@ async fn a_root_is_gone_once_its_tombstone_is_written_and_the_next_collector_rem
     keep(&cache, "main", &[1]).await;
     let new = roots::latest(&cache, &old.name).await.unwrap().unwrap();
     assert!(roots::replace_with_tombstone(&cache, &new).await.unwrap().is_none());
-    // Its collector has died.
+    // Its collector has crashed.
     assert!(has(&cache, &new.object()).await);
     let latest = roots::latest(&cache, &new.name).await.unwrap().unwrap();
     assert_eq!(latest.object(), old.object());
@@ -52,7 +52,7 @@ async fn a_store_that_keeps_no_conditions_is_noticed_and_a_push_takes_a_lease() 
     let cache = sample().await;
     let root = keep(&cache, "main", &[2, 1]).await;
     assert!(!cache.keeps_conditions().await.unwrap());
-    // A plan makes it wait: so it has looked.
+    // The push waits for a plan, so it does look for plans.
     let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
     let plan = ClaimHandle::take(&cache, &protocol::plans(), &claim).await.unwrap();
     let push = Session::begin(&cache, request("main", &[1, 2]));

@@ -1,9 +1,9 @@
-//! Pushes, collectors and writers that know nothing of them, at work on one cache, in orders that
-//! chance chooses; some of them die at it.
+//! Simulation: pushes, collectors and writers without claims work on one cache at the same time, in
+//! a random order. Some of them crash.
 //!
-//! The store is [simulated](crate::testing) and the time is paused, so that a number makes an
-//! order, and a day takes no time. In some worlds requests fail now and then. What has to hold at
-//! every instant is looked at after each change.
+//! The store is [simulated](crate::testing) and the time is paused, so that a seed determines the
+//! order, and a day takes no time. In some worlds, requests fail now and then. The invariants are
+//! checked after each change.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,42 +19,42 @@ use super::*;
 use crate::cache::Objects;
 use crate::testing::{DENIAL, FAILURE, FaultPlan, at_one_instant, inject_faults, keep_conditions, observe_changes};
 
-/// Paths in the world, each of which refers to some before it.
+/// Number of paths in the world. Each refers to some of those before it.
 const PATHS: u8 = 9;
 const NAMES: [&str; 2] = ["main", "other"];
 const WORLDS: u64 = 2000;
-/// Longer than everybody needs who does not wait for a claim of the dead.
+/// Longer than any actor needs that does not wait for the claim of a crashed one.
 const EVENING: Duration = Duration::from_secs(4 * 3600);
-/// Longer than it takes from the write of a root to the end of its push.
+/// Longer than the time from the write of a root to the end of its push.
 const MOMENT: Duration = Duration::from_secs(30 * 60);
 
 struct World {
     cache: Cache,
     references: Vec<Vec<u8>>,
     policy: RetentionPolicy,
-    /// One of so many requests fails, if any does.
+    /// One of this many requests fails; `None` if none does.
     failures: Option<usize>,
     /// One of this many reads is denied; `None` denies none.
     denials: Option<usize>,
     /// Whether roots and snapshots are damaged now and then.
     is_damaged: bool,
-    /// Roots that were damaged, by their objects, with the closures that they listed.
+    /// The names of damaged roots, with the closures that they listed.
     damaged: RefCell<BTreeMap<String, BTreeSet<u8>>>,
-    /// Paths that a root has listed, or was to.
+    /// Paths that a root has listed, or was to list.
     rooted: RefCell<BTreeSet<u8>>,
-    /// Paths that were there once.
+    /// Paths that were in the cache at some time.
     seen: RefCell<BTreeSet<u8>>,
-    /// Names under which a push has come to its end, and when the last one did.
+    /// Names under which a push has finished, with the time of the last one.
     finished: RefCell<BTreeMap<&'static str, tokio::time::Instant>>,
-    /// Paths that a writer has touched that claims nothing: he may take for granted what is about
-    /// to go, or upload once more what a collector removes just then.
+    /// Paths that a writer without a claim has touched. It may rely on a path that is about to be
+    /// removed, or upload again what a collector is removing.
     touched: RefCell<BTreeSet<u8>>,
-    /// How many such writers there are.
+    /// Number of running writers without a claim.
     strangers: Cell<usize>,
     counts: RefCell<BTreeMap<&'static str, usize>>,
 }
 
-/// Looks at the store at one instant, without hesitation.
+/// Looks at the store at one instant, without waiting.
 fn at_once<T>(look: impl Future<Output = T>) -> T {
     at_one_instant(|| look.now_or_never().unwrap())
 }
@@ -63,9 +63,9 @@ impl World {
     async fn new(chance: &mut Random) -> Self {
         let references = (0..PATHS).map(|number| (0..number).filter(|_| chance.once_in(3)).collect()).collect();
         let now = chance.once_in(2);
-        // Writers that claim nothing need that long.
+        // Writers without a claim need that long.
         let grace = if chance.once_in(2) { Duration::ZERO } else { HOUR };
-        // The second one drops also the last root of a name, if it was not used in this round or
+        // The second policy also drops the last root of a name, if it was not used in this round or
         // the one before.
         let (keep_last, keep_within) = if chance.once_in(2) { (Some(1), None) } else { (None, Some(HOUR)) };
         let unrooted = if chance.once_in(3) { Unrooted::Keep } else { Unrooted::Remove };
@@ -119,8 +119,8 @@ impl World {
         (0..PATHS).filter(is_target).flat_map(|number| self.closure(number)).collect()
     }
 
-    /// What the command does: what is not known is asked for, what is not there is uploaded,
-    /// references first, and at last what is added.
+    /// Pushes as the `push` command does: asks for the paths that are not known, uploads the
+    /// missing ones, references first, and then the added one.
     async fn push(&self, name: Option<&'static str>, target: Option<u8>, added: Option<u8>) -> Result<(), Error> {
         let closure = target.map(|target| self.closure(target)).unwrap_or_default();
         let added = added.filter(|added| !closure.contains(added));
@@ -159,7 +159,7 @@ impl World {
             let (prepared, pending) = self.cache.prepare(objects).await?;
             session.check()?;
             if added == Some(number) {
-                // It has its name now.
+                // Its store path is known now.
                 session.add_paths(vec![path(number)]).await?;
                 self.count("added");
             }
@@ -189,8 +189,8 @@ impl World {
         Ok(())
     }
 
-    /// As `nix copy`: what is not there is uploaded, references first. It takes what is there for
-    /// granted.
+    /// Copies as `nix copy` does: uploads missing paths, references first, and relies on those that
+    /// are present.
     async fn copy(&self, target: u8) -> Result<(), Error> {
         struct Leaving<'a>(&'a Cell<usize>);
         impl Drop for Leaving<'_> {
@@ -211,7 +211,7 @@ impl World {
         Ok(())
     }
 
-    /// Damages a root or a snapshot, as a disk does.
+    /// Damages a root or a snapshot, as a faulty disk does.
     fn damage(&self, chance: usize) -> Result<(), Error> {
         let objects: Vec<String> = at_once(self.cache.list_below("nixcache").map_ok(|(name, _)| name).try_collect())?;
         let objects: Vec<&String> =
@@ -221,7 +221,7 @@ impl World {
         if let Some(root) = roots.iter().find(|root| root.object() == **object) {
             let snapshot = at_once(self.cache.read(&roots::snapshot::object(&root.record.closure)))?;
             if snapshot.is_none_or(|text| &text[..] == b"damaged") {
-                // Then nothing tells any more what it lists.
+                // Nothing would show any more what the root lists.
                 return Ok(());
             }
             self.damaged.borrow_mut().insert((*object).clone(), self.closure_of(root));
@@ -236,7 +236,7 @@ impl World {
         Ok(())
     }
 
-    /// All narinfos of a root, and then the NARs.
+    /// Reads all narinfos of a root, and then the NARs.
     async fn pull(&self, name: &str, pause: Duration) -> Result<(), Error> {
         let Some(root) = roots::latest(&self.cache, &name.parse().unwrap()).await? else { return Ok(()) };
         let infos = roots::snapshot::read_intact(&self.cache, &root.record.closure).await?;
@@ -252,8 +252,8 @@ impl World {
         if is_whole {
             self.count("pulled");
         } else {
-            // A newer root has taken its place, and collectors the NARs. What is gone does not come
-            // back.
+            // A newer root has replaced it, and a collector has removed the NARs. A removed root
+            // does not come back.
             let is_gone = !at_once(has(&self.cache, &root.object()));
             assert!(is_gone || !self.touched.borrow().is_empty(), "what a root lists is not there");
             self.count("pulled too late");
@@ -261,7 +261,7 @@ impl World {
         Ok(())
     }
 
-    /// What has to hold at every instant.
+    /// Checks the invariants that hold at every instant.
     fn look(&self) {
         let names: BTreeSet<String> = names(&self.cache).now_or_never().unwrap();
         let is_there = |number: u8| names.contains(&narinfo(number));
@@ -303,11 +303,11 @@ impl World {
         }
     }
 
-    /// Whether nothing is there that nobody keeps.
+    /// Checks that collections leave nothing that no root keeps.
     async fn tidy(&self) {
         inject_faults(inject_faults(None).map(FaultPlan::without_faults));
         if self.is_damaged {
-            // Damaged roots are removed, as a person does who is told of them.
+            // Remove damaged roots, as a user does after a collection reports them.
             let broken = roots::list(&self.cache).await.unwrap().broken;
             self.finished.borrow_mut().retain(|name, _| !broken.iter().any(|root| root.name.as_str() == *name));
             for root in broken {
@@ -330,36 +330,37 @@ impl World {
         let files: BTreeSet<u8> = nars(&self.cache).await.into_iter().collect();
         let kept_files: BTreeSet<u8> = kept.iter().map(|number| number / 2).collect();
         assert!(narinfos.is_subset(&kept) && files.is_subset(&kept_files), "{narinfos:?} {files:?}: {kept:?}");
-        // A writer that claims nothing may have found what was removed just then.
+        // A writer without a claim may have found a path just before it was removed.
         let touched = self.touched.borrow().clone();
         let touched_files: BTreeSet<u8> = touched.iter().map(|number| number / 2).collect();
         assert!(kept.difference(&narinfos).all(|number| touched.contains(number)), "{narinfos:?}: {kept:?}");
         assert!(kept_files.difference(&files).all(|file| touched_files.contains(file)), "{files:?}: {kept:?}");
         let left: Vec<String> = self.cache.list_below("nixcache").map_ok(|(name, _)| name).try_collect().await.unwrap();
-        // Roots, their snapshots, and that there are no conditions, if there are none.
+        // Roots, their snapshots, and the record that the store supports no conditions, if it does
+        // not.
         assert!(left.len() <= roots.len() + NAMES.len() + 1, "{left:?}");
     }
 }
 
-/// Whether an error is about something damaged.
+/// Whether an error is about a damaged object.
 fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Unknown { .. } | Error::Broken { .. })
 }
 
-/// What one of them does, some time after the beginning.
+/// A push, collection, copy, pull or damage, which begins after a random delay.
 fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
     let delay = Duration::from_millis(chance.below(3000) as u64);
     let pause = Duration::from_secs(chance.below(120) as u64);
     let damage = (world.is_damaged && chance.once_in(4)).then(|| chance.below(1000));
     let (what, name, target) = (chance.below(9), NAMES[chance.below(2)], u8::try_from(chance.below(4)).unwrap());
-    // Mostly the same again.
+    // Mostly the same target as before.
     let target = if chance.once_in(4) { PATHS - 1 - target } else { PATHS - 1 };
-    // It refers to nothing.
+    // Path 0 has no references.
     let added = chance.once_in(6).then_some(0);
     let target_beside = Some(target).filter(|_| added.is_none() || chance.once_in(2));
     async move {
         tokio::time::sleep(delay).await;
-        // What has failed is tried once more.
+        // A failed operation is tried once more.
         for _ in 0..2 {
             let done = match what {
                 _ if damage.is_some() => world.damage(damage.unwrap_or_default()),
@@ -374,7 +375,7 @@ fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
                 Err(error) if world.failures.is_some() && error.to_string().contains(FAILURE) => world.count("failed"),
                 Err(error) if world.denials.is_some() && error.to_string().contains(DENIAL) => world.count("denied"),
                 Err(Error::Protected { .. }) if world.denials.is_some() => world.count("protected"),
-                // Damage that came in the midst of it.
+                // The damage occurred during the operation.
                 Err(error) if world.is_damaged && is_refusal(&error) => world.count("refused"),
                 Err(error) => panic!("{error}"),
             }
@@ -408,7 +409,8 @@ async fn round(world: &Rc<World>, chance: &mut Random) {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-    // What the dead claim ends, and where only age counts, mostly nobody has used a root for long.
+    // Often wait until the claims of crashed actors expire. Where only the age of roots counts,
+    // mostly wait until all roots are old.
     if world.policy.keep_within.is_some() && !chance.once_in(4) {
         tokio::time::sleep(DAY).await;
     } else if chance.once_in(2) {
@@ -417,7 +419,7 @@ async fn round(world: &Rc<World>, chance: &mut Random) {
     }
 }
 
-/// Rounds in a world of its own.
+/// Runs four rounds in a new world.
 fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let local = tokio::task::LocalSet::new();
@@ -442,7 +444,7 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     keep_conditions(true);
 }
 
-/// Panics name the seed of the world: `SEED=17 cargo test …` replays it. `NIXCACHE_WORLDS=20000`
+/// A panic names the seed of its world: `SEED=17 cargo test …` replays it. `NIXCACHE_WORLDS=20000`
 /// runs that many worlds.
 #[test]
 fn in_any_order_nothing_is_lost_and_nothing_is_left() {

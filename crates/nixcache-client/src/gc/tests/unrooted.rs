@@ -1,8 +1,8 @@
-//! Paths that no root has ever listed, and what a policy does with them.
+//! Paths that no root has ever listed, and how policies treat them.
 
 use super::*;
 
-/// Removes what it may, and keeps what no root has ever listed.
+/// A policy that removes what it can at once, but keeps paths that no root has ever listed.
 fn keeping() -> RetentionPolicy {
     RetentionPolicy { unrooted: Unrooted::Keep, allow_empty: false, ..at_once() }
 }
@@ -20,7 +20,7 @@ async fn what_no_root_has_ever_listed_stays_with_what_it_refers_to() {
         collect(&cache, keeping()).await;
         assert_eq!((paths(&cache).await, nars(&cache).await), (vec![1, 2, 3, 4, 9], vec![1, 2, 3, 4, 9]));
     }
-    // Told to, it goes.
+    // `Unrooted::Remove` removes them.
     collect(&cache, RetentionPolicy { unrooted: Unrooted::Remove, ..keeping() }).await;
     assert_eq!(paths(&cache).await, [1, 2, 3]);
 }
@@ -57,7 +57,7 @@ async fn a_root_that_has_gone_counts_as_one_that_listed() {
     }
 }
 
-/// The snapshot has to outlive the run in which only their age keeps the paths of a root.
+/// The snapshot must outlive the run in which only their age keeps the paths of a root.
 #[tokio::test]
 async fn what_a_root_has_listed_goes_when_it_is_old_although_the_root_went_before() {
     let dated = Dated::new().await;
@@ -111,7 +111,7 @@ async fn a_cache_is_not_emptied_unless_that_is_said() {
     let reason = refused(RetentionPolicy { max_size: Some(3), ..remove.clone() }).await;
     assert!(reason.contains("the newest root alone") && reason.contains("4 bytes"), "{reason}");
     assert_eq!(paths(&cache).await, [1, 2, 3, 4]);
-    // A lease keeps something, and so does a named path.
+    // A named path keeps something, as a lease does.
     let named = RetentionPolicy { root_paths: vec![path(1)], keep_last: Some(0), ..remove.clone() };
     find(&cache, named).await.abort().await.unwrap();
     collect(&cache, RetentionPolicy { keep_last: Some(0), allow_empty: true, ..remove }).await;
@@ -129,7 +129,7 @@ async fn generations_of_equal_closures_count_once() {
         let root = keep(cache, "main", &[number]).await;
         dated.age(&root.object(), hours * HOUR);
     }
-    // As parallel jobs leave them.
+    // Equal generations, as parallel jobs leave them.
     let last = roots::latest(cache, &"main".parse().unwrap()).await.unwrap().unwrap();
     for copy in ["20200101T000000-1", "20200101T000000-2"] {
         let root = Root::new(last.name.clone(), copy.to_owned(), last.record.clone());
@@ -167,7 +167,7 @@ async fn roots_of_one_second_are_in_the_order_in_which_they_were_made() {
     assert_eq!(roots::latest(cache, &name).await.unwrap().unwrap().generation, found[0]);
 }
 
-/// The clock of a file server ran ahead, and was set right.
+/// The clock of a file server ran ahead, and was then corrected.
 #[tokio::test]
 async fn a_root_of_the_future_is_not_the_last_for_ever() {
     let dated = Dated::new().await;
@@ -186,7 +186,7 @@ async fn a_root_of_the_future_is_not_the_last_for_ever() {
     assert_eq!(roots::latest(cache, &behind.name).await.unwrap().unwrap().object(), behind.object());
     collect(cache, RetentionPolicy { keep_last: Some(1), ..at_once() }).await;
     assert_eq!(paths(cache).await, [2]);
-    // When nothing tells how old it is, it is neither the last one nor removed for its age.
+    // A root of unknown age is neither the latest one nor removed because of its age.
     let undated = Root::new(behind.name.clone(), "29990101T000000-1".to_owned(), ahead.record.clone());
     publish(cache, 1, &[]).await;
     roots::write(cache, &undated).await.unwrap();

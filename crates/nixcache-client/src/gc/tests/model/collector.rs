@@ -1,4 +1,4 @@
-//! A run of a collector, step by step.
+//! The collector of the model, step by step.
 
 use super::{
     ALL, APP, BASE, Bits, FILES, Flaw, Protocol, REFERRERS_FIRST, ROOTS, World, lowest, numbers, set_of, snapshot_of,
@@ -7,20 +7,20 @@ use super::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Collector {
     pub(super) at: CollectorAt,
-    /// Roots as they were listed first: which of them, and when they were used.
+    /// The roots as first listed: which are present, and when each was last used.
     pub(super) roots: [Option<u8>; ROOTS],
     narinfos: Bits,
     files: Bits,
-    /// Paths that leases name, as they were read.
+    /// The paths that leases name, as read.
     leased: Bits,
-    /// Roots that go, and those of them that are tombstones.
+    /// The roots to remove. `buried` are those of them that are tombstones.
     pub(super) dropped: Bits,
     pub(super) buried: Bits,
-    /// Tombstones that were there before.
+    /// Tombstones that were present before this run.
     pub(super) old: Bits,
     living: Bits,
     pub(super) doomed: Bits,
-    /// Files without a use that go now, and those that the next run may remove.
+    /// The unused files that this run removes. `waiting` are those that the next run may remove.
     pub(super) due: Bits,
     pub(super) waiting: Bits,
 }
@@ -35,7 +35,7 @@ pub(super) enum CollectorAt {
     Plan,
     LeasesAgain(u8),
     RootsAgain,
-    /// Where writes may be conditional.
+    /// Only where writes can be conditional.
     Tombstones,
     Published,
     RemoveRoots,
@@ -52,7 +52,7 @@ pub(super) enum CollectorAt {
     Dead,
 }
 
-/// What a page of the listing has.
+/// What a page of the listing contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listed {
     Roots,
@@ -60,7 +60,7 @@ pub(super) enum Listed {
     Files,
 }
 
-/// Pages come in the order of names, one after the other, and a narinfo may have any.
+/// Pages come one after the other, in the order of names. A narinfo may have any name.
 pub(super) const ROOTS_FIRST: [Listed; 4] = [Listed::Roots, Listed::NarInfo(APP), Listed::NarInfo(BASE), Listed::Files];
 pub(super) const APP_FIRST: [Listed; 4] = [Listed::NarInfo(APP), Listed::Files, Listed::Roots, Listed::NarInfo(BASE)];
 pub(super) const BASE_FIRST: [Listed; 4] = [Listed::NarInfo(BASE), Listed::Files, Listed::Roots, Listed::NarInfo(APP)];
@@ -72,14 +72,15 @@ impl Collector {
 }
 
 impl Protocol {
-    /// A step of a collector. `None` if it can do nothing but wait.
+    /// A step of a collector. `None` if it can only wait.
     #[expect(clippy::too_many_lines, reason = "the steps, in their order")]
     pub(super) fn collector(&self, world: &World, me: usize) -> Option<World> {
         use CollectorAt::*;
         let mut next = world.clone();
         let run = &mut next.collectors[me];
         run.at = match run.at {
-            // They do the same: nothing is lost if the first one begins first.
+            // Both collectors do the same, so the model loses nothing if the first one always
+            // begins first.
             Begin if me == 1 && world.collectors[0].at == Begin => return None,
             Begin => {
                 next.plans[me] = Some(0);
@@ -154,7 +155,7 @@ impl Protocol {
                     run.doomed = self.without[usize::from(run.doomed)][usize::from(BASE)];
                 }
                 if self.keeps {
-                    // What tells that a root has listed what is spared, stays.
+                    // The snapshots that show that a root has listed a spared path stay.
                     let spared = run.narinfos & !run.living & !run.doomed;
                     let tells = [BASE, ALL].into_iter().filter(|closure| closure & spared != 0);
                     let tells = tells.map(snapshot_of).sum::<Bits>();
@@ -211,7 +212,7 @@ impl Protocol {
             Wait(turn) => {
                 let lease = world.leases[self.read(turn)];
                 if lease.is_some_and(|lease| self.without[usize::from(FILES)][usize::from(lease)] != FILES) {
-                    // It begins again when that one has ended.
+                    // The wait begins again when that push has ended.
                     return None;
                 }
                 match turn {
@@ -256,14 +257,14 @@ impl Protocol {
         if has_tombstones { CollectorAt::Tombstones } else { CollectorAt::Published }
     }
 
-    /// What lives and what goes, of what was listed.
+    /// Decides which of the listed objects are live, and which are removed.
     fn mark(&self, world: &World, run: &mut Collector) {
         let present = World::present(run.roots);
         let recent =
             (0..ROOTS).filter(|root| run.roots[*root].is_some_and(|used| used > 0)).map(|root| 1 << root).sum();
         run.dropped = self.dropped[&(present, recent)];
         let kept = present & !run.dropped;
-        // What leases name and is not there yet, nobody can know the NARs of.
+        // The NARs of paths that leases name, but that are not published yet, are unknown.
         let listed = self.of_all(kept, |closure| closure);
         run.living = run.leased & run.narinfos | listed;
         let mut snapshots = self.of_all(kept, snapshot_of);
@@ -285,7 +286,7 @@ impl Protocol {
         run.waiting = unused & !run.due;
     }
 
-    /// Leaves alone what leases claim, and what these roots list, which have changed.
+    /// Spares what leases claim, and the `changed` roots with what they list.
     fn spare(&self, run: &mut Collector, changed: Bits) {
         let left = |claims: Bits, bits: Bits| self.without[usize::from(claims)][usize::from(bits)];
         run.dropped &= !changed;

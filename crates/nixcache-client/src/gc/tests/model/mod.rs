@@ -1,22 +1,22 @@
-//! The protocol between pushes and collectors, checked in every interleaving.
+//! A model of the protocol between pushes and collectors, checked in every interleaving.
 //!
-//! Each step of an actor is one request to the store, or less: between any two of them the others
-//! may do whatever they want, and whoever is at work may die; what he claimed ends at any time
-//! after that. What is decided, the code decides: [`Claim::touches`], [`Claim::without`] and
-//! [`RetentionPolicy::judge`]. There is no grace, and there is no patience: a collector that waits for
-//! pushes waits until they have ended.
+//! Each step of an actor is at most one request to the store. Between any two steps, the other
+//! actors may take any steps of theirs, and an actor that is at work may crash. The claim of a
+//! crashed actor expires at any later time. The model uses the code for all decisions:
+//! [`Claim::touches`], [`Claim::without`] and [`RetentionPolicy::judge`]. There is no grace period
+//! and no limit to patience: a collector that waits for pushes waits until they have ended.
 //!
-//! There are two paths, [`APP`] and [`BASE`], to which the first refers. At first the cache has
-//! both, and a root that was not used for long and lists both. Collectors do not keep that root,
-//! unless a push uses it. In some settings, that root lists only [`BASE`], and collectors keep what
-//! no root has ever listed.
+//! There are two paths, [`APP`] and [`BASE`]; the first refers to the second. Initially, the cache
+//! has both, and a root that lists both and was not used for a long time. Collectors do not keep
+//! that root, unless a push uses it. In some settings, that root lists only [`BASE`], and
+//! collectors keep what no root has ever listed.
 //!
-//! Some stores replace an object on condition that it is still what was read. That is one step.
-//! Pushes that take no lease, and tombstones, are only there. That the code does the same as the
-//! model is shown by [`replay`].
+//! Some stores replace an object only if it is still the one that was read. That is one step.
+//! Pushes without a lease, and tombstones, exist only with these stores. [`replay`] shows that the
+//! code does the same as the model.
 //!
-//! Each [`Flaw`] is a protocol that has been thought of, or that was there, and does not work. The
-//! checker has to see that.
+//! Each [`Flaw`] is a protocol that was considered, or that was in use, and that does not work. The
+//! checker must find the flaw.
 
 mod collector;
 mod push;
@@ -36,16 +36,16 @@ use super::super::{RetentionPolicy, Unrooted};
 use crate::protocol::Claim;
 use crate::roots::{Root, RootRecord, path_set};
 
-/// A set of paths, of files, of roots, or what a claim claims: bits, so that there is room for
-/// millions of states.
+/// A set of paths, of files or of roots, or what a claim claims. Bits, so that millions of states
+/// fit into memory.
 type Bits = u8;
 
 const APP: Bits = 1;
 const BASE: Bits = 2;
 const ALL: Bits = APP | BASE;
 
-/// What claims have beside paths: the path sets of roots of both, of the base and of nothing, and
-/// the files.
+/// What claims contain besides paths: the path sets of roots that list both paths, only the base,
+/// and nothing; and the files.
 const SET_OF_ALL: Bits = 4;
 const SET_OF_BASE: Bits = 8;
 const SET_OF_NOTHING: Bits = 16;
@@ -56,10 +56,10 @@ const CLAIMS: usize = 64;
 const SNAPSHOT_OF_ALL: Bits = 4;
 const SNAPSHOT_OF_BASE: Bits = 8;
 
-/// What refers to others is removed before these, and published after them.
+/// Referrers are removed before their references, and published after them.
 const REFERRERS_FIRST: [Bits; 2] = [APP, BASE];
 
-/// The root that is there at first, and one that each push may make.
+/// Number of roots: the initial one, and one that each push may write.
 const ROOTS: usize = 3;
 
 fn set_of(closure: Bits) -> Bits {
@@ -74,69 +74,68 @@ fn snapshot_of(closure: Bits) -> Bits {
     if closure == ALL { SNAPSHOT_OF_ALL } else { SNAPSHOT_OF_BASE }
 }
 
-/// The first one of a set.
+/// The lowest bit of a set.
 fn lowest(bits: Bits) -> Option<Bits> {
     (bits != 0).then_some(bits & bits.wrapping_neg())
 }
 
-/// The numbers of the roots of a set.
+/// The numbers of the roots in a set.
 fn numbers(roots: Bits) -> impl Iterator<Item = usize> {
     (0..ROOTS).filter(move |root| roots & 1 << root != 0)
 }
 
-/// What does not work.
+/// A way in which a protocol does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     /// A push reads plans, and then writes its lease.
     PlansBeforeLease,
     /// A push reads the last root, and then writes its lease.
     RootBeforeLease,
-    /// A push of what is there uses the root, and then looks whether there is a plan, with no
-    /// lease.
+    /// A push of paths that are present uses the root without a lease, and then looks for plans.
     RefreshWithoutLease,
-    /// A push of what is there uses the root with no lease, whatever has become of it.
+    /// A push of paths that are present uses the root without a lease, even if the root has
+    /// changed.
     RefreshUnconditionally,
-    /// A push does not claim the root that it may use once more.
+    /// A push does not claim the root that it may use again.
     RootNotClaimed,
     /// A push ends its lease, and then writes its root.
     RootAfterLease,
     /// A push that waits claims what it will rely upon.
     LeaseWhileWaiting,
-    /// A push claims what it adds when that is published.
+    /// A push claims an added path only when that is published.
     AddedBeforeClaimed,
-    /// A push that adds something does not claim NARs until then.
+    /// A push that adds a path does not claim NARs before it claims that path.
     NothingClaimed,
     /// A collector does not read leases after it has written its plan.
     LeasesReadOnce,
     /// A collector does not read roots after it has written its plan.
     RootsReadOnce,
-    /// A collector removes roots, whatever has become of them, beside pushes that use them with no
-    /// lease.
+    /// A collector removes roots even if they have changed, while pushes use them without a lease.
     RemoveUnconditionally,
-    /// A collector leaves a root alone that was used just before it was to go, but not what it
+    /// A collector spares a root that was used just before its removal, but not what the root
     /// lists.
     RefreshedNotSpared,
-    /// A collector does not look what was published since it has listed.
+    /// A collector does not check what was published since its listing.
     NarInfosListedOnce,
-    /// A collector removes references before what refers to them.
+    /// A collector removes references before their referrers.
     ReferencesFirst,
     /// A collector removes narinfos before roots.
     PathsBeforeRoots,
-    /// A collector removes NARs beside pushes.
+    /// A collector removes NARs while pushes are at work.
     NotAlone,
-    /// A collector does not look once more which NARs are used.
+    /// A collector does not check once more which NARs are in use.
     FilesListedOnce,
-    /// A collector keeps what no root has listed, but not what that refers to.
+    /// A collector keeps paths that no root has listed, but not their references.
     UnrootedAlone,
 }
 
-/// What a push is to leave behind.
+/// What a push is asked to leave behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SessionRequest {
-    /// The name of the root; none to leave none.
+    /// The name of the root; `None` to leave no root.
     name: Option<&'static str>,
     closure: Bits,
-    /// What of the closure is known only when it is packed.
+    /// The part of the closure that is known only when it is packed.
     added: Bits,
 }
 
@@ -150,16 +149,16 @@ impl SessionRequest {
     }
 }
 
-/// The store, and everybody.
+/// The store and all actors.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     narinfos: Bits,
     /// NARs, by the bits of their paths, and snapshots.
     files: Bits,
-    /// When which root was used last: 0 is long ago, and then each push has a time of its own. It
+    /// When each root was last used: 0 is long ago, and each push has a time of its own. The time
     /// is also the version of the object.
     roots: [Option<u8>; ROOTS],
-    /// Roots in whose place there is a tombstone.
+    /// Roots that a tombstone has replaced.
     tombstones: Bits,
     condemned: Bits,
     leases: [Option<Bits>; 2],
@@ -186,23 +185,23 @@ enum Step {
 
 struct Protocol {
     wishes: [SessionRequest; 2],
-    /// The names of the roots and what they list.
+    /// The name of each root, and what it lists.
     roots: [(&'static str, Bits); ROOTS],
-    /// Whether a write may have the condition that the object is still that which was read.
+    /// Whether a write can have the condition that the object is still the one that was read.
     conditional: bool,
-    /// In which order collectors list what there is.
+    /// The order in which collectors list objects.
     pages: [Listed; 4],
-    /// In which order the claims of others are read: some may not have been there when they were
-    /// listed.
+    /// The order in which the claims of others are read. Some of them may not have been present
+    /// when they were listed.
     claims: [u8; 2],
     /// Whether collectors remove NARs in the run that removes their narinfos.
     now: bool,
-    /// Whether they keep what no root has ever listed.
+    /// Whether collectors keep what no root has ever listed.
     keeps: bool,
     flaw: Option<Flaw>,
     touches: [[bool; CLAIMS]; CLAIMS],
     without: [[Bits; CLAIMS]; CLAIMS],
-    /// Which of the roots that are there, and which of them were used lately, go.
+    /// The roots to remove, by which roots are present, and which of these were used recently.
     dropped: BTreeMap<(Bits, Bits), Bits>,
 }
 
@@ -214,7 +213,7 @@ fn set(bit: Bits) -> Hash {
     path_set([bit.to_string().as_str()])
 }
 
-/// A claim, as the code has it.
+/// A claim, as the code represents it.
 fn claim(bits: Bits) -> Claim {
     let of = |all: &[Bits]| all.iter().copied().filter(|bit| bits & bit != 0).collect::<Vec<_>>();
     Claim {
@@ -231,7 +230,7 @@ fn bits(claim: &Claim) -> Bits {
     paths.chain(sets).sum::<Bits>() + if claim.files { FILES } else { 0 }
 }
 
-/// Collectors keep what was used within that time.
+/// The policy of collectors: they keep roots that were used within an hour.
 fn policy(keeps: bool) -> RetentionPolicy {
     let (unrooted, allow_empty) = (if keeps { Unrooted::Keep } else { Unrooted::Remove }, true);
     RetentionPolicy {
@@ -293,17 +292,17 @@ impl Protocol {
         self.flaw == Some(flaw)
     }
 
-    /// Whose claim is read first, or second.
+    /// The owner of the claim that is read first, or second.
     fn read(&self, turn: u8) -> usize {
         usize::from(self.claims[usize::from(turn)])
     }
 
-    /// What these roots have, by their closures.
+    /// The union of `what` over the closures of these roots.
     fn of_all(&self, roots: Bits, what: impl Fn(Bits) -> Bits) -> Bits {
         numbers(roots).fold(0, |all, root| all | what(self.roots[root].1))
     }
 
-    /// Steps that nobody's death is needed for.
+    /// All possible steps except crashes.
     fn steps(&self, world: &World) -> impl Iterator<Item = Step> {
         let pushes = [0, 1].into_iter().filter(|me| self.push(world, *me).is_some()).map(Step::Push);
         let runs = [0, 1].into_iter().filter(|me| self.collector(world, *me).is_some()).map(Step::Collector);
@@ -383,7 +382,7 @@ impl Model for Protocol {
                 has_references && world.narinfos & !world.files == 0
             }),
             Property::always(UNROOTED, |model: &Self, world: &World| {
-                // No push of these settings leaves a root that lists it.
+                // No push in these settings leaves a root that lists `APP`.
                 !model.keeps || world.narinfos & world.files & ALL == ALL
             }),
             Property::always(ENDS, |model: &Self, world: &World| {
@@ -404,7 +403,7 @@ const UNROOTED: &str = "what no root has ever listed is there, with what it refe
 const ENDS: &str = "everybody who is not dead comes to an end";
 const COLLECTED: &str = "all that is not kept may be removed, down to the last NAR";
 
-/// Pushes beside each other, what the store can do, and what collectors do.
+/// Two concurrent pushes, what the store supports, and what collectors do.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     wishes: [SessionRequest; 2],
@@ -419,9 +418,9 @@ const fn setting(first: SessionRequest, second: SessionRequest) -> Setting {
     Setting { wishes: [first, second], conditional: false, pages: APP_FIRST, claims: [1, 0], now: true, keeps: false }
 }
 
-/// It uses the root that is there once more.
+/// Uses the initial root again.
 const SAME: SessionRequest = SessionRequest::new(Some("main"), ALL);
-/// A part of that, under another name or the same.
+/// A part of that closure, under another name or under the one of `SAME`.
 const OTHER: SessionRequest = SessionRequest::new(Some("other"), BASE);
 const NEXT: SessionRequest = SessionRequest::new(Some("main"), BASE);
 const ROOTLESS: SessionRequest = SessionRequest::new(None, ALL);
@@ -485,7 +484,7 @@ fn what_is_wrong_is_found() {
             let checker = checker.join();
             checker.discovery(broken).map(stateright::Path::into_actions)
         };
-        // Those with which it can be found, so that no others are searched through.
+        // Search only the settings in which the flaw can show.
         let is_meant = |setting: &Setting| match flaw {
             RefreshUnconditionally | RemoveUnconditionally | RefreshedNotSpared => setting.conditional,
             AddedBeforeClaimed => setting.wishes.contains(&ADDING),
@@ -496,7 +495,7 @@ fn what_is_wrong_is_found() {
         let found = SETTINGS.into_iter().filter(is_meant).find_map(|setting| Some((setting, find(setting)?)));
         let (setting, steps) = found.unwrap_or_else(|| panic!("{flaw:?} is not found"));
         println!("{flaw:?}: {broken}: not after {steps:?}");
-        // Just then the code does not do it.
+        // The code does not take these steps.
         let right = Rc::new(Protocol::new(setting, None));
         let taken: usize = (1..=20).map(|seed| replay::replay(&right, &steps, seed)).sum();
         println!("The code takes {taken} others");

@@ -1,13 +1,13 @@
-//! A push, step by step.
+//! The push of the model, step by step.
 
 use super::{ALL, BASE, Bits, FILES, Flaw, Protocol, World, lowest, set_of, snapshot_of};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Push {
     pub(super) at: PushAt,
-    /// Only with flaws for which it matters.
+    /// Set only with the flaws for which it matters.
     has_waited: bool,
-    /// The root that was the last one of its name, and when it was used.
+    /// The latest root of the name. `seen` is when it was used.
     pub(super) last: Option<u8>,
     seen: Option<u8>,
     pub(super) missing: Bits,
@@ -15,7 +15,7 @@ pub(super) struct Push {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum PushAt {
-    /// Before there is a lease: where writes may be conditional, or with a [`Flaw`].
+    /// Before the push has a lease: where writes can be conditional, or with a [`Flaw`].
     Early,
     EarlyRefresh,
     EarlyLook,
@@ -31,12 +31,13 @@ pub(super) enum PushAt {
     Ask,
     Nar(Bits),
     NarInfo(Bits),
-    /// What turns out to belong to it: the NAR tells its name, which is claimed then.
+    /// Upload of the NAR of an added path. The NAR determines the store path, which is claimed
+    /// next.
     AddedNar,
     Cover,
     CoverPlans(u8),
     AddedNarInfo,
-    /// With that the closure is another one, and so is the root that may be written.
+    /// The added path makes another closure, and so another root that may be written.
     ClaimSet,
     SetPlans(u8),
     LastAgain,
@@ -65,10 +66,10 @@ impl Protocol {
         }
     }
 
-    /// What the lease of a push claims, once it knows that its closure is this one.
+    /// What the lease of a push claims, once the push knows that this is its closure.
     fn claim(&self, push: usize, closure: Bits) -> Bits {
         let claims_root = self.wishes[push].name.is_some() && !self.has(Flaw::RootNotClaimed);
-        // Who claims nothing waits, and collectors do not wait for him.
+        // A push that claims nothing waits, and collectors do not wait for it.
         let claims_files = self.wishes[push].added != 0 && !self.has(Flaw::NothingClaimed);
         closure | if claims_root { set_of(closure) } else { 0 } | if claims_files { FILES } else { 0 }
     }
@@ -83,15 +84,15 @@ impl Protocol {
         plan.is_some_and(|plan| self.touches[usize::from(plan)][usize::from(self.first_claim(push))])
     }
 
-    /// The same for what the lease has got in addition. A collector that wants files waits for this
-    /// push, not the other way round.
+    /// Whether the plan of a collector touches what this push has added to its lease. A collector
+    /// that claims files waits for this push, not the other way round.
     fn is_touched_more(&self, world: &World, push: usize, turn: u8) -> bool {
         let lease = world.leases[push].unwrap_or(0);
         let plan = world.plans[self.read(turn)];
         plan.is_some_and(|plan| self.touches[usize::from(plan & !FILES)][usize::from(lease)])
     }
 
-    /// The root of the name that was used last.
+    /// The most recently used root of the name of the push.
     pub(super) fn latest(&self, world: &World, push: usize) -> Option<u8> {
         let name = self.wishes[push].name?;
         let present =
@@ -104,12 +105,12 @@ impl Protocol {
         request.name.is_some_and(|name| self.roots[root] == (name, request.closure))
     }
 
-    /// The root that a push writes: the last one if that is the same, or a new one.
+    /// The root that a push writes: the latest one if it is equal, or a new one.
     pub(super) fn written(&self, push: usize, last: Option<u8>) -> usize {
         last.map(usize::from).filter(|last| self.is_wish(push, *last)).unwrap_or(1 + push)
     }
 
-    /// A step of a push. `None` if it can do nothing but wait.
+    /// A step of a push. `None` if it can only wait.
     #[expect(clippy::too_many_lines, reason = "the steps, in their order")]
     pub(super) fn push(&self, world: &World, me: usize) -> Option<World> {
         use PushAt::*;
@@ -188,7 +189,7 @@ impl Protocol {
                 self.publish_next(me, push.missing)
             }
             Nar(path) => {
-                // If it is there, it is not uploaded.
+                // A NAR that is present is not uploaded.
                 next.files |= path;
                 NarInfo(path)
             }

@@ -1,9 +1,10 @@
-//! The code does what the model does: walks through the model, each step of which the code takes,
-//! too.
+//! Shows that the code does what the model does: the code takes each step of walks through the
+//! model.
 //!
-//! An actor is a task with a real push or collection; its requests wait at the [gate] until the
-//! model has taken the step that they are. They have to be just those, and leave in the store what
-//! the model says. Steps that are one look of the code are taken together.
+//! An actor is a task with a real push or collection. Its requests wait at the [gate] until the
+//! model has taken the step to which they belong. They must be exactly the requests of that step,
+//! and leave in the store what the model says. Steps of the model that are one look of the code are
+//! taken together.
 
 mod requests;
 
@@ -33,7 +34,7 @@ use crate::testing::keep_conditions;
 const LEASES: &str = "nixcache/v1/leases";
 const PLANS: &str = "nixcache/v1/plans";
 
-/// The paths as numbers: references before what refers to them.
+/// The paths as numbers, references before referrers.
 const NUMBERS: [(Bits, u8); 2] = [(BASE, 1), (APP, 2)];
 
 fn number(path: Bits) -> u8 {
@@ -48,7 +49,7 @@ fn info_of(number: u8) -> nixcache::narinfo::NarInfoBuf {
     info(number, if number == 2 { &[1] } else { &[] }, number)
 }
 
-/// A push as the command does it.
+/// A push, as the `push` command does it.
 async fn push(cache: Cache, wanted: SessionRequest) -> Result<(), Error> {
     let numbers = numbers_of(wanted.closure & !wanted.added);
     let added = numbers_of(wanted.added);
@@ -105,11 +106,11 @@ struct Replay {
     world: World,
     cache: Cache,
     tasks: [tokio::task::JoinHandle<Result<(), Error>>; 4],
-    /// The claims, by actor, and the roots.
+    /// The objects of the claims, by actor, and of the roots, by number.
     claims: [Option<String>; 4],
     roots: [Option<String>; ROOTS],
     snapshots: BTreeMap<Bits, String>,
-    /// Those of the paths, in the order of their numbers.
+    /// The objects of the paths, in the order of `NUMBERS`.
     narinfos: [String; 2],
     nars: [String; 2],
     taken: Vec<Step>,
@@ -135,10 +136,11 @@ impl Replay {
                 cache.delete(&snapshots[&bit]).await.unwrap();
             }
         }
-        // They are told apart by the first request, which all clones share.
+        // The first request determines whether the store supports conditions, and all clones share
+        // the result.
         assert_eq!(cache.keeps_conditions().await.unwrap(), model.conditional);
         let first = roots::list(&cache).await.unwrap().roots.pop().unwrap().object();
-        // Everything is old.
+        // Everything is old from here on.
         tokio::time::sleep(100 * super::super::HOUR).await;
         let world = model.init_states().pop().unwrap();
         let policy = RetentionPolicy { now: model.now, patience: Duration::MAX, ..policy(model.keeps) };
@@ -156,13 +158,13 @@ impl Replay {
         replay
     }
 
-    /// Until all tasks wait.
+    /// Lets the tasks run until all of them wait.
     async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    /// The world after the steps that are one look of the code, and how many these are; none if
-    /// somebody has to wait for others.
+    /// The world after the steps that are one look of the code, and the number of these steps.
+    /// `None` if the actor has to wait for others.
     fn look(&self, step: Step) -> Option<(World, usize)> {
         let (mut world, mut count) = (self.model.next_state(&self.world, step)?, 1);
         loop {
@@ -217,8 +219,8 @@ impl Replay {
         }
     }
 
-    /// Takes a step, with those that are one look with it, and says how many these are. None if
-    /// somebody has to wait.
+    /// Takes a step, with those that are one look with it, and returns their number; 0 if the actor
+    /// has to wait.
     async fn take(&mut self, step: Step) -> usize {
         let Some((world, count)) = self.look(step) else { return 0 };
         self.taken.push(step);
@@ -240,7 +242,7 @@ impl Replay {
         self.cache.delete(self.claims[actor].as_ref().unwrap()).await.unwrap();
     }
 
-    /// An actor that waits for another one looks once more, and nothing comes of it.
+    /// Lets a waiting actor look once more, and checks that nothing changes.
     async fn look_again(&mut self, actor: usize) {
         self.request(actor).await;
         assert_eq!(gate::waiting(actor), [], "it does not wait");
@@ -249,7 +251,7 @@ impl Replay {
         self.compare().await;
     }
 
-    /// The store is as the model says, and those have ended who have.
+    /// Checks that the store is as the model says, and that the same actors have ended.
     async fn compare(&self) {
         let world = &self.world;
         let objects: Vec<String> = self.cache.list().map_ok(|(name, _)| name).try_collect().await.unwrap();
@@ -281,7 +283,7 @@ impl Replay {
         assert_eq!(condemned, world.condemned, "condemned");
         let bits = [roots, world.files, world.narinfos].map(Bits::count_ones).into_iter().sum::<u32>() as usize;
         let claims = claims.iter().flatten().count();
-        // There is nothing else but what the cache says of itself, and of conditions.
+        // The only other objects are what the cache says of itself and of conditions.
         let others = if self.model.conditional { 1 } else { 2 };
         assert_eq!(objects.len(), bits + claims + usize::from(condemned != 0) + others, "{objects:?}");
         for (actor, task) in self.tasks.iter().enumerate() {
@@ -301,9 +303,10 @@ impl Replay {
         snapshots.chain(nars.map(|((bit, _), _)| bit)).sum()
     }
 
-    /// Takes what steps of a list are possible, and then any, by chance, until all have ended.
+    /// Takes the steps of a list where they are possible, and then random ones, until all actors
+    /// have ended.
     async fn walk(&mut self, steps: &[Step], chance: &mut Random) {
-        // Steps that were taken with one before.
+        // Steps that were already taken together with an earlier one.
         let mut ahead: BTreeMap<usize, usize> = BTreeMap::new();
         for step in steps {
             let actor = actor_of(*step);
@@ -316,7 +319,7 @@ impl Replay {
                 *ahead = self.take(*step).await.saturating_sub(1);
             }
         }
-        // How long one goes on by himself.
+        // How long one actor continues alone.
         let inertia = [1, 2, 4, 12, 40][chance.below(5)];
         let mut current = usize::MAX;
         loop {
@@ -391,7 +394,7 @@ fn claimed(text: &[u8]) -> Bits {
     claimed | if value["files"].as_bool().unwrap() { FILES } else { 0 }
 }
 
-/// Follows these steps through a world of its own, and then chance; returns how many steps it were.
+/// Follows these steps in a new world, and then random ones. Returns the number of steps.
 pub(super) fn replay(model: &Rc<Protocol>, steps: &[Step], seed: u64) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let mut taken = Vec::new();

@@ -4,8 +4,8 @@ use super::*;
 
 const SNAPSHOTS: &str = "nixcache/v1/closures";
 
-/// Requests that are a step: some that are made, each once and in this order, and reads beside
-/// them, as many as it takes.
+/// The requests of a step. Those in `made` are made once each and in this order. Those in `reads`
+/// are made besides, any number of times.
 #[derive(Default)]
 pub(super) struct Requests {
     pub(super) made: Vec<(Kind, String)>,
@@ -13,7 +13,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Names have a `*` for a beginning or an end that is not known.
+    /// A `*` in a name stands for an unknown beginning or end.
     fn of(made: &[(Kind, &str)]) -> Self {
         Self { made: made.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect(), reads: Vec::new() }
     }
@@ -23,7 +23,7 @@ impl Requests {
         self
     }
 
-    /// A look at the claims of others, which the own one tells the time for.
+    /// A look at the claims of others. A HEAD of the actor's own claim gives the time.
     fn claims(folder: &str, own: &str, has_others: bool) -> Self {
         let list = (Kind::List, folder);
         if has_others {
@@ -54,7 +54,7 @@ impl Replay {
         let folder = format!("nixcache/v1/roots/{}", request.name.unwrap_or("none"));
         let lease = || self.claims[push_at(me)].clone().unwrap_or_else(|| format!("{LEASES}/*"));
         match push.at {
-            // Not used where there are no conditions.
+            // The listing of roots is not used if there are no conditions.
             Lease if request.name.is_some() && self.model.first(me) == Lease => {
                 Requests::of(&[(List, &folder), (Put, &lease())]).with(Get, &format!("{folder}/*"))
             }
@@ -63,7 +63,7 @@ impl Replay {
                 Requests::claims(PLANS, LEASES, self.world.plans != [None; 2])
             }
             LastRoot | Snapshot if request.name.is_none() => Requests::default(),
-            // Tombstones may be read before it.
+            // Tombstones may be read before the latest root.
             Early | LastRoot | LastAgain => Requests::of(&[(List, &folder)]).with(Get, &format!("{folder}/*")),
             LastSnapshot => match push.last {
                 Some(last) => {
@@ -76,12 +76,12 @@ impl Replay {
                 let asked: Vec<String> = numbers_of(push.missing).into_iter().map(narinfo).collect();
                 Requests { made: asked.into_iter().map(|name| (Get, name)).collect(), ..Requests::default() }
             }
-            // What is there already is old, and uploaded once more.
+            // A NAR that is present is old, and is uploaded again.
             Nar(path) => self.upload(path),
             AddedNar => self.upload(request.added),
             NarInfo(path) => Requests::of(&[(Put, &narinfo(number(path)))]),
             AddedNarInfo => Requests::of(&[(Put, &narinfo(number(request.added)))]),
-            // Of what was neither known nor published, the narinfos are read first.
+            // The narinfos of paths that were neither known nor published are read first.
             Snapshot => Requests::of(&[(Put, &self.snapshots[&snapshot_of(request.closure)])]).with(Get, NARINFO),
             EarlyRefresh | Refresh | Root => {
                 let root = self.roots[self.model.written(me, push.last)].clone();
@@ -97,7 +97,7 @@ impl Replay {
         if self.world.files & path == 0 {
             return Requests::of(&[(Kind::Put, &nar)]);
         }
-        // What is there already is old, and uploaded once more.
+        // A NAR that is present is old, and is uploaded again.
         Requests::of(&[(Kind::Put, &nar), (Kind::Head, &nar), (Kind::Put, &nar)])
     }
 
@@ -120,14 +120,14 @@ impl Replay {
                 let roots = Requests::of(&[(List, "nixcache/v1/roots")]).with(Get, "nixcache/v1/roots/*");
                 roots.with(Get, &snapshots)
             }
-            // Only if paths were to go before it has looked at leases.
+            // The collector looks only if its first plan has paths.
             Published if world.plans[me].unwrap() & ALL == 0 => Requests::default(),
             Published => Requests::of(&[(List, "")]).with(Get, NARINFO),
             Tombstones => match numbers(run.dropped & !run.buried).next() {
                 Some(root) => {
                     let object = self.roots[root].as_ref().unwrap();
                     let mut requests = Requests::of(&[(Put, object)]);
-                    // What it is now, if it is not what it was.
+                    // A root that has changed is read again.
                     requests.made.extend((world.roots[root] != run.roots[root]).then(|| (Get, object.clone())));
                     requests.with(Get, &snapshots)
                 }
