@@ -1,4 +1,4 @@
-//! What a lease or a plan names, and which claims stand in each other's way.
+//! What a lease or a plan claims, and which claims conflict.
 
 use std::collections::HashSet;
 
@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 
 use super::{Owner, VERSION, digest, parse_digest};
 
-/// What a lease or a plan names.
+/// What a lease or a plan claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// Paths, by their hash parts.
     pub(crate) paths: HashSet<HashPart>,
-    /// Roots, by the sets of their paths: of a push the one that it may refresh, of a plan those
-    /// that go.
+    /// Roots, by their path sets: in a lease, the root that the push may refresh; in a plan, the
+    /// roots that the collection removes.
     pub(crate) sets: HashSet<Hash>,
-    /// Whether NARs and snapshots are claimed, too, whichever they are: no writer knows beforehand
-    /// which ones it will need.
+    /// Whether all NARs and snapshots are claimed. A writer does not know in advance which of them
+    /// it needs.
     pub(crate) files: bool,
-    /// Whether everything is claimed: what a claim that cannot be read stands for. It is never
-    /// written.
+    /// Whether everything is claimed. A claim that cannot be read counts as a claim on everything.
+    /// This flag is never written.
     pub(crate) everything: bool,
 }
 
 impl Claim {
-    /// Whether a push that relies on the paths of `lease` has to wait until this plan has ended.
+    /// Whether a push that relies on the paths of `lease` must wait until this plan ends.
     pub(crate) fn touches(&self, lease: &Self) -> bool {
         self.everything
             || self.files
@@ -34,7 +34,7 @@ impl Claim {
             || lease.everything
     }
 
-    /// What is left of a plan that knows of these leases.
+    /// The part of a plan that conflicts with none of these leases.
     pub(crate) fn without<'a>(mut self, leases: impl IntoIterator<Item = &'a Self>) -> Self {
         for lease in leases {
             self.files &= lease.is_empty();
@@ -44,8 +44,8 @@ impl Claim {
         self
     }
 
-    /// Whether it claims nothing: the lease of a push that waits for a plan, or a plan that only
-    /// keeps others away.
+    /// Whether the claim is empty: the lease of a push that waits for a plan, or a plan that only
+    /// keeps other collections away.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }

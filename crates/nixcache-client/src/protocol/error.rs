@@ -1,52 +1,52 @@
-//! What goes wrong with the objects under `nixcache/v1/`.
+//! Errors of the objects under `nixcache/v1/`.
 
 use nixcache::ErrorKind;
 
 use super::format::VERSION;
 use crate::cache;
 
-/// What goes wrong with roots.
+/// Why an operation on roots or claims failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The cache could not be read or written.
     #[error(transparent)]
     Cache(#[from] cache::Error),
-    /// An object is not what it has to be.
+    /// An object is damaged, or is not what its name says.
     #[error("{object}: {reason}")]
     Broken {
-        /// Which object.
+        /// The object.
         object: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// An object is of a later version of the layout: a newer version of this program reads it.
+    /// An object has a later version of the layout. A newer version of this program can read it.
     #[error("{object}: is of version {version} of the layout, and only {VERSION} is known: use a newer program")]
     Version {
-        /// Which object.
+        /// The object.
         object: String,
-        /// Its version.
+        /// The version of the object.
         version: u64,
     },
-    /// There is no such root.
+    /// The root does not exist.
     #[error("{cache}: there is no root {name}")]
     NoRoot {
         /// The cache.
         cache: String,
-        /// What was asked for.
+        /// The requested root.
         name: String,
     },
-    /// A push was stopped for so long that it is taken for dead: what it relied upon may be gone.
-    /// Push again.
+    /// The process lost its lease: it did not renew it in time, so the paths that it relies on may
+    /// be gone. Run the push again.
     #[error("{cache}: this was stopped for so long that a collector may have taken it for dead; run it again")]
     LostLease {
         /// The cache.
         cache: String,
     },
-    /// A narinfo cannot be read, so what it refers to is unknown, and nothing is collected.
+    /// A narinfo cannot be read, so its references are unknown. The collection removes nothing.
     #[error("{0}; what it refers to is unknown, so nothing was removed: repair or delete it first")]
     Unreadable(cache::Error),
-    /// What a root keeps cannot be known, so nothing is collected.
+    /// It is unknown which paths a root keeps. The collection removes nothing.
     #[error("{object}: {reason}; what it keeps is unknown, so nothing was removed: {remedy}")]
     Unknown {
         /// The object that cannot be read.
@@ -56,7 +56,7 @@ pub enum Error {
         /// What to do about it.
         remedy: &'static str,
     },
-    /// A claim cannot be read, so what it protects is unknown, and nothing is collected.
+    /// A claim cannot be read, so it is unknown what it protects. The collection removes nothing.
     #[error(
         "{object}: this claim cannot be read, and may protect anything, so nothing was removed. It expires by itself, or can \
          be deleted when no push is running"
@@ -65,12 +65,12 @@ pub enum Error {
         /// The claim.
         object: String,
     },
-    /// A collection would leave nothing in the cache, and the policy does not allow that.
+    /// A collection would leave nothing in the cache, which the policy does not allow.
     #[error("{cache}: {reason}")]
     WouldEmpty {
         /// The cache.
         cache: String,
-        /// Why nothing would be kept, and what to do.
+        /// Why nothing would be kept, and what to do about it.
         reason: String,
     },
     /// Another collection is running.
@@ -78,7 +78,7 @@ pub enum Error {
     Busy {
         /// The cache.
         cache: String,
-        /// Which process runs it, and how long its claim lasts at most.
+        /// The process that runs it, and how long its claim lasts at most.
         holder: String,
     },
 }
@@ -96,7 +96,7 @@ impl Error {
         }
     }
 
-    /// Whether the contents of an object are at fault, so that reading it again fails again.
+    /// Whether the content of the object is invalid, so that another read fails in the same way.
     pub(crate) fn is_about_content(&self) -> bool {
         match self {
             Self::Broken { .. } | Self::Version { .. } => true,

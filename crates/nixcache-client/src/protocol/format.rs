@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::{Error, Result};
 
-/// The folder of everything here.
+/// The folder of all objects of this layout.
 pub(crate) const FOLDER: &str = "nixcache/v1";
 
-/// The version of the JSON that is written, and the only one that is read.
+/// The version of the JSON that this program writes, and the only version that it reads.
 pub(crate) const VERSION: u64 = 1;
 
 pub(crate) fn digest(hash: &Hash) -> String {
@@ -20,7 +20,7 @@ pub(crate) fn parse_digest(value: &Value) -> Option<Hash> {
     Hash::parse(&format!("sha256:{}", value.as_str()?)).ok()
 }
 
-/// Reads a JSON object of a version that is known.
+/// Parses a JSON object, and checks that its version is known.
 pub(crate) fn parse_version(object: &str, text: &[u8]) -> Result<Value> {
     let broken = |reason: String| Error::Broken { object: object.to_owned(), reason };
     let value: Value = serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
@@ -31,8 +31,7 @@ pub(crate) fn parse_version(object: &str, text: &[u8]) -> Result<Value> {
     }
 }
 
-/// Makes a name that no other call makes: a time, by which generations are ordered, and a random
-/// part.
+/// Creates a unique name: a time, by which generations are ordered, and a random part.
 pub(crate) fn unique() -> String {
     let time = DateTime::<Utc>::from(crate::random::wall_clock()).format("%Y%m%dT%H%M%S%3f");
     let random = crate::random::unique_number();

@@ -1,21 +1,23 @@
-//! What keeps collectors and writers apart, on any store that shows what was written to whoever
-//! reads after.
+//! Claims, which keep collectors and writers apart. They work on any store in which a read returns
+//! what was written before.
 //!
-//! A push writes a *lease*, a claim on the paths that it relies upon, and then reads the *plans*. A
+//! A push writes a *lease*, a claim on the paths that it relies on, and then reads the *plans*. A
 //! collector writes a plan, a claim on what it is about to remove, and then reads the leases. So at
-//! least one of two sees the other: a push waits for plans that touch its paths to end, and only
-//! then looks what is there, the last root included; a collector leaves alone what leases name.
-//! While a push waits, its lease names nothing: the collector may be waiting for leases.
+//! least one of the two sees the other. A push waits until the plans that touch its paths have
+//! ended, and only then reads the cache, including the last root. A collector keeps what leases
+//! name. While a push waits, its lease claims nothing, since the collector may be waiting for
+//! leases.
 //!
-//! Where a store keeps conditions, whoever only uses a root once more claims nothing: he writes it
-//! on condition that it is what he has read, and a collector replaces it by a tombstone on the same
-//! condition, before it removes what the root lists.
+//! On a store that supports conditional writes, a push that only uses a root once more claims
+//! nothing. It writes the root on condition that the root is unchanged since it was read. A
+//! collector replaces the root with a tombstone on the same condition, before it removes what the
+//! root lists.
 //!
-//! Claims are renewed. Whether one has expired is told by two times of the store: that of the
-//! claim, and that of an object that was just written. A claim expires when these times are further
-//! apart than the deadline, in either direction: one that is dated in the future comes from a
+//! A holder renews its claim. Two times of the store tell whether a claim has expired: that of the
+//! claim, and that of an object that was just written. A claim expires when these times differ by
+//! more than the deadline, in either direction: a claim that is dated in the future comes from a
 //! server whose clock was wrong. A holder that could not renew its claim for half the deadline
-//! stops for good, so it stops before others can take its claim for expired.
+//! stops for good. So it stops before other processes can treat its claim as expired.
 //!
 //! A claim that cannot be read may claim anything. It counts as a claim on everything until it
 //! expires.
@@ -37,13 +39,13 @@ pub const CLAIM_DEADLINE: Duration = Duration::from_secs(5 * 60);
 /// How often a claim is renewed.
 const CLAIM_RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often one looks whether a plan has ended, or a lease.
+/// How often a waiting process checks whether a plan or a lease has ended.
 pub(crate) const CLAIM_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often a wait is reported.
+/// How often a waiting process logs what it waits for.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A span of time for people, rounded up.
+/// Formats a duration for display, rounded up.
 fn minutes(span: Duration) -> String {
     match span.as_secs() {
         seconds @ 0..60 => format!("{} s", seconds + 1),
@@ -54,17 +56,17 @@ fn minutes(span: Duration) -> String {
 /// A claim of another process that has not expired.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
-    /// Its object.
+    /// The object of the claim.
     pub(crate) object: String,
     pub(crate) claim: Claim,
-    /// Nothing where the claim cannot be read, or names no owner.
+    /// `None` if the claim cannot be read, or names no owner.
     pub(crate) owner: Option<Owner>,
-    /// When it expires, unless it is renewed. Nothing where the store says no times.
+    /// When the claim expires unless it is renewed. `None` if the store reports no times.
     pub(crate) expires_in: Option<Duration>,
 }
 
 impl Held {
-    /// Its owner, and how long it lasts at most if the owner is dead.
+    /// Describes the owner, and how long the claim lasts at most if its owner has crashed.
     pub(crate) fn describe(&self, cache: &Cache) -> String {
         let owner = self.owner.clone().unwrap_or_default();
         let object = cache.display_name(&self.object);
@@ -91,9 +93,9 @@ pub(crate) struct ClaimHandle {
     cache: Cache,
     object: String,
     owner: Owner,
-    /// Whether it claims all NARs and snapshots.
+    /// Whether the claim is on all NARs and snapshots.
     claims_files: AtomicBool,
-    /// Claims of which was said that they cannot be read.
+    /// Unreadable claims that were already reported.
     reported: Mutex<HashSet<String>>,
     state: Arc<State>,
     beat: tokio::task::JoinHandle<()>,
@@ -102,14 +104,14 @@ pub(crate) struct ClaimHandle {
 #[derive(Debug)]
 struct State {
     text: Mutex<Bytes>,
-    /// When it was renewed last, by two clocks: one does not go back, the other goes on while the
-    /// machine sleeps.
+    /// When the claim was last renewed, by two clocks: one never goes back, the other keeps running
+    /// while the machine sleeps.
     last: Mutex<(Instant, SystemTime)>,
     is_lost: AtomicBool,
 }
 
 impl State {
-    /// Whether it is in time; once it is not, it never is again.
+    /// Whether the last renewal is recent enough. Once it is not, the claim is lost for good.
     fn is_alive(&self) -> bool {
         let (instant, time) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = instant.elapsed().max(time.elapsed().unwrap_or_default());
@@ -125,7 +127,7 @@ impl State {
 }
 
 impl ClaimHandle {
-    /// Writes a claim into the folder of its kind.
+    /// Writes a claim to the folder of its kind.
     pub(crate) async fn take(cache: &Cache, folder: &str, claim: &Claim) -> Result<Self> {
         let object = format!("{folder}/{}.json", unique());
         let before = (Instant::now(), SystemTime::now());
@@ -146,7 +148,7 @@ impl ClaimHandle {
         })
     }
 
-    /// Claims something else from now on.
+    /// Replaces what is claimed.
     pub(crate) async fn change(&self, claim: &Claim) -> Result<()> {
         self.check()?;
         self.claims_files.store(claim.files, Ordering::Relaxed);
@@ -158,13 +160,13 @@ impl ClaimHandle {
         Ok(())
     }
 
-    /// An error if somebody may have taken this for dead.
+    /// Returns an error if another process may treat this claim as expired.
     pub(crate) fn check(&self) -> Result<()> {
         if self.state.is_alive() { Ok(()) } else { Err(Error::LostLease { cache: self.cache.url().to_string() }) }
     }
 
-    /// The time of the store, which is when the claim was written last; none where stores do not
-    /// say it.
+    /// The time of the store, which is when the claim was last written. `None` if the store reports
+    /// no times.
     pub(crate) async fn now(&self) -> Result<Option<SystemTime>> {
         match self.cache.head(&self.object).await? {
             Some(meta) => Ok(meta.modified),
@@ -172,18 +174,18 @@ impl ClaimHandle {
         }
     }
 
-    /// The claims in a folder that have not expired, without this one. Expired ones are removed.
+    /// The other claims in a folder that have not expired. Removes the expired ones.
     ///
-    /// A collector that has not removed anything yet stops at a lease that it cannot read: that is
-    /// an error. Later it waits for it.
+    /// Returns an error at a lease that cannot be read, if this is the plan of a collector that has
+    /// not removed anything yet. Later, such a lease counts as a claim on everything.
     pub(crate) async fn others(&self, folder: &str) -> Result<Vec<Claim>> {
         let stops =
             self.object.starts_with(&plans()) && folder == leases() && !self.claims_files.load(Ordering::Relaxed);
         Ok(self.read_others(folder, stops).await?.into_iter().map(|held| held.claim).collect())
     }
 
-    /// The claims in a folder, as [`others`](Self::others) gives them. One that cannot be read is
-    /// an error: it may protect anything.
+    /// The other claims in a folder, as in [`others`](Self::others). Returns an error at a claim
+    /// that cannot be read, since it may protect anything.
     pub(crate) async fn others_readable(&self, folder: &str) -> Result<Vec<Claim>> {
         let held = self.others_held(folder).await?;
         match held.iter().find(|held| held.claim.everything) {
@@ -192,8 +194,8 @@ impl ClaimHandle {
         }
     }
 
-    /// The claims in a folder that have not expired, without this one, and who holds them. Expired
-    /// ones are removed.
+    /// The other claims in a folder that have not expired, with their owners. Removes the expired
+    /// ones.
     pub(crate) async fn others_held(&self, folder: &str) -> Result<Vec<Held>> {
         self.read_others(folder, false).await
     }
@@ -223,7 +225,7 @@ impl ClaimHandle {
                     (Claim::everything(), None)
                 }
             };
-            // A claim that is dated in the future lasts until the deadline after that.
+            // A claim that is dated in the future expires one deadline after that date.
             let ahead = now.zip(meta.modified).and_then(|(now, then)| then.duration_since(now).ok());
             let expires_in =
                 apart.map(|apart| ahead.map_or(CLAIM_DEADLINE.saturating_sub(apart), |ahead| CLAIM_DEADLINE + ahead));
@@ -233,8 +235,7 @@ impl ClaimHandle {
         held.try_filter_map(async |held| Ok::<_, Error>(held)).try_collect().await
     }
 
-    /// Removes a claim that has expired, unless it may not be read or removed: then it stays, and
-    /// is ignored.
+    /// Removes an expired claim. If access to it is denied, it stays and is ignored.
     async fn remove_expired(&self, object: &str, read: &Read) -> Result<()> {
         if let Read::Unreadable { is_denied: true, .. } = read {
             return Ok(());
@@ -250,7 +251,7 @@ impl ClaimHandle {
         Ok(())
     }
 
-    /// An error that names the holder, if another process has a claim in this folder.
+    /// Returns an error that names the holder if there is another claim in this folder.
     pub(crate) async fn check_alone(&self, folder: &str) -> Result<()> {
         match self.others_held(folder).await?.first() {
             Some(held) => Err(Error::Busy { cache: self.cache.url().to_string(), holder: held.describe(&self.cache) }),
@@ -258,9 +259,9 @@ impl ClaimHandle {
         }
     }
 
-    /// Waits for the plans that touch this lease to end. Nothing is relied upon yet, so nothing is
-    /// claimed meanwhile: a collector waits for pushes before it removes NARs, and the two would
-    /// wait for each other.
+    /// Waits until the plans that touch this lease have ended. The push relies on nothing yet, so
+    /// its lease claims nothing while it waits: a collector waits for pushes before it removes
+    /// NARs, and the two would wait for each other.
     pub(crate) async fn wait(&self, claim: &Claim) -> Result<()> {
         let in_the_way = async || {
             let plans = self.others_held(&plans()).await?;
@@ -279,12 +280,12 @@ impl ClaimHandle {
             self.change(claim).await?;
             plan = in_the_way().await?;
         }
-        // What a collector has removed before its plan ended is not seen any more.
+        // Refresh, so that what a collector has removed before its plan ended is no longer visible.
         Ok(self.cache.refresh("").await?)
     }
 
-    /// Ends the claim of a writer that has done its work. Where that is impossible the claim
-    /// expires by itself, which is told.
+    /// Ends the claim of a writer that has finished. If the claim cannot be removed, it expires by
+    /// itself. The returned note says so.
     pub(crate) async fn end_or_expire(self) -> Option<String> {
         let cache = self.cache.clone();
         let error = self.end().await.err()?;
@@ -301,26 +302,26 @@ impl ClaimHandle {
 }
 
 impl Drop for ClaimHandle {
-    /// A lease in a directory ends with it. Everything else is dead after a while: nobody waits
-    /// here for a server, and what a collector wanted removed may still be removed when he has
-    /// gone.
+    /// Removes a lease in a directory at once. Any other claim expires by itself. A drop does not
+    /// wait for a server, and the plan of a collector stays because deletions that it has started
+    /// may still take effect.
     fn drop(&mut self) {
         self.beat.abort();
         if self.object.starts_with(&leases()) {
-            // Whoever has ended it has removed it.
+            // After `end`, the object is already gone.
             self.cache.delete_at_once(&self.object);
         }
     }
 }
 
-/// A wait for a claim, which is reported now and then.
+/// A wait for a claim, which reports itself at intervals.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     reported: Option<tokio::time::Instant>,
 }
 
 impl Waiting {
-    /// Says what is waited for, unless that was said within the last minute.
+    /// Logs which claim the process waits for, unless it did so within the last minute.
     pub(crate) fn report(&mut self, cache: &Cache, plan: &Held) {
         if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
             tracing::warn!("{}: waiting for the collection of {}", cache.url(), plan.describe(cache));
@@ -329,28 +330,28 @@ impl Waiting {
     }
 }
 
-/// How far two times of the store are apart.
+/// The difference between two times of the store.
 fn apart(now: SystemTime, then: SystemTime) -> Duration {
     now.duration_since(then).unwrap_or_else(|later| later.duration())
 }
 
-/// Whether an object of a folder is a claim: directly in it, under a name that [`unique`] makes.
-/// Others are left alone.
+/// Whether an object is a claim: directly in the folder, under a name that [`unique`] makes. Other
+/// objects are left alone.
 fn is_claim(folder: &str, object: &str) -> bool {
     let name = object.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')?.strip_suffix(".json"));
     let Some((time, random)) = name.and_then(|name| name.split_once('-')) else { return false };
-    // Seconds, and perhaps milliseconds.
+    // With seconds, and in newer claims milliseconds.
     let is_time = matches!(time.len(), 15 | 18)
         && time.bytes().enumerate().all(|(place, byte)| if place == 8 { byte == b'T' } else { byte.is_ascii_digit() });
     is_time && random.len() == 16 && random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// What reading a claim gave.
+/// The result of reading a claim.
 enum Read {
-    /// It was removed meanwhile.
+    /// The claim was removed after it was listed.
     Absent,
     Claim(Claim, Option<Owner>),
-    /// It may claim anything.
+    /// The claim cannot be read, so it may claim anything.
     Unreadable {
         error: Error,
         is_denied: bool,
@@ -389,13 +390,13 @@ async fn beat(cache: Cache, object: String, state: Arc<State>) {
         if !state.is_alive() {
             return;
         }
-        // Somebody who has taken it for dead has removed it.
+        // If another process considered the claim expired, it has removed it.
         match cache.head(&object).await {
             Ok(None) => {
                 state.is_lost.store(true, Ordering::Relaxed);
                 return;
             }
-            // It may be possible to write it and not to read it.
+            // The credentials may allow writing but not reading.
             Ok(Some(_)) | Err(cache::Error::Denied { .. }) => {}
             Err(_) => continue,
         }

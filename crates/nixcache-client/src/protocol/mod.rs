@@ -1,9 +1,8 @@
 //! The objects under `nixcache/v1/` by which pushes and collections cooperate: their JSON format,
 //! and claims (leases and plans) with an owner and an expiry.
 //!
-//! Everything here lies below [`roots`](crate::roots), [`push`](crate::push) and
-//! [`gc`](crate::gc), and knows nothing of them. The layout is specified in `docs/`, for other
-//! implementations.
+//! This module is below [`roots`](crate::roots), [`push`](crate::push) and [`gc`](crate::gc), and
+//! does not use them. `docs/` specifies the layout for other implementations.
 
 pub(crate) mod claim;
 mod error;

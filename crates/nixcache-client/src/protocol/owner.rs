@@ -1,4 +1,4 @@
-//! Which process holds a claim, as it says itself.
+//! The process that holds a claim, as the claim records it.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -6,10 +6,11 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-/// The longest text of an owner that is shown.
+/// The longest text of an owner that is shown, in characters.
 const OWNER_TEXT_MAX_CHARS: usize = 64;
 
-/// Which process holds a claim, as it says itself: for people who wait for it.
+/// The process that holds a claim, as the claim records it. It is shown to users who wait for the
+/// claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Owner {
@@ -17,16 +18,16 @@ pub struct Owner {
     pub host: Option<String>,
     /// The name of the user.
     pub user: Option<String>,
-    /// The process id on that machine.
+    /// The process ID on that machine.
     pub pid: Option<u32>,
-    /// The program, by the file name it was started with.
+    /// The file name of the program, as it was started.
     pub program: Option<String>,
-    /// When the claim was made, by the clock of the machine.
+    /// When the claim was made, by the clock of that machine.
     pub started: Option<SystemTime>,
 }
 
 impl Owner {
-    /// This process.
+    /// Describes this process.
     pub(crate) fn this_process() -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
@@ -49,7 +50,8 @@ impl Owner {
         })
     }
 
-    /// What a claim says of its owner. What cannot be read is left out: it is for people only.
+    /// Reads the owner that a claim records. A field that cannot be read is left out, since it is
+    /// only shown to users.
     pub(crate) fn from_json(value: &Value) -> Self {
         let text = |name: &str| value[name].as_str().map(str::to_owned);
         let started = value["started"].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
@@ -79,7 +81,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A time for people: without the day, if that is today.
+/// Formats a time for display, without the date if it is today.
 fn started(time: SystemTime) -> String {
     let (time, now) = (DateTime::<Utc>::from(time), DateTime::<Utc>::from(SystemTime::now()));
     let format = if time.date_naive() == now.date_naive() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };

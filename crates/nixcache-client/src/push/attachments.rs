@@ -1,4 +1,4 @@
-//! What a push publishes beside the paths: realisations and build logs.
+//! Attachments, which a push publishes in addition to the paths: realisations and build logs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -15,14 +15,15 @@ use crate::cache::merge::publish_realisation;
 use crate::cache::{self, Cache, blocking};
 use crate::source::{self, Source};
 
-/// Build logs that are read and uploaded at the same time. Each is in memory as a whole.
+/// The number of build logs that are read and uploaded at the same time. Each is held in memory as
+/// a whole.
 const CONCURRENT_LOGS_MAX: usize = 4;
 
-/// What belongs to the paths of a push beside their contents: realisations of content-addressed
-/// outputs, and the derivations whose build logs are wanted.
+/// The attachments of the paths of a push: realisations of content-addressed outputs, and the
+/// derivations whose build logs are published.
 ///
-/// A push publishes them also for paths that the cache has already, after all paths, and not for
-/// paths that could not be published.
+/// A push publishes them after all paths, including for paths that the cache already has, but not
+/// for paths that could not be published.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attachments {
     realisations: Vec<CachedRealisation>,
@@ -37,13 +38,14 @@ impl Attachments {
         self.realisations.push(realisation);
     }
 
-    /// Adds the derivation that made a path: where the push publishes logs, its log is among them.
+    /// Adds the derivation that made a path. If the push publishes logs, it publishes the log of
+    /// this derivation.
     pub(crate) fn add_deriver(&mut self, path: StorePath, deriver: StorePath) {
         self.derivers.insert(path, deriver);
     }
 
-    /// Adds what a source knows of these paths: from the database of a store, the realisations;
-    /// with `logs`, from any source, the derivers.
+    /// Adds what a source knows about these paths: the realisations, if it is the database of a
+    /// store, and with `logs` the derivers, from any source.
     pub(crate) fn gather(
         &mut self,
         source: &Source,
@@ -63,7 +65,7 @@ impl Attachments {
                 }
                 ControlFlow::<()>::Continue(())
             };
-            // It never breaks off.
+            // The callback never breaks, so the result has no value.
             let _flow = source.open(store_dir)?.visit(take)?;
         }
         Ok(())
@@ -71,7 +73,7 @@ impl Attachments {
 }
 
 /// Why a realisation or a build log could not be published. The path that it belongs to is in the
-/// cache all the same.
+/// cache nevertheless.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachmentError {
@@ -81,7 +83,7 @@ pub enum AttachmentError {
     /// The build log could not be read.
     #[error("{object}: the build log cannot be read: {error}")]
     Log {
-        /// The object that it was to become.
+        /// The object in the cache that the log was for.
         object: String,
         /// The failure.
         #[source]
@@ -89,7 +91,7 @@ pub enum AttachmentError {
     },
 }
 
-/// The directory in which Nix keeps build logs, that of `…/var/log/nix/drvs`.
+/// The directory in which Nix keeps build logs, such as `/nix/var/log/nix/drvs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogDirectory(PathBuf);
 
@@ -98,7 +100,7 @@ impl LogDirectory {
     ///
     /// # Errors
     ///
-    /// If there is no such directory, or if it holds something else.
+    /// Returns an error if the directory does not exist, or if it contains something else.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
         let inside = directory.join("drvs");
@@ -126,9 +128,9 @@ impl LogDirectory {
         ))
     }
 
-    /// Where the Nix whose store is below `root` keeps its logs: in the directory that
-    /// `NIX_LOG_DIR` names; else in the one beside `NIX_STATE_DIR`, where that has one; else in
-    /// `nix/var/log/nix` below the root. A chroot store keeps its own.
+    /// The default log directory of a Nix whose store is below `root`. It is the directory in
+    /// `NIX_LOG_DIR`; otherwise the one next to `NIX_STATE_DIR`, if it exists; otherwise
+    /// `nix/var/log/nix` below the root. A chroot store always uses the latter.
     pub fn default_of(root: &Path) -> PathBuf {
         let named = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if root != Path::new("/") {
@@ -148,8 +150,8 @@ impl LogDirectory {
     }
 }
 
-/// Publishes realisations and logs, but for paths that could not be published. `derivers` are known
-/// besides those of the attachments.
+/// Publishes realisations and logs, except for paths that could not be published. `derivers` are
+/// derivers in addition to those of the attachments.
 pub(super) async fn attach(
     options: &PushOptions,
     cache: &Cache,
@@ -186,13 +188,13 @@ pub(super) async fn attach(
     }
 }
 
-/// Publishes the log of a derivation's build, unless the cache has one, or there is none. Returns
+/// Publishes the log of a derivation's build, unless the cache has it or there is none. Returns
 /// whether it was written.
 async fn publish_log(cache: &Cache, logs: &LogDirectory, deriver: StorePath) -> Result<bool, AttachmentError> {
     let name = format!("log/{deriver}");
     match cache.head(&name).await {
         Ok(Some(_)) => return Ok(false),
-        // Who may write and not read can still add what is not there.
+        // Credentials that allow writing but not reading can still add a missing log.
         Ok(None) | Err(cache::Error::Denied { .. }) => {}
         Err(error) => return Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! Why a push fails, as a whole or for one path.
+//! Errors of a push: of the whole push, or of one path.
 
 use std::io;
 
@@ -10,11 +10,11 @@ use nixcache::{closure, compression, hash, narinfo, store_path};
 
 use crate::{cache, roots, source};
 
-/// Why a push ended.
+/// Why a push failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A root or a claim could not be read or written, or the push has lost its lease.
+    /// A root or a claim could not be read or written, or the push lost its lease.
     #[error(transparent)]
     Session(#[from] roots::Error),
     /// The cache could not be read or written.
@@ -23,29 +23,29 @@ pub enum Error {
     /// A source could not be read.
     #[error(transparent)]
     Source(#[from] source::Error),
-    /// A source holds path infos, but no trees.
+    /// A source has path infos, but no trees.
     #[error("{source_name}: has no trees that can be pushed. To copy between caches, pull from one to the other")]
     NoTrees {
         /// The source.
         source_name: String,
     },
-    /// A source is standard input, which can be read only once.
+    /// A source is standard input, which cannot be read twice.
     #[error("a source for a push is read twice, so it cannot be standard input")]
     StandardInput,
     /// A requested path is not in the sources.
     #[error("{}: not in the source{}", query, found.as_ref().map(|path| format!(", but {path} is")).unwrap_or_default())]
     NotInSource {
-        /// The path, in full where it was given with its name.
+        /// The requested path, or its hash part if only that was given.
         query: String,
-        /// A path with this hash part and another name, which the source has.
+        /// The path with this hash part and another name that the source has.
         found: Option<StorePath>,
     },
-    /// The paths refer to one another in a circle, or contradict each other.
+    /// The references of the paths form a cycle, or the path infos contradict each other.
     #[error("{place}: {error}")]
     Graph {
         /// The source, or the cache.
         place: String,
-        /// What is wrong with them.
+        /// The failure.
         #[source]
         error: closure::Error,
     },
@@ -54,7 +54,7 @@ pub enum Error {
     Hole {
         /// The cache.
         cache: String,
-        /// The reference.
+        /// The missing reference.
         path: StorePath,
         /// The directory of its store.
         store_dir: StoreDir,
@@ -85,8 +85,8 @@ impl Error {
     }
 }
 
-/// What is on the disk is not what is registered: it was changed, or the disk is bad. `nix-store
-/// --verify --check-contents --repair` may mend it.
+/// The contents on disk differ from what is registered: they were changed, or the disk is faulty.
+/// `nix-store --verify --check-contents --repair` can repair them.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "is not what is registered: its NAR has {found_size} bytes and the hash {}, registered are {registered_size} and {}; not published",
@@ -95,13 +95,13 @@ impl Error {
 )]
 #[non_exhaustive]
 pub struct NarMismatch {
-    /// The hash of the NAR that is registered.
+    /// The registered hash of the NAR.
     pub registered: Hash,
-    /// Its size; 0 where it is not known.
+    /// The registered size of the NAR in bytes, or 0 if it is unknown.
     pub registered_size: u64,
-    /// The hash of the NAR that was packed.
+    /// The hash of the packed NAR.
     pub found: Hash,
-    /// Its size.
+    /// The size of the packed NAR in bytes.
     pub found_size: u64,
 }
 
@@ -113,28 +113,28 @@ fn shown(hash: &Hash) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushPathError {
-    /// The contents are not those that are registered.
+    /// The contents are not the registered ones.
     #[error(transparent)]
     Mismatch(Box<NarMismatch>),
-    /// The tree could not be packed. The message names it.
+    /// The tree could not be packed. The message names the file or directory.
     #[error(transparent)]
     Pack(PackError),
-    /// What was packed could not be kept until it is uploaded: no space left, perhaps.
+    /// The packed file could not be stored until its upload, for example because the disk is full.
     #[error("cannot be staged: {0}")]
     Stage(#[source] io::Error),
-    /// It cannot be compressed in this way.
+    /// The path cannot be compressed with these options.
     #[error(transparent)]
     Compression(compression::Error),
-    /// It cannot be hashed.
+    /// The path cannot be hashed.
     #[error(transparent)]
     Hash(hash::Error),
-    /// The name cannot be that of a store path.
+    /// The name is not valid in a store path.
     #[error(transparent)]
     Name(store_path::Error),
-    /// What is known of the path has no place in a narinfo.
+    /// The path info cannot be written as a narinfo.
     #[error(transparent)]
     NarInfo(narinfo::Error),
-    /// It could not be uploaded, although the cache took others.
+    /// The path could not be uploaded, although the cache accepted others.
     #[error(transparent)]
     Cache(cache::Error),
 }

@@ -1,18 +1,18 @@
-//! Publishing store paths: packed, compared with what is registered, compressed, signed, and
-//! uploaded so that the cache is whole at every instant.
+//! Publishing store paths. A push packs them, compares them with what is registered, compresses,
+//! signs and uploads them. The cache is complete at every moment.
 //!
-//! A [`Push`] takes paths that the cache lacks (a [`Selection`] says which) and the trees in which
-//! they are. Each tree is read once: while it is packed, its NAR is hashed, listed and compressed,
-//! and the compressed file hashed. **A path whose NAR is not the registered one is not published**,
-//! nor is what refers to it.
+//! [`Cache::push`](crate::cache::Cache::push) publishes the paths that the cache lacks, from the
+//! trees that contain them. It reads each tree once: while it packs the tree, it hashes, lists and
+//! compresses the NAR, and hashes the compressed file. **A path whose NAR is not the registered one
+//! is not published**, nor are the paths that refer to it.
 //!
-//! A narinfo is written only after its NAR and after the narinfos of everything that it refers to.
-//! So whoever sees a narinfo can fetch its closure, whenever he looks, however many publish at the
-//! same time, and wherever this was killed. What is left then is at most a NAR that nobody refers
-//! to; the next push uses it.
+//! A narinfo is written only after its NAR, and after the narinfos of everything that it refers to.
+//! So a client that sees a narinfo can fetch its whole closure, at any time, even while several
+//! pushes run or after one was killed. A killed push leaves at most NARs without a narinfo. The
+//! next push uses them.
 //!
-//! Large NARs come first, so that the last thing to wait for is a small one. Paths are packed on
-//! several threads while others are uploaded.
+//! Large NARs are uploaded first, so that the push ends with small ones. Several threads pack paths
+//! while others are uploaded.
 
 mod attachments;
 mod error;
@@ -51,43 +51,43 @@ pub(crate) struct Upload {
     pub(crate) tree: PathBuf,
 }
 
-/// Which path is published.
+/// The path that is published.
 #[derive(Clone, Debug)]
 pub(crate) enum UploadSubject {
-    /// A path of a store. Its NAR has to be the one that is registered.
+    /// A registered path of a store. Its NAR must be the registered one.
     Known(Box<PathInfo>),
-    /// A tree that becomes the path of this name that its contents make, as `nix store add` does.
+    /// A tree. Its contents and this name make the path, as with `nix store add`.
     New { name: String },
 }
 
-/// What happens during a push, for whoever shows it.
+/// An event of a push, for a progress display.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PushEvent {
-    /// So many paths are to be published, of so many bytes as NARs.
+    /// The number and the size of the paths to publish are known.
     Planned {
         /// The number of paths.
         paths: usize,
-        /// Bytes of their NARs, as far as they are known.
+        /// The total size of their NARs in bytes. Unknown sizes count as 0.
         nar_size: u64,
     },
     /// A path is being packed.
     Started {
-        /// Its name: without the hash part.
+        /// The name of the path, without its hash part.
         name: String,
-        /// Bytes of its NAR, 0 if they are not known.
+        /// The size of its NAR in bytes, or 0 if it is unknown.
         nar_size: u64,
     },
-    /// So many more bytes of NARs were packed.
+    /// More bytes of NARs were packed.
     Packed {
-        /// The number of bytes.
+        /// The number of bytes since the last such event.
         bytes: u64,
     },
     /// The NAR of a path is in the cache.
     Uploaded {
         /// The name of the path.
         name: String,
-        /// Bytes of the compressed file.
+        /// The size of the compressed file in bytes.
         file_size: u64,
     },
     /// A path is published.
@@ -97,41 +97,41 @@ pub enum PushEvent {
     },
 }
 
-/// What was done.
+/// The result of a push.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Pushed {
-    /// What was published, in the order in which it was.
+    /// The published paths, in the order in which they were published.
     pub published: Vec<Published>,
-    /// Paths that somebody else had published meanwhile, or that were there already.
+    /// Paths that were in the cache already, or that another process published during the push.
     pub present: Vec<StorePath>,
-    /// Paths that could not be published, and why. Not those that refer to them.
+    /// Paths that could not be published, and why. The paths that refer to them are in `held_back`.
     pub failed: Vec<(StorePath, PushPathError)>,
     /// Trees that could not be published, and why.
     pub failed_trees: Vec<(PathBuf, PushPathError)>,
-    /// Paths that were not published because something that they refer to was not.
+    /// Paths that were not published because one of their references was not.
     pub held_back: Vec<StorePath>,
-    /// Paths in whose contents others occur that are not among their references: what is published
-    /// works only where those are, too.
+    /// Paths whose contents mention store paths that are not among their references. Such a path
+    /// works only where the mentioned paths exist, too.
     pub undeclared: Vec<(StorePath, Vec<String>)>,
-    /// The paths that trees became, in the order in which they were given, as far as they did not
-    /// fail.
+    /// The paths of the added trees, in the order in which the trees were given, without those that
+    /// failed.
     pub added: Vec<StorePath>,
-    /// How many of the published paths have no signature and no content address: Nix accepts them
-    /// only where it does not ask for signatures.
+    /// The number of published paths that have neither a signature nor a content address. Nix
+    /// accepts them only if it does not require signatures.
     pub unsigned: usize,
-    /// How many realisations were written.
+    /// The number of realisations that were written.
     pub realisations: usize,
-    /// How many build logs were written.
+    /// The number of build logs that were written.
     pub logs: usize,
     /// Why realisations and build logs could not be published. Their paths are in the cache.
     pub unattached: Vec<AttachmentError>,
     /// The root that keeps the closure.
     pub root: Option<Root>,
-    /// What was not possible although everything was published: leaving a root, or removing the
-    /// lease.
+    /// Problems that did not prevent publishing, such as a root that could not be written or a
+    /// lease that could not be removed.
     pub notes: Vec<String>,
-    /// How many paths were to be in the cache in the end, including trees.
+    /// The number of paths that the push was to make available in the cache, including trees.
     pub requested: usize,
 }
 
@@ -141,24 +141,24 @@ pub struct Pushed {
 pub struct Published {
     /// The path.
     pub path: StorePath,
-    /// Bytes of its NAR.
+    /// The size of its NAR in bytes.
     pub nar_size: u64,
-    /// Bytes of the file in the cache.
+    /// The size of its file in the cache, in bytes.
     pub file_size: u64,
-    /// Whether the file was uploaded, rather than there already.
+    /// Whether the file was uploaded. Otherwise it was in the cache already.
     pub uploaded: bool,
-    /// Its narinfo.
+    /// The narinfo of the path.
     pub narinfo: NarInfoBuf,
 }
 
 impl Pushed {
-    /// Whether everything that was requested is in the cache now. Realisations and build logs do
-    /// not count.
+    /// Whether the cache now has everything that was requested. Realisations and build logs do not
+    /// count.
     pub fn is_complete(&self) -> bool {
         self.failed.is_empty() && self.failed_trees.is_empty() && self.held_back.is_empty()
     }
 
-    /// An error if the cache took nothing at all.
+    /// Returns an error if the cache accepted nothing at all.
     fn check_any(&mut self) -> Result<(), Error> {
         let mut errors =
             self.failed.iter().map(|(_, error)| error).chain(self.failed_trees.iter().map(|(_, error)| error));

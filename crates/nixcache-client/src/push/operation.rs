@@ -13,27 +13,27 @@ use super::{
 use crate::cache::{Cache, blocking};
 use crate::source::{PathQuery, Source};
 
-/// What a push would publish.
+/// A preview of a push: what it would publish.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PushPlan {
-    /// The paths that the cache lacks, by name.
+    /// The paths that the cache lacks, sorted.
     pub missing: Vec<StorePath>,
-    /// Bytes of their NARs.
+    /// The total size of their NARs in bytes.
     pub nar_size: u64,
-    /// How many trees would be published.
+    /// The number of trees that would be published.
     pub trees: usize,
-    /// How many paths are to be in the cache in the end, including trees.
+    /// The number of paths that the push would make available in the cache, including trees.
     pub requested: usize,
 }
 
 impl Cache {
-    /// Publishes store paths with their closures, except for what the cache has, and the
-    /// [trees](PushOptions::trees) of the options. Leaves a root that keeps them.
+    /// Publishes store paths with their closures, and the [trees](PushOptions::trees) of the
+    /// options. Skips paths that the cache already has. Writes a root that keeps them.
     ///
-    /// `sources` say what is known of the paths, and where their trees are. Each path is read once.
-    /// A path whose NAR is not the registered one is not published, nor is what refers to it: see
-    /// [`Pushed::failed`].
+    /// `sources` provide the path infos, and say where the trees are. The push reads each path
+    /// once. A path whose NAR is not the registered one is not published, nor are the paths that
+    /// refer to it: see [`Pushed::failed`] and [`Pushed::held_back`].
     ///
     /// ```no_run
     /// use nixcache::store_path::StorePath;
@@ -52,8 +52,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// If a source or the cache cannot be read, or the cache takes nothing. A cache that was made
-    /// for this push and is still empty is removed then.
+    /// Returns an error if a source or the cache cannot be read, or if the cache accepts nothing.
+    /// Then a cache that was created for this push and is still empty is removed.
     pub async fn push<P: Into<PathQuery>>(
         &self,
         sources: impl AsRef<[Source]>,
@@ -70,11 +70,11 @@ impl Cache {
         pushed
     }
 
-    /// What [`push`](Self::push) would publish. Changes nothing in the cache.
+    /// Plans a [`push`](Self::push) without publishing anything. Changes nothing in the cache.
     ///
     /// # Errors
     ///
-    /// If a source or the cache cannot be read.
+    /// Returns an error if a source or the cache cannot be read.
     pub async fn plan_push<P: Into<PathQuery>>(
         &self,
         sources: impl AsRef<[Source]>,
@@ -139,7 +139,8 @@ pub(crate) async fn push_nodes(
     Ok(pushed)
 }
 
-/// What the sources say of the paths that the cache lacks, and what belongs to all wanted paths.
+/// Finds the path infos of the missing paths in the sources, and the attachments of all wanted
+/// paths.
 async fn find_uploads(
     cache: &Cache,
     sources: &[Source],
@@ -173,7 +174,7 @@ fn uploads(
 ) -> Result<Vec<Upload>, Error> {
     let mut found: HashMap<StorePath, Upload> = HashMap::with_capacity(missing.len());
     for source in sources {
-        // Reading a source takes a while.
+        // Do not read more sources than needed, since that is slow.
         if found.len() == missing.len() {
             break;
         }
@@ -188,13 +189,13 @@ fn uploads(
             }
             ControlFlow::<()>::Continue(())
         };
-        // It never breaks off.
+        // The callback never breaks, so the result has no value.
         let _flow = source.open(store_dir)?.visit(take)?;
     }
     Ok(found.into_values().collect())
 }
 
-/// Reads sources, and finds paths in them.
+/// Loads the graph of the sources, and finds the requested paths in it.
 async fn load(store_dir: &StoreDir, sources: Vec<Source>, paths: Vec<PathQuery>) -> Result<(Graph, Vec<Node>), Error> {
     if paths.is_empty() {
         return Ok((GraphBuilder::new().finish(), Vec::new()));
@@ -210,7 +211,7 @@ async fn load(store_dir: &StoreDir, sources: Vec<Source>, paths: Vec<PathQuery>)
     .await
 }
 
-/// The reference graph of all paths of the sources.
+/// Loads the reference graph of all paths of the sources.
 pub(crate) fn load_graph(store_dir: &StoreDir, sources: &[Source]) -> Result<Graph, Error> {
     let mut builder = GraphBuilder::new();
     for source in sources {

@@ -1,4 +1,4 @@
-//! What a push publishes, and how.
+//! Options of a push: what it publishes, and how.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -25,13 +25,13 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The tree at `path`, under this name.
+    /// Creates a tree from the file or directory at `path`, under this name.
     pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self { name: name.into(), path: path.into() }
     }
 }
 
-/// How to push.
+/// Options of a push.
 ///
 /// ```
 /// use nixcache_client::push::PushOptions;
@@ -43,43 +43,44 @@ impl Tree {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PushOptions {
-    /// How NARs are compressed. By default with zstd at Nix's level, in frames that can be read
-    /// one by one.
+    /// How to compress NARs. By default with zstd at Nix's level, in frames that can be read one by
+    /// one.
     pub compression: EncodeOptions,
-    /// Keys that sign the published paths, realisations and the root. Signatures that the source
-    /// knows stay.
+    /// Keys that sign the published paths, the realisations and the root. Signatures from the
+    /// source stay.
     pub keys: Vec<SecretKey>,
-    /// How many paths are packed at the same time. By default one for each processor.
+    /// The number of paths that are packed at the same time. By default one for each processor.
     pub threads: NonZeroUsize,
-    /// Limits of archives. By default those of Nix.
+    /// Limits on the archives. By default those of Nix.
     pub limits: Limits,
-    /// Whether to write listings of the NARs (`.ls`). By default yes.
+    /// Whether to write listings of the NARs (`.ls`). By default `true`.
     pub listings: bool,
-    /// Whether to index debug information by build id. By default no.
+    /// Whether to index debug information by build ID. By default `false`.
     pub debug_info: bool,
-    /// Where build logs are that are published: those of all paths of the push, including paths
-    /// that the cache has. By default none are.
+    /// The directory of the build logs to publish: those of all paths of the push, including paths
+    /// that the cache already has. By default `None`, which publishes no logs.
     pub logs: Option<LogDirectory>,
-    /// Whether to publish the references of the paths. By default yes. Otherwise, the cache or one
-    /// of those in `skip` must have them.
+    /// Whether to publish the references of the paths. By default `true`. Otherwise, the cache or
+    /// one of those in `skip` must have them.
     pub closure: bool,
-    /// Caches whose paths are left out, if their signatures satisfy the policy beside them.
+    /// Caches whose paths are not published, if their signatures satisfy the policy given with the
+    /// cache.
     pub skip: Vec<(Cache, TrustPolicy)>,
-    /// Trees to publish besides the paths.
+    /// Trees to publish in addition to the paths.
     pub trees: Vec<Tree>,
-    /// The directory below which the store of the source is: `DIR` of `DIR/nix/store`. By default
-    /// the one where the source's database is, or `/`.
+    /// The directory that contains the store of the source: `DIR` in `DIR/nix/store`. By default
+    /// the directory of the source's database, or `/`.
     pub store_root: Option<PathBuf>,
-    /// The name of the root that keeps the closure. By default `default`. `None` leaves no root:
-    /// what is published is then safe from collections only while it is young, or another root
+    /// The name of the root that keeps the closure. By default `default`. `None` writes no root:
+    /// collections then keep what is published only during the grace period, or if another root
     /// lists it.
     pub root: Option<RootName>,
     /// Labels of the root, such as a commit or a pipeline.
     pub root_labels: BTreeMap<String, String>,
-    /// Whether to rely on what the last root of that name lists. By default yes. Otherwise, the
-    /// cache is asked for every path.
+    /// Whether to rely on what the last root of that name lists. By default `true`. Otherwise, the
+    /// push looks up every path in the cache.
     pub trust_last_root: bool,
-    /// Reports what happens.
+    /// Progress callback.
     pub progress: Progress<PushEvent>,
 }
 
@@ -106,7 +107,7 @@ impl Default for PushOptions {
 }
 
 impl PushOptions {
-    /// Changes some of the options.
+    /// Changes options in a closure, and returns the options.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);

@@ -1,4 +1,4 @@
-//! A push under way: packs, uploads and publishes, many paths at the same time.
+//! A running push: it packs, uploads and publishes many paths at the same time.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -19,18 +19,18 @@ use super::{Error, Published, PushEvent, PushOptions, PushPathError, Pushed, Ses
 use crate::cache::merge::merge_narinfo;
 use crate::cache::{self, Cache, Objects, Pending, Prepared, blocking, layout};
 
-/// For so long what is ready in a directory waits for others, to be flushed together with them:
-/// each time takes about as long.
+/// In a directory, how long ready paths wait for others, so that one flush covers them all. A flush
+/// takes about this long.
 const PUBLISH_BATCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Uploads to servers that go on beside those that are packed.
+/// The number of uploads to a server that run at the same time as packing.
 const CONCURRENT_UPLOADS: usize = 8;
 
-/// Publishes paths that the cache lacks, as a part of a session where there is one. Their other
-/// references have to be in the cache already.
+/// Publishes paths that the cache lacks, as part of a session if there is one. The cache must
+/// already have their other references.
 ///
-/// What goes wrong with a path is in [`Pushed::failed`], and others go on. An error means that the
-/// cache could not be written to.
+/// The error of a single path goes to [`Pushed::failed`], and the push continues with the others.
+/// This function returns an error if the cache cannot be written.
 pub(super) async fn publish(
     options: &PushOptions,
     mut session: Option<&mut Session>,
@@ -56,38 +56,38 @@ pub(super) async fn publish(
     Ok(pushed)
 }
 
-/// A push under way.
+/// A running push.
 struct Run<'a> {
     options: &'a PushOptions,
     cache: &'a Cache,
     stager: Stager,
-    /// How many trees are packed at the same time.
+    /// Limits how many trees are packed at the same time.
     processors: Arc<Semaphore>,
     started: Instant,
-    /// Uploads that the cache did not take, since the last that it took.
+    /// The number of failed uploads since the last successful one.
     refused: AtomicUsize,
 }
 
-/// What came of one path's NAR.
+/// The result of packing and uploading the NAR of one path.
 enum Outcome {
-    /// It is uploaded, and its narinfo may follow.
+    /// The NAR is uploaded, so the narinfo can follow.
     Ready(Box<Ready>),
-    /// The path turned out to be published.
+    /// The path is already published.
     Present(StorePath),
-    /// It cannot be published.
+    /// The path cannot be published.
     Failed(PushPathError),
 }
 
 struct Ready {
     published: Published,
-    /// The NAR, and what is beside it, where they have no names yet.
+    /// In a directory, the NAR and its attachments, which do not have their final names yet.
     pending: Option<Pending>,
     prepared: Prepared,
     undeclared: Vec<String>,
 }
 
 impl Drop for Run<'_> {
-    /// Whoever is packing still ends soon.
+    /// Stops the threads that are still packing.
     fn drop(&mut self) {
         self.stager.stopped.store(true, Ordering::Relaxed);
     }
@@ -101,7 +101,8 @@ impl<'a> Run<'a> {
         });
         let paths: HashSet<&StorePath> = infos.flat_map(|info| info.references.iter().chain([&info.path])).collect();
         let parts = paths.iter().map(|&path| path.as_ref().hash_text());
-        // Parts of store paths are candidates; if they were not, nothing would be looked for.
+        // Hash parts of store paths are always valid candidates. If they were not, the scan would
+        // be skipped.
         let candidates = Candidates::new(parts).ok().filter(|candidates| !candidates.is_empty()).map(Arc::new);
         let stager = Stager {
             store_dir: cache.store_dir().clone(),
@@ -118,10 +119,10 @@ impl<'a> Run<'a> {
         Self { options, cache, stager, processors, started: Instant::now(), refused: AtomicUsize::new(0) }
     }
 
-    /// What an upload that failed means: that its path cannot be published, or after several in a
-    /// row that the cache cannot be written to.
+    /// Interprets a failed upload: its path cannot be published, or, after several failures in a
+    /// row, the cache cannot be written.
     fn refused(&self, error: cache::Error) -> Result<PushPathError, Error> {
-        /// As many at the same time are the fault of the cache, rather than of what is uploaded.
+        /// This many failures in a row are a problem of the cache, not of the uploaded objects.
         const REFUSED_IN_A_ROW_MAX: usize = 4;
         if self.refused.fetch_add(1, Ordering::Relaxed) + 1 >= REFUSED_IN_A_ROW_MAX {
             return Err(error.into());
@@ -133,7 +134,7 @@ impl<'a> Run<'a> {
         self.refused.store(0, Ordering::Relaxed);
     }
 
-    /// Paths of a store.
+    /// Publishes registered paths of a store, each after its references.
     async fn publish_known(
         &self,
         session: Option<&Session>,
@@ -151,7 +152,7 @@ impl<'a> Run<'a> {
         }
         let closure = graph.closure(uploads.keys().copied());
         let mut difference = DifferenceBuilder::new(&graph, &closure);
-        // What is not among them is in the cache.
+        // All other references are in the cache.
         let absent = graph.nodes().filter(|&node| !graph.is_present(node)).map(|node| graph.hash_part(node));
         difference.subtract(absent);
         let plan = UploadPlan::new(&graph, &difference.finish());
@@ -168,8 +169,8 @@ impl<'a> Run<'a> {
         let mut pending: Vec<Pending> = Vec::new();
         let mut ready: VecDeque<Node> = VecDeque::new();
         let mut publishing = FuturesUnordered::new();
-        // In a directory one batch at a time, which is flushed once; elsewhere each by itself, many
-        // at the same time.
+        // In a directory, publish one batch at a time, which is flushed once. Elsewhere, publish
+        // paths one by one, many at the same time.
         let (batches, batch, gathering) = match self.cache.directory() {
             Some(_) => (1, usize::MAX, PUBLISH_BATCH_INTERVAL),
             None => (self.cache.options().concurrency, 1, Duration::ZERO),
@@ -187,14 +188,15 @@ impl<'a> Run<'a> {
             tokio::select! {
                 Some((node, outcome)) = nars.next() => match outcome? {
                     Outcome::Ready(mut done) => {
-                        // What is published next gets its name after these.
+                        // The next batch names these files before it writes its narinfos.
                         pending.extend(done.pending.take());
                         prepared.insert(node, done);
                         ready.extend(plan.nar_done(node));
                     }
                     Outcome::Present(path) => {
                         pushed.present.push(path);
-                        // Neither has anything to wait for: whoever has published it had to.
+                        // Nothing to wait for: the process that published the path had to publish
+                        // its references first.
                         plan.nar_done(node);
                         ready.extend(plan.narinfo_done(node));
                     }
@@ -228,7 +230,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// How many paths are under way: some are packed while others are uploaded.
+    /// The number of paths in progress: some are packed while others are uploaded.
     fn jobs(&self) -> usize {
         let threads = self.options.threads.get();
         threads + if self.cache.directory().is_some() { threads } else { CONCURRENT_UPLOADS }
@@ -262,8 +264,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether somebody else may have published it meanwhile, and packing it costs more than
-    /// asking.
+    /// Whether another process may have published the path since the push began, and packing it
+    /// costs more than a request.
     fn is_worth_asking(&self, nar_size: u64) -> bool {
         const ASK_BEFORE_PACKING_MIN_BYTES: u64 = 4 << 20;
         const ASK_BEFORE_PACKING_AFTER: Duration = Duration::from_secs(5);
@@ -271,7 +273,8 @@ impl<'a> Run<'a> {
             || (nar_size >= ASK_BEFORE_PACKING_MIN_BYTES && self.started.elapsed() >= ASK_BEFORE_PACKING_AFTER)
     }
 
-    /// Listing, debug information, NAR: all that has to be there before the narinfo.
+    /// Uploads the listing, the debug information and the NAR: all that must exist before the
+    /// narinfo.
     async fn upload(&self, staged: Staged) -> Result<Outcome, cache::Error> {
         let Staged { staging, info, narinfo, listing, listing_text, undeclared } = staged;
         let part = info.path.hash_part();
@@ -298,8 +301,8 @@ impl<'a> Run<'a> {
         Ok(Outcome::Ready(Box::new(Ready { published, pending, prepared, undeclared })))
     }
 
-    /// Publishes narinfos for which everything is there, or pending. Returns for each whether it is
-    /// new, or why the cache does not take it.
+    /// Publishes narinfos whose other objects are uploaded or pending. For each, returns whether it
+    /// is new, or why the cache refused it.
     async fn publish<T>(
         &self,
         session: Option<&Session>,
@@ -317,7 +320,7 @@ impl<'a> Run<'a> {
             session.check()?;
         }
         let created = match self.cache.publish(pending, prepared).await {
-            // Of several, it is not known which one was refused.
+            // With several, it is unknown which one was refused.
             Err(error) if rest.len() == 1 && self.cache.directory().is_none() => {
                 let refused = Err(self.refused(error)?);
                 let one = rest.pop().map(|(node, published, undeclared)| (node, published, refused, undeclared));
@@ -328,8 +331,8 @@ impl<'a> Run<'a> {
         for ((node, published, undeclared), is_new) in rest.into_iter().zip(created) {
             if !is_new {
                 match merge_narinfo(self.cache, published.path.hash_part(), published.narinfo.clone()).await {
-                    // Another writer's narinfo that cannot be read is as good as ours; only our
-                    // signatures are missing.
+                    // The narinfo of another writer that cannot be read serves as well as ours.
+                    // Only our signatures are missing from it.
                     Err(cache::Error::Denied { object, .. }) => {
                         tracing::warn!("{object}: is there and cannot be read, so it stays as it is");
                     }
@@ -341,14 +344,14 @@ impl<'a> Run<'a> {
         Ok(done)
     }
 
-    /// Trees, which refer to nothing, so that they are published as they are uploaded.
+    /// Publishes trees. They have no references, so each is published once its NAR is uploaded.
     async fn publish_new(
         &self,
         session: Option<&mut Session>,
         new: Vec<Upload>,
         pushed: &mut Pushed,
     ) -> Result<(), Error> {
-        /// How many are published together.
+        /// The number of trees that are published together.
         const PUBLISH_BATCH_TREES: usize = 64;
         let nar = async |upload: Upload| {
             let tree = upload.tree.clone();
@@ -376,8 +379,8 @@ impl<'a> Run<'a> {
                 }
             }
             if let Some(session) = &mut session {
-                // Collectors leave alone the NARs of whoever has a lease; the paths have their
-                // names only now.
+                // The lease already protects all NARs. The paths are known only now, so the lease
+                // names them from here on.
                 session.add_paths(batch.iter().map(|((), ready)| ready.published.path.clone()).collect()).await?;
             }
             for ((), published, is_new, _) in self.publish(session.as_deref(), pending, batch).await? {
@@ -406,8 +409,8 @@ fn graph_of(known: &[Upload]) -> Result<Graph, closure::Error> {
     Ok(builder.finish())
 }
 
-/// Large ones first, but among those of about one size in no order: several who publish the same do
-/// not all begin with the same.
+/// Sorts large NARs first, and shuffles those of about the same size. So several pushes of the same
+/// paths do not all begin with the same one.
 fn shuffled(graph: &Graph, nars: &[Node]) -> Vec<Node> {
     let random = crate::random::HashKeys::default();
     let mut order = nars.to_vec();

@@ -1,4 +1,4 @@
-//! What of a graph is to be published.
+//! Selecting the paths of a graph that a push publishes.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use nixcache::trust::{TrustPolicy, Verifier};
 use super::{Error, PushOptions, SessionRequest, SessionStart};
 use crate::cache::{self, Cache, Presence};
 
-/// Paths of a graph that are to be in a cache.
+/// The paths of a graph that a cache is to have.
 #[derive(Debug)]
 pub(crate) struct Selection<'a> {
     graph: &'a Graph,
@@ -20,12 +20,12 @@ pub(crate) struct Selection<'a> {
     closure: Closure,
     is_alone: bool,
     skipped: Vec<(Cache, TrustPolicy)>,
-    /// What the skipped caches have, once that was found out.
+    /// What the skipped caches have, once they were asked.
     left_out: Mutex<HashSet<HashPart>>,
 }
 
 impl<'a> Selection<'a> {
-    /// Some paths, and everything that they refer to.
+    /// Selects paths with their closure.
     pub(crate) fn closure(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
         let mut seen = HashSet::new();
         let roots: Vec<Node> = roots.into_iter().filter(|&root| seen.insert(root)).collect();
@@ -33,13 +33,13 @@ impl<'a> Selection<'a> {
         Self { graph, roots, closure, is_alone: false, skipped: Vec::new(), left_out: Mutex::default() }
     }
 
-    /// Some paths by themselves. What they refer to has to be in the cache already, or in one of
-    /// the [skipped](Self::skip).
+    /// Selects paths without their closure. Their references must be in the cache already, or in
+    /// one of the skipped caches.
     pub(crate) fn alone(graph: &'a Graph, roots: impl IntoIterator<Item = Node>) -> Self {
         Self { is_alone: true, ..Self::closure(graph, roots) }
     }
 
-    /// The paths and caches of a push.
+    /// Selects the paths of a push, with the caches that its options skip.
     pub(crate) fn new(graph: &'a Graph, roots: Vec<Node>, options: &PushOptions) -> Self {
         let mut selection = if options.closure { Self::closure(graph, roots) } else { Self::alone(graph, roots) };
         selection.skipped.clone_from(&options.skip);
@@ -50,19 +50,19 @@ impl<'a> Selection<'a> {
         self.graph
     }
 
-    /// The number of paths.
+    /// The number of selected paths.
     pub(crate) fn count(&self) -> usize {
         if self.is_alone { self.roots.len() } else { self.closure.nodes().len() }
     }
 
-    /// The request, about these paths and their closure.
+    /// Completes a request with the selected paths and their closure.
     pub(crate) fn request(&self, request: SessionRequest) -> SessionRequest {
         let paths = |nodes: &[Node]| nodes.iter().map(|&node| self.graph.path(node)).collect();
         SessionRequest { targets: paths(&self.roots), closure: paths(self.closure.nodes()), ..request }
     }
 
-    /// The paths that are to be in the cache in the end. Before [`missing`](Self::missing), nothing
-    /// is known of what is skipped.
+    /// The paths that the cache is to have after the push. It excludes the paths of skipped caches
+    /// only after [`missing`](Self::missing).
     pub(crate) fn wanted(&self) -> HashSet<HashPart> {
         let nodes = if self.is_alone { &self.roots } else { self.closure.nodes() };
         let mut wanted: HashSet<HashPart> = nodes.iter().map(|&node| self.graph.hash_part(node)).collect();
@@ -71,15 +71,15 @@ impl<'a> Selection<'a> {
         wanted
     }
 
-    /// Those that the cache lacks, references first.
+    /// The selected paths that the cache lacks, references first.
     ///
-    /// Of a push that has begun, the cache is not asked about what the last root lists, and what is
-    /// skipped is not in the root.
+    /// In a push that has begun, paths that the last root lists are not looked up, and skipped
+    /// paths are not in the root.
     ///
     /// # Errors
     ///
-    /// [`Error::Hole`] or [`Error::Unknown`] if the closure of one of them would not be whole;
-    /// [`Error::Cache`].
+    /// Returns [`Error::Hole`] or [`Error::Unknown`] if the closure of one of the paths would be
+    /// incomplete, and [`Error::Cache`] if the cache cannot be read.
     pub(crate) async fn missing(&self, cache: &Cache, begun: Option<&mut SessionStart>) -> Result<Vec<Node>, Error> {
         let mut session = match begun {
             Some(SessionStart::UpToDate(_)) => return Ok(Vec::new()),
@@ -90,8 +90,8 @@ impl<'a> Selection<'a> {
         let mut missing = self.looked_for();
         self.subtract(&mut missing, &known);
         let parts = self.parts(&missing);
-        // What the cache does not tell of is published: where nothing may be listed, it says so of
-        // what is not there.
+        // A path whose state is unknown is published: a cache that denies listing answers "access
+        // denied" for missing objects.
         let Presence { present, unknown, denied, method, .. } = cache.presence(&parts).await?;
         self.subtract(&mut missing, &present);
         if let Some(error) = denied {
@@ -125,8 +125,8 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// The paths that are to be in the cache in the end. What is in it has its closure there; what
-    /// another one has says nothing of its closure.
+    /// The paths to look up. A path in this cache has its closure there. A path in another cache
+    /// says nothing about its closure.
     fn looked_for(&self) -> Vec<Node> {
         if !self.is_alone || !self.skipped.is_empty() {
             return self.closure.nodes().to_vec();
@@ -145,7 +145,7 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// What a cache has of these paths under signatures that satisfy the policy.
+/// The paths that a cache has with signatures that satisfy the policy.
 async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &TrustPolicy) -> Result<HashSet<HashPart>, cache::Error> {
     let count = parts.len();
     let mut read = cache.narinfos(parts);
@@ -154,7 +154,7 @@ async fn vouched(cache: &Cache, parts: Vec<HashPart>, policy: &TrustPolicy) -> R
     while let Some((_, info)) = read.next().await {
         match info {
             Ok(info) => infos.extend(info),
-            // What cannot be read vouches for nothing.
+            // A narinfo that cannot be read vouches for nothing.
             Err(
                 error @ (cache::Error::NarInfo { .. } | cache::Error::Misplaced { .. } | cache::Error::Encoding { .. }),
             ) => tracing::warn!("{error}; the path is not skipped"),

@@ -1,4 +1,4 @@
-//! A push under a root.
+//! Sessions: a push under a root, protected by a lease.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -19,26 +19,26 @@ use crate::roots::{
     write,
 };
 
-/// Which root a push leaves, and what it relies on.
+/// The root that a push writes, and the paths that it relies on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionRequest {
-    /// The name of the root. `None` leaves no root.
+    /// The name of the root. `None` writes no root.
     pub name: Option<RootName>,
-    /// The paths that were asked for.
+    /// The requested paths.
     pub targets: Vec<StorePath>,
-    /// All paths of their closure.
+    /// All paths of the closure of the targets.
     pub closure: Vec<StorePath>,
     /// Labels of the root, such as a commit or a pipeline.
     pub labels: BTreeMap<String, String>,
-    /// Whether trees will be added, so that there is work in any case.
+    /// Whether the push adds trees, so that there is something to publish in any case.
     pub adds_trees: bool,
-    /// Whether to rely on the snapshot of the last root of that name. Otherwise the cache is asked
-    /// for every path. Set by default.
+    /// Whether to rely on the snapshot of the last root of that name. By default `true`. Otherwise,
+    /// the push looks up every path in the cache.
     pub trust_last_root: bool,
     /// Keys that sign the root.
     pub keys: Vec<SecretKey>,
-    /// Path sets of further roots that this push will write.
+    /// Path sets of other roots that this push writes.
     pub(crate) sets: Vec<Hash>,
 }
 
@@ -57,51 +57,54 @@ impl Default for SessionRequest {
     }
 }
 
-/// What a push has to do.
+/// The start of a push: what is left to do.
 #[derive(Debug)]
 #[non_exhaustive]
 #[expect(clippy::large_enum_variant, reason = "a push makes one")]
 pub enum SessionStart {
-    /// The last root of this name lists exactly this closure, and is kept from now on. Nothing is
-    /// left to do.
+    /// The last root of this name lists exactly this closure, and was refreshed. Nothing is left to
+    /// do.
     UpToDate(Box<Root>),
     /// Some paths may be missing.
     Open(Box<Session>),
-    /// The cache cannot be listed, so no root can be left.
+    /// The cache cannot be listed, so no root can be written.
     #[non_exhaustive]
     NoListing {
         /// Why it cannot be listed.
         error: cache::Error,
-        /// The lease that keeps collections away from the paths, where one could be written.
-        /// Without it, what is published is safe from collections only while it is young.
+        /// The lease that protects the paths from collections, if it could be written. Without it,
+        /// collections keep what is published only during the grace period.
         lease: Option<Lease>,
     },
 }
 
-/// A claim on the paths of a push that cannot list the cache. It ends when it is dropped.
+/// A claim on the paths of a push to a cache that cannot be listed. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Lease(ClaimHandle);
 
 impl Lease {
-    /// Ends the claim. Where that is not permitted, it expires by itself, which the note says.
+    /// Ends the claim. If it cannot be removed, it expires by itself. The returned note says so.
     pub(crate) async fn end(self) -> Option<String> {
         self.0.end_or_expire().await
     }
 }
 
-/// A push, during which no collector removes what it relies upon.
+/// A push session. While it is open, no collector removes the paths that it relies on.
 ///
 /// ```
 /// use nixcache::store_path::StoreDir;
 /// use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
-/// use nixcache_client::roots::{SessionStart, Session, SessionRequest};
+/// use nixcache_client::push::{Session, SessionRequest, SessionStart};
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+/// let cache =
+///     Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
 /// let mut request = SessionRequest::default();
 /// request.name = Some("main".parse()?);
-/// let SessionStart::Open(session) = Session::begin(&cache, request).await? else { panic!("nothing is there yet") };
-/// // Here paths are published, of which `session.present_paths()` need not be asked about.
+/// let SessionStart::Open(session) = Session::begin(&cache, request).await? else {
+///     panic!("nothing is there yet")
+/// };
+/// // Publish paths here. Those in `session.present_paths()` need no lookup.
 /// let root = session.commit(Vec::new()).await?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
@@ -115,25 +118,27 @@ pub struct Session {
     lease: ClaimHandle,
     claim: Claim,
     last: Option<Root>,
-    /// Whether there are broken roots of the name, which a new one replaces.
+    /// Whether the name has broken roots, which a new one replaces.
     has_broken: bool,
-    /// What was found out about the snapshot of the last root.
+    /// The result of checking the snapshot of the last root, with the hash of that snapshot.
     snapshot: Option<(Hash, Snapshot)>,
-    /// The paths of this closure that the last root lists, as far as nothing contradicts it.
+    /// The paths of this closure that the last root lists, without those that the check
+    /// contradicts.
     present_paths: HashMap<HashPart, NarInfoBuf>,
 }
 
-/// The snapshot of a root, compared with what a cheap look at the cache tells.
+/// The snapshot of a root, compared with the result of a cheap check of the cache.
 #[derive(Clone, Debug, Default)]
 struct Snapshot {
-    /// Those that may be relied upon.
+    /// The narinfos that the push can rely on.
     infos: HashMap<HashPart, NarInfoBuf>,
-    /// Whether it is whole, and nothing contradicts it.
+    /// Whether the snapshot is complete and nothing contradicts it.
     is_sound: bool,
 }
 
 impl SessionStart {
-    /// Publishes what is missing, and ends: with the root, if everything could be published.
+    /// Publishes what is missing, and ends the session. Writes the root if everything could be
+    /// published.
     pub(crate) async fn publish(
         self,
         options: &PushOptions,
@@ -172,7 +177,7 @@ impl SessionStart {
         }
     }
 
-    /// Ends without publishing anything.
+    /// Ends the session without publishing anything.
     pub(crate) async fn abort(self) {
         match self {
             Self::UpToDate(_) | Self::NoListing { lease: None, .. } => {}
@@ -182,8 +187,8 @@ impl SessionStart {
     }
 }
 
-/// The error, if it says that something may not or cannot be listed or written; otherwise it ends
-/// the push.
+/// Returns the error of the cache if it denies or does not support listing or writing. Any other
+/// error ends the push.
 fn inaccessible(error: Error) -> Result<cache::Error> {
     match error {
         Error::Cache(error @ (cache::Error::Unsupported { .. } | cache::Error::Denied { .. })) => Ok(error),
@@ -210,7 +215,7 @@ fn no_root(error: &cache::Error) -> String {
 }
 
 impl SessionRequest {
-    /// What the last root of its name is to say from now on, if that is all that there is to do.
+    /// The new content of the last root, if refreshing that root is all there is to do.
     fn renew(&self, store_dir: &StoreDir, last: Option<&Root>, set: &Hash) -> Option<Root> {
         let mut root =
             last.filter(|root| root.record.path_set == *set && !self.adds_trees && self.trust_last_root)?.clone();
@@ -218,7 +223,7 @@ impl SessionRequest {
         Some(root)
     }
 
-    /// What a root that is used once more says from now on.
+    /// Updates the content of a root that is used once more.
     fn update(&self, store_dir: &StoreDir, root: &mut Root) {
         let before = root.fingerprint(store_dir);
         root.record.targets.clone_from(&self.targets);
@@ -234,8 +239,8 @@ fn set_of(paths: &[StorePath]) -> Hash {
 }
 
 impl Snapshot {
-    /// Reads the snapshot of a root, and compares it with what a cheap look at the cache tells.
-    /// `targets` are looked for in any case.
+    /// Reads the snapshot of a root, and compares it with a cheap check of the cache, which always
+    /// includes `targets`.
     async fn inspect(cache: &Cache, root: &Root, targets: &[StorePath]) -> Result<Self> {
         let Some(infos) = read_snapshot(cache, root).await? else { return Ok(Self::default()) };
         let named = |info: NarInfoBuf| (info.as_ref().store_path().hash_part(), info);
@@ -262,7 +267,7 @@ impl Snapshot {
         let is_changed = |part: &HashPart, info: &NarInfoBuf| {
             let len = info.as_str().len() as u64;
             let size = seen.get(part).and_then(|meta| meta.as_ref()?.size);
-            // The last newline may be the snapshot's.
+            // The snapshot may have added the last newline.
             size.is_some_and(|size| size != len && size + 1 != len)
         };
         let before = infos.len();
@@ -271,7 +276,7 @@ impl Snapshot {
     }
 }
 
-/// The narinfos of a snapshot. None if there is none, or if it is broken, which is told.
+/// Reads the narinfos of a snapshot. `None` if it is missing, or broken, with a warning.
 async fn read_snapshot(cache: &Cache, root: &Root) -> Result<Option<Vec<NarInfoBuf>>> {
     match snapshot::read(cache, &root.record.closure).await {
         Err(error @ (Error::Broken { .. } | Error::Version { .. })) => {
@@ -335,11 +340,12 @@ impl Session {
         }
     }
 
-    /// Waits for collectors, and then finds out what is there. Gives the root, if nothing is left
-    /// to be done.
+    /// Waits for collectors, and then reads the state of the cache. Returns the root if nothing is
+    /// left to do.
     async fn look(&mut self) -> Result<Option<Root>> {
         self.lease.wait(&self.claim).await?;
-        // Not before: a collector may have come and gone, and what the root listed with it.
+        // Read the root only after the wait: a collector may have removed it, and what it lists, in
+        // between.
         self.last = self.latest().await?;
         if let Some(root) = self.refresh().await? {
             if self.has_broken {
@@ -357,9 +363,10 @@ impl Session {
         Ok(latest.root)
     }
 
-    /// Uses the last root once more, if it has exactly this closure, what it lists is there as far
-    /// as a cheap look tells, and no process touches it meanwhile. That takes no lease: collectors
-    /// remove a root only if it is still as they have read it, and what it lists only after it.
+    /// Refreshes the last root if it lists exactly this closure, a cheap check confirms that what
+    /// it lists is there, and no process changes it at the same time. This takes no lease: a
+    /// collector removes a root only if it is unchanged since the collector read it, and removes
+    /// what it lists only after that.
     async fn refresh_at_once(cache: &Cache, request: &SessionRequest, set: &Hash) -> Result<Option<Root>> {
         let Some(name) = request.name.as_ref().filter(|_| cache.has_versions()) else { return Ok(None) };
         let keeps_conditions = async { Ok(cache.keeps_conditions().await?) };
@@ -367,7 +374,7 @@ impl Session {
         let last = latest.root;
         let renewed = request.renew(cache.store_dir(), last.as_ref(), set);
         let Some((root, last)) = renewed.zip(last).filter(|_| keeps_conditions) else { return Ok(None) };
-        // A push that asks for no path relies on none.
+        // A push without targets relies on no path.
         if !request.targets.is_empty() && !Snapshot::inspect(cache, &last, &request.targets).await?.is_sound {
             return Ok(None);
         }
@@ -380,10 +387,10 @@ impl Session {
         Ok(Some(root))
     }
 
-    /// Uses the last root once more, under the lease. The root is claimed: no collector is about to
-    /// remove it.
+    /// Refreshes the last root under the lease. The lease claims the root, so no collector is about
+    /// to remove it.
     async fn refresh(&mut self) -> Result<Option<Root>> {
-        /// Other writers of one root are few.
+        /// Few processes write the same root.
         const ATTEMPTS_MAX: usize = 20;
         let mut attempts = 0;
         while let Some(root) = self.request.renew(self.cache.store_dir(), self.last.as_ref(), &self.set) {
@@ -399,13 +406,13 @@ impl Session {
                 let object = self.cache.display_name(&root.object());
                 return Err(cache::Error::KeepsChanging { object, attempts }.into());
             }
-            // It has been pinned meanwhile, perhaps.
+            // Another process has changed it, for example pinned it.
             self.last = self.latest().await?;
         }
         Ok(None)
     }
 
-    /// The snapshot of the last root, compared with the cache once.
+    /// Compares the snapshot of the last root with the cache, once for each snapshot.
     async fn inspect(&mut self) -> Result<Snapshot> {
         let Some(last) = &self.last else { return Ok(Snapshot::default()) };
         let closure = last.record.closure;
@@ -417,8 +424,8 @@ impl Session {
         Ok(snapshot)
     }
 
-    /// Waits for the plans that touch what the claim has got in addition. A collector that wants
-    /// NARs waits for this push, not the other way round.
+    /// Waits until the plans that touch the extended claim have ended. It ignores claims on all
+    /// NARs: a collector that removes NARs waits for this push, not the other way round.
     async fn wait_for_more(&self) -> Result<()> {
         let mut waiting = Waiting::default();
         loop {
@@ -435,7 +442,7 @@ impl Session {
         }
     }
 
-    /// Takes from the last root what may be relied upon.
+    /// Takes from the last root the paths that the push can rely on.
     async fn remember(&mut self) -> Result<()> {
         let Some(last) = self.last.as_ref().filter(|_| self.request.trust_last_root) else { return Ok(()) };
         let infos = if self.request.targets.is_empty() {
@@ -454,27 +461,26 @@ impl Session {
         &self.cache
     }
 
-    /// The paths that are in the cache, as far as the last root says it.
+    /// The paths that are in the cache according to the last root.
     pub fn present_paths(&self) -> impl Iterator<Item = HashPart> {
         self.present_paths.keys().copied()
     }
 
-    /// An error if this was stopped for so long that what it relies upon may be gone. To be asked
-    /// before anything is published.
+    /// Returns an error if the lease was not renewed in time, so that the paths that the push
+    /// relies on may be gone. Call it before you publish anything.
     pub fn check(&self) -> Result<()> {
         self.lease.check()
     }
 
-    /// Leaves out paths of the closure that are not to be in this cache, since another one has
-    /// them.
+    /// Removes paths from the closure that this cache does not need, since another cache has them.
     pub fn exclude(&mut self, parts: &HashSet<HashPart>) {
         self.request.closure.retain(|path| !parts.contains(&path.hash_part()));
         self.claim.paths.retain(|part| !parts.contains(part));
         self.set = set_of(&self.request.closure);
     }
 
-    /// Adds paths that have turned out to belong to it: trees that got their names, and are not
-    /// published yet. They are targets, and refer to nothing.
+    /// Adds paths that became known during the push: those of trees that are packed but not yet
+    /// published. They become targets, and have no references.
     pub async fn add_paths(&mut self, paths: Vec<StorePath>) -> Result<()> {
         if paths.is_empty() {
             return Ok(());
@@ -488,10 +494,10 @@ impl Session {
         Ok(())
     }
 
-    /// Writes the root, if there is to be one, and ends. `published` are narinfos that need not be
-    /// read.
+    /// Writes the root if the request has a name, and ends the session. `published` are narinfos
+    /// that need not be read from the cache.
     ///
-    /// An error if a path of the closure is not in the cache.
+    /// Returns an error if a path of the closure is not in the cache.
     pub async fn commit(mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
         let root = self.write_root(published).await;
         self.lease.end_or_expire().await;
@@ -505,13 +511,13 @@ impl Session {
         self.record(name, published).await.map(Some)
     }
 
-    /// Ends after a push: with the root, also over the trees that were added, if all could be
-    /// published.
+    /// Ends the session after a push. Writes the root, which includes added trees, if everything
+    /// could be published.
     pub async fn commit_after(self, pushed: &Pushed) -> Result<Option<Root>> {
         self.commit_noting(pushed).await.map(|(root, _)| root)
     }
 
-    /// Ends after a push, and says what was not possible although everything is published.
+    /// Ends the session after a push. The notes say what failed although everything is published.
     async fn commit_noting(mut self, pushed: &Pushed) -> Result<(Option<Root>, Vec<String>)> {
         let is_whole = pushed.is_complete();
         let root = if is_whole {
@@ -532,8 +538,8 @@ impl Session {
         }
     }
 
-    /// Writes copies of roots of another cache, those used least recently first, and ends. All that
-    /// they list has to be here.
+    /// Writes copies of roots of another cache, those least recently used first, and ends the
+    /// session. This cache must have everything that they list.
     pub(crate) async fn commit_copies(self, copies: Vec<RootCopy>, published: Vec<NarInfoBuf>) -> Result<Vec<Root>> {
         let written = self.write_copies(copies, published).await;
         self.lease.end_or_expire().await;
@@ -562,7 +568,7 @@ impl Session {
             root.sign(self.cache.store_dir(), &self.request.keys, is_same);
             let record = root.record.clone();
             let update = |there: &mut Root| {
-                // It may have been pinned or labelled here since it was copied.
+                // The copy in this cache may have been pinned or labelled since.
                 let (pinned, mut labels) = (there.record.pinned, there.record.labels.clone());
                 there.record = record.clone();
                 there.record.pinned |= pinned;
@@ -585,13 +591,13 @@ impl Session {
         Ok(written)
     }
 
-    /// Ends without a root.
+    /// Ends the session without writing a root.
     pub async fn abort(self) -> Result<()> {
         self.lease.end_or_expire().await;
         Ok(())
     }
 
-    /// Claims the root that may be refreshed, if the closure has changed since the beginning.
+    /// Claims the root that may be refreshed, if the closure has changed since the session began.
     async fn claim_set(&mut self) -> Result<()> {
         if self.claim.sets.insert(self.set) {
             self.lease.change(&self.claim).await?;
@@ -601,7 +607,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the narinfos of paths that have to be there.
+    /// Reads the narinfos of paths that must be in the cache.
     async fn read_all(&self, parts: Vec<HashPart>) -> Result<HashMap<HashPart, NarInfoBuf>> {
         let mut infos = HashMap::with_capacity(parts.len());
         let mut read = self.cache.narinfos(parts);
@@ -616,8 +622,8 @@ impl Session {
         Ok(infos)
     }
 
-    /// Writes the snapshot of a closure. Gives its hash, and how many bytes the files of its paths
-    /// have.
+    /// Writes the snapshot of a closure. Returns its hash, and the total size of the files of its
+    /// paths in bytes.
     async fn write_snapshot(&self, infos: Vec<NarInfoBuf>) -> Result<(Hash, u64)> {
         let file_size = infos.iter().filter_map(|info| info.as_ref().file_size()).sum();
         let at = || self.cache.display_name(&snapshot::object(&self.set));
@@ -625,7 +631,7 @@ impl Session {
         let infos = snapshot::in_order(infos).map_err(|error| failed(error.to_string()))?;
         let (closure, object) = snapshot::encode(&infos).map_err(|error| failed(error.to_string()))?;
         self.check()?;
-        // Also where it is there already: a collector may be about to find it old.
+        // Write it even if it exists: a collector may be about to remove it as stale.
         self.cache.write(&snapshot::object(&closure), object).await?;
         Ok((closure, file_size))
     }
@@ -640,7 +646,7 @@ impl Session {
         let (closure, file_size) = self.write_snapshot(infos.into_values().collect()).await?;
         let store_dir = self.cache.store_dir();
         if let Some(same) = self.last.as_ref().filter(|root| root.record.closure == closure) {
-            // It may have been pinned meanwhile.
+            // It may have been pinned since it was read.
             let update = |root: &mut Root| self.request.update(store_dir, root);
             if let Some(root) = update_under(&self.lease, &self.cache, same, update).await? {
                 return Ok(root);
@@ -661,8 +667,8 @@ impl Session {
         root.sign(store_dir, &self.request.keys, false);
         self.lease.check()?;
         write(&self.cache, &root).await?;
-        // Older broken ones were not met. On servers, reading all generations for that costs too
-        // much.
+        // The search for the last root does not reach broken roots that are older. On servers,
+        // reading all generations to find them costs too much.
         if self.has_broken || self.cache.directory().is_some() {
             remove_broken(&self.cache, &root.name).await?;
         }
@@ -670,7 +676,7 @@ impl Session {
     }
 }
 
-/// A root that is copied to another cache.
+/// A root to copy to another cache.
 #[derive(Clone, Debug)]
 pub(crate) struct RootCopy {
     pub(crate) root: Root,

@@ -1,4 +1,4 @@
-//! One path: from its tree to what is uploaded, in one pass.
+//! Staging one path: from its tree to the objects to upload, in one pass.
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
@@ -20,10 +20,10 @@ use super::{NarMismatch, PushEvent, PushPathError, UploadSubject};
 use crate::cache::{Staging, layout};
 use crate::progress::Progress;
 
-/// From this many bytes on, a NAR is worth several threads for itself.
+/// From this size on, a NAR is packed and compressed with several threads.
 const PARALLEL_NAR_MIN_BYTES: u64 = 32 << 20;
 
-/// What is the same for all paths of a push.
+/// Settings that all paths of a push share.
 #[derive(Clone)]
 pub(super) struct Stager {
     pub(super) store_dir: StoreDir,
@@ -43,15 +43,16 @@ pub(super) struct Staged {
     pub(super) staging: Staging,
     pub(super) info: PathInfo,
     pub(super) narinfo: NarInfoBuf,
-    /// What is in the NAR.
+    /// The listing of the NAR.
     pub(super) listing: Option<Listing>,
-    /// The text of the listing's object. None if it cannot be written, since a name is not UTF-8.
+    /// The text of the listing's object. `None` if a name is not UTF-8, so that it cannot be
+    /// written.
     pub(super) listing_text: Option<Bytes>,
     pub(super) undeclared: Vec<String>,
 }
 
 impl Stager {
-    /// Packs, compares, compresses, hashes, lists and signs.
+    /// Packs, compares, compresses, hashes, lists and signs a path.
     pub(super) fn stage(
         &self,
         subject: &UploadSubject,
@@ -75,7 +76,7 @@ impl Stager {
             options.threads = threads;
             options.frame_size = EncodeOptions::FRAME_SIZE;
         });
-        // Stored as it is, a NAR and its file are the same, and hashed once.
+        // Without compression, the NAR and its file are the same, and are hashed once.
         let is_stored = options.compression == Compression::None;
         let file = Hashed { inner: staging, hasher: (!is_stored).then(Hasher::sha256), size: 0 };
         let mut encoder = Compressor::new(file, &options).map_err(PushPathError::Compression)?;
@@ -121,7 +122,7 @@ impl Stager {
         Ok(Staged { staging: file.inner, info, narinfo, listing: seen.listing, listing_text, undeclared })
     }
 
-    /// The path that `nix store add` makes of a tree.
+    /// The path that `nix store add` makes from a tree.
     fn name(&self, name: &str, nar_hash: Hash, nar_size: u64) -> Result<PathInfo, PushPathError> {
         let address = ContentAddress::new(Method::Nar, nar_hash).map_err(PushPathError::Name)?;
         let path = self.store_dir.make_path(name, &address, &[], false).map_err(PushPathError::Name)?;
@@ -134,19 +135,19 @@ impl Stager {
         if self.keys.is_empty() {
             return;
         }
-        // No NAR is empty.
+        // A NAR is never empty, so the fingerprint exists.
         let Some(fingerprint) = info.fingerprint(&self.store_dir).map(|fingerprint| fingerprint.to_vec()) else {
             return;
         };
         for key in self.keys.iter() {
-            // An older one by the same key would be a second word on the same thing.
+            // An older signature by the same key is redundant.
             let name = format!("{}:", key.name().as_str());
             info.signatures.retain(|signature| !signature.starts_with(&name));
             info.signatures.insert(key.sign(&fingerprint).to_string());
         }
     }
 
-    /// Paths that occur in the contents, although nobody has registered that they do.
+    /// Paths that occur in the contents but are not registered as references.
     fn undeclared(&self, info: &PathInfo, found: &[usize]) -> Vec<String> {
         let Some(candidates) = &self.candidates else { return Vec::new() };
         let is_declared = |part: &str| info.references.iter().any(|path| path.as_ref().hash_text() == part);
@@ -155,7 +156,7 @@ impl Stager {
     }
 }
 
-/// Hashes and counts what is staged.
+/// Hashes and counts the bytes that are staged.
 struct Hashed {
     inner: Staging,
     hasher: Option<Hasher>,
@@ -177,7 +178,7 @@ impl Write for Hashed {
     }
 }
 
-/// Tells how far the archive is, and ends when the push does.
+/// Reports the progress of packing, and fails once the push has ended.
 struct Watched<'a, W> {
     inner: W,
     progress: &'a Progress<PushEvent>,
@@ -199,8 +200,8 @@ impl<W: Write> Write for Watched<'_, W> {
     }
 }
 
-/// The objects that say in which NAR the debug information of programs is, by build id: the files
-/// `lib/debug/.build-id/XX/YYYY.debug` of a path, as Nix indexes them.
+/// The objects that index the debug information of a NAR by build ID: one for each file
+/// `lib/debug/.build-id/XX/YYYY.debug` of the path, as Nix writes them.
 pub(super) fn debug_info(listing: &Listing, url: &str) -> Vec<(String, Bytes)> {
     const FOLDER: &str = "lib/debug/.build-id";
     let is_hex = |text: &[u8], len| text.len() == len && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -221,7 +222,8 @@ pub(super) fn debug_info(listing: &Listing, url: &str) -> Vec<(String, Bytes)> {
     objects
 }
 
-/// The log of the build that made a path, from the logs of a Nix on this machine, if it has one.
+/// Reads the log of the build that made a path, from the logs of a local Nix. `None` if there is
+/// none.
 pub(super) fn build_log(logs: &Path, deriver: &StorePath) -> io::Result<Option<Vec<u8>>> {
     use nixcache::compression::{DecodeOptions, Decompressor};
     use std::io::Read;

@@ -1,4 +1,4 @@
-//! Publishing what is in a queue.
+//! Draining a queue: publishing its entries.
 
 use std::path::PathBuf;
 
@@ -11,23 +11,23 @@ use crate::push::operation::{load_graph, push_nodes};
 use crate::push::{self, PushOptions, Pushed};
 use crate::source::Source;
 
-/// Entries that are taken at a time. Each holds an open file. What is added while they are
-/// published is taken the next time.
+/// The number of entries that are taken at a time. Each holds an open file. Entries that are added
+/// while they are published are taken with the next batch.
 const DRAIN_BATCH_ENTRIES: usize = 256;
 
-/// What became of the entries of a queue.
+/// The result of draining a queue.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Drained {
-    /// What was published, of all entries.
+    /// What was published, summed over all entries.
     pub pushed: Pushed,
-    /// How many entries were published. They are removed.
+    /// The number of entries that were published, and so removed.
     pub published: usize,
-    /// Entries that cannot be published. They are in the folder `failed` of the queue.
+    /// Entries that cannot be published. They are in the directory `failed` of the queue.
     pub set_aside: Vec<SetAsideEntry>,
     /// Entries that could not be published this time. They stay in the queue.
     pub kept: Vec<KeptEntry>,
-    /// Whether everything of a push was published and no root could be left.
+    /// Whether a push published everything but could not write a root.
     pub lacks_root: bool,
 }
 
@@ -35,11 +35,11 @@ pub struct Drained {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SetAsideEntry {
-    /// Its name.
+    /// The name of the entry.
     pub name: String,
-    /// Where it is now.
+    /// Its new path.
     pub to: PathBuf,
-    /// What is wrong with it, one at least.
+    /// Why it cannot be published: at least one reason.
     pub reasons: Vec<String>,
 }
 
@@ -47,25 +47,25 @@ pub struct SetAsideEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeptEntry {
-    /// Its name.
+    /// The name of the entry.
     pub name: String,
-    /// Why it could not be published, one at least.
+    /// Why it could not be published: at least one reason.
     pub reasons: Vec<String>,
 }
 
-/// Why a queue was not drained to the end.
+/// Why a queue was not drained completely.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 #[non_exhaustive]
 pub struct DrainError {
-    /// What was done before.
+    /// The result up to the failure.
     pub drained: Box<Drained>,
     /// The failure.
     #[source]
     pub error: DrainFailure,
 }
 
-/// What stopped a drain.
+/// The failure that stopped a drain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DrainFailure {
@@ -88,10 +88,10 @@ impl DrainError {
 }
 
 impl Queue {
-    /// Publishes the closures of all paths in the queue, also of what is added meanwhile, and
-    /// removes the entries that are published.
+    /// Publishes the closures of all paths in the queue, and removes the entries that are
+    /// published. Includes entries that are added during the drain.
     ///
-    /// `sources` say what is known of the paths. The trees of the options are not published.
+    /// `sources` provide the path infos of the paths. The trees of the options are not published.
     ///
     /// ```
     /// use nixcache::store_path::StoreDir;
@@ -101,7 +101,8 @@ impl Queue {
     /// use nixcache_client::source::Source;
     ///
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+    /// let (url, options) = (CacheUrl::memory(), CacheOptions::default());
+    /// let cache = Cache::create(&url, &StoreDir::default(), options).await?;
     /// let directory = tempfile::tempdir()?;
     /// let queue = Queue::new(directory.path().to_owned());
     /// let drained = queue.drain(&cache, Source::local(), &PushOptions::default()).await?;
@@ -113,8 +114,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// If the queue, a source or the cache cannot be read or written. What was done before is in
-    /// the error.
+    /// Returns an error if the queue, a source or the cache cannot be read or written. The error
+    /// contains the result up to the failure.
     pub async fn drain(
         &self,
         cache: &Cache,
@@ -147,18 +148,18 @@ impl Drain<'_> {
             if entries.is_empty() {
                 return Ok(());
             }
-            // A graph that was loaded before does not have what was added to the store since.
+            // Load the graph again: the store may have new paths.
             let (store_dir, sources) = (self.cache.store_dir().clone(), self.sources.clone());
             let graph = blocking(move || load_graph(&store_dir, &sources)).await?;
             self.publish(&graph, entries).await?;
-            // They would be taken again at once.
+            // The kept entries would be taken again at once.
             if !self.drained.kept.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    /// Publishes entries together; or one by one, where one of them makes the push of all fail.
+    /// Publishes entries together, or one by one if one of them makes the push of all fail.
     async fn publish(&mut self, graph: &Graph, mut entries: Vec<QueueEntry>) -> Result<(), DrainFailure> {
         let first = self.push(graph, &mut entries).await?;
         let is_alone = entries.len() == 1;
@@ -175,7 +176,7 @@ impl Drain<'_> {
         }
     }
 
-    /// Does with entries what follows from a push of all their paths.
+    /// Settles entries after a push of all their paths.
     fn settle(
         &mut self,
         graph: &Graph,
@@ -212,8 +213,8 @@ impl Drain<'_> {
         }
     }
 
-    /// Pushes the paths of entries. The inner error is about what was to be published, or what the
-    /// cache has of it; the outer one about the source, or the way to the cache.
+    /// Pushes the paths of entries. The inner error is about the paths, or about what the cache has
+    /// of them. The outer error is about a source, or about access to the cache.
     async fn push(
         &mut self,
         graph: &Graph,
@@ -246,7 +247,7 @@ impl Drain<'_> {
     }
 }
 
-/// Whether a push failed because of what was to be published, or what the cache has of it.
+/// Whether a push failed because of the paths, or because of what the cache has of them.
 fn is_about_paths(error: &push::Error) -> bool {
     use crate::roots;
     match error {

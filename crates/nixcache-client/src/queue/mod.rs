@@ -1,21 +1,21 @@
-//! A queue of store paths that are to be published, in a directory.
+//! A queue of store paths to publish, in a directory.
 //!
-//! Whoever builds adds an entry and goes on; whoever publishes takes entries, and removes each once
-//! the closures of its paths are in the cache. So a build never waits for a cache, and nothing is
-//! forgotten because a cache could not be reached, or a publisher was killed.
+//! A build adds an entry and continues. A publisher takes entries, and removes each one once the
+//! closures of its paths are in the cache. So a build never waits for a cache, and no path is lost
+//! because a cache was not reachable or a publisher was killed.
 //!
-//! **An entry** is a regular file with store paths, separated by white space. It is written under a
-//! name that begins with a dot, or ends with `.tmp`, and then renamed within the directory, to a
-//! name that nobody has used before; any shell script can do that. What has such a name is being
-//! written, and not looked at. Directories are not, either.
+//! **An entry** is a regular file with store paths, separated by white space. Its writer creates it
+//! under a name that begins with a dot or ends with `.tmp`, and then renames it within the
+//! directory to a name that was never used before. Any shell script can do that. Files with such
+//! temporary names are still being written, and are ignored. Directories are ignored, too.
 //!
-//! **Any number of processes** may add and take. While an entry is taken it is locked (`flock`),
-//! which ends with the process that has it, so others leave it alone. Where files cannot be locked
-//! two may publish the same entry, which harms nothing.
+//! **Any number of processes** may add and take entries. While an entry is taken, it is locked
+//! (`flock`), so other processes leave it alone. The lock ends with its process. Where files cannot
+//! be locked, two processes may publish the same entry, which does no harm.
 //!
-//! **What cannot be published** does not stand in the way of others: such an entry is moved to the
-//! directory `failed` in the queue, under its name, with the reason in a file beside
-//! (`NAME.reason`). To try it again, move it back.
+//! **An entry that cannot be published** does not block others. It is moved to the directory
+//! `failed` in the queue, under its name, with the reason in a file next to it (`NAME.reason`). To
+//! try it again, move it back.
 
 mod drain;
 #[cfg(test)]
@@ -46,19 +46,19 @@ use crate::push::{PushPathError, Pushed};
 
 pub use self::drain::{DrainError, DrainFailure, Drained, KeptEntry, SetAsideEntry};
 
-/// The directory in a queue to which entries go that cannot be published.
+/// The directory in a queue for entries that cannot be published.
 const FAILED: &str = "failed";
 
-/// A derivation has few outputs; an entry beyond this is none.
+/// The largest valid entry. A derivation has few outputs, so a real entry is much smaller.
 const ENTRY_MAX_BYTES: u64 = 1 << 20;
 
-/// A directory with entries.
+/// A queue: a directory with entries.
 #[derive(Clone, Debug)]
 pub struct Queue {
     directory: PathBuf,
 }
 
-/// A failure of the file system, and where.
+/// A failure of the file system, with the path where it happened.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", path.display())]
 #[non_exhaustive]
@@ -70,39 +70,39 @@ pub struct Error {
     pub error: io::Error,
 }
 
-/// An entry that this process has taken. Dropping it leaves it in the queue, for whoever comes
-/// next.
+/// An entry that this process has taken. When it is dropped, it stays in the queue for the next
+/// process.
 #[derive(Debug)]
 pub(crate) struct QueueEntry {
     queue: PathBuf,
     name: OsString,
-    /// Which file it is, as device and inode. Nothing where it could not be opened.
+    /// The file, as device and inode. `None` if it could not be opened.
     file: Option<(u64, u64)>,
-    /// The lock.
+    /// The open file, which holds the lock.
     _held: Option<File>,
     paths: Vec<StorePath>,
     nodes: Vec<Node>,
-    /// What the graph lacks of the paths and their closures.
+    /// Messages about what the graph lacks of the paths and their closures.
     holes: Vec<String>,
-    /// What else is wrong.
+    /// Messages about other problems of the entry.
     wrong: Vec<String>,
 }
 
-/// What became of an entry.
+/// The outcome of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum QueueOutcome {
-    /// The closures of all its paths are in the cache; it is removed.
+    /// The closures of all its paths are in the cache, and the entry is removed.
     Published,
-    /// Something of it cannot be published, now or later; it is moved.
+    /// A part of the entry can never be published, and the entry is moved.
     SetAside {
-        /// Where it is now.
+        /// Its new path.
         to: PathBuf,
-        /// What is wrong with it, one at least.
+        /// Why it cannot be published: at least one reason.
         reasons: Vec<String>,
     },
-    /// It could not be published this time; it is left in the queue.
+    /// The entry could not be published this time, and stays in the queue.
     Kept {
-        /// Why, one at least.
+        /// Why: at least one reason.
         reasons: Vec<String>,
     },
 }
@@ -115,22 +115,22 @@ impl Error {
 }
 
 impl Queue {
-    /// The queue in a directory, which has to be there once it is used.
+    /// Creates a queue for a directory, which must exist when the queue is used.
     pub fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
-    /// Whether nothing waits in the queue.
+    /// Whether the queue has no entries.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be read.
+    /// Returns an error if the directory cannot be read.
     pub fn is_empty(&self) -> Result<bool, Error> {
         Ok(self.names()?.is_empty())
     }
 
-    /// Takes entries that no other process has, the oldest first, at most `limit`: each holds an open
-    /// file.
+    /// Takes entries that no other process has taken, oldest first. Takes at most `limit` of them,
+    /// since each holds an open file.
     pub(crate) fn take(&self, store_dir: &StoreDir, limit: usize) -> Result<Vec<QueueEntry>, Error> {
         let mut taken = Vec::new();
         for name in self.names()? {
@@ -142,7 +142,7 @@ impl Queue {
         Ok(taken)
     }
 
-    /// The names of what may be entries, the oldest first.
+    /// The names of the files that may be entries, oldest first.
     fn names(&self) -> Result<Vec<OsString>, Error> {
         let fail = |error| Error { path: self.directory.clone(), error };
         let mut found: Vec<(SystemTime, OsString)> = Vec::new();
@@ -152,7 +152,7 @@ impl Queue {
             if name.as_bytes().starts_with(b".") || name.as_bytes().ends_with(b".tmp") {
                 continue;
             }
-            // What is gone again was another's.
+            // A file that is gone again was taken and settled by another process.
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_file() {
                 found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name));
@@ -165,8 +165,8 @@ impl Queue {
     fn take_one(&self, store_dir: &StoreDir, name: OsString) -> Result<Option<QueueEntry>, Error> {
         let path = self.directory.join(&name);
         let fail = |error: io::Error| Error { path: path.clone(), error };
-        // It was a regular file a moment ago; should it be a link or a pipe now, opening must
-        // neither follow nor wait.
+        // It was a regular file a moment ago. If it is a link or a pipe now, opening it must
+        // neither follow it nor block.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let opened = match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -185,7 +185,8 @@ impl Queue {
             return Ok(None);
         }
         let file = (metadata.dev(), metadata.ino());
-        // Who had it until now has removed it.
+        // If the process that held the lock has settled the entry, the name no longer refers to
+        // this file.
         if identity(&path) != Some(file) {
             return Ok(None);
         }
@@ -217,19 +218,19 @@ impl Queue {
 }
 
 impl QueueEntry {
-    /// Its name, which is that of the file.
+    /// The name of the entry, which is its file name.
     pub(crate) fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// The paths that it lists.
+    /// The paths that the entry lists.
     #[cfg(test)]
     pub(crate) fn paths(&self) -> &[StorePath] {
         &self.paths
     }
 
-    /// Looks its paths up, and gives those whose closures are known. That others are not makes the
-    /// entry one that cannot be published.
+    /// Looks up the paths of the entry, and returns those whose closures are known. If others are
+    /// not known, the entry cannot be published.
     pub(crate) fn look_up(&mut self, store_dir: &StoreDir, graph: &Graph) -> &[Node] {
         let full = |path: &StorePath| store_dir.display(path.as_ref()).to_string();
         self.nodes.clear();
@@ -251,8 +252,8 @@ impl QueueEntry {
         &self.nodes
     }
 
-    /// Does with the entry what follows from a push of all that [`Self::look_up`] gave: removes it
-    /// if everything is published.
+    /// Settles the entry after a push of everything that [`Self::look_up`] returned. Removes the
+    /// entry if everything is published.
     pub(crate) fn settle(
         mut self,
         store_dir: &StoreDir,
@@ -270,7 +271,7 @@ impl QueueEntry {
                 let error = failed.get(&path);
                 let path = store_dir.display(path.as_ref());
                 match error {
-                    // The place where files grow is full, or the like.
+                    // A staging failure is temporary, such as a full disk.
                     Some(error @ PushPathError::Stage(_)) => kept.push(format!("{path}: {error}")),
                     Some(error) => self.wrong.push(format!("{path}: {error}")),
                     None => {}
@@ -284,7 +285,7 @@ impl QueueEntry {
             return self.move_aside();
         }
         let path = self.queue.join(&self.name);
-        // Names are not to be used twice. Should one be, what has it now is another entry.
+        // Names must not be reused. If one is, the file that has it now is another entry.
         if identity(&path) == self.file {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error { path, error }),
@@ -294,7 +295,7 @@ impl QueueEntry {
         Ok(QueueOutcome::Published)
     }
 
-    /// Moves it aside, because it cannot be published.
+    /// Moves the entry to `failed`, because it cannot be published.
     pub(crate) fn set_aside(mut self, reason: impl fmt::Display) -> Result<QueueOutcome, Error> {
         self.wrong.append(&mut self.holes);
         self.wrong.push(reason.to_string());
@@ -309,7 +310,7 @@ impl QueueEntry {
             Err(error) if error != Errno::EXIST => return Err(fail(error)),
             _ => {}
         }
-        // Where others may write to the queue, it may be a link.
+        // If other users can write to the queue, it may be a link.
         let folder = match rustix::fs::openat(&queue, FAILED, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
             Err(Errno::LOOP | Errno::MLINK | Errno::NOTDIR) => {
                 let error = io::Error::new(
@@ -330,15 +331,15 @@ impl QueueEntry {
     }
 }
 
-/// How folders are opened.
+/// The flags for opening a folder.
 const FOLDER: OFlags = OFlags::DIRECTORY.union(CALM);
 
 fn open_folder(parent: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, path, FOLDER, Mode::empty())
 }
 
-/// Moves an entry to a name in a folder that nothing has yet, and gives the name. That another
-/// process has moved it is as good.
+/// Moves an entry to an unused name in a folder, and returns the name. It also succeeds if another
+/// process has moved the entry.
 fn free_place(queue: &OwnedFd, folder: &OwnedFd, entry: &OsStr) -> io::Result<OsString> {
     let numbered = (1_u64..).map(|number| with_suffix(entry, &format!(".{number}")));
     for name in std::iter::once(entry.to_owned()).chain(numbered) {
@@ -351,8 +352,8 @@ fn free_place(queue: &OwnedFd, folder: &OwnedFd, entry: &OsStr) -> io::Result<Os
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Writes a file in a folder, in the place of what has its name: also of a link, which is not
-/// followed.
+/// Writes a file in a folder, and replaces any file of that name. It replaces a link without
+/// following it.
 fn replace_file(folder: &OwnedFd, name: &OsStr, text: &str) -> io::Result<()> {
     let random = crate::random::unique_number();
     let temporary = format!(".{random:016x}.tmp");
@@ -372,12 +373,12 @@ fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
     name
 }
 
-/// Which file has this name.
+/// The file at this path, as device and inode.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// The store paths of an entry, and what is wrong with it.
+/// Parses the store paths of an entry. Also returns what is wrong with it.
 fn parse(store_dir: &StoreDir, text: &[u8]) -> (Vec<StorePath>, Vec<String>) {
     if text.len() as u64 > ENTRY_MAX_BYTES {
         return (Vec::new(), vec![format!("larger than {ENTRY_MAX_BYTES} bytes")]);

@@ -1,3 +1,5 @@
+//! Tests of the queue: taking, settling and setting aside entries.
+
 use super::*;
 
 const PATH: &str = "/nix/store/00000000000000000000000000000000-a";
@@ -20,7 +22,7 @@ fn an_entry_is_taken_by_one_at_a_time() {
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].paths().len(), 1);
     assert!(take(&queue).is_empty());
-    // Who ends without settling it leaves it to others.
+    // A process that ends without settling an entry leaves it to others.
     drop(taken);
     assert_eq!(take(&queue).len(), 1);
 }
@@ -54,7 +56,7 @@ fn an_entry_is_not_removed_in_the_place_of_another() {
     let place = directory.path().join("1");
     fs::write(&place, PATH).unwrap();
     let entry = take(&queue).pop().unwrap();
-    // The same name was used again.
+    // Another writer reuses the name.
     fs::write(directory.path().join(".1"), "other").unwrap();
     fs::rename(directory.path().join(".1"), &place).unwrap();
     let graph = nixcache::closure::GraphBuilder::new().finish();
@@ -79,7 +81,7 @@ fn paths_that_are_not_known_set_an_entry_aside_with_the_reason() {
     );
 }
 
-/// Where other users may write to the queue, they may put links there.
+/// Other users who can write to the queue can create links in it.
 #[test]
 fn a_reason_is_not_written_through_a_link() {
     let (directory, queue) = queue();

@@ -1,9 +1,10 @@
-//! Roots that list paths which are not in the cache.
+//! Roots that list paths which are missing in the cache.
 //!
-//! A push takes what the last root of its name lists for published. After paths were withdrawn, or
-//! lost, such a root must not list them any more: else pushes under it publish nothing, for ever.
-//! So the root is written anew, with the list of what is left. Its `pathSet` is then another one
-//! than that of the closure, so that the next push asks about the rest, and publishes it.
+//! A push assumes that the paths that the last root of its name lists are published. If paths were
+//! removed or lost, such a root must no longer list them. Otherwise no push under this name ever
+//! publishes them again. So the root is rewritten with the list of the remaining paths. Its
+//! `pathSet` then differs from that of the closure, so the next push checks the other paths and
+//! publishes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -18,14 +19,14 @@ use super::{Error, Result, Root, RootRecord, list, path_set, rewrite, snapshot};
 use crate::cache::Cache;
 use crate::protocol::ClaimHandle;
 
-/// How often a root is written on condition that it was not changed meanwhile.
+/// The number of attempts to write a root that other processes change at the same time.
 const ATTEMPTS_MAX: usize = 16;
 
-/// Longer than the coarsest times that stores give to objects.
+/// Longer than the coarsest resolution of the times that stores give to objects.
 const OBJECT_TIME_RESOLUTION_MAX: Duration = Duration::from_millis(1100);
 
-/// For each root that lists paths which `is_there` denies, how many these are. What cannot be read
-/// as a root or as a list of paths has none.
+/// Finds the roots that list missing paths, by `is_there`, and counts these paths. An object that
+/// is not a valid root or list of paths counts none.
 pub(crate) async fn find(
     cache: &Cache,
     is_there: impl Fn(HashPart) -> bool + Clone + Send + 'static,
@@ -39,7 +40,7 @@ pub(crate) async fn find(
     Ok(holes.collect())
 }
 
-/// How many paths that are not there the lists of these roots have.
+/// Counts the missing paths in the lists of these roots, by the hash of the list.
 async fn count(
     cache: &Cache,
     roots: &[Root],
@@ -55,7 +56,7 @@ async fn count(
         let holes = match read.next().await {
             None => break,
             Some(Ok(listed)) => listed.into_iter().flatten().filter(|is_hole| *is_hole).count(),
-            // A list that nothing can read makes no push believe anything.
+            // A push does not rely on a list that cannot be read.
             Some(Err(Error::Broken { .. })) => 0,
             Some(Err(error)) => return Err(error),
         };
@@ -64,11 +65,11 @@ async fn count(
     Ok(counts)
 }
 
-/// Writes the roots anew that list paths which `is_there` denies, without these, and tells `done`
-/// of each.
+/// Rewrites the roots that list missing paths, by `is_there`, without these paths. Calls `done` for
+/// each.
 ///
-/// The order in which the roots of a name were used last stays: those that were used later are
-/// written again after them.
+/// Keeps the order in which the roots of a name were last used: it also writes again those that
+/// were used later.
 pub(crate) async fn close(
     cache: &Cache,
     guard: &ClaimHandle,
@@ -88,7 +89,8 @@ pub(crate) async fn close(
         let mut before: Option<String> = None;
         for root in roots.drain(first..) {
             if before.is_some_and(|before| before > root.generation) {
-                // Of two with the same time, the one with the later name would count as the last.
+                // Of two roots with the same time, the one with the later generation would count as
+                // the newest.
                 tokio::time::sleep(OBJECT_TIME_RESOLUTION_MAX).await;
             }
             before = Some(root.generation.clone());
@@ -103,7 +105,7 @@ pub(crate) async fn close(
     Ok(())
 }
 
-/// Writes a root with the list of what is left of it.
+/// Rewrites a root with the list of its remaining paths.
 async fn replace(cache: &Cache, guard: &ClaimHandle, root: &Root, is_there: &impl Fn(HashPart) -> bool) -> Result<()> {
     let infos = snapshot::read(cache, &root.record.closure).await?.unwrap_or_default();
     let is_left = |info: &NarInfoBuf| is_there(info.as_ref().store_path().hash_part());
@@ -121,13 +123,13 @@ async fn replace(cache: &Cache, guard: &ClaimHandle, root: &Root, is_there: &imp
         record.path_set = path_set;
         record.paths = paths;
         record.file_size = file_size;
-        // They are of the whole closure. The next push signs again.
+        // They vouch for the whole closure. The next push signs the root again.
         record.signatures.clear();
     })
     .await
 }
 
-/// Writes a root once more, with a change; but not if it has another list by now, or is gone.
+/// Writes a root again with a change, unless it has another list by now or is gone.
 async fn write_again(cache: &Cache, guard: &ClaimHandle, root: &Root, change: impl Fn(&mut RootRecord)) -> Result<()> {
     for _ in 0..ATTEMPTS_MAX {
         let Some(mut current) = read(cache, root.object(), root.used).await? else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Reading roots: all of them, those of a name, or the newest one.
+//! Reading roots: all roots of a cache, those of a name, or the newest one.
 
 use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};
@@ -18,71 +18,72 @@ use crate::protocol::{FOLDER, leases, plans};
 pub struct RootList {
     /// The roots that could be read, newest first.
     pub roots: Vec<Root>,
-    /// The objects that should be roots and are not.
+    /// The objects that should be roots but are not valid.
     pub broken: Vec<BrokenRoot>,
-    /// Why roots, or folders that may hold some, could not be read. Only
-    /// [`list_readable`] goes on in that case.
+    /// Why roots, or folders that may hold roots, could not be read. Only [`list_readable`] fills
+    /// this list. Other functions return an error.
     pub unreadable: Vec<Error>,
     /// The tombstones.
     pub(crate) tombstones: Vec<String>,
-    /// The objects that were not there any more when they were read.
+    /// The objects that were gone when they were to be read.
     pub(crate) vanished: Vec<String>,
 }
 
-/// An object that should be a root, and says something else, or is of a later version of the
-/// layout.
+/// An object that should be a root but is damaged, or has a later version of the layout.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BrokenRoot {
     /// The name of the object.
     pub object: String,
-    /// The name of the root, by the name of the object.
+    /// The name of the root, from the name of the object.
     pub name: RootName,
-    /// The generation, by the name of the object.
+    /// The generation, from the name of the object.
     pub generation: String,
-    /// When the object was last written, by the clock of the store, where it tells.
+    /// When the object was last written, by the clock of the store. `None` if the store reports no
+    /// times.
     pub used: Option<SystemTime>,
     /// What is wrong with it.
     pub error: Error,
 }
 
 impl BrokenRoot {
-    /// Whether it is of a later version of the layout, rather than damaged.
+    /// Whether the object has a later version of the layout, rather than being damaged.
     pub fn is_newer(&self) -> bool {
         matches!(self.error, Error::Version { .. })
     }
 }
 
-/// All roots of a cache, newest first.
+/// Lists all roots of a cache, newest first.
 ///
-/// An object that cannot be read, since access is denied or the store fails, is an error: it may be
-/// a root like any other.
+/// Returns an error at an object that cannot be read because access is denied or the store fails:
+/// it may be a valid root.
 pub async fn list(cache: &Cache) -> Result<RootList> {
     read_all(cache, &folder_of_all(), false).await
 }
 
-/// All roots of a cache, with those that were written just before through another mount of the same
-/// drive.
+/// Lists all roots of a cache, including roots that were just written through another mount of the
+/// same drive.
 pub(crate) async fn list_fresh(cache: &Cache) -> Result<RootList> {
     read_all(cache, &folder_of_all(), true).await
 }
 
-/// The folder that has a folder for each name.
+/// The folder that contains one folder for each name.
 pub(crate) fn folder_of_all() -> String {
     format!("{FOLDER}/roots")
 }
 
-/// The generations of a name, newest first.
+/// Lists the generations of a name, newest first.
 pub async fn generations(cache: &Cache, name: &RootName) -> Result<RootList> {
     read_all(cache, &folder_of(name), false).await
 }
 
-/// The roots that can be read, of a cache or of a name, newest first. Why others cannot be read is
-/// in [`RootList::unreadable`]: access is denied, or a link stands in the place of a folder.
+/// Lists the roots of a cache or of a name that can be read, newest first. [`RootList::unreadable`]
+/// says why other roots cannot be read: access is denied, or a link stands in the place of a
+/// folder.
 ///
 /// # Errors
 ///
-/// If the cache cannot be read for another reason.
+/// Returns an error if the cache cannot be read for another reason.
 pub async fn list_readable(cache: &Cache, name: Option<&RootName>) -> Result<RootList> {
     let folder = name.map_or_else(folder_of_all, folder_of);
     let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
@@ -91,7 +92,7 @@ pub async fn list_readable(cache: &Cache, name: Option<&RootName>) -> Result<Roo
         match listed.try_next().await {
             Ok(Some((object, meta))) => objects.push((object, meta.modified)),
             Ok(None) => break,
-            // Other folders were listed before that.
+            // Folders that were listed before the failure are kept.
             Err(error @ (cache::Error::Denied { .. } | cache::Error::Odd { .. })) => {
                 unreadable.push(error.into());
                 break;
@@ -125,15 +126,15 @@ fn objects_below<'a>(
     if is_fresh { cache.list_fresh(folder) } else { cache.list_below(folder) }
 }
 
-/// What listings have passed over that may hide roots, or what they list: a link or a file in the
-/// place of the folder of a name, or of another folder of this layout.
+/// What listings have skipped that may hide roots or snapshots: a link or a file in the place of
+/// the folder of a name, or of another folder of this layout.
 pub(crate) fn hidden(cache: &Cache) -> Vec<(String, Oddity)> {
     let mut hidden = cache.oddities();
     hidden.retain(|(name, _)| may_hide_roots(name));
     hidden
 }
 
-/// Whether this is the name of a folder of roots, or of the one of snapshots. In a directory, a
+/// Whether this is the name of a folder of roots, or of the folder of snapshots. In a directory, a
 /// file of that name hides them.
 pub(crate) fn may_hide_roots(name: &str) -> bool {
     is_folder(name) && name != leases() && name != plans()
@@ -149,19 +150,19 @@ pub(crate) fn is_folder(name: &str) -> bool {
         || [of_roots, snapshot::folder(), leases(), plans()].iter().any(|folder| folder == name)
 }
 
-/// What an object turns out to be.
+/// The result of reading an object that may be a root.
 enum Found {
     Root(Box<Root>),
     Broken(BrokenRoot),
     Tombstone(String),
     /// Access is denied.
     Unreadable(Error),
-    /// There is nothing any more.
+    /// The object is gone.
     Gone(String),
 }
 
-/// Reads those of the objects that are roots. `now` is the time by which roots are dated in the
-/// future.
+/// Reads those of the objects that are roots. `now` is the time by which to tell whether a root is
+/// dated in the future.
 pub(crate) async fn read_roots(
     cache: &Cache,
     objects: impl Iterator<Item = (String, Option<SystemTime>)>,
@@ -176,7 +177,7 @@ async fn read_found(
     now: Option<SystemTime>,
     skips_unreadable: bool,
 ) -> Result<RootList> {
-    /// Roots that are read at the same time: each may be as large as its limit.
+    /// The number of roots that are read at the same time. Each may be as large as the size limit.
     const CONCURRENT_READS: usize = 16;
     let read = |(object, used)| async move {
         match read_object(cache, object, used).await {
@@ -219,31 +220,32 @@ async fn read_object(cache: &Cache, object: String, used: Option<SystemTime>) ->
     }
 }
 
-/// A root that was used later than this from now was written while the clock of the store was
+/// A root that was used later than this after now was written while the clock of the store was
 /// wrong.
 const FUTURE_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// Whether a time lies so far in the future that it is wrong.
+/// Whether a time is so far in the future that it must be wrong.
 pub(crate) fn is_in_future(time: SystemTime, now: Option<SystemTime>) -> bool {
     now.and_then(|now| time.duration_since(now).ok()).is_some_and(|ahead| ahead > FUTURE_TOLERANCE)
 }
 
-/// What roots of a name are ordered by: when they were used last, and of several that were used at
-/// the same time, when they were made, which their generations begin with.
+/// The sort key of the roots of a name: when they were last used, then when they were made. A
+/// generation begins with the time at which it was made.
 ///
-/// A time in the future is wrong, and says nothing. The root then counts as used when it was made;
-/// if that lies in the future as well, as older than all others.
+/// A time in the future is wrong, and is not used. Instead, the root counts as used when it was
+/// made. If that time is in the future as well, the root sorts as older than all others.
 fn age_key(used: Option<SystemTime>, generation: &str, now: Option<SystemTime>) -> (Option<SystemTime>, String) {
     let is_known = |time: &SystemTime| !is_in_future(*time, now);
     (used.filter(is_known).or_else(|| used.and(made(generation).filter(is_known))), generation.to_owned())
 }
 
-/// Whether nothing tells how old a root is: it was used, and made, while clocks were wrong.
+/// Whether the age of a root is unknown: the clocks were wrong both when it was used and when it
+/// was made.
 pub(crate) fn is_undatable(root: &Root, now: Option<SystemTime>) -> bool {
     root.used.is_some() && age_key(root.used, &root.generation, now).0.is_none()
 }
 
-/// When a generation was made, by its name, if this program has chosen that.
+/// When a generation was made, from its name. `None` if this program did not choose the name.
 fn made(generation: &str) -> Option<SystemTime> {
     let time = chrono::NaiveDateTime::parse_from_str(generation.get(..15)?, "%Y%m%dT%H%M%S").ok()?;
     Some(time.and_utc().into())
@@ -253,15 +255,15 @@ fn newest_first(roots: &mut [Root], now: Option<SystemTime>) {
     roots.sort_by_cached_key(|root| Reverse((age_key(root.used, &root.generation, now), root.name.clone())));
 }
 
-/// The newest generation of a name: the one that was used last, and of several that were used at
-/// the same time, the one that was made last.
+/// Reads the newest generation of a name: the one that was last used. Of several with the same time
+/// of use, it is the one that was made last.
 ///
-/// Broken roots are passed over with a warning. No more roots are read than it takes.
+/// Broken roots are skipped with a warning. Older roots than needed are not read.
 pub async fn latest(cache: &Cache, name: &RootName) -> Result<Option<Root>> {
     Ok(find_latest(cache, name, false).await?.root)
 }
 
-/// The newest generation of a name, and whether broken ones were met before it.
+/// The newest generation of a name, and whether broken ones were found before it.
 pub(crate) struct Latest {
     pub(crate) root: Option<Root>,
     pub(crate) has_broken: bool,
@@ -302,7 +304,7 @@ pub(super) async fn read(cache: &Cache, object: String, used: Option<SystemTime>
     }
 }
 
-/// Whether an object is a root, or the tombstone of one, by its name.
+/// Whether an object is a root or a tombstone, from its name.
 pub(crate) fn is_root(object: &str) -> bool {
     name_of(object).is_some()
 }

@@ -1,8 +1,8 @@
 //! Roots: named closures that a cache keeps, recorded in the cache itself.
 //!
-//! A [`Root`] is a snapshot of a closure under a name: a small JSON object with the paths that were
-//! asked for, and a list of the narinfos of their closure ([`snapshot`]). A name has one generation
-//! for each closure that was published under it. Nix ignores all of this.
+//! A [`Root`] is a snapshot of a closure under a name: a small JSON object with the requested
+//! paths, and a list of the narinfos of their closure ([`snapshot`]). A name has one generation for
+//! each closure that was published under it. Nix ignores all of these objects.
 //!
 //! ```text
 //! nixcache/v1/roots/NAME/GENERATION.json
@@ -11,10 +11,10 @@
 //! nixcache/v1/plans/ID.json
 //! ```
 //!
-//! With roots, a push that finds the closure of last time needs a handful of requests
-//! ([`Session`](crate::push::Session)), a pull gets all narinfos at once, and [`gc`](crate::gc)
-//! knows what is live without reading a narinfo. The time of last use of a root is the time at
-//! which its object was last written, by the clock of the store. No client's clock matters.
+//! With roots, a push whose closure is unchanged since the last push needs only a few requests
+//! ([`Session`](crate::push::Session)). A pull gets all narinfos at once. [`gc`](crate::gc) knows
+//! what is live without reading a narinfo. The time of last use of a root is the time at which its
+//! object was last written, by the clock of the store. The clock of a client does not matter.
 
 pub(crate) mod holes;
 mod list;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of a root: 1 to 250 letters, digits, `+`, `-`, `.`, `_`, `=`, `@`, and `/` between
-/// parts of which none begins with a dot.
+/// The name of a root: 1 to 250 ASCII letters, digits, `+`, `-`, `.`, `_`, `=`, `@`, and `/`
+/// between parts. No part is empty or begins with a dot.
 ///
-/// In the cache, a slash is written `=2F`, so it counts as three characters.
+/// In the cache, a slash is written as `=2F`, so it counts as three characters.
 ///
 /// ```
 /// use nixcache_client::roots::RootName;
@@ -18,20 +18,20 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RootName(String);
 
-/// A text that is not a valid name of a root.
+/// Error for a text that is not a valid name of a root.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no name for a root: names have 1 to 250 letters, digits, + - . _ = @ and /, and no part of one is empty or begins with a dot"
 )]
 pub struct RootNameError(String);
 
-/// What stands for a slash in the folder of a root.
+/// Stands for a slash in the folder name of a root.
 const SLASH: &str = "=2F";
 
 impl FromStr for RootName {
     type Err = RootNameError;
 
-    /// Accepts the name, or the folder that it has in the cache.
+    /// Accepts the name, or the name of its folder in the cache.
     fn from_str(text: &str) -> std::result::Result<Self, RootNameError> {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+-._=@".contains(c);
         let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(is_allowed);
@@ -62,7 +62,7 @@ impl RootName {
     }
 }
 
-/// `default`, the name of a root that a push leaves if no other is given.
+/// `default`, the name of the root that a push writes if no other name is given.
 impl Default for RootName {
     fn default() -> Self {
         Self("default".to_owned())

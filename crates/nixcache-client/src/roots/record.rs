@@ -1,4 +1,4 @@
-//! What a root says, and its JSON.
+//! The content of a root, and its JSON.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,55 +13,58 @@ use super::{Error, Result, RootName};
 use crate::cache::{Cache, Version};
 use crate::protocol::{FOLDER, VERSION, digest, parse_digest, parse_version, unique};
 
-/// A root, as it is in a cache.
+/// A root, as it is stored in a cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Root {
-    /// Its name.
+    /// The name of the root.
     pub name: RootName,
-    /// Which of several of this name.
+    /// The generation, which tells the roots of one name apart.
     pub generation: String,
-    /// When it was used last, by the clock of the store, if that says it.
+    /// When the root was last used, by the clock of the store. `None` if the store reports no
+    /// times.
     pub used: Option<SystemTime>,
-    /// What it says.
+    /// The content of the root.
     pub record: RootRecord,
-    /// Which writing of it this is.
+    /// The write that this root was read from.
     pub(super) writing: Writing,
 }
 
-/// Each writing of a root is another one, whatever it says.
+/// Identifies one write of a root. Each write differs from all others, even if its content is
+/// equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Writing {
     stamp: String,
     pub(super) version: Version,
 }
 
-/// What a root says.
+/// The content of a root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RootRecord {
-    /// The paths whose closure it is.
+    /// The requested paths, whose closure the root keeps.
     pub targets: Vec<StorePath>,
-    /// The sha256 of the text of the snapshot, which names its object.
+    /// The SHA-256 hash of the text of the snapshot, which names its object.
     pub closure: Hash,
-    /// The sha256 of the base names of all paths of the closure, sorted, each with a newline: by
-    /// it, an equal closure is known without reading it.
+    /// The SHA-256 hash of the sorted base names of all paths of the closure, each followed by a
+    /// newline. With it, a push recognizes an equal closure without reading the snapshot.
     pub path_set: Hash,
-    /// How many paths the closure has.
+    /// The number of paths of the closure.
     pub paths: u64,
-    /// Bytes of their files in the cache.
+    /// The size of their files in the cache, in bytes.
     pub file_size: u64,
-    /// When it was made, by the clock of whoever made it: for people only.
+    /// When the root was made, by the clock of the machine that made it. It is only shown to users.
     pub created: SystemTime,
-    /// Whether it is never collected.
+    /// Whether the root is pinned, and so never collected.
     pub pinned: bool,
-    /// Whatever its makers want to say: a commit, a pipeline.
+    /// Labels of the root, such as a commit or a pipeline.
     pub labels: BTreeMap<String, String>,
-    /// Signatures of its [fingerprint](Root::fingerprint), `name:base64`.
+    /// Signatures of its [fingerprint](Root::fingerprint), as `name:base64`.
     pub signatures: Vec<String>,
 }
 
-/// The sha256 of a set of store paths: of their sorted base names, each with a newline.
+/// The SHA-256 hash of a set of store paths: of their sorted base names, each followed by a
+/// newline.
 pub(crate) fn path_set<'a>(base_names: impl IntoIterator<Item = &'a str>) -> Hash {
     let mut names: Vec<&str> = base_names.into_iter().collect();
     names.sort_unstable();
@@ -74,17 +77,17 @@ pub(crate) fn path_set<'a>(base_names: impl IntoIterator<Item = &'a str>) -> Has
 }
 
 impl Root {
-    /// The name of its object.
+    /// The name of the root's object.
     pub fn object(&self) -> String {
         object(&self.name, &self.generation)
     }
 
-    /// One that nobody has written yet.
+    /// Creates a root that has not been written yet.
     pub(crate) fn new(name: RootName, generation: String, record: RootRecord) -> Self {
         Self { name, generation, used: None, record, writing: Writing::default() }
     }
 
-    /// What an object says; nothing if it is a tombstone.
+    /// Parses the object of a root. `None` if it is a tombstone.
     pub(super) fn parse(
         cache: &Cache,
         (name, generation): (RootName, String),
@@ -102,7 +105,7 @@ impl Root {
         Ok(Some(Self { name, generation, used, record, writing: Writing { stamp, version } }))
     }
 
-    /// Whether this is the same writing of the same root.
+    /// Whether both come from the same write of the same root.
     pub(crate) fn is_as_written(&self, other: &Self) -> bool {
         self.object() == other.object() && self.used == other.used && self.writing.stamp == other.writing.stamp
     }
@@ -116,7 +119,7 @@ pub(super) fn folder_of(name: &RootName) -> String {
     format!("{FOLDER}/roots/{}", name.folder())
 }
 
-/// The name and the generation that the object of a root has.
+/// The name and the generation of a root, from the name of its object.
 pub(super) fn name_of(object: &str) -> Option<(RootName, String)> {
     let rest = object.strip_prefix(FOLDER)?.strip_prefix("/roots/")?.strip_suffix(".json")?;
     let (name, generation) = rest.split_once('/')?;
@@ -157,7 +160,7 @@ impl RootRecord {
             created: created.ok_or("created is no time")?.into(),
             pinned: value["pinned"].as_bool().unwrap_or(false),
             labels: labels.ok_or("its labels are no texts")?,
-            // What is no signature vouches for nothing.
+            // An invalid signature vouches for nothing.
             signatures: value["signatures"]
                 .as_array()
                 .into_iter()

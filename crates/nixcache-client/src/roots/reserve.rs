@@ -1,7 +1,8 @@
-//! Room for a collection on a full disk.
+//! Reserved space for a collection on a full disk.
 //!
-//! A collector writes its plan before it removes anything. In a directory, a small file keeps the
-//! space for that. It is given up when the disk is full, and written again at the end.
+//! A collector writes its plan before it removes anything. In a directory, a small file reserves
+//! the space for the plan. If the disk is full, the collector removes this file, and writes it
+//! again at the end.
 
 use std::io::ErrorKind;
 
@@ -9,7 +10,7 @@ use super::{Error, Result};
 use crate::cache::{self, Cache};
 use crate::protocol::FOLDER;
 
-/// What a plan and its temporary file take, with some to spare.
+/// The size of a plan and its temporary file, with some to spare.
 const RESERVE_BYTES: usize = 64 << 10;
 
 /// The name of the file.
@@ -17,20 +18,21 @@ pub(crate) fn object() -> String {
     format!("{FOLDER}/reserve")
 }
 
-/// Whether something could not be written for want of space.
+/// Whether a write failed because the disk or the quota is full.
 pub(crate) fn is_full(error: &Error) -> bool {
     let Error::Cache(cache::Error::Io { error, .. }) = error else { return false };
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-/// Writes the reserve of a directory, if there is none. That there is no room for it is no failure.
+/// Writes the reserve of a directory if there is none. It is not an error if there is no space for
+/// it.
 pub(crate) async fn keep(cache: &Cache) {
     if cache.directory().is_none() {
         return;
     }
     let kept = async {
         if cache.head(&object()).await?.is_none() {
-            // File systems that compress would keep no room for zeros.
+            // A file system with compression would reserve no space for zeros.
             let mut state = 0x9e37_79b9_7f4a_7c15_u64;
             let noise = std::iter::repeat_with(|| {
                 state ^= state << 13;
@@ -48,8 +50,8 @@ pub(crate) async fn keep(cache: &Cache) {
     }
 }
 
-/// Gives up the reserve, and what writers have left that died long ago. Says whether that freed
-/// anything.
+/// Removes the reserve, and stale temporary files of crashed writers. Returns whether that freed
+/// any space.
 pub(crate) async fn release(cache: &Cache) -> Result<bool> {
     let has_reserve = cache.head(&object()).await?.is_some();
     if has_reserve {

@@ -1,8 +1,8 @@
-//! Signatures of roots: by whom it is said that a name means a closure.
+//! Signatures of roots. They say which key vouches that a name stands for a closure.
 //!
-//! The signatures of narinfos say that paths are what they seem. They do not say which closure a
-//! root stands for: anyone who can write to a cache can give a root another closure, whose paths
-//! are signed as well. So a push signs the root with its keys.
+//! Signatures of narinfos vouch for the contents of paths. They do not say which closure a root
+//! stands for: anyone who can write to a cache can give a root another closure, whose paths are
+//! signed as well. So a push signs the root with its keys.
 
 use nixcache::signature::{SecretKey, SignatureRef};
 use nixcache::store_path::StoreDir;
@@ -11,19 +11,19 @@ use nixcache::trust::TrustedKeys;
 use super::Root;
 use crate::protocol::digest;
 
-/// Signatures of a root that are looked at.
+/// The number of signatures of a root that are checked.
 const SIGNATURES_MAX: usize = 64;
 
-/// What the signatures of a root say to a reader that trusts some keys.
+/// The result of checking the signatures of a root against trusted keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Authenticity {
-    /// Trusted keys with these names have signed this root.
+    /// The root is signed by the trusted keys with these names.
     Signed(Vec<String>),
-    /// No trusted key has signed it.
+    /// The root has no signature by a trusted key.
     Unsigned,
-    /// A signature under the name of a trusted key does not fit the root, which is another one than
-    /// was signed.
+    /// A signature under the name of a trusted key does not match the root, so the root is not the
+    /// one that was signed.
     Forged {
         /// The name of the key.
         key: String,
@@ -31,8 +31,8 @@ pub enum Authenticity {
 }
 
 impl Root {
-    /// The text that is signed: `nixcache-root-1`, the name, `closure`, `pathSet`, and the targets
-    /// in full, sorted and separated by commas; with a semicolon between each two.
+    /// The signed text: `nixcache-root-1`, the name, `closure`, `pathSet` and the targets,
+    /// separated by semicolons. The targets are full store paths, sorted and separated by commas.
     pub fn fingerprint(&self, store_dir: &StoreDir) -> String {
         let record = &self.record;
         let mut targets: Vec<String> =
@@ -48,8 +48,8 @@ impl Root {
         )
     }
 
-    /// Signs with these keys. Other signatures stay if `is_same` says that what they are about has
-    /// not changed.
+    /// Signs the root with these keys. Signatures by other keys stay only if `is_same`, which says
+    /// that the signed text is unchanged.
     pub(crate) fn sign(&mut self, store_dir: &StoreDir, keys: &[SecretKey], is_same: bool) {
         let text = self.fingerprint(store_dir);
         let is_ours = |signature: &String| {
@@ -62,7 +62,7 @@ impl Root {
         self.record.signatures.dedup();
     }
 
-    /// What its signatures say to a reader that trusts these keys.
+    /// Checks the signatures of the root against trusted keys.
     pub fn authenticity(&self, store_dir: &StoreDir, trusted: &TrustedKeys) -> Authenticity {
         let text = self.fingerprint(store_dir);
         let mut signed = Vec::new();

@@ -1,9 +1,9 @@
 //! The narinfos of a closure, in one object.
 //!
-//! The text is the narinfos as they are in the cache, references before what refers to them, one
-//! behind the other. Each begins with its `StorePath`, so that is where they are cut. The object is
-//! the text, compressed with zstd, and named by the sha256 of the text: equal closures share it,
-//! and whoever reads it sees whether it is whole.
+//! The text is the narinfos as they are in the cache, one after the other, each after its
+//! references. Each begins with its `StorePath`, which marks the border between two of them. The
+//! object is the text, compressed with zstd, and named by the SHA-256 hash of the text. So equal
+//! closures share an object, and a reader can check that the text is complete.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -24,27 +24,28 @@ use crate::protocol::{FOLDER, digest};
 /// The beginning of a narinfo.
 const FIRST: &str = "StorePath:";
 
-/// The most bytes of text of a snapshot: about a million narinfos.
+/// The maximum size of the text of a snapshot: about a million narinfos.
 const TEXT_MAX_BYTES: u64 = 1 << 30;
 
-/// The most bytes of the object.
+/// The maximum size of the object of a snapshot.
 const OBJECT_MAX_BYTES: u64 = 128 << 20;
 
-/// How much text a byte of the object may stand for, beyond what one narinfo may have. Narinfos are
-/// full of hashes, which do not compress: more is made to fill memory.
+/// The maximum number of bytes of text for each byte of the object, in addition to the size of one
+/// narinfo. Narinfos contain many hashes, which do not compress. An object with more text is made
+/// to fill memory.
 const TEXT_PER_OBJECT_BYTE: u64 = 256;
 
-/// For how many bytes of the object there is a narinfo, beyond the first [`FREE_NARINFOS`]: each
-/// has two hashes of its own.
+/// The minimum number of bytes of the object for each narinfo beyond the first [`FREE_NARINFOS`]:
+/// each narinfo has two hashes of its own.
 const OBJECT_BYTES_PER_NARINFO: u64 = 8;
 const FREE_NARINFOS: u64 = 4096;
 
-/// The largest history that a snapshot may make its decoder keep. Encoders take 8 MiB at the
-/// highest level that is usual.
+/// The largest zstd window that a snapshot may require. Encoders use 8 MiB at the highest usual
+/// level.
 const WINDOW_MAX_BYTES: u64 = 16 << 20;
 
-/// Snapshots that are read at the same time: so that two threads and a server are busy, and few are
-/// in memory.
+/// The number of snapshots that are read at the same time: enough to keep two threads and a server
+/// busy, and few enough to fit in memory.
 const CONCURRENT_READS: usize = 4;
 
 /// The name of the object of the snapshot with this hash.
@@ -57,18 +58,18 @@ pub(crate) fn folder() -> String {
     format!("{FOLDER}/closures")
 }
 
-/// Whether an object is a snapshot, by its name.
+/// Whether an object is a snapshot, from its name.
 pub(crate) fn is_snapshot(object: &str) -> bool {
     object.strip_prefix(FOLDER).is_some_and(|rest| rest.starts_with("/closures/"))
 }
 
-/// The hash of the snapshot that has this name.
+/// The hash of a snapshot, from the name of its object.
 pub(crate) fn hash_of(object: &str) -> Option<Hash> {
     let name = object.strip_prefix(FOLDER)?.strip_prefix("/closures/")?.strip_suffix(".narinfos.zst")?;
     Hash::parse(&format!("sha256:{name}")).ok()
 }
 
-/// Narinfos in the order of a snapshot.
+/// Sorts narinfos into the order of a snapshot: each after its references.
 pub(crate) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInfoBuf>, nixcache::closure::Error> {
     let mut builder = GraphBuilder::new();
     for info in &infos {
@@ -85,7 +86,7 @@ pub(crate) fn in_order(infos: Vec<NarInfoBuf>) -> std::result::Result<Vec<NarInf
     Ok(infos)
 }
 
-/// The hash of the text, and the object.
+/// Encodes a snapshot. Returns the hash of its text, and the object.
 pub(crate) fn encode(infos: &[NarInfoBuf]) -> std::io::Result<(Hash, Vec<u8>)> {
     let mut hasher = Hasher::sha256();
     let mut encoder =
@@ -98,8 +99,8 @@ pub(crate) fn encode(infos: &[NarInfoBuf]) -> std::io::Result<(Hash, Vec<u8>)> {
     Ok((hasher.finish(), encoder.finish()?))
 }
 
-/// The text with its `StorePath` as the first line, where every Nix writes it, and a newline at its
-/// end.
+/// The text with its `StorePath` as the first line, as every Nix writes it, and with a newline at
+/// its end.
 fn path_first(text: &str) -> Cow<'_, str> {
     if text.starts_with(FIRST) && text.ends_with('\n') {
         return text.into();
@@ -108,14 +109,16 @@ fn path_first(text: &str) -> Cow<'_, str> {
     first.into_iter().chain(others).flat_map(|line| [line, "\n"]).collect::<String>().into()
 }
 
-/// Reads a snapshot. `None` if it is not there, [`Error::Broken`] if it is not what its name says.
+/// Reads a snapshot. Returns `None` if it is missing, and [`Error::Broken`] if its content does not
+/// match its name.
 pub async fn read(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
     extract(cache, *hash, |info, _| info.to_owned()).await
 }
 
-/// Reads a snapshot for those who can do without it: a broken one counts as absent, with a warning.
+/// Reads a snapshot that the caller does not depend on: a broken one counts as missing, with a
+/// warning.
 ///
-/// That one may not be read, or that the store fails, is an error all the same.
+/// Denied access or a failure of the store is still an error.
 pub async fn read_intact(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
     match read(cache, hash).await {
         Err(error) if error.is_about_content() => {
@@ -126,9 +129,9 @@ pub async fn read_intact(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInf
     }
 }
 
-/// Reads many snapshots, several at the same time, and gives them in the order in which they were
-/// named: of each narinfo what `each` makes of it and of the bytes of its text. No more than that
-/// is held in memory.
+/// Reads many snapshots, several at the same time, and yields them in the order of `hashes`. Calls
+/// `each` with each narinfo and the size of its text in bytes. Only the results of `each` are held
+/// in memory.
 pub(crate) fn read_many<T: Send + 'static>(
     cache: &Cache,
     hashes: Vec<Hash>,
@@ -161,7 +164,7 @@ async fn extract<T: Send + 'static>(
     extracted.await.map(Some)
 }
 
-/// The object, as it is read: how much of it was, and why no more can be.
+/// The object that is being read: how many bytes were read, and why reading failed.
 struct Source {
     reader: ObjectReader,
     bytes: u64,
@@ -191,7 +194,7 @@ impl Read for Shared {
     }
 }
 
-/// Takes a snapshot apart, narinfo by narinfo, of which one is in memory.
+/// Parses a snapshot. Only one narinfo is in memory at a time.
 fn parse<T>(
     object: &Rc<RefCell<Source>>,
     hash: &Hash,

@@ -1,4 +1,4 @@
-//! Writing roots, changing what they say, and removing them.
+//! Writing, changing and removing roots.
 
 use futures_util::stream::TryStreamExt;
 use serde_json::json;
@@ -9,13 +9,13 @@ use super::{Error, Result, Root, RootName, reserve};
 use crate::cache::{self, Cache};
 use crate::protocol::{Claim, ClaimHandle, VERSION, leases};
 
-/// Removes the roots of a name that are broken, for which there is a new one now. Objects of a
-/// later version stay.
+/// Removes the broken roots of a name, which a new root replaces. Objects of a later version of the
+/// layout stay.
 pub(crate) async fn remove_broken(cache: &Cache, name: &RootName) -> Result<()> {
     let survey = generations(cache, name).await?;
     if survey.roots.is_empty() {
-        // The root that was to replace them was damaged or removed meanwhile: they are all that is
-        // left to keep anything.
+        // The root that was to replace the broken ones was damaged or removed in the meantime. Only
+        // the broken ones can still keep anything.
         return Ok(());
     }
     for broken in survey.broken {
@@ -27,15 +27,15 @@ pub(crate) async fn remove_broken(cache: &Cache, name: &RootName) -> Result<()> 
     Ok(())
 }
 
-/// Writes what a root says, which also makes it used now.
+/// Writes a root. The write also updates its time of last use.
 pub(crate) async fn write(cache: &Cache, root: &Root) -> Result<()> {
     cache.write(&root.object(), root.record.to_json(cache.store_dir())).await?;
     reserve::keep(cache).await;
     Ok(())
 }
 
-/// The same, but not if somebody has written it since it was read, where the store lets that be
-/// seen; and says whether it did.
+/// Writes a root unless it was written since it was read, and returns whether it did. On a store
+/// without conditional writes, it always writes.
 pub(crate) async fn rewrite(cache: &Cache, root: &Root) -> Result<bool> {
     let text = root.record.to_json(cache.store_dir());
     match cache.replace(&root.object(), text.into(), &root.writing.version).await? {
@@ -44,9 +44,11 @@ pub(crate) async fn rewrite(cache: &Cache, root: &Root) -> Result<bool> {
     }
 }
 
-/// Makes a tombstone of a root, if it is as it was read. If it is not, returns what it is now.
+/// Replaces a root with a tombstone if the root is unchanged since it was read. Otherwise returns
+/// the current root.
 ///
-/// Only where the store keeps conditions: a push may refresh a root by a condition alone.
+/// Use it only on a store that supports conditional writes, on which a push may refresh a root
+/// without a lease.
 pub(crate) async fn replace_with_tombstone(cache: &Cache, root: &Root) -> Result<Option<Root>> {
     let tombstone = format!("{}\n", json!({ "version": VERSION, "removed": true }));
     match cache.replace(&root.object(), tombstone.into(), &root.writing.version).await? {
@@ -55,11 +57,12 @@ pub(crate) async fn replace_with_tombstone(cache: &Cache, root: &Root) -> Result
     }
 }
 
-/// Changes what a root says, which also makes it used now; but not if a collector has removed it or
-/// is about to: [`Error::NoRoot`]. Without that, a root might come back whose paths are gone.
+/// Changes a root, which also updates its time of last use. Returns [`Error::NoRoot`] if a
+/// collector has removed the root or is about to: otherwise a root could come back although its
+/// paths are gone.
 ///
-/// `change` is told what is there, perhaps several times. In a directory, and on servers that know
-/// no conditions, one of two changes at the same time may be lost.
+/// `change` gets the current root, and may be called several times. In a directory, and on servers
+/// without conditional writes, one of two concurrent changes may be lost.
 pub async fn update(cache: &Cache, root: &Root, change: impl FnMut(&mut Root)) -> Result<Root> {
     let claim = Claim { sets: [root.record.path_set].into(), ..Claim::default() };
     let lease = ClaimHandle::take(cache, &leases(), &claim).await?;
@@ -70,14 +73,14 @@ pub async fn update(cache: &Cache, root: &Root, change: impl FnMut(&mut Root)) -
     updated.ok_or_else(gone)
 }
 
-/// The same under a lease that claims the root. `None` if it is gone.
+/// Changes a root under a lease that claims it. `None` if the root is gone.
 pub(crate) async fn update_under(
     lease: &ClaimHandle,
     cache: &Cache,
     root: &Root,
     mut change: impl FnMut(&mut Root),
 ) -> Result<Option<Root>> {
-    // Other writers of the same root are few, and each of them succeeds once.
+    // Few processes write the same root, and each of them succeeds once.
     const ATTEMPTS_MAX: usize = 20;
     for _ in 0..ATTEMPTS_MAX {
         let Some(mut root) = read(cache, root.object(), root.used).await? else { return Ok(None) };
@@ -91,12 +94,12 @@ pub(crate) async fn update_under(
     Err(cache::Error::KeepsChanging { object, attempts: ATTEMPTS_MAX }.into())
 }
 
-/// Removes a root. What it alone keeps is left to be collected.
+/// Removes a root. A later collection removes the paths that no other root keeps.
 pub async fn remove(cache: &Cache, root: &Root) -> Result<()> {
     Ok(cache.delete(&root.object()).await?)
 }
 
-/// Whether there is an object of a generation of this name, or of this generation.
+/// Whether the cache has any object of this name, or of this generation.
 pub async fn exists(cache: &Cache, name: &RootName, generation: Option<&str>) -> Result<bool> {
     Ok(!named(cache, name, generation).await?.is_empty())
 }
@@ -111,11 +114,11 @@ async fn named(cache: &Cache, name: &RootName, generation: Option<&str>) -> Resu
     Ok(listed.into_iter().map(|(object, _)| object).filter(is_meant).collect())
 }
 
-/// Removes all generations of a name, or one of them, and says how many objects that were. What
-/// they alone keep is left to be collected.
+/// Removes all generations of a name, or one of them, and returns the number of removed objects. A
+/// later collection removes the paths that no other root keeps.
 ///
-/// Nothing is read, so roots go as well that are broken or that may not be read. [`Error::NoRoot`]
-/// if there are none.
+/// The objects are not read, so this also removes roots that are broken or cannot be read. Returns
+/// [`Error::NoRoot`] if there are none.
 pub async fn remove_named(cache: &Cache, name: &RootName, generation: Option<&str>) -> Result<usize> {
     let objects = named(cache, name, generation).await?;
     if objects.is_empty() {
@@ -127,11 +130,12 @@ pub async fn remove_named(cache: &Cache, name: &RootName, generation: Option<&st
     Ok(removed)
 }
 
-/// Makes a root used now. It says the same afterwards.
+/// Updates the time of last use of a root. Its content stays the same.
 ///
-/// [`Error::NoRoot`] if it is gone, or a collector is about to remove it.
+/// Returns [`Error::NoRoot`] if the root is gone, or a collector is about to remove it.
 pub async fn touch(cache: &Cache, root: &Root) -> Result<Root> {
-    // Where a store keeps conditions, collectors remove a root only if it is as they have read it.
+    // On a store with conditional writes, a collector removes a root only if it is unchanged since
+    // the collector read it.
     if cache.has_versions() && cache.keeps_conditions().await? && rewrite(cache, root).await? {
         return Ok(root.clone());
     }
