@@ -38,7 +38,10 @@ pub enum Error {
     },
     /// The process lost its lease: it did not renew it in time, so the paths that it relies on may
     /// be gone. Run the push again.
-    #[error("{cache}: this was stopped for so long that a collector may have taken it for dead; run it again")]
+    #[error(
+        "{cache}: this process lost its lease: it could not renew it in time, so a collection may have removed paths \
+         that it relies on. Run it again"
+    )]
     LostLease {
         /// The cache.
         cache: String,

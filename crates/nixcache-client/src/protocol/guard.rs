@@ -71,8 +71,10 @@ impl Held {
         let owner = self.owner.clone().unwrap_or_default();
         let object = cache.display_name(&self.object);
         match self.expires_in {
-            Some(left) => format!("{owner}, at most {} if that has died (its claim is {object})", minutes(left)),
-            None => format!("{owner} (its claim is {object}: delete it if that has died)"),
+            Some(left) => {
+                format!("{owner}, at most {} if that process has crashed (its claim is {object})", minutes(left))
+            }
+            None => format!("{owner} (its claim is {object}: delete it if that process has crashed)"),
         }
     }
 }
@@ -242,7 +244,7 @@ impl ClaimHandle {
         }
         let place = self.cache.display_name(object);
         match self.cache.delete(object).await {
-            Ok(()) => tracing::info!("{place}: the claim of a process that has died; removed"),
+            Ok(()) => tracing::info!("{place}: removed an expired claim"),
             Err(error @ (cache::Error::Denied { .. } | cache::Error::Unsupported { .. })) => {
                 tracing::info!("{error}: this claim has expired and is ignored");
             }

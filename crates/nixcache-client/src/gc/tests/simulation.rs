@@ -400,7 +400,7 @@ async fn round(world: &Rc<World>, chance: &mut Random) {
     let started = tokio::time::Instant::now();
     while tasks.iter().any(|task| !task.is_finished()) {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(started.elapsed() < EVENING, "somebody waits for ever");
+        assert!(started.elapsed() < EVENING, "a writer waits for ever");
     }
     for task in tasks {
         match task.await {

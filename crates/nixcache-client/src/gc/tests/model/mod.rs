@@ -400,7 +400,7 @@ const WHOLE: &str = "all that a root lists is there, and its snapshot";
 const FINISHED: &str = "the root of a push that has finished is there";
 const CLOSURES: &str = "a narinfo is there only with its NAR and its references";
 const UNROOTED: &str = "what no root has ever listed is there, with what it refers to";
-const ENDS: &str = "everybody who is not dead comes to an end";
+const ENDS: &str = "every process that has not crashed comes to an end";
 const COLLECTED: &str = "all that is not kept may be removed, down to the last NAR";
 
 /// Two concurrent pushes, what the store supports, and what collectors do.
