@@ -1,7 +1,7 @@
-//! Locks that end with the process that holds them.
+//! Locks that are released when the process that holds them ends.
 //!
-//! They are advisory, on whole files (`flock`). Over NFS, Linux locks only what is open for
-//! writing, which a directory cannot be, and some file systems lock nothing.
+//! They are advisory locks on whole files (`flock`). Over NFS, Linux locks only files that are open
+//! for writing, which directories cannot be. Some file systems do not support locks.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -12,15 +12,15 @@ use rustix::io::Errno;
 
 use crate::file::CALM;
 
-/// The name of the file that is locked where directories cannot be. Older versions lock the same
-/// one.
+/// The name of the file that is locked where directories cannot be locked. Older versions lock the
+/// same file.
 pub(crate) const LOCK_FILE: &str = ".narutil.lock";
 
-/// Waits until no other process has locked a directory, and keeps others waiting until the returned
-/// file is closed, also by the end of this process.
+/// Locks a directory, and waits while another process holds the lock. The lock is held until the
+/// returned file is closed, which the end of this process also does.
 ///
-/// `waiting` is called if there is something to wait for. Where directories cannot be locked, a
-/// file in it is, which stays there.
+/// `waiting` is called if the lock is taken. Where directories cannot be locked, this locks a file
+/// in the directory, which stays there.
 ///
 /// # Errors
 ///
@@ -31,19 +31,18 @@ pub fn lock_directory(directory: &Path, mut waiting: impl FnMut()) -> io::Result
     if lock(&held, &mut waiting)? {
         return Ok(held);
     }
-    // Another user of the directory may have put anything there; to write to a FIFO that is not
-    // read is an error, and not waited for.
+    // Another user may have put anything there. Opening a FIFO without a reader fails at once.
     let file = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | CALM;
     let mode = rustix::fs::fstat(&held)?.st_mode & 0o020 | 0o644;
     let held = File::from(rustix::fs::openat(&held, LOCK_FILE, file, Mode::from_raw_mode(mode))?);
     crate::file::expect_regular(&held)?;
-    // Every user who may write to the directory may lock it, independent of the umask. Only the owner
-    // of the file can allow that.
+    // Every user who may write to the directory may lock it, whichever umask its creator had. Only
+    // the owner of the file can set its mode.
     let _ = rustix::fs::fchmod(&held, Mode::from_raw_mode(mode));
     if lock(&held, &mut waiting)? { Ok(held) } else { Err(ErrorKind::Unsupported.into()) }
 }
 
-/// Waits for a lock, and returns whether this file can be locked.
+/// Waits for a lock on a file. Returns whether the file can be locked.
 fn lock(file: &File, waiting: &mut dyn FnMut()) -> io::Result<bool> {
     match lock_if_free(file)? {
         Lock::Held => return Ok(true),
@@ -61,15 +60,15 @@ fn lock(file: &File, waiting: &mut dyn FnMut()) -> io::Result<bool> {
 /// The result of an attempt to lock a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lock {
-    /// It is held until the file is closed.
+    /// This process holds the lock until the file is closed.
     Held,
-    /// Another process holds it.
+    /// Another process holds the lock.
     Taken,
     /// This file cannot be locked.
     Impossible,
 }
 
-/// Locks a file unless another process has.
+/// Locks a file, unless another process has locked it.
 pub(crate) fn lock_if_free(file: &File) -> io::Result<Lock> {
     loop {
         match file.try_lock() {

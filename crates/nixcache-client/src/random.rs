@@ -1,7 +1,7 @@
-//! Random numbers that keep processes apart: names of temporary files and of claims, samples, waits.
+//! Random numbers: for the names of temporary files and claims, for samples, and for waits.
 //!
-//! They come from the system. A simulation replaces them by numbers that its seed decides, so that
-//! a failing seed replays.
+//! They come from the system. In a simulation, they come from its seed. Two runs with one seed use
+//! the same numbers, but may still differ: the seed does not decide the order of some reads.
 
 #[cfg(any(test, feature = "testing"))]
 use std::cell::RefCell;
@@ -25,28 +25,27 @@ thread_local! {
     static CLOCK_STARTED: RefCell<Option<tokio::time::Instant>> = const { RefCell::new(None) };
 }
 
-/// Lets the [`wall_clock`] of simulations on this thread begin again.
+/// Restarts the [`wall_clock`] of simulations on this thread.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn restart_clock() {
     CLOCK_STARTED.set(Some(tokio::time::Instant::now()));
 }
 
-/// The time of this machine, for the names of objects. In a simulation it is that of the paused
-/// runtime, from a fixed day on.
+/// The time of this machine, for the names of objects. In a simulation, the time of the paused
+/// runtime, counted from a fixed day.
 pub(crate) fn wall_clock() -> SystemTime {
     #[cfg(any(test, feature = "testing"))]
     if SEEDED.with_borrow(Option::is_some)
         && let Some(started) = CLOCK_STARTED.with_borrow(|started| *started)
     {
-        /// The first of January 2026, in seconds.
+        /// 1 January 2026, since the Unix epoch.
         const FIRST_DAY: Duration = Duration::from_secs(1_767_225_600);
         return SystemTime::UNIX_EPOCH + FIRST_DAY + started.elapsed();
     }
     SystemTime::now()
 }
 
-/// From now on, the random numbers of this thread are those of a seed; with `None`, those of the
-/// system.
+/// Takes the random numbers of this thread from a seed from now on; with `None`, from the system.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn set_seed(seed: Option<u64>) {
     SEEDED.set(seed.map(Random::new));
@@ -62,12 +61,12 @@ pub(crate) fn seeded() -> Option<u64> {
 
 /// A number that no other process has drawn.
 pub(crate) fn unique_number() -> u64 {
-    // `RandomState` has its keys from the system, and increments them.
+    // `RandomState` gets its keys from the system once, and then increments them.
     seeded().unwrap_or_else(|| RandomState::new().hash_one(std::process::id()))
 }
 
-/// Keys for hash maps that no attacker can guess, and that a seed decides in simulations: the order
-/// of a map's entries may be the order of requests.
+/// Keys for hash maps, which no attacker can guess. In simulations they come from the seed, because
+/// the order of a map's entries may decide the order of requests.
 #[derive(Clone, Debug)]
 pub(crate) struct HashKeys(Keys);
 

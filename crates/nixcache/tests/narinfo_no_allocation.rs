@@ -1,5 +1,5 @@
-//! Reading narinfos never allocates, whatever is odd about them; neither does verifying one, once
-//! its verifier has warmed up. A counting allocator says so.
+//! Reading a narinfo never allocates, even if it deviates from what Nix writes. Verifying one does
+//! not allocate once the verifier has warmed up. A counting allocator checks it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::hint::black_box;
@@ -20,7 +20,7 @@ fn secret(name: &str) -> SecretKey {
     SecretKey::generate(KeyName::new(name).unwrap()).unwrap()
 }
 
-/// A narinfo as Nix writes it, with this many references and signed by these keys.
+/// A narinfo as Nix writes it, with this many references, signed by these keys.
 fn canonical(references: usize, signers: &[&SecretKey]) -> String {
     let store_dir = StoreDir::default();
     let paths: Vec<StorePath> =
@@ -38,7 +38,7 @@ fn canonical(references: usize, signers: &[&SecretKey]) -> String {
     signed.unwrap().as_str().to_owned()
 }
 
-/// The same with as much as possible odd about it.
+/// A variant of a narinfo with as many deviations as possible.
 fn odd(canonical: &str) -> String {
     let references = canonical.lines().find_map(|line| line.strip_prefix("References: ")).unwrap();
     let mut reversed: Vec<&str> = references.split(' ').rev().collect();
@@ -61,7 +61,7 @@ fn odd(canonical: &str) -> String {
     lines.join("\n")
 }
 
-/// Looks at everything that a narinfo says.
+/// Reads every field of a narinfo.
 fn look(info: &NarInfo<'_>) -> usize {
     black_box((info.store_path(), info.store_dir(), info.url(), info.compression_name()));
     black_box((info.file_hash(), info.file_size(), info.nar_hash(), info.nar_size(), info.deriver()));
@@ -95,7 +95,7 @@ fn neither_many_lines_nor_odd_names_make_reading_allocate() {
         let read = || assert!(look(&NarInfo::parse(text.as_bytes(), &store_dir).unwrap()) > 0);
         assert_eq!(allocations(read), 0, "{line}");
     }
-    // Compressions that have a name but no codec, or not even that.
+    // Compressions that have a name but no codec, and names that no compression has.
     for name in ["lzop", "lrzip", "snappy", "", "none "] {
         let text = none.replace("Compression: none", &format!("Compression: {name}"));
         let read = || assert!(look(&NarInfo::parse(text.as_bytes(), &store_dir).unwrap()) > 0);
@@ -117,7 +117,7 @@ fn a_fingerprint_is_written_to_a_grown_buffer_without_allocating() {
         allocations(|| info.fingerprint().write_to(&mut buffer).unwrap())
     };
     assert_eq!(write(&canonical), 0);
-    // Unsorted references are sorted, in one piece of memory.
+    // Unsorted references are sorted in one allocated buffer.
     assert!(write(&odd) < 12);
     assert_eq!(buffer, fingerprint);
 }

@@ -1,5 +1,5 @@
-//! What packing promises, beyond giving the archive that Nix gives; that is compared in the
-//! conformance tests.
+//! Promises of packing, other than giving the same archive as Nix: the conformance tests compare
+//! that.
 #![cfg(feature = "fs")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -37,18 +37,18 @@ fn packed(packer: &Packer, path: &Path) -> Result<Vec<u8>, PackError> {
     packer.pack(path, &mut nar, Observer::new()).map(|_| nar)
 }
 
-/// Makes what `nar` says at `path`.
+/// Unpacks `nar` to `path`.
 fn restore(nar: &[u8], path: &Path) {
     let limits = Limits::default().with(|limits| limits.depth = usize::MAX);
     Unpacker::new().limits(limits).unpack(nar, path, Observer::new()).unwrap();
 }
 
-/// `len` bytes that do not repeat at the distance of any chunk.
+/// `len` bytes without repetitions at the distance of a chunk.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
-/// Many directories, and files of all the sizes where reading does something else.
+/// Many directories, and files with the sizes at which the way of reading changes.
 fn varied() -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     writer.directory(b"").unwrap();
@@ -109,7 +109,7 @@ fn measuring_says_what_packing_gives() {
 fn measuring_reads_no_contents() {
     let dir = scratch();
     let file = fs::File::create(dir.path().join("large")).unwrap();
-    // More than could be read in the time that a test may take.
+    // Too large to be read during a test.
     file.set_len(1 << 42).unwrap();
     let (size, _) = measure(dir.path()).unwrap();
     assert!(size > 1 << 42);
@@ -127,7 +127,7 @@ fn pipes_sockets_and_devices_are_errors_that_name_them_and_never_block() {
     others.push((path, EntryKind::Socket));
     others.push((PathBuf::from("/dev/null"), EntryKind::Device));
     let path = dir.path().join("device");
-    // Only root may make one.
+    // Only root may create a device.
     if mknodat(CWD, &path, FileType::CharacterDevice, Mode::RUSR, rustix::fs::makedev(1, 3)).is_ok() {
         others.push((path, EntryKind::Device));
     }
@@ -156,7 +156,7 @@ fn a_file_that_becomes_a_pipe_after_it_was_listed_does_not_block() {
     let dir = scratch();
     let path = dir.path().join("file");
     fs::write(&path, "contents").unwrap();
-    // The filter is asked when the directory is listed.
+    // The filter is called when the directory is listed.
     let swapping = Packer::new().filter(move |_| {
         fs::remove_file(&path).unwrap();
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -248,7 +248,7 @@ fn a_link_swapped_in_while_packing_never_leads_outside() {
     });
 }
 
-/// Packs `dir` again and again while `change` changes the one file in it, until that was noticed.
+/// Packs `dir` repeatedly while `change` changes the only file in it, until packing notices it.
 fn assert_change_is_noticed(dir: &Path, change: impl Fn(&Path) + Sync) {
     let path = dir.join("file");
     let stop = AtomicBool::new(false);
@@ -303,7 +303,7 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error_that_names_it() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_whose_size_is_not_that_of_its_contents_is_an_error_that_names_it() {
-    // The kernel says 0 of the first, and 4096 of the second, which holds a few bytes.
+    // The kernel reports size 0 for the first, and 4096 for the second, which has a few bytes.
     let changed = |path: &Path| match pack(path, std::io::sink()) {
         Err(PackError::Changed { path: named, .. }) => assert_eq!(named, path),
         outcome => panic!("{}: {outcome:?}", path.display()),
@@ -326,7 +326,8 @@ fn a_tree_as_deep_as_nix_allows_is_packed_and_a_deeper_one_is_refused() {
         (0..depth).for_each(|_| writer.end().unwrap());
         writer.finish().unwrap()
     };
-    // The deepest path of the longest names has 16 KiB, four times what the kernel takes as a path.
+    // With the longest names, the deepest path has 16 KiB, four times the kernel's limit for a
+    // path.
     for name in [b"d".as_slice(), &[b'n'; 255]] {
         let dir = scratch();
         let nar = nested(64, name);
@@ -399,7 +400,7 @@ fn what_is_missing_or_below_a_file_is_an_error_that_names_it() {
     }
 }
 
-/// The names in the root of an archive.
+/// The names in the root directory of an archive.
 fn names(nar: &[u8]) -> Vec<String> {
     let name = |event| match event {
         Ok(Event::File { name, .. } | Event::Directory { name } | Event::Symlink { name, .. }) => Some(name),
@@ -411,7 +412,7 @@ fn names(nar: &[u8]) -> Vec<String> {
 #[test]
 fn the_case_hack_cuts_names_and_sorts_them_again() {
     let dir = scratch();
-    // As they stand on disk, "a~" and "b" are on other sides of what the hack added to "a" and "B".
+    // On disk, "a~" and "b" sort differently relative to "a" and "B", because of their suffixes.
     for name in ["A", "a~nix~case~hack~1", "a!", "a~", "B~nix~case~hack~12~nix~case~hack~3", "b", "~nix~case~hac"] {
         fs::write(dir.path().join(name), name).unwrap();
     }
@@ -428,11 +429,11 @@ fn the_case_hack_cuts_names_and_sorts_them_again() {
         fs::write(&path, "").unwrap();
         for error in [packed(&hacked, dir.path()).unwrap_err(), hacked.measure(dir.path()).unwrap_err()] {
             match error {
-                // Two that would become one.
+                // Two names that would become one.
                 PackError::CaseHack { path: one, other } => {
                     assert_eq!(BTreeSet::from([one, other]), BTreeSet::from([path.clone(), dir.path().join("A")]));
                 }
-                // One that would become none.
+                // A name that would become empty.
                 PackError::Name { path: named, .. } => assert_eq!(named, path),
                 error => panic!("{error}"),
             }
@@ -468,7 +469,7 @@ fn a_filter_leaves_out_entries_with_all_below_them_and_is_asked_once() {
     ];
     assert_eq!(asked, expected.map(|(path, kind)| (PathBuf::from(path), kind)));
     assert_eq!(filtered.measure(&tree).unwrap().0, nar.len() as u64);
-    // The root is kept, also under this name.
+    // The root is kept, even under a name that the filter excludes.
     packed(&filtered, &tree.join("out")).unwrap();
 }
 
@@ -529,14 +530,14 @@ fn an_observer_that_fails_is_reported_and_ends_the_work() {
 
 /// Runs one of the ignored tests below in a process of its own, after the shell commands `limits`,
 /// on `path`.
-fn in_a_child(test: &str, limits: &str, path: &Path, as_nobody: bool) {
+fn in_a_child(test: &str, limits: &str, path: &Path, as_other_user: bool) {
     let dir = scratch();
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let exe = std::env::current_exe().unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]);
-    if as_nobody {
-        // Where the user `nobody` can run it.
+    if as_other_user {
+        // A copy where the user `nobody` can run it.
         command.arg(fs::copy(&exe, dir.path().join("exe")).map(|_| dir.path().join("exe")).unwrap());
         command.uid(65534).gid(65534);
     } else {
@@ -563,7 +564,7 @@ fn what_may_not_be_read_is_an_error_that_names_it() {
         let secret = dir.path().join(name).join("below/secret");
         fs::set_permissions(&secret, PermissionsExt::from_mode(0o000)).unwrap();
     }
-    // Root may read everything.
+    // Root can read everything, so root runs this as another user.
     in_a_child("child_is_denied", "true", dir.path(), dir.path().metadata().unwrap().uid() == 0);
     fs::set_permissions(dir.path().join("directory/below/secret"), PermissionsExt::from_mode(0o755)).unwrap();
 }
@@ -594,7 +595,7 @@ fn descriptors_are_few_however_many_directories_and_threads_there_are() {
     for index in 0..1000 {
         let directory = tree.join(format!("{:02}/{index:04}", index / 50));
         fs::create_dir_all(&directory).unwrap();
-        // Large ones hold up the thread that reads them, so that others wait behind.
+        // Large files delay the thread that reads them, so other files wait for it.
         let size = if index < 500 && index % 10 == 0 { 3 << 19 } else { 10 };
         fs::File::create(directory.join("file")).unwrap().set_len(size).unwrap();
     }
@@ -607,7 +608,7 @@ fn child_packs_with_many_threads() {
     let (size, _) = measure(child_path()).unwrap();
     for threads in [2, 8, 32] {
         let mut chunks = packer(threads).chunks(&child_path()).unwrap();
-        // A slow start, so that reading ahead comes to its limit.
+        // Start slowly, so that reading ahead reaches its limit.
         thread::sleep(Duration::from_millis(50));
         let mut observer = Observer::new().check(Limits::default());
         chunks.try_for_each(|chunk| observer.update(&chunk.unwrap())).unwrap();
@@ -621,7 +622,7 @@ fn dropped_chunks_leave_no_threads_and_no_descriptors() {
     let dir = scratch();
     let tree = dir.path().join("tree");
     restore(&varied(), &tree);
-    // So much that reading cannot have ended by itself.
+    // So large that reading cannot have finished.
     fs::File::create(tree.join("large")).unwrap().set_len(1 << 42).unwrap();
     in_a_child("child_drops_chunks", "true", &tree, false);
 }
@@ -636,7 +637,7 @@ fn child_drops_chunks() {
         let mut chunks = packer(4).chunks(&child_path()).unwrap();
         assert!(chunks.by_ref().take(taken).all(|chunk| chunk.is_ok()));
         drop(chunks);
-        // A thread that was joined may be seen for a moment more.
+        // A joined thread may remain visible for a moment.
         let start = Instant::now();
         while (count("task"), count("fd")) != before {
             assert!(start.elapsed() < Duration::from_secs(5), "after {taken} chunks");
@@ -652,7 +653,7 @@ fn a_slow_consumer_costs_no_memory() {
     let tree = dir.path().join("tree");
     fs::create_dir(&tree).unwrap();
     for index in 0..1500 {
-        // Small ones, of which many are in a batch, and large ones.
+        // Small files, many of which share a batch, and large ones.
         let size = if index % 100 == 0 { 20 << 20 } else { 100 << 10 };
         fs::File::create(tree.join(index.to_string())).unwrap().set_len(size).unwrap();
     }
@@ -681,7 +682,7 @@ fn child_consumes_slowly() {
     assert!(grown < 32, "{grown} MiB for an archive of {} MiB", size >> 20);
 }
 
-/// Names that are not text are packed as they are.
+/// Names that are not valid UTF-8 are packed unchanged.
 #[test]
 fn names_are_bytes() {
     let dir = scratch();

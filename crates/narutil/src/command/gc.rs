@@ -1,4 +1,4 @@
-//! `narutil gc`
+//! `narutil gc`: removes from a cache the objects that no root, lease or grace period keeps.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,7 +20,8 @@ use crate::text::{counted, shown};
 
 pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
     let retention = retention(common, args)?;
-    // What cannot be understood stops a collection, which is a failure, whatever kind it is of.
+    // An object that cannot be parsed stops the collection. That is a failure of the command, not
+    // an answer about the data.
     let fail = |error: roots::Error| match (&error, Failure::roots(&error)) {
         (roots::Error::WouldEmpty { .. }, failure) => failure,
         (_, Failure { status: Status::Bad, message }) => Failure { status: Status::Failed, message },
@@ -44,7 +45,7 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
     })
 }
 
-/// What the arguments say is kept.
+/// The retention policy that the arguments ask for.
 fn retention(common: &Common, args: &GcArgs) -> Result<RetentionPolicy> {
     let mut policy = RetentionPolicy::default();
     policy.keep_last = args.keep_last;
@@ -60,7 +61,7 @@ fn retention(common: &Common, args: &GcArgs) -> Result<RetentionPolicy> {
     Ok(policy)
 }
 
-/// Shows what happens, and prints what is removed.
+/// Shows progress, and prints the objects that are removed.
 #[derive(Clone)]
 struct Shown {
     common: Common,
@@ -72,7 +73,7 @@ struct Shown {
 #[derive(Default)]
 struct ShownState {
     bar: Option<Bar>,
-    /// Whether printing failed.
+    /// The failure to print, if printing failed.
     printed: Option<Failure>,
 }
 
@@ -116,7 +117,7 @@ impl Shown {
         }
     }
 
-    /// Says what stays and what goes, and what is broken.
+    /// Prints which paths stay and which go, and the problems of the plan.
     fn explain(&self, plan: &GcPlan) {
         for path in &plan.absent {
             let path = self.store_dir.display(path.as_ref());
@@ -144,7 +145,7 @@ impl Shown {
     }
 }
 
-/// What was removed, or would be.
+/// The last line: how much was removed, or would be removed in a dry run.
 fn total(report: &GcReport) -> String {
     let later = |files: usize, bytes: u64| match files {
         0 => String::new(),
@@ -168,7 +169,7 @@ fn total(report: &GcReport) -> String {
     }
 }
 
-/// What stays and what goes, a line for each reason.
+/// How much stays and how much goes, one line for each reason.
 fn explain(summary: &GcSummary, args: &GcArgs) -> Vec<String> {
     let paths = |count| counted(count, "path");
     let mut lines = vec![format!(
@@ -233,7 +234,7 @@ fn line(common: &Common, removal: &Removal) -> String {
     }
 }
 
-/// The paths that are kept, as arguments or in files.
+/// The paths to keep. Each argument is a store path, or a file that lists store paths.
 fn root_paths(store_dir: &StoreDir, arguments: &[OsString]) -> Result<Vec<StorePath>> {
     let mut paths = Vec::new();
     let parse = |text: &str| {

@@ -1,8 +1,8 @@
-//! Content encodings: objects that a server stores or sends compressed, and says so in a header.
+//! Content encodings: objects that a server stores or sends compressed, as a header says.
 //!
-//! Nix writes narinfos, listings and logs so (`narinfo-compression`, `ls-compression`,
-//! `log-compression`), proxies compress on the way, and cache.nixos.org stores its listings so.
-//! Decoding is bounded by what the object may have.
+//! Nix can write narinfos, listings and logs compressed (`narinfo-compression`, `ls-compression`,
+//! `log-compression`), cache.nixos.org stores its listings compressed, and proxies compress on the
+//! way. Decoding stops at the size limit of the object.
 
 use std::io::Read;
 
@@ -21,7 +21,7 @@ use crate::redact::escaped;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
     Compressed(Compression),
-    /// What HTTP calls `deflate`: zlib, or, from some servers, its bare contents.
+    /// HTTP's `deflate`: zlib, or a raw deflate stream from some servers.
     Deflate,
 }
 
@@ -39,16 +39,16 @@ impl Layer {
 pub(crate) struct Encoding(Vec<Layer>);
 
 impl Encoding {
-    /// Reads the header.
+    /// Parses the header.
     pub(crate) fn parse(object: &str, header: Option<&str>) -> Result<Self> {
-        /// No more are decoded: a bomb of bombs.
+        /// The most layers that are decoded: more could be a decompression bomb in another.
         const LAYERS_MAX: usize = 4;
         let mut layers = Vec::new();
         for name in header.unwrap_or_default().split(',') {
             let name = name.trim().to_ascii_lowercase();
             let name = name.strip_prefix("x-").unwrap_or(&name);
             let layer = match name {
-                // `aws-chunked` is how S3's clients upload, and no property of the object.
+                // S3 clients upload with `aws-chunked`. It is no encoding of the object.
                 "" | "identity" | "none" | "aws-chunked" => continue,
                 "deflate" => Layer::Deflate,
                 name => Layer::Compressed(name.parse().map_err(|_| {
@@ -75,7 +75,7 @@ impl Encoding {
         self.0.iter().map(|layer| layer.name()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Decodes an object as it is read, however long it becomes.
+    /// Decodes an object as it is read, without a size limit.
     pub(crate) fn reader(&self, object: &str, reader: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>> {
         let mut reader: Box<dyn Read + Send> = Box::new(reader);
         for layer in self.0.iter().rev() {
@@ -84,7 +84,7 @@ impl Encoding {
         Ok(reader)
     }
 
-    /// Why reading from such a reader failed: for the cache beneath it, or for the encoding.
+    /// The error of the cache or of the encoding that made a [`reader`](Self::reader) fail.
     pub(crate) fn failure(&self, object: &str, error: std::io::Error) -> Error {
         match error.downcast::<Error>() {
             Ok(error) => error,
@@ -124,7 +124,7 @@ impl Layer {
         })
     }
 
-    /// Decodes a whole object. The error is none if it becomes too large.
+    /// Decodes a whole object. The error is `None` if the object is too large.
     fn decode(self, bytes: &Bytes, limit: u64) -> std::result::Result<Bytes, Option<String>> {
         let decoded = match self {
             Self::Compressed(compression) => {
@@ -143,7 +143,7 @@ impl Layer {
                 let mut decoded = Vec::new();
                 let mut zlib = ZlibDecoder::new(&bytes[..]).take(bound);
                 if let Err(error) = zlib.read_to_end(&mut decoded) {
-                    // Some servers mean the contents without zlib's frame.
+                    // Some servers send a raw deflate stream, without the zlib header.
                     decoded.clear();
                     let mut raw = DeflateDecoder::new(&bytes[..]).take(bound);
                     raw.read_to_end(&mut decoded).map_err(|_| Some(error.to_string()))?;
@@ -158,15 +158,15 @@ impl Layer {
     }
 }
 
-/// An object as it is meant: decoded as the header says, or, if that says nothing, as the first
-/// bytes of a text show.
+/// Decodes a whole object, by its `Content-Encoding`. Without that header, the first bytes of a
+/// text show the compression.
 ///
-/// `object` is what messages call it, `name` what it is within the cache.
+/// `object` is its name in messages, `name` its name within the cache.
 pub(crate) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Bytes, limit: u64) -> Result<Bytes> {
     let encoding = Encoding::parse(object, header)?;
     if !encoding.is_identity() {
         return match encoding.decode(object, bytes.clone(), limit) {
-            // A proxy has decoded it, and left the header.
+            // A proxy has decoded the object, and kept the header.
             Err(Error::Encoding { .. }) if is_plain_text(name, &bytes) => Ok(bytes),
             decoded => decoded,
         };
@@ -177,7 +177,7 @@ pub(crate) fn decode(object: &str, name: &str, header: Option<&str>, bytes: Byte
     }
 }
 
-/// An object as it comes, without its content encoding.
+/// Decodes an object of any size as it arrives.
 pub(crate) fn decoded(
     stream: BoxStream<'static, Result<Bytes>>,
     encoding: Encoding,
@@ -198,7 +198,7 @@ pub(crate) fn decoded(
             let mut piece = Vec::with_capacity(PIECE_BYTES);
             match decoder.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece) {
                 Ok(0) => return,
-                // An error means that nothing is wanted any more.
+                // The receiver was dropped, so the rest of the object is not needed.
                 Ok(_) if sender.blocking_send(Ok(Bytes::from(piece))).is_err() => return,
                 Ok(_) => {}
                 Err(error) => return drop(sender.blocking_send(Err(encoding.failure(&object, error)))),
@@ -208,32 +208,32 @@ pub(crate) fn decoded(
     futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))).boxed()
 }
 
-/// The narinfo in a file that a mirror of a cache has stored encoded; `None` if the file is not.
-/// `file` is what messages call it.
+/// Decodes a narinfo from a file that a mirror of a cache has stored with its content encoding.
+/// Returns `None` if the file is not encoded. `file` is its name in messages.
 ///
-/// [`Cache`](super::Cache) does so by itself; this is for programs that read files of narinfos on
-/// their own.
+/// [`Cache`](super::Cache) decodes narinfos by itself. This function is for programs that read
+/// narinfo files directly.
 pub fn decode_narinfo(file: &str, stored: &[u8]) -> Result<Option<Bytes>> {
     let Some(compression) = Compression::detect(stored).filter(|magic| is_of_texts(*magic)) else { return Ok(None) };
     let (stored, limit) = (Bytes::copy_from_slice(stored), NarInfo::MAX_LEN as u64);
     Encoding(vec![Layer::Compressed(compression)]).decode(file, stored, limit).map(Some)
 }
 
-/// Whether texts are stored in this compression, and whether it is known by more than a letter or
-/// two.
+/// Whether caches store texts in this compression, and its magic number is long enough to be
+/// reliable.
 const fn is_of_texts(compression: Compression) -> bool {
     matches!(compression, Compression::Gzip | Compression::Zstd | Compression::Xz | Compression::Bzip2)
 }
 
-/// The compression of a text that was stored encoded by a tool that lost the header: `aws s3 sync`
-/// to a directory, say.
+/// The compression of a text that a tool has stored encoded but without the header, such as
+/// `aws s3 sync` to a directory.
 pub(crate) fn shown(name: &str, bytes: &[u8]) -> Option<Compression> {
     let magic = Compression::detect(bytes)?;
     (is_of_texts(magic) && layout::is_text(name)).then_some(magic)
 }
 
-/// Whether an object that is a text is one as it stands, by how texts of its kind begin. Anything
-/// else is undecodable, and not a broken text.
+/// Whether an object is a text that is not encoded, judged by how texts of its kind begin. Any
+/// other contents count as undecodable, not as a malformed text.
 fn is_plain_text(name: &str, bytes: &[u8]) -> bool {
     let is_shown = |character: char| !character.is_control() || matches!(character, '\n' | '\r' | '\t');
     let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.chars().all(is_shown)) else { return false };
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_a_proxy_has_decoded_is_read_whatever_the_header_says() {
+    fn a_text_that_a_proxy_has_decoded_is_read_despite_its_header() {
         for header in ["gzip", "br", "zstd", "deflate", "xz", "gzip, zstd"] {
             let text = Bytes::from_static(b"StorePath: x\n");
             assert_eq!(decode(NAME, NAME, Some(header), text.clone(), 1 << 20).unwrap(), text, "{header}");

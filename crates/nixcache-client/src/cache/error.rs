@@ -10,27 +10,28 @@ use super::UrlError;
 use super::backend::directory::TooLarge;
 use crate::file::{Odd, Oddity};
 
-/// The result of a lookup in a cache. There are three answers, which are never mixed:
+/// The result of a lookup in a cache. There are three answers, and none stands for another:
 ///
-/// - `Ok(Some(_))`: the object is there.
-/// - `Ok(None)`: the object is known not to be there: 404, 410, `ENOENT`.
+/// - `Ok(Some(_))`: the object exists.
+/// - `Ok(None)`: the object is known to be absent: 404, 410, `ENOENT`.
 /// - `Err(_)`: the cache cannot tell. Access was denied ([`Error::Denied`]), the server failed, the
 ///   object is too large ([`Error::TooLarge`]) or its content encoding cannot be decoded
 ///   ([`Error::Encoding`]).
 ///
 /// Only `Ok(None)` may lead to a deletion, to a withdrawal, or to the claim that no cache has a
-/// path. A bucket that denies its listing also answers 403 about keys that do not exist. A caller
-/// that then merely asks another cache may take [`Error::Denied`] for absent; no other may.
+/// path. A bucket that denies its listing also answers 403 for keys that do not exist. Only a
+/// caller that then does no more than ask another cache may treat [`Error::Denied`] as absent.
 pub type Lookup<T> = std::result::Result<Option<T>, Error>;
 
 /// Why an operation on a cache failed. Every message begins with the cache or the object in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is no URL of a cache.
+    /// The text is not the URL of a cache.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// A parameter of the URL, or of the environment, does not lead to a cache.
+    /// A parameter of the URL or an environment variable is invalid, or the place is unsuitable for
+    /// a cache.
     #[error("{cache}: {reason}")]
     Configuration {
         /// The cache.
@@ -38,7 +39,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// This build cannot reach such a cache: the crate was compiled without a feature.
+    /// This build cannot reach this kind of cache: the crate was compiled without a feature.
     #[error(
         "{cache}: this build cannot reach such a cache: it was compiled without the feature `{feature}` of \
          nixcache-client. Build it with that feature"
@@ -49,20 +50,20 @@ pub enum Error {
         /// The feature of this crate that is missing.
         feature: &'static str,
     },
-    /// There is no cache: neither narinfos nor a `nix-cache-info`.
+    /// The place is not a cache: it holds neither narinfos nor a `nix-cache-info`.
     #[error("{cache}: holds neither narinfos nor a nix-cache-info: is it a cache?")]
     NoCache {
         /// The cache.
         cache: String,
     },
-    /// The cache's paths are in another store directory than the one that was asked for.
+    /// The cache is for another store directory than the requested one.
     #[error("{cache}: is for the store {theirs}, not {ours}")]
     StoreDir {
         /// The cache.
         cache: String,
         /// Its store directory.
         theirs: StoreDir,
-        /// The one that was asked for.
+        /// The requested store directory.
         ours: StoreDir,
     },
     /// `nix-cache-info` cannot be read.
@@ -83,7 +84,7 @@ pub enum Error {
         #[source]
         error: narinfo::Error,
     },
-    /// A narinfo is about another path than its name says. Nix does not accept it for either.
+    /// A narinfo is about another path than its name says. Nix accepts it for neither path.
     #[error("{object}: is the narinfo of {path}")]
     Misplaced {
         /// The narinfo.
@@ -91,7 +92,7 @@ pub enum Error {
         /// The path that it is about.
         path: String,
     },
-    /// The `URL` of a narinfo leads to no NAR within the cache.
+    /// The `URL` of a narinfo names neither an object of the cache nor one of a web server.
     #[error("{object}: URL: {reason}")]
     NarUrl {
         /// The narinfo.
@@ -113,7 +114,7 @@ pub enum Error {
     Odd {
         /// The object.
         object: String,
-        /// The folder on the way to the object that is odd; empty if it is the object itself.
+        /// The folder on the way to the object that is the cause; empty if it is the object itself.
         place: String,
         /// The kind of file.
         oddity: Oddity,
@@ -135,8 +136,8 @@ pub enum Error {
         /// The reason that the server gives.
         reason: String,
     },
-    /// The content encoding of an object cannot be decoded. Says nothing about the object behind
-    /// it.
+    /// The content encoding of an object cannot be decoded. Says nothing about the contents of the
+    /// object.
     #[error("{object}: cannot be decoded from its content encoding `{encoding}`: {reason}")]
     Encoding {
         /// The object.
@@ -146,8 +147,8 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// Conditional writes of an object were refused again and again, although it was read before each
-    /// of them.
+    /// Several conditional writes of an object in a row were refused, although it was read again
+    /// before each of them.
     #[error(
         "{object}: keeps changing: {attempts} conditional writes in a row were refused. Another writer is busy with it, \
          or the server does not keep conditions"
@@ -210,11 +211,11 @@ impl Error {
         Self::Io { object, error }
     }
 
-    /// What kind of failure it is.
+    /// The kind of the failure.
     ///
     /// [`ErrorKind::Content`] means that an object was found and is bad. No error of a cache is
-    /// [`ErrorKind::NotFound`]: lookups return `None` for absent objects, and a missing bucket, or a
-    /// missing or empty directory, may be a disk that is not mounted.
+    /// [`ErrorKind::NotFound`]: lookups return `None` for absent objects, a missing bucket may be a
+    /// wrong name, and a missing or empty directory may be a disk that is not mounted.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::CacheInfo { .. }
@@ -248,7 +249,7 @@ fn place_of(place: &str) -> String {
     if place.is_empty() { "is ".to_owned() } else { format!("`{}` is ", place.escape_debug()) }
 }
 
-/// `(403): …` follows the words without a colon.
+/// The end of the message: `(403): …` follows without a colon, other reasons after one.
 fn denial(reason: &str) -> String {
     if reason.starts_with('(') { format!(" {reason}") } else { format!(": {reason}") }
 }

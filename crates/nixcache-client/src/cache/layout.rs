@@ -1,30 +1,30 @@
-//! Which objects a cache has, and under which names.
+//! The kinds of objects in a cache, and their names.
 
 use nixcache::compression::Compression;
 use nixcache::hash::{Format, Hash};
 use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
 use nixcache::store_path::HashPart;
 
-/// The file that makes a cache of a directory or bucket, and says what it holds.
+/// The file that marks a directory or bucket as a cache, and describes it.
 pub const CACHE_INFO: &str = "nix-cache-info";
 
-/// The beginning of the names of files that are not complete yet, in caches that are directories.
+/// The prefix of the names of temporary files, in caches that are directories.
 pub(crate) const TEMPORARY: &str = ".nixcache-";
 
-/// The beginning of such names that older versions gave.
+/// The prefix of the names of temporary files that older versions made.
 const OLDER_TEMPORARY: &str = ".narutil-";
 
-/// The folder of roots, and of the claims of pushes and collections.
+/// The folder for roots, and for the claims of pushes and collections.
 pub(crate) const OURS: &str = "nixcache";
 
-/// Whether a folder is one of the layout, or is below one.
+/// Whether a folder is part of the layout of a cache, or is below such a folder.
 pub(crate) fn is_ours(folder: &str) -> bool {
     let top = folder.split('/').next().unwrap_or_default();
     matches!(top, "nar" | "log" | "debuginfo" | "realisations" | "build-trace-v2" | OURS)
 }
 
-/// Whether a writer of caches, this one or Nix, gives an object such a name. Other objects in
-/// the folders of a cache were put there by people: no collection removes them.
+/// Whether this library or Nix writes objects with such a name. Other objects in the folders of a
+/// cache were put there by people, and no collection removes them.
 pub(crate) fn is_written_by_caches(name: &str) -> bool {
     let is_plain = |text: &str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+=?".contains(&byte);
@@ -48,13 +48,14 @@ pub(crate) fn is_written_by_caches(name: &str) -> bool {
     }
 }
 
-/// What an object of a cache is, by its name.
+/// The kind of an object of a cache, by its name.
 ///
 /// ```
 /// use nixcache_client::cache::Object;
 ///
 /// assert!(matches!(Object::of("g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q.narinfo"), Object::NarInfo(_)));
-/// assert_eq!(Object::of("nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz"), Object::Nar);
+/// let nar = "nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz";
+/// assert_eq!(Object::of(nar), Object::Nar);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,17 +64,17 @@ pub enum Object {
     CacheInfo,
     /// `<hash part>.narinfo`.
     NarInfo(HashPart),
-    /// `<hash part>.ls`: what is in the NAR of a path, and where.
+    /// `<hash part>.ls`: the listing of the NAR of a path.
     Listing(HashPart),
-    /// Something below `nar/`.
+    /// An object below `nar/`.
     Nar,
     /// `log/<derivation>`: a build log.
     Log,
-    /// `debuginfo/<build id>`: in which NAR the debug information of a program is.
+    /// `debuginfo/<build id>`: names the NAR with the debug information of a program.
     DebugInfo,
-    /// Something below `realisations/` or `build-trace-v2/`.
+    /// An object below `realisations/` or `build-trace-v2/`.
     Realisation,
-    /// Something below `nixcache/`: roots, and the claims of pushes and collections
+    /// An object below `nixcache/`: roots, and the claims of pushes and collections
     /// ([`roots`](crate::roots)).
     Root,
     /// A temporary file of a writer that is still running or has crashed.
@@ -83,8 +84,10 @@ pub enum Object {
 }
 
 impl Object {
-    /// The kind of the object of a name, which is relative to the cache. A name that no writer of caches makes
-    /// (`nar//x.nar`, `./x`, `nar/../y`, one with control characters) is [`Other`](Self::Other).
+    /// The kind of the object with a name, which is relative to the cache.
+    ///
+    /// A name that no writer makes is [`Other`](Self::Other): `nar//x.nar`, `./x`, `nar/../y`, or
+    /// one with control characters.
     pub fn of(name: &str) -> Self {
         if !is_plain(name) {
             return Self::Other;
@@ -116,9 +119,9 @@ pub(crate) fn is_plain(name: &str) -> bool {
     !name.chars().any(char::is_control) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// The most bytes that an object of this name may have where it is read as a whole, decoded.
+/// The maximum decoded size in bytes of an object with this name, where it is read as a whole.
 ///
-/// NARs are not read as a whole; the limit of snapshots is that of their compressed object.
+/// NARs are not read as a whole. The limit of snapshots is that of their compressed object.
 pub fn limit(name: &str) -> u64 {
     const MIB: u64 = 1 << 20;
     match Object::of(name) {
@@ -131,8 +134,8 @@ pub fn limit(name: &str) -> u64 {
     }
 }
 
-/// Whether an object of this name is text by itself, so that the magic of a compression at its
-/// beginning means that it was stored encoded, by a tool that lost its `Content-Encoding`.
+/// Whether objects with this name are text. If such an object begins with the magic number of a
+/// compression, a tool has stored it encoded and lost its `Content-Encoding`.
 pub(crate) fn is_text(name: &str) -> bool {
     match Object::of(name) {
         Object::CacheInfo
@@ -146,7 +149,7 @@ pub(crate) fn is_text(name: &str) -> bool {
     }
 }
 
-/// Whether a file has the name of a temporary one: of this library, or Nix's `NAME.tmp.PID.NUMBER`.
+/// Whether a name is that of a temporary file: of this library, or Nix's `NAME.tmp.PID.NUMBER`.
 fn is_temporary(file: &str) -> bool {
     let ours = [TEMPORARY, OLDER_TEMPORARY].iter().any(|start| file.starts_with(start))
         && file.rsplit('.').next() == Some("tmp");
@@ -169,7 +172,7 @@ pub fn nar(file_hash: Hash, compression: Compression) -> String {
     format!("nar/{}.nar{}", file_hash.display_digest(Format::Nix32), compression.extension())
 }
 
-/// The media type of an object, as Nix says it.
+/// The media type of an object, as in Nix.
 pub(crate) fn content_type(name: &str) -> &'static str {
     match Object::of(name) {
         Object::CacheInfo => "text/x-nix-cache-info",

@@ -1,5 +1,5 @@
-//! Merging what this process publishes with what another writer has published meanwhile: narinfos
-//! and realisations get the signatures of both.
+//! Merging narinfos and realisations with those that another writer has published at the same time:
+//! the result has the signatures of both.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,8 @@ use nixcache::store_path::{HashPart, StoreDir, StorePath};
 
 use super::{Cache, Error, layout};
 
-/// Adds our signatures to what somebody else has published meanwhile, if it is the same.
+/// Publishes a narinfo. If the cache has one of the same path and contents, adds our signatures to
+/// it; one of other contents stays as it is.
 pub(crate) async fn merge_narinfo(cache: &Cache, part: HashPart, ours: NarInfoBuf) -> Result<(), Error> {
     let store_dir = cache.store_dir().clone();
     let change = move |theirs: Option<&[u8]>| match theirs {
@@ -20,7 +21,8 @@ pub(crate) async fn merge_narinfo(cache: &Cache, part: HashPart, ours: NarInfoBu
     cache.edit(&layout::narinfo(part), change).await.map(drop)
 }
 
-/// What is published, with our signatures; none if it has them already, or is about other contents.
+/// The published narinfo with our signatures added. `None` if it has them already, or is about
+/// other contents.
 fn with_our_signatures(theirs: &[u8], ours: &NarInfoBuf, store_dir: &StoreDir) -> Option<Vec<u8>> {
     let theirs = NarInfo::parse(theirs, store_dir).ok()?;
     let ours = ours.as_ref();
@@ -44,11 +46,11 @@ fn with_our_signatures(theirs: &[u8], ours: &NarInfoBuf, store_dir: &StoreDir) -
     Some(edit.finish().ok()?.as_str().as_bytes().to_vec())
 }
 
-/// Publishes a realisation. What the cache says of the same output and path gets our signatures
-/// beside its own. Returns whether anything was written.
+/// Publishes a realisation. If the cache has one of the same output and path, adds our signatures
+/// to it. Returns whether anything was written.
 ///
-/// Of two paths for one output, that in the cache stays, as long as the cache has it: other paths
-/// there were built with it.
+/// If the realisation in the cache names another path for the output, it stays as long as the cache
+/// has that path: other paths in the cache were built with it.
 pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) -> Result<bool, Error> {
     let place = ours.place();
     let other: Arc<Mutex<Option<StorePath>>> = Arc::default();
@@ -57,7 +59,7 @@ pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) 
         move |theirs: Option<&[u8]>| {
             let mut other = other.lock().unwrap_or_else(PoisonError::into_inner);
             *other = None;
-            // What cannot be read says nothing to Nix either.
+            // A realisation that cannot be parsed is replaced: Nix cannot use it either.
             let theirs = theirs.and_then(|text| CachedRealisation::parse(&place, text).ok());
             let Some(theirs) = theirs else { return Some(ours.contents().into_bytes()) };
             if theirs.out_path() != ours.out_path() {
@@ -68,7 +70,7 @@ pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) 
         }
     };
     let edited = match cache.edit(&place, change).await {
-        // Who may write and not read can still add what is not there.
+        // A writer without read access can still add an absent object.
         Err(Error::Denied { .. }) => return cache.create_object(&place, ours.contents()).await,
         edited => edited?,
     };
@@ -86,11 +88,11 @@ pub(crate) async fn publish_realisation(cache: &Cache, ours: CachedRealisation) 
     cache.write(&place, ours.contents()).await.map(|()| true)
 }
 
-/// What is published, with our signatures; none if that is what it is already.
+/// The published realisation with our signatures added. `None` if that changes nothing.
 fn merged_realisation(theirs: &CachedRealisation, ours: &CachedRealisation) -> Option<CachedRealisation> {
     let name = |signature: &str| signature.split_once(':').map(|(name, _)| name.to_owned());
     let mut merged = match (theirs, ours) {
-        // The cache's may refer to others, and ours not.
+        // The one in the cache may have dependencies, while ours has none.
         (CachedRealisation::KeyedByHash(old), CachedRealisation::KeyedByHash(new)) if new.dependencies.is_empty() => {
             CachedRealisation::KeyedByHash(old.clone())
         }

@@ -1,21 +1,22 @@
 //! A binary cache in a directory, a bucket or on a web server.
 //!
-//! [`Cache`] reads and writes objects by name. [`layout`] knows which objects a cache has. Pushes,
-//! pulls, audits and collections are built on these two; the modules below `backend` know how each
-//! kind of place keeps its objects.
+//! [`Cache`] reads and writes objects by name. [`layout`] defines the names of objects. Pushes,
+//! pulls, audits and collections are built on these two. The modules below `backend` implement each
+//! kind of storage.
 //!
-//! A reader sees every object whole or not at all. In a directory, an object grows under a temporary
-//! name, and is renamed once it is on the disk; uploads to buckets are like that by themselves.
+//! A reader sees every object whole or not at all. In a directory, an object is written under a
+//! temporary name, and renamed once it is flushed to disk. Uploads to buckets are atomic by
+//! themselves.
 //!
-//! A lookup has three answers ([`Lookup`]): the object is there, it is absent (`None`), or the cache
+//! A lookup has three answers ([`Lookup`]): the object exists, it is absent (`None`), or the cache
 //! cannot tell (an error). *Denied* is never *absent*. Objects that are stored or sent with a
 //! content encoding are decoded.
 //!
-//! Requests to servers are repeated after failures that may pass, after growing times with a random
-//! part, and not before the server allows it ([`CacheOptions`]).
+//! Requests to servers are retried after transient failures, with exponential backoff and jitter,
+//! and no earlier than the server allows ([`CacheOptions`]).
 //!
-//! Each kind of place but directories is behind a feature of this crate: `s3`, `gcs`, `azure`,
-//! `http`. A URL of a kind that was not compiled in is refused with [`Error::NotCompiled`].
+//! Each kind of storage except directories is behind a feature of this crate: `s3`, `gcs`, `azure`,
+//! `http`. The URL of a kind that was not compiled in is refused with [`Error::NotCompiled`].
 
 pub(crate) mod backend;
 mod commit;
@@ -80,17 +81,18 @@ pub(crate) use self::staged::Staging;
 #[cfg(feature = "_network")]
 const USER_AGENT: &str = concat!("nixcache/", env!("CARGO_PKG_VERSION"));
 
-/// Temporary files are removed when they are older than this: no upload takes so long.
+/// The age at which temporary files are removed. No upload takes this long.
 pub(crate) const STALE_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A binary cache. Clones share everything.
+/// A binary cache. Clones are cheap, and refer to the same cache.
 ///
 /// ```
 /// use nixcache::store_path::StoreDir;
 /// use nixcache_client::cache::{Cache, CacheUrl, CacheOptions};
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+/// let (url, store_dir) = (CacheUrl::memory(), StoreDir::default());
+/// let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
 /// cache.write("log/abc.drv", &b"built"[..]).await?;
 /// assert_eq!(cache.read("log/abc.drv").await?.as_deref(), Some(&b"built"[..]));
 /// assert_eq!(cache.read("log/other.drv").await?, None);
@@ -107,21 +109,21 @@ struct Inner {
     backend: Arc<dyn Backend>,
     options: CacheOptions,
     requests: Arc<RequestCounter>,
-    /// Whether the store honours conditions, once that was tried.
+    /// Whether the store honours conditions, once it was probed.
     keeps_conditions: OnceCell<bool>,
-    /// What there was before it was opened.
+    /// What existed before the cache was opened.
     before: Before,
-    /// Reaches NARs that other servers have.
+    /// Reads NARs from other web servers.
     elsewhere: std::sync::OnceLock<Arc<dyn Backend>>,
 }
 
-/// What is known of an object without reading it.
+/// The metadata of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObjectInfo {
-    /// Its size in bytes, where the server says it.
+    /// Its size in bytes, if the server tells it.
     pub size: Option<u64>,
-    /// When it was written last, by the clock of the store.
+    /// When it was last written, by the clock of the store.
     pub modified: Option<SystemTime>,
 }
 
@@ -131,49 +133,49 @@ impl From<backend::directory::FileInfo> for ObjectInfo {
     }
 }
 
-/// An upload in parts that was begun, and neither completed nor aborted.
+/// A multipart upload that was started, and neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnfinishedUpload {
-    /// The object that it was to become.
+    /// The name of the object that it uploads.
     pub name: String,
-    /// When it began, by the clock of the store.
+    /// When it was started, by the clock of the store.
     pub started: Option<SystemTime>,
     id: String,
 }
 
 impl Cache {
-    /// The URL that it was opened by.
+    /// The URL of the cache.
     pub fn url(&self) -> &CacheUrl {
         &self.0.url
     }
 
-    /// What its `nix-cache-info` says, as changed by the parameters of the URL.
+    /// The contents of its `nix-cache-info`, with the parameters of the URL applied.
     pub fn info(&self) -> &CacheInfo {
         &self.0.info
     }
 
-    /// The store directory of its paths.
+    /// The store directory of the paths in the cache.
     pub fn store_dir(&self) -> &StoreDir {
         &self.0.info.store_dir
     }
 
-    /// How it is reached.
+    /// The options that the cache was opened with.
     pub fn options(&self) -> &CacheOptions {
         &self.0.options
     }
 
-    /// How many requests were made so far; none to a directory.
+    /// The number of requests so far. A directory needs none.
     pub fn requests(&self) -> Requests {
         self.0.requests.requests()
     }
 
-    /// The directory, if it is one on this machine.
+    /// The directory, if the cache is a directory on this machine.
     pub fn directory(&self) -> Option<&Path> {
         self.0.url.directory()
     }
 
-    /// An object as messages name it: with the cache before its name.
+    /// The name of an object in messages: the URL of the cache, and the name of the object.
     pub fn display_name(&self, name: &str) -> String {
         if nar::is_web(name) {
             return redacted(name);
@@ -182,14 +184,15 @@ impl Cache {
         format!("{}/{name}", url.trim_end_matches('/'))
     }
 
-    /// A whole object, decoded: a narinfo, a listing, a log. [`Error::TooLarge`] beyond
-    /// [`layout::limit`].
+    /// Reads a whole object, such as a narinfo, a listing or a log, and decodes it.
+    /// [`Error::TooLarge`] if it has more bytes than [`layout::limit`].
     pub async fn read(&self, name: &str) -> Lookup<Bytes> {
         Ok(self.read_version(name).await?.map(|(bytes, _)| bytes))
     }
 
-    /// Some bytes of an object; fewer if the object ends within the range, none if the range is
-    /// empty. [`Error::NoRanges`] if the object ends before it, or the server gives no ranges.
+    /// Reads a range of bytes of an object: fewer if the object ends within the range, none if the
+    /// range is empty. [`Error::NoRanges`] if the object ends before the range, or the server does
+    /// not serve ranges of it.
     pub async fn read_range(&self, name: &str, range: Range<u64>) -> Lookup<Bytes> {
         if range.is_empty() {
             return Ok(self.head(name).await?.map(|_| Bytes::new()));
@@ -197,24 +200,24 @@ impl Cache {
         self.backend_of(name)?.read_range(name, range).await
     }
 
-    /// Size and date of an object, or that it is absent, without reading it.
+    /// The metadata of an object, without reading it. `None` if the object is absent.
     pub async fn head(&self, name: &str) -> Lookup<ObjectInfo> {
         self.backend_of(name)?.head(name).await
     }
 
-    /// An object of any size, as it comes.
+    /// Downloads an object of any size as a stream.
     pub async fn download(&self, name: &str) -> Lookup<BoxStream<'static, Result<Bytes>>> {
         self.backend_of(name)?.download(name).await
     }
 
-    /// An object of any size, as it comes, for a thread that may block: one of `spawn_blocking`,
-    /// within the runtime.
+    /// Opens an object of any size for a thread that may block: one of `spawn_blocking`, within the
+    /// runtime.
     pub async fn open_object(&self, name: &str) -> Lookup<ObjectReader> {
         self.backend_of(name)?.open(name).await
     }
 
-    /// What reaches an object: the cache, or another web server if the name is a URL, as
-    /// [`nar`](Self::nar) gives it.
+    /// The backend of an object: that of the cache, or another web server if the name is a URL as
+    /// [`nar`](Self::nar) returns it.
     fn backend_of(&self, name: &str) -> Result<&dyn Backend> {
         if !nar::is_web(name) {
             return Ok(&*self.0.backend);
@@ -231,25 +234,25 @@ impl Cache {
         Err(Error::NotCompiled { cache: redacted(name), feature: "http" })
     }
 
-    /// Writes an object. One of that name is replaced.
+    /// Writes an object, and replaces one with that name.
     pub async fn write(&self, name: &str, contents: impl Into<Bytes>) -> Result<()> {
         let contents = Staged::Memory(contents.into());
         self.0.backend.write(name, &contents, Condition::None).await.map(drop)
     }
 
-    /// Writes an object unless there is one of that name, and returns whether it was written.
-    /// (Servers that know no conditions replace it.)
+    /// Writes an object unless one with that name exists, and returns whether it was written.
+    /// (Servers that do not support conditions replace it.)
     pub async fn create_object(&self, name: &str, contents: impl Into<Bytes>) -> Result<bool> {
         let contents = Staged::Memory(contents.into());
         self.0.backend.write(name, &contents, Condition::Absent).await
     }
 
-    /// Changes an object so that no other writer's change is lost, where the store lets that be
-    /// seen: in directories, by a lock that all writers of this library take; in buckets and on
-    /// servers, by conditional writes that are repeated while they are refused.
+    /// Changes an object without losing changes by other writers, where the store supports that. In
+    /// directories, all writers of this library take a lock. In buckets and on servers, the write
+    /// is conditional, and is repeated while it is refused.
     ///
-    /// `change` is told the contents, perhaps several times, and returns the new ones, or `None` to
-    /// change nothing. Returns whether there was something to change.
+    /// `change` gets the contents, perhaps several times, and returns the new contents, or `None`
+    /// to change nothing. Returns whether the object was changed.
     pub async fn edit(
         &self,
         name: &str,
@@ -258,63 +261,65 @@ impl Cache {
         self.0.backend.edit(name, Box::new(change)).await
     }
 
-    /// Deletes an object. An absent one is no error.
+    /// Deletes an object. An absent object is not an error.
     pub async fn delete(&self, name: &str) -> Result<()> {
         self.0.backend.delete(name).await
     }
 
-    /// Deletes many objects, in no order. Absent ones are no error.
+    /// Deletes many objects, in no particular order. Absent objects are not an error.
     pub async fn delete_many(&self, names: Vec<String>) -> Result<()> {
         self.0.backend.delete_many(names, self.0.options.concurrency).await
     }
 
-    /// All objects, in no order.
+    /// Lists all objects, in no particular order.
     pub fn list(&self) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
         self.list_below("")
     }
 
-    /// The objects in a folder and below it, in no order. `""` stands for the whole cache; an
-    /// absent folder is an empty one.
+    /// Lists the objects in a folder and below it, in no particular order. `""` stands for the
+    /// whole cache. The listing of an absent folder is empty.
     pub fn list_below(&self, folder: &str) -> BoxStream<'_, Result<(String, ObjectInfo)>> {
         self.0.backend.list(folder, false)
     }
 
-    /// The objects in a folder and below it, in no order, with all that was written before.
+    /// Lists the objects in a folder and below it, in no particular order, including all that were
+    /// written before.
     ///
-    /// Clients of network file systems remember what is in a directory for some seconds; here, they
-    /// are made to forget it.
+    /// Clients of network file systems cache the entries of a directory for seconds. This makes
+    /// them drop that cache first.
     pub(crate) fn list_fresh(&self, folder: &str) -> Listing<'_> {
         self.0.backend.list(folder, true)
     }
 
-    /// Makes the client of a network file system forget what it remembers of a folder.
+    /// Makes the client of a network file system drop its cached entries of a folder.
     pub(crate) async fn refresh(&self, folder: &str) -> Result<()> {
         self.0.backend.refresh(folder).await
     }
 
-    /// What the listings of this cache have passed over so far, by name: links, FIFOs, names that
-    /// no object has. Users were warned of it.
+    /// The entries that listings of this cache have skipped so far, by name: links, FIFOs, and
+    /// names that no object has. Listings log warnings about them.
     pub fn oddities(&self) -> Vec<(String, Oddity)> {
         self.0.backend.oddities()
     }
 
-    /// Whether an object exists for certain, to save an upload of it: not where access is denied.
+    /// Whether an object is known to exist, so that its upload can be skipped. `false` if access is
+    /// denied.
     pub(crate) async fn is_known(&self, name: &str) -> Result<bool> {
         Ok(self.0.backend.head_if_allowed(name).await?.is_some())
     }
 
-    /// Deletes an object of a directory at once: for destructors.
+    /// Deletes an object of a directory synchronously, for destructors.
     pub(crate) fn delete_at_once(&self, name: &str) {
         self.0.backend.delete_at_once(name);
     }
 
-    /// Removes temporary files that crashed writers left in a directory at least `age` ago, and
-    /// returns how many there were.
+    /// Removes temporary files of crashed writers from a directory that are at least `age` old, and
+    /// returns how many it removed.
     pub(crate) async fn clean(&self, age: Duration) -> Result<usize> {
         self.0.backend.clean(age).await
     }
 
-    /// Removes temporary files that no writer can be using any more.
+    /// Removes temporary files that are too old for a running writer.
     pub(crate) async fn clean_old(&self) -> Result<()> {
         let cleaned = self.clean(STALE_TEMPORARY_AGE).await?;
         if cleaned > 0 {
@@ -323,13 +328,14 @@ impl Cache {
         Ok(())
     }
 
-    /// A whole object, and the version of it that was read.
+    /// Reads a whole object, and returns it with its version.
     pub(crate) async fn read_version(&self, name: &str) -> Lookup<(Bytes, Version)> {
         self.backend_of(name)?.read(name, layout::limit(name)).await
     }
 
-    /// Uploads in parts of objects of this cache that began at least `age` ago and were neither
-    /// completed nor aborted: their writers have crashed. Empty for caches that are no bucket of S3.
+    /// The multipart uploads to this cache that were started at least `age` ago, and were neither
+    /// completed nor aborted, because their writers have crashed. Empty unless the cache is an S3
+    /// bucket.
     pub async fn unfinished_uploads(&self, age: Duration) -> Result<Vec<UnfinishedUpload>> {
         let is_old = |upload: &UnfinishedUpload| {
             let passed = upload.started.and_then(|started| started.elapsed().ok());
@@ -343,13 +349,13 @@ impl Cache {
         Ok(uploads)
     }
 
-    /// Aborts an upload in parts. An absent one is no error.
+    /// Aborts a multipart upload. An absent upload is not an error.
     pub async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
         self.0.backend.abort_upload(upload).await
     }
 }
 
-/// Runs what may block, or take long, on a thread where that stops no other work.
+/// Runs work that may block or take long on a thread for such work.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,

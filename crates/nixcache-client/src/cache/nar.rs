@@ -1,4 +1,4 @@
-//! Which object is the NAR of a narinfo.
+//! The object that is the NAR of a narinfo.
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;
@@ -14,21 +14,22 @@ use super::url::Location;
 use super::{Cache, layout};
 use crate::redact::redacted;
 
-/// Which object the `URL` of a narinfo names, as seen from one cache: [`Cache::nar_place`].
+/// The object that the `URL` of a narinfo names, as seen from one cache: [`Cache::nar_place`].
 ///
-/// Only [`Within`](Self::Within) says what a collection or a repair has to keep. The other two mean
-/// that the NAR may be any object of the cache, or none: the cache may be reached under other
-/// names, such as that of a web server before a bucket. What no other narinfo names must then stay.
+/// Only [`Within`](Self::Within) tells a collection or a repair which object to keep. With the
+/// other two, the NAR may be any object of the cache, or none, because the cache may have several
+/// URLs, such as that of a web server in front of a bucket. NARs that no narinfo names must then
+/// stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NarPlace {
-    /// The object of this cache with this name. A query is left out: it has a meaning for web
-    /// servers only.
+    /// The object of this cache with this name. A query is dropped, because only web servers use
+    /// it.
     Within(String),
     /// An absolute URL that does not begin with the URL of this cache.
     Elsewhere(String),
-    /// The URL names no object for certain: it leaves the cache, has escapes that servers and file
-    /// systems take for different names, or does not look like the name of a NAR.
+    /// The URL does not name an object for certain. It leaves the cache, has escapes that servers
+    /// and file systems treat differently, or does not look like the name of a NAR.
     Unclear {
         /// What is wrong with it.
         reason: String,
@@ -36,7 +37,7 @@ pub enum NarPlace {
 }
 
 impl NarPlace {
-    /// The name of the object, if the URL names one of this cache.
+    /// The name of the object, if the URL names an object of this cache.
     pub fn object(&self) -> Option<&str> {
         match self {
             Self::Within(name) => Some(name),
@@ -46,14 +47,15 @@ impl NarPlace {
 }
 
 impl Cache {
-    /// Which object the `URL` of a narinfo of this cache names.
+    /// Returns the object that the `URL` of a narinfo of this cache names.
     ///
     /// ```
     /// use nixcache::store_path::StoreDir;
     /// use nixcache_client::cache::{Cache, CacheUrl, NarPlace, CacheOptions};
     ///
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+    /// let (url, store_dir) = (CacheUrl::memory(), StoreDir::default());
+    /// let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
     /// let file = "nar/14cx20k6z4hq508kqi2lm79qfld5f9mf7kiafpqsjs3zlmycza0k.nar.xz";
     /// assert_eq!(cache.nar_place(file), NarPlace::Within(file.to_owned()));
     /// let elsewhere = format!("https://cdn.example.org/{file}");
@@ -69,7 +71,7 @@ impl Cache {
         match NarUrl::parse(inside) {
             Ok(parsed) if parsed.is_absolute => NarPlace::Elsewhere(url.to_owned()),
             Ok(parsed) if is_disguised(parsed.path) => NarPlace::Unclear { reason: no_path(inside) },
-            // A server decodes it, a file system does not.
+            // Servers decode escapes, file systems do not.
             Ok(parsed) if parsed.path.contains('%') => {
                 NarPlace::Unclear { reason: format!("`{}` has escapes", excerpt(inside)) }
             }
@@ -78,12 +80,12 @@ impl Cache {
         }
     }
 
-    /// The object that is the NAR of a narinfo of this cache, for
-    /// [`open_object`](Self::open_object) and the like.
+    /// Returns the name of the NAR of a narinfo of this cache, for
+    /// [`open_object`](Self::open_object) and similar methods.
     ///
-    /// It is a name within the cache, or an absolute `http://` or `https://` URL: as in Nix, a
+    /// The name is one within the cache, or an absolute `http://` or `https://` URL: as in Nix, a
     /// narinfo may refer to another server. No credentials are sent there. [`Error::NarUrl`] if the
-    /// `URL` is neither. A query is kept for web servers, and dropped for all others.
+    /// `URL` is neither. A query is kept for web servers, and dropped for other caches.
     pub fn nar(&self, info: &NarInfo<'_>) -> Result<String> {
         let refused = |reason: String| {
             let object = self.display_name(&layout::narinfo(info.store_path().hash_part()));
@@ -97,7 +99,7 @@ impl Cache {
             Ok(_) => {
                 return Err(refused(format!("`{}` is neither in this cache nor on a web server", excerpt(inside))));
             }
-            // Servers may call NARs what they like, below the folder of NARs.
+            // Below the folder of NARs, servers may use any name.
             Err(NarUrlError::NotANar { .. }) if inside.starts_with("nar/") => {
                 inside.split_once('?').map_or(inside, |(path, _)| path)
             }
@@ -118,7 +120,7 @@ pub(crate) fn is_web(name: &str) -> bool {
 }
 
 impl Location {
-    /// What of an absolute URL follows the URL of this cache, if it begins with that.
+    /// The rest of an absolute URL that begins with the URL of this cache.
     fn below(&self, url: &str) -> Option<String> {
         if !url.contains("://") {
             return None;
@@ -166,7 +168,7 @@ fn no_path(url: &str) -> String {
     format!("`{}` is no path within a cache", excerpt(url))
 }
 
-/// Whether a server, or the way to it, might take a part of a path for more than a name.
+/// Whether a server or a proxy might interpret a component of a path as more than a name.
 fn is_disguised(path: &str) -> bool {
     path.split('/').any(|part| {
         let decoded: Vec<u8> = percent_decode_str(part).collect();

@@ -1,4 +1,4 @@
-//! Objects as they come, for threads that may block.
+//! Readers of objects of any size, for threads that may block.
 
 use std::fmt;
 use std::fs::File;
@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::error::{Error, Result};
 
-/// An object that is read as it comes, by a thread that may block:
+/// A reader of an object of any size, for threads that may block:
 /// [`Cache::open_object`](super::Cache::open_object).
 ///
 /// ```
@@ -20,7 +20,8 @@ use super::error::{Error, Result};
 /// use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+/// let (url, store_dir) = (CacheUrl::memory(), StoreDir::default());
+/// let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
 /// cache.write("log/abc.drv", &b"built"[..]).await?;
 /// let mut object = cache.open_object("log/abc.drv").await?.ok_or("no such object")?;
 /// let text = tokio::task::spawn_blocking(move || std::io::read_to_string(&mut object)).await??;
@@ -41,20 +42,20 @@ impl ObjectReader {
         Self(Source::File(file))
     }
 
-    /// From a server. Has to be called within a runtime.
+    /// Reads a stream from a server. Must be called within a runtime.
     pub(crate) fn from_stream(stream: BoxStream<'static, Result<Bytes>>) -> Self {
         Self(Source::Stream(StreamReader::new(stream), None))
     }
 
-    /// Bytes that were read already. Has to be called within a runtime.
+    /// Reads bytes that are already in memory. Must be called within a runtime.
     pub(crate) fn of_bytes(bytes: Bytes) -> Self {
         let mut reader = StreamReader::new(futures_util::stream::empty().boxed());
         reader.chunk = bytes;
         Self(Source::Stream(reader, None))
     }
 
-    /// Why reading from the cache failed, after an error of [`read`](Read::read). `None` if a file
-    /// on this machine could not be read.
+    /// Takes the error of the cache after [`read`](Read::read) has failed. `None` if a file on this
+    /// machine could not be read.
     pub fn failure(&mut self) -> Option<Error> {
         match &mut self.0 {
             Source::File(_) => None,
@@ -85,7 +86,7 @@ impl fmt::Debug for ObjectReader {
     }
 }
 
-/// Reads a stream on a thread that may block. Its errors hold an [`Error`].
+/// Reads a stream on a thread that may block. Its I/O errors wrap an [`Error`].
 pub(crate) struct StreamReader {
     stream: BoxStream<'static, Result<Bytes>>,
     chunk: Bytes,
@@ -93,7 +94,7 @@ pub(crate) struct StreamReader {
 }
 
 impl StreamReader {
-    /// Has to be called within a runtime.
+    /// Must be called within a runtime.
     pub(crate) fn new(stream: BoxStream<'static, Result<Bytes>>) -> Self {
         Self { stream, chunk: Bytes::new(), runtime: Handle::current() }
     }

@@ -1,4 +1,4 @@
-//! Opening and making caches.
+//! Opening and creating caches.
 
 use std::fs;
 use std::io;
@@ -17,9 +17,9 @@ use super::url::Location;
 use super::{Cache, CacheOptions, CacheUrl, Inner, Use, layout};
 use crate::lock;
 
-/// How a cache is opened.
+/// Options for opening a cache.
 ///
-/// [`Cache::open`] and [`Cache::create`] serve for most programs; this is for the others.
+/// Most programs only need [`Cache::open`] and [`Cache::create`].
 ///
 /// ```
 /// use nixcache::narinfo::CacheInfo;
@@ -27,7 +27,8 @@ use crate::lock;
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// // Saves the request for `nix-cache-info`.
-/// let options = OpenOptions::default().with(|options| options.info = InfoSource::Assume(CacheInfo::default()));
+/// let info = InfoSource::Assume(CacheInfo::default());
+/// let options = OpenOptions::default().with(|options| options.info = info);
 /// let cache = options.open(&"https://cache.nixos.org".parse()?).await?;
 /// assert_eq!(cache.store_dir().as_str(), "/nix/store");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -37,41 +38,41 @@ use crate::lock;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// How it is reached.
+    /// The options of the connection.
     pub connection: CacheOptions,
-    /// Whether it is opened for writing, and made if there is none. Directories within a store are
-    /// refused then. Default: no.
+    /// Whether the cache is opened for writing, and created if it does not exist. Directories
+    /// within a store are then refused. Default: no.
     pub create: bool,
-    /// The store directory that the cache has to be for. Default: any; a new cache is for
+    /// The store directory that the cache must be for. Default: any. A new cache is then for
     /// `/nix/store`.
     pub store_dir: Option<StoreDir>,
-    /// Where it is learned what the cache says of itself. Default: from its `nix-cache-info`.
+    /// Where to get the description of the cache. Default: from its `nix-cache-info`.
     pub info: InfoSource,
-    /// Whether an empty cache in memory stands for a directory that is absent or no cache. Default:
-    /// no, that is an error.
+    /// Whether to open an empty cache in memory for a directory that is absent or not a cache.
+    /// Default: no, such a directory is an error.
     pub absent_is_empty: bool,
 }
 
-/// Where it is learned what a cache says of itself.
+/// Where to get the description of a cache.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum InfoSource {
     /// From its `nix-cache-info`.
     #[default]
     Cache,
-    /// From its `nix-cache-info`, or this if that cannot be parsed: to repair the cache.
+    /// From its `nix-cache-info`, or this description if that file cannot be parsed. For repairs.
     CacheOr(CacheInfo),
-    /// It is taken to say this, and not asked.
+    /// This description, without a request.
     Assume(CacheInfo),
 }
 
-/// What there was before a cache was opened.
+/// What existed before a cache was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
     Cache,
-    /// A place for one, but no cache.
+    /// The directory or bucket, but no cache in it.
     Place,
-    /// Not even the directory.
+    /// Nothing, not even the directory.
     Nothing,
 }
 
@@ -85,9 +86,9 @@ impl OpenOptions {
 
     /// Opens a cache.
     ///
-    /// [`Error::NoCache`] if a directory on this machine is none, [`UrlError::Parameter`] if a
-    /// parameter of the URL has no effect ([`Use`]), [`Error::StoreDir`] if the cache is for another
-    /// store directory.
+    /// [`Error::NoCache`] if a directory on this machine is not a cache, [`UrlError::Parameter`] if
+    /// a parameter of the URL has no effect ([`Use`]), [`Error::StoreDir`] if the cache is for
+    /// another store directory.
     ///
     /// [`UrlError::Parameter`]: super::UrlError::Parameter
     pub async fn open(&self, url: &CacheUrl) -> Result<Cache> {
@@ -142,7 +143,7 @@ impl OpenOptions {
         let mut inner = Inner::connect(url, &self.connection).await?;
         let mut denied = None;
         let known = match inner.read_info().await {
-            // Where nothing may be listed, this is the answer about absent objects.
+            // Without permission to list, this may be the answer for an absent object.
             Err(error @ Error::Denied { .. }) if inner.backend.may_deny_absent() => {
                 denied = Some(error);
                 None
@@ -164,15 +165,15 @@ impl OpenOptions {
         let cache = Cache(Arc::new(inner));
         let text = cache.info().to_string();
         let is_made = if let Some(denied) = denied {
-            // Only a condition tells whether there is one that may not be read.
+            // Only a conditional write tells whether an unreadable one exists.
             let is_made = cache.keeps_conditions().await? && cache.create_object(layout::CACHE_INFO, text).await?;
             if !is_made {
                 return Err(denied);
             }
             is_made
         } else {
-            // One that another writer makes at the same time says the same, or the next push is
-            // told.
+            // A writer that creates it at the same time writes the same contents. If not, the next
+            // push fails with an error.
             cache.create_object(layout::CACHE_INFO, text).await?
         };
         if is_made && url.is_outside_memory() {
@@ -183,19 +184,19 @@ impl OpenOptions {
 }
 
 impl Cache {
-    /// Opens a cache to read from it.
+    /// Opens a cache for reading.
     ///
-    /// [`Error::NoCache`] if a directory on this machine is none, [`UrlError::Parameter`] if a
-    /// parameter of the URL has no effect on a reader.
+    /// [`Error::NoCache`] if a directory on this machine is not a cache, [`UrlError::Parameter`] if
+    /// a parameter of the URL has no effect on a reader.
     ///
     /// [`UrlError::Parameter`]: super::UrlError::Parameter
     pub async fn open(url: &CacheUrl, options: CacheOptions) -> Result<Self> {
         OpenOptions { connection: options, ..OpenOptions::default() }.open(url).await
     }
 
-    /// Opens a cache to write to it, and makes one if there is none, which users are told.
+    /// Opens a cache for writing. If it does not exist, creates it and logs a warning.
     ///
-    /// Refused are directories within a store, and parameters of the URL that have no effect on a
+    /// Refuses directories within a store, and parameters of the URL that have no effect on a
     /// writer ([`Use`]).
     pub async fn create(url: &CacheUrl, store_dir: &StoreDir, options: CacheOptions) -> Result<Self> {
         let store_dir = Some(store_dir.clone());
@@ -222,7 +223,7 @@ impl Inner {
     async fn read_info(&self) -> Lookup<CacheInfo> {
         let name = layout::CACHE_INFO;
         let read = match self.backend.read(name, layout::limit(name)).await {
-            // An absent directory is no cache, which is told otherwise.
+            // If the directory is absent, the caller reports that it is not a cache.
             Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
             read => read?,
         };
@@ -234,7 +235,8 @@ impl Inner {
         read.map(parse).transpose()
     }
 
-    /// Parameters of the URL override what the cache says. `is_said` is whether it says something.
+    /// Applies the parameters of the URL, which override `nix-cache-info`. `is_said` is whether
+    /// there is such a description.
     fn apply_parameters(&mut self, is_said: bool) -> Result<()> {
         let Self { url, info, .. } = self;
         info.priority = url.priority().or(info.priority);
@@ -252,8 +254,8 @@ impl Inner {
     }
 }
 
-/// What a new cache says of itself: as Nix does for directories and buckets, which bear many
-/// questions.
+/// The description of a new cache, with the values of Nix for directories and buckets, which can
+/// answer many lookups.
 pub(crate) fn new_info(store_dir: &StoreDir) -> CacheInfo {
     CacheInfo::default().with(|info| {
         info.store_dir = store_dir.clone();
@@ -262,7 +264,7 @@ pub(crate) fn new_info(store_dir: &StoreDir) -> CacheInfo {
     })
 }
 
-/// Refuses a directory that is, or is in, a Nix store: that is a store, or a slip.
+/// Refuses a directory that is a Nix store or is within one: a cache there is a mistake.
 pub(crate) fn check_place(url: &CacheUrl, store_dir: &StoreDir) -> Result<()> {
     let Location::Directory(directory) = &url.location else { return Ok(()) };
     let place = resolved(directory).map_err(|error| Error::io(url, error))?;
@@ -283,7 +285,7 @@ pub(crate) fn check_place(url: &CacheUrl, store_dir: &StoreDir) -> Result<()> {
     }
 }
 
-/// A path without links and dots, whose end need not be there.
+/// A path without links and dots. Its last components need not exist.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let (mut above, mut below) = (path.as_path(), Vec::new());
@@ -305,7 +307,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
             _ => {}
         }
     }
-    // What comes after the dots may be there.
+    // After `..`, the rest of the path may exist.
     if is_bent { self::resolved(&resolved) } else { Ok(resolved) }
 }
 
@@ -316,14 +318,14 @@ fn holds_store_paths(directory: &Path) -> bool {
 }
 
 impl Cache {
-    /// Whether [`create`](Self::create) has made this cache.
+    /// Whether [`create`](Self::create) has created this cache.
     pub fn is_new(&self) -> bool {
         self.0.before != Before::Cache
     }
 
-    /// Removes a cache again that [`create`](Self::create) has made through this handle, if nothing
-    /// was written to it since. A push that failed need not leave an empty cache. Returns whether
-    /// it was removed.
+    /// Removes a cache that [`create`](Self::create) has created through this handle, if nothing
+    /// was written to it since. So a failed push leaves no empty cache behind. Returns whether the
+    /// cache was removed.
     pub async fn remove_if_new_and_empty(&self) -> Result<bool> {
         if !self.is_new() {
             return Ok(false);
@@ -336,14 +338,14 @@ impl Cache {
         }
         self.delete(layout::CACHE_INFO).await?;
         if let (Some(directory), Before::Nothing) = (self.directory(), self.0.before) {
-            // What is in use by then stays.
+            // Directories that are in use by now stay.
             remove_empty(directory);
         }
         Ok(true)
     }
 }
 
-/// Removes a directory that holds nothing but directories like it.
+/// Removes a directory if it holds nothing but a lock file and directories of this kind.
 fn remove_empty(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -1,3 +1,5 @@
+//! Tests of opening, URLs and names of objects.
+
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
@@ -118,7 +120,7 @@ fn slips_are_refused_rather_than_taken_for_directories() {
     for slip in slips {
         let refused = CacheUrl::parse(OsStr::new(slip));
         assert!(refused.is_err(), "{slip}: {refused:?}");
-        // Who means a directory can have it.
+        // A caller that means a directory can still get it.
         assert_eq!(CacheUrl::from_directory(slip).directory(), Some(Path::new(slip)));
     }
 }

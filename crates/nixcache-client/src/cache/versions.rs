@@ -6,23 +6,24 @@ use super::Cache;
 use super::backend::Version;
 use super::error::Result;
 
-/// An object that no condition ever holds for: it never exists, unless a server that knows no
-/// conditions has written it.
+/// The object of the probe for conditional writes. It never exists, unless a server that does not
+/// support conditions has written it.
 const CONDITIONS_PROBE: &str = "nixcache/v1/conditions";
-const CONDITIONS_PROBE_TEXT: &[u8] = b"This store replaces objects whatever the condition.\n";
+const CONDITIONS_PROBE_TEXT: &[u8] = b"This store replaces objects despite their conditions.\n";
 
 impl Cache {
-    /// Writes an object if it still has this version, and returns whether it was written. `None`
-    /// where that cannot be done in one step.
+    /// Writes an object if it still has this version, and returns whether it was written. `None` if
+    /// the store cannot do that in one step.
     ///
-    /// Some servers know no conditions and write it in any case: see [`Cache::keeps_conditions`].
+    /// Some servers do not support conditions, and always write the object: see
+    /// [`Cache::keeps_conditions`].
     pub(crate) async fn replace(&self, name: &str, contents: Bytes, version: &Version) -> Result<Option<bool>> {
         self.0.backend.replace(name, contents, version).await
     }
 
-    /// Whether [`Cache::replace`] can be relied upon. A bucket is tried, once: it has to refuse to
-    /// replace an absent object. If it does not answer, that is an error: pushes and collections
-    /// have to agree.
+    /// Whether [`Cache::replace`] is reliable. The first call probes a bucket, which has to refuse
+    /// to replace an absent object. If the bucket does not answer, that is an error, because pushes
+    /// and collections must get the same answer.
     pub(crate) async fn keeps_conditions(&self) -> Result<bool> {
         if !self.has_versions() {
             return Ok(false);
@@ -33,7 +34,7 @@ impl Cache {
         self.0.keeps_conditions.get_or_try_init(|| refuses).await.copied()
     }
 
-    /// Whether this is a store that may honour conditions.
+    /// Whether this kind of store can honour conditions.
     pub(crate) fn has_versions(&self) -> bool {
         self.0.backend.has_versions()
     }

@@ -13,7 +13,7 @@
 //! because a client may have just read its narinfo; until then it is *condemned*. The later run has
 //! to find the NAR without a narinfo, too.
 //!
-//! Claims keep pushes and collections apart (see [`protocol`](crate::protocol)). A collection
+//! Claims keep pushes and collections apart (see [`crate::protocol`]). A collection
 //! writes its plan before it removes anything. Then it reads leases, roots and newly published
 //! narinfos once more. If the store supports conditional writes, the roots to be removed become
 //! tombstones at that point.

@@ -1,21 +1,21 @@
 //! Fetching closures from caches: to a directory store, to another cache, or as NAR files.
 //!
-//! [`pull()`] does all of it. It walks the closure over narinfos: each path comes from the first
-//! cache whose narinfo is accepted. A narinfo is accepted if it is about this path, its signatures
-//! satisfy the policy (or its content address makes the path), and the cache names its NAR. Then it
-//! fetches what the destination lacks, the largest NARs first, several at the same time. Each NAR
-//! is verified while it is received: size and hash of the file, size and hash of the NAR, and the
-//! content address. No more is decompressed than the `NarSize` allows. If a NAR is broken or missing,
-//! it is fetched from a later cache that has the same path.
+//! [`pull()`] first finds the closure by its narinfos: each path comes from the first cache whose
+//! narinfo is accepted. A narinfo is accepted if it is about this path, its signatures satisfy the
+//! policy (or its content address makes the path), and the cache names its NAR. Then [`pull()`]
+//! fetches the paths that the destination lacks, several at the same time, the largest NARs first.
+//! Each NAR is verified while it is received: size and hash of the file, size and hash of the NAR,
+//! and the content address. Decompression stops at the `NarSize`. If a NAR is broken or missing, it
+//! is fetched from a later cache that has the same path.
 //!
 //! **A path gets its name in the destination only when it is complete and verified, and all its
 //! references have their names.** So in a directory that nothing else writes to, every path that
-//! has its name is complete, wherever a pull was killed, and is not fetched again. (A loss of
-//! power may undo that for trees, which are not flushed to disk: [`PullOptions::check`] hashes them
-//! again.)
+//! has its name is complete, even after a pull was killed, and is not fetched again. (A power
+//! failure may undo that for trees, which are not flushed to disk: [`PullOptions::check`] hashes
+//! them again.)
 //!
-//! Pulls of one user into one directory at the same time fetch each path once: the others wait for
-//! it.
+//! If several pulls of one user run in the same directory, one of them fetches a path, and the
+//! others wait for it.
 //!
 //! ```
 //! use nixcache::signature::PublicKey;
@@ -78,33 +78,35 @@ pub use options::{PullEvent, PullOptions, PullRequest, Trust};
 pub struct Pulled {
     /// The closure that was requested, with the cache of each path.
     pub closure: ResolvedClosure,
-    /// What would be fetched, references first. Only of a [dry run](PullOptions::dry_run).
+    /// The paths that a [dry run](PullOptions::dry_run) would fetch, references first. Empty after
+    /// a real pull.
     pub planned: Vec<SourcedPath>,
     /// The paths that were fetched, in the order in which they got their names.
     pub fetched: Vec<Fetched>,
-    /// The paths that the destination had already.
+    /// The paths that were already in the destination.
     pub present: Vec<StorePath>,
     /// The paths that could not be fetched, and why. Their referrers are in
     /// [`held_back`](Self::held_back).
     pub failed: Vec<(StorePath, FetchError)>,
-    /// The paths that did not get their names because a reference of theirs could not be fetched.
+    /// The paths that did not get their names, because one of their references could not be
+    /// fetched.
     pub held_back: Vec<StorePath>,
     /// How many realisations of the paths were written to the destination.
     pub realisations: usize,
-    /// The roots that were left in the destination.
+    /// The roots that were written to the destination.
     pub roots: Vec<Root>,
-    /// How many roots the pull was to leave there.
+    /// How many roots the pull should write to the destination.
     pub roots_requested: usize,
-    /// Problems of a pull that fetched everything: no root could be left, or the lease could not be
-    /// removed.
+    /// Problems of a pull that fetched everything: a root could not be written, or the lease could
+    /// not be removed.
     pub notes: Vec<String>,
 }
 
 impl Pulled {
-    /// The worst kind of failure; none if everything that was requested is in the destination.
+    /// The most severe kind of failure. `None` if everything requested is in the destination.
     ///
-    /// Content that is missing or wrong is less severe than a cache that could not be asked: trying
-    /// again may help against the latter only.
+    /// Missing or bad content is less severe than a cache that could not be reached, because only
+    /// the latter may go away with a retry.
     pub fn error_kind(&self) -> Option<ErrorKind> {
         let missing = self.closure.missing().iter().map(MissingPath::kind);
         let failed = self.failed.iter().map(|(_, error)| error.kind());
@@ -127,25 +129,25 @@ pub struct Fetched {
     pub path: StorePath,
     /// The cache that it came from.
     pub cache: Cache,
-    /// Bytes of its NAR.
+    /// The size of its NAR in bytes.
     pub nar_size: u64,
-    /// Bytes of the file in the cache.
+    /// The size of the file in the cache in bytes.
     pub file_size: u64,
 }
 
 /// Fetches closures from caches, verified, to a destination.
 ///
-/// The caches are asked in ascending order of their priority numbers, and among equals in the order
-/// given.
+/// The caches are asked in ascending order of their priority numbers. Caches with equal priorities
+/// are asked in the given order.
 ///
-/// A destination that is a cache is written to as by a push: under a lease on the whole closure, so
-/// that no garbage collection removes what is there already. If the pull fails before anything is
-/// written, a cache that was created for it is removed again.
+/// A destination that is a cache is written to under a lease on the whole closure, like a push, so
+/// that no garbage collection removes paths that are already there. If the pull fails before
+/// anything is written, a cache that was created for it is removed again.
 ///
 /// # Errors
 ///
-/// If the caches do not have the closure, or the destination cannot be written to. What goes wrong
-/// with a single path is in [`Pulled::failed`], and other paths go on.
+/// If the caches do not have the closure, or the destination cannot be written to. The failure of a
+/// single path is in [`Pulled::failed`], and does not stop other paths.
 pub async fn pull(
     caches: Vec<Cache>,
     request: &PullRequest,
@@ -179,7 +181,7 @@ pub async fn mirror(from: Cache, to: Cache, options: &PullOptions) -> Result<Pul
 #[derive(Clone, Debug)]
 pub(crate) struct Pull {
     options: Arc<PullOptions>,
-    /// In the order in which they are asked.
+    /// The caches, in the order in which they are asked.
     caches: Arc<[Cache]>,
     /// Narinfos that roots list, by the index of the cache.
     known: Arc<HashMap<(usize, HashPart), Bytes>>,
@@ -191,8 +193,8 @@ impl Pull {
         Self { options: Arc::new(options), caches: caches.into(), known: Arc::default() }
     }
 
-    /// Takes these narinfos for what a cache has, and does not ask it about them. They have to
-    /// satisfy the policy like all others.
+    /// Uses these narinfos as those of a cache, without requests to it. They must satisfy the
+    /// policy like all others.
     fn known(self, cache: usize, narinfos: impl IntoIterator<Item = NarInfoBuf>) -> Self {
         let text = |info: &NarInfoBuf| Bytes::copy_from_slice(info.as_str().as_bytes());
         let mut known = (*self.known).clone();
@@ -226,7 +228,7 @@ impl Pull {
         Ok(pulled)
     }
 
-    /// What of the closure the destination lacks, references first.
+    /// The paths of the closure that the destination lacks, references first.
     async fn missing<'a>(
         &self,
         found: &'a ResolvedClosure,
@@ -236,14 +238,14 @@ impl Pull {
         Ok(difference.missing().iter().filter_map(|missing| found.located(missing.node)).collect())
     }
 
-    /// Fetches what the target lacks.
+    /// Fetches the paths that the target lacks.
     ///
-    /// A cache is written to as by a push: under a lease on the whole closure, so that no
-    /// collection removes what is there already, and the roots that were asked for are left there
+    /// A cache is written to under a lease on the whole closure, like a push, so that no collection
+    /// removes paths that are already there. The requested roots are written to it
     /// ([`Pulled::roots`]).
     ///
-    /// What goes wrong with a path is in [`Pulled::failed`], and others go on; an error means that
-    /// the target cannot be written to.
+    /// The failure of a path is in [`Pulled::failed`], and does not stop other paths. An error
+    /// means that the target cannot be written to.
     pub(crate) async fn run(&self, found: &ResolvedClosure, target: &Destination) -> Result<Pulled, Error> {
         let Destination::Cache(cache) = target else { return self.fetch_missing(found, target, None).await };
         let mut lease = None;
@@ -253,7 +255,7 @@ impl Pull {
                 lease = held;
                 (None, Some(format!("no root can be left: {error}")))
             }
-            // It is told to look for all paths, so there is always something to do.
+            // The request does not trust the last root, so the session always checks all paths.
             SessionStart::UpToDate(_) => (None, None),
         };
         let pulled = self.fetch_missing(found, target, session.as_ref()).await;
@@ -278,9 +280,9 @@ impl Pull {
         }
     }
 
-    /// Makes the roots used now that were found by [`find_root`](Self::find_root) or
-    /// [`find_roots`](Self::find_roots), so that a collection that keeps what was used last keeps
-    /// them. That this may not be permitted is told and otherwise ignored.
+    /// Refreshes the time of last use of the roots that [`find_root`](Self::find_root) or
+    /// [`find_roots`](Self::find_roots) has found, so that a collection that keeps recently used
+    /// roots keeps them. Logs a warning if that fails, such as without permission to write.
     async fn touch(&self, found: &ResolvedClosure) {
         for (cache, root) in found.roots_by_cache() {
             let cache = &self.caches[cache];
@@ -290,8 +292,8 @@ impl Pull {
         }
     }
 
-    /// Takes a lease on all that the closure consists of, also what is in the cache and not asked
-    /// for.
+    /// Takes a lease on the whole closure, including paths that are already in the cache and were
+    /// not requested.
     async fn begin(&self, found: &ResolvedClosure, cache: &Cache) -> Result<SessionStart, Error> {
         let graph = &found.graph;
         let copies = found.copies();
@@ -313,7 +315,7 @@ impl Pull {
         Ok(Session::begin(cache, request).await?)
     }
 
-    /// Ends the session, with the roots if all is there.
+    /// Ends the session, and writes the roots whose closures are complete.
     async fn leave_roots(&self, found: &ResolvedClosure, session: Session, pulled: &mut Pulled) -> Result<(), Error> {
         let cache = session.cache().clone();
         let is_whole = pulled.failed.is_empty() && pulled.held_back.is_empty();
@@ -355,7 +357,7 @@ impl Pull {
         pulled.failed = damaged.into_iter().map(|(node, error)| (found.graph.path(node), error)).collect();
         if missing.is_empty() {
             // A pull that was killed at its very end may have left its workspace, which opening
-            // another one removes. Where that is impossible, there is nothing of ours.
+            // another one removes. If that fails, there is nothing to remove.
             drop(OpenDestination::open(target, &self.options.store_dir, self.options.listings).await);
             if let Destination::Cache(cache) = target {
                 pulled.realisations = self.copy_realisations(found, &pulled, cache).await?;
@@ -379,14 +381,14 @@ impl Pull {
         Ok(pulled)
     }
 
-    /// What the target lacks, and what in it is not what it has to be, which counts as lacking.
+    /// The paths that the target lacks, and its damaged paths, which count as missing.
     async fn difference(
         &self,
         found: &ResolvedClosure,
         target: &Destination,
     ) -> Result<(Difference, Vec<(Node, FetchError)>), Error> {
         let graph = &found.graph;
-        // What is only referred to was not asked for; a cache has to have it.
+        // Paths that are only referred to were not requested. A target cache must have them.
         let known: Vec<&SourcedPath> = found.paths().collect();
         let closure = graph.closure(found.requested().iter().copied());
         let nodes = closure.nodes().iter().copied();
@@ -418,8 +420,7 @@ impl Pull {
     }
 }
 
-/// The closure of paths that are in a cache: those members of it that are there, the paths among
-/// them.
+/// The members of the closure of some paths that are in a cache, including these paths.
 async fn closure_within(cache: &Cache, parts: Vec<HashPart>) -> Result<Vec<StorePath>, Error> {
     let mut seen: HashSet<HashPart> = parts.iter().copied().collect();
     let (mut level, mut paths) = (parts, Vec::new());

@@ -1,23 +1,23 @@
-//! Nix's database: which paths a store has, and what it knows of them.
+//! Nix's database: the paths of a store, and their metadata.
 //!
 //! It is an SQLite file, `/nix/var/nix/db/db.sqlite`. `ValidPaths` has a row for each path, `Refs`
-//! one for each reference. Both are read once, in the order of their keys, and merged: `nix-store
-//! --dump-db` asks three questions of every path instead, and takes ten times as long.
+//! one for each reference. Both are read once, in the order of their keys, and merged. (`nix-store
+//! --dump-db` makes three queries for every path instead, and takes ten times as long.)
 //!
-//! Nix may be writing at the same time. What is read is the state at one instant, and nothing is written.
-//! How SQLite gets at it depends on what we may do, which [`StoreDatabase::open`] finds out:
+//! Nix may write at the same time. This module reads the state at one instant, and writes nothing.
+//! How SQLite reads it depends on permissions, which [`StoreDatabase::open`] finds out:
 //!
-//! - In general the database is in WAL mode: new transactions stand in `db.sqlite-wal`, found
-//!   through the index `db.sqlite-shm`. Where both are there, or can be created, they are used, and
-//!   writers and readers do not wait for each other.
-//! - Where they cannot be created (a user without permission while no daemon runs, a copy on a
-//!   read-only disk) the file is read without locks. Whether that held is checked at
-//!   the end. If there is a `-wal` that could not be read so, [`StoreDatabase::unread_wal`] says
-//!   it: what it holds is missing.
-//! - With `use-sqlite-wal = false` a writer locks readers out for a moment; we wait for up to ten
-//!   seconds.
+//! - Usually the database is in WAL mode: new transactions are in `db.sqlite-wal`, indexed by
+//!   `db.sqlite-shm`. If both files exist or can be created, SQLite uses them, and writers and
+//!   readers do not wait for each other.
+//! - If they cannot be created (by a user without permission while no daemon runs, or for a copy on
+//!   a read-only disk), the file is read without locks. At the end, a check detects whether it was
+//!   changed while it was read. If there is a `-wal` that could not be read in this way,
+//!   [`StoreDatabase::unread_wal`] says so: its transactions are missing from the result.
+//! - With `use-sqlite-wal = false`, a writer locks out readers for a moment. Readers wait for up to
+//!   ten seconds.
 //!
-//! Nix has had the same tables, schema 10, since 1.12 of 2017; another schema is refused.
+//! Nix has used the same tables, schema 10, since version 1.12 of 2017. Other schemas are refused.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! What every cache does alike, wherever it is: run this against another kind of place.
+//! The conformance suite: behavior that every cache has, in any kind of storage.
 
 #![allow(clippy::expect_used, reason = "a panic is the report")]
 
@@ -12,14 +12,14 @@ use crate::cache::{Cache, Error};
 const PART: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q";
 const ABSENT_PART: &str = "00000000000000000000000000000000";
 
-/// What the place of a cache can do.
+/// The abilities of a kind of storage.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Abilities {
-    /// Whether a write can be refused because of an object that exists, or has changed. Many web
-    /// servers replace objects in any case. Default: yes.
+    /// Whether a write is refused if the object exists, or has changed. Many web servers always
+    /// replace objects. Default: yes.
     pub conditions: bool,
-    /// Whether that also holds of writes at the same time. Default: yes.
+    /// Whether conditions also hold for concurrent writes. Default: yes.
     pub concurrent_conditions: bool,
 }
 
@@ -38,10 +38,10 @@ impl Abilities {
     }
 }
 
-/// Does with an empty cache all that this crate relies on.
+/// Tries every operation that this crate relies on with a cache.
 ///
-/// The cache has to be made just before ([`Cache::create`]); it is not empty afterwards. To be
-/// called within a runtime of several threads.
+/// The cache must be new ([`Cache::create`]). It is not empty afterwards. Call this function within
+/// a runtime of several threads.
 ///
 /// ```
 /// use nixcache::store_path::StoreDir;
@@ -49,7 +49,8 @@ impl Abilities {
 /// use nixcache_client::testing::conformance::{Abilities, check};
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
-/// let cache = Cache::create(&CacheUrl::memory(), &StoreDir::default(), CacheOptions::default()).await?;
+/// let (url, store_dir) = (CacheUrl::memory(), StoreDir::default());
+/// let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
 /// check(&cache, Abilities::default()).await;
 /// # Ok::<(), nixcache_client::cache::Error>(())
 /// # })?;
@@ -58,7 +59,7 @@ impl Abilities {
 ///
 /// # Panics
 ///
-/// Where the cache behaves in another way, or fails.
+/// If the cache behaves differently, or fails.
 pub async fn check(cache: &Cache, abilities: Abilities) {
     absent_objects_are_absent(cache).await;
     objects_are_written_whole(cache, abilities).await;
@@ -107,7 +108,7 @@ async fn objects_are_written_whole(cache: &Cache, abilities: Abilities) {
     assert_eq!(text(cache, "log/empty").await.as_deref(), Some(&b""[..]));
 }
 
-/// A NAR is published once, and replaced if what has its name is cut short.
+/// A NAR is uploaded only once, and can be read whole.
 async fn nars_are_uploaded_once(cache: &Cache) {
     for (contents, is_new) in [(&b"whole"[..], true), (b"whole", false)] {
         assert_eq!(upload(cache, "nar/x.nar", contents).await.expect("an upload"), is_new);
@@ -123,12 +124,12 @@ async fn nars_are_uploaded_once(cache: &Cache) {
     assert_eq!(read.await.expect("a thread").expect("an object"), "whole");
 }
 
-/// Uploads an object as a push uploads a NAR: staged, in parts where it is large, unless a recent
-/// one of its name has the same size. Returns whether it was uploaded.
+/// Uploads an object as a push uploads a NAR: staged, and in parts if it is large. Skips the upload
+/// if a recent object with this name has the same size. Returns whether it was uploaded.
 ///
 /// # Errors
 ///
-/// As of a push.
+/// If the object cannot be staged or uploaded.
 pub async fn upload(cache: &Cache, name: &str, contents: &[u8]) -> Result<bool, Error> {
     let mut staging = cache.stage()?;
     let written = staging.write_all(contents);
@@ -179,7 +180,7 @@ async fn listings_are_complete(cache: &Cache) {
     assert!(read[1].1.as_ref().expect("a lookup").is_none());
 }
 
-/// Edits overlap, and none undoes another one.
+/// Concurrent edits do not undo each other.
 async fn no_edit_is_lost(cache: &Cache) {
     let add = |letter: u8| {
         cache.edit("log/many", move |old| {

@@ -1,32 +1,37 @@
-//! Tests of caches: a conformance suite for every place that keeps one, and a simulated store that
-//! delays, fails and denies requests as a seed says.
+//! Tools for testing caches: a conformance suite for every kind of storage, and a simulated store
+//! that delays, fails and denies requests according to a seed.
 //!
 //! This module is behind the feature `testing`, for the tests of programs that use this crate.
 //!
 //! # Conformance
 //!
-//! [`conformance::check`] does everything with a cache that this crate relies on, and panics where
-//! the cache behaves differently from a directory.
+//! [`conformance::check`] tries every operation that this crate relies on with a cache, and panics
+//! if the cache behaves differently from a directory.
 //!
 //! # Simulation
 //!
 //! A cache at [`CacheUrl::simulated`](crate::cache::CacheUrl::simulated) keeps its objects in
 //! memory, behind a [`SimulatedStore`]. On a thread with a [`FaultPlan`], requests take simulated
-//! time, in an order that the seed of the plan decides, and some of them fail. With
-//! [`tokio::time::pause`], a day passes at once. All random numbers of this crate on that thread
-//! (names, samples, waits) are those of the seed, so that a failing seed replays.
+//! time, and some of them fail. With [`tokio::time::pause`], a day passes at once.
+//!
+//! Delays, faults, and all other random numbers of this crate on that thread (names, samples,
+//! waits) come from the seed of the plan. The order of some reads may still differ between runs, so
+//! a seed that fails once does not always fail again.
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
 //! use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
 //! use nixcache_client::testing::{FaultPlan, inject_faults};
 //!
-//! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+//! let mut builder = tokio::runtime::Builder::new_current_thread();
+//! let runtime = builder.enable_all().start_paused(true).build()?;
 //! runtime.block_on(async {
-//!     let cache = Cache::create(&CacheUrl::simulated(), &StoreDir::default(), CacheOptions::default()).await?;
-//!     // One of 3 requests fails.
+//!     let (url, store_dir) = (CacheUrl::simulated(), StoreDir::default());
+//!     let cache = Cache::create(&url, &store_dir, CacheOptions::default()).await?;
+//!     // One in 3 requests fails, on average.
 //!     inject_faults(Some(FaultPlan::new(7).failing_once_in(3)));
-//!     let written = futures_util::future::join_all((0..9).map(|_| cache.write("log/x.drv", "text"))).await;
+//!     let writes = (0..9).map(|_| cache.write("log/x.drv", "text"));
+//!     let written = futures_util::future::join_all(writes).await;
 //!     inject_faults(None);
 //!     assert!(written.iter().any(Result::is_ok) && written.iter().any(Result::is_err));
 //!     Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,11 +1,11 @@
-//! Pseudo-random numbers, so that a seed decides everything that a simulation does.
+//! Pseudo-random numbers for simulations, from a seed.
 
-/// A sequence of numbers that its seed decides (xorshift64).
+/// A sequence of numbers that depends only on its seed (xorshift64).
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Starts a sequence. The seed 0 is replaced, as it would give zeros only.
+    /// Starts a sequence. The seed 0 is replaced, because it would only give zeros.
     pub(crate) const fn new(seed: u64) -> Self {
         Self(if seed == 0 { 0x9e37_79b9_7f4a_7c15 } else { seed })
     }
@@ -18,12 +18,12 @@ impl Random {
         self.0
     }
 
-    /// A number of `0..end`.
+    /// A number in `0..end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(((self.next() >> 32) * end as u64) >> 32).unwrap_or_default()
     }
 
-    /// Whether an event happens that happens once in `n` times.
+    /// `true` once in `n` times on average.
     pub(crate) fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }

@@ -1,11 +1,12 @@
-//! A store in memory for simulations: before each request, and between its effect and its answer,
-//! some time passes, as a seed says.
+//! A store in memory for simulations. Time passes before the effect of each request, and between
+//! its effect and its response. A seed decides how much.
 //!
-//! With the time of a test paused, that decides in which order the requests of many tasks take
-//! effect. The clock of the store is that of the test, too: days pass at once. Requests may also
-//! fail, before they have an effect or so that only the answer is lost; and reads may be denied.
+//! If the time of a test is paused, these delays interleave the requests of many tasks. (The order
+//! of some reads may still differ between runs with one seed.) The clock of the store is that of
+//! the test, so days pass at once. Requests may also fail, either without effect or so that only
+//! the response is lost, and reads may be denied.
 //!
-//! Where a test decides the order itself, it closes the [`gate`].
+//! A test that decides the order itself closes the [`gate`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -28,48 +29,48 @@ use crate::random;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Is called after each change.
+/// Called after each change.
 type Observer = Rc<dyn Fn()>;
 
-/// The reason that failures have which were injected.
+/// The reason of injected failures.
 pub(crate) const FAILURE: &str = "the connection broke";
 
-/// The reason that denials have which were injected.
+/// The reason of injected denials.
 pub(crate) const DENIAL: &str = "access denied by chance";
 
-/// How long requests take, and which of them fail: a seed decides it.
+/// How long requests take, and which of them fail, according to a seed.
 #[derive(Clone, Debug)]
 pub struct FaultPlan {
     random: Random,
-    /// One of this many requests fails; `None` fails none.
+    /// One in this many requests fails; with `None`, no request fails.
     failures: Option<usize>,
-    /// One of this many reads is denied; `None` denies none.
+    /// One in this many reads is denied; with `None`, no read is denied.
     denials: Option<usize>,
-    /// Whether it was injected before.
+    /// Whether the plan was injected before.
     is_started: bool,
 }
 
 impl FaultPlan {
-    /// Delays without faults. The seed decides the delays, and all other random numbers of this
-    /// crate on the thread.
+    /// A plan of delays without faults. The delays, and all other random numbers of this crate on
+    /// the thread, come from the seed.
     pub fn new(seed: u64) -> Self {
         Self { random: Random::new(seed), failures: None, denials: None, is_started: false }
     }
 
-    /// Lets one of `requests` requests fail: half of those without effect, of the others only the
-    /// answer is lost.
+    /// Lets one in `requests` requests fail: half of them without effect, and half so that only the
+    /// response is lost.
     #[must_use]
     pub fn failing_once_in(self, requests: impl Into<Option<usize>>) -> Self {
         Self { failures: requests.into(), ..self }
     }
 
-    /// Denies one of `reads` reads.
+    /// Denies one in `reads` reads.
     #[must_use]
     pub fn denying_once_in(self, reads: impl Into<Option<usize>>) -> Self {
         Self { denials: reads.into(), ..self }
     }
 
-    /// The plan from here on, without faults.
+    /// The rest of the plan, without faults.
     #[must_use]
     pub fn without_faults(self) -> Self {
         Self { failures: None, denials: None, ..self }
@@ -84,7 +85,7 @@ thread_local! {
 }
 
 /// From now on, requests of this thread to simulated stores are delayed and fail as planned; with
-/// `None`, they take no time and succeed. Returns the plan until now.
+/// `None`, they take no time and succeed. Returns the previous plan.
 pub fn inject_faults(plan: Option<FaultPlan>) -> Option<FaultPlan> {
     if plan.as_ref().is_some_and(|plan| !plan.is_started) {
         random::restart_clock();
@@ -94,7 +95,7 @@ pub fn inject_faults(plan: Option<FaultPlan>) -> Option<FaultPlan> {
     PLAN.replace(plan)
 }
 
-/// Looks at stores at one instant: without delays and faults, and without a change of the plan.
+/// Looks at stores at one instant, without delays and faults, and without drawing from the plan.
 pub(crate) fn at_one_instant<T>(look: impl FnOnce() -> T) -> T {
     let plan = PLAN.take();
     let seen = look();
@@ -102,22 +103,22 @@ pub(crate) fn at_one_instant<T>(look: impl FnOnce() -> T) -> T {
     seen
 }
 
-/// From now on, this thread may not read objects whose names contain this, though they are listed;
-/// with `None`, it may read all.
+/// From now on, reads by this thread are denied for objects whose names contain this text, although
+/// they are listed. With `None`, no reads are denied.
 #[cfg(test)]
 pub(crate) fn deny_reads(part: Option<&str>) {
     DENIED.set(part.map(str::to_owned));
 }
 
-/// Whether requests of this thread to replace an object are refused if it has changed. Some servers
-/// write in any case.
+/// Whether requests of this thread to replace an object are refused if it has changed. Some real
+/// servers do not refuse them.
 #[cfg(test)]
 pub(crate) fn keep_conditions(keep: bool) {
     KEEPS_CONDITIONS.set(keep);
 }
 
-/// From now on, this is called after each change that this thread makes; requests of the observer
-/// itself are not delayed.
+/// From now on, calls this observer after each change that this thread makes. Requests of the
+/// observer itself are not delayed.
 #[cfg(test)]
 pub(crate) fn observe_changes(observer: Option<Observer>) {
     OBSERVER.set(observer);
@@ -133,7 +134,8 @@ fn changed() {
 
 /// A store in memory behind delays and faults.
 ///
-/// It is used by [`CacheUrl::simulated`](crate::cache::CacheUrl::simulated) and [`inject_faults`].
+/// A cache at [`CacheUrl::simulated`](crate::cache::CacheUrl::simulated) uses it, with the faults
+/// of [`inject_faults`].
 #[derive(Clone, Debug, Default)]
 pub struct SimulatedStore {
     memory: Arc<Memory>,
@@ -143,13 +145,13 @@ pub struct SimulatedStore {
 #[derive(Debug, Default)]
 struct Clock {
     epoch: Option<tokio::time::Instant>,
-    /// Since the beginning of the epoch.
+    /// The time of the last write, since the epoch.
     last: Duration,
     written: HashMap<String, SystemTime>,
 }
 
 impl Clock {
-    /// Notes the time of a write. No two writes are at the same time.
+    /// Records the time of a write. No two writes have the same time.
     fn write(&mut self, name: &str) {
         let now = tokio::time::Instant::now();
         let passed = now.duration_since(*self.epoch.get_or_insert(now));
@@ -170,15 +172,15 @@ impl SimulatedStore {
         info
     }
 
-    /// Passes some time, and fails if the plan says so.
+    /// Waits for some time, and fails if the plan says so.
     async fn delay(&self, name: &str, is_conditional: bool) -> Result<()> {
-        /// Milliseconds, exclusive: mostly little, so that many requests of one task may lie
-        /// between two of another.
+        /// Exclusive. Most delays are short, so that many requests of one task may come between two
+        /// of another.
         const SHORT_MAX_MS: usize = 40;
         const LONG_MAX_MS: usize = 2000;
-        /// What others do while a condition is on its way is the reason that there is one.
+        /// Conditional writes often take longer, so that other writers act before they take effect.
         const CONDITIONAL_MAX_MS: usize = 20_000;
-        /// Now and then so much that all requests of another task come first.
+        /// A few delays are so long that all requests of another task come first.
         const LONGEST_MAX_MS: usize = 60_000;
         let drawn = PLAN.with_borrow_mut(|plan| {
             let FaultPlan { random, failures, .. } = plan.as_mut()?;
@@ -199,7 +201,7 @@ impl SimulatedStore {
         Ok(())
     }
 
-    /// Does a request that reads.
+    /// Performs a read request.
     async fn read_request<T>(&self, kind: Kind, name: &str, read: impl Future<Output = Lookup<T>>) -> Lookup<T> {
         gate::enter(kind, name).await;
         self.delay(name, false).await?;
@@ -270,7 +272,7 @@ impl Backend for SimulatedStore {
         self.delay(name, false).await
     }
 
-    /// What is listed is what is there at one instant, between two delays.
+    /// Lists the objects at one instant, between two delays.
     fn list<'a>(&'a self, folder: &str, is_fresh: bool) -> Listing<'a> {
         let folder = folder.to_owned();
         let listed = async move {

@@ -2,9 +2,9 @@
 //! [realisations](crate::realisation).
 //!
 //! Parsing accepts the documents of any version of Nix: keys in any order, and unknown keys, which
-//! are ignored. It refuses ambiguity, so no key may occur twice in an object. An [`Error`] has the
-//! place of the fault: line and column if the text is not JSON, otherwise the path of the value,
-//! such as `/nix/store/…-hello: references[3]`.
+//! are ignored. It refuses ambiguity, so no key may occur twice in an object. An [`Error`] names
+//! the place of the fault: line and column if the text is not JSON, otherwise the path of the
+//! value, such as `/nix/store/…-hello: references[3]`.
 //!
 //! Nesting is limited to the 127 levels of `serde_json`, and allocations are bounded by the length
 //! of the text.
@@ -16,7 +16,8 @@
 //! let error = PathInfos::parse_json(text, &StoreDir::default()).unwrap_err();
 //! assert_eq!(
 //!     error.to_string(),
-//!     "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools: narHash: expected a hash, found a number"
+//!     "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools: narHash: expected a hash, \
+//!      found a number"
 //! );
 //! ```
 
@@ -95,7 +96,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What kind of failure this is.
+    /// The kind of the failure.
     pub const fn kind(&self) -> ErrorKind {
         ErrorKind::Content
     }

@@ -38,7 +38,7 @@ impl ReadError {
     }
 }
 
-/// Keeps the kind: that of the source's error, or as for [`Error`].
+/// Keeps the kind: that of the source's error, or as for [`enum@Error`].
 impl From<ReadError> for io::Error {
     fn from(error: ReadError) -> Self {
         match error {

@@ -45,7 +45,7 @@ impl<E: 'static> StreamError<E> {
     }
 }
 
-/// Keeps the kind: that of the stream's error, or as for [`Error`].
+/// Keeps the kind: that of the stream's error, or as for [`enum@Error`].
 impl From<StreamError<io::Error>> for io::Error {
     fn from(error: StreamError<Self>) -> Self {
         match error {

@@ -1,7 +1,7 @@
 //! Realisations: the store paths of the outputs of content-addressed derivations.
 //!
-//! The path of such an output is known only after the build, so a store records it, and a cache
-//! serves it: a small JSON file with the path and signatures. There are two forms with different
+//! The path of such an output is known only after the build. So a store records it, and a cache
+//! serves it as a small JSON file with the path and signatures. There are two forms with different
 //! keys:
 //!
 //! | | [`BuildTraceEntry`] | [`Realisation`] |
@@ -11,16 +11,18 @@
 //! | file | `build-trace-v2/<derivation>/<output>.doi` | `realisations/sha256:<hash>!<output>.doi` |
 //! | signed | `{"key":{…},"value":{"outPath":…}}` | the file without its signatures |
 //!
-//! [`CachedRealisation`] is either, as an object of a cache. Both are parsed from the JSON of any
-//! version, and written in the bytes of Nix. With the feature `signature`, both can be signed and
-//! verified. Nothing here computes a key from a derivation.
+//! [`CachedRealisation`] is an object of a cache of either form. Both forms are parsed from the
+//! JSON of any version of Nix, and written with the same bytes as by Nix. With the feature
+//! `signature`, both can be signed and verified. This module does not compute keys from
+//! derivations.
 //!
 //! ```
 //! # #[cfg(feature = "signature")] {
 //! use nixcache::realisation::{BuildTraceEntry, BuildTraceKey};
 //! use nixcache::signature::{KeyName, SecretKey};
 //!
-//! let key = BuildTraceKey::from_place("build-trace-v2/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar.drv/out.doi")?;
+//! let place = "build-trace-v2/g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar.drv/out.doi";
+//! let key = BuildTraceKey::from_place(place)?;
 //! let file = br#"{"outPath":"g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-bar","signatures":[]}"#;
 //! let mut entry = BuildTraceEntry::parse_value(file, key)?;
 //! assert_eq!(entry.key.output.as_str(), "out");
@@ -57,13 +59,13 @@ use crate::signature::{PublicKey, SecretKey, SignatureRef};
 use crate::trust::TrustedKeys;
 use crate::{ErrorKind, hash, store_path};
 
-/// Why a text is not the key of a realisation, or the place of one in a cache.
+/// Why a text is not the key of a realisation, or the name of one in a cache.
 ///
 /// Messages quote only the beginning of a text, escaped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not a name that an output can have.
+    /// The text is not a valid name of an output.
     #[error(
         "`{name}` cannot be the name of an output: expected 1 to 211 characters from A-Z a-z 0-9 + - . _ ? =, not `.`, \
          not `..`, and not beginning with `.-` or `..-`"
@@ -72,7 +74,7 @@ pub enum Error {
         /// The beginning of the text.
         name: String,
     },
-    /// Not a hash, `!` and the name of an output.
+    /// The text does not consist of a hash, `!` and the name of an output.
     #[error("`{text}` is not an output of a derivation: expected `sha256:…!out`")]
     OutputId {
         /// The beginning of the text.
@@ -84,24 +86,24 @@ pub enum Error {
     /// The derivation is not a store path.
     #[error("derivation: {0}")]
     Derivation(#[from] store_path::Error),
-    /// Not the place of such a file in a cache.
+    /// The text is not the name of such an object in a cache.
     #[error("`{place}` is not the place of {what} in a cache: expected `{expected}`")]
     Place {
         /// The beginning of the text.
         place: String,
-        /// The object.
+        /// The kind of object.
         what: &'static str,
-        /// The form of the place.
+        /// The form of such names.
         expected: &'static str,
     },
 }
 
-/// The signatures of an object. Empty if the object lacks them.
+/// The signatures of an object. Empty if the object has none.
 fn signatures_of(node: &JsonNode<'_>) -> Result<BTreeSet<String>, json::Error> {
     node.optional("signatures").map_or_else(|| Ok(BTreeSet::new()), |signatures| signatures.signatures())
 }
 
-/// The fingerprint of a form, signing it, and verifying it.
+/// Implements the fingerprint of a form, signing and verification.
 macro_rules! signed {
     ($form:ty) => {
         impl $form {
@@ -110,8 +112,8 @@ macro_rules! signed {
                 text_of(|out| self.write(out, false))
             }
 
-            /// Signs the [`fingerprint`](Self::fingerprint). Removes other signatures by the name
-            /// of this key, which are stale.
+            /// Signs the [`fingerprint`](Self::fingerprint). Replaces older signatures by a key of
+            /// this name.
             #[cfg(feature = "signature")]
             pub fn sign(&mut self, key: &SecretKey) {
                 let is_stale = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == key.name().as_str());
@@ -119,14 +121,14 @@ macro_rules! signed {
                 self.signatures.insert(key.sign(self.fingerprint().as_bytes()).to_string());
             }
 
-            /// The keys that made a valid signature, sorted by name. Ignores unknown names and
-            /// malformed signatures.
+            /// The keys with a valid signature, sorted by name. Ignores signatures by unknown names
+            /// and malformed signatures.
             #[cfg(feature = "signature")]
             pub fn verify<'k>(&self, keys: &'k TrustedKeys) -> Vec<&'k PublicKey> {
                 let message = self.fingerprint();
                 let mut held: Vec<&PublicKey> = Vec::new();
                 for signature in self.signatures.iter().filter_map(|line| SignatureRef::parse(line).ok()) {
-                    // Signatures by one name follow each other.
+                    // The set is sorted, so signatures by one name are adjacent.
                     if let Some(key) = keys.get(signature.name())
                         && held.last().is_none_or(|last| last.name() != key.name())
                         && signature.verify_by(key, message.as_bytes())
@@ -140,7 +142,7 @@ macro_rules! signed {
     };
 }
 impl Error {
-    /// What kind of failure this is.
+    /// The kind of the failure.
     pub const fn kind(&self) -> ErrorKind {
         ErrorKind::Content
     }
@@ -151,7 +153,7 @@ crate::error_kind::into_io_error!(Error);
 signed!(BuildTraceEntry);
 signed!(Realisation);
 
-/// The text that `write` writes.
+/// Returns the text that `write` writes.
 #[expect(clippy::expect_used, reason = "writing to memory does not fail, and what is written came from texts")]
 fn text_of(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     let mut json = Vec::new();

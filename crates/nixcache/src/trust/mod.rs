@@ -2,15 +2,16 @@
 //!
 //! Nix signs a *fingerprint* of a store path: its name, the hash and size of its NAR, and its
 //! references. [`Fingerprint`] writes one, from a narinfo ([`NarInfo::fingerprint`]) or from parts.
-//! A [`TrustPolicy`] says which keys count and how many must have signed, and a [`Verifier`] gives
-//! a [`Verdict`] on a narinfo by it. Content-addressed paths need no signature.
+//! A [`TrustPolicy`] says which keys are trusted and how many of them must have signed. By that
+//! policy, a [`Verifier`] gives a [`Verdict`] on a narinfo. Content-addressed paths need no
+//! signature.
 //!
 //! [`Verifier::verify`] checks one narinfo, with the strict verification of `ed25519-dalek`.
-//! [`Verifier::verify_batched`] and [`TrustPolicy::verify_batched`] check many, several times as
-//! fast, in batches whose verdicts are those of single verification (see
+//! [`Verifier::verify_batched`] and [`TrustPolicy::verify_batched`] check many narinfos in batches,
+//! which is several times as fast, with the same verdicts (see
 //! [`Batch`](crate::signature::Batch)).
 //!
-//! Fingerprints are always available. All else needs the feature `signature`, a default.
+//! Fingerprints are always available. The rest needs the feature `signature`, which is a default.
 //!
 //! ```
 //! # #[cfg(feature = "signature")] {
@@ -27,7 +28,8 @@
 //! NarHash: sha256:0lxjvvpr59c2mdram7ympy5ay741f180kv3349hvfc3f8nrmbqf6
 //! NarSize: 464152
 //! References: 7gx4kiv5m0i7d7qkixq2cwzbr10lvxwc-glibc-2.27
-//! Sig: cache.nixos.org-1:sn5s/RrqEI+YG6/PjwdbPjcAC7rcta7sJU4mFOawGvJBLsWkyLtBrT2EuFt/LJjWkTZ+ZWOI9NTtjo/woMdvAg==
+//! Sig: cache.nixos.org-1:sn5s/RrqEI+YG6/PjwdbPjcAC7rcta7sJU4mFOawGvJBLsWkyLtBrT2EuFt/LJjWkTZ+\
+//! ZWOI9NTtjo/woMdvAg==
 //! ";
 //! let info = NarInfo::parse(text.as_bytes(), &StoreDir::default())?;
 //! let key = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use super::Standing;
 use crate::signature::{Error, PublicKey, SignatureRef, TextKind};
 
-/// The public keys that one trusts, by name. Of two keys with one name, the first counts, as in
-/// Nix.
+/// Trusted public keys, by name. Of two keys with the same name, the first counts, as in Nix.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedKeys {
     keys: Vec<PublicKey>,
@@ -14,19 +13,19 @@ pub struct TrustedKeys {
 }
 
 impl TrustedKeys {
-    /// Reads public keys: one or several, separated by blanks or line ends. After a `#`, the rest
+    /// Parses one or several public keys, separated by blanks or line ends. After a `#`, the rest
     /// of a line is a comment.
     ///
-    /// Lines of nix.conf are understood, too: `trusted-public-keys = …` and
-    /// `extra-trusted-public-keys = …` give keys, and other settings are passed over. A text
-    /// without any key is an error.
+    /// Also parses lines of nix.conf: `trusted-public-keys = …` and `extra-trusted-public-keys = …`
+    /// give keys, and other settings are ignored. A text without any key is an error.
     ///
     /// ```
     /// use nixcache::trust::TrustedKeys;
     ///
     /// let keys = TrustedKeys::parse(
     ///     "# the team's cache\n\
-    ///      extra-trusted-public-keys = cache.example.org-1:eGVygzLgOmO2RCtC75jusdS+/R6cUDK4PXD2Tl9VGlA=\n",
+    ///      extra-trusted-public-keys = \
+    ///      cache.example.org-1:eGVygzLgOmO2RCtC75jusdS+/R6cUDK4PXD2Tl9VGlA=\n",
     /// )?;
     /// assert!(keys.get("cache.example.org-1").is_some());
     /// # Ok::<(), nixcache::signature::Error>(())
@@ -44,7 +43,7 @@ impl TrustedKeys {
 
     /// Adds the keys in a line.
     fn add_line(&mut self, line: &str) -> Result<(), Error> {
-        /// The names of Nix's setting, the old one among them.
+        /// The name of Nix's setting, and its old name.
         const SETTINGS: [&str; 2] = ["trusted-public-keys", "binary-cache-public-keys"];
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -57,8 +56,8 @@ impl TrustedKeys {
             let name = name.trim();
             let name = name.strip_prefix("extra-").unwrap_or(name);
             if !SETTINGS.contains(&name) {
-                // Another setting; what has no blank before the sign is the end of a key that lost
-                // its name.
+                // Another setting. A text without a blank before the `=` is the end of a key that
+                // lost its name.
                 let is_setting = !name.is_empty() && line.split_whitespace().nth(1) == Some("=");
                 return if is_setting { Ok(()) } else { PublicKey::parse(line).map(|key| self.insert(key)) };
             }
@@ -66,7 +65,7 @@ impl TrustedKeys {
         } else if matches!(line.split_whitespace().next(), Some("include" | "!include")) {
             return Ok(());
         } else if let Ok(key) = PublicKey::parse(line) {
-            // Its name may have blanks.
+            // The name of a key may have blanks.
             self.insert(key);
             return Ok(());
         }
@@ -77,17 +76,17 @@ impl TrustedKeys {
         Ok(())
     }
 
-    /// The key of a name.
+    /// The key with a name.
     pub fn get(&self, name: &str) -> Option<&PublicKey> {
-        // One key is what most have, and quicker compared than hashed.
+        // Most users have one key, and comparing its name is faster than hashing.
         match &*self.keys {
             [key] => (key.name().as_str() == name).then_some(key),
             keys => self.by_name.get(name).map(|&index| &keys[index]),
         }
     }
 
-    /// A signature, and the key that it says made it; without one, what its text has for a name,
-    /// and how it stands.
+    /// A parsed signature, and the trusted key that it names. If there is no such key, the name in
+    /// the signature (or the text, if it is malformed) and its standing.
     pub(super) fn claimed_by<'a>(&self, text: &'a str) -> Result<(&PublicKey, SignatureRef<'a>), (&'a str, Standing)> {
         let signature = SignatureRef::parse(text).map_err(|_| (text, Standing::Malformed))?;
         let key = self.get(signature.name()).ok_or((signature.name(), Standing::Unknown))?;
@@ -99,7 +98,7 @@ impl TrustedKeys {
         self.keys.iter()
     }
 
-    /// Adds a key, unless there is one of its name.
+    /// Adds a key, unless there is one with its name.
     pub fn insert(&mut self, key: PublicKey) {
         let name: Box<str> = key.name().as_str().into();
         if let std::collections::hash_map::Entry::Vacant(entry) = self.by_name.entry(name) {

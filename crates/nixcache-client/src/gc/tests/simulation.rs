@@ -1,9 +1,9 @@
 //! Simulation: pushes, collectors and writers without claims work on one cache at the same time, in
 //! a random order. Some of them crash.
 //!
-//! The store is [simulated](crate::testing) and the time is paused, so that a seed determines the
-//! order, and a day takes no time. In some worlds, requests fail now and then. The invariants are
-//! checked after each change.
+//! The store is [simulated](crate::testing) and the time is paused, so a day takes no time. Ids,
+//! waits and samples come from a seed, but the order of some reads may still differ between runs.
+//! In some worlds requests fail now and then. Each invariant is checked after each change.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -444,8 +444,9 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     keep_conditions(true);
 }
 
-/// A panic names the seed of its world: `SEED=17 cargo test …` replays it. `NIXCACHE_WORLDS=20000`
-/// runs that many worlds.
+/// Panics name the seed of the world. `SEED=17 cargo test …` runs that world again: with the same
+/// ids, waits and samples, but the order of some reads may differ, so try a seed several times.
+/// `NIXCACHE_WORLDS=20000` runs that many worlds.
 #[test]
 fn in_any_order_nothing_is_lost_and_nothing_is_left() {
     let (started, mut counts) = (std::time::Instant::now(), BTreeMap::new());

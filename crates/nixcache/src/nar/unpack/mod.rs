@@ -123,7 +123,7 @@ impl UnpackError {
     }
 }
 
-/// Keeps the kind: that of the refusal of the operating system, or as for [`Error`].
+/// Keeps the kind: that of the refusal of the operating system, or as for [`enum@Error`].
 impl From<UnpackError> for io::Error {
     fn from(error: UnpackError) -> Self {
         fn kind(error: &UnpackError) -> io::ErrorKind {

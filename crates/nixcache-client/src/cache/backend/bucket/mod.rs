@@ -1,4 +1,5 @@
-//! A cache in an object store: S3 and what speaks its protocol, Google's and Azure's.
+//! A cache in an object store: S3 and compatible servers, Google Cloud Storage, or Azure Blob
+//! Storage.
 
 pub(crate) mod connector;
 #[cfg(feature = "s3")]
@@ -59,13 +60,13 @@ use crate::cache::staged::Staged;
 use crate::cache::{CacheOptions, CacheUrl, ObjectInfo, blocking};
 use crate::redact::{chain, escaped};
 
-/// Parts of one upload, says S3.
+/// S3's limit on the number of parts of one upload.
 const UPLOAD_PARTS_MAX: u64 = 10_000;
 
-/// Bytes of a part that is not the last one, says S3.
+/// S3's minimum size of every part but the last one.
 const UPLOAD_PART_MIN_BYTES: u64 = 5 << 20;
 
-/// Bytes of a part, unless the URL says otherwise.
+/// The size of a part, unless the URL sets `multipart-chunk-size`.
 const UPLOAD_PART_BYTES: u64 = 8 << 20;
 
 /// Parts of one upload that are sent, and held in memory, at the same time.
@@ -74,29 +75,29 @@ const UPLOAD_PARTS_IN_FLIGHT: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
-    /// The store, deleting many objects with one request, where there is such a request.
+    /// The store for bulk deletions, if it can delete many objects with one request.
     in_bulk: Option<Arc<dyn ObjectStore>>,
     pages: Pages,
-    /// Lists uploads in parts, where there is such a request.
+    /// Lists multipart uploads, if the store has such a request.
     #[cfg(feature = "s3")]
     uploads: Option<Uploads>,
-    /// The cache, for messages.
+    /// The URL of the cache, for messages.
     place: String,
-    /// Whether permissions have the names that S3 gives them.
+    /// Whether messages name permissions as S3 does.
     is_s3: bool,
-    /// Without a slash at the end; empty for none.
+    /// The prefix of all keys, without a slash at the end; empty if there is none.
     prefix: String,
     upload_part_bytes: u64,
     storage_class: Option<String>,
     limits: RetryLimits,
     requests: Arc<RequestCounter>,
     timeout: Duration,
-    /// Whether the server has refused a write for its condition alone: then no write has one any
-    /// more.
+    /// Whether the server has refused a write only because it had a condition. Later writes then
+    /// have none.
     refuses_conditions: AtomicBool,
 }
 
-/// What a request needs a permission for.
+/// The permission that a request needs.
 #[derive(Clone, Copy, Debug)]
 enum Permission {
     Read,
@@ -107,13 +108,13 @@ enum Permission {
 
 struct Pages(Arc<dyn PaginatedListStore>);
 
-/// The two faces of a store.
+/// The two interfaces of one store.
 struct Opened {
     store: Arc<dyn ObjectStore>,
     pages: Arc<dyn PaginatedListStore>,
 }
 
-/// How `object_store` itself retries what the [connector](connector) does not see.
+/// How `object_store` itself retries failures that the [connector](connector) does not see.
 fn object_store_retry(options: &CacheOptions) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig::default(),
@@ -213,7 +214,8 @@ impl Bucket {
         })
     }
 
-    /// Repeats a request whose body broke off: all else the connector retries.
+    /// Retries a request if the body of its response breaks off. The connector retries all other
+    /// failures.
     async fn persist<T, F>(&self, mut request: impl FnMut() -> F) -> object_store::Result<T>
     where
         F: Future<Output = object_store::Result<T>>,
@@ -247,7 +249,7 @@ impl Bucket {
         })
     }
 
-    /// The name of an object within the cache.
+    /// The name within the cache of the object with a key.
     fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
         if self.prefix.is_empty() {
             return Some(key);
@@ -270,7 +272,7 @@ impl Bucket {
         }
     }
 
-    /// What a request found out about an object.
+    /// The answer about an object that the result of a request gives.
     fn lookup<T>(&self, name: &str, result: object_store::Result<T>) -> Lookup<T> {
         match result {
             Ok(value) => Ok(Some(value)),
@@ -294,7 +296,7 @@ impl Bucket {
         self.persist(|| self.store.put_opts(path, PutPayload::from_bytes(bytes.clone()), options.clone())).await
     }
 
-    /// Uploads a file in parts, again from the beginning if a connection breaks.
+    /// Uploads a file in parts. Starts again from the beginning if a connection breaks.
     async fn put_file(&self, name: &str, file: &tempfile::NamedTempFile, contents: &Staged) -> Result<()> {
         let attempt = |_| async {
             let opened = match file.reopen() {
@@ -330,7 +332,7 @@ impl Bucket {
                 Err(error) => match meaning(&error) {
                     Meaning::Condition => return Ok(false),
                     Meaning::Absent if is_update => return Ok(false),
-                    // There are servers that know no conditions: some say 501, some 400.
+                    // Servers that do not support conditions answer 501 or 400.
                     Meaning::NotImplemented | Meaning::BadRequest => {}
                     _ => return Err(self.failed(name, Permission::Write, &error)),
                 },
@@ -344,7 +346,7 @@ impl Bucket {
         Ok(true)
     }
 
-    /// Uploads a file in parts. The inner error may be worth another attempt.
+    /// Uploads a file in parts. The inner error is one of the store, and may be worth a retry.
     async fn put_parts(&self, name: &str, file: std::fs::File, contents: &Staged) -> Result<object_store::Result<()>> {
         let file = Arc::new(file);
         let len = contents.len().map_err(|error| Error::io(self.display_name(name), error))?;
@@ -357,9 +359,9 @@ impl Bucket {
         };
         let mut parts: JoinSet<object_store::Result<()>> = JoinSet::new();
         let mut sent = 0;
-        // An empty object has a part, too.
+        // An empty object has one part.
         while sent < len || sent == 0 {
-            // So that what is in memory is bounded by what is in flight.
+            // Only the parts in flight are held in memory.
             while parts.len() >= UPLOAD_PARTS_IN_FLIGHT {
                 if let Some(Err(error)) = parts.join_next().await.map(joined) {
                     upload.abort().await;
@@ -393,7 +395,7 @@ impl Bucket {
             }
         }
         match upload.complete().await {
-            // Perhaps it was completed by a request whose answer was lost.
+            // A request whose response was lost may have completed it.
             Err(error) if meaning(&error) == Meaning::Absent => match self.head(name).await {
                 Ok(Some(ObjectInfo { size: Some(size), .. })) if size == len => Ok(Ok(())),
                 _ => Ok(Err(error)),
@@ -430,7 +432,8 @@ impl Backend for Bucket {
         Ok(Some((bytes, version)))
     }
 
-    /// [`Error::NoRanges`] of an object that is stored encoded: its ranges are those of the encoding.
+    /// [`Error::NoRanges`] for an object that is stored with a content encoding: the server would
+    /// send a range of the encoded bytes.
     async fn read_range(&self, name: &str, range: Range<u64>) -> Lookup<Bytes> {
         let path = self.path(name)?;
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
@@ -439,7 +442,7 @@ impl Backend for Bucket {
             Ok((content_encoding(&result), result.bytes().await?))
         };
         let read = self.persist(read).await;
-        // The object ends before the range: the whole of it tells more than this.
+        // The object ends before the range. Reading the whole object tells the caller more.
         let is_beyond = |refusal: &Refusal| refusal.status == http::StatusCode::RANGE_NOT_SATISFIABLE;
         if read.as_ref().err().and_then(|error| Refusal::of(error)).is_some_and(is_beyond) {
             return Err(Error::NoRanges { object: self.display_name(name) });
@@ -490,7 +493,7 @@ impl Backend for Bucket {
         match self.put_as(&self.path(name)?, name, &contents, PutMode::Update(version.into())).await {
             Ok(_) => Ok(Some(true)),
             Err(error) => match meaning(&error) {
-                // An absent object has not this version either.
+                // An absent object does not have this version either.
                 Meaning::Condition | Meaning::Absent => Ok(Some(false)),
                 Meaning::NotImplemented | Meaning::BadRequest => Ok(None),
                 _ => Err(self.failed(name, Permission::Write, &error)),
@@ -507,7 +510,7 @@ impl Backend for Bucket {
         }
     }
 
-    /// A thousand with one request, where the store has such a request.
+    /// Deletes up to 1000 objects with one request, if the store has such a request.
     async fn delete_many(&self, names: Vec<String>, concurrency: usize) -> Result<()> {
         let mut rest = names;
         if let Some(store) = &self.in_bulk {
@@ -516,8 +519,8 @@ impl Backend for Bucket {
             let gone = |deleted: object_store::Result<Path>| match deleted {
                 Ok(path) => Some(path.to_string()),
                 Err(object_store::Error::NotFound { path, .. }) => Some(path),
-                // Keys that are denied or gone, too. Not all that speak S3 have this. What else is
-                // wrong shows when each is deleted by itself.
+                // A key may be denied or already deleted, and some S3-compatible servers lack this
+                // request. The remaining objects are deleted one by one, which reports the failure.
                 Err(error) => {
                     tracing::debug!("{}", bucket_error(&self.place, None, &error));
                     None
@@ -549,7 +552,8 @@ impl Backend for Bucket {
         true
     }
 
-    /// Names that are no paths are among them: [`Object::Other`](crate::cache::Object::Other).
+    /// Includes objects whose keys are not plain paths:
+    /// [`Object::Other`](crate::cache::Object::Other).
     async fn page(
         &self,
         start: &str,

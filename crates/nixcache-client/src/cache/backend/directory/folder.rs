@@ -1,7 +1,8 @@
 //! Folders of a cache by handle, and the files in them by folder and name.
 //!
-//! Another user may replace a folder by a link at any moment. A handle stays the folder that it was
-//! opened as, so what is written, renamed or deleted through it is in this folder and nowhere else.
+//! Another user may replace a folder by a link at any moment. A handle keeps referring to the
+//! folder that it was opened as, so writes, renames and deletions through it affect this folder and
+//! no other.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,22 +16,22 @@ use rustix::io::Errno;
 use crate::cache::layout;
 use crate::file::{CALM, Odd, Oddity, kind};
 
-/// How a folder is opened on the way to something in it. That needs the right to pass through, not
-/// the right to list.
+/// The flags to open a folder on the way to an entry in it. That needs permission to search the
+/// folder, not to list it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const PASS: OFlags = OFlags::DIRECTORY.union(CALM);
 
-/// Which symbolic links on the way to an object are followed, if they are of a user who is
+/// Which symbolic links on the way to an object are followed, if their owner is
 /// [trusted](Folder::trusts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Links {
-    /// None: to list, and to delete.
+    /// No links: for listing and deleting.
     Never,
-    /// Those that are a folder of the cache's root, but for `nixcache`: to write.
+    /// Links in the place of a top-level folder of the cache, except `nixcache`: for writing.
     Folders,
-    /// All: to read.
+    /// All links: for reading.
     Always,
 }
 
@@ -40,10 +41,11 @@ pub(crate) struct Folder {
     handle: OwnedFd,
     /// Its name relative to the root; empty for the root.
     pub(crate) name: String,
-    /// Whose the root is.
+    /// The owner of the root.
     owner: u32,
-    /// The modes that files and folders get.
+    /// The mode of new files.
     file_mode: RawMode,
+    /// The mode of new folders.
     directory_mode: RawMode,
 }
 
@@ -67,7 +69,7 @@ impl Folder {
         if self.name.is_empty() { name.into_owned() } else { format!("{}/{name}", self.name) }
     }
 
-    /// A folder in it.
+    /// Opens a subfolder.
     pub(crate) fn enter(&self, name: &str, links: Links) -> io::Result<Self> {
         match rustix::fs::openat(&self.handle, name, PASS | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(handle) => Ok(self.named(handle, name)),
@@ -89,11 +91,12 @@ impl Folder {
         }
     }
 
-    /// Makes a folder in it, unless something has that name.
+    /// Makes a subfolder, unless the name is taken.
     pub(crate) fn make(&self, name: &str) -> io::Result<()> {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(self.directory_mode)) {
             Ok(()) => {
-                // Independent of the umask. Where modes mean nothing, this fails, and does no harm.
+                // The mode does not depend on the umask. On file systems without modes, this fails
+                // harmlessly.
                 if let Ok(made) =
                     rustix::fs::openat(&self.handle, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | CALM, Mode::empty())
                 {
@@ -106,7 +109,7 @@ impl Folder {
         }
     }
 
-    /// Opens a file in it for reading. `None` if there is nothing of that name.
+    /// Opens a file of the folder for reading. `None` if the name is free.
     pub(crate) fn open(&self, name: impl AsRef<OsStr>, links: Links) -> io::Result<Option<File>> {
         let name = name.as_ref();
         let flags = OFlags::RDONLY | CALM;
@@ -120,7 +123,7 @@ impl Folder {
         self.expect_regular(name, &file).map(|()| Some(file))
     }
 
-    /// An error if this file of the folder is no regular one.
+    /// Fails if this file of the folder is not a regular file.
     fn expect_regular(&self, name: &OsStr, file: &File) -> io::Result<()> {
         match kind(rustix::fs::fstat(file)?.st_mode) {
             FileType::RegularFile => Ok(()),
@@ -128,7 +131,7 @@ impl Folder {
         }
     }
 
-    /// Says why a file cannot be opened that is no regular one.
+    /// The error for a file that cannot be opened: it says so if the file is not a regular file.
     fn explain(&self, name: &OsStr, error: Errno) -> io::Error {
         let kind = self.stat(name).ok().flatten().map(|stat| kind(stat.st_mode));
         match kind {
@@ -137,7 +140,7 @@ impl Folder {
         }
     }
 
-    /// What is known of an entry, which is not followed if it is a link.
+    /// The metadata of an entry. A link is not followed.
     pub(crate) fn stat(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -146,16 +149,16 @@ impl Folder {
         }
     }
 
-    /// Whether a link of this user is followed: of root, of the user who runs this, and of whose
-    /// the cache is.
+    /// Whether links of this user are followed: those of root, of the current user, and of the
+    /// owner of the cache.
     pub(crate) fn trusts(&self, user: u32) -> bool {
         user == 0 || user == self.owner || user == rustix::process::geteuid().as_raw()
     }
 
-    /// Opens what a link leads to.
+    /// Opens the target of a link.
     ///
-    /// The link itself is opened first, where that is possible: the one whose owner was looked at
-    /// is the one that is read.
+    /// Where possible, this opens the link itself first, so that the link whose owner is checked is
+    /// the link that is read.
     fn follow(&self, name: impl AsRef<OsStr>, flags: OFlags) -> io::Result<OwnedFd> {
         let name = name.as_ref();
         #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -178,19 +181,19 @@ impl Folder {
             return Err(Odd::error(self.join(name), Oddity::Link));
         }
         match rustix::fs::openat(&self.handle, target, flags, Mode::empty()) {
-            // A disk that is not mounted is not an empty one.
+            // The target may be on an unmounted disk, so it is not known to be absent.
             Err(Errno::NOENT | Errno::LOOP) => Err(Odd::error(self.join(name), Oddity::BrokenLink)),
             opened => Ok(opened?),
         }
     }
 
-    /// Its entries.
+    /// The entries of the folder.
     pub(crate) fn entries(&self) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | CALM;
         Ok(Dir::new(rustix::fs::openat(&self.handle, ".", flags, Mode::empty())?)?)
     }
 
-    /// Removes an entry that is no folder. Whether it was there.
+    /// Removes an entry that is not a folder. Returns whether it existed.
     pub(crate) fn remove(&self, name: &str) -> io::Result<bool> {
         match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
@@ -206,36 +209,36 @@ impl Folder {
         }
     }
 
-    /// Makes this mount of a shared drive forget which entries it remembers of the folder: what
-    /// other machines have made or removed there is seen from now on.
+    /// Makes this mount of a shared drive drop its cached listing of the folder, so that changes by
+    /// other machines become visible.
     ///
-    /// Clients of network file systems keep listings for seconds, and drop them when they change
-    /// the folder themselves. So an empty file is made and removed. Where nothing may be written,
-    /// nothing is done.
+    /// Clients of network file systems cache listings for seconds, and drop them when they change
+    /// the folder themselves. So this creates an empty file and removes it. If the folder is not
+    /// writable, this does nothing.
     pub(crate) fn refresh(&self) {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | CALM;
         let name = temporary_name();
         let made = rustix::fs::openat(&self.handle, &*name, flags, Mode::from_raw_mode(self.file_mode));
         if let Ok(file) = made {
             drop(file);
-            // Where it cannot be removed, an audit or a collection does so later.
+            // If it cannot be removed now, a later audit or collection removes it.
             let _ = self.remove(&name);
         }
     }
 
-    /// Brings its names to the disk.
+    /// Flushes the folder's entries to disk.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | CALM;
         let folder = rustix::fs::openat(&self.handle, ".", flags, Mode::empty())?;
         match rustix::fs::fsync(folder) {
-            // Some file systems have no such thing for directories; what they have is safe enough
-            // for them.
+            // Some file systems do not support `fsync` on directories. There is nothing else to do
+            // on them.
             Err(Errno::INVAL) => Ok(()),
             flushed => Ok(flushed?),
         }
     }
 
-    /// A new file in it, of a name that no other process has.
+    /// Creates a temporary file in the folder, under a unique name.
     pub(crate) fn grow(self: &Arc<Self>) -> io::Result<Growing> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | CALM;
         let mode = Mode::from_raw_mode(self.file_mode);
@@ -244,7 +247,8 @@ impl Folder {
             match rustix::fs::openat(&self.handle, &*name, flags, mode) {
                 Ok(file) => {
                     let temporary = Temporary { folder: Arc::clone(self), name, is_named: false };
-                    // Independent of the umask. Where modes mean nothing, this fails, and does no harm.
+                    // The mode does not depend on the umask. On file systems without modes, this
+                    // fails harmlessly.
                     let _ = rustix::fs::fchmod(&file, mode);
                     return Ok(Growing { file: file.into(), temporary });
                 }
@@ -255,9 +259,9 @@ impl Folder {
     }
 }
 
-/// The modes of files and folders in a cache whose root has this mode: who may read the root may
-/// read them, and where a group may write to the root, it may write to them. The umask has no say:
-/// that of one pusher would lock out all others.
+/// The modes of files and folders in a cache whose root has this mode. Users who may read the root
+/// may read them. If the group may write to the root, it may write to them. They do not depend
+/// on the umask: that of one pusher could lock out all others.
 fn modes(root: RawMode) -> (RawMode, RawMode) {
     const READABLE: RawMode = 0o755;
     let root = root & 0o7777;
@@ -265,8 +269,8 @@ fn modes(root: RawMode) -> (RawMode, RawMode) {
     (0o644 | root & 0o020, if is_shared { root | 0o700 } else { READABLE })
 }
 
-/// Names of temporary files begin with host and process, for people, and end with what chance
-/// wants.
+/// A new name for a temporary file. It begins with the host and the process, for people who look at
+/// it, and ends with a random number.
 fn temporary_name() -> String {
     static PREFIX: OnceLock<String> = OnceLock::new();
     let prefix = PREFIX.get_or_init(|| {
@@ -279,7 +283,7 @@ fn temporary_name() -> String {
     format!("{prefix}{random:016x}.tmp")
 }
 
-/// A file in a folder under a name of its own, which is removed unless it gets its final one.
+/// A file under a temporary name. Dropping it removes the file, unless it was given its final name.
 #[derive(Debug)]
 pub(crate) struct Temporary {
     pub(crate) folder: Arc<Folder>,
@@ -288,20 +292,20 @@ pub(crate) struct Temporary {
 }
 
 impl Temporary {
-    /// What brings it to the disk.
+    /// The file by folder and name, to be flushed to disk.
     pub(crate) fn unsynced(&self) -> Unsynced {
         Unsynced { folder: Arc::clone(&self.folder), name: self.name.clone() }
     }
 
-    /// Takes it to another folder of the cache.
+    /// Moves the file to another folder of the cache.
     pub(crate) fn move_to(mut self, folder: &Arc<Folder>) -> io::Result<Self> {
         rename_exclusively((&self.folder.handle, &*self.name), (&folder.handle, &*self.name))?;
-        self.is_named = true; // here, nothing is left
+        self.is_named = true; // the old name is gone
         Ok(Self { folder: Arc::clone(folder), name: self.name.clone(), is_named: false })
     }
 
-    /// Gives it a name that must not be taken; whether it was free. What stands there and was made
-    /// by no writer is replaced.
+    /// Gives the file its final name if that is free, and returns whether it was. An entry that no
+    /// writer makes (a FIFO, or a link of an untrusted user) is replaced.
     pub(crate) fn create(mut self, name: &str) -> io::Result<bool> {
         let handle = &self.folder.handle;
         match rename_exclusively((handle, &*self.name), (handle, name)) {
@@ -320,7 +324,7 @@ impl Temporary {
         Ok(true)
     }
 
-    /// Gives it a name, in the place of what has it.
+    /// Gives the file its final name, and replaces the entry that has it.
     pub(crate) fn replace(mut self, name: &str) -> io::Result<()> {
         let handle = &self.folder.handle;
         rustix::fs::renameat(handle, &*self.name, handle, name)?;
@@ -332,13 +336,13 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.is_named {
-            // Where it cannot be removed, an audit or a collection does so later.
+            // If it cannot be removed now, a later audit or collection removes it.
             let _ = self.folder.remove(&self.name);
         }
     }
 }
 
-/// A file that may not be on the disk yet.
+/// A file that may not be flushed to disk yet.
 #[derive(Debug)]
 pub(crate) struct Unsynced {
     folder: Arc<Folder>,
@@ -360,7 +364,7 @@ pub(crate) struct Growing {
 }
 
 impl Growing {
-    /// Closes it: many of these may wait, and descriptors are few.
+    /// Closes the file: many files may wait for their names, and file descriptors are limited.
     pub(crate) fn finish(self) -> Temporary {
         self.temporary
     }
@@ -369,7 +373,7 @@ impl Growing {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Reads it from its beginning.
+    /// A reader of the file, from its beginning.
     pub(crate) fn reader(&self) -> io::Result<impl Read + use<'_>> {
         (&self.file).seek(SeekFrom::Start(0))?;
         Ok(&self.file)
@@ -386,7 +390,7 @@ impl Write for Growing {
     }
 }
 
-/// Renames what no other process has to what may exist already.
+/// Renames a file that only this process uses, unless the new name is taken.
 pub(crate) fn rename_exclusively<F, P>((from_folder, from): (F, P), (to_folder, to): (F, P)) -> Result<(), Errno>
 where
     F: std::os::fd::AsFd,
@@ -398,14 +402,14 @@ where
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
         result => return result,
     }
-    // NFS, for one, knows no such rename; a link is as exclusive.
+    // Some file systems, such as NFS, do not support this flag. A hard link is just as exclusive.
     match rustix::fs::linkat(from_folder, from, to_folder, to, AtFlags::empty()) {
         Ok(()) => return rustix::fs::unlinkat(from_folder, from, AtFlags::empty()),
         Err(Errno::EXIST) => return Err(Errno::EXIST),
         Err(_) => {}
     }
-    // Where there are no links either: the second of two replaces the same contents, or as good
-    // ones.
+    // Without hard links, two writers may race. The second then replaces the same contents, or
+    // equivalent ones.
     match rustix::fs::statat(to_folder, to, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => rustix::fs::renameat(from_folder, from, to_folder, to),
         result => result.and(Err(Errno::EXIST)),

@@ -1,4 +1,5 @@
-//! What other users plant in a cache leads no command out of it, and keeps none waiting.
+//! Links, FIFOs and other files that users plant in a cache lead no command out of it, and block
+//! none.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -8,7 +9,7 @@ use rustix::fs::{FileType, RawMode};
 
 use super::*;
 
-/// The files that a listing finds, and what is odd.
+/// The files that a listing finds, and the oddities.
 type Found = (Vec<String>, Vec<(String, Oddity)>);
 
 struct Scratch {
@@ -19,7 +20,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// A cache, and a directory with a file that is no business of it.
+    /// A cache, and a directory outside it, with files that no command may touch.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (root, outside) = (folder.path().join("cache"), folder.path().join("outside"));
@@ -88,7 +89,7 @@ fn listing_and_deleting_cross_no_link() {
         ("nixcache/v1/plans", Oddity::Link),
     ];
     assert_eq!(odd, links.map(|(name, oddity)| (name.to_owned(), oddity)));
-    // What a folder holds that was asked for is not known, rather than nothing.
+    // The contents of a requested folder are unknown, not empty.
     for folder in ["log", "nar/x", "nixcache/v1/plans", "nixcache/v1/plans/sub"] {
         assert_eq!(oddity(&scratch.listed(folder).unwrap_err()), Some(Oddity::Link), "{folder}");
     }
@@ -96,7 +97,7 @@ fn listing_and_deleting_cross_no_link() {
         assert_eq!(oddity(&directory.delete(name).unwrap_err()), Some(Oddity::Link), "{name}");
     }
     assert_eq!(directory.clean(Duration::ZERO).unwrap(), 0);
-    // Of a link, the link goes.
+    // Deleting a link removes the link, not its target.
     directory.delete("nar/file").unwrap();
     assert!(root.join("nar/file").symlink_metadata().is_err());
     scratch.assert_untouched();
@@ -137,9 +138,9 @@ fn nothing_is_written_through_a_link_to_what_is_ours() {
     scratch.assert_untouched();
 }
 
-/// The handle stays where it was opened.
+/// The handle keeps referring to the folder that was opened.
 #[test]
-fn a_folder_that_is_replaced_by_a_link_meanwhile_is_not_followed() {
+fn a_folder_that_is_replaced_by_a_link_while_it_is_open_is_not_followed() {
     let scratch = Scratch::new();
     let Scratch { root, outside, directory, .. } = &scratch;
     let complete = directory.prepare("nar/precious", b"ours").unwrap();
@@ -166,7 +167,7 @@ fn links_of_trusted_users_lead_to_other_disks_and_those_of_others_nowhere() {
     assert_eq!(directory.read("a.narinfo", 100).unwrap().unwrap(), b"precious");
     assert_eq!(directory.head("a.narinfo").unwrap().unwrap().size, 8);
     assert!(directory.read("nar/nothing", 100).unwrap().is_none());
-    // A disk that is not mounted is not an empty one.
+    // The target may be on an unmounted disk, so it is not known to be absent.
     for name in ["b.narinfo", "c.narinfo"] {
         assert_eq!(oddity(&directory.read(name, 100).unwrap_err()), Some(Oddity::BrokenLink), "{name}");
         assert_eq!(oddity(&directory.head(name).unwrap_err()), Some(Oddity::BrokenLink), "{name}");
@@ -176,7 +177,7 @@ fn links_of_trusted_users_lead_to_other_disks_and_those_of_others_nowhere() {
     fs::remove_file(outside.join("new")).unwrap();
 
     if !rustix::process::geteuid().is_root() {
-        return; // only root can say whose a link is
+        return; // only root can change the owner of a link
     }
     for name in ["nar", "a.narinfo"] {
         std::os::unix::fs::lchown(root.join(name), Some(65534), Some(65534)).unwrap();
@@ -186,7 +187,7 @@ fn links_of_trusted_users_lead_to_other_disks_and_those_of_others_nowhere() {
         assert_eq!(oddity(&directory.head(name).unwrap_err()), Some(Oddity::Link), "{name}");
     }
     assert_eq!(oddity(&directory.prepare("nar/new", b"new").unwrap_err()), Some(Oddity::Link));
-    // The owner of the cache may arrange it.
+    // Links of the owner of the cache are followed.
     std::os::unix::fs::chown(root, Some(65534), Some(65534)).unwrap();
     assert_eq!(directory.read("nar/precious", 100).unwrap().unwrap(), b"precious");
     scratch.assert_untouched();
@@ -219,7 +220,7 @@ fn what_is_no_regular_file_is_an_error_and_not_waited_for() {
     assert!(files.is_empty());
     assert_eq!(odd.len(), 6, "{odd:?}");
     assert_eq!(oddity(&directory.read("nar/fifo/x", 100).unwrap_err()), Some(Oddity::Fifo));
-    // Under the name of an object, it is an object that cannot be read.
+    // A FIFO with the name of an object is listed as an object, which cannot be read.
     let part = "00000000000000000000000000000000";
     let objects = [format!("{part}.narinfo"), "nar/a.nar.zst".to_owned(), "nixcache/v1/plans/a.json".to_owned()];
     for name in &objects {
@@ -230,7 +231,7 @@ fn what_is_no_regular_file_is_an_error_and_not_waited_for() {
     for name in &objects {
         directory.delete(name).unwrap();
     }
-    // They are in the way of no writer.
+    // They do not block writers.
     for name in ["fifo", "nar/fifo", "nar/socket"] {
         assert!(directory.prepare(name, b"ours").unwrap().create().unwrap(), "{name}");
         assert_eq!(directory.read(name, 100).unwrap().unwrap(), b"ours");
@@ -292,7 +293,7 @@ fn a_nar_is_there_only_if_it_has_the_same_contents() {
     assert!(!scratch.directory.has_contents("nar/b", &mut &contents[..]).unwrap());
 }
 
-/// One pusher's umask would lock out all others.
+/// The umask of one pusher could lock out all others.
 #[test]
 fn files_and_folders_are_for_those_whom_the_root_is_for() {
     let cases: [(RawMode, u32, u32); 6] = [

@@ -1,4 +1,4 @@
-//! Bodies of answers, bounded in bytes and time, and statuses that a retry may change.
+//! Response bodies, bounded in bytes and time, and statuses that are worth a retry.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,23 +9,23 @@ use http::StatusCode;
 
 use crate::redact::chain;
 
-/// A body that comes too slowly.
+/// A body that arrives too slowly.
 #[derive(Debug, thiserror::Error)]
 #[error("the server sends less than {} KiB per second: given up after {} s", SPEED_MIN_BYTES_PER_SECOND >> 10, .seconds)]
 pub(crate) struct TooSlow {
     pub(crate) seconds: u64,
 }
 
-/// What a server has to send per second on the average of objects that are read as a whole, once
-/// the timeout has passed.
+/// The average speed at which a server has to send an object that is read as a whole, once the
+/// timeout has passed.
 pub(crate) const SPEED_MIN_BYTES_PER_SECOND: u64 = 10 << 10;
 
-/// How long a transfer may take beyond the timeout, at the lowest speed that a server must have.
+/// How long a transfer may take beyond the timeout: the time at the minimum speed.
 pub(crate) fn transfer_time(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SPEED_MIN_BYTES_PER_SECOND)
 }
 
-/// Why a body that is read as a whole was not.
+/// Why a body could not be read as a whole.
 #[derive(Debug)]
 pub(crate) enum Unread<E> {
     /// The server sends more than the limit.
@@ -46,13 +46,13 @@ impl<E: std::error::Error + 'static> fmt::Display for Unread<E> {
     }
 }
 
-/// Bytes of the body of a refusal that are read: they explain it, and are not needed to judge it.
+/// The most bytes of a refusal's body that are read. They only explain it: the status decides.
 const REFUSAL_BODY_MAX_BYTES: u64 = 64 << 10;
 
-/// How long the body of a refusal is waited for. The status says what matters.
+/// How long to wait for the body of a refusal. It only explains it: the status decides.
 const REFUSAL_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The beginning of the body of a refusal: what arrives in a short time.
+/// The beginning of the body of a refusal, the part that arrives in a short time.
 pub(crate) async fn refusal_body<E>(mut body: impl Stream<Item = Result<Bytes, E>> + Unpin) -> Vec<u8> {
     let mut collected: Vec<u8> = Vec::new();
     let collect = async {
@@ -67,8 +67,9 @@ pub(crate) async fn refusal_body<E>(mut body: impl Stream<Item = Result<Bytes, E
     collected
 }
 
-/// A body of at most `limit` bytes, from a server that sends at least [`SPEED_MIN_BYTES_PER_SECOND`] on the average,
-/// once `timeout` has passed: one that drips would hold a command for days.
+/// Reads a body of at most `limit` bytes. Once `timeout` has passed, the average speed has to be at
+/// least [`SPEED_MIN_BYTES_PER_SECOND`]: otherwise a very slow server could block a command for
+/// days.
 pub(crate) async fn collect<E>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     limit: u64,
@@ -90,8 +91,8 @@ pub(crate) async fn collect<E>(
     }
 }
 
-/// Whether a server may answer better later. What it does not implement, or has no space for, it
-/// says for good.
+/// Whether a status is worth a retry. A server that does not implement a request, or has no space
+/// for an object, gives the same answer again.
 pub(crate) fn may_pass(status: StatusCode) -> bool {
     let is_final = matches!(
         status,
@@ -107,7 +108,7 @@ pub(crate) fn may_pass(status: StatusCode) -> bool {
         || (status.is_server_error() && !is_final)
 }
 
-/// The wait that the server asks for, in seconds or until a date.
+/// The wait that the server asks for in `Retry-After`, as seconds or as a date.
 pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = text.trim().parse() {

@@ -1,8 +1,8 @@
-//! What servers answer that is no success, and how messages explain it.
+//! Unsuccessful responses of servers, what they mean, and how messages explain them.
 //!
-//! The connector of buckets makes a [`Refusal`] of every final answer, and hides it in the errors of
-//! `object_store`; [`Refusal::of`] finds it there. So buckets and web servers are judged in one
-//! place.
+//! The connector of buckets turns every final unsuccessful response into a [`Refusal`], and puts it
+//! into the cause chain of `object_store`'s error, where [`Refusal::of`] finds it. So one place
+//! decides the meaning for buckets and web servers.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,33 +14,33 @@ use super::xml::resolved;
 use crate::cache::error::Error;
 use crate::redact::escaped;
 
-/// A final answer that is no success.
+/// A final unsuccessful response.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) method: Method,
     pub(crate) status: StatusCode,
-    /// The `Code` of S3's errors, or of what resembles them; escaped.
+    /// The `Code` of an error in the format of S3; escaped.
     pub(crate) code: Option<String>,
-    /// What the server says beside; escaped and cut.
+    /// The message of the server; escaped and truncated.
     message: Option<String>,
-    /// How often it was asked.
+    /// How often the request was sent.
     attempts: usize,
 }
 
-/// What a refusal means, or an error of a store that is no server.
+/// The meaning of a refusal, or of an error of a store that is not a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// The object is not there.
+    /// The object does not exist.
     Absent,
-    /// The bucket is not there.
+    /// The bucket does not exist.
     NoBucket,
     /// Authentication is missing or access is denied.
     Denied,
     /// A condition does not hold.
     Condition,
-    /// The server knows no such request.
+    /// The server does not support the request.
     NotImplemented,
-    /// The request has a fault.
+    /// The request is malformed, says the server.
     BadRequest,
     /// The server, or the way to it, failed.
     Failed,
@@ -52,7 +52,7 @@ impl Refusal {
         Self { method: method.clone(), status, code, message, attempts }
     }
 
-    /// The refusal that an error comes from.
+    /// The refusal in the cause chain of an error.
     pub(crate) fn of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         find(error)
     }
@@ -96,14 +96,14 @@ impl Refusal {
         }
     }
 
-    /// The error about an object that this refusal is. `right` is what a request of this kind
-    /// needs, in the words of S3.
+    /// The error for an object whose request was refused. `right` is the S3 permission that a
+    /// request of this kind needs.
     pub(crate) fn error(&self, object: &str, right: Option<&str>) -> Error {
         let right = right.map(|right| format!(", and that they allow {right}")).unwrap_or_default();
         self.with_advice(object, &format!("Check the credentials{right}"))
     }
 
-    /// The error about an object of a web server that this refusal is.
+    /// The error for an object of a web server whose request was refused.
     pub(crate) fn web_error(&self, object: &str) -> Error {
         let advice = match self.status {
             StatusCode::UNAUTHORIZED => {
@@ -165,7 +165,7 @@ impl fmt::Display for Unreachable {
 
 impl StdError for Unreachable {}
 
-/// The first error of a type in a chain of causes.
+/// The first error of a type in a cause chain.
 pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -177,15 +177,15 @@ pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static
     None
 }
 
-/// The `Code` and the `Message` of an error in XML, or the beginning of a plain text. Pages for
-/// browsers say nothing.
+/// The `Code` and the `Message` of an XML error, or the first line of a plain text. HTML pages are
+/// ignored.
 fn explained(body: &[u8]) -> (Option<String>, Option<String>) {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
     let (mut code, mut message) = (None, None);
     if !text.starts_with('<') {
         let line = text.lines().next().unwrap_or_default();
-        // JSON is for programs.
+        // JSON is not meant for people.
         let plain = Some(escaped(line)).filter(|line| !line.is_empty() && !line.starts_with(['{', '[']));
         return (None, plain);
     }
