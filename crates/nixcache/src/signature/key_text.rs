@@ -62,13 +62,13 @@ pub fn looks_like_key(text: &str) -> bool {
     while at < bytes.len() {
         let length = bytes[at..].iter().take_while(|byte| is_digit(**byte)).count();
         let run = &bytes[at..at + length];
-        let is_named = at > 0 && bytes[at - 1] == b':' && !run.starts_with(b"//");
+        let is_named = at > 0 && bytes[at - 1] == b':';
         let is_whole = is_named && has_key_length(run);
         // A key that lost or won some characters; not a path, nor the port and the path of a URL.
         let is_random = run.iter().any(u8::is_ascii_uppercase) && run.iter().any(u8::is_ascii_lowercase);
         let slashes = memchr::memchr_iter(b'/', run).count();
-        let is_path =
-            (run.starts_with(b"/") && slashes * 10 > length) || bytes[..at].windows(3).any(|window| window == b"://");
+        let is_path = (run.starts_with(b"/") && slashes * 10 > length)
+            || bytes[..at + 2.min(length)].windows(3).any(|window| window == b"://");
         let is_damaged = is_named && length >= SHORTEST && is_random && !is_path;
         let is_nameless = length >= TextKind::SecretKey.text_len() && run.ends_with(b"==");
         if is_whole || is_damaged || is_nameless {
