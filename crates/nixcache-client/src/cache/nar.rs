@@ -165,7 +165,7 @@ fn excerpt(url: &str) -> String {
 }
 
 fn no_path(url: &str) -> String {
-    format!("`{}` is no path within a cache", excerpt(url))
+    format!("`{}` is not a path within a cache", excerpt(url))
 }
 
 /// Whether a server or a proxy might interpret a component of a path as more than a name.
