@@ -115,7 +115,7 @@ pub enum FindingKind {
         /// What it is.
         found: u64,
         /// What is known of the contents.
-        contents: Contents,
+        contents: ContentsState,
     },
     /// The NAR's file has another hash than the narinfo says. No signature covers the hash of the
     /// file.
@@ -127,7 +127,7 @@ pub enum FindingKind {
         /// What it is.
         found: Hash,
         /// What is known of the contents.
-        contents: Contents,
+        contents: ContentsState,
     },
     /// The NAR is compressed in a way that cannot be read, so that its contents were not looked at.
     UnknownCompression {
@@ -272,7 +272,7 @@ pub enum Subject {
 /// What is known of the contents of a NAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Contents {
+pub enum ContentsState {
     /// They were not read.
     Unread,
     /// They cannot be read, because their compression is not known.
@@ -295,7 +295,7 @@ pub enum Doubt {
     Push,
 }
 
-/// What would make it good.
+/// The repair of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Remedy {
@@ -359,10 +359,10 @@ impl Finding {
             },
             FindingKind::WrongFileSize { contents, .. } | FindingKind::WrongFileHash { contents, .. } => match contents
             {
-                Contents::Right => Remedy::Rewrite,
-                Contents::Wrong => Remedy::Withdraw,
-                Contents::Unread => Remedy::ReadAndRewrite,
-                Contents::Unknown => Remedy::ByHand,
+                ContentsState::Right => Remedy::Rewrite,
+                ContentsState::Wrong => Remedy::Withdraw,
+                ContentsState::Unread => Remedy::ReadAndRewrite,
+                ContentsState::Unknown => Remedy::ByHand,
             },
             FindingKind::MissingCacheInfo | FindingKind::BadCacheInfo(_) | FindingKind::RootHole { .. } => {
                 Remedy::Rewrite
@@ -599,7 +599,7 @@ impl fmt::Display for Remedy {
     }
 }
 
-impl Contents {
+impl ContentsState {
     const fn note(self) -> &'static str {
         match self {
             Self::Right => ", but the contents are right",

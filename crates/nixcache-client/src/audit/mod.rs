@@ -64,7 +64,7 @@ use nixcache::store_path::HashPart;
 use self::index::Index;
 use crate::cache::{Cache, Error, STALE_TEMPORARY_AGE, blocking, layout};
 
-pub use finding::{Contents, Doubt, Finding, FindingKind, Remedy, Subject};
+pub use finding::{ContentsState, Doubt, Finding, FindingKind, Remedy, Subject};
 pub use options::{AuditEvent, AuditOptions, RepairOptions};
 pub use repair::{Fix, RepairError, RepairEvent, RepairPlan, Repaired, Withdrawal, plan_repair, repair};
 pub use summary::Summary;

@@ -13,7 +13,7 @@ use nixcache::store_path::{self, HashPart, StoreDir, StorePath};
 use nixcache::trust::{Standing, TrustPolicy, Verdict, Verifier};
 
 use super::index::{Index, Named};
-use super::{Audit, Contents, Finding, FindingKind, Findings, Subject, Text, finding, unreadable};
+use super::{Audit, ContentsState, Finding, FindingKind, Findings, Subject, Text, finding, unreadable};
 use crate::cache::{Cache, Error, Object, layout};
 use crate::verify::content_address::Claim;
 
@@ -293,7 +293,7 @@ impl Look<'_> {
             return seen.doubtful.push(about(info, FindingKind::MissingNar { nar }));
         };
         if let Some((expected, found)) = info.file_size().zip(file.meta.size).filter(|(said, is)| said != is) {
-            let contents = if info.compression().is_ok() { Contents::Unread } else { Contents::Unknown };
+            let contents = if info.compression().is_ok() { ContentsState::Unread } else { ContentsState::Unknown };
             seen.doubtful.push(about(info, FindingKind::WrongFileSize { nar: nar.clone(), expected, found, contents }));
         }
         // A compression that is not known is an oddity, and reported as that.

@@ -15,7 +15,7 @@ use nixcache::store_path::HashPart;
 
 use super::index::Index;
 use super::narinfos::{Uses, about};
-use super::{Audit, AuditEvent, Contents, Finding, FindingKind, Findings, Subject, listing, unreadable};
+use super::{Audit, AuditEvent, ContentsState, Finding, FindingKind, Findings, Subject, listing, unreadable};
 use crate::cache::{Cache, Error, NarPlace, ObjectReader, blocking, layout};
 use crate::progress::Progress;
 use crate::verify::{Inspection, NarFile, NarFileError, NarFileMismatch, RawFile};
@@ -102,8 +102,8 @@ fn settled(mut finding: Finding, is_read: bool, is_bad: bool) -> Finding {
     match &mut finding.kind {
         FindingKind::UrlHash { harmless, .. } if is_read && !is_bad => *harmless = true,
         FindingKind::UrlCompression { stated, found: found @ None, .. } if is_read && !is_bad => *found = Some(*stated),
-        FindingKind::WrongFileSize { contents: contents @ Contents::Unread, .. } if is_read => {
-            *contents = if is_bad { Contents::Wrong } else { Contents::Right };
+        FindingKind::WrongFileSize { contents: contents @ ContentsState::Unread, .. } if is_read => {
+            *contents = if is_bad { ContentsState::Wrong } else { ContentsState::Right };
         }
         _ => {}
     }
@@ -261,7 +261,7 @@ impl Reading<'_> {
             let compression = info.compression_name().to_owned();
             found.push(about(&info, FindingKind::UnknownCompression { nar: file.to_owned(), compression }));
             let faults = read.as_ref().map(|read| read.mismatches(&info)).unwrap_or_default();
-            found.extend(faults.into_iter().map(|fault| about(&info, kind_of(file, fault, Contents::Unknown))));
+            found.extend(faults.into_iter().map(|fault| about(&info, kind_of(file, fault, ContentsState::Unknown))));
         }
         Ok(found)
     }
@@ -269,7 +269,7 @@ impl Reading<'_> {
     fn compare(&self, file: &str, read: &NarFile, info: &NarInfo<'_>) -> Vec<Finding> {
         let faults = read.mismatches(info);
         let is_right = faults.iter().all(NarFileMismatch::is_of_file);
-        let contents = if is_right { Contents::Right } else { Contents::Wrong };
+        let contents = if is_right { ContentsState::Right } else { ContentsState::Wrong };
         let mut kinds: Vec<FindingKind> = faults.into_iter().map(|fault| kind_of(file, fault, contents)).collect();
         let declared: Vec<&str> = info.references().iter().map(|reference| reference.hash_text()).collect();
         let found = read.references.iter().map(|index| self.known[*index].as_str());
@@ -305,7 +305,7 @@ impl Reading<'_> {
 }
 
 /// The finding that a fault of a file is.
-pub(super) fn kind_of(file: &str, fault: NarFileMismatch, contents: Contents) -> FindingKind {
+pub(super) fn kind_of(file: &str, fault: NarFileMismatch, contents: ContentsState) -> FindingKind {
     use NarFileMismatch::{FileHash, FileSize};
     let nar = file.to_owned();
     match fault {

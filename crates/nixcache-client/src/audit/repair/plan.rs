@@ -12,7 +12,7 @@ use nixcache::narinfo::{NarInfo, NarInfoBuf};
 use nixcache::store_path::{HashPart, StorePath};
 
 use super::super::index::{Index, Named, is_nar_name};
-use super::super::{Audit, Audited, Contents, Doubt, Finding, FindingKind, Remedy, Text};
+use super::super::{Audit, Audited, ContentsState, Doubt, Finding, FindingKind, Remedy, Text};
 use super::error::RepairError;
 use crate::cache::{Cache, Error, Object, blocking, layout};
 use crate::roots;
@@ -402,8 +402,8 @@ fn spoilt_nar(kind: &FindingKind) -> Option<&str> {
     match kind {
         FindingKind::CorruptNar { nar, .. }
         | FindingKind::WrongNar { nar, .. }
-        | FindingKind::WrongFileSize { nar, contents: Contents::Wrong, .. }
-        | FindingKind::WrongFileHash { nar, contents: Contents::Wrong, .. } => Some(nar),
+        | FindingKind::WrongFileSize { nar, contents: ContentsState::Wrong, .. }
+        | FindingKind::WrongFileHash { nar, contents: ContentsState::Wrong, .. } => Some(nar),
         _ => None,
     }
 }
