@@ -7,29 +7,37 @@
 mod mirror;
 #[path = "../examples/pull_to_root.rs"]
 mod pull_to_root;
+#[path = "../examples/push_closure.rs"]
+mod push_closure;
 #[path = "../examples/verify_cache.rs"]
 mod verify_cache;
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-use nixcache::hash::Hash;
+use nixcache::hash::{Format, Hash};
 use nixcache::nar::Writer;
 use nixcache::narinfo::NarInfo;
 use nixcache::signature::{KeyName, PublicKey, SecretKey};
 use nixcache::store_path::{StoreDir, StorePathRef};
 use nixcache_client::cache::{Cache, CacheOptions, CacheUrl};
 use nixcache_client::push::{Session, SessionRequest, SessionStart};
+use nixcache_client::source::Source;
 
 const PATH: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-hello";
+
+/// The NAR of the path.
+fn nar() -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    writer.file(b"", false, b"contents").unwrap();
+    writer.finish().unwrap()
+}
 
 /// A cache of one signed path, with a root, and the key.
 async fn cache(directory: &Path) -> PublicKey {
     let url = CacheUrl::parse(directory.as_os_str()).unwrap();
     let cache = Cache::create(&url, &StoreDir::default(), CacheOptions::default()).await.unwrap();
-    let mut writer = Writer::new(Vec::new());
-    writer.file(b"", false, b"contents").unwrap();
-    let nar = writer.finish().unwrap();
+    let nar = nar();
     let (hash, size) = (Hash::sha256(&nar), nar.len());
     let text = format!(
         "StorePath: /nix/store/{PATH}\nURL: nar/x.nar\nCompression: none\nFileHash: {hash}\nFileSize: {size}\n\
@@ -47,6 +55,26 @@ async fn cache(directory: &Path) -> PublicKey {
     let SessionStart::Open(session) = Session::begin(&cache, request).await.unwrap() else { panic!() };
     session.commit(Vec::new()).await.unwrap().unwrap();
     key.public_key().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn push_closure_publishes_a_signed_path_under_a_root() {
+    let (store, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store_dir = StoreDir::new(store.path().to_str().unwrap()).unwrap();
+    std::fs::write(store.path().join(PATH), "contents").unwrap();
+    let nar = nar();
+    let registration = tempfile::NamedTempFile::new().unwrap();
+    let hash = Hash::sha256(&nar).display(Format::Base16).to_string();
+    let hash = hash.trim_start_matches("sha256:");
+    let (path, url) = (StorePathRef::parse(PATH).unwrap().to_owned(), target.path().to_str().unwrap());
+    std::fs::write(&registration, format!("{}\n{hash}\n{}\n\n0\n", path.display(&store_dir), nar.len())).unwrap();
+
+    let key = SecretKey::generate(KeyName::new("example-1").unwrap()).unwrap();
+    let source = Source::Registration(registration.path().to_owned());
+    let pushed = push_closure::run(url, &store_dir, key.clone(), path, "main", source).await.unwrap();
+    assert!(pushed.is_complete() && pushed.published.len() == 1 && pushed.root.is_some(), "{pushed:?}");
+    let verified = verify_cache::run(url, vec![key.public_key().clone()]).await.unwrap();
+    assert_eq!((verified.narinfos.len(), verified.bad().count()), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,7 @@ use self::odd_keys::OddKeys;
 use self::upload_parts::InFlight;
 #[cfg(feature = "s3")]
 use self::uploads::Uploads;
-use super::network::body::{Unread, collect};
+use super::network::body::{SLOW_RETRIES_MAX, Unread, collect};
 use super::network::client::Clients;
 use super::network::refusal::{Meaning, Refusal};
 use super::pages::{ListingProgress, Page};
@@ -422,7 +422,15 @@ impl Backend for Bucket {
                 read => Ok((read, encoding, version)),
             }
         };
-        let Some((bytes, encoding, version)) = self.lookup(name, self.persist(read).await)? else { return Ok(None) };
+        let mut slow_retries_left = SLOW_RETRIES_MAX.min(self.limits.retries);
+        let found = loop {
+            let found = self.lookup(name, self.persist(&read).await)?;
+            if slow_retries_left == 0 || !matches!(found, Some((Err(Unread::TooSlow(_)), ..))) {
+                break found;
+            }
+            slow_retries_left -= 1;
+        };
+        let Some((bytes, encoding, version)) = found else { return Ok(None) };
         let object = self.display_name(name);
         let bytes = bytes.map_err(|unread| match unread {
             Unread::TooLarge => Error::TooLarge { object: object.clone(), limit },

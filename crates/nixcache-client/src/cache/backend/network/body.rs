@@ -20,6 +20,9 @@ pub(crate) struct TooSlow {
 /// timeout has passed.
 pub(crate) const SPEED_MIN_BYTES_PER_SECOND: u64 = 10 << 10;
 
+/// How often a body that came too slowly is asked for again: the connection may have stalled.
+pub(crate) const SLOW_RETRIES_MAX: usize = 2;
+
 /// How long a transfer may take beyond the timeout: the time at the minimum speed.
 pub(crate) fn transfer_time(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SPEED_MIN_BYTES_PER_SECOND)

@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use self::authorization::Authorization;
-use super::network::body::{Unread, collect, may_pass, refusal_body, retry_after, transfer_time};
+use super::network::body::{SLOW_RETRIES_MAX, Unread, collect, may_pass, refusal_body, retry_after, transfer_time};
 use super::network::client::Clients;
 use super::network::is_unreachable;
 use super::network::refusal::{Meaning, Refusal};
@@ -217,7 +217,7 @@ impl WebServer {
 
     /// A whole body with the headers before it. A connection that breaks is made again.
     async fn get_whole(&self, url: &Url, headers: &HeaderMap, limit: u64) -> Lookup<(HeaderMap, StatusCode, Bytes)> {
-        let attempt = |_| async move {
+        let attempt = |number| async move {
             let response = match self.get(&Method::GET, url, headers.clone()).await {
                 Ok(Some(response)) => response,
                 Ok(None) => return Attempt::Done(Ok(None)),
@@ -227,6 +227,7 @@ impl WebServer {
             match collect(response.bytes_stream(), limit, self.timeout).await {
                 Ok(bytes) => Attempt::Done(Ok(Some((headers, status, bytes)))),
                 Err(Unread::TooLarge) => Attempt::Done(Err(Error::TooLarge { object: url.to_string(), limit })),
+                Err(Unread::TooSlow(slow)) if number <= SLOW_RETRIES_MAX => broken(url, slow.to_string()),
                 Err(Unread::TooSlow(slow)) => Attempt::Done(Err(failed(url, slow.to_string()))),
                 Err(Unread::Broken(error)) => broken(url, reason(error)),
             }
