@@ -65,13 +65,14 @@ impl Prepared {
 }
 
 impl Cache {
-    /// Takes contents whose name is known last: [`upload`](Self::upload) gives it.
+    /// Takes contents whose name is known last: [`prepare`](Self::prepare) gives it.
     pub(crate) fn stage(&self) -> Result<Staging> {
         self.0.backend.stage()
     }
 
     /// Gives a staged NAR its name, unless a recent object has the same name and size. Returns
     /// whether it was written.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn upload(&self, staging: Staging, name: &str) -> Result<bool> {
         self.0.backend.upload(staging, name).await
     }
