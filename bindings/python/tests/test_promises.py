@@ -124,8 +124,10 @@ INTERRUPTED = {
     "cache": "nixcache.Cache('http://127.0.0.1:9', retries=1000)",
 }
 SCRIPT = """
-import sys, time, nixcache
+import signal, sys, time, nixcache
 from nixcache import nar
+# A shell starts what runs in the background with the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 BEFORE = bytes.fromhex({before!r})
 class Endless:
     given = False
