@@ -45,6 +45,13 @@ pub(crate) enum Attempt<T, E> {
     Passing(E, Reason),
 }
 
+impl<T, E> Attempt<T, E> {
+    /// It failed for a reason that may pass, which `text` tells.
+    pub(crate) fn passing(error: E, text: String) -> Self {
+        Self::Passing(error, Reason { text, ..Reason::default() })
+    }
+}
+
 /// Why an attempt failed that may be repeated.
 #[derive(Debug, Default)]
 pub(crate) struct Reason {

@@ -44,12 +44,12 @@ use self::odd_keys::OddKeys;
 use self::upload_parts::InFlight;
 #[cfg(feature = "s3")]
 use self::uploads::Uploads;
-use super::network::body::{SLOW_RETRIES_MAX, Unread, collect};
+use super::network::body::{Unread, collect};
 use super::network::client::Clients;
 use super::network::refusal::{Meaning, Refusal};
 use super::pages::{ListingProgress, Page};
 use super::requests::RequestCounter;
-use super::retry::{Attempt, Reason, RetryLimits, retry};
+use super::retry::{Attempt, RetryLimits, retry};
 use super::{Backend, ByteStream, Condition, Listing, Version};
 #[cfg(feature = "s3")]
 use crate::cache::UnfinishedUpload;
@@ -153,10 +153,7 @@ pub(crate) fn open_google(
     }
     let builder = builder.with_client_options(connector::client_options(options));
     let builder = builder.with_retry(object_store_retry(options)).with_http_connector(connector);
-    let failed =
-        |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
-    let store = Arc::new(builder.build().map_err(failed)?);
-    Bucket::new(Opened { store: store.clone(), pages: store }, prefix, url, options, requests)
+    Bucket::of_store(builder.build(), prefix, url, options, requests)
 }
 
 /// Opens a container of Azure Blob Storage.
@@ -175,13 +172,25 @@ pub(crate) fn open_azure(
     }
     let builder = builder.with_client_options(connector::client_options(options));
     let builder = builder.with_retry(object_store_retry(options)).with_http_connector(connector);
-    let failed =
-        |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
-    let store = Arc::new(builder.build().map_err(failed)?);
-    Bucket::new(Opened { store: store.clone(), pages: store }, prefix, url, options, requests)
+    Bucket::of_store(builder.build(), prefix, url, options, requests)
 }
 
 impl Bucket {
+    /// A bucket whose client does all that is asked of it.
+    #[cfg(any(feature = "gcs", feature = "azure"))]
+    fn of_store<S: ObjectStore + PaginatedListStore>(
+        store: object_store::Result<S>,
+        prefix: &str,
+        url: &CacheUrl,
+        options: &CacheOptions,
+        requests: &Arc<RequestCounter>,
+    ) -> Result<Self> {
+        let failed =
+            |error: object_store::Error| Error::Configuration { cache: url.to_string(), reason: error.to_string() };
+        let store = Arc::new(store.map_err(failed)?);
+        Self::new(Opened { store: store.clone(), pages: store }, prefix, url, options, requests)
+    }
+
     fn new(
         opened: Opened,
         prefix: &str,
@@ -226,7 +235,7 @@ impl Bucket {
                 match answer.await {
                     Err(error) if was_interrupted(&error) => {
                         let text = chain(&error);
-                        Attempt::Passing(error, Reason { text, ..Reason::default() })
+                        Attempt::passing(error, text)
                     }
                     done => Attempt::Done(done),
                 }
@@ -306,8 +315,7 @@ impl Bucket {
             match self.put_parts(name, opened, contents).await {
                 Ok(Ok(())) => Attempt::Done(Ok(())),
                 Ok(Err(error)) if was_interrupted(&error) => {
-                    let reason = Reason { text: chain(&error), ..Reason::default() };
-                    Attempt::Passing(self.failed(name, Permission::Write, &error), reason)
+                    Attempt::passing(self.failed(name, Permission::Write, &error), chain(&error))
                 }
                 Ok(Err(error)) => Attempt::Done(Err(self.failed(name, Permission::Write, &error))),
                 Err(error) => Attempt::Done(Err(error)),
@@ -413,29 +421,29 @@ impl Backend for Bucket {
 
     async fn read(&self, name: &str, limit: u64) -> Lookup<(Bytes, Version)> {
         let path = self.path(name)?;
-        let read = || async {
-            let result = self.store.get_opts(&path, GetOptions::default()).await?;
-            let version = Version { e_tag: result.meta.e_tag.clone(), number: result.meta.version.clone() };
-            let encoding = content_encoding(&result);
-            match collect(result.into_stream(), limit, self.timeout).await {
-                Err(Unread::Broken(error)) => Err(error),
-                read => Ok((read, encoding, version)),
+        let (path, object) = (&path, self.display_name(name));
+        let attempt = |number| async move {
+            let read = async {
+                let result = self.store.get_opts(path, GetOptions::default()).await.map_err(Unread::Broken)?;
+                let version = Version { e_tag: result.meta.e_tag.clone(), number: result.meta.version.clone() };
+                let encoding = content_encoding(&result);
+                let bytes = collect(result.into_stream(), limit, self.timeout).await?;
+                Ok::<_, Unread<object_store::Error>>((bytes, encoding, version))
+            };
+            match read.await {
+                Err(unread) if unread.may_pass(number, was_interrupted) => {
+                    let text = unread.to_string();
+                    Attempt::passing(unread, text)
+                }
+                done => Attempt::Done(done),
             }
         };
-        let mut slow_retries_left = SLOW_RETRIES_MAX.min(self.limits.retries);
-        let found = loop {
-            let found = self.lookup(name, self.persist(&read).await)?;
-            if slow_retries_left == 0 || !matches!(found, Some((Err(Unread::TooSlow(_)), ..))) {
-                break found;
-            }
-            slow_retries_left -= 1;
+        let (bytes, encoding, version) = match retry(self.limits, &self.requests, attempt).await {
+            Ok(read) => read,
+            Err(Unread::Broken(error)) => return self.lookup(name, Err(error)),
+            Err(Unread::TooLarge) => return Err(Error::TooLarge { object, limit }),
+            Err(Unread::TooSlow(slow)) => return Err(Error::Server { object, reason: slow.to_string() }),
         };
-        let Some((bytes, encoding, version)) = found else { return Ok(None) };
-        let object = self.display_name(name);
-        let bytes = bytes.map_err(|unread| match unread {
-            Unread::TooLarge => Error::TooLarge { object: object.clone(), limit },
-            unread => Error::Server { object: object.clone(), reason: unread.to_string() },
-        })?;
         let bytes = encoding::decode(&object, name, encoding.as_deref(), bytes, limit)?;
         Ok(Some((bytes, version)))
     }

@@ -21,7 +21,7 @@ pub(crate) struct TooSlow {
 pub(crate) const SPEED_MIN_BYTES_PER_SECOND: u64 = 10 << 10;
 
 /// How often a body that came too slowly is asked for again: the connection may have stalled.
-pub(crate) const SLOW_RETRIES_MAX: usize = 2;
+const SLOW_RETRIES_MAX: usize = 2;
 
 /// How long a transfer may take beyond the timeout: the time at the minimum speed.
 pub(crate) fn transfer_time(bytes: u64) -> Duration {
@@ -37,6 +37,18 @@ pub(crate) enum Unread<E> {
     TooSlow(TooSlow),
     /// The connection broke.
     Broken(E),
+}
+
+impl<E> Unread<E> {
+    /// Whether to ask for the body again after `attempts` attempts. `is_interrupted` judges an
+    /// error of the connection.
+    pub(crate) fn may_pass(&self, attempts: usize, is_interrupted: impl FnOnce(&E) -> bool) -> bool {
+        match self {
+            Self::TooLarge => false,
+            Self::TooSlow(_) => attempts <= SLOW_RETRIES_MAX,
+            Self::Broken(error) => is_interrupted(error),
+        }
+    }
 }
 
 impl<E: std::error::Error + 'static> fmt::Display for Unread<E> {

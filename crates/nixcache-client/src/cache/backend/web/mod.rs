@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use self::authorization::Authorization;
-use super::network::body::{SLOW_RETRIES_MAX, Unread, collect, may_pass, refusal_body, retry_after, transfer_time};
+use super::network::body::{Unread, collect, may_pass, refusal_body, retry_after, transfer_time};
 use super::network::client::Clients;
 use super::network::is_unreachable;
 use super::network::refusal::{Meaning, Refusal};
@@ -227,9 +227,14 @@ impl WebServer {
             match collect(response.bytes_stream(), limit, self.timeout).await {
                 Ok(bytes) => Attempt::Done(Ok(Some((headers, status, bytes)))),
                 Err(Unread::TooLarge) => Attempt::Done(Err(Error::TooLarge { object: url.to_string(), limit })),
-                Err(Unread::TooSlow(slow)) if number <= SLOW_RETRIES_MAX => broken(url, slow.to_string()),
-                Err(Unread::TooSlow(slow)) => Attempt::Done(Err(failed(url, slow.to_string()))),
-                Err(Unread::Broken(error)) => broken(url, reason(error)),
+                Err(unread) => {
+                    let may_pass = unread.may_pass(number, |_| true);
+                    let text = match unread {
+                        Unread::Broken(error) => reason(error),
+                        unread => unread.to_string(),
+                    };
+                    if may_pass { broken(url, text) } else { Attempt::Done(Err(failed(url, text))) }
+                }
             }
         };
         retry(self.limits, &self.requests, attempt).await
@@ -346,7 +351,7 @@ impl WebServer {
 
 /// A connection that broke while an answer was read.
 fn broken<T>(url: &Url, text: String) -> Attempt<T, Error> {
-    Attempt::Passing(failed(url, text.clone()), Reason { text, ..Reason::default() })
+    Attempt::passing(failed(url, text.clone()), text)
 }
 
 /// A method of `WebDAV`.
