@@ -2,8 +2,9 @@
 
 use nixcache::ErrorKind;
 
+use super::Repaired;
 use crate::cache::{self, Cache};
-use crate::roots;
+use crate::{push, roots};
 
 /// Objects that an error names.
 const NAMED_OBJECTS_MAX: usize = 8;
@@ -37,6 +38,18 @@ pub enum RepairError {
         /// The cache.
         cache: String,
     },
+    /// A source of the paths to publish again could not be read. Nothing was changed.
+    #[error("{0}; nothing was changed")]
+    Sources(#[source] push::Error),
+    /// The repair is done, but what it withdrew could not be published again.
+    #[error("{error}; the repair is done, but what it withdrew is not published again: push it")]
+    Republish {
+        /// What the repair did.
+        repaired: Box<Repaired>,
+        /// Why the push failed.
+        #[source]
+        error: push::Error,
+    },
     /// The cache could not be read or written.
     #[error(transparent)]
     Cache(#[from] cache::Error),
@@ -56,6 +69,7 @@ impl RepairError {
         match self {
             Self::Incomplete { .. } => ErrorKind::Unavailable,
             Self::Changed { .. } | Self::InUse { .. } => ErrorKind::Busy,
+            Self::Sources(error) | Self::Republish { error, .. } => error.kind(),
             Self::Cache(error) => error.kind(),
             Self::Roots(error) => error.kind(),
         }
