@@ -141,7 +141,7 @@ impl Reading<'_> {
                 }
                 // It was withdrawn or changed since; the next audit sees to it.
                 Ok(None) => {}
-                Err(error) if error.is_about_content() => {}
+                Err(error) if error.kind() == ErrorKind::Content => {}
                 Err(error) => {
                     let kind = FindingKind::Unreadable {
                         subject: Subject::NarInfo,

@@ -36,7 +36,7 @@ pub struct RetentionPolicy {
     /// Maximum number of objects to remove per second.
     pub rate: Option<NonZeroUsize>,
     /// Continue even if no root, lease or path of `root_paths` keeps anything. Otherwise that is an
-    /// error ([`Error::WouldEmpty`](crate::roots::Error::WouldEmpty)).
+    /// error ([`Error::WouldEmpty`](super::Error::WouldEmpty)).
     pub allow_empty: bool,
 }
 

@@ -220,11 +220,6 @@ impl FetchError {
             _ => ErrorKind::Content,
         }
     }
-
-    /// Whether what was fetched is wrong, so that fetching it again from that cache does not help.
-    pub(super) fn is_about_content(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Content | ErrorKind::NotFound)
-    }
 }
 
 /// What is wrong with a NAR that is fetched.

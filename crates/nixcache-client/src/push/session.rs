@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::stream::StreamExt;
+use nixcache::ErrorKind;
 use nixcache::hash::Hash;
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::signature::SecretKey;
@@ -283,7 +284,7 @@ async fn read_snapshot(cache: &Cache, root: &Root) -> Result<Option<Vec<NarInfoB
             tracing::warn!("{error}; all paths are looked for");
             Ok(None)
         }
-        Err(Error::Cache(error)) if error.is_about_content() => {
+        Err(Error::Cache(error)) if error.kind() == ErrorKind::Content => {
             tracing::warn!("{error}; all paths are looked for");
             Ok(None)
         }
