@@ -73,6 +73,13 @@ impl Default for RetentionPolicy {
 }
 
 impl RetentionPolicy {
+    /// Changes parts of the policy.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Splits roots into those that are kept and those that are removed. `roots` are sorted newest
     /// first, as [`roots::list`] returns them; `now` is the time by the clock of the store.
     ///

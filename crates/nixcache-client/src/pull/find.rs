@@ -326,7 +326,7 @@ impl Pull {
             Ok(Some(infos)) => infos,
             Ok(None) => {
                 let object = cache.display_name(&snapshot::object(&root.record.closure));
-                tracing::warn!("{object}: is not there, so the cache is asked about each path");
+                tracing::warn!("{object}: is missing, so each path is looked up in the cache");
                 Vec::new()
             }
             Err(error) => {

@@ -216,6 +216,13 @@ fn no_root(error: &cache::Error) -> String {
 }
 
 impl SessionRequest {
+    /// Changes parts of the request.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The new content of the last root, if refreshing that root is all there is to do.
     fn renew(&self, store_dir: &StoreDir, last: Option<&Root>, set: &Hash) -> Option<Root> {
         let mut root =

@@ -27,7 +27,7 @@ pub enum RepairError {
         more: usize,
     },
     /// An object was changed while the repair was running.
-    #[error("{object}: changed since it was looked at, so the repair ends here; audit again")]
+    #[error("{object}: changed since the audit, so the repair ends here; audit again")]
     Changed {
         /// The object.
         object: String,
