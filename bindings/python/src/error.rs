@@ -357,7 +357,7 @@ impl From<RepairError> for Failure {
         match error {
             RepairError::Cache(error) => error.into(),
             RepairError::Roots(error) => error.into(),
-            RepairError::Sources(error) | RepairError::Republish { error, .. } => error.into(),
+            RepairError::Sources(error) | RepairError::Republish { error, .. } => (*error).into(),
             error => Self::new("CacheError", &error),
         }
     }

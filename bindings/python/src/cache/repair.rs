@@ -51,10 +51,7 @@ impl Cache {
         wait(py, None, |_| async move {
             let audited = audit::audit(&self.0, &options).await?;
             let plan = audit::plan_repair(&self.0, &audited, &repair).await?;
-            let republished = match dry_run {
-                true => None,
-                false => audit::repair(&self.0, &plan, &repair).await?.republished,
-            };
+            let republished = if dry_run { None } else { audit::repair(&self.0, &plan, &repair).await?.republished };
             let absent = republished.iter().flat_map(|republished| &republished.not_in_source);
             Ok(Repaired {
                 not_in_source: absent.map(|withdrawal| layout::narinfo(withdrawal.hash_part)).collect(),

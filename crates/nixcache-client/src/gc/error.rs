@@ -38,7 +38,7 @@ pub enum Error {
         cache: String,
         /// The failure of writing the plan.
         #[source]
-        error: roots::Error,
+        error: Box<roots::Error>,
     },
     /// Nothing would be left in the cache, and the policy does not allow that.
     #[error("{cache}: {reason}")]

@@ -147,7 +147,11 @@ impl Plan {
 /// Explains the error of a full disk on which nothing can be freed. Returns other errors as they
 /// are.
 pub(super) fn no_room(cache: &Cache, error: roots::Error) -> Error {
-    if reserve::is_full(&error) { Error::NoRoom { cache: cache.url().to_string(), error } } else { error.into() }
+    if reserve::is_full(&error) {
+        Error::NoRoom { cache: cache.url().to_string(), error: Box::new(error) }
+    } else {
+        error.into()
+    }
 }
 
 pub(super) fn doomed_root(root: &Root) -> Removal {

@@ -40,7 +40,7 @@ pub enum RepairError {
     },
     /// A source of the paths to publish again could not be read. Nothing was changed.
     #[error("{0}; nothing was changed")]
-    Sources(#[source] push::Error),
+    Sources(#[source] Box<push::Error>),
     /// The repair is done, but what it withdrew could not be published again.
     #[error("{error}; the repair is done, but what it withdrew is not published again: push it")]
     Republish {
@@ -48,7 +48,7 @@ pub enum RepairError {
         repaired: Box<Repaired>,
         /// Why the push failed.
         #[source]
-        error: push::Error,
+        error: Box<push::Error>,
     },
     /// The cache could not be read or written.
     #[error(transparent)]

@@ -61,7 +61,9 @@ pub async fn plan_repair(cache: &Cache, audited: &Audited, options: &RepairOptio
 pub async fn repair(cache: &Cache, plan: &RepairPlan, options: &RepairOptions) -> Result<Repaired, RepairError> {
     let replacements = match options.sources.as_slice() {
         [] => None,
-        sources => Some(Replacements::find(cache, plan, sources).await.map_err(RepairError::Sources)?),
+        sources => Some(
+            Replacements::find(cache, plan, sources).await.map_err(|error| RepairError::Sources(Box::new(error)))?,
+        ),
     };
     let mut repaired = Repaired::default();
     let done = |event: RepairEvent| {
@@ -76,7 +78,7 @@ pub async fn repair(cache: &Cache, plan: &RepairPlan, options: &RepairOptions) -
     if let Some(replacements) = replacements.filter(|_| !repaired.withdrawn.is_empty()) {
         match replacements.publish(cache, &options.sources, &options.push).await {
             Ok(republished) => repaired.republished = Some(republished),
-            Err(error) => return Err(RepairError::Republish { repaired: Box::new(repaired), error }),
+            Err(error) => return Err(RepairError::Republish { repaired: Box::new(repaired), error: Box::new(error) }),
         }
     }
     Ok(repaired)

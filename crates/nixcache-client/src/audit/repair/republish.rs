@@ -66,9 +66,10 @@ impl Replacements {
             // It may list what was withdrawn.
             options.trust_last_root = false;
         });
-        let pushed = match self.nodes.is_empty() {
-            true => Pushed::default(),
-            false => push_nodes(cache, sources, &self.graph, self.nodes, &options).await?,
+        let pushed = if self.nodes.is_empty() {
+            Pushed::default()
+        } else {
+            push_nodes(cache, sources, &self.graph, self.nodes, &options).await?
         };
         Ok(Republished { pushed, not_in_source: self.not_in_source })
     }
