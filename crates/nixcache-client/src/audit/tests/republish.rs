@@ -22,7 +22,7 @@ fn store(root: &Path, numbers: &[(u8, &[u8])]) -> Source {
     fs::create_dir_all(root.join("nix/store")).unwrap();
     for (number, references) in numbers {
         let nar = nar(*number, references);
-        unpack(nar.as_slice(), root.join("nix/store").join(path(*number).to_string())).unwrap();
+        unpack(nar.as_slice(), root.join("nix/store").join(path(*number))).unwrap();
         let mut info = PathInfo::new(path(*number), Hash::sha256(&nar), nar.len() as u64);
         info.references = references.iter().map(|number| path(*number)).collect();
         assert!(registration.write(&info).unwrap().is_nothing());
@@ -95,7 +95,7 @@ async fn a_tree_that_differs_from_its_registration_is_withdrawn_and_told() {
     let (cache, folder) = (sample().await, tempfile::tempdir().unwrap());
     let source = store(folder.path(), &[(1, &[]), (2, &[1]), (3, &[2, 1]), (4, &[3, 2, 4])]);
     cache.write(&url(&cache, 2).await, &b"spoilt"[..]).await.unwrap();
-    let tree = folder.path().join("nix/store").join(path(2).to_string());
+    let tree = folder.path().join("nix/store").join(path(2));
     fs::write(tree.join("refers"), "changed").unwrap();
     let republished = repair_from(&cache, folder.path(), source).await.unwrap().republished.unwrap();
     assert!(!republished.is_complete());

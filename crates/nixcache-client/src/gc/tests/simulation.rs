@@ -375,7 +375,7 @@ fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
                 Err(error) if world.failures.is_some() && error.to_string().contains(FAILURE) => world.count("failed"),
                 Err(error) if world.denials.is_some() && error.to_string().contains(DENIAL) => world.count("denied"),
                 Err(Error::Roots(roots::Error::Protected { .. })) if world.denials.is_some() => {
-                    world.count("protected")
+                    world.count("protected");
                 }
                 // The damage occurred during the operation.
                 Err(error) if world.is_damaged && is_refusal(&error) => world.count("refused"),
