@@ -30,6 +30,7 @@
 
 mod error;
 mod query;
+mod resolve;
 mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -47,6 +48,7 @@ use nixcache::store_path::StoreDir;
 
 pub use error::Error;
 pub use query::PathQuery;
+pub use resolve::ResolveError;
 pub use stream::Stream;
 pub use walk::{Walked, walk};
 
