@@ -1,24 +1,21 @@
-//! `narutil sign`
+//! `narutil sign`: adds signatures to narinfos, or removes them.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::stream::StreamExt;
-use nixcache::narinfo::NarInfo;
-use nixcache::store_path::StoreDir;
 use nixcache_client::sign::{DirectoryLocks, Error, SignOptions, SignedNarInfo, sign_file, sign_object, sign_text};
 use serde_json::json;
 
-use super::key::read_keys;
 use crate::cli::{Common, SignArgs};
 use crate::failure::{Failure, Result, Status, for_each};
 use crate::input::once_from_standard_input;
+use crate::keys::read_keys;
 use crate::output::{Output, is_standard};
 use crate::target::{self, Group, Remote, Report, name_of, report_on};
-use crate::text::shown;
+use crate::text::{counted, shown};
 
 /// Narinfos that a thread takes at once: few, since each waits for the disk.
 const CHUNK_FILES: usize = 16;
@@ -45,7 +42,7 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
     let status = for_each(&Group::all(common, &args.reach, &args.targets)?, |group| {
         let Some(directory) = &group.directory else { return signing.filter() };
         let asked_for = group.files()?;
-        let files = rightly_named(group, &asked_for, &signing.options.store_dir);
+        let files = group.rightly_named(&asked_for, &signing.options.store_dir);
         let misnamed = if files.len() < asked_for.len() { Status::Bad } else { Status::Ok };
         if let Some(remote) = &group.remote {
             let status = report_on(common, "signing", &files, REMOTE_CHUNK_FILES, || {
@@ -71,29 +68,9 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
     let (seen, changed) = (signing.seen.into_inner(), signing.changed.into_inner());
     if !common.quiet && !args.targets.iter().all(|target| is_standard(Path::new(target))) {
         let would = if args.dry_run { "would be " } else { "" };
-        eprintln!("{changed} of {seen} narinfos {would}changed");
+        eprintln!("{changed} of {} {would}changed", counted(seen, "narinfo"));
     }
     Ok(status)
-}
-
-/// The files without those whose path has another name than was asked for, which are told.
-fn rightly_named<'a>(group: &Group, files: &'a [PathBuf], store_dir: &StoreDir) -> Cow<'a, [PathBuf]> {
-    if !group.has_names() {
-        return files.into();
-    }
-    let is_right = |file: &PathBuf| {
-        let text = group.read(std::slice::from_ref(file)).into_iter().next().and_then(Result::ok);
-        // What cannot be read is told when it is signed.
-        let info = text.as_deref().and_then(|text| NarInfo::parse(text, store_dir).ok());
-        match info.and_then(|info| group.misnamed(file, &info)) {
-            Some(misnamed) => {
-                Failure::bad(file, misnamed).report();
-                false
-            }
-            None => true,
-        }
-    };
-    files.iter().filter(|file| is_right(file)).cloned().collect::<Vec<_>>().into()
 }
 
 /// What is done to all.
@@ -132,7 +109,7 @@ impl Signing {
                 self.changed.fetch_add(usize::from(signed.is_changed), Ordering::Relaxed);
                 self.report(report, file, &signed);
             }
-            Err(error) => report.failure(failure(&error)),
+            Err(error) => report.failure(&failure(&error)),
         }
     }
 
