@@ -1,7 +1,8 @@
 //! Parses the arguments of the process into a command, or into what is printed instead.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::Parser;
@@ -9,8 +10,10 @@ use clap::error::{Error, ErrorKind};
 use nixcache_client::cache::CacheUrl;
 use nixcache_client::source::Source;
 
-use crate::cli::{Cli, Command};
+use crate::cache::is_cache;
+use crate::cli::{CheckNarinfoArgs, Cli, Command, NarinfoCommand, ShowArgs, SignArgs, VerifyArgs};
 use crate::failure::{Failure, Status};
+use crate::output::is_standard;
 
 /// What is printed instead of running a command: an error, help, or the version.
 #[derive(Debug)]
@@ -50,6 +53,47 @@ impl Refusal {
             }
         }
     }
+}
+
+/// Replaces `-` among the store paths of a command by the paths on standard input, one per line.
+///
+/// For commands on narinfos, `-` alone is a narinfo. After the name of a cache, it is paths.
+pub(crate) fn read_standard_input(command: &mut Command) -> Result<(), Failure> {
+    let (paths, others): (_, Vec<&OsStr>) = match command {
+        Command::Push(args) => (
+            &mut args.paths,
+            args.from
+                .sources
+                .iter()
+                .map(OsString::as_os_str)
+                .chain(args.keys.files.iter().map(|file| file.as_os_str()))
+                .collect(),
+        ),
+        Command::Pull(args) => (&mut args.paths, Vec::new()),
+        Command::Closure(args) => (&mut args.paths, args.from.sources.iter().map(OsString::as_os_str).collect()),
+        Command::Diff(args) => (&mut args.paths, args.from.sources.iter().map(OsString::as_os_str).collect()),
+        Command::Convert(args) => (&mut args.paths, args.from.iter().map(OsString::as_os_str).collect()),
+        Command::Verify(VerifyArgs { targets, .. })
+        | Command::Sign(SignArgs { targets, .. })
+        | Command::Narinfo(NarinfoCommand::Show(ShowArgs { targets, .. }))
+        | Command::PathInfo(ShowArgs { targets, .. })
+        | Command::Narinfo(NarinfoCommand::Check(CheckNarinfoArgs { targets, .. }))
+            if targets.first().is_some_and(|first| is_cache(Path::new(first))) =>
+        {
+            (targets, Vec::new())
+        }
+        _ => return Ok(()),
+    };
+    let is_input = |argument: &OsStr| is_standard(Path::new(argument));
+    let Some(place) = paths.iter().position(|path| is_input(path)) else { return Ok(()) };
+    let is_read_elsewhere = others.into_iter().any(|other| is_input(other) || other.as_bytes().ends_with(b":-"));
+    if is_read_elsewhere || paths.iter().filter(|path| is_input(path)).count() > 1 {
+        return Err(Failure::usage("-: standard input can be read only once"));
+    }
+    let lines = crate::input::lines(Path::new("-"))?;
+    let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).map(OsString::from);
+    paths.splice(place..=place, lines);
+    Ok(())
 }
 
 /// The errors in arguments that clap does not parse: names of caches, sources and keys.

@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
     secret::remember(&arguments);
     say::install_panic_hook();
     let status = match arguments::read(&arguments) {
-        Ok(cli) => run(&cli),
+        Ok(cli) => run(cli),
         Err(refusal) => refusal.report(),
     };
     status.into()
@@ -57,10 +57,11 @@ pub fn parse(arguments: &[OsString]) -> std::result::Result<(), String> {
     checked.map_err(|message| secrets.redact(&secret::redacted(&message)).into_owned())
 }
 
-fn run(cli: &Cli) -> failure::Status {
+fn run(mut cli: Cli) -> failure::Status {
     say::install(cli.common.verbose, cli.common.quiet);
     raise_open_files_limit();
-    dispatch(cli).unwrap_or_else(Failure::report)
+    let read = arguments::read_standard_input(&mut cli.command);
+    read.and_then(|()| dispatch(&cli)).unwrap_or_else(Failure::report)
 }
 
 fn dispatch(cli: &Cli) -> Result {
@@ -90,6 +91,8 @@ fn dispatch(cli: &Cli) -> Result {
         Command::Roots(args) => command::roots::list(&cli.common, args),
         Command::Root(command) => command::roots::run(&cli.common, command),
         Command::Gc(args) => command::gc::run(&cli.common, args),
+        Command::PathInfo(args) => command::narinfo::show(&cli.common, args),
+        Command::GenerateKey(args) => command::key::generate(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),
         Command::Man(args) => command::generate::man(args),
     }

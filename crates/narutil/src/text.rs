@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::path::Path;
 
+use indicatif::HumanBytes;
+
 /// A name with control characters escaped, so that it stays on its line and cannot steer a
 /// terminal. All other bytes stay as they are.
 pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
@@ -44,6 +46,11 @@ pub(crate) fn counted(count: impl Display + PartialEq + From<u8>, thing: &str) -
         Some(stem) => format!("{count} {stem}ies"),
         None => format!("{count} {thing}s"),
     }
+}
+
+/// A size for people, or its number of bytes.
+pub(crate) fn size(size: u64, bytes: bool) -> String {
+    if bytes { size.to_string() } else { HumanBytes(size).to_string() }
 }
 
 /// The word that agrees with a count: `one` in the singular, otherwise `more`.

@@ -10,7 +10,7 @@ use nixcache::compression::EncodeOptions;
 use nixcache_client::gc::Unrooted;
 use nixcache_client::roots::RootName;
 
-use super::closure::From;
+use super::closure::{From, Selection};
 use super::common::DepthArgs;
 use super::examples;
 use super::reach::Reach;
@@ -23,17 +23,18 @@ const REPAIR_OPTIONS: &str = "Repair options";
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PushArgs {
-    /// Store paths, base names, hash parts, or symbolic links into the store such as ./result.
-    #[arg(value_name = "PATH", required_unless_present_any = ["add", "queue"])]
+    /// Store paths, base names, hash parts, or links into the store such as ./result.
+    ///
+    /// `-` reads paths from standard input, one per line.
+    #[arg(value_name = "PATH", required_unless_present_any = ["add", "queue", "all"])]
     pub(crate) paths: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
     /// Publish in CACHE, a directory or a URL. It is created if necessary.
     #[arg(long, value_name = "CACHE", value_parser = cache())]
     pub(crate) to: OsString,
     #[command(flatten)]
     pub(crate) from: From,
-    /// Read the paths from DIR/nix/store [default: the store of the database, otherwise /].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: Option<PathBuf>,
     /// Keep the closure in the cache under the root NAME [default: `default`; with --queue none].
     ///
     /// The push creates a generation of the root. The closure stays in the cache as long as the
@@ -65,7 +66,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "ALGO[:LEVEL]")]
     pub(crate) compression: Option<EncodeOptions>,
     /// Publish only the given paths. Their references must be in the cache.
-    #[arg(long)]
+    #[arg(long, alias = "no-recursive")]
     pub(crate) no_closure: bool,
     /// Skip paths that CACHE has with a signature by a --trusted key. May be repeated.
     #[arg(long, value_name = "CACHE", requires = "trusted", value_parser = cache(), help_heading = SIGNATURE_OPTIONS)]
@@ -277,9 +278,13 @@ impl RootKeyArgs {
 #[command(group = ArgGroup::new("target").required(true))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
-    /// Store paths, base names or hash parts.
-    #[arg(value_name = "PATH", required_unless_present_any = ["root", "roots"])]
+    /// Store paths, base names, hash parts, or links into the store such as ./result.
+    ///
+    /// `-` reads paths from standard input, one per line.
+    #[arg(value_name = "PATH", required_unless_present_any = ["root", "roots", "all"])]
     pub(crate) paths: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
     /// Fetch the closure of the root NAME. With PATH and --to: create this root in CACHE.
     ///
     /// The closure comes from the first cache that has the root. With --to, the same root is
@@ -289,7 +294,7 @@ pub(crate) struct PullArgs {
     /// Fetch the closures of all roots.
     ///
     /// With --to, the same roots are created there, with their labels and pins.
-    #[arg(long, conflicts_with_all = ["paths", "root", "no_closure"], help_heading = ROOT_OPTIONS)]
+    #[arg(long, conflicts_with_all = ["paths", "root", "all", "no_closure"], help_heading = ROOT_OPTIONS)]
     pub(crate) roots: bool,
     /// Mark the fetched roots as used now, for the policy of `gc`.
     ///
@@ -301,9 +306,6 @@ pub(crate) struct PullArgs {
     pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) root_keys: RootKeyArgs,
-    /// Fetch everything that is available if some paths are not, and exit with 1.
-    #[arg(short = 'k', long)]
-    pub(crate) keep_going: bool,
     /// Fetch from CACHE, a directory or a URL. May be repeated.
     ///
     /// Caches are asked in the order of their priorities. Caches of equal priority are asked in the
@@ -333,7 +335,7 @@ pub(crate) struct PullArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) registration: Option<PathBuf>,
     /// Fetch only the given paths. With --to, their references must be in that cache.
-    #[arg(long)]
+    #[arg(long, alias = "no-recursive")]
     pub(crate) no_closure: bool,
     /// Check the hashes of paths that are present, instead of relying on their names.
     #[arg(long, conflicts_with = "to")]

@@ -12,9 +12,9 @@ use nixcache::store_path::StoreDir;
 use nixcache_client::source::{self, Source};
 
 use crate::cache::{explain_requests, run as block_on};
-use crate::cli::{Common, DiffArgs, Reach};
+use crate::cli::{Common, DiffArgs, Reach, Selection};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{find_all, load_closure, open, visit};
+use crate::graph::{find_all, load, load_closure, open, path_arguments, visit};
 use crate::input::{BUFFER, bytes};
 use crate::report;
 use crate::text::shown;
@@ -23,10 +23,12 @@ use crate::text::shown;
 const BATCH: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
-    let paths: Vec<&OsStr> = args.paths.iter().map(OsString::as_os_str).collect();
-    let graph = load_closure(common, &args.reach, &args.from.sources, &paths)?;
+    let Selection { all, keep_going, .. } = args.selection;
+    let (paths, named) = path_arguments(common, &args.paths, keep_going)?;
+    let from = &args.from;
+    let graph = if all { load(common, from)? } else { load_closure(common, &args.reach, from, &paths)? };
     let store_dir = common.store_dir()?;
-    let roots = find_all(common, &graph, &args.paths)?;
+    let (roots, found) = find_all(&graph, &paths, all, keep_going)?;
     let closure = graph.closure(roots);
     let mut difference = DifferenceBuilder::new(&graph, &closure);
     for cache in &args.caches {
@@ -34,7 +36,8 @@ pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
     }
     let difference = difference.finish();
     report::diff::difference(common, &store_dir, &graph, &args.caches, &difference)?;
-    Ok(if args.exit_code && !difference.missing().is_empty() { Status::Bad } else { Status::Ok })
+    let is_missing = args.exit_code && !difference.missing().is_empty();
+    Ok(if is_missing { Status::Bad } else { named.max(found) })
 }
 
 /// Looks up the wanted paths in one more cache.

@@ -1,10 +1,13 @@
 //! `narutil pull`: fetches closures from caches into a store, a cache or a directory of NARs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
 use nixcache::trust::TrustPolicy;
+use nixcache_client::cache::Cache;
 use nixcache_client::pull::{Destination, PullOptions, PullRequest, Pulled, Trust, pull};
+use nixcache_client::source::PathQuery;
 
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, PullArgs};
@@ -19,23 +22,28 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
     let started = Instant::now();
     let options = options(common, args)?;
     let store_dir = options.store_dir.clone();
-    let request = match &args.root {
+    let (paths, named) = path_queries(&store_dir, &args.paths, args.selection.keep_going)?;
+    let mut request = match &args.root {
         _ if args.roots => PullRequest::AllRoots,
         Some(name) if args.paths.is_empty() => PullRequest::Root(name.clone()),
-        _ => PullRequest::Paths(path_queries(&store_dir, &args.paths)?),
+        _ if args.selection.all => PullRequest::Paths(Vec::new()),
+        _ => PullRequest::Paths(paths),
     };
     // Before anything is fetched, since the file may be somewhere that cannot be written to.
     let registration = create_registration(args)?;
     block_on(common, async {
         let caches = args.reach.open_reachable(&args.from).await?;
         let destination = destination(common, args).await?;
+        if args.selection.all {
+            request = PullRequest::Paths(all_paths(&caches).await?);
+        }
         let transfer = Transfer::new(common, "fetching");
         let options = options.with(|options| options.progress = transfer.of_pull());
         let pulled = pull(caches.clone(), &request, &destination, &options).await;
         transfer.finish();
         caches.iter().for_each(explain_requests);
         let pulled = pulled.map_err(|error| failure(args, &error))?;
-        let missing = missing(args, &pulled);
+        let missing = missing(args, &pulled).max(named);
         if args.dry_run {
             return Ok(plan(common, &store_dir, &pulled)?.max(missing));
         }
@@ -74,7 +82,7 @@ fn options(common: &Common, args: &PullArgs) -> Result<PullOptions> {
         options.closure = !args.no_closure;
         options.check = args.check;
         options.listings = !args.no_listing;
-        options.keep_going = args.keep_going;
+        options.keep_going = args.selection.keep_going;
         options.root = args.root.clone().filter(|_| creates_root);
         options.root_labels = args.labels.iter().cloned().collect();
         options.root_keys = root_keys;
@@ -92,6 +100,15 @@ async fn destination(common: &Common, args: &PullArgs) -> Result<Destination> {
         // clap requires one of them.
         _ => return Err(Failure::usage("one of --into, --to and --nar is required")),
     })
+}
+
+/// All paths of the caches, which need to list what they have.
+async fn all_paths(caches: &[Cache]) -> Result<Vec<PathQuery>> {
+    let mut paths = BTreeSet::new();
+    for cache in caches {
+        paths.extend(cache.list_narinfos().await.map_err(|error| Failure::cache(&error))?.into_keys());
+    }
+    Ok(paths.into_iter().map(PathQuery::from).collect())
 }
 
 /// Opens the file of --registration.

@@ -11,7 +11,7 @@ use nixcache_client::source::Source;
 use crate::cache::{explain_requests, run as block_on, url};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{path_queries, sources_with_trees};
+use crate::graph::{all_paths, path_queries, sources_with_trees};
 use crate::keys::{publishing_keys, trusted_keys};
 use crate::progress::Transfer;
 use crate::report;
@@ -22,15 +22,20 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
     }
     let started = Instant::now();
     let options = options(common, args)?;
-    let sources = if args.paths.is_empty() { Vec::new() } else { sources_with_trees(&args.from.sources, &args.to)? };
+    let all = args.selection.all;
+    let sources = if args.paths.is_empty() && !all { Vec::new() } else { sources_with_trees(&args.from, &args.to)? };
     let store_dir = common.store_dir()?;
-    let paths = path_queries(&store_dir, &args.paths)?;
+    let (paths, status) = if all {
+        (all_paths(common, &sources)?, Status::Ok)
+    } else {
+        path_queries(&store_dir, &args.paths, options.keep_going)?
+    };
     block_on(common, async {
         let options = with_skipped(args, options).await?;
         if args.dry_run {
             let cache = args.reach.open_or_empty(common, &args.to).await?;
             let plan = cache.plan_push(&sources, paths, &options).await.map_err(|error| Failure::push(&error))?;
-            return report::push::plan(common, &store_dir, &plan);
+            return Ok(report::push::plan(common, &store_dir, &plan)?.max(status));
         }
         let cache = args.reach.create_to_publish(common, &args.to).await?;
         let transfer = Transfer::new(common, "publishing");
@@ -39,7 +44,7 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
         transfer.finish();
         let pushed = pushed.map_err(|error| Failure::push(&error))?;
         explain_requests(&cache);
-        report::push::pushed(common, args, &pushed, &store_dir, started)
+        Ok(report::push::pushed(common, args, &pushed, &store_dir, started)?.max(status))
     })
 }
 
@@ -54,9 +59,10 @@ pub(super) fn options(common: &Common, args: &PushArgs) -> Result<PushOptions> {
     options.debug_info = args.debug_info || url.indexes_debug_info();
     options.logs = logs(args)?;
     options.closure = !args.no_closure;
+    options.keep_going = args.selection.keep_going;
     let tree = |error: nixcache_client::push::TreeError| Failure::of(error.kind(), &error);
     options.trees = args.add.iter().map(|argument| Tree::parse(argument).map_err(tree)).collect::<Result<_>>()?;
-    options.store_root.clone_from(&args.store);
+    options.store_root = args.from.store_root()?;
     if args.no_root {
         options.root = None;
     } else if args.root.is_some() {
@@ -97,9 +103,8 @@ fn logs(args: &PushArgs) -> Result<Option<LogDirectory>> {
             return opened.map_err(|error| Failure { status: Status::Failed, message: Some(error.to_string()) });
         }
         Some(None) => {
-            let source = args.from.sources.first().map_or_else(|| Ok(Source::local()), |source| Source::parse(source));
-            let root = source.map_err(|error| Failure::source(&error))?.store_root();
-            LogDirectory::default_of(args.store.as_deref().unwrap_or(&root))
+            let of_source = || Ok(args.from.sources()?.first().map(Source::store_root).unwrap_or_default());
+            LogDirectory::default_of(&args.from.store_root()?.map_or_else(of_source, Ok)?)
         }
     };
     let warn = |error: &std::io::Error| {

@@ -16,7 +16,7 @@ use crate::report;
 pub(super) fn run(common: &Common, args: &PushArgs, directory: &Path) -> Result {
     let started = Instant::now();
     let queue = Queue::new(directory.to_owned());
-    let (mut options, sources) = (options(common, args)?, sources_with_trees(&args.from.sources, &args.to)?);
+    let (mut options, sources) = (options(common, args)?, sources_with_trees(&args.from, &args.to)?);
     // Queued paths come in parts, which would replace one another under a default name.
     options.root = args.root.clone().filter(|_| !args.no_root);
     let store_dir = common.store_dir()?;

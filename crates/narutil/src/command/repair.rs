@@ -8,7 +8,7 @@ use nixcache_client::push::PushOptions;
 
 use super::audit::not_repaired;
 use super::push::compression;
-use crate::cli::{AuditArgs, Common};
+use crate::cli::{AuditArgs, Common, From};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{load, sources_with_trees};
 use crate::keys::publishing_keys;
@@ -31,7 +31,7 @@ pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, aud
         return Ok(Status::Ok);
     }
     // What is to be published again is looked up before anything is withdrawn for it.
-    let graph = if args.sources.is_empty() { None } else { Some(load(common, &args.sources)?) };
+    let graph = if args.sources.is_empty() { None } else { Some(load(common, &From::of(&args.sources))?) };
     let repaired = audit::repair(cache, &plan, &options).await.map_err(|error| not_repaired(&error))?;
     if !common.quiet {
         let (rewritten, withdrawn) = (repaired.rewritten.len(), repaired.withdrawn.len());
@@ -94,7 +94,7 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Repair
     options.store_root.clone_from(&args.store);
     (options.root, options.trust_last_root) = (None, false);
     options.progress = transfer.of_push();
-    let pushed = cache.push(&sources_with_trees(&args.sources, &args.cache)?, paths, &options).await;
+    let pushed = cache.push(&sources_with_trees(&From::of(&args.sources), &args.cache)?, paths, &options).await;
     transfer.finish();
     let pushed = pushed.map_err(|error| Failure::push(&error))?;
     let failed = failures(cache.store_dir(), &pushed);

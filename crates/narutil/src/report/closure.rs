@@ -1,6 +1,6 @@
 //! Closures as lines, as JSON, as a graph for Graphviz, and as a web page.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -10,10 +10,11 @@ use nixcache::closure::{Graph, Node};
 use nixcache::store_path::StoreDir;
 use serde_json::json;
 
+use crate::cli::ClosureArgs;
 use crate::failure::{Failure, Result};
 use crate::graph::full;
 use crate::output::Output;
-use crate::text::{counted, shown};
+use crate::text::{counted, shown, size};
 
 /// A path of a closure.
 #[derive(Clone, Copy, Debug)]
@@ -21,15 +22,72 @@ pub(crate) struct Row {
     pub(crate) node: Node,
     /// The size of its own closure, if that is needed.
     pub(crate) closure_size: u64,
+    /// What would go from the closure if this path went, if that is needed.
+    pub(crate) added_size: Option<u64>,
+}
+
+impl Row {
+    /// The path, with its sizes if these are asked for.
+    fn line(&self, args: &ClosureArgs, store_dir: &StoreDir, graph: &Graph) -> String {
+        let path = full(store_dir, graph, self.node);
+        if !args.has_sizes() {
+            return path;
+        }
+        let (nar_size, closure_size) = (graph.nar_size(self.node), self.closure_size);
+        let added_size = self.added_size.filter(|_| args.added_size);
+        let sizes = [Some(nar_size), Some(closure_size), added_size].into_iter().flatten();
+        sizes.fold(path, |line, bytes| line + "  " + &size(bytes, args.bytes))
+    }
 }
 
 /// A path per line, with its sizes if these are asked for.
-pub(crate) fn lines(store_dir: &StoreDir, graph: &Graph, rows: &[Row], has_sizes: bool) -> String {
-    let line = |row: &Row| {
-        let path = full(store_dir, graph, row.node);
-        if has_sizes { format!("{path}  {}  {}", graph.nar_size(row.node), row.closure_size) } else { path }
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+pub(crate) fn lines(args: &ClosureArgs, store_dir: &StoreDir, graph: &Graph, rows: &[Row]) -> String {
+    rows.iter().map(|row| row.line(args, store_dir, graph)).collect::<Vec<_>>().join("\n")
+}
+
+/// The references of `roots` as a tree, in lines that begin with the branches.
+pub(crate) fn closure_tree(
+    args: &ClosureArgs,
+    store_dir: &StoreDir,
+    graph: &Graph,
+    rows: &[Row],
+    roots: &[Node],
+) -> String {
+    let places: HashMap<Node, &Row> = rows.iter().map(|row| (row.node, row)).collect();
+    let references = |node: Node| graph.references(node).iter().copied().filter(|&other| other != node).collect();
+    tree(roots, references, |node| match places.get(&node) {
+        Some(row) => row.line(args, store_dir, graph),
+        None => full(store_dir, graph, node),
+    })
+}
+
+/// Draws a tree as `nix-store --query --tree` does. A path that was drawn with its references
+/// before gets `[...]` in their place.
+pub(super) fn tree(roots: &[Node], references: impl Fn(Node) -> Vec<Node>, line: impl Fn(Node) -> String) -> String {
+    let mut text = String::new();
+    let mut drawn = HashSet::new();
+    // What is still to be drawn, the next at the end, each with the branches before it.
+    let mut open: Vec<(Node, String, &str, &str)> =
+        roots.iter().rev().map(|&root| (root, String::new(), "", "")).collect();
+    while let Some((node, before, branch, continued)) = open.pop() {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&before);
+        text.push_str(branch);
+        text.push_str(&line(node));
+        let below = references(node);
+        if !drawn.insert(node) {
+            text.push_str(if below.is_empty() { "" } else { " [...]" });
+            continue;
+        }
+        let before = before + continued;
+        for (place, reference) in below.into_iter().rev().enumerate() {
+            let (branch, continued) = if place == 0 { ("└───", "    ") } else { ("├───", "│   ") };
+            open.push((reference, before.clone(), branch, continued));
+        }
+    }
+    text
 }
 
 pub(crate) fn to_json(store_dir: &StoreDir, graph: &Graph, rows: &[Row]) -> String {
@@ -39,6 +97,7 @@ pub(crate) fn to_json(store_dir: &StoreDir, graph: &Graph, rows: &[Row]) -> Stri
             "path": full(store_dir, graph, row.node),
             "narSize": graph.nar_size(row.node),
             "closureSize": row.closure_size,
+            "addedSize": row.added_size,
             "references": references.collect::<Vec<_>>(),
             "known": graph.is_present(row.node),
         })
@@ -76,7 +135,7 @@ pub(crate) fn write_page(store_dir: &StoreDir, graph: &Graph, rows: &[Row], root
     };
     let write = |output: &mut BufWriter<Output>| -> io::Result<()> {
         let mut page = Page::begin(output, &title, store_dir)?;
-        for &Row { node, closure_size } in rows {
+        for &Row { node, closure_size, .. } in rows {
             let references = graph.references(node).iter().map(|reference| numbers[reference.index()]);
             let references: Vec<u32> = references.filter(|&number| number != u32::MAX).collect();
             page.row(&page::Row {

@@ -7,12 +7,14 @@ pub(crate) mod audit;
 pub(crate) mod closure;
 pub(crate) mod diff;
 pub(crate) mod gc;
+pub(crate) mod ls;
 pub(crate) mod narinfo;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod queue;
 pub(crate) mod roots;
 pub(crate) mod verify;
+pub(crate) mod why;
 
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};

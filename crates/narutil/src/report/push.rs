@@ -6,6 +6,7 @@ use std::time::Instant;
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache_client::push::{PushPlan, Pushed};
+use nixcache_client::source::PathQuery;
 use serde_json::{Value, json};
 
 use super::{amount, because, full, print_missing, rest, roots};
@@ -18,12 +19,20 @@ use crate::text::{agreeing, counted, shown};
 pub(crate) fn plan(common: &Common, store_dir: &StoreDir, plan: &PushPlan) -> Result {
     let mut paths: Vec<String> = plan.missing.iter().map(|path| full(store_dir, path)).collect();
     paths.sort_unstable();
+    not_found(&plan.not_found);
     print_missing(common, &paths, plan.nar_size)?;
     if !common.quiet {
         let trees = if plan.trees == 0 { String::new() } else { format!(", and {}", counted(plan.trees, "tree")) };
         eprintln!("would publish {} ({} as NARs){trees}", counted(paths.len(), "path"), HumanBytes(plan.nar_size));
     }
-    Ok(Status::Ok)
+    Ok(if plan.not_found.is_empty() { Status::Ok } else { Status::Bad })
+}
+
+/// Reports requested paths that are not in the sources.
+fn not_found(paths: &[PathQuery]) {
+    for path in paths {
+        eprintln!("narutil: {path}: not in the source");
+    }
 }
 
 /// Prints what a push did.
@@ -34,6 +43,7 @@ pub(crate) fn pushed(
     store_dir: &StoreDir,
     started: Instant,
 ) -> Result {
+    not_found(&pushed.not_found);
     let failed = failures(store_dir, pushed);
     if common.json {
         print(to_json(store_dir, pushed, started).to_string())?;
@@ -55,7 +65,7 @@ pub(crate) fn pushed(
         );
     }
     let status = attachments(common, store_dir, pushed);
-    Ok(match failed {
+    Ok(match failed + pushed.not_found.len() {
         0 if status == Status::Ok && pushed.root.is_none() => without_root(args, &pushed.notes),
         0 => status,
         _ => Status::Bad,
@@ -117,7 +127,10 @@ pub(super) fn to_json(store_dir: &StoreDir, pushed: &Pushed, started: Instant) -
     });
     let paths = pushed.failed.iter().map(|(path, error)| (full(path), error));
     let trees = pushed.failed_trees.iter().map(|(tree, error)| (tree.display().to_string(), error));
-    let failed = trees.chain(paths).map(|(path, error)| json!({ "path": path, "error": error.to_string() }));
+    let paths = paths.map(|(path, error)| (path, error.to_string()));
+    let trees = trees.map(|(path, error)| (path, error.to_string()));
+    let not_found = pushed.not_found.iter().map(|path| (path.to_string(), "not in the source".to_owned()));
+    let failed = trees.chain(paths).chain(not_found).map(|(path, error)| json!({ "path": path, "error": error }));
     let undeclared = pushed.undeclared.iter().map(|(path, parts)| json!({ "path": full(path), "hashParts": parts }));
     json!({
         "paths": pushed.requested,

@@ -16,8 +16,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
-use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
+use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::sign::read_narinfo;
+use nixcache_client::source::PathQuery;
 
 pub(crate) use self::remote::Remote;
 pub(crate) use self::report::{Report, report_on};
@@ -101,12 +102,12 @@ impl Group {
             }
             let mut selected = Vec::new();
             let mut names: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
-            while let Some((part, name)) = arguments.peek().and_then(|next| selected_part(&store_dir, next.as_os_str()))
-            {
+            while let Some(query) = arguments.peek().and_then(|next| selection(&store_dir, next)) {
+                let part = query.hash_part();
                 let file = file_name(part);
                 let file = remote.as_ref().map_or_else(|| argument.join(&file), |remote: &Remote| remote.file(&file));
-                if let Some(name) = name {
-                    names.entry(file.clone()).or_default().insert(name.to_owned());
+                if let Some(path) = query.path() {
+                    names.entry(file.clone()).or_default().insert(path.name().to_owned());
                 }
                 selected.push(file);
                 arguments.next();
@@ -196,14 +197,10 @@ impl Group {
     }
 }
 
-/// The hash part that an argument after a directory selects, and the name if it has one.
-fn selected_part<'a>(store_dir: &StoreDir, argument: &'a OsStr) -> Option<(HashPart, Option<&'a str>)> {
-    let text = argument.to_str()?;
-    if let Ok(part) = HashPart::parse(text) {
-        return Some((part, None));
-    }
-    let path = store_dir.parse(text).or_else(|_| StorePathRef::parse(text)).ok()?;
-    Some((path.hash_part(), Some(path.name())))
+/// The store path that an argument after a cache selects. None for another target.
+fn selection(store_dir: &StoreDir, argument: &Path) -> Option<PathQuery> {
+    let is_narinfo = argument.extension().is_some_and(|extension| extension == "narinfo");
+    if is_narinfo { None } else { PathQuery::resolve(argument.as_os_str(), store_dir).ok() }
 }
 
 /// The error for a path with another name than the given one.

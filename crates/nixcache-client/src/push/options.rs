@@ -138,6 +138,9 @@ pub struct PushOptions {
     /// Whether to publish the references of the paths. By default `true`. Otherwise, the cache or
     /// one of those in `skip` must have them.
     pub closure: bool,
+    /// Whether to publish the other paths if some are not in the sources. By default `false`: then
+    /// the push fails, and publishes nothing.
+    pub keep_going: bool,
     /// Caches whose paths are not published, if their signatures satisfy the policy given with the
     /// cache.
     pub skip: Vec<(Cache, TrustPolicy)>,
@@ -170,6 +173,7 @@ impl Default for PushOptions {
             debug_info: false,
             logs: None,
             closure: true,
+            keep_going: false,
             skip: Vec::new(),
             trees: Vec::new(),
             store_root: None,

@@ -2,11 +2,10 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nixcache::ErrorKind;
-use nixcache::store_path::{self, HashPart, StoreDir, StorePath, StorePathRef};
+use nixcache::store_path::{self, HashPart, StoreDir, StorePathRef};
 
 use super::PathQuery;
 
@@ -93,20 +92,25 @@ impl PathQuery {
     /// # Ok::<(), nixcache_client::source::ResolveError>(())
     /// ```
     pub fn resolve(argument: &OsStr, store_dir: &StoreDir) -> Result<Self, ResolveError> {
-        if let Some(query) = argument.to_str().and_then(|text| Self::named(text, store_dir)) {
-            return Ok(query);
-        }
+        Self::resolve_inside(argument, store_dir).map(|(query, _)| query)
+    }
+
+    /// The store path that an argument names as for [`resolve`](Self::resolve), and the file inside
+    /// it: empty for the store path itself.
+    pub fn resolve_inside(argument: &OsStr, store_dir: &StoreDir) -> Result<(Self, PathBuf), ResolveError> {
         let path = Path::new(argument);
+        if let Some(found) = Self::named(path, store_dir) {
+            return Ok(found);
+        }
         match Self::behind_links(path, store_dir) {
-            Ok(Some(query)) => return Ok(query),
+            Ok(Some(found)) => Ok(found),
             Ok(None) => {
                 let (argument, store_dir) = (path.to_owned(), store_dir.clone());
-                return Err(ResolveError::OutsideStore { argument, store_dir });
+                Err(ResolveError::OutsideStore { argument, store_dir })
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ResolveError::Io { argument: path.to_owned(), error }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Self::not_found(path, store_dir)),
+            Err(error) => Err(ResolveError::Io { argument: path.to_owned(), error }),
         }
-        Err(Self::not_found(path, store_dir))
     }
 
     /// The error for an argument that names no store path, and no file that exists.
@@ -133,43 +137,46 @@ impl PathQuery {
         }
     }
 
-    /// The path that a text names, without a look at the file system.
-    fn named(text: &str, store_dir: &StoreDir) -> Option<Self> {
-        let inside = text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
-        let base_name = inside.unwrap_or(text).split('/').next()?;
-        match StorePathRef::parse(base_name) {
-            Ok(path) => Some(path.to_owned().into()),
-            Err(_) => HashPart::parse(base_name).ok().map(Self::from),
-        }
+    /// The store path that a path names, and the file inside it, without a look at the file system.
+    fn named(path: &Path, store_dir: &StoreDir) -> Option<(Self, PathBuf)> {
+        let mut components = path.strip_prefix(store_dir.as_str()).unwrap_or(path).components();
+        let Some(Component::Normal(base_name)) = components.next() else { return None };
+        let base_name = base_name.to_str()?;
+        let query = match StorePathRef::parse(base_name) {
+            Ok(path) => path.to_owned().into(),
+            Err(_) => Self::from(HashPart::parse(base_name).ok()?),
+        };
+        Some((query, components.as_path().to_owned()))
     }
 
-    /// The store path to which symbolic links lead. The store path need not exist, and may be a
-    /// link to another one. `None` if the links end outside the store.
-    fn behind_links(path: &Path, store_dir: &StoreDir) -> io::Result<Option<Self>> {
-        let inside = format!("{store_dir}/");
-        let in_store = |path: &Path| {
-            let text = path.to_str().filter(|text| text.starts_with(&inside))?;
-            Self::named(text, store_dir)
+    /// The store path to which symbolic links lead, and the file inside it. The store path need not
+    /// exist, and may be a link to another one. `None` if the links end outside the store.
+    fn behind_links(path: &Path, store_dir: &StoreDir) -> io::Result<Option<(Self, PathBuf)>> {
+        // A path below a link is in the store if the link leads there, even if it does not exist.
+        let mut below = PathBuf::new();
+        let mut missing = None;
+        let in_store = |path: &Path, below: &Path| {
+            let (query, inside) = Self::named(path.strip_prefix(store_dir.as_str()).ok()?, store_dir)?;
+            Some((query, if below.as_os_str().is_empty() { inside } else { inside.join(below) }))
         };
         let mut path = std::path::absolute(path)?;
-        // A path below a link is in the store if the link leads there, even if it does not exist.
-        let mut missing = None;
         for _ in 0..MAX_STEPS {
-            if let Some(query) = in_store(&path) {
-                return Ok(Some(query));
+            if let Some(found) = in_store(&path, &below) {
+                return Ok(Some(found));
             }
             let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { break };
             let real = match directory.canonicalize() {
                 Ok(directory) => directory.join(name),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    below = if below.as_os_str().is_empty() { name.into() } else { Path::new(name).join(below) };
                     missing = Some(error);
                     path = directory.to_owned();
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(query) = in_store(&real) {
-                return Ok(Some(query));
+            if let Some(found) = in_store(&real, &below) {
+                return Ok(Some(found));
             }
             match real.symlink_metadata() {
                 Ok(metadata) if metadata.is_symlink() => {

@@ -256,6 +256,10 @@ fn every_spelling_of_a_store_path_is_understood() {
         assert_eq!(resolve(&spelling).unwrap(), A, "{}", spelling.display());
     }
     assert_eq!(resolve(&A[..32]).unwrap(), A[..32]);
+    for (argument, file) in [(full.join("bin/program"), "bin/program"), (result.join("bin"), "bin"), (result, "")] {
+        let inside = PathQuery::resolve_inside(argument.as_os_str(), &StoreDir::default()).unwrap().1;
+        assert_eq!(inside, Path::new(file), "{}", argument.display());
+    }
 }
 
 #[test]
@@ -293,4 +297,23 @@ fn an_argument_that_names_no_store_path_gets_the_reason() {
         assert!(matches!(kinds(Path::new(malformed)), (_, ResolveError::Malformed { .. })), "{malformed}");
     }
     assert!(matches!(kinds(Path::new("hello")), (ErrorKind::Usage, ResolveError::Unknown { .. })));
+}
+
+#[test]
+fn stores_are_named_by_the_words_of_nix() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let database = Source::Database(root.join("nix/var/nix/db/db.sqlite"));
+    let of_root = format!("local?root={}", root.display());
+    for store in [root.as_os_str(), OsStr::new(&of_root)] {
+        let source = Source::of_store(store).unwrap();
+        assert_eq!((&source, source.store_root().as_path()), (&database, root));
+    }
+    for store in ["", "auto", "local", "daemon", "local?read-only=true"] {
+        assert_eq!(Source::of_store(OsStr::new(store)).unwrap(), Source::local(), "{store}");
+    }
+    for store in ["ssh://host", "ssh-ng://user@host", "unix:///run/socket", "https://user:secret@host", "nosuch"] {
+        let error = Source::of_store(OsStr::new(store)).unwrap_err();
+        assert!(matches!(error, Error::Store { .. }) && !error.to_string().contains("secret"), "{store}: {error}");
+    }
 }
