@@ -102,6 +102,10 @@ impl PathQuery {
         if let Some(found) = Self::named(path, store_dir) {
             return Ok(found);
         }
+        // No file has an empty name, and the store directory is in no store.
+        if argument.is_empty() || path == Path::new(store_dir.as_str()) {
+            return Err(Self::not_found(path, store_dir));
+        }
         match Self::behind_links(path, store_dir) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => {
@@ -117,7 +121,9 @@ impl PathQuery {
     fn not_found(path: &Path, store_dir: &StoreDir) -> ResolveError {
         let text = path.to_string_lossy();
         let argument = path.to_owned();
-        let inside = text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        let inside = text
+            .strip_prefix(store_dir.as_str())
+            .and_then(|rest| rest.strip_prefix('/').or(rest.is_empty().then_some(rest)));
         let base_name = inside.unwrap_or(&text).split('/').next().unwrap_or_default();
         let has_form =
             base_name.len() == HashPart::TEXT_LEN || base_name.as_bytes().get(HashPart::TEXT_LEN) == Some(&b'-');
