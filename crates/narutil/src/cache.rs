@@ -17,7 +17,7 @@ use crate::signals::{CLEAN_UP_MAX, Listener, exit};
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Reach {
-    fn options(&self) -> CacheOptions {
+    pub(crate) fn options(&self) -> CacheOptions {
         let mut options = CacheOptions::default();
         options.concurrency = self.concurrency.into();
         options.retries = self.retries.into();

@@ -91,6 +91,7 @@ fn dispatch(cli: &Cli) -> Result {
         Command::Roots(args) => command::roots::list(&cli.common, args),
         Command::Root(command) => command::roots::run(&cli.common, command),
         Command::Gc(args) => command::gc::run(&cli.common, args),
+        Command::Doctor(args) => command::doctor::run(&cli.common, args),
         Command::PathInfo(args) => command::narinfo::show(&cli.common, args),
         Command::GenerateKey(args) => command::key::generate(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),

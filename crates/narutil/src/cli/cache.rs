@@ -250,6 +250,25 @@ pub(crate) struct GcArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// The cache: a directory or a URL.
+    pub(crate) cache: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    /// Trust the public key KEY [default: the keys of nix.conf]. May be repeated.
+    ///
+    /// KEY is `name:base64` (several separated by blanks), a file with keys or lines of nix.conf,
+    /// or the word `nix.conf` for the keys that Nix on this machine trusts.
+    #[arg(long, alias = "trusted-public-keys", value_name = "KEY", help_heading = SIGNATURE_OPTIONS)]
+    pub(crate) trusted: Vec<OsString>,
+    /// Write a small object into the cache and remove it again, to check the rights of a push.
+    #[arg(long, requires = "cache")]
+    pub(crate) write: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct InfoArgs {
     /// The cache: a directory or a URL.
     pub(crate) cache: OsString,

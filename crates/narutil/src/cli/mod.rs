@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::archive::{CatArgs, CheckArgs, HashArgs, LsArgs, PackArgs, ScanArgs, Source, UnpackArgs};
 pub(crate) use self::cache::{
-    AuditArgs, GcArgs, InfoArgs, LabelArgs, PullArgs, PushArgs, RootArgs, RootCommand, RootsArgs,
+    AuditArgs, DoctorArgs, GcArgs, InfoArgs, LabelArgs, PullArgs, PushArgs, RootArgs, RootCommand, RootsArgs,
 };
 pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, From, Selection, Sort, WhyArgs};
 pub(crate) use self::common::Common;
@@ -251,6 +251,14 @@ pub(crate) enum Command {
     /// With --dry-run, prints `WHY  OBJECT` for each object, in the order of removal.
     #[command(after_help = examples::GC)]
     Gc(GcArgs),
+    /// Check a set-up: Nix's settings, keys and a cache; say what to change.
+    ///
+    /// Prints `ok`, `warning` or `problem`, a subject and what was found, one line for each check,
+    /// and advice below it. Changes nothing, except with --write. The output contains no secrets.
+    ///
+    /// Exit status: 0 no problems; 1 problems were printed.
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(DoctorArgs),
     /// Print the fields of narinfos, as `narinfo show`.
     #[command(hide = true, after_help = examples::SHOW)]
     PathInfo(ShowArgs),

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod closure;
 pub(crate) mod convert;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod gc;
 pub(crate) mod generate;
 pub(crate) mod hash;

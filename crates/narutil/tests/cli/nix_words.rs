@@ -204,3 +204,36 @@ fn a_store_is_named_as_for_nix() {
     let error = run(narutil!["closure", "--store", "ssh://host", &added]).error(2);
     assert!(error.contains("ssh://host"), "{error}");
 }
+
+#[test]
+fn doctor_says_what_is_wrong_and_shows_no_secret() {
+    let scratch = Scratch::new();
+    let key = Key::new(&scratch, "k-1");
+    let cache = cache(&scratch, 2);
+    let doctor = |arguments: &[&str]| {
+        let mut command = narutil!["doctor", "--json"];
+        command.args(arguments).env("NIX_CONF_DIR", scratch.path("")).env("NIX_CONFIG", "");
+        command.env("NIX_USER_CONF_FILES", "").env("HOME", scratch.path(""));
+        run(command)
+    };
+    let outcome = |ran: &crate::narutil::Ran, subject: &str| {
+        let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap().clone();
+        let check = checks.into_iter().find(|check| check["subject"] == subject).unwrap();
+        (check["outcome"].as_str().unwrap().to_owned(), check["advice"].as_str().unwrap_or_default().to_owned())
+    };
+    doctor(&[]).ok();
+    let ran = doctor(&[cache.to_str().unwrap(), "--key", key.file.to_str().unwrap(), "--write"]);
+    assert_eq!(ran.status, Some(1), "{}", ran.stderr);
+    assert_eq!(outcome(&ran, "signatures").0, "problem");
+    assert_eq!(outcome(&ran, "nars").0, "problem");
+    assert_eq!(outcome(&ran, "write").0, "ok");
+    let (kind, advice) = outcome(&ran, "key");
+    assert!(kind == "warning" && advice.contains(&key.public()), "{advice}");
+    let secret = std::fs::read_to_string(&key.file).unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert!(!said.contains(secret.trim().split_once(':').unwrap().1), "{said}");
+    let missing = doctor(&["https://user:s3cret@127.0.0.1:1/", "--retries", "0"]);
+    let said = String::from_utf8_lossy(&missing.stdout).into_owned();
+    assert!(missing.status == Some(1) && !said.contains("s3cret"), "{said}");
+}
