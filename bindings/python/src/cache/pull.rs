@@ -23,9 +23,9 @@ impl Cache {
     /// `into` is a directory that gets NARs. `others` are more caches that may have the paths.
     ///
     /// Without `paths`, the closure of the root `root` is fetched, or with `roots` those of all
-    /// roots. Another cache then gets the same roots. With `paths`, another cache gets a root of the
-    /// name `root`, with `labels` and signed by `keys`. `touch` marks the fetched roots as used now.
-    /// With `keep_going`, everything that is available is fetched if some paths are not.
+    /// roots. Another cache then gets the same roots. With `paths`, another cache gets a root of
+    /// the name `root`, with `labels` and signed by `keys`. `touch` marks the fetched roots as used
+    /// now. With `keep_going`, everything that is available is fetched if some paths are not.
     #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
         listings=true, root=None, labels=None, keys=None, roots=false, touch=false, keep_going=false, dry_run=false, threads=None, progress=None))]
     fn pull(

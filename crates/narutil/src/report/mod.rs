@@ -12,6 +12,7 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod queue;
 pub(crate) mod roots;
+pub(crate) mod sign;
 pub(crate) mod verify;
 
 use indicatif::HumanBytes;
