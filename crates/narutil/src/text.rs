@@ -38,7 +38,7 @@ pub(crate) fn shown(path: &Path) -> String {
 }
 
 /// A count and its noun, in the singular or the plural.
-pub(crate) fn counted(count: impl Display + PartialEq + From<u8>, thing: &str) -> String {
+pub(crate) fn counted(count: impl Copy + Display + PartialEq + From<u8>, thing: &str) -> String {
     if count == 1.into() {
         return format!("{count} {thing}");
     }

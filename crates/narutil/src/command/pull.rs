@@ -64,7 +64,8 @@ fn options(common: &Common, args: &PullArgs) -> Result<PullOptions> {
         ));
     }
     let keys = args.root_keys.to_key_args();
-    if !creates_root && !(args.labels.is_empty() && keys.is_empty()) {
+    let describes_root = !args.labels.is_empty() || !keys.is_empty();
+    if describes_root && !creates_root {
         return Err(Failure::usage(
             "--label, --key and --key-env are about the root that --root with PATH and --to creates",
         ));

@@ -84,13 +84,11 @@ pub(super) async fn with_skipped(args: &PushArgs, mut options: PushOptions) -> R
 
 /// The compression that the arguments name, otherwise that of the URL, otherwise zstd.
 pub(super) fn compression(named: Option<EncodeOptions>, url: &CacheUrl) -> Result<EncodeOptions> {
-    match named {
-        Some(options) => Ok(options),
-        None => {
-            let of_url = url.compression().map_err(Failure::usage)?;
-            Ok(of_url.unwrap_or(EncodeOptions::new(Compression::Zstd)))
-        }
+    if let Some(options) = named {
+        return Ok(options);
     }
+    let of_url = url.compression().map_err(Failure::usage)?;
+    Ok(of_url.unwrap_or(EncodeOptions::new(Compression::Zstd)))
 }
 
 /// The directory of the build logs. A store without logs is no failure unless --logs names the

@@ -103,12 +103,12 @@ impl GcDisplay {
 
 /// The last line: how much was removed, or would be removed in a dry run.
 pub(crate) fn total(report: &GcReport) -> String {
-    let later = |files: usize, bytes: u64| match files {
-        0 => String::new(),
-        _ => {
-            let go = agreeing(files, "goes", "go");
-            format!("; {}, {}, {go} in the next run", counted(files, "file"), HumanBytes(bytes))
+    let later = |files: usize, bytes: u64| {
+        if files == 0 {
+            return String::new();
         }
+        let (count, go) = (counted(files, "file"), agreeing(files, "goes", "go"));
+        format!("; {count}, {}, {go} in the next run", HumanBytes(bytes))
     };
     match &report.collected {
         None => {

@@ -13,6 +13,7 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod queue;
 pub(crate) mod roots;
+pub(crate) mod sign;
 pub(crate) mod verify;
 pub(crate) mod why;
 

@@ -79,7 +79,7 @@ pub(crate) fn pulled(common: &Common, pulled: &Pulled, store_dir: &StoreDir, sta
     }
     for path in &pulled.held_back {
         let path = full(store_dir, path);
-        eprintln!("narutil: {path}: not written, because a path that it refers to could not be fetched");
+        eprintln!("narutil: {path}: not put there, because a path that it refers to could not be fetched");
     }
     if common.json {
         print(to_json(store_dir, pulled, started).to_string())?;

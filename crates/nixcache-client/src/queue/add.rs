@@ -35,10 +35,12 @@ impl Queue {
         paths: impl IntoIterator<Item = StorePathRef<'a>>,
     ) -> Result<PathBuf, Error> {
         let fail = |error| Error { path: self.directory.clone(), error };
-        let text: String = paths.into_iter().map(|path| format!("{}\n", store_dir.display(path))).collect();
-        if text.is_empty() {
+        let mut lines: Vec<String> = paths.into_iter().map(|path| store_dir.display(path).to_string()).collect();
+        if lines.is_empty() {
             return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "an entry needs a path")));
         }
+        lines.push(String::new());
+        let text = lines.join("\n");
         let write = || {
             // Another user may publish the entry, so the umask decides.
             let permissions = Permissions::from_mode(0o666);

@@ -120,12 +120,13 @@ impl Verification<'_> {
             let file = shown(file);
             report.messages.push(format!("{file}: the NAR refers to {part}, which is not among the references"));
         }
-        let status = if reason.is_none() { Status::Ok } else { Status::Bad };
-        if reason.is_none() {
-            self.counts.add_good()
+        let status = if reason.is_none() {
+            self.counts.add_good();
+            Status::Ok
         } else {
-            self.counts.add_bad()
-        }
+            self.counts.add_bad();
+            Status::Bad
+        };
         let judged = Judged { file, info, verdict, reason: reason.as_deref(), undeclared: undeclared.as_deref() };
         if let Some(line) = judged.line(self.common) {
             report.line(line, status);
