@@ -141,13 +141,7 @@ impl Report {
         self.0.push(Check { subject, outcome: Outcome::Good, message: message.into(), advice: None });
     }
 
-    fn add(
-        &mut self,
-        subject: &'static str,
-        outcome: Outcome,
-        message: impl Into<String>,
-        advice: impl Into<String>,
-    ) {
+    fn add(&mut self, subject: &'static str, outcome: Outcome, message: impl Into<String>, advice: impl Into<String>) {
         let advice = Some(advice.into()).filter(|advice| !advice.is_empty());
         self.0.push(Check { subject, outcome, message: message.into(), advice });
     }
@@ -327,7 +321,12 @@ impl Report {
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     let message = format!("{url}: the NAR of {} is missing", info.store_path());
-                    return self.add("nars", Outcome::Problem, message, "`narutil audit --repair` withdraws such paths");
+                    return self.add(
+                        "nars",
+                        Outcome::Problem,
+                        message,
+                        "`narutil audit --repair` withdraws such paths",
+                    );
                 }
                 Err(error) => return self.add("nars", Outcome::Problem, error.to_string(), ""),
             }

@@ -237,3 +237,15 @@ fn doctor_says_what_is_wrong_and_shows_no_secret() {
     let said = String::from_utf8_lossy(&missing.stdout).into_owned();
     assert!(missing.status == Some(1) && !said.contains("s3cret"), "{said}");
 }
+
+#[test]
+fn without_arguments_ten_commands_are_shown_and_wrong_words_get_the_right_ones() {
+    let ran = run(narutil![]);
+    assert_eq!(ran.status, Some(2));
+    let commands: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("  narutil ")).collect();
+    assert!(commands.len() == 10 && commands.iter().all(|line| line.len() <= 100), "{}", ran.stderr);
+    let error = run(narutil!["copy", "--to", "x"]).error(2);
+    assert!(error.contains("push") && error.contains("pull"), "{error}");
+    let error = run(narutil!["verify", "--al", "x"]).error(2);
+    assert!(!error.contains("-- --al"), "{error}");
+}
