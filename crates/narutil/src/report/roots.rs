@@ -24,7 +24,12 @@ pub(crate) fn line(root: &Root) -> String {
         record.labels.iter().map(|(name, label)| format!("  {}={}", name.escape_debug(), label.escape_debug()));
     let labels: String = labels.collect();
     let size = HumanBytes(record.file_size);
-    format!("{}  {}, {size}, used {age} ago{pinned}{labels}", shown(root), counted(record.paths, "path"))
+    let of = match &record.targets[..] {
+        [] => String::new(),
+        [one] => format!(" of {}", one.name()),
+        [first, others @ ..] => format!(" of {} and {} more", first.name(), others.len()),
+    };
+    format!("{}  {}{of}, {size}, used {age} ago{pinned}{labels}", shown(root), counted(record.paths, "path"))
 }
 
 pub(crate) fn to_json(cache: &Cache, root: &Root) -> String {
