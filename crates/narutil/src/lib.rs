@@ -14,6 +14,7 @@ mod command;
 mod failure;
 mod graph;
 mod input;
+mod json;
 mod output;
 mod progress;
 mod secret;

@@ -12,11 +12,12 @@ use nixcache::path_info::PathInfo;
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::convert::{Error, Form, convert};
 use nixcache_client::source::{Source, Stream};
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use crate::cli::{Common, ConvertArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{find_all, full, open, path_named, visit, walk};
+use crate::json::{Convert, line};
 use crate::output::{Output, is_standard, print};
 
 pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
@@ -52,7 +53,7 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     output.into_inner().map_err(|error| Failure::writing(file, error.error()))?.commit()?;
     if common.json {
         let lost: Map<_, _> = done.lost.iter().map(|(fact, count)| (fact.to_string(), count.into())).collect();
-        print(json!({ "paths": done.paths, "lost": lost }).to_string().as_bytes())?;
+        print(line(&Convert { paths: done.paths, lost }).as_bytes())?;
     } else if !common.quiet {
         eprintln!("{} {}", done.paths, if done.paths == 1 { "path" } else { "paths" });
         if !done.lost.is_nothing() {

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
 use crate::cli::{Common, WhyArgs};
 use crate::failure::{Result, Status};
 use crate::graph::{find, full, load_closure};
+use crate::json::{Why, line};
 use crate::output::{print, shown};
 
 pub(crate) fn run(common: &Common, args: &WhyArgs) -> Result {
@@ -17,7 +16,7 @@ pub(crate) fn run(common: &Common, args: &WhyArgs) -> Result {
     let paths =
         chain.as_ref().map(|chain| chain.iter().map(|&node| full(&store_dir, &graph, node)).collect::<Vec<_>>());
     if common.json {
-        print(json!(paths).to_string().as_bytes())?;
+        print(line(&Why(paths.as_deref())).as_bytes())?;
     } else if let Some(paths) = &paths {
         print(paths.join("\n").as_bytes())?;
     } else if !common.quiet {
