@@ -7,11 +7,14 @@ use nixcache_client::cache::{Cache, layout};
 use nixcache_client::push::PushOptions;
 
 use super::audit::not_repaired;
-use super::push::{compression, count, keys, progress, report_failed, sources};
+use super::push::compression;
 use crate::cli::{AuditArgs, Common};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::load;
+use crate::graph::{load, sources_with_trees};
+use crate::keys::publishing_keys;
 use crate::progress::Transfer;
+use crate::report::push::failures;
+use crate::text::{agreeing, counted};
 
 /// Shows the plan, then does it: all on stderr, since findings are the results.
 pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, audited: &Audited) -> Result {
@@ -49,7 +52,8 @@ fn show(store_dir: &StoreDir, plan: &RepairPlan) {
             Fix::FileHash { object, to, .. } => eprintln!("write  {object} with the FileHash {to}"),
             Fix::FileSize { object, to, .. } => eprintln!("write  {object} with the FileSize {to}"),
             Fix::Root { object, paths } => {
-                eprintln!("write  {object} without {paths} paths that are not in the cache then");
+                let paths = counted(*paths, "path");
+                eprintln!("write  {object} without {paths} that will not be in the cache");
             }
             mend => eprintln!("write  {}", mend.object()),
         }
@@ -65,7 +69,8 @@ fn show(store_dir: &StoreDir, plan: &RepairPlan) {
         eprintln!("remove  {}", object.escape_debug());
     }
     if plan.too_new > 0 {
-        eprintln!("{} leftovers are too new to be removed (see --older-than)", plan.too_new);
+        let are = agreeing(plan.too_new, "is", "are");
+        eprintln!("{} {are} too new to be removed (see --older-than)", counted(plan.too_new, "leftover"));
     }
 }
 
@@ -84,17 +89,17 @@ async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &Repair
     let transfer = Transfer::new(common, "publishing again");
     let mut options = PushOptions::default();
     options.compression = compression(None, cache.url())?;
-    options.keys = keys(&args.keys, cache.url())?;
+    options.keys = publishing_keys(&args.keys, cache.url())?;
     (options.threads, options.limits) = (common.threads(), common.limits());
     options.store_root.clone_from(&args.store);
     (options.root, options.trust_last_root) = (None, false);
-    options.progress = progress(&transfer);
-    let pushed = cache.push(&sources(&args.sources, &args.cache)?, paths, &options).await;
+    options.progress = transfer.of_push();
+    let pushed = cache.push(&sources_with_trees(&args.sources, &args.cache)?, paths, &options).await;
     transfer.finish();
     let pushed = pushed.map_err(|error| Failure::push(&error))?;
-    let failed = report_failed(cache.store_dir(), &pushed);
+    let failed = failures(cache.store_dir(), &pushed);
     if !common.quiet {
-        eprintln!("published {} again", count(pushed.published.len()));
+        eprintln!("published {} again", counted(pushed.published.len(), "path"));
     }
     Ok(if failed == 0 { status } else { Status::Bad })
 }

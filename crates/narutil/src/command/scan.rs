@@ -32,10 +32,10 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
     let found = found.map(|index| candidates[index].1);
     if common.json {
         let document = Scan { path: args.path.to_string_lossy().into_owned(), references: found.collect() };
-        print(line(&document).as_bytes())?;
+        print(line(&document))?;
     } else {
         for candidate in found {
-            print(candidate.as_bytes())?;
+            print(candidate)?;
         }
     }
     Ok(Status::Ok)

@@ -17,6 +17,7 @@
 //! `failed` in the queue, under its name, with the reason in a file next to it (`NAME.reason`). To
 //! try it again, move it back.
 
+mod add;
 mod drain;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
