@@ -5,7 +5,6 @@ use std::path::Path;
 
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache_client::gc::{self, GcOptions, RetentionPolicy};
-use nixcache_client::roots;
 
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, GcArgs};
@@ -28,16 +27,16 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
         if !common.quiet {
             eprintln!("{}", total(&report));
         }
-        let statuses = report.plan.problems.iter().map(|problem| Failure::roots(&problem.error).status);
+        let statuses = report.plan.problems.iter().map(|problem| Failure::gc(&problem.error).status);
         Ok(statuses.max().unwrap_or(Status::Ok))
     })
 }
 
 /// The failure of a whole collection. An object that cannot be parsed stops it: that is a failure
 /// of the command, not an answer about the data.
-fn failure(error: &roots::Error) -> Failure {
-    match (error, Failure::roots(error)) {
-        (roots::Error::WouldEmpty { .. }, failure) => failure,
+fn failure(error: &gc::Error) -> Failure {
+    match (error, Failure::gc(error)) {
+        (gc::Error::WouldEmpty { .. }, failure) => failure,
         (_, Failure { status: Status::Bad, message }) => Failure { status: Status::Failed, message },
         (_, failure) => failure,
     }

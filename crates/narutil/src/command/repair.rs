@@ -1,16 +1,16 @@
 //! What `narutil audit --repair` does.
 
-use nixcache::closure::Graph;
 use nixcache::store_path::StoreDir;
-use nixcache_client::audit::{self, Audited, Fix, RepairOptions, RepairPlan, Withdrawal, plan_repair};
+use nixcache_client::audit::{
+    self, Audited, Fix, RepairError, RepairOptions, RepairPlan, Repaired, Republished, Withdrawal, plan_repair,
+};
 use nixcache_client::cache::{Cache, layout};
-use nixcache_client::push::PushOptions;
 
 use super::audit::not_repaired;
 use super::push::compression;
 use crate::cli::{AuditArgs, Common};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{load, sources_with_trees};
+use crate::graph::sources_with_trees;
 use crate::keys::publishing_keys;
 use crate::progress::Transfer;
 use crate::report::push::failures;
@@ -30,16 +30,45 @@ pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, aud
     if args.dry_run {
         return Ok(Status::Ok);
     }
-    // What is to be published again is looked up before anything is withdrawn for it.
-    let graph = if args.sources.is_empty() { None } else { Some(load(common, &args.sources)?) };
-    let repaired = audit::repair(cache, &plan, &options).await.map_err(|error| not_repaired(&error))?;
+    let transfer = Transfer::new(common, "publishing again");
+    let options =
+        if args.sources.is_empty() { options } else { republishing(common, args, cache, options, &transfer)? };
+    let repaired = audit::repair(cache, &plan, &options).await;
+    transfer.finish();
+    let repaired = match repaired {
+        Ok(repaired) => repaired,
+        Err(RepairError::Republish { repaired, error }) => {
+            summarize(common, &repaired);
+            return Err(Failure::push(&error));
+        }
+        Err(RepairError::Sources(error)) => return Err(Failure::push(&error)),
+        Err(error) => return Err(not_repaired(&error)),
+    };
+    summarize(common, &repaired);
+    Ok(repaired.republished.map_or(Status::Ok, |republished| report(common, cache.store_dir(), &republished)))
+}
+
+/// The options of a repair that publishes again what it withdraws.
+fn republishing(
+    common: &Common,
+    args: &AuditArgs,
+    cache: &Cache,
+    mut options: RepairOptions,
+    transfer: &Transfer,
+) -> Result<RepairOptions> {
+    options.sources = sources_with_trees(&args.sources, &args.cache)?;
+    options.push.compression = compression(None, cache.url())?;
+    options.push.keys = publishing_keys(&args.keys, cache.url())?;
+    (options.push.threads, options.push.limits) = (common.threads(), common.limits());
+    options.push.store_root.clone_from(&args.store);
+    options.push.progress = transfer.of_push();
+    Ok(options)
+}
+
+fn summarize(common: &Common, repaired: &Repaired) {
     if !common.quiet {
         let (rewritten, withdrawn) = (repaired.rewritten.len(), repaired.withdrawn.len());
         eprintln!("mended {rewritten}, withdrew {withdrawn}, removed {}", repaired.removed.len());
-    }
-    match graph {
-        Some(graph) if !repaired.withdrawn.is_empty() => publish(common, args, cache, &plan, &graph).await,
-        _ => Ok(Status::Ok),
     }
 }
 
@@ -69,37 +98,19 @@ fn show(store_dir: &StoreDir, plan: &RepairPlan) {
         eprintln!("remove  {}", object.escape_debug());
     }
     if plan.too_new > 0 {
-        let are = agreeing(plan.too_new, "is", "are");
-        eprintln!("{} {are} too new to be removed (see --older-than)", counted(plan.too_new, "leftover"));
+        let (leftovers, are) = (counted(plan.too_new, "leftover"), agreeing(plan.too_new, "is", "are"));
+        eprintln!("{leftovers} {are} too new to be removed (see --older-than)");
     }
 }
 
-/// Publishes what was withdrawn, with all that it refers to.
-async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &RepairPlan, graph: &Graph) -> Result {
-    let mut status = Status::Ok;
-    let mut paths = Vec::new();
-    for withdrawal in plan.withdrawals() {
-        if let Some(node) = graph.find(withdrawal.hash_part).filter(|node| graph.is_present(*node)) {
-            paths.push(graph.path(node));
-        } else {
-            eprintln!("narutil: {}: not in the source, so not published again", withdrawal.hash_part);
-            status = Status::Bad;
-        }
+/// Says what was published again, and what could not be.
+fn report(common: &Common, store_dir: &StoreDir, republished: &Republished) -> Status {
+    for withdrawal in &republished.not_in_source {
+        eprintln!("narutil: {}: not in the source, so not published again", withdrawal.hash_part);
     }
-    let transfer = Transfer::new(common, "publishing again");
-    let mut options = PushOptions::default();
-    options.compression = compression(None, cache.url())?;
-    options.keys = publishing_keys(&args.keys, cache.url())?;
-    (options.threads, options.limits) = (common.threads(), common.limits());
-    options.store_root.clone_from(&args.store);
-    (options.root, options.trust_last_root) = (None, false);
-    options.progress = transfer.of_push();
-    let pushed = cache.push(&sources_with_trees(&args.sources, &args.cache)?, paths, &options).await;
-    transfer.finish();
-    let pushed = pushed.map_err(|error| Failure::push(&error))?;
-    let failed = failures(cache.store_dir(), &pushed);
+    failures(store_dir, &republished.pushed);
     if !common.quiet {
-        eprintln!("published {} again", counted(pushed.published.len(), "path"));
+        eprintln!("published {} again", counted(republished.pushed.published.len(), "path"));
     }
-    Ok(if failed == 0 { status } else { Status::Bad })
+    if republished.is_complete() { Status::Ok } else { Status::Bad }
 }
