@@ -14,6 +14,7 @@ mod command;
 mod failure;
 mod graph;
 mod input;
+mod json;
 mod keys;
 mod output;
 mod progress;

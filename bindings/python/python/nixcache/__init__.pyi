@@ -459,6 +459,7 @@ class Cache:
         keys: Sequence[SecretKey] | None = None,
         compression: str = "zstd",
         closure: bool = True,
+        keep_going: bool = False,
         skip: Sequence[Cache] | None = None,
         trusted: TrustedKeys | None = None,
         listings: bool = True,

@@ -28,11 +28,14 @@ impl Cache {
     /// It is an error if a named root cannot be created. For the default root, `Pushed.notes` has
     /// the reason.
     ///
+    /// With `keep_going`, paths that the source does not have are in `Pushed.failed`, and the others
+    /// are published.
+    ///
     /// Paths that a cache in `skip` has with a signature by a `trusted` key are skipped. `logs` is
     /// the directory of build logs, `…/log/nix`, or True for that of the store. Logs and
     /// realisations are published also for paths that the cache has.
     #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=RootArgument::Default, labels=None, keys=None,
-        compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
+        compression="zstd", closure=true, keep_going=false, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
         progress=None))]
     fn push(
         &self,
@@ -46,6 +49,7 @@ impl Cache {
         keys: Option<Vec<Bound<'_, SecretKey>>>,
         compression: &str,
         closure: bool,
+        keep_going: bool,
         skip: Option<Vec<Bound<'_, Cache>>>,
         trusted: Option<&Bound<'_, TrustedKeys>>,
         listings: bool,
@@ -71,7 +75,7 @@ impl Cache {
             threads,
         };
         let mut options = arguments.options(&source)?;
-        (options.closure, options.root) = (closure, root_name_of);
+        (options.closure, options.keep_going, options.root) = (closure, keep_going, root_name_of);
         for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
             let (name, tree): (String, PathBuf) = item.extract()?;
             options.trees.push(Tree::new(name, tree));
@@ -222,6 +226,7 @@ impl Pushed {
             .failed
             .into_iter()
             .map(|(path, error)| (store_dir.display(path.as_ref()).to_string(), error.to_string()));
+        let not_found = pushed.not_found.into_iter().map(|path| (path.to_string(), "not in the source".to_owned()));
         let trees =
             pushed.failed_trees.into_iter().map(|(tree, error)| (tree.display().to_string(), error.to_string()));
         Self {
@@ -234,7 +239,7 @@ impl Pushed {
             present: store_paths(pushed.present),
             added: store_paths(pushed.added),
             held_back: store_paths(pushed.held_back),
-            failed: trees.chain(failed).collect(),
+            failed: trees.chain(failed).chain(not_found).collect(),
             unattached: pushed.unattached.iter().map(ToString::to_string).collect(),
             unsigned: pushed.unsigned,
             realisations: pushed.realisations,

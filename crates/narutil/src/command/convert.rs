@@ -12,11 +12,12 @@ use nixcache::path_info::PathInfo;
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::convert::{Error, Form, convert};
 use nixcache_client::source::{Source, Stream};
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use crate::cli::{Common, ConvertArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{PathArgument, find_all, full, open, path_arguments, visit, walk};
+use crate::json::{Convert, line};
 use crate::output::{Output, is_standard, print};
 use crate::text::counted;
 
@@ -57,7 +58,7 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     output.into_inner().map_err(|error| Failure::writing(file, error.error()))?.commit()?;
     if common.json {
         let lost: Map<_, _> = done.lost.iter().map(|(fact, count)| (fact.to_string(), count.into())).collect();
-        print(json!({ "paths": done.paths, "lost": lost }).to_string())?;
+        print(line(&Convert { paths: done.paths, lost }))?;
     } else if !common.quiet {
         eprintln!("{}", counted(done.paths, "path"));
         if !done.lost.is_nothing() {

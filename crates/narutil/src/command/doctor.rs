@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use nixcache_client::doctor::{Check, DoctorOptions, Outcome, examine};
-use serde_json::json;
 
 use crate::cache::{run as block_on, url};
 use crate::cli::{Common, DoctorArgs};
 use crate::failure::{Result, Status};
+use crate::json;
 use crate::keys::{read_keys, trusted_keys};
 use crate::output::{print, print_lines};
 use crate::text::shown;
@@ -24,20 +24,21 @@ pub(crate) fn run(common: &Common, args: &DoctorArgs) -> Result {
     let checks = block_on(common, async { Ok(examine(cache.as_ref(), &options).await) })?;
     let has_problem = checks.iter().any(|check| check.outcome == Outcome::Problem);
     if common.json {
-        print(json!({ "checks": checks.iter().map(to_json).collect::<Vec<_>>() }).to_string())?;
+        print(json::line(&json::Doctor { checks: checks.iter().map(to_json).collect() }))?;
     } else {
         print_lines(&checks.iter().flat_map(lines).collect::<Vec<_>>())?;
     }
     Ok(if has_problem { Status::Bad } else { Status::Ok })
 }
 
-fn to_json(check: &Check) -> serde_json::Value {
-    let Check { subject, outcome, message, advice, .. } = check;
+fn to_json(check: &Check) -> json::DoctorCheck<'_> {
     let safe = |text: &String| shown(Path::new(text));
-    json!({
-        "subject": subject, "outcome": outcome.as_str(), "message": safe(message),
-        "advice": advice.as_ref().map(safe),
-    })
+    json::DoctorCheck {
+        subject: check.subject,
+        outcome: check.outcome.as_str(),
+        message: safe(&check.message),
+        advice: check.advice.as_ref().map(safe),
+    }
 }
 
 /// The check, and the advice below it.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use indicatif::HumanBytes;
 use nixcache_client::audit::{AuditOptions, Summary, summary};
 use nixcache_client::cache::Cache;
-use serde_json::json;
 
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, InfoArgs};
 use crate::failure::{Failure, Result, Status};
+use crate::json::{Info, line};
 use crate::output::print;
 use crate::progress::AuditBar;
 use crate::secret::redacted;
@@ -40,21 +40,20 @@ pub(crate) fn run(common: &Common, args: &InfoArgs) -> Result {
 
 fn to_json(cache: &Cache, summary: &Summary) -> String {
     let info = cache.info();
-    json!({
-        "cache": redacted(&cache.url().to_string()).into_owned(),
-        "storeDir": info.store_dir.as_str(),
-        "priority": info.priority,
-        "wantMassQuery": info.want_mass_query,
-        "paths": summary.paths,
-        "narSize": summary.nar_size,
-        "files": summary.files,
-        "fileSize": summary.file_size,
-        "compressions": summary.compressions,
-        "keys": summary.keys,
-        "unsigned": summary.unsigned,
-        "unreadable": summary.unreadable + summary.unread,
+    line(&Info {
+        cache: redacted(&cache.url().to_string()).into_owned(),
+        store_dir: info.store_dir.to_string(),
+        priority: info.priority,
+        want_mass_query: info.want_mass_query,
+        paths: summary.paths,
+        nar_size: summary.nar_size,
+        files: summary.files,
+        file_size: summary.file_size,
+        compressions: summary.compressions.clone(),
+        keys: summary.keys.clone(),
+        unsigned: summary.unsigned,
+        unreadable: summary.unreadable + summary.unread,
     })
-    .to_string()
 }
 
 fn fields(cache: &Cache, summary: &Summary) -> String {

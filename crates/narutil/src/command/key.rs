@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nixcache::signature::{KeyName, SecretKey, looks_like_key};
-use serde_json::json;
 
 use crate::cli::{Common, GenerateKeyArgs, PublicKeyArgs};
 use crate::failure::{Failure, Result, Status};
+use crate::json::{GeneratedKey, PublicKey, line};
 use crate::keys::read_secret;
 use crate::output::{directory, is_standard, print};
 
@@ -37,11 +37,8 @@ pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
         })?;
     }
     if common.json {
-        let mut keys = json!({ "publicKey": public });
-        if secret_is_shown {
-            keys = json!({ "secretKey": secret.as_str(), "publicKey": public });
-        }
-        print(keys.to_string())?;
+        let secret_key = secret_is_shown.then(|| secret.as_str());
+        print(line(&GeneratedKey { secret_key, public_key: &public }))?;
     } else if secret_is_shown {
         print(secret.as_bytes())?;
     } else if args.public.as_deref().is_some_and(is_standard) {
@@ -52,7 +49,7 @@ pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
 
 pub(crate) fn public(common: &Common, args: &PublicKeyArgs) -> Result {
     let public = read_secret(&args.file)?.public_key().to_string();
-    let line = if common.json { json!({ "publicKey": public }).to_string() } else { public };
+    let line = if common.json { line(&PublicKey { public_key: &public }) } else { public };
     print(line)?;
     Ok(Status::Ok)
 }

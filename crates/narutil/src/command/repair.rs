@@ -8,7 +8,7 @@ use nixcache_client::cache::{Cache, layout};
 
 use super::audit::not_repaired;
 use super::push::compression;
-use crate::cli::{AuditArgs, Common};
+use crate::cli::{AuditArgs, Common, From};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::sources_with_trees;
 use crate::keys::publishing_keys;
@@ -56,7 +56,7 @@ fn republishing(
     mut options: RepairOptions,
     transfer: &Transfer,
 ) -> Result<RepairOptions> {
-    options.sources = sources_with_trees(&args.sources, &args.cache)?;
+    options.sources = sources_with_trees(&From::of(&args.sources), &args.cache)?;
     options.push.compression = compression(None, cache.url())?;
     options.push.keys = publishing_keys(&args.keys, cache.url())?;
     (options.push.threads, options.push.limits) = (common.threads(), common.limits());

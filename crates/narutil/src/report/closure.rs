@@ -8,11 +8,11 @@ use std::path::Path;
 use nixcache::closure::page::{self, Page};
 use nixcache::closure::{Graph, Node};
 use nixcache::store_path::StoreDir;
-use serde_json::json;
 
 use crate::cli::ClosureArgs;
 use crate::failure::{Failure, Result};
 use crate::graph::full;
+use crate::json;
 use crate::output::Output;
 use crate::text::{counted, shown, size};
 
@@ -91,18 +91,15 @@ pub(super) fn tree(roots: &[Node], references: impl Fn(Node) -> Vec<Node>, line:
 }
 
 pub(crate) fn to_json(store_dir: &StoreDir, graph: &Graph, rows: &[Row]) -> String {
-    let object = |row: &Row| {
-        let references = graph.references(row.node).iter().map(|&node| full(store_dir, graph, node));
-        json!({
-            "path": full(store_dir, graph, row.node),
-            "narSize": graph.nar_size(row.node),
-            "closureSize": row.closure_size,
-            "addedSize": row.added_size,
-            "references": references.collect::<Vec<_>>(),
-            "known": graph.is_present(row.node),
-        })
+    let object = |row: &Row| json::ClosurePath {
+        path: full(store_dir, graph, row.node),
+        nar_size: graph.nar_size(row.node),
+        closure_size: row.closure_size,
+        added_size: row.added_size,
+        references: graph.references(row.node).iter().map(|&node| full(store_dir, graph, node)).collect(),
+        known: graph.is_present(row.node),
     };
-    rows.iter().map(object).collect::<serde_json::Value>().to_string()
+    json::line(&json::Closure(rows.iter().map(object).collect()))
 }
 
 /// What `nix-store --query --graph` prints: an arrow from each path to its references. Unknown

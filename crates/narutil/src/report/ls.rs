@@ -5,10 +5,10 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::StoreDir;
-use serde_json::json;
 
 use crate::cli::Common;
 use crate::failure::Result;
+use crate::json;
 use crate::output::{print, print_lines};
 use crate::text::{printable, size};
 
@@ -30,7 +30,7 @@ pub(crate) fn paths(
 ) -> Result<()> {
     paths.sort_by(|a, b| a.info.as_ref().store_path().cmp(&b.info.as_ref().store_path()));
     if common.json {
-        return print(paths.iter().map(|path| path.to_json(store_dir)).collect::<serde_json::Value>().to_string());
+        return print(json::line(&json::ListedPaths(paths.iter().map(|path| path.to_json(store_dir)).collect())));
     }
     let full = |path: &CachedPath| store_dir.display(path.info.as_ref().store_path()).to_string();
     let lines = paths.iter().map(|path| if long { path.line(bytes, &full(path)) } else { full(path) });
@@ -55,15 +55,15 @@ impl CachedPath {
         names.map(|name| String::from_utf8_lossy(&printable(name.as_bytes())).into_owned()).collect()
     }
 
-    fn to_json(&self, store_dir: &StoreDir) -> serde_json::Value {
+    fn to_json(&self, store_dir: &StoreDir) -> json::ListedPath {
         let info = self.info.as_ref();
         let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        json!({
-            "path": store_dir.display(info.store_path()).to_string(),
-            "narSize": info.nar_size(),
-            "fileSize": info.file_size(),
-            "modified": self.modified.map(seconds),
-            "signers": self.signers(),
-        })
+        json::ListedPath {
+            path: store_dir.display(info.store_path()).to_string(),
+            nar_size: info.nar_size(),
+            file_size: info.file_size(),
+            modified: self.modified.map(seconds),
+            signers: self.signers(),
+        }
     }
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use nixcache::closure::{Graph, Node};
 use nixcache::store_path::StoreDir;
-use serde_json::json;
 
 use super::closure::tree;
 use crate::cli::{Common, WhyArgs};
 use crate::failure::{Result, Status};
 use crate::graph::full;
+use crate::json;
 use crate::output::print;
 use crate::text::shown;
 
@@ -24,7 +24,7 @@ pub(crate) fn chain(
 ) -> Result {
     let paths = chain.map(|chain| chain.iter().map(|&node| full(store_dir, graph, node)).collect::<Vec<_>>());
     if common.json {
-        print(json!(paths).to_string())?;
+        print(json::line(&json::Why(paths.as_deref())))?;
     } else if let Some(paths) = &paths {
         print(paths.join("\n"))?;
     } else {
@@ -51,11 +51,11 @@ pub(crate) fn all(
         references.filter(|&other| other != node && between.contains(&other)).collect::<Vec<_>>()
     };
     if common.json {
-        let object = |&node: &Node| {
-            let references = references(node).into_iter().map(|node| full(store_dir, graph, node));
-            json!({ "path": full(store_dir, graph, node), "references": references.collect::<Vec<_>>() })
+        let object = |&node: &Node| json::WhyPath {
+            path: full(store_dir, graph, node),
+            references: references(node).into_iter().map(|node| full(store_dir, graph, node)).collect(),
         };
-        print(nodes.iter().map(object).collect::<serde_json::Value>().to_string())?;
+        print(json::line(&json::WhyAll(nodes.iter().map(object).collect())))?;
     } else if nodes.is_empty() {
         no_dependency(common, args);
     } else {

@@ -29,6 +29,9 @@ type Row = (&'static str, &'static str, &'static str, &'static str);
 const SELF: &str = "in the library and in Python, the cache is the object itself";
 const DEPTH: &str = "Python keeps the nesting limit of Nix";
 const KEY: &str = "in the library and in Python, a key is an object";
+const NAMED: &str =
+    "in the library and in Python, all paths are named: `Source::open`, `Cache::list_narinfos`, `narinfos`";
+const NIX: &str = "a word of Nix without a meaning of its own";
 const ARGUMENT: &str = "in the library, an argument of the operation";
 
 const OPERATIONS: &[Operation] = &[
@@ -39,6 +42,9 @@ const OPERATIONS: &[Operation] = &[
         options: &[
             ("paths", "", "paths", ARGUMENT),
             ("to", "", "", SELF),
+            ("all", "", "", NAMED),
+            ("keep-going", "keep_going", "keep_going", ""),
+            ("recursive", "", "", NIX),
             ("from", "", "source", ARGUMENT),
             ("store", "store_root", "store", ""),
             ("root", "root", "root", ""),
@@ -78,7 +84,9 @@ const OPERATIONS: &[Operation] = &[
             ("key", "root_keys", "keys", ""),
             ("key-env", "", "", KEY),
             ("touch", "touch", "touch", ""),
+            ("all", "", "", NAMED),
             ("keep-going", "keep_going", "keep_going", ""),
+            ("recursive", "", "", NIX),
             ("trusted", "trust", "trusted", ""),
             ("no-check-sigs", "", "", "in the library and in Python, a value of the argument"),
             ("registration", "", "", "in the library and in Python, a method of the result"),
