@@ -1,9 +1,9 @@
 //! Examines a set-up: the settings of this machine's Nix, keys, and a cache, with advice on what to
 //! change.
 //!
-//! [`examine`] never fails: what it cannot do is a finding. Its messages contain no secrets, so that
-//! they can be pasted into an issue. It changes nothing, unless [`DoctorOptions::write`] asks for a
-//! probe object, which it removes again.
+//! [`examine`] never fails: what it cannot do is a finding. Its messages contain no secrets, so
+//! that they can be pasted into an issue. It changes nothing, unless [`DoctorOptions::write`] asks
+//! for a probe object, which it removes again.
 //!
 //! ```no_run
 //! use nixcache_client::doctor::{DoctorOptions, Outcome, examine};

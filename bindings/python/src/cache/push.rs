@@ -28,8 +28,8 @@ impl Cache {
     /// It is an error if a named root cannot be created. For the default root, `Pushed.notes` has
     /// the reason.
     ///
-    /// With `keep_going`, paths that the source does not have are in `Pushed.failed`, and the others
-    /// are published.
+    /// With `keep_going`, paths that the source does not have are in `Pushed.failed`, and the
+    /// others are published.
     ///
     /// Paths that a cache in `skip` has with a signature by a `trusted` key are skipped. `logs` is
     /// the directory of build logs, `…/log/nix`, or True for that of the store. Logs and

@@ -58,7 +58,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "[NAME=]PATH")]
     pub(crate) add: Vec<OsString>,
     /// Publish the store paths listed in the files of DIR, and remove finished files.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "add", "no_closure", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "all", "keep_going", "add", "no_closure", "dry_run"])]
     pub(crate) queue: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,

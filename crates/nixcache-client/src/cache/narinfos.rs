@@ -34,8 +34,8 @@ impl Cache {
         Ok(info)
     }
 
-    /// The narinfos that the cache lists, by hash part, without reading them. Needs a cache that can
-    /// be listed.
+    /// The narinfos that the cache lists, by hash part, without reading them. Needs a cache that
+    /// can be listed.
     pub async fn list_narinfos(&self) -> Result<BTreeMap<HashPart, ObjectInfo>> {
         let mut narinfos = BTreeMap::new();
         let mut listed = self.list();

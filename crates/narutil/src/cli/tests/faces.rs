@@ -31,7 +31,6 @@ const DEPTH: &str = "Python keeps the nesting limit of Nix";
 const KEY: &str = "in the library and in Python, a key is an object";
 const NAMED: &str =
     "in the library and in Python, all paths are named: `Source::open`, `Cache::list_narinfos`, `narinfos`";
-const NIX: &str = "a word of Nix without a meaning of its own";
 const ARGUMENT: &str = "in the library, an argument of the operation";
 
 const OPERATIONS: &[Operation] = &[
@@ -44,7 +43,6 @@ const OPERATIONS: &[Operation] = &[
             ("to", "", "", SELF),
             ("all", "", "", NAMED),
             ("keep-going", "keep_going", "keep_going", ""),
-            ("recursive", "", "", NIX),
             ("from", "", "source", ARGUMENT),
             ("store", "store_root", "store", ""),
             ("root", "root", "root", ""),
@@ -86,7 +84,6 @@ const OPERATIONS: &[Operation] = &[
             ("touch", "touch", "touch", ""),
             ("all", "", "", NAMED),
             ("keep-going", "keep_going", "keep_going", ""),
-            ("recursive", "", "", NIX),
             ("trusted", "trust", "trusted", ""),
             ("no-check-sigs", "", "", "in the library and in Python, a value of the argument"),
             ("registration", "", "", "in the library and in Python, a method of the result"),
@@ -257,7 +254,7 @@ fn every_option_of_an_operation_is_on_all_three_faces_or_on_the_list_with_the_re
 #[test]
 fn a_queue_is_drained_with_the_arguments_of_a_push_except_for_what_it_publishes() {
     let mut push = arguments_of_python(("Cache", &["push"]));
-    for what in ["paths", "add", "closure"] {
+    for what in ["paths", "add", "closure", "keep_going"] {
         assert!(push.remove(what), "{what}");
     }
     push.insert("cache".to_owned());
