@@ -9,7 +9,7 @@ use nixcache::closure::Node;
 use crate::cli::{ClosureArgs, Common, Sort};
 use crate::failure::{Failure, Result};
 use crate::graph::{find_all, full, load, load_closure, path_arguments};
-use crate::output::print;
+use crate::output::{print, print_lines};
 use crate::report::closure::{Row, closure_tree, lines, to_dot, to_json, write_page};
 
 pub(crate) fn run(common: &Common, args: &ClosureArgs) -> Result {
@@ -50,7 +50,7 @@ pub(crate) fn run(common: &Common, args: &ClosureArgs) -> Result {
         None if common.json => print(to_json(&store_dir, &graph, &rows))?,
         None if args.dot => print(to_dot(&graph, &rows))?,
         None if args.tree => print(closure_tree(args, &store_dir, &graph, &rows, &roots))?,
-        None => print(lines(args, &store_dir, &graph, &rows))?,
+        None => print_lines(&lines(args, &store_dir, &graph, &rows))?,
     }
     let unknown: Vec<Node> = rows.iter().map(|row| row.node).filter(|&node| !graph.is_present(node)).collect();
     let Some(&first) = unknown.first() else { return Ok(status) };

@@ -1,7 +1,5 @@
 //! `narutil doctor`: checks a set-up, and says what to change.
 
-use std::path::Path;
-
 use nixcache_client::doctor::{Check, DoctorOptions, Outcome, examine};
 
 use crate::cache::{run as block_on, url};
@@ -10,7 +8,7 @@ use crate::failure::{Result, Status};
 use crate::json;
 use crate::keys::{read_keys, trusted_keys};
 use crate::output::{print, print_lines};
-use crate::text::shown;
+use crate::text::printable;
 
 pub(crate) fn run(common: &Common, args: &DoctorArgs) -> Result {
     let cache = args.cache.as_deref().map(url).transpose()?;
@@ -32,19 +30,23 @@ pub(crate) fn run(common: &Common, args: &DoctorArgs) -> Result {
 }
 
 fn to_json(check: &Check) -> json::DoctorCheck<'_> {
-    let safe = |text: &String| shown(Path::new(text));
     json::DoctorCheck {
         subject: check.subject,
         outcome: check.outcome.as_str(),
-        message: safe(&check.message),
-        advice: check.advice.as_ref().map(safe),
+        message: visible(&check.message),
+        advice: check.advice.as_deref().map(visible),
     }
+}
+
+/// The text with control characters escaped. It contains no secrets, and public keys are shown.
+fn visible(text: &str) -> String {
+    String::from_utf8_lossy(&printable(text.as_bytes())).into_owned()
 }
 
 /// The check, and the advice below it.
 fn lines(check: &Check) -> Vec<String> {
-    let message = shown(Path::new(&check.message));
+    let message = visible(&check.message);
     let line = format!("{:<8} {:<20} {message}", check.outcome.as_str(), check.subject);
-    let advice = check.advice.as_ref().map(|advice| format!("{:<8} {:<20} {}", "", "", shown(Path::new(advice))));
+    let advice = check.advice.as_ref().map(|advice| format!("{:<8} {:<20} {}", "", "", visible(advice)));
     std::iter::once(line).chain(advice).collect()
 }

@@ -41,8 +41,8 @@ impl Row {
 }
 
 /// A path per line, with its sizes if these are asked for.
-pub(crate) fn lines(args: &ClosureArgs, store_dir: &StoreDir, graph: &Graph, rows: &[Row]) -> String {
-    rows.iter().map(|row| row.line(args, store_dir, graph)).collect::<Vec<_>>().join("\n")
+pub(crate) fn lines(args: &ClosureArgs, store_dir: &StoreDir, graph: &Graph, rows: &[Row]) -> Vec<String> {
+    rows.iter().map(|row| row.line(args, store_dir, graph)).collect()
 }
 
 /// The references of `roots` as a tree, in lines that begin with the branches.

@@ -112,7 +112,8 @@ impl Search {
     }
 }
 
-/// The linked part of the tree of the search: a number from `limit` on is linked to its parent. Paths to the top are compressed, so that none is walked twice.
+/// The linked part of the tree of the search: a number from `limit` on is linked to its parent.
+/// Paths to the top are compressed, so that none is walked twice.
 struct Links {
     limit: Number,
     ancestors: Vec<Number>,
