@@ -25,13 +25,15 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt};
+use tokio::time::Instant;
 
 use super::{Claim, Error, FOLDER, Owner, Result, parse_version, unique};
 use crate::cache::{self, Cache};
+use crate::random::wall_clock;
 
 /// A claim that was not renewed for this long has expired.
 pub const CLAIM_DEADLINE: Duration = Duration::from_secs(5 * 60);
@@ -116,7 +118,7 @@ impl State {
     /// Whether the last renewal is recent enough. Once it is not, the claim is lost for good.
     fn is_alive(&self) -> bool {
         let (instant, time) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = instant.elapsed().max(time.elapsed().unwrap_or_default());
+        let silent = instant.elapsed().max(wall_clock().duration_since(time).unwrap_or_default());
         if silent > CLAIM_DEADLINE / 2 {
             self.is_lost.store(true, Ordering::Relaxed);
         }
@@ -132,7 +134,7 @@ impl ClaimHandle {
     /// Writes a claim to the folder of its kind.
     pub(crate) async fn take(cache: &Cache, folder: &str, claim: &Claim) -> Result<Self> {
         let object = format!("{folder}/{}.json", unique());
-        let before = (Instant::now(), SystemTime::now());
+        let before = (Instant::now(), wall_clock());
         let owner = Owner::this_process();
         let text = Bytes::from(claim.to_json(&owner));
         cache.write(&object, text.clone()).await?;
@@ -156,7 +158,7 @@ impl ClaimHandle {
         self.claims_files.store(claim.files, Ordering::Relaxed);
         let text = Bytes::from(claim.to_json(&self.owner));
         *self.state.text.lock().unwrap_or_else(PoisonError::into_inner) = text.clone();
-        let before = (Instant::now(), SystemTime::now());
+        let before = (Instant::now(), wall_clock());
         self.cache.write(&self.object, text).await?;
         self.state.renewed(before);
         Ok(())
@@ -319,7 +321,7 @@ impl Drop for ClaimHandle {
 /// A wait for a claim, which reports itself at intervals.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    reported: Option<tokio::time::Instant>,
+    reported: Option<Instant>,
 }
 
 impl Waiting {
@@ -327,7 +329,7 @@ impl Waiting {
     pub(crate) fn report(&mut self, cache: &Cache, plan: &Held) {
         if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
             tracing::warn!("{}: waiting for the collection of {}", cache.url(), plan.describe(cache));
-            self.reported = Some(tokio::time::Instant::now());
+            self.reported = Some(Instant::now());
         }
     }
 }
@@ -388,7 +390,7 @@ async fn read(cache: &Cache, object: &str) -> Result<Read> {
 async fn beat(cache: Cache, object: String, state: Arc<State>) {
     loop {
         tokio::time::sleep(CLAIM_RENEWAL_INTERVAL).await;
-        let before = (Instant::now(), SystemTime::now());
+        let before = (Instant::now(), wall_clock());
         if !state.is_alive() {
             return;
         }

@@ -1,9 +1,10 @@
 //! The one loop that repeats what failed for a reason that may pass.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
 
 use super::requests::{RequestCounter, Retried};
 use crate::cache::CacheOptions;
