@@ -14,9 +14,9 @@
 //! memory, behind a [`SimulatedStore`]. On a thread with a [`FaultPlan`], requests take simulated
 //! time, and some of them fail. With [`tokio::time::pause`], a day passes at once.
 //!
-//! A seed replays exactly: with the same seed, a test makes the same requests, at the same simulated
-//! times, with the same outcomes, in every process and on every machine. This holds for tests on a
-//! runtime of one thread with paused time. On a thread with a plan:
+//! A seed replays exactly: with the same seed, a test makes the same requests, at the same
+//! simulated times, with the same outcomes, in every process and on every machine. This holds for
+//! tests on a runtime of one thread with paused time. On a thread with a plan:
 //!
 //! - delays, faults, and all other random numbers of this crate (names, samples, waits) come from
 //!   the seed of the plan;
@@ -24,8 +24,8 @@
 //! - work for which this crate otherwise uses other threads is done on this thread;
 //! - no order of requests depends on the order of a hash map.
 //!
-//! The number of threads that an option states also decides how much is done at the same time, so set
-//! it rather than leave it to the machine.
+//! The `threads` of an operation also decide how many requests it makes at the same time. The
+//! default depends on the machine, so set them.
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
