@@ -9,6 +9,9 @@ mod mirror;
 mod pull_to_root;
 #[path = "../examples/push_closure.rs"]
 mod push_closure;
+#[cfg(feature = "sqlite")]
+#[path = "../examples/serve.rs"]
+mod serve;
 #[path = "../examples/verify_cache.rs"]
 mod verify_cache;
 
@@ -109,4 +112,84 @@ async fn mirror_copies_roots_and_their_closures() {
     assert_eq!((again.fetched.len(), again.present.len(), again.error_kind()), (0, 1, None));
     let cache = Cache::open(&CacheUrl::parse(OsStr::new(to)).unwrap(), CacheOptions::default()).await.unwrap();
     assert!(cache.narinfo(StorePathRef::parse(PATH).unwrap().hash_part()).await.unwrap().is_some());
+}
+
+/// What a server at `address` answers to a GET of `path`: the head, in lower case, and the body.
+#[cfg(feature = "sqlite")]
+fn ask(address: std::net::SocketAddr, path: &str, headers: &str) -> (String, Vec<u8>) {
+    use std::io::{Read, Write};
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).unwrap();
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
+    let body = answer.split_off(head + 4);
+    (String::from_utf8(answer).unwrap().to_lowercase(), body)
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn serve_gives_nix_a_closure_and_any_range_of_a_nar() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (from, to) in conformance::nixes().into_iter().zip(conformance::nixes()) {
+        let paths = from.add_closure(10, 500_000, 8);
+        let store = from.physical_store();
+        let root = store.ancestors().nth(2).unwrap().to_owned();
+        let key = SecretKey::generate(KeyName::new("example-1").unwrap()).unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = runtime.spawn(serve::serve(listener, serve::router(root, key.clone())));
+
+        // Nix takes only what is signed.
+        let (url, public) = (format!("http://{address}"), key.public_key().to_string());
+        let realise = |trusted: &str| {
+            let options = ["--option", "substituters", &url, "--option", "trusted-public-keys", trusted];
+            to.run("nix-store", ["--realise", &paths[9]].into_iter().chain(options), b"")
+        };
+        realise("other-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap_err();
+        realise(&public).unwrap();
+        to.run("nix-store", ["--verify", "--check-contents"], b"").unwrap();
+
+        let path = StoreDir::default().parse(&paths[9]).unwrap().to_owned();
+        let narinfo = format!("/{}.narinfo", path.hash_part());
+        let (head, text) = ask(address, &narinfo, "");
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        let info = NarInfo::parse(&text, &StoreDir::default()).unwrap();
+        let nar = from.dump(&store.join(&path)).unwrap();
+        assert_eq!((info.nar_hash(), info.nar_size()), (Hash::sha256(&nar), nar.len() as u64));
+        let (url, size) = (format!("/{}", info.url()), nar.len());
+        let (head, whole) = ask(address, &url, "");
+        assert!(head.starts_with("http/1.1 200") && head.contains(&format!("content-length: {size}\r\n")), "{head}");
+        assert!(whole == nar);
+        for (range, bytes) in [
+            ("0-95".to_owned(), 0..96),
+            ("1000-1000".to_owned(), 1000..1001),
+            (format!("{}-", size / 2), size / 2..size),
+            ("-77".to_owned(), size - 77..size),
+            (format!("100-{}", u64::MAX), 100..size),
+        ] {
+            let (head, part) = ask(address, &url, &format!("Range: bytes={range}\r\n"));
+            assert!(head.starts_with("http/1.1 206"), "{range}: {head}");
+            let says = format!("content-range: bytes {}-{}/{size}\r\n", bytes.start, bytes.end - 1);
+            assert!(head.contains(&says), "{range}: {head}");
+            assert!(part == nar[bytes], "{range}");
+        }
+        for range in ["bytes=5-2", "bytes=1-2,5-6", "lines=1-2", "bytes=-"] {
+            let (head, body) = ask(address, &url, &format!("Range: {range}\r\n"));
+            assert!(head.starts_with("http/1.1 200") && body == nar, "{range}: {head}");
+        }
+        let (head, _) = ask(address, &url, &format!("Range: bytes={size}-\r\n"));
+        assert!(head.starts_with("http/1.1 416"), "{head}");
+        for absent in ["/00bgd045z0d4icpbc2yyz4gx48ak44la.narinfo", "/x", "/nar/x", &url.replace(".nar", ".nar.xz")] {
+            let (head, _) = ask(address, absent, "");
+            assert!(head.starts_with("http/1.1 404"), "{absent}: {head}");
+        }
+
+        // A database that cannot be read says nothing of what is absent.
+        let database = from.database();
+        std::fs::rename(&database, database.with_extension("away")).unwrap();
+        let (head, _) = ask(address, &narinfo, "");
+        assert!(head.starts_with("http/1.1 500"), "{head}");
+        server.abort();
+    }
 }

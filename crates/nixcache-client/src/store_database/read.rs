@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use nixcache::hash::Hash;
 use nixcache::path_info::PathInfo;
-use nixcache::store_path::{ContentAddress, StorePath, StorePathRef};
+use nixcache::store_path::{ContentAddress, HashPart, StorePath, StorePathRef};
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, Rows};
 
@@ -28,13 +28,18 @@ impl StoreDatabase {
         Ok(flow)
     }
 
-    /// What is known of one path; `None` if the store has it not.
+    /// What is known of one path; `None` if the store does not have it.
     pub fn path_info(&self, path: StorePathRef<'_>) -> Result<Option<PathInfo>, Error> {
-        let transaction = self.connection.unchecked_transaction().map_err(|error| self.failed(error))?;
-        let info = self.find(path)?;
-        drop(transaction);
-        self.check_unchanged()?;
-        Ok(info)
+        self.find("path = ?", [self.store_dir.display(path).to_string()])
+    }
+
+    /// What is known of the path with this hash part, which is all that a request for a narinfo
+    /// names; `None` if the store has no such path.
+    pub fn path_info_by_hash_part(&self, hash_part: HashPart) -> Result<Option<PathInfo>, Error> {
+        // A dot comes right after a dash, so that these are the paths that begin with the dash. An
+        // index finds them.
+        let bounds = ["-", "."].map(|end| format!("{}/{hash_part}{end}", self.store_dir));
+        self.find("path >= ? AND path < ? ORDER BY path LIMIT 1", bounds)
     }
 
     fn visit_all<B>(&self, mut each: impl FnMut(PathInfo) -> ControlFlow<B>) -> Result<ControlFlow<B>, Error> {
@@ -83,12 +88,26 @@ impl StoreDatabase {
         Ok(names)
     }
 
-    fn find(&self, path: StorePathRef<'_>) -> Result<Option<PathInfo>, Error> {
+    /// The path that fulfils a condition.
+    fn find<const N: usize>(&self, condition: &str, values: [String; N]) -> Result<Option<PathInfo>, Error> {
         let failed = |error| self.failed(error);
-        let select = format!("SELECT {COLUMNS} FROM ValidPaths WHERE path = ?");
+        // The statements see the same state, if they are in one transaction.
+        let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+        let info = self.find_in_transaction(condition, values)?;
+        drop(transaction);
+        self.check_unchanged()?;
+        Ok(info)
+    }
+
+    fn find_in_transaction<const N: usize>(
+        &self,
+        condition: &str,
+        values: [String; N],
+    ) -> Result<Option<PathInfo>, Error> {
+        let failed = |error| self.failed(error);
+        let select = format!("SELECT {COLUMNS} FROM ValidPaths WHERE {condition}");
         let mut statement = self.connection.prepare(&select).map_err(failed)?;
-        let path = self.store_dir.display(path).to_string();
-        let found = statement.query_row([path], |row| {
+        let found = statement.query_row(rusqlite::params_from_iter(values), |row| {
             let row = PathRow { database: self, row, id: row.get(0)? };
             Ok(row.info().map(|info| (row.id, info)))
         });

@@ -51,6 +51,7 @@ fn read(file: &Path) -> Result<Vec<PathInfo>, Error> {
     let mut infos = Vec::new();
     let flow = database.visit(|info| {
         assert_eq!(single.path_info(info.path.as_ref()).unwrap().as_ref(), Some(&info));
+        assert_eq!(single.path_info_by_hash_part(info.path.hash_part()).unwrap().as_ref(), Some(&info));
         infos.push(info);
         ControlFlow::<()>::Continue(())
     });
@@ -100,7 +101,9 @@ fn a_path_that_is_not_there_is_none() {
     let (_folder, file, connection) = database("wal");
     insert(&connection, 1, A);
     let database = open(&file).unwrap();
-    assert_eq!(database.path_info(StoreDir::default().parse(B).unwrap()).unwrap(), None);
+    let absent = StoreDir::default().parse(B).unwrap();
+    assert_eq!(database.path_info(absent).unwrap(), None);
+    assert_eq!(database.path_info_by_hash_part(absent.hash_part()).unwrap(), None);
 }
 
 #[test]

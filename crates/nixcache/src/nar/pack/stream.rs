@@ -96,7 +96,7 @@ impl ChunkStream {
 
     /// Hands each read to `pool`, which runs it on a thread where blocking does no harm, such as
     /// `tokio::task::spawn_blocking`. The thread is busy for one read only, never while a client is
-    /// slow.
+    /// slow. The pool of Tokio grows to 512 threads; its `max_blocking_threads` sets another limit.
     ///
     /// If `pool` drops a read without running it, the stream ends with
     /// [`PackError::PoolStopped`].
