@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 use super::{Claim, Error, FOLDER, Owner, Result, parse_version, unique};
 use crate::cache::{self, Cache};
-use crate::random::wall_clock;
+use crate::random::is_seeded;
 
 /// A claim that was not renewed for this long has expired.
 pub const CLAIM_DEADLINE: Duration = Duration::from_secs(5 * 60);
@@ -118,7 +118,9 @@ impl State {
     /// Whether the last renewal is recent enough. Once it is not, the claim is lost for good.
     fn is_alive(&self) -> bool {
         let (instant, time) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = instant.elapsed().max(wall_clock().duration_since(time).unwrap_or_default());
+        // In a simulation, only the simulated time counts.
+        let slept = if is_seeded() { Duration::ZERO } else { time.elapsed().unwrap_or_default() };
+        let silent = instant.elapsed().max(slept);
         if silent > CLAIM_DEADLINE / 2 {
             self.is_lost.store(true, Ordering::Relaxed);
         }
@@ -134,7 +136,7 @@ impl ClaimHandle {
     /// Writes a claim to the folder of its kind.
     pub(crate) async fn take(cache: &Cache, folder: &str, claim: &Claim) -> Result<Self> {
         let object = format!("{folder}/{}.json", unique());
-        let before = (Instant::now(), wall_clock());
+        let before = (Instant::now(), SystemTime::now());
         let owner = Owner::this_process();
         let text = Bytes::from(claim.to_json(&owner));
         cache.write(&object, text.clone()).await?;
@@ -158,7 +160,7 @@ impl ClaimHandle {
         self.claims_files.store(claim.files, Ordering::Relaxed);
         let text = Bytes::from(claim.to_json(&self.owner));
         *self.state.text.lock().unwrap_or_else(PoisonError::into_inner) = text.clone();
-        let before = (Instant::now(), wall_clock());
+        let before = (Instant::now(), SystemTime::now());
         self.cache.write(&self.object, text).await?;
         self.state.renewed(before);
         Ok(())
@@ -390,7 +392,7 @@ async fn read(cache: &Cache, object: &str) -> Result<Read> {
 async fn beat(cache: Cache, object: String, state: Arc<State>) {
     loop {
         tokio::time::sleep(CLAIM_RENEWAL_INTERVAL).await;
-        let before = (Instant::now(), wall_clock());
+        let before = (Instant::now(), SystemTime::now());
         if !state.is_alive() {
             return;
         }
