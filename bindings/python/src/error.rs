@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nixcache::store_path::StorePath;
 use nixcache::{closure, compression, hash, json, nar, narinfo, path_info, signature, store_path};
 use nixcache_client::audit::RepairError;
-use nixcache_client::{cache, nix_config, pull, push, roots, sign, source, store_database};
+use nixcache_client::{cache, gc, nix_config, pull, push, roots, sign, source, store_database};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -296,9 +296,22 @@ impl From<roots::Error> for Failure {
         use roots::Error;
         match error {
             Error::Cache(error) => error.into(),
-            Error::Broken { ref object, .. }
-            | Error::Version { ref object, .. }
-            | Error::Unknown { ref object, .. } => {
+            Error::Broken { ref object, .. } | Error::Version { ref object, .. } => {
+                let object = object.clone();
+                Self::new("CacheContentError", &error).text("path", object)
+            }
+            error => Self::new("CacheError", &error).system(&error),
+        }
+    }
+}
+
+impl From<gc::Error> for Failure {
+    fn from(error: gc::Error) -> Self {
+        use gc::Error;
+        match error {
+            Error::Cache(error) => error.into(),
+            Error::Roots(error) => error.into(),
+            Error::Unknown { ref object, .. } => {
                 let object = object.clone();
                 Self::new("CacheContentError", &error).text("path", object)
             }
@@ -344,6 +357,7 @@ impl From<RepairError> for Failure {
         match error {
             RepairError::Cache(error) => error.into(),
             RepairError::Roots(error) => error.into(),
+            RepairError::Sources(error) | RepairError::Republish { error, .. } => (*error).into(),
             error => Self::new("CacheError", &error),
         }
     }

@@ -107,6 +107,26 @@ def test_an_audit_tells_what_is_wrong(cache: Cache, tmp_path: Path) -> None:
     assert raised.value.line == 1 and raised.value.path is not None and raised.value.path.endswith(finding.object)
 
 
+def test_a_repair_publishes_again_what_it_withdraws(cache: Cache, tmp_path: Path) -> None:
+    info = next(iter(cache))
+    pulled = cache.pull(info.store_path, tmp_path / "into", trusted=TRUSTED)
+    (tmp_path / "registration").write_bytes(pulled.registration())
+    source, store, narinfo = f"registration:{tmp_path / 'registration'}", tmp_path / "into", f"{info.store_path.hash_part}.narinfo"
+    (tmp_path / f"cache/{info.url}").write_text("spoilt")
+    with pytest.raises(OSError):
+        cache.repair(contents=True, source="registration:/nowhere", store=store)
+    assert cache.narinfo(info.store_path) == info
+    would = cache.repair(contents=True, source=source, store=store, dry_run=True)
+    assert would.withdrawn == [narinfo] and would.republished is None
+    repaired = cache.repair(contents=True, source=source, store=store, keys=[KEY])
+    assert repaired.republished and repaired.republished.published == [info.store_path] and repaired.not_in_source == []
+    assert not cache.audit(trusted=TRUSTED, contents=True).faults
+    (tmp_path / f"cache/{info.url}").write_text("spoilt")
+    (tmp_path / "registration").write_text("")
+    repaired = cache.repair(contents=True, source=source, store=store)
+    assert repaired.not_in_source == [narinfo] and cache.narinfo(info.store_path) is None
+
+
 def test_narinfos_are_edited_in_place(cache: Cache) -> None:
     new = SecretKey.generate("new-1")
     for info in cache:

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use nixcache::nar::{PackError, ReadError, UnpackError};
 use nixcache::{ErrorKind, compression};
-use nixcache_client::{archive, cache, push, roots, source};
+use nixcache_client::{archive, cache, gc, push, roots, source};
 
 use crate::secret::{KEY_NOT_FILE, is_key_for_file};
 use crate::text::shown;
@@ -148,32 +148,17 @@ impl Failure {
 
     /// An error of a source: of its contents or of I/O. Its message names the source.
     pub(crate) fn source(error: &source::Error) -> Self {
-        let status = match error {
-            source::Error::Remote(error) => return Self::cache(error),
-            source::Error::Url(_) | source::Error::NoDirectory { .. } => Status::Usage,
-            source::Error::Io { .. } => Status::Failed,
-            source::Error::Database(error) if error.kind() != nixcache::ErrorKind::Content => Status::Failed,
-            source::Error::Database(_) => Status::Bad,
-            error if is_input_output(error) => Status::Failed,
-            _ => Status::Bad,
-        };
-        Self::new(status, error)
+        Self::of(error.kind(), error)
     }
 
     /// An error of the roots of a cache.
     pub(crate) fn roots(error: &roots::Error) -> Self {
-        use roots::Error;
-        let status = match error {
-            Error::Cache(error) => return Self::cache(error),
-            Error::Broken { .. }
-            | Error::Version { .. }
-            | Error::NoRoot { .. }
-            | Error::Unreadable(_)
-            | Error::Unknown { .. }
-            | Error::WouldEmpty { .. } => Status::Bad,
-            _ => Status::Failed,
-        };
-        Self::new(status, error)
+        Self::of(error.kind(), error)
+    }
+
+    /// An error of a collection.
+    pub(crate) fn gc(error: &gc::Error) -> Self {
+        Self::of(error.kind(), error)
     }
 
     /// An error of a push. Its message names the object.
@@ -184,10 +169,7 @@ impl Failure {
             Error::Cache(cache::Error::Odd { .. }) | Error::Session(roots::Error::Cache(cache::Error::Odd { .. })) => {
                 Self::new(Status::Failed, error)
             }
-            Error::Cache(error) => Self::cache(error),
-            Error::Session(error) => Self::roots(error),
-            Error::Source(error) => Self::source(error),
-            error => Self::new(error.kind().into(), error),
+            error => Self::of(error.kind(), error),
         }
     }
 

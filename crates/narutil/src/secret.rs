@@ -1,4 +1,8 @@
 //! Secrets in arguments: recognized where a file is expected, and never shown.
+//!
+//! [`redacted`] is for whole messages, which contain URLs and keys among words, and perhaps parts
+//! of secrets from the arguments. `nixcache_client::cache::redacted` is for a single argument, of
+//! which it hides more: here it decides which parameters of URLs may be secret.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

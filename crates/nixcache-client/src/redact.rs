@@ -1,4 +1,9 @@
 //! What of an argument may be shown.
+//!
+//! [`redacted`] is for a text that is one argument: the URL of a cache, or what was given in its
+//! place. It hides every parameter that it does not know, and the name of a key too. A whole
+//! message is not such a text: the command line has a redaction of its own for those, which finds
+//! URLs and keys among words, and also knows the secrets in the arguments of the process.
 
 use std::fmt;
 use std::path::Path;

@@ -501,6 +501,9 @@ class Cache:
         trusted: TrustedKeys | None = None,
         contents: bool = False,
         older_than: timedelta | None = None,
+        source: StrPath | None = None,
+        store: StrPath | None = None,
+        keys: Sequence[SecretKey] | None = None,
         dry_run: bool = False,
         threads: int | None = None,
     ) -> Repaired: ...
@@ -712,6 +715,10 @@ class Repaired:
     def withdrawn(self) -> list[str]: ...
     @property
     def removed(self) -> list[str]: ...
+    @property
+    def republished(self) -> Pushed | None: ...
+    @property
+    def not_in_source(self) -> list[str]: ...
     @property
     def too_new(self) -> int: ...
 

@@ -147,6 +147,7 @@ fn of_push(event: PushEvent) -> Option<Progress> {
 
 /// The result of a push. True if nothing failed.
 #[pyclass(frozen, module = "nixcache")]
+#[derive(Clone)]
 pub(crate) struct Pushed {
     published: Vec<StorePath>,
     present: Vec<StorePath>,
@@ -176,7 +177,7 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    fn new(store_dir: &StoreDir, pushed: push::Pushed) -> Self {
+    pub(super) fn new(store_dir: &StoreDir, pushed: push::Pushed) -> Self {
         let failed = pushed
             .failed
             .into_iter()

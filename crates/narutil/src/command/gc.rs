@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
+use nixcache_client::Progress;
 use nixcache_client::gc::{self, GcEvent, GcOptions, GcPlan, GcReport, GcSummary, Removal, RetentionPolicy};
-use nixcache_client::{Progress, roots};
 use serde_json::json;
 
 use crate::cache::{explain_requests, run as block_on};
@@ -22,8 +22,8 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
     let retention = retention(common, args)?;
     // An object that cannot be parsed stops the collection. That is a failure of the command, not
     // an answer about the data.
-    let fail = |error: roots::Error| match (&error, Failure::roots(&error)) {
-        (roots::Error::WouldEmpty { .. }, failure) => failure,
+    let fail = |error: gc::Error| match (&error, Failure::gc(&error)) {
+        (gc::Error::WouldEmpty { .. }, failure) => failure,
         (_, Failure { status: Status::Bad, message }) => Failure { status: Status::Failed, message },
         (_, failure) => failure,
     };
@@ -40,7 +40,7 @@ pub(crate) fn run(common: &Common, args: &GcArgs) -> Result {
         if !common.quiet {
             eprintln!("{}", total(&report));
         }
-        let statuses = report.plan.problems.iter().map(|problem| Failure::roots(&problem.error).status);
+        let statuses = report.plan.problems.iter().map(|problem| Failure::gc(&problem.error).status);
         Ok(statuses.max().unwrap_or(Status::Ok))
     })
 }

@@ -1,16 +1,15 @@
 //! What `narutil audit --repair` does.
 
-use nixcache::closure::Graph;
 use nixcache::store_path::StoreDir;
-use nixcache_client::audit::{self, Audited, Fix, RepairOptions, RepairPlan, Withdrawal, plan_repair};
+use nixcache_client::audit::{
+    self, Audited, Fix, RepairError, RepairOptions, RepairPlan, Repaired, Republished, Withdrawal, plan_repair,
+};
 use nixcache_client::cache::{Cache, layout};
-use nixcache_client::push::PushOptions;
 
 use super::audit::not_repaired;
 use super::push::{compression, count, keys, progress, report_failed, sources};
 use crate::cli::{AuditArgs, Common};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::load;
 use crate::progress::Transfer;
 
 /// Shows the plan, then does it: all on stderr, since findings are the results.
@@ -27,16 +26,45 @@ pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, aud
     if args.dry_run {
         return Ok(Status::Ok);
     }
-    // What is to be published again is looked up before anything is withdrawn for it.
-    let graph = if args.sources.is_empty() { None } else { Some(load(common, &args.sources)?) };
-    let repaired = audit::repair(cache, &plan, &options).await.map_err(|error| not_repaired(&error))?;
+    let transfer = Transfer::new(common, "publishing again");
+    let options =
+        if args.sources.is_empty() { options } else { republishing(common, args, cache, options, &transfer)? };
+    let repaired = audit::repair(cache, &plan, &options).await;
+    transfer.finish();
+    let repaired = match repaired {
+        Ok(repaired) => repaired,
+        Err(RepairError::Republish { repaired, error }) => {
+            summarize(common, &repaired);
+            return Err(Failure::push(&error));
+        }
+        Err(RepairError::Sources(error)) => return Err(Failure::push(&error)),
+        Err(error) => return Err(not_repaired(&error)),
+    };
+    summarize(common, &repaired);
+    Ok(repaired.republished.map_or(Status::Ok, |republished| report(common, cache.store_dir(), &republished)))
+}
+
+/// The options of a repair that publishes again what it withdraws.
+fn republishing(
+    common: &Common,
+    args: &AuditArgs,
+    cache: &Cache,
+    mut options: RepairOptions,
+    transfer: &Transfer,
+) -> Result<RepairOptions> {
+    options.sources = sources(&args.sources, &args.cache)?;
+    options.push.compression = compression(None, cache.url())?;
+    options.push.keys = keys(&args.keys, cache.url())?;
+    (options.push.threads, options.push.limits) = (common.threads(), common.limits());
+    options.push.store_root.clone_from(&args.store);
+    options.push.progress = progress(transfer);
+    Ok(options)
+}
+
+fn summarize(common: &Common, repaired: &Repaired) {
     if !common.quiet {
         let (rewritten, withdrawn) = (repaired.rewritten.len(), repaired.withdrawn.len());
         eprintln!("mended {rewritten}, withdrew {withdrawn}, removed {}", repaired.removed.len());
-    }
-    match graph {
-        Some(graph) if !repaired.withdrawn.is_empty() => publish(common, args, cache, &plan, &graph).await,
-        _ => Ok(Status::Ok),
     }
 }
 
@@ -69,32 +97,14 @@ fn show(store_dir: &StoreDir, plan: &RepairPlan) {
     }
 }
 
-/// Publishes what was withdrawn, with all that it refers to.
-async fn publish(common: &Common, args: &AuditArgs, cache: &Cache, plan: &RepairPlan, graph: &Graph) -> Result {
-    let mut status = Status::Ok;
-    let mut paths = Vec::new();
-    for withdrawal in plan.withdrawals() {
-        if let Some(node) = graph.find(withdrawal.hash_part).filter(|node| graph.is_present(*node)) {
-            paths.push(graph.path(node));
-        } else {
-            eprintln!("narutil: {}: not in the source, so not published again", withdrawal.hash_part);
-            status = Status::Bad;
-        }
+/// Says what was published again, and what could not be.
+fn report(common: &Common, store_dir: &StoreDir, republished: &Republished) -> Status {
+    for withdrawal in &republished.not_in_source {
+        eprintln!("narutil: {}: not in the source, so not published again", withdrawal.hash_part);
     }
-    let transfer = Transfer::new(common, "publishing again");
-    let mut options = PushOptions::default();
-    options.compression = compression(None, cache.url())?;
-    options.keys = keys(&args.keys, cache.url())?;
-    (options.threads, options.limits) = (common.threads(), common.limits());
-    options.store_root.clone_from(&args.store);
-    (options.root, options.trust_last_root) = (None, false);
-    options.progress = progress(&transfer);
-    let pushed = cache.push(&sources(&args.sources, &args.cache)?, paths, &options).await;
-    transfer.finish();
-    let pushed = pushed.map_err(|error| Failure::push(&error))?;
-    let failed = report_failed(cache.store_dir(), &pushed);
+    report_failed(store_dir, &republished.pushed);
     if !common.quiet {
-        eprintln!("published {} again", count(pushed.published.len()));
+        eprintln!("published {} again", count(republished.pushed.published.len()));
     }
-    Ok(if failed == 0 { status } else { Status::Bad })
+    if republished.is_complete() { Status::Ok } else { Status::Bad }
 }

@@ -475,14 +475,14 @@ impl fmt::Display for FindingKind {
     #[expect(clippy::too_many_lines, reason = "a line a kind")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { reason, .. } => write!(f, "could not be looked at: {}", escaped(reason)),
-            Self::MissingCacheInfo => f.write_str("is not there, and Nix takes nothing for a cache without it"),
+            Self::Unreadable { reason, .. } => write!(f, "could not be read: {}", escaped(reason)),
+            Self::MissingCacheInfo => f.write_str("is missing, and Nix accepts no cache without it"),
             Self::BadCacheInfo(error) => error.fmt(f),
             Self::Unparsable(error) | Self::OtherStore(error) => error.fmt(f),
             Self::Encoded { compression } => {
                 write!(
                     f,
-                    "is stored compressed with {compression}, which Nix does not undo in a directory: decompress the file"
+                    "is compressed with {compression}, and in a directory Nix does not decompress it: decompress the file"
                 )
             }
             Self::Refused(deviations) | Self::Odd(deviations) => {
@@ -494,21 +494,21 @@ impl fmt::Display for FindingKind {
                 Ok(())
             }
             Self::Misnamed { holds } => write!(f, "is the narinfo of {holds}"),
-            Self::Swapped { holds, with } => write!(f, "is the narinfo of {holds}, and {with} is that of this path"),
+            Self::Swapped { holds, with } => write!(f, "is the narinfo of {holds}; {with} is the narinfo of this path"),
             Self::BadSignature { keys, valid } => {
-                let others = if *valid { ", but others do" } else { ", and no other makes the path valid" };
+                let others = if *valid { ", but another one does" } else { ", and no other signature is valid" };
                 let keys: Vec<_> = keys.iter().map(|key| key.escape_debug().to_string()).collect();
                 write!(f, "the signature by {} does not verify{others}", keys.join(", "))
             }
-            Self::NoValidSignature => f.write_str("there is no valid signature by a trusted key"),
+            Self::NoValidSignature => f.write_str("no valid signature by a trusted key"),
             Self::BadUrl { reason } => write!(f, "URL: {}", escaped(reason)),
             Self::UrlOutside { url } => {
-                write!(f, "URL: {} is not in this cache, and was not looked at", escaped(url))
+                write!(f, "URL: {} is outside of this cache, and was not checked", escaped(url))
             }
             Self::UrlCompression { nar, stated, named, found } => {
-                write!(f, "{nar} is named like {named}, but the Compression is {stated}")?;
+                write!(f, "the name of {nar} means {named}, but the narinfo says Compression: {stated}")?;
                 match found {
-                    Some(found) => write!(f, ", and the file begins like {found}"),
+                    Some(found) => write!(f, "; the file is {found} by its first bytes"),
                     None => Ok(()),
                 }
             }
@@ -524,14 +524,17 @@ impl fmt::Display for FindingKind {
                 write!(f, "{nar} has the hash {found}, not the FileHash {expected}{}", contents.note())
             }
             Self::UnknownCompression { nar, compression } => {
-                write!(f, "{nar} is compressed with {}, which cannot be read here", escaped(compression))
+                write!(f, "{nar} is compressed with {}, which this program cannot decompress", escaped(compression))
             }
             Self::WrongAddress(fault) => fault.fmt(f),
             Self::MissingReference { reference } => {
                 write!(f, "refers to {reference}, which is not in the cache: the closure has a hole")
             }
             Self::LeftOutReference { reference } => {
-                write!(f, "refers to {reference}, which a root leaves out of this cache: another cache has to have it")
+                write!(
+                    f,
+                    "refers to {reference}, which a push left out on purpose (--skip): another cache must have it"
+                )
             }
             Self::OrphanNar { doubt, .. } => {
                 f.write_str("no narinfo has this NAR")?;
@@ -544,9 +547,9 @@ impl fmt::Display for FindingKind {
                     Some(Doubt::Push) => " yet; a push is running",
                 })
             }
-            Self::OrphanListing { .. } => f.write_str("there is no narinfo to this listing"),
+            Self::OrphanListing { .. } => f.write_str("no narinfo belongs to this listing"),
             Self::Temporary { .. } => f.write_str("temporary file of a writer that is still running or has crashed"),
-            Self::Unknown => f.write_str("nothing that belongs to a cache"),
+            Self::Unknown => f.write_str("not an object of a cache"),
             Self::RootHole { paths, examples } => {
                 let lists = if *paths == 1 { "a path that is" } else { "paths that are" };
                 write!(f, "lists {paths} {lists} not in the cache, such as ")?;
@@ -557,13 +560,13 @@ impl fmt::Display for FindingKind {
                 }
                 Ok(())
             }
-            Self::MissingSnapshot { snapshot } => write!(f, "its list of paths, {snapshot}, is not there"),
+            Self::MissingSnapshot { snapshot } => write!(f, "its list of paths, {snapshot}, is missing"),
             Self::BrokenRoot { reason }
             | Self::BrokenSnapshot { reason, .. }
             | Self::BrokenClaim { reason }
             | Self::BrokenCondemned { reason } => f.write_str(&escaped(reason)),
             Self::UnfinishedUpload { .. } => {
-                f.write_str("upload in parts that was begun more than a day ago and not completed; `gc` aborts it")
+                f.write_str("multipart upload that was started more than a day ago and not completed; `gc` aborts it")
             }
             Self::StaleClaim => {
                 f.write_str("left by a writer that has crashed; the next push or collection removes it")
@@ -575,7 +578,7 @@ impl fmt::Display for FindingKind {
                 fault => write!(f, "{nar}: {fault}"),
             },
             Self::UndeclaredReferences { hash_parts } => {
-                write!(f, "the NAR contains {}, not among the references", hash_parts.join(", "))
+                write!(f, "the NAR refers to {}, which is not among the references", hash_parts.join(", "))
             }
         }
     }
@@ -586,15 +589,15 @@ impl fmt::Display for Remedy {
         f.pad(match self {
             Self::None => "nothing needs to be done",
             Self::Remove => "remove it",
-            Self::Withdraw => "withdraw it with all that refer to it, and publish it again",
-            Self::Rewrite => "write it anew",
-            Self::ReadAndRewrite => "read the NAR, and write the narinfo anew if it is right",
-            Self::Sign => "sign it, or withdraw what should not be there",
+            Self::Withdraw => "withdraw it and all that refers to it, then publish it again",
+            Self::Rewrite => "rewrite it",
+            Self::ReadAndRewrite => "check the contents, and rewrite the narinfo if they are right",
+            Self::Sign => "sign it, or remove it if it should not be in the cache",
             Self::ReadContents => "check the contents",
             Self::MakeReadable => "make it readable, and audit again",
             Self::RemoveRoot => "remove it with `narutil root remove`",
             Self::Push => "push again under this name",
-            Self::ByHand => "look at it",
+            Self::ByHand => "check it by hand",
         })
     }
 }

@@ -14,7 +14,8 @@
 //! changes nothing.
 //!
 //! [`plan_repair`] plans what can safely be done about findings, and [`repair()`] does it: objects
-//! that nothing refers to are removed, and narinfos that cannot be served are withdrawn.
+//! that nothing refers to are removed, and narinfos that cannot be served are withdrawn. With
+//! [`RepairOptions::sources`], it publishes what it withdrew again.
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
@@ -66,7 +67,7 @@ use crate::cache::{Cache, Error, STALE_TEMPORARY_AGE, blocking, layout};
 
 pub use finding::{ContentsState, Doubt, Finding, FindingKind, Remedy, Subject};
 pub use options::{AuditEvent, AuditOptions, RepairOptions};
-pub use repair::{Fix, RepairError, RepairEvent, RepairPlan, Repaired, Withdrawal, plan_repair, repair};
+pub use repair::{Fix, RepairError, RepairEvent, RepairPlan, Repaired, Republished, Withdrawal, plan_repair, repair};
 pub use summary::Summary;
 
 /// Objects that are requested as a batch. Their texts are in memory only while they are processed.

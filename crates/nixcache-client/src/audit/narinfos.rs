@@ -74,7 +74,7 @@ async fn still_listed(
             && cache.head(&name).await.is_ok_and(|meta| meta.is_none())
         {
             index.set_incomplete();
-            let reason = "it is listed, and is not there when it is read".to_owned();
+            let reason = "it is listed, but reading it answers that it does not exist".to_owned();
             let kind = FindingKind::Unreadable { subject: Subject::NarInfo, reason };
             findings.push(Finding { object: name, path: None, kind });
         }

@@ -141,7 +141,7 @@ impl Reading<'_> {
                 }
                 // It was withdrawn or changed since; the next audit sees to it.
                 Ok(None) => {}
-                Err(error) if error.is_about_content() => {}
+                Err(error) if error.kind() == ErrorKind::Content => {}
                 Err(error) => {
                     let kind = FindingKind::Unreadable {
                         subject: Subject::NarInfo,
@@ -180,7 +180,7 @@ impl Reading<'_> {
         };
         let reader = match self.cache.open_object(file).await {
             Ok(Some(reader)) => reader,
-            Ok(None) => return unread("it is listed, and is not there when it is read".to_owned()),
+            Ok(None) => return unread("it is listed, but reading it answers that it does not exist".to_owned()),
             Err(error) => return unread(unreadable(error, self.failures)?),
         };
         let progress = self.audit.options.progress.clone();

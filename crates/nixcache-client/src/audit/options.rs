@@ -8,6 +8,8 @@ use nixcache::trust::TrustPolicy;
 
 use super::RepairEvent;
 use crate::progress::Progress;
+use crate::push::PushOptions;
+use crate::source::Source;
 
 /// How to audit a cache.
 ///
@@ -67,6 +69,12 @@ pub struct RepairOptions {
     pub threads: NonZeroUsize,
     /// Limits of archives. By default those of Nix.
     pub limits: Limits,
+    /// Sources of the paths, as for a push. If there are any, the repair publishes again what it
+    /// withdraws. By default none.
+    pub sources: Vec<Source>,
+    /// How to publish again, if there are `sources`. The root and the trees of these options do
+    /// not count: the roots of the cache stay as the repair leaves them.
+    pub push: PushOptions,
     /// Progress callback.
     pub progress: Progress<RepairEvent>,
 }
@@ -74,7 +82,14 @@ pub struct RepairOptions {
 impl Default for RepairOptions {
     fn default() -> Self {
         let AuditOptions { threads, limits, .. } = AuditOptions::default();
-        Self { older_than: Duration::from_secs(24 * 60 * 60), threads, limits, progress: Progress::default() }
+        Self {
+            older_than: Duration::from_secs(24 * 60 * 60),
+            threads,
+            limits,
+            sources: Vec::new(),
+            push: PushOptions::default(),
+            progress: Progress::default(),
+        }
     }
 }
 

@@ -176,7 +176,7 @@ impl Looking<'_> {
                     self.holes(missing, roots, findings).await?;
                 }
                 Some(Ok(None)) if listed.contains(object.as_str()) => {
-                    let reason = "it is listed, and is not there when it is read".to_owned();
+                    let reason = "it is listed, but reading it answers that it does not exist".to_owned();
                     findings.push(finding(&object, FindingKind::Unreadable { subject: Subject::Snapshot, reason }));
                 }
                 Some(Ok(None)) => findings.extend(

@@ -2,6 +2,7 @@
 
 mod answers;
 mod plan;
+mod republish;
 
 use nixcache::compression::{Compression, Compressor, EncodeOptions};
 use nixcache::hash::Hash;

@@ -238,11 +238,6 @@ impl Error {
             | Self::Unsupported { .. } => ErrorKind::Unavailable,
         }
     }
-
-    /// Whether the kind is [`ErrorKind::Content`].
-    pub(crate) fn is_about_content(&self) -> bool {
-        self.kind() == ErrorKind::Content
-    }
 }
 
 fn place_of(place: &str) -> String {

@@ -88,8 +88,8 @@ pub struct GcReport {
 ///
 /// # Errors
 ///
-/// [`Error::Busy`](crate::roots::Error::Busy) if another collection is running;
-/// [`Error::WouldEmpty`](crate::roots::Error::WouldEmpty) if nothing would be kept, unless
+/// An error of the kind [`Busy`](nixcache::ErrorKind::Busy) if another collection is running;
+/// [`Error::WouldEmpty`](super::Error::WouldEmpty) if nothing would be kept, unless
 /// [`RetentionPolicy::allow_empty`] is set. If something that may keep paths cannot be read,
 /// nothing is removed.
 pub async fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Result;
 use crate::cache::Cache;
-use crate::protocol::{VERSION, parse_version};
+use crate::protocol::{self, VERSION, parse_version};
 
 /// The object in which a run keeps its record for the next one.
 pub(super) const CONDEMNED_OBJECT: &str = "nixcache/v1/condemned.json";
@@ -25,7 +25,7 @@ pub(super) struct Condemned {
 }
 
 impl Condemned {
-    pub(super) async fn read(cache: &Cache) -> Result<Self> {
+    pub(super) async fn read(cache: &Cache) -> protocol::Result<Self> {
         let Some(text) = cache.read(CONDEMNED_OBJECT).await? else { return Ok(Self::default()) };
         let value = parse_version(&cache.display_name(CONDEMNED_OBJECT), &text)?;
         let texts = |name: &str| value[name].as_array().into_iter().flatten().filter_map(Value::as_str);

@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::ErrorKind;
 use nixcache::hash::Hash;
 use nixcache::store_path::HashPart;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::live::LiveSet;
 use super::place::file_named;
 use super::recheck::{check_vanished, refuse_newer};
-use super::{DoomedPath, Removal, RemovalReason, Result};
+use super::{DoomedPath, Error, Removal, RemovalReason, Result};
 use crate::cache::{Cache, Object, ObjectInfo, STALE_TEMPORARY_AGE, layout};
 use crate::file::Oddity;
 use crate::roots::{self, RootList, snapshot};
@@ -145,7 +146,7 @@ impl Inventory {
             Ok(is_useless(cache, living, name, *why).await?.then(|| doomed(name, file, *why)))
         };
         let judged = futures_util::stream::iter(others).map(judge).buffer_unordered(cache.options().concurrency);
-        rest.extend(judged.try_filter_map(async |doomed| Ok::<_, roots::Error>(doomed)).try_collect::<Vec<_>>().await?);
+        rest.extend(judged.try_filter_map(async |doomed| Ok::<_, Error>(doomed)).try_collect::<Vec<_>>().await?);
         rest.sort_unstable_by(|a, b| (a.why, &a.object).cmp(&(b.why, &b.object)));
 
         let nars = self.nars.iter().filter(|(name, file)| !file.is_young && !living.has_file(name));
@@ -195,7 +196,7 @@ async fn is_useless(cache: &Cache, living: &LiveSet, name: &str, why: RemovalRea
         RemovalReason::Log => return Ok(!living.has_deriver(name.trim_start_matches("log/"))),
         _ => match cache.read(name).await {
             // An object that cannot be decoded stays.
-            Err(error) if error.is_about_content() => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::Content => return Ok(false),
             read => read?,
         },
     };

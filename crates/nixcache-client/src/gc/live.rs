@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use futures_util::stream::StreamExt;
+use nixcache::ErrorKind;
 use nixcache::hash::Hash;
 use nixcache::narinfo::NarInfo;
 use nixcache::store_path::{HashPart, StorePath};
@@ -13,10 +14,10 @@ use super::inventory::{File, Inventory};
 use super::place::{NarPlace, file_named, nar_place};
 use super::policy::{RetentionPolicy, Unrooted};
 use super::recheck::{check_vanished, missing_snapshot};
-use super::{Problem, Result};
+use super::{Error, Problem, Result};
 use crate::cache::{self, Cache, layout};
 use crate::protocol::{self, ClaimHandle};
-use crate::roots::{BrokenRoot, Error, Root, snapshot};
+use crate::roots::{self, BrokenRoot, Root, snapshot};
 
 /// The live paths, with the files and derivers that their narinfos name.
 #[derive(Debug)]
@@ -230,8 +231,8 @@ impl<'a> Found<'a> {
         for roots in closures.by_ref() {
             let listed = match snapshots.next().await.transpose() {
                 Ok(listed) => listed.flatten().ok_or_else(|| missing_snapshot(cache, &roots[0])),
-                Err(error) if error.is_about_content() => Err(error),
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::Content => Err(error),
+                Err(error) => return Err(error.into()),
             };
             let listed = match listed {
                 Ok(listed) => listed,
@@ -243,7 +244,7 @@ impl<'a> Found<'a> {
                     let consequence = format!(
                         "kept for {names} what its targets refer to. The next push that publishes something as {names} writes it again"
                     );
-                    self.problems.push(Problem { error, consequence });
+                    self.problems.push(Problem { error: error.into(), consequence });
                     fitting.extend(roots);
                     continue;
                 }
@@ -294,14 +295,14 @@ impl<'a> Found<'a> {
             let consequence = format!(
                 "kept all that it may list. The next push as {name} replaces it, and `root remove CACHE {name}/{generation}` removes it"
             );
-            problems.push(Problem { error, consequence });
+            problems.push(Problem { error: error.into(), consequence });
             suspects.push(object);
         }
         for (object, oddity) in &self.inventory.hidden {
             let reason = format!("is {oddity}, and may hide roots or what they list");
-            let error = Error::Broken { object: self.cache.display_name(object), reason };
+            let error = roots::Error::Broken { object: self.cache.display_name(object), reason };
             let consequence = "kept all that they may list. Remove it, or put the folder back".to_owned();
-            problems.push(Problem { error, consequence });
+            problems.push(Problem { error: error.into(), consequence });
             suspects.push(object.clone());
         }
         let (names, root) = (self.living.names.clone(), Arc::clone(&self.living.root));
@@ -309,7 +310,7 @@ impl<'a> Found<'a> {
         let mut snapshots = Box::pin(snapshot::read_many(self.cache, orphans, list));
         while let Some(listed) = snapshots.next().await {
             let listed = match listed {
-                Err(error) if error.is_about_content() => {
+                Err(error) if error.kind() == ErrorKind::Content => {
                     // The broken root may name this snapshot. All that other snapshots list stays
                     // in any case.
                     self.keeps_unrooted = true;
@@ -317,7 +318,7 @@ impl<'a> Found<'a> {
                         "kept all paths, since a root is broken as well that may name it. Push that root \
                                        again, or remove it with `root remove`"
                             .to_owned();
-                    problems.push(Problem { error, consequence });
+                    problems.push(Problem { error: error.into(), consequence });
                     continue;
                 }
                 listed => listed?,
@@ -354,8 +355,8 @@ impl<'a> Found<'a> {
             let listed = match snapshots.next().await.transpose() {
                 Ok(listed) => listed.flatten(),
                 // Its paths count as unrooted, except those that the root's targets refer to.
-                Err(error) if error.is_about_content() => None,
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::Content => None,
+                Err(error) => return Err(error.into()),
             };
             let listed = if let Some(listed) = listed {
                 listed
@@ -537,7 +538,7 @@ async fn read_regular(
             Ok(Some(info)) => each(&info.as_ref()),
             Ok(None) => vanished.push(layout::narinfo(part)),
             Err(error @ cache::Error::Odd { .. }) => odd.push(error),
-            Err(error) if error.is_about_content() => return Err(Error::Unreadable(error)),
+            Err(error) if error.kind() == ErrorKind::Content => return Err(Error::Unreadable(error)),
             Err(error) => return Err(error.into()),
         }
     }

@@ -25,6 +25,7 @@
 
 mod collect;
 mod condemned;
+mod error;
 mod inventory;
 mod live;
 mod order;
@@ -46,9 +47,10 @@ use nixcache::store_path::StorePath;
 use self::plan::{Plan, doomed_root, no_room};
 use crate::cache::Cache;
 use crate::protocol::{self, Claim, ClaimHandle};
-use crate::roots::{Error, Root, reserve};
+use crate::roots::{Root, reserve};
 
 pub use self::collect::{GcOptions, GcPlan, GcReport, collect};
+pub use self::error::Error;
 pub use self::policy::{RetentionPolicy, Unrooted};
 pub use self::summary::GcSummary;
 
@@ -177,7 +179,7 @@ pub struct Collection {
 
 impl Collection {
     /// Determines what to remove. From then on this is the only collection of the cache; returns
-    /// [`Error::Busy`] if another one is running.
+    /// an error of the kind [`Busy`](nixcache::ErrorKind::Busy) if another one is running.
     ///
     /// Returns [`Error::WouldEmpty`] if nothing but the age of objects would keep anything, unless
     /// [`RetentionPolicy::allow_empty`] is set.

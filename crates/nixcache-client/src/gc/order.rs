@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::StreamExt;
+use nixcache::ErrorKind;
 use nixcache::hash::Hash;
 use nixcache::narinfo::NarInfo;
 use nixcache::store_path::{HashPart, StorePath};
@@ -99,8 +100,8 @@ impl Found<'_> {
             let listed = match snapshots.next().await.transpose() {
                 Ok(listed) => listed.flatten(),
                 // The narinfos are read instead.
-                Err(error) if error.is_about_content() => None,
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::Content => None,
+                Err(error) => return Err(error.into()),
             };
             // The snapshot of a dropped root may be older than that of a kept one, and show a
             // change that the newer snapshot does not.

@@ -2,15 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use nixcache::ErrorKind;
 use nixcache::store_path::{HashPart, StorePath};
 
 use super::condemned::Condemned;
 use super::inventory::{Inventory, Narinfos, Rest};
 use super::live::{Found, LiveSet};
-use super::{DoomedPath, GcSummary, Problem, Removal, RemovalReason, Result, RetentionPolicy};
+use super::{DoomedPath, Error, GcSummary, Problem, Removal, RemovalReason, Result, RetentionPolicy};
 use crate::cache::{Cache, STALE_TEMPORARY_AGE, UnfinishedUpload};
 use crate::protocol::ClaimHandle;
-use crate::roots::{Error, Root, reserve};
+use crate::roots::{self, Root, reserve};
 
 /// What a collection keeps and removes.
 #[derive(Debug)]
@@ -55,15 +56,15 @@ impl Plan {
         let mut found = Found::search(cache, &inventory, policy, guard, (kept, dropped, survey.broken)).await?;
         let (mut levels, mut names) = found.order().await?;
         let mut memory = match Condemned::read(cache).await {
-            Err(error @ Error::Version { .. }) => return Err(error),
+            Err(error @ roots::Error::Version { .. }) => return Err(error.into()),
             // No file counts as condemned then, and any narinfo may differ from the one in a
             // snapshot.
-            Err(error) if error.is_about_content() => {
+            Err(error) if error.kind() == ErrorKind::Content => {
                 let consequence =
                     "took no file for condemned, and read the narinfos of all paths that stay. It is written \
                                    anew when the collection ends"
                         .to_owned();
-                found.problems.push(Problem { error, consequence });
+                found.problems.push(Problem { error: error.into(), consequence });
                 Condemned { changed_before: found.living.paths.clone(), ..Condemned::default() }
             }
             memory => memory?,
@@ -145,14 +146,11 @@ impl Plan {
 
 /// Explains the error of a full disk on which nothing can be freed. Returns other errors as they
 /// are.
-pub(super) fn no_room(cache: &Cache, error: Error) -> Error {
-    if !reserve::is_full(&error) {
-        return error;
-    }
-    Error::Unknown {
-        object: cache.url().to_string(),
-        reason: format!("the disk is full, and a collection needs some KiB for its plan ({error})"),
-        remedy: "delete a file by hand that does no harm, such as a log below log/ or a listing (*.ls), and run it again",
+pub(super) fn no_room(cache: &Cache, error: roots::Error) -> Error {
+    if reserve::is_full(&error) {
+        Error::NoRoom { cache: cache.url().to_string(), error: Box::new(error) }
+    } else {
+        error.into()
     }
 }
 

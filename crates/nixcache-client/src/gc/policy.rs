@@ -36,7 +36,7 @@ pub struct RetentionPolicy {
     /// Maximum number of objects to remove per second.
     pub rate: Option<NonZeroUsize>,
     /// Continue even if no root, lease or path of `root_paths` keeps anything. Otherwise that is an
-    /// error ([`Error::WouldEmpty`](crate::roots::Error::WouldEmpty)).
+    /// error ([`Error::WouldEmpty`](super::Error::WouldEmpty)).
     pub allow_empty: bool,
 }
 
@@ -73,6 +73,13 @@ impl Default for RetentionPolicy {
 }
 
 impl RetentionPolicy {
+    /// Changes parts of the policy.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Splits roots into those that are kept and those that are removed. `roots` are sorted newest
     /// first, as [`roots::list`] returns them; `now` is the time by the clock of the store.
     ///

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::ErrorKind;
 use nixcache::hash::Hash;
 use nixcache::narinfo::NarInfo;
 use nixcache::store_path::HashPart;
@@ -12,15 +13,15 @@ use nixcache::store_path::HashPart;
 use super::inventory::{File, Inventory, Narinfos};
 use super::live::{LiveSet, read_all};
 use super::place::{NarPlace, file_named, nar_place};
-use super::{DoomedPath, Result};
+use super::{DoomedPath, Error, Result};
 use crate::cache::{Cache, Object};
-use crate::roots::{self, Error, Root, RootList, snapshot};
+use crate::roots::{self, Root, RootList, snapshot};
 
 /// Returns an error if a root has a later format version, because it may keep anything.
 pub(super) fn refuse_newer(survey: &RootList) -> Result<()> {
     for broken in &survey.broken {
-        if let Error::Version { object, version } = &broken.error {
-            return Err(Error::Version { object: object.clone(), version: *version });
+        if let roots::Error::Version { object, version } = &broken.error {
+            return Err(roots::Error::Version { object: object.clone(), version: *version }.into());
         }
     }
     Ok(())
@@ -56,9 +57,9 @@ pub(super) async fn check_vanished(cache: &Cache, objects: &[String]) -> Result<
     Ok(())
 }
 
-pub(super) fn missing_snapshot(cache: &Cache, root: &Root) -> Error {
+pub(super) fn missing_snapshot(cache: &Cache, root: &Root) -> roots::Error {
     let object = cache.display_name(&snapshot::object(&root.record.closure));
-    Error::Broken { object, reason: "is not there".to_owned() }
+    roots::Error::Broken { object, reason: "is not there".to_owned() }
 }
 
 /// The dead paths that newly published paths refer to, directly or indirectly. Newly published
@@ -132,7 +133,7 @@ pub(super) async fn used_since(
     refuse_newer(&survey)?;
     for broken in survey.broken {
         if !known.contains(&broken.object) {
-            return Err(broken.error);
+            return Err(broken.error.into());
         }
     }
     refuse_hidden(cache, known)?;
@@ -145,9 +146,9 @@ pub(super) async fn used_since(
         match snapshots.next().await.transpose() {
             Ok(Some(Some(places))) => places.into_iter().for_each(&mut add),
             Ok(_) if known.contains(&snapshot::object(closure)) => {}
-            Ok(_) => return Err(missing_snapshot(cache, &roots[closure])),
-            Err(error) if error.is_about_content() && known.contains(&snapshot::object(closure)) => {}
-            Err(error) => return Err(error),
+            Ok(_) => return Err(missing_snapshot(cache, &roots[closure]).into()),
+            Err(error) if error.kind() == ErrorKind::Content && known.contains(&snapshot::object(closure)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     drop(snapshots);

@@ -10,7 +10,7 @@ use super::plan::{Plan, doomed_root, no_room};
 use super::{Collected, Collection, DoomedPath, GcEvent, Removal, RemovalReason, Result, place, recheck};
 use crate::cache;
 use crate::protocol::{self, CLAIM_POLL_INTERVAL, Claim};
-use crate::roots::{self, Error, Root, reserve};
+use crate::roots::{self, Root, reserve};
 
 /// Number of objects that are deleted between two checks that the plan has not expired.
 const DELETE_BATCH_OBJECTS: usize = 1000;
@@ -89,7 +89,7 @@ impl Collection {
         if !has_room && claims.iter().any(|lease| !lease.is_empty()) {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
             let object = self.cache.display_name(&protocol::plans());
-            return Err(no_room(&self.cache, Error::Cache(cache::Error::Io { object, error })));
+            return Err(no_room(&self.cache, roots::Error::Cache(cache::Error::Io { object, error })));
         }
         let left = Claim { sets: claim.sets, ..Claim::default() }.without(&claims);
         let kept = self.plan.kept.iter().map(|root| (root.object(), (root, false)));
@@ -104,7 +104,7 @@ impl Collection {
         recheck::refuse_newer(&survey)?;
         recheck::check_vanished(&self.cache, &survey.vanished).await?;
         if let Some(broken) = survey.broken.into_iter().find(|broken| !self.plan.broken.contains(&broken.object)) {
-            return Err(broken.error);
+            return Err(broken.error.into());
         }
         recheck::refuse_hidden(&self.cache, &self.plan.broken)?;
         let mut spared = survey.roots;
@@ -120,7 +120,7 @@ impl Collection {
                 Some(paths) => claims.push(Claim { paths: paths.into_iter().collect(), ..Claim::default() }),
                 // All that it may list is kept already.
                 None if self.plan.is_kept(root) => {}
-                None => return Err(recheck::missing_snapshot(&self.cache, root)),
+                None => return Err(recheck::missing_snapshot(&self.cache, root).into()),
             }
         }
         drop(listed);
@@ -147,12 +147,12 @@ impl Collection {
     async fn claim(&self, claim: &Claim) -> Result<bool> {
         match self.guard.change(claim).await {
             Err(error) if reserve::is_full(&error) => {}
-            changed => return changed.map(|()| true),
+            changed => return Ok(changed.map(|()| true)?),
         }
         if reserve::release(&self.cache).await? {
             match self.guard.change(claim).await {
                 Err(error) if reserve::is_full(&error) => {}
-                changed => return changed.map(|()| true),
+                changed => return Ok(changed.map(|()| true)?),
             }
         }
         let everything = Claim { files: true, sets: claim.sets.clone(), ..Claim::default() };
@@ -170,7 +170,7 @@ impl Collection {
         self.guard.check()?;
         let cache = &self.cache;
         let replace_with_tombstone =
-            async |root: Root| Ok::<_, Error>((roots::replace_with_tombstone(cache, &root).await?, root));
+            async |root: Root| Ok::<_, roots::Error>((roots::replace_with_tombstone(cache, &root).await?, root));
         let buried = futures_util::stream::iter(std::mem::take(&mut self.plan.dropped)).map(replace_with_tombstone);
         let buried: Vec<_> = buried.buffer_unordered(cache.options().concurrency).try_collect().await?;
         let (refreshed, dropped): (Vec<_>, Vec<_>) = buried.into_iter().partition(|(refreshed, _)| refreshed.is_some());

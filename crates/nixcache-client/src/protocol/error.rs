@@ -46,19 +46,6 @@ pub enum Error {
         /// The cache.
         cache: String,
     },
-    /// A narinfo cannot be read, so its references are unknown. The collection removes nothing.
-    #[error("{0}; what it refers to is unknown, so nothing was removed: repair or delete it first")]
-    Unreadable(cache::Error),
-    /// It is unknown which paths a root keeps. The collection removes nothing.
-    #[error("{object}: {reason}; what it keeps is unknown, so nothing was removed: {remedy}")]
-    Unknown {
-        /// The object that cannot be read.
-        object: String,
-        /// Why it cannot be read.
-        reason: String,
-        /// What to do about it.
-        remedy: &'static str,
-    },
     /// A claim cannot be read, so it is unknown what it protects. The collection removes nothing.
     #[error(
         "{object}: this claim cannot be read, and may protect anything, so nothing was removed. It expires by itself, or can \
@@ -67,14 +54,6 @@ pub enum Error {
     Protected {
         /// The claim.
         object: String,
-    },
-    /// A collection would leave nothing in the cache, which the policy does not allow.
-    #[error("{cache}: {reason}")]
-    WouldEmpty {
-        /// The cache.
-        cache: String,
-        /// Why nothing would be kept, and what to do about it.
-        reason: String,
     },
     /// Another collection is running.
     #[error("{cache}: another collection is running: {holder}. Wait until it ends, then run this again")]
@@ -90,21 +69,10 @@ impl Error {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cache(error) | Self::Unreadable(error) => error.kind(),
-            Self::Broken { .. } | Self::Version { .. } | Self::Unknown { .. } | Self::WouldEmpty { .. } => {
-                ErrorKind::Content
-            }
+            Self::Cache(error) => error.kind(),
+            Self::Broken { .. } | Self::Version { .. } => ErrorKind::Content,
             Self::NoRoot { .. } => ErrorKind::NotFound,
             Self::LostLease { .. } | Self::Busy { .. } | Self::Protected { .. } => ErrorKind::Busy,
-        }
-    }
-
-    /// Whether the content of the object is invalid, so that another read fails in the same way.
-    pub(crate) fn is_about_content(&self) -> bool {
-        match self {
-            Self::Broken { .. } | Self::Version { .. } => true,
-            Self::Cache(error) => error.kind() == ErrorKind::Content,
-            _ => false,
         }
     }
 }

@@ -29,6 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt};
+use nixcache::ErrorKind;
 use tokio::time::Instant;
 
 use super::{Claim, Error, FOLDER, Owner, Result, parse_version, unique};
@@ -372,7 +373,7 @@ async fn read(cache: &Cache, object: &str) -> Result<Read> {
         Err(error @ cache::Error::Denied { .. }) => {
             return Ok(Read::Unreadable { error: error.into(), is_denied: true });
         }
-        Err(error) if error.is_about_content() => {
+        Err(error) if error.kind() == ErrorKind::Content => {
             return Ok(Read::Unreadable { error: error.into(), is_denied: false });
         }
         Err(error) => return Err(error.into()),

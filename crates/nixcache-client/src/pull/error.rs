@@ -30,7 +30,7 @@ pub enum Error {
     Graph(#[from] closure::Error),
     /// A path has a reference that the destination lacks and that is not fetched: the closure would
     /// have a hole.
-    #[error("{path} is referred to and not in {cache}: without it, the closure would have a hole")]
+    #[error("{path} is referred to, but it is not in {cache}, so the closure would have a hole. Pull it too")]
     Hole {
         /// The path that is missing.
         path: StorePath,
@@ -43,8 +43,8 @@ pub enum Error {
     /// A root does not match its signature by a trusted key: it was changed, or it is another root
     /// under this name.
     #[error(
-        "{root}: the signature by {key} does not fit this root, so it is not the one that was signed: refused. Push it \
-         again with that key, or name the paths instead"
+        "{root}: the signature by {key} does not fit this root, so it is not the root that was signed. Push it again with \
+         that key, or name the paths instead of the root"
     )]
     Forged {
         /// The object of the root.
@@ -123,7 +123,7 @@ impl fmt::Display for MissingPath {
         if self.refused.is_empty() {
             return f.write_str(if self.referrer.is_some() { " is in no cache" } else { ": in no cache" });
         }
-        f.write_str(if self.referrer.is_some() { " cannot be had: " } else { ": " })?;
+        f.write_str(if self.referrer.is_some() { " cannot be fetched: " } else { ": " })?;
         for (index, (cache, refusal)) in self.refused.iter().enumerate() {
             f.write_str(if index > 0 { "; " } else { "" })?;
             match refusal {
@@ -220,11 +220,6 @@ impl FetchError {
             _ => ErrorKind::Content,
         }
     }
-
-    /// Whether what was fetched is wrong, so that fetching it again from that cache does not help.
-    pub(super) fn is_about_content(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Content | ErrorKind::NotFound)
-    }
 }
 
 /// What is wrong with a NAR that is fetched.
@@ -242,7 +237,7 @@ pub enum FetchFault {
     Read(#[source] io::Error),
     /// The file has more bytes than its `FileSize`, or, without one, than a NAR of that size can
     /// take.
-    #[error("has more than {limit} bytes, which is all that its narinfo lets expect")]
+    #[error("has more than {limit} bytes, the most that is possible by its narinfo")]
     TooLong {
         /// The limit in bytes.
         limit: u64,
@@ -267,7 +262,9 @@ pub enum FetchFault {
     NarInfo(#[source] narinfo::Error),
     /// The destination has something else under the name of the path. Remove it to have the path
     /// fetched again.
-    #[error("is there, but its NAR has the hash {found}, not {expected}: remove it to have it fetched again")]
+    #[error(
+        "exists in the destination, but its NAR has the hash {found}, not {expected}: remove it to have it fetched again"
+    )]
     Damaged {
         /// The hash in the narinfo.
         expected: Box<Hash>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::StreamExt;
+use nixcache::ErrorKind;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::narinfo::{NarInfo, NarInfoBuf, hash_part_of_file_name};
 use nixcache::path_info::registration::{RegistrationWriteError, RegistrationWriter};
@@ -326,7 +327,7 @@ impl Pull {
             Ok(Some(infos)) => infos,
             Ok(None) => {
                 let object = cache.display_name(&snapshot::object(&root.record.closure));
-                tracing::warn!("{object}: is not there, so the cache is asked about each path");
+                tracing::warn!("{object}: is missing, so each path is looked up in the cache");
                 Vec::new()
             }
             Err(error) => {
@@ -524,7 +525,7 @@ async fn read(
                 answers.insert(part, Err(error));
             }
             Err(error @ cache::Error::Encoding { .. }) => drop(answers.insert(part, Err(error))),
-            Err(error) if !error.is_about_content() => {
+            Err(error) if error.kind() != ErrorKind::Content => {
                 tracing::warn!("{error}");
                 return Some(Arc::new(error));
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use nixcache::ErrorKind;
 use nixcache::closure::{Node, UploadPlan};
 use tokio::sync::Semaphore;
 
@@ -15,6 +16,8 @@ use super::destination::{OpenDestination, Placed};
 use super::path_locks::{PathLock, Turn};
 use super::receive::{Failure, Received, Receiver};
 use super::{Error, FetchError, FetchFault, Fetched, Pull, PullEvent, Pulled, ResolvedClosure, SourcedPath};
+use crate::cache::backend::requests::RequestCounter;
+use crate::cache::backend::retry::{Attempt, RetryLimits, retry};
 use crate::cache::{Cache, ObjectReader, blocking};
 use crate::push::Session;
 
@@ -23,7 +26,7 @@ const END_AFTER_FAILURE_MAX: Duration = Duration::from_secs(5);
 
 /// How often a NAR is fetched from one cache before it counts as failed. Each attempt includes the
 /// retries of single requests.
-const FETCH_ATTEMPTS_MAX: u32 = 3;
+const FETCH_ATTEMPTS_MAX: usize = 3;
 
 /// A file of at most this many bytes is fetched as a whole before a thread decompresses it, so that
 /// many requests can be in flight.
@@ -76,6 +79,14 @@ enum Outcome {
     /// Another pull is fetching it.
     Elsewhere,
     Failed(FetchError),
+}
+
+/// Why a NAR was not fetched.
+enum Unfetched {
+    /// The path cannot be fetched from this cache.
+    Path(FetchError),
+    /// The destination cannot be written to.
+    Pull(Error),
 }
 
 impl From<Result<Ready, FetchError>> for Outcome {
@@ -294,35 +305,45 @@ impl<'a> Run<'a> {
     async fn fetch_from(&self, located: &SourcedPath) -> Result<Result<Ready, FetchError>, Error> {
         let info = located.info.as_ref();
         let path = info.store_path();
-        let mut attempt = 1;
-        loop {
-            match self.attempt(located).await? {
-                Ok(received) => {
-                    self.pull.options.progress.report(PullEvent::Fetched { name: path.name().to_owned() });
-                    let fetched = Fetched {
-                        path: path.to_owned(),
-                        cache: located.cache.clone(),
-                        nar_size: info.nar_size(),
-                        file_size: received.file_size,
-                    };
-                    return Ok(Ok(Ready {
-                        placed: self.destination.place(located, received).await?,
-                        fetched,
-                        lock: None,
-                    }));
-                }
-                Err(fault) => {
-                    self.destination.discard(path)?;
-                    let object = located.cache.display_name(&located.nar);
-                    let error = FetchError { object, fault };
-                    if error.is_about_content() || attempt == FETCH_ATTEMPTS_MAX || self.is_stopped() {
-                        return Ok(Err(error));
-                    }
-                    tracing::info!("{error}: fetched again");
-                    tokio::time::sleep(Duration::from_millis(500) * attempt).await;
-                    attempt += 1;
-                }
+        let attempt = |number| async move {
+            let fault = match self.attempt(located).await {
+                Ok(Ok(received)) => return Attempt::Done(Ok(received)),
+                Ok(Err(fault)) => fault,
+                Err(error) => return Attempt::Done(Err(Unfetched::Pull(error))),
+            };
+            if let Err(error) = self.destination.discard(path) {
+                return Attempt::Done(Err(Unfetched::Pull(error)));
             }
+            let error = FetchError { object: located.cache.display_name(&located.nar), fault };
+            let is_final = matches!(error.kind(), ErrorKind::Content | ErrorKind::NotFound);
+            if is_final || number == FETCH_ATTEMPTS_MAX || self.is_stopped() {
+                return Attempt::Done(Err(Unfetched::Path(error)));
+            }
+            tracing::info!("{error}: fetched again");
+            let text = error.to_string();
+            Attempt::passing(Unfetched::Path(error), text)
+        };
+        let limits = RetryLimits {
+            retries: FETCH_ATTEMPTS_MAX - 1,
+            retry_after_max: Duration::ZERO,
+            // A large NAR may take long, and be fetched again all the same.
+            retrying_max: Duration::MAX,
+        };
+        // The cache counts its requests itself.
+        let uncounted = RequestCounter::default();
+        match retry(limits, &uncounted, attempt).await {
+            Ok(received) => {
+                self.pull.options.progress.report(PullEvent::Fetched { name: path.name().to_owned() });
+                let fetched = Fetched {
+                    path: path.to_owned(),
+                    cache: located.cache.clone(),
+                    nar_size: info.nar_size(),
+                    file_size: received.file_size,
+                };
+                Ok(Ok(Ready { placed: self.destination.place(located, received).await?, fetched, lock: None }))
+            }
+            Err(Unfetched::Path(error)) => Ok(Err(error)),
+            Err(Unfetched::Pull(error)) => Err(error),
         }
     }
 

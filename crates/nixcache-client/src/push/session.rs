@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::stream::StreamExt;
+use nixcache::ErrorKind;
 use nixcache::hash::Hash;
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::signature::SecretKey;
@@ -215,6 +216,13 @@ fn no_root(error: &cache::Error) -> String {
 }
 
 impl SessionRequest {
+    /// Changes parts of the request.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The new content of the last root, if refreshing that root is all there is to do.
     fn renew(&self, store_dir: &StoreDir, last: Option<&Root>, set: &Hash) -> Option<Root> {
         let mut root =
@@ -283,7 +291,7 @@ async fn read_snapshot(cache: &Cache, root: &Root) -> Result<Option<Vec<NarInfoB
             tracing::warn!("{error}; all paths are looked for");
             Ok(None)
         }
-        Err(Error::Cache(error)) if error.is_about_content() => {
+        Err(Error::Cache(error)) if error.kind() == ErrorKind::Content => {
             tracing::warn!("{error}; all paths are looked for");
             Ok(None)
         }

@@ -214,7 +214,7 @@ async fn read_object(cache: &Cache, object: String, used: Option<SystemTime>) ->
     match read {
         Ok(Some(root)) => Ok(Found::Root(Box::new(root))),
         Ok(None) => Ok(Found::Tombstone(object)),
-        Err(error) if error.is_about_content() => {
+        Err(error) if error.kind() == ErrorKind::Content => {
             Ok(Found::Broken(BrokenRoot { object, name, generation, used, error }))
         }
         Err(error) => Err(error),

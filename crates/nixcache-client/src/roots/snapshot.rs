@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::rc::Rc;
 
 use futures_util::stream::{Stream, StreamExt};
+use nixcache::ErrorKind;
 use nixcache::closure::{Graph, GraphBuilder};
 use nixcache::compression::{Compression, Compressor, DecodeOptions, Decompressor, EncodeOptions};
 use nixcache::hash::{Hash, Hasher};
@@ -121,7 +122,7 @@ pub async fn read(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>>
 /// Denied access or a failure of the store is still an error.
 pub async fn read_intact(cache: &Cache, hash: &Hash) -> Result<Option<Vec<NarInfoBuf>>> {
     match read(cache, hash).await {
-        Err(error) if error.is_about_content() => {
+        Err(error) if error.kind() == ErrorKind::Content => {
             tracing::warn!("{error}; its narinfos are read one by one");
             Ok(None)
         }

@@ -30,7 +30,6 @@ const SELF: &str = "in the library and in Python, the cache is the object itself
 const DEPTH: &str = "Python keeps the nesting limit of Nix";
 const KEY: &str = "in the library and in Python, a key is an object";
 const ARGUMENT: &str = "in the library, an argument of the operation";
-const AGAIN: &str = "repair publishes again as `push` does, which Python calls itself";
 
 const OPERATIONS: &[Operation] = &[
     Operation {
@@ -107,10 +106,10 @@ const OPERATIONS: &[Operation] = &[
             ("repair", "", "", "in the library and in Python, an operation of its own"),
             ("dry-run", "", "dry_run", "in the library, `plan_repair`"),
             ("older-than", "older_than", "older_than", ""),
-            ("from", "", "", AGAIN),
-            ("store", "", "", AGAIN),
-            ("key", "", "", AGAIN),
-            ("key-env", "", "", AGAIN),
+            ("from", "sources", "source", ""),
+            ("store", "push", "store", ""),
+            ("key", "", "keys", "in the library, a part of `push`"),
+            ("key-env", "", "", KEY),
         ],
     },
     Operation {

@@ -2,8 +2,9 @@
 
 use nixcache::ErrorKind;
 
+use super::Repaired;
 use crate::cache::{self, Cache};
-use crate::roots;
+use crate::{push, roots};
 
 /// Objects that an error names.
 const NAMED_OBJECTS_MAX: usize = 8;
@@ -26,7 +27,7 @@ pub enum RepairError {
         more: usize,
     },
     /// An object was changed while the repair was running.
-    #[error("{object}: changed since it was looked at, so the repair ends here; audit again")]
+    #[error("{object}: changed since the audit, so the repair ends here; audit again")]
     Changed {
         /// The object.
         object: String,
@@ -36,6 +37,18 @@ pub enum RepairError {
     InUse {
         /// The cache.
         cache: String,
+    },
+    /// A source of the paths to publish again could not be read. Nothing was changed.
+    #[error("{0}; nothing was changed")]
+    Sources(#[source] Box<push::Error>),
+    /// The repair is done, but what it withdrew could not be published again.
+    #[error("{error}; the repair is done, but what it withdrew is not published again: push it")]
+    Republish {
+        /// What the repair did.
+        repaired: Box<Repaired>,
+        /// Why the push failed.
+        #[source]
+        error: Box<push::Error>,
     },
     /// The cache could not be read or written.
     #[error(transparent)]
@@ -56,6 +69,7 @@ impl RepairError {
         match self {
             Self::Incomplete { .. } => ErrorKind::Unavailable,
             Self::Changed { .. } | Self::InUse { .. } => ErrorKind::Busy,
+            Self::Sources(error) | Self::Republish { error, .. } => error.kind(),
             Self::Cache(error) => error.kind(),
             Self::Roots(error) => error.kind(),
         }

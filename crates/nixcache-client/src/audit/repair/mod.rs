@@ -2,16 +2,19 @@
 
 mod error;
 mod plan;
+mod republish;
 mod run;
 
+use self::republish::Replacements;
 use super::{Audit, AuditOptions, Audited, RepairOptions};
 use crate::cache::Cache;
 
 pub use error::RepairError;
 pub use plan::{Fix, RepairEvent, RepairPlan, Withdrawal};
+pub use republish::Republished;
 
 /// What a repair did.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Repaired {
     /// The objects that were written anew.
@@ -20,6 +23,9 @@ pub struct Repaired {
     pub withdrawn: Vec<Withdrawal>,
     /// The objects that were removed.
     pub removed: Vec<String>,
+    /// What was published again. `None` without [`RepairOptions::sources`], or if nothing was
+    /// withdrawn.
+    pub republished: Option<Republished>,
 }
 
 /// Plans what can safely be done about the findings of an audit. Changes nothing.
@@ -43,11 +49,22 @@ pub async fn plan_repair(cache: &Cache, audited: &Audited, options: &RepairOptio
 /// No garbage collection runs at the same time, and pushes that rely on what is withdrawn wait.
 /// Each object is checked again before it is removed. Ages are those by the clock of the store.
 ///
+/// With [`RepairOptions::sources`], the repair then publishes the withdrawn paths again. It reads
+/// the sources first, before it changes anything.
+///
 /// # Errors
 ///
+/// [`RepairError::Sources`] if a source cannot be read: then nothing was changed.
 /// [`RepairError::Changed`] if an object is not what the audit saw, [`RepairError::InUse`] if a
 /// running push relies on what is to be withdrawn. What was done until then is safe.
+/// [`RepairError::Republish`] if the repair is done, and publishing again failed.
 pub async fn repair(cache: &Cache, plan: &RepairPlan, options: &RepairOptions) -> Result<Repaired, RepairError> {
+    let replacements = match options.sources.as_slice() {
+        [] => None,
+        sources => Some(
+            Replacements::find(cache, plan, sources).await.map_err(|error| RepairError::Sources(Box::new(error)))?,
+        ),
+    };
     let mut repaired = Repaired::default();
     let done = |event: RepairEvent| {
         match &event {
@@ -58,5 +75,11 @@ pub async fn repair(cache: &Cache, plan: &RepairPlan, options: &RepairOptions) -
         options.progress.report(event);
     };
     plan.run(cache, done).await?;
+    if let Some(replacements) = replacements.filter(|_| !repaired.withdrawn.is_empty()) {
+        match replacements.publish(cache, &options.sources, &options.push).await {
+            Ok(republished) => repaired.republished = Some(republished),
+            Err(error) => return Err(RepairError::Republish { repaired: Box::new(repaired), error: Box::new(error) }),
+        }
+    }
     Ok(repaired)
 }

@@ -1,4 +1,5 @@
-//! The one loop that repeats what failed for a reason that may pass.
+//! The one loop that repeats what failed for a reason that may pass: requests, and the fetching of
+//! whole NARs.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::requests::{RequestCounter, Retried};
 use crate::cache::CacheOptions;
 
-/// After this time nothing is repeated any more: signatures of requests expire.
+/// After this time no request is repeated any more: signatures of requests expire.
 const RETRYING_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// After this time nothing is repeated any more that found no server at all: the connection was
@@ -29,11 +30,13 @@ pub(crate) struct RetryLimits {
     pub(crate) retries: usize,
     /// The longest wait that a server is granted.
     pub(crate) retry_after_max: Duration,
+    /// After this time nothing is repeated any more.
+    pub(crate) retrying_max: Duration,
 }
 
 impl From<&CacheOptions> for RetryLimits {
     fn from(options: &CacheOptions) -> Self {
-        Self { retries: options.retries, retry_after_max: options.retry_after_max }
+        Self { retries: options.retries, retry_after_max: options.retry_after_max, retrying_max: RETRYING_MAX }
     }
 }
 
@@ -79,7 +82,7 @@ pub(crate) async fn retry<T, E, F: Future<Output = Attempt<T, E>>>(
             Attempt::Done(done) => return done,
             Attempt::Passing(error, reason) => (error, reason),
         };
-        let retrying_max = if reason.is_unreachable { UNREACHABLE_RETRYING_MAX } else { RETRYING_MAX };
+        let retrying_max = if reason.is_unreachable { UNREACHABLE_RETRYING_MAX } else { limits.retrying_max };
         let Some(delay) = delays.next().filter(|delay| started.elapsed() + *delay < retrying_max) else {
             requests.count_refusal();
             return Err(error);
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     fn limits(retries: usize) -> RetryLimits {
-        RetryLimits { retries, retry_after_max: Duration::from_secs(1) }
+        RetryLimits { retries, retry_after_max: Duration::from_secs(1), retrying_max: RETRYING_MAX }
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,7 +37,9 @@ async fn nothing_goes_beside_what_may_not_be_read() {
             let found = Collection::find(&cache, policy).await;
             deny_reads(None);
             let error = match found {
-                Err(error @ (Error::Cache(cache::Error::Denied { .. }) | Error::Protected { .. })) => error,
+                Err(
+                    error @ (Error::Cache(cache::Error::Denied { .. }) | Error::Roots(roots::Error::Protected { .. })),
+                ) => error,
                 other => panic!("{denied}: {other:?}"),
             };
             assert!(error.to_string().contains(denied), "{denied}: {error}");
@@ -51,7 +53,10 @@ async fn nothing_goes_beside_what_may_not_be_read() {
         let ran = found.run(drop).await;
         deny_reads(None);
         assert!(
-            matches!(ran, Err(Error::Cache(cache::Error::Denied { .. }) | Error::Protected { .. })),
+            matches!(
+                ran,
+                Err(Error::Cache(cache::Error::Denied { .. }) | Error::Roots(roots::Error::Protected { .. }))
+            ),
             "{denied}: {ran:?}"
         );
         assert_eq!(names(&cache).await, before, "{denied}");
@@ -162,7 +167,7 @@ async fn a_broken_root_is_removed_by_its_name() {
     assert_eq!(roots::remove_named(&cache, &name, Some("zzz")).await.unwrap(), 1);
     assert!(roots::generations(&cache, &name).await.unwrap().broken.is_empty());
     assert_eq!(roots::remove_named(&cache, &name, None).await.unwrap(), 2);
-    assert!(matches!(roots::remove_named(&cache, &name, None).await, Err(Error::NoRoot { .. })));
+    assert!(matches!(roots::remove_named(&cache, &name, None).await, Err(roots::Error::NoRoot { .. })));
     assert_eq!(roots::list(&cache).await.unwrap().roots.len(), 1);
 }
 
@@ -289,7 +294,7 @@ async fn a_snapshot_that_decompresses_to_too_much_is_refused() {
         assert!(object.len() < 100_000, "{}", object.len());
         cache.write(&roots::snapshot::object(&hash), object).await.unwrap();
         let read = roots::snapshot::read(&cache, &hash).await;
-        assert!(matches!(read, Err(Error::Broken { .. })), "{read:?}");
+        assert!(matches!(read, Err(roots::Error::Broken { .. })), "{read:?}");
         assert_eq!(roots::snapshot::read_intact(&cache, &hash).await.unwrap(), None);
     }
 }
@@ -368,5 +373,5 @@ async fn a_broken_list_of_condemned_files_is_written_anew() {
     let cache = sample().await;
     cache.write(CONDEMNED_OBJECT, r#"{"version":2}"#).await.unwrap();
     let found = Collection::find(&cache, at_once()).await;
-    assert!(matches!(found, Err(Error::Version { .. })), "{found:?}");
+    assert!(matches!(found, Err(Error::Roots(roots::Error::Version { .. }))), "{found:?}");
 }

@@ -36,7 +36,7 @@ async fn a_root_is_gone_once_its_tombstone_is_written_and_the_next_collector_rem
     assert!(has(&cache, &new.object()).await);
     let latest = roots::latest(&cache, &new.name).await.unwrap().unwrap();
     assert_eq!(latest.object(), old.object());
-    assert!(matches!(roots::update(&cache, &new, |_| ()).await, Err(Error::NoRoot { .. })));
+    assert!(matches!(roots::update(&cache, &new, |_| ()).await, Err(roots::Error::NoRoot { .. })));
     let SessionStart::Open(session) = Session::begin(&cache, request("main", &[1])).await.unwrap() else {
         panic!("it is back")
     };

@@ -179,7 +179,7 @@ impl World {
 
     async fn collect(&self) -> Result<(), Error> {
         match Collection::find(&self.cache, self.policy.clone()).await {
-            Err(Error::Busy { .. }) => self.count("busy"),
+            Err(Error::Roots(roots::Error::Busy { .. })) => self.count("busy"),
             found => {
                 let collected = found?.run(drop).await?;
                 self.count("collected");
@@ -345,7 +345,7 @@ impl World {
 
 /// Whether an error is about a damaged object.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error, Error::Unknown { .. } | Error::Broken { .. })
+    matches!(error, Error::Unknown { .. } | Error::Roots(roots::Error::Broken { .. }))
 }
 
 /// A push, collection, copy, pull or damage, which begins after a random delay.
@@ -375,7 +375,9 @@ fn actor(world: Rc<World>, chance: &mut Random) -> LocalBoxFuture<'static, ()> {
                 Ok(()) => return,
                 Err(error) if world.failures.is_some() && error.to_string().contains(FAILURE) => world.count("failed"),
                 Err(error) if world.denials.is_some() && error.to_string().contains(DENIAL) => world.count("denied"),
-                Err(Error::Protected { .. }) if world.denials.is_some() => world.count("protected"),
+                Err(Error::Roots(roots::Error::Protected { .. })) if world.denials.is_some() => {
+                    world.count("protected");
+                }
                 // The damage occurred during the operation.
                 Err(error) if world.is_damaged && is_refusal(&error) => world.count("refused"),
                 Err(error) => panic!("{error}"),

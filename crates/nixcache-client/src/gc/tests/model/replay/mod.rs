@@ -25,9 +25,10 @@ use super::super::super::condemned::CONDEMNED_OBJECT;
 use super::super::{info, keep, memory, nar, narinfo, path};
 use super::*;
 use crate::cache::{Cache, Objects};
+use crate::gc::Error;
 use crate::protocol::CLAIM_POLL_INTERVAL;
 use crate::push::{Session, SessionStart};
-use crate::roots::{self, Error};
+use crate::roots;
 use crate::testing::gate::{self, ACTOR, Kind, Request};
 use crate::testing::keep_conditions;
 
@@ -83,12 +84,13 @@ async fn push(cache: Cache, wanted: SessionRequest) -> Result<(), Error> {
         cache.publish(vec![pending], vec![prepared]).await?;
         published.push(info_of(number));
     }
-    session.commit(published).await.map(drop)
+    session.commit(published).await?;
+    Ok(())
 }
 
 async fn collect(cache: Cache, policy: RetentionPolicy) -> Result<(), Error> {
     match Collection::find(&cache, policy).await {
-        Err(Error::Busy { .. }) => Ok(()),
+        Err(Error::Roots(roots::Error::Busy { .. })) => Ok(()),
         found => found?.run(drop).await.map(drop),
     }
 }
