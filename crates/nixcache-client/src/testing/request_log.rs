@@ -14,7 +14,8 @@ thread_local! {
 
 #[cfg_attr(not(test), allow(dead_code))]
 struct Log {
-    started: tokio::time::Instant,
+    /// When the clock of the simulation began. Time before that is real, and is not logged.
+    started: Option<tokio::time::Instant>,
     lines: Vec<String>,
 }
 
@@ -22,7 +23,7 @@ struct Log {
 /// has a line when a request begins, and one when it ends, with the simulated time and the outcome.
 #[cfg(test)]
 pub(crate) fn record<T>(run: impl FnOnce() -> T) -> (std::thread::Result<T>, Vec<String>) {
-    LOG.set(Some(Log { started: tokio::time::Instant::now(), lines: Vec::new() }));
+    LOG.set(Some(Log { started: None, lines: Vec::new() }));
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
     (done, LOG.take().map(|log| log.lines).unwrap_or_default())
 }
@@ -42,13 +43,14 @@ pub(crate) fn assert_equal(seed: u64, first: &[String], second: &[String]) {
 
 /// Lets the time of the log begin now, when the clock of a simulation begins.
 pub(crate) fn restart_clock() {
-    LOG.with_borrow_mut(|log| log.as_mut().map(|log| log.started = tokio::time::Instant::now()));
+    LOG.with_borrow_mut(|log| log.as_mut().map(|log| log.started = Some(tokio::time::Instant::now())));
 }
 
 fn write(line: impl FnOnce() -> String) {
     LOG.with_borrow_mut(|log| {
         if let Some(Log { started, lines }) = log {
-            lines.push(format!("{:.3} {}", started.elapsed().as_secs_f64(), line()));
+            let passed = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+            lines.push(format!("{passed:.3} {}", line()));
         }
     });
 }
