@@ -4,7 +4,7 @@ use memchr::{memchr, memchr_iter};
 
 use crate::compression::Compression;
 use crate::hash::{Algorithm, Hash, nixbase32};
-use crate::store_path::{ContentAddress, StoreDir, StorePathRef, base_name_error, is_base_name};
+use crate::store_path::{ContentAddress, StoreDir, StorePathRef, base_name_error, leading_base_name};
 
 use super::references::{self, ReferenceOrder};
 use super::signatures;
@@ -129,10 +129,11 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         let value = span.of(self.text);
         match field {
             Field::StorePath => {
-                let Some(base_name) = self.store_dir.strip(value).filter(|name| is_base_name(name.as_bytes())) else {
+                let base_name = self.store_dir.strip(value).map_or(0, str::len);
+                let start = span.end - index32(base_name);
+                if !self.is_base_name(Span { start, end: span.end }) {
                     return Err(self.path_error(field, value));
-                };
-                let start = span.end - len32(base_name);
+                }
                 self.fields.store_path = Span { start, end: span.end };
                 self.fields.store_dir = Span { start: span.start, end: start - 1 };
             }
@@ -186,7 +187,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
             Field::Deriver => {
                 if value == "unknown-deriver" {
                     self.odd(DeviationKind::UnknownDeriver, Some(field.name()));
-                } else if is_base_name(value.as_bytes()) {
+                } else if self.is_base_name(span) {
                     if !StorePathRef::of_checked(value).is_derivation() {
                         self.odd(DeviationKind::DeriverNotDerivation, Some(field.name()));
                     }
@@ -212,13 +213,27 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
         Ok(())
     }
 
+    /// Whether a part of the text is a base name. It is checked together with the bytes that
+    /// follow, which is faster.
+    #[inline]
+    fn is_base_name(&self, span: Span) -> bool {
+        let length = (span.end - span.start) as usize;
+        leading_base_name(&self.text.as_bytes()[span.start as usize..], length) == Some(length)
+    }
+
     /// Parses a hash and returns its algorithm.
+    #[inline]
     fn hash(&mut self, field: Field, value: &str) -> Result<Algorithm, Error> {
-        if let Some(digits) = value.strip_prefix("sha256:")
-            && nixbase32::decode_into(digits.as_bytes(), &mut [0; 32]).is_ok()
-        {
+        let is_sha256 = |digits: &[u8]| digits.try_into().is_ok_and(nixbase32::is_sha256);
+        if value.as_bytes().strip_prefix(b"sha256:").is_some_and(is_sha256) {
             return Ok(Algorithm::Sha256);
         }
+        self.other_hash(field, value)
+    }
+
+    /// Parses a hash that is not written as Nix writes it.
+    #[cold]
+    fn other_hash(&mut self, field: Field, value: &str) -> Result<Algorithm, Error> {
         if value.is_empty() {
             return Err(self.error(field, ErrorReason::Empty));
         }
@@ -296,9 +311,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
 
     #[inline]
     fn no_control(&self, field: Field, value: &str) -> Result<(), Error> {
-        // Neither a control character of ASCII, nor a byte that begins any other.
-        let plain = value.bytes().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x7f - b' '));
-        if !plain && value.chars().any(char::is_control) {
+        if !are_plain(value.as_bytes()) && value.chars().any(char::is_control) {
             return Err(self.error(field, ErrorReason::Control));
         }
         Ok(())
@@ -365,16 +378,32 @@ pub(super) fn store_dir(text: &[u8]) -> Option<Result<StoreDir, Error>> {
 }
 
 /// Whether a `Sig` is a key name, a colon and 64 bytes in base64.
+#[inline]
 pub(super) fn is_signature(text: &str) -> bool {
-    let Some((name, base64)) = text.split_once(':') else { return false };
-    let Some((digits, b"==")) = base64.as_bytes().split_last_chunk() else { return false };
-    let Ok(digits) = <&[u8; 86]>::try_from(digits) else { return false };
-    let is_base64 =
-        digits.iter().fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')));
+    let Some((name, base64)) = text.as_bytes().split_last_chunk::<89>() else { return false };
+    let [b':', digits @ .., b'=', b'='] = base64 else { return false };
+    let is_base64 = |digit: &u8| digit.is_ascii_alphanumeric() | (*digit == b'+') | (*digit == b'/');
     // Four bits of the last digit belong to no byte and must be zero.
-    is_base64 && matches!(digits[85], b'A' | b'Q' | b'g' | b'w') && !name.is_empty() && !name.starts_with(' ')
+    digits.iter().fold(true, |all, digit| all & is_base64(digit))
+        && matches!(digits[85], b'A' | b'Q' | b'g' | b'w')
+        && !matches!(name, [] | [b' ', ..])
+        && !name.contains(&b':')
 }
 
-fn len32(text: &str) -> u32 {
-    index32(text.len())
+/// The number of bytes that are checked together.
+const WINDOW: usize = 16;
+
+/// Whether all bytes are printable ASCII: neither control characters, nor bytes that begin other
+/// ones.
+#[inline]
+fn are_plain(bytes: &[u8]) -> bool {
+    let are_plain =
+        |bytes: &[u8]| bytes.iter().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x7f - b' '));
+    // The last window may overlap the one before, so that no bytes are left over.
+    match bytes.last_chunk::<WINDOW>() {
+        Some(last) => {
+            bytes.as_chunks::<WINDOW>().0.iter().fold(true, |plain, window| plain & are_plain(window)) & are_plain(last)
+        }
+        None => are_plain(bytes),
+    }
 }

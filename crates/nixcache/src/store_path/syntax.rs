@@ -7,7 +7,7 @@
 
 #![expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loops from being vectorised")]
 
-use crate::hash::nixbase32;
+use crate::hash::nixbase32::{self, are_digits};
 use crate::text::excerpt;
 
 use super::{Error, HashPart, StorePathRef};
@@ -25,15 +25,18 @@ const fn is_name_byte(byte: u8) -> bool {
     is_letter | is_digit | (byte == b'+') | (byte == b'_') | (byte == b'?') | (byte == b'=')
 }
 
-/// Whether a byte is a digit of nixbase32. Without branches: see the head of this module.
-const fn is_digit(byte: u8) -> bool {
-    let is_letter = byte.wrapping_sub(b'a') < 26;
-    let is_left_out = (byte == b'e') | (byte == b'o') | (byte == b't') | (byte == b'u');
-    (is_letter & !is_left_out) | (byte.wrapping_sub(b'0') < 10)
-}
+/// Whether each byte is allowed in a name.
+const IS_NAME_BYTE: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        allowed[byte] = is_name_byte(byte.to_le_bytes()[0]);
+        byte += 1;
+    }
+    allowed
+};
 
 /// Whether `text` is a hash part, a dash and a name.
-#[inline]
 pub(crate) fn is_base_name(text: &[u8]) -> bool {
     leading_base_name(text, text.len()) == Some(text.len())
 }
@@ -66,7 +69,8 @@ pub(crate) fn leading_base_name(text: &[u8], end: usize) -> Option<usize> {
 /// The length of a name whose first `seen` bytes have been checked.
 fn name_length(name: &[u8], seen: usize, most: usize) -> Option<usize> {
     let name = &name[..most.min(name.len())];
-    let end = name[seen..].iter().position(|&byte| !is_name_byte(byte)).map_or(name.len(), |length| seen + length);
+    let is_other = |&byte: &u8| !IS_NAME_BYTE[usize::from(byte)];
+    let end = name[seen..].iter().position(is_other).map_or(name.len(), |length| seen + length);
     matches!(name.get(end), None | Some(b' ')).then_some(end)
 }
 
@@ -107,12 +111,6 @@ fn are_name_bytes(window: &[u8; WINDOW], length: usize) -> bool {
     window.iter().zip(PLACES).fold(true, |all, (&byte, place)| all & (is_name_byte(byte) | (place >= length)))
 }
 
-/// Whether all bytes are digits of nixbase32.
-#[inline]
-fn are_digits(window: &[u8; WINDOW]) -> bool {
-    window.iter().fold(true, |all, &byte| all & is_digit(byte))
-}
-
 /// The error for a text that is not [a base name](is_base_name).
 #[cold]
 pub(crate) fn base_name_error(text: &str) -> Error {
@@ -139,14 +137,14 @@ pub(crate) fn base_name_error(text: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{WINDOW, are_digits, are_name_bytes, first_space, is_digit, is_name_byte, nixbase32};
+    use super::{WINDOW, are_digits, are_name_bytes, first_space, is_name_byte, nixbase32};
 
     #[test]
     fn classes_of_bytes_are_those_of_nix() {
         for byte in 0..=u8::MAX {
             let is_in_name = byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
             assert_eq!(is_name_byte(byte), is_in_name, "{byte}");
-            assert_eq!(is_digit(byte), nixbase32::is_digit(byte), "{byte}");
+            assert_eq!(are_digits(&[byte]), nixbase32::is_digit(byte), "{byte}");
         }
     }
 
