@@ -9,6 +9,7 @@ use std::path::Path;
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::path_info::PathInfo;
 use nixcache::store_path::{HashPart, StoreDir, StorePath, StorePathRef};
+use nixcache_client::push;
 use nixcache_client::source::{self, PathQuery, Source, Stream};
 
 use crate::cache::{explain_requests, run as block_on};
@@ -97,6 +98,28 @@ pub(crate) fn open(common: &Common, source: &Source, store_dir: &StoreDir) -> Re
     Ok(stream)
 }
 
+/// The sources of a push, whose trees can be read.
+pub(crate) fn sources_with_trees(arguments: &[OsString], to: &OsStr) -> Result<Vec<Source>> {
+    if arguments.is_empty() {
+        return Ok(vec![Source::local()]);
+    }
+    let parse = |argument: &OsString| {
+        let source = Source::parse(argument).map_err(|error| Failure::source(&error))?;
+        match &source {
+            Source::Cache(_) | Source::Remote { .. } => Err(Failure::usage(format_args!(
+                "{source}: a cache has no trees to push; `pull PATH... --from {source} --to {}` copies between caches",
+                shown(Path::new(to))
+            ))),
+            Source::Export(_) => {
+                Err(Failure::usage(format_args!("{source}: import it first, then push from the store")))
+            }
+            source if source.path() == Path::new("-") => Err(Failure::push(&push::Error::StandardInput)),
+            _ => Ok(source),
+        }
+    };
+    arguments.iter().map(parse).collect()
+}
+
 /// Calls `each` for each path, until it fails.
 pub(crate) fn visit<E>(
     common: &Common,
@@ -145,13 +168,13 @@ pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(Hash
     }
 }
 
-/// The path that an argument means: a whole one, or its hash part.
-pub(crate) fn path_query(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
-    let (part, name) = path_named(store_dir, argument)?;
-    match name {
-        Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
-        None => Ok(part.into()),
-    }
+/// The paths that arguments mean: whole ones, or hash parts.
+pub(crate) fn path_queries(store_dir: &StoreDir, arguments: &[OsString]) -> Result<Vec<PathQuery>> {
+    let query = |argument: &OsString| match path_named(store_dir, argument)? {
+        (part, Some(name)) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
+        (part, None) => Ok(part.into()),
+    };
+    arguments.iter().map(query).collect()
 }
 
 /// The store path at the beginning of an argument (full path, base name or hash part), and the

@@ -14,7 +14,7 @@ use super::closure::From;
 use super::common::DepthArgs;
 use super::examples;
 use super::reach::Reach;
-use super::value::{KeyArgs, SIGNATURE_OPTIONS, age, cache, label, size, unrooted};
+use super::value::{KeyArgs, SIGNATURE_OPTIONS, age, cache, key_file, label, size, unrooted};
 
 /// Headings of groups of options in help texts.
 const ROOT_OPTIONS: &str = "Root options";
@@ -256,6 +256,23 @@ pub(crate) struct InfoArgs {
     pub(crate) reach: Reach,
 }
 
+/// Secret keys to sign a root with that a pull creates.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RootKeyArgs {
+    /// Sign the root that --root creates with the secret key in FILE, or `-`. May be repeated.
+    #[arg(id = "key", long = "key", value_name = "FILE", value_parser = key_file(), requires = "root", help_heading = ROOT_OPTIONS)]
+    files: Vec<PathBuf>,
+    /// Sign that root with the secret key in the environment variable NAME. May be repeated.
+    #[arg(id = "key_env", long = "key-env", value_name = "NAME", requires = "root", help_heading = ROOT_OPTIONS)]
+    variables: Vec<String>,
+}
+
+impl RootKeyArgs {
+    pub(crate) fn to_key_args(&self) -> KeyArgs {
+        KeyArgs { files: self.files.clone(), variables: self.variables.clone() }
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("target").required(true))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -279,6 +296,11 @@ pub(crate) struct PullArgs {
     /// If this is not permitted, narutil warns and continues.
     #[arg(long, help_heading = ROOT_OPTIONS)]
     pub(crate) touch: bool,
+    /// Attach a label to the root that --root creates. May be repeated.
+    #[arg(long = "label", value_name = "NAME=TEXT", value_parser = label, requires = "root", help_heading = ROOT_OPTIONS)]
+    pub(crate) labels: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) root_keys: RootKeyArgs,
     /// Fetch everything that is available if some paths are not, and exit with 1.
     #[arg(short = 'k', long)]
     pub(crate) keep_going: bool,

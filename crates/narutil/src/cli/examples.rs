@@ -114,7 +114,8 @@ pub(super) const PULL: &str = "\
 Examples:
   narutil pull ./result --from https://cache.example.org --trusted cache.public --into ./root
   narutil pull --from s3://my-cache --root main --trusted cache.public --into ./root
-  narutil pull --from s3://my-cache --roots --trusted cache.public --to /mnt/mirror";
+  narutil pull --from s3://my-cache --roots --trusted cache.public --to /mnt/mirror
+  narutil pull ./result --from s3://my-cache --no-check-sigs --to ./c --root main --label ci=42";
 
 pub(super) const AUDIT: &str = "\
 Examples:

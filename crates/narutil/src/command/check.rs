@@ -25,7 +25,7 @@ pub(crate) fn run(common: &Common, args: &CheckArgs) -> Result {
             None => "ok".to_owned(),
             Some(fault) => fault.clone(),
         };
-        print(line.as_bytes())?;
+        print(line)?;
         Ok(if fault.is_none() { Status::Ok } else { Status::Bad })
     }))
 }

@@ -18,6 +18,7 @@ use crate::cli::{Common, ConvertArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{find_all, full, open, path_named, visit, walk};
 use crate::output::{Output, is_standard, print};
+use crate::text::counted;
 
 pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     let target = args.to.as_bytes();
@@ -52,9 +53,9 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     output.into_inner().map_err(|error| Failure::writing(file, error.error()))?.commit()?;
     if common.json {
         let lost: Map<_, _> = done.lost.iter().map(|(fact, count)| (fact.to_string(), count.into())).collect();
-        print(json!({ "paths": done.paths, "lost": lost }).to_string().as_bytes())?;
+        print(json!({ "paths": done.paths, "lost": lost }).to_string())?;
     } else if !common.quiet {
-        eprintln!("{} {}", done.paths, if done.paths == 1 { "path" } else { "paths" });
+        eprintln!("{}", counted(done.paths, "path"));
         if !done.lost.is_nothing() {
             eprintln!("narutil: the target form has no place for {}", done.lost);
         }

@@ -32,10 +32,10 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
     let found = found.map(|index| candidates[index].1);
     if common.json {
         let found: Vec<&str> = found.collect();
-        print(json!({ "path": args.path.to_string_lossy(), "references": found }).to_string().as_bytes())?;
+        print(json!({ "path": args.path.to_string_lossy(), "references": found }).to_string())?;
     } else {
         for candidate in found {
-            print(candidate.as_bytes())?;
+            print(candidate)?;
         }
     }
     Ok(Status::Ok)

@@ -17,9 +17,9 @@ pub(crate) fn run(common: &Common, args: &WhyArgs) -> Result {
     let paths =
         chain.as_ref().map(|chain| chain.iter().map(|&node| full(&store_dir, &graph, node)).collect::<Vec<_>>());
     if common.json {
-        print(json!(paths).to_string().as_bytes())?;
+        print(json!(paths).to_string())?;
     } else if let Some(paths) = &paths {
-        print(paths.join("\n").as_bytes())?;
+        print(paths.join("\n"))?;
     } else if !common.quiet {
         let (path, dependency) = (shown(Path::new(&args.path)), shown(Path::new(&args.dependency)));
         eprintln!("narutil: {path} does not depend on {dependency}");

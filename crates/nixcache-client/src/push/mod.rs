@@ -38,7 +38,7 @@ pub(crate) use self::attachments::Attachments;
 pub use self::attachments::{AttachmentError, LogDirectory};
 pub use self::error::{Error, NarMismatch, PushPathError};
 pub use self::operation::PushPlan;
-pub use self::options::{PushOptions, Tree};
+pub use self::options::{PushOptions, Tree, TreeError};
 pub(crate) use self::selection::Selection;
 pub(crate) use self::session::RootCopy;
 pub use self::session::{Session, SessionRequest, SessionStart};

@@ -46,7 +46,7 @@ const OPERATIONS: &[Operation] = &[
             ("label", "root_labels", "labels", ""),
             ("verify-present", "trust_last_root", "verify_present", ""),
             ("add", "trees", "add", ""),
-            ("queue", "", "", "an operation of its own in the library; Python calls push for each entry"),
+            ("queue", "", "", "in the library and in Python, `Queue::drain`, with the other options"),
             ("key", "keys", "keys", ""),
             ("key-env", "", "", KEY),
             ("compression", "compression", "compression", ""),
@@ -74,8 +74,9 @@ const OPERATIONS: &[Operation] = &[
             ("nar", "", "archives", ARGUMENT),
             ("root", "root", "root", ""),
             ("roots", "", "roots", ARGUMENT),
-            ("", "root_labels", "", "for the root of given paths; the command and Python create it without labels"),
-            ("", "root_keys", "", "for the root of given paths; the command and Python create it unsigned"),
+            ("label", "root_labels", "labels", ""),
+            ("key", "root_keys", "keys", ""),
+            ("key-env", "", "", KEY),
             ("touch", "touch", "touch", ""),
             ("keep-going", "keep_going", "keep_going", ""),
             ("trusted", "trust", "trusted", ""),
@@ -163,6 +164,16 @@ const OPERATIONS: &[Operation] = &[
         ],
     },
     Operation {
+        command: &["narinfo", "check"],
+        library: &[],
+        python: ("NarInfo", &["parse"]),
+        options: &[
+            ("targets", "", "data", "in the library, an argument of the operation"),
+            ("strict", "", "", "in the library and in Python, the caller looks at the deviations of a narinfo"),
+            ("store-dir", "", "store_dir", "in the library, an argument of the operation"),
+        ],
+    },
+    Operation {
         command: &["roots"],
         library: &[],
         python: ("Cache", &["roots"]),
@@ -232,6 +243,17 @@ fn every_option_of_an_operation_is_on_all_three_faces_or_on_the_list_with_the_re
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// `narutil push --queue` takes the options of `narutil push`, and `Queue::drain` those of a push.
+#[test]
+fn a_queue_is_drained_with_the_arguments_of_a_push_except_for_what_it_publishes() {
+    let mut push = arguments_of_python(("Cache", &["push"]));
+    for what in ["paths", "add", "closure"] {
+        assert!(push.remove(what), "{what}");
+    }
+    push.insert("cache".to_owned());
+    assert_eq!(arguments_of_python(("Queue", &["drain"])), push);
 }
 
 /// The options and arguments of a command. Those that every command shares count where the table
