@@ -61,7 +61,9 @@ impl Cache {
     }
 
     /// The narinfos of many paths, each with its hash part, in the order in which they arrive.
-    pub fn narinfos(&self, hash_parts: Vec<HashPart>) -> BoxStream<'_, (HashPart, Lookup<NarInfoBuf>)> {
+    pub fn narinfos(&self, mut hash_parts: Vec<HashPart>) -> BoxStream<'_, (HashPart, Lookup<NarInfoBuf>)> {
+        // Many callers have them from a hash map, whose order is random.
+        hash_parts.sort_unstable();
         let parse = async |(name, text): (String, Lookup<Bytes>)| {
             // These are the names that were made of hash parts.
             let Object::NarInfo(part) = Object::of(&name) else { return None };

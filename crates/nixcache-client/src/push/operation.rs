@@ -1,6 +1,6 @@
 //! Pushing the closures of store paths from sources to a cache.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -178,7 +178,7 @@ fn uploads(
     store_dir: &StoreDir,
     missing: &HashSet<StorePath>,
 ) -> Result<Vec<Upload>, Error> {
-    let mut found: HashMap<StorePath, Upload> = HashMap::with_capacity(missing.len());
+    let mut found: BTreeMap<StorePath, Upload> = BTreeMap::new();
     for source in sources {
         // Do not read more sources than needed, since that is slow.
         if found.len() == missing.len() {
