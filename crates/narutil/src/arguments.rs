@@ -124,13 +124,10 @@ pub(crate) fn read_standard_input(command: &mut Command) -> Result<(), Failure> 
         Command::Convert(args) => (&mut args.paths, args.from.iter().map(OsString::as_os_str).collect()),
         Command::Verify(VerifyArgs { targets, .. })
         | Command::Sign(SignArgs { targets, .. })
-        | Command::Narinfo(NarinfoCommand::Show(ShowArgs { targets, .. }))
         | Command::PathInfo(ShowArgs { targets, .. })
-        | Command::Narinfo(NarinfoCommand::Check(CheckNarinfoArgs { targets, .. }))
-            if targets.first().is_some_and(|first| is_cache(Path::new(first))) =>
-        {
-            (targets, Vec::new())
-        }
+        | Command::Narinfo(
+            NarinfoCommand::Show(ShowArgs { targets, .. }) | NarinfoCommand::Check(CheckNarinfoArgs { targets, .. }),
+        ) if targets.first().is_some_and(|first| is_cache(Path::new(first))) => (targets, Vec::new()),
         _ => return Ok(()),
     };
     let is_input = |argument: &OsStr| is_standard(Path::new(argument));

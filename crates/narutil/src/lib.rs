@@ -74,10 +74,14 @@ fn dispatch(cli: &Cli) -> Result {
         Command::Hash(args) => command::hash::run(&cli.common, args),
         Command::Check(args) => command::check::run(&cli.common, args),
         Command::Scan(args) => command::scan::run(&cli.common, args),
-        Command::Narinfo(NarinfoCommand::Show(args)) => command::narinfo::show(&cli.common, args),
+        Command::Narinfo(NarinfoCommand::Show(args)) | Command::PathInfo(args) => {
+            command::narinfo::show(&cli.common, args)
+        }
         Command::Narinfo(NarinfoCommand::Check(args)) => command::narinfo::check(&cli.common, args),
         Command::Narinfo(NarinfoCommand::Fingerprint(args)) => command::narinfo::fingerprint(&cli.common, args),
-        Command::Key(KeyCommand::Generate(args)) => command::key::generate(&cli.common, args),
+        Command::Key(KeyCommand::Generate(args)) | Command::GenerateKey(args) => {
+            command::key::generate(&cli.common, args)
+        }
         Command::Key(KeyCommand::Public(args)) => command::key::public(&cli.common, args),
         Command::Sign(args) => command::sign::run(&cli.common, args),
         Command::Verify(args) => command::verify::run(&cli.common, args),
@@ -93,8 +97,6 @@ fn dispatch(cli: &Cli) -> Result {
         Command::Root(command) => command::roots::run(&cli.common, command),
         Command::Gc(args) => command::gc::run(&cli.common, args),
         Command::Doctor(args) => command::doctor::run(&cli.common, args),
-        Command::PathInfo(args) => command::narinfo::show(&cli.common, args),
-        Command::GenerateKey(args) => command::key::generate(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),
         Command::Man(args) => command::generate::man(args),
     }

@@ -43,7 +43,7 @@ const SAMPLE_LEN: usize = 5;
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2 * 60);
 
 /// What to examine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DoctorOptions {
     /// How to reach the cache.
@@ -56,18 +56,6 @@ pub struct DoctorOptions {
     pub trusted: Option<TrustedKeys>,
     /// Whether to write a probe object into the cache, and remove it again. By default `false`.
     pub write: bool,
-}
-
-impl Default for DoctorOptions {
-    fn default() -> Self {
-        Self {
-            connection: CacheOptions::default(),
-            store_dir: StoreDir::default(),
-            keys: Vec::new(),
-            trusted: None,
-            write: false,
-        }
-    }
 }
 
 impl DoctorOptions {

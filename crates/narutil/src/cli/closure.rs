@@ -23,6 +23,7 @@ pub(crate) struct From {
     /// Read the database of this store: a directory DIR with DIR/nix/store [default: NIX_REMOTE,
     /// otherwise /].
     #[arg(long, value_name = "STORE")]
+    #[allow(clippy::doc_markdown, reason = "the help shows it as it is")]
     pub(crate) store: Option<OsString>,
 }
 
@@ -189,6 +190,7 @@ pub(crate) struct ConvertArgs {
     /// Read the database of this store: a directory DIR with DIR/nix/store [default: NIX_REMOTE,
     /// otherwise /].
     #[arg(long, value_name = "STORE", conflicts_with = "from")]
+    #[allow(clippy::doc_markdown, reason = "the help shows it as it is")]
     pub(crate) store: Option<OsString>,
     /// Write to TARGET: registration:FILE or json:FILE.
     #[arg(long, value_name = "TARGET")]

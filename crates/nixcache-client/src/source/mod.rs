@@ -156,15 +156,15 @@ impl Source {
         let unsupported = || Error::Store { store: redacted(&store.to_string_lossy()) };
         let root = match store.to_str() {
             Some("" | "auto" | "daemon" | "local") => return Ok(Self::local()),
-            Some(text) if text.starts_with("local?") => {
-                let parameters = form_urlencoded::parse(text["local?".len()..].as_bytes());
-                match parameters.filter(|(name, _)| name == "root").last() {
+            Some(text) if text.contains("://") => return Err(unsupported()),
+            Some(text) => match text.strip_prefix("local?").map(|text| form_urlencoded::parse(text.as_bytes())) {
+                None => PathBuf::from(text),
+                Some(parameters) => match parameters.filter(|(name, _)| name == "root").last() {
                     None => return Ok(Self::local()),
                     Some((_, root)) => PathBuf::from(root.into_owned()),
-                }
-            }
-            Some(text) if text.contains("://") => return Err(unsupported()),
-            _ => PathBuf::from(store),
+                },
+            },
+            None => PathBuf::from(store),
         };
         if !root.is_dir() && root.components().count() == 1 && !root.is_absolute() {
             return Err(unsupported());

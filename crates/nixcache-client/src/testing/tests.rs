@@ -55,7 +55,7 @@ async fn operate(seed: u64, folder: &Path, outcomes: &mut Vec<String>) {
     let (source, store_dir) = (store(folder), StoreDir::default());
     let create = async || Cache::create(&CacheUrl::simulated(), &store_dir, CacheOptions::default()).await.unwrap();
     let (cache, copy) = (create().await, create().await);
-    let faults = (seed % 2 == 0).then_some(150);
+    let faults = seed.is_multiple_of(2).then_some(150);
     inject_faults(Some(FaultPlan::new(seed).failing_once_in(faults).denying_once_in(faults)));
     let mut note = |outcome: String| outcomes.push(outcome);
 

@@ -324,7 +324,9 @@ impl Graph {
             let lead = component.iter().any(|&node| {
                 leads[node.index()] || self.references(node).iter().any(|reference| leads[reference.index()])
             });
-            component.iter().for_each(|node| leads[node.index()] = lead);
+            for node in component {
+                leads[node.index()] = lead;
+            }
             rest = after;
         }
         closure.nodes.iter().copied().filter(|node| leads[node.index()]).collect()
