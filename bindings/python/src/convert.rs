@@ -1,5 +1,6 @@
 //! Conversions between Rust and Python that several classes need.
 
+use std::fmt::Display;
 use std::num::NonZeroUsize;
 
 use pyo3::exceptions::PyValueError;
@@ -23,6 +24,17 @@ pub(crate) fn threads(wanted: Option<usize>) -> Result<NonZeroUsize> {
 /// The `repr` of a text.
 pub(crate) fn quoted(py: Python<'_>, text: &str) -> String {
     PyString::new(py, text).repr().map_or_else(|_| format!("{text:?}"), |text| text.to_string())
+}
+
+/// A count and its noun, in the singular or the plural.
+pub(crate) fn counted(count: impl Copy + Display + PartialEq + From<u8>, thing: &str) -> String {
+    if count == 1.into() {
+        return format!("{count} {thing}");
+    }
+    match thing.strip_suffix('y') {
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {thing}s"),
+    }
 }
 
 /// The objects of one class that an iterable gives.

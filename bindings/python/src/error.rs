@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nixcache::store_path::StorePath;
 use nixcache::{closure, compression, hash, json, nar, narinfo, path_info, signature, store_path};
 use nixcache_client::audit::RepairError;
+use nixcache_client::queue::{self, DrainError, DrainFailure};
 use nixcache_client::{cache, gc, nix_config, pull, push, roots, sign, source, store_database};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -336,6 +337,22 @@ impl From<push::Error> for Failure {
                 Self::new("GraphError", &error).with("paths", Some(Value::Paths(vec![path.clone()])))
             }
             error => Self::new("PushError", &error).system(&error),
+        }
+    }
+}
+
+impl From<queue::Error> for Failure {
+    fn from(error: queue::Error) -> Self {
+        Self::file(&error.path, &error.error)
+    }
+}
+
+impl From<DrainError> for Failure {
+    fn from(error: DrainError) -> Self {
+        match error.error {
+            DrainFailure::Queue(error) => error.into(),
+            DrainFailure::Push(error) => error.into(),
+            error => Self::new("PushError", error),
         }
     }
 }

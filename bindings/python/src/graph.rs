@@ -15,6 +15,7 @@ use nixcache_client::source::Source as InfoSource;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+use crate::convert::counted;
 use crate::error::{Failure, Result};
 use crate::store_path::{PathLike, StorePath};
 use crate::stream::{Source, run};
@@ -250,12 +251,14 @@ impl Graph {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Graph of {} paths, {} references>", self.0.graph.len(), self.0.graph.reference_count())
+        let graph = &self.0.graph;
+        format!("<Graph of {}, {}>", counted(graph.len(), "path"), counted(graph.reference_count(), "reference"))
     }
 
     fn _repr_html_(&self, py: Python<'_>) -> String {
         let nodes: Vec<Node> = self.0.graph.nodes().collect();
-        let caption = format!("{} paths, {} references", nodes.len(), self.0.graph.reference_count());
+        let references = counted(self.0.graph.reference_count(), "reference");
+        let caption = format!("{}, {references}", counted(nodes.len(), "path"));
         py.detach(|| table(&self.0, &caption, nodes))
     }
 
@@ -336,8 +339,8 @@ impl Closure {
     fn __repr__(&self) -> String {
         let names: Vec<&str> = self.roots.iter().map(|&root| self.shared.graph.name(root)).take(3).collect();
         let more = if self.roots.len() > 3 { ", …" } else { "" };
-        let (paths, size) = (self.inner.len(), self.inner.nar_size());
-        format!("<Closure of {}{more}: {paths} paths, {size} bytes>", names.join(", "))
+        let (paths, size) = (counted(self.inner.len(), "path"), counted(self.inner.nar_size(), "byte"));
+        format!("<Closure of {}{more}: {paths}, {size}>", names.join(", "))
     }
 
     fn _repr_html_(&self, py: Python<'_>) -> String {
@@ -392,7 +395,8 @@ impl Difference {
 
     fn __repr__(&self) -> String {
         let (missing, found) = (self.difference.missing_total(), self.difference.found().len());
-        format!("<Difference: {} paths missing, {} bytes; {found} found>", missing.paths, missing.nar_size)
+        let (paths, size) = (counted(missing.paths, "path"), counted(missing.nar_size, "byte"));
+        format!("<Difference: {paths} missing, {size}; {found} found>")
     }
 }
 
@@ -441,8 +445,8 @@ fn table(shared: &Shared, caption: &str, mut nodes: Vec<Node>) -> String {
     let total: u64 = nodes.iter().fold(0, |sum, &node| sum.saturating_add(shared.graph.nar_size(node)));
     // Store paths have no characters that are special in HTML.
     let mut html = format!(
-        "<table><caption>{caption}: {} paths, {}</caption><thead><tr><th>path</th><th>NAR</th><th>closure</th></tr></thead><tbody>",
-        nodes.len(),
+        "<table><caption>{caption}: {}, {}</caption><thead><tr><th>path</th><th>NAR</th><th>closure</th></tr></thead><tbody>",
+        counted(nodes.len(), "path"),
         shown(total),
     );
     for &node in nodes.iter().take(ROWS) {

@@ -15,6 +15,7 @@ mod graph;
 mod hash;
 mod nar;
 mod narinfo;
+mod queue;
 mod runtime;
 mod signature;
 mod store_path;
@@ -36,6 +37,8 @@ mod _nixcache {
     use crate::hash::Hash;
     #[pymodule_export]
     use crate::narinfo::{Deviation, NarInfo};
+    #[pymodule_export]
+    use crate::queue::{Drained, Queue};
     #[pymodule_export]
     use crate::runtime::Progress;
     #[pymodule_export]

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::buffer::Buffer;
+use crate::convert::counted;
 use crate::error::Result;
 use crate::hash::{Hash, HashLike};
 use crate::signature::{SecretKey, SignatureLike};
@@ -237,8 +238,9 @@ impl NarInfo {
 
     fn __repr__(&self) -> String {
         let info = self.info();
-        let (path, size, signatures) = (info.store_path(), info.nar_size(), info.signatures().len());
-        format!("<NarInfo {path}, {size} bytes, {} references, {signatures} signatures>", info.references().len())
+        let (path, size) = (info.store_path(), counted(info.nar_size(), "byte"));
+        let references = counted(info.references().len(), "reference");
+        format!("<NarInfo {path}, {size}, {references}, {}>", counted(info.signatures().len(), "signature"))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String, String))> {

@@ -20,7 +20,9 @@ from nixcache import (
     NarInfo,
     Progress,
     PullError,
+    Queue,
     SecretKey,
+    SourceError,
     StorePath,
     TrustedKeys,
     nar,
@@ -325,3 +327,51 @@ def test_roots_go_with_their_closures_to_another_cache(tmp_path: Path, tree: Pat
         source.pull(None, copy, trusted=trusted)
     with pytest.raises(ValueError, match="another cache"):
         source.pull(pushed.added, tmp_path / "store", trusted=trusted, root="x")
+
+
+def test_a_root_that_a_pull_leaves_has_labels_and_signatures(cache: Cache, tmp_path: Path) -> None:
+    path = next(iter(cache)).store_path
+    into = Cache(tmp_path / "into", create=True)
+    labels = {"commit": "abc"}
+    assert cache.pull(path, into, trusted=TRUSTED, root="release", labels=labels, keys=[KEY])
+    [root] = into.roots()
+    assert (root.name, root.labels, root.targets) == ("release", labels, [path])
+    assert [signature.split(":")[0] for signature in root.signatures] == [KEY.name]
+    for arguments in [{"labels": labels}, {"keys": [KEY]}]:
+        with pytest.raises(ValueError, match="labels and keys are for the root"):
+            cache.pull(path, into, trusted=TRUSTED, **arguments)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="labels and keys are for the root"):
+            cache.pull(None, into, trusted=TRUSTED, root="release", **arguments)  # type: ignore[arg-type]
+
+
+def test_a_queue_is_published_and_what_cannot_be_is_set_aside(cache: Cache, tmp_path: Path) -> None:
+    paths = [info.store_path for info in cache]
+    pulled = cache.pull(paths, tmp_path / "store", trusted=TRUSTED)
+    (tmp_path / "registration").write_bytes(pulled.registration())
+    source, store = f"registration:{tmp_path / 'registration'}", tmp_path / "store"
+    (tmp_path / "queue").mkdir()
+    queue, to = Queue(tmp_path / "queue"), Cache(tmp_path / "to", create=True)
+    assert queue.is_empty and queue.directory == tmp_path / "queue" and "queue" in repr(queue)
+    for path in paths:
+        entry = queue.add(path)
+        assert entry.parent == queue.directory and entry.read_text() == f"{path.display()}\n"
+    wrong = queue.add([f"/nix/store/{'0' * 32}-absent"])
+    seen: list[str] = []
+    drained = queue.drain(
+        to, source=source, store=store, root="builds", keys=[KEY], progress=lambda event: seen.append(event.kind)
+    )
+    assert not drained and (drained.published, drained.kept) == (2, [])
+    [(name, [reason])] = drained.set_aside
+    assert name == wrong.name and "not in the store" in reason
+    assert (tmp_path / "queue/failed" / f"{name}.reason").exists() and queue.is_empty
+    assert sorted(drained.pushed.published) == sorted(paths) and "published" in seen
+    assert [root.name for root in to.roots()] == ["builds"] and to.missing(paths) == []
+    assert repr(drained) == "<Drained: 2 entries; 1 set aside, 0 kept>"
+    assert queue.drain(to, source=source, store=store)
+    with pytest.raises(ValueError, match="one path at least"):
+        queue.add([])
+    with pytest.raises(ValueError, match="whole paths"):
+        queue.add(paths[0].hash_part)
+    with pytest.raises(SourceError) as raised:
+        Queue(tmp_path / "nowhere").drain(to, source=source)
+    assert raised.value.path == str(tmp_path / "nowhere") and raised.value.errno == 2

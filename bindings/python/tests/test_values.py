@@ -79,7 +79,7 @@ def test_repr_evaluates_to_the_value(value: Any) -> None:
 def test_repr_says_what_it_is() -> None:
     assert repr(NarInfo.parse(TEXT)) == (
         "<NarInfo 00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60_p20170221182432, "
-        "464152 bytes, 1 references, 1 signatures>"
+        "464152 bytes, 1 reference, 1 signature>"
     )
     graph = Graph.from_narinfos(infos(3))
     assert repr(graph) == "<Graph of 3 paths, 5 references>"

@@ -1,6 +1,6 @@
 //! Opens the caches that arguments name, and runs what waits for them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use nixcache_client::source;
 use tokio::runtime::Runtime;
 
 use crate::cli::{Common, Reach};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, Status};
 use crate::signals::{CLEAN_UP_MAX, Listener, exit};
 
 /// The longest --timeout. The end of a longer one could not be represented.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Reach {
-    fn options(&self) -> CacheOptions {
+    pub(crate) fn options(&self) -> CacheOptions {
         let mut options = CacheOptions::default();
         options.concurrency = self.concurrency.into();
         options.retries = self.retries.into();
@@ -28,6 +28,28 @@ impl Reach {
     /// Opens a cache for reading.
     pub(crate) async fn open(&self, argument: &OsStr) -> Result<Cache> {
         Cache::open(&url(argument)?, self.options()).await.map_err(|error| Failure::cache(&error))
+    }
+
+    /// Opens caches for reading, without those that cannot be reached, unless that is all of them.
+    pub(crate) async fn open_reachable(&self, arguments: &[OsString]) -> Result<Vec<Cache>> {
+        let mut caches = Vec::with_capacity(arguments.len());
+        let mut unreachable = None;
+        for argument in arguments {
+            match self.open(argument).await {
+                Ok(cache) => caches.push(cache),
+                Err(failure) if failure.status == Status::Failed && arguments.len() > 1 => {
+                    if let Some(message) = &failure.message {
+                        eprintln!("narutil: {message}; trying without it");
+                    }
+                    unreachable = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        match unreachable.filter(|_| caches.is_empty()) {
+            Some(failure) => Err(failure),
+            None => Ok(caches),
+        }
     }
 
     /// Opens a cache for reading, with `info` in the place of a `nix-cache-info` that is not valid.

@@ -1,30 +1,28 @@
 //! The reference graph of the sources on the command line.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::path_info::PathInfo;
-use nixcache::store_path::{HashPart, StoreDir, StorePath, StorePathRef};
+use nixcache::store_path::{HashPart, StoreDir, StorePath};
+use nixcache_client::push;
 use nixcache_client::source::{self, PathQuery, Source, Stream};
 
 use crate::cache::{explain_requests, run as block_on};
-use crate::cli::{Common, Reach};
-use crate::failure::{Failure, Result};
+use crate::cli::{Common, From, Reach};
+use crate::failure::{Failure, Result, Status};
 use crate::progress::Progress;
 use crate::text::shown;
 
 /// The graph of all paths in the sources.
-pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {
+pub(crate) fn load(common: &Common, from: &From) -> Result<Graph> {
     let store_dir = common.store_dir()?;
     let mut builder = GraphBuilder::new();
-    let named = || sources.iter().map(|source| Source::parse(source));
-    let sources = if sources.is_empty() { vec![Ok(Source::local())] } else { named().collect() };
-    for source in sources {
-        let source = source.map_err(|error| Failure::source(&error))?;
+    for source in from.sources()? {
         let stream = open(common, &source, &store_dir)?;
         visit(common, &source, stream, |info| builder.insert_path_info(info))?
             .map_err(|error| Failure::bad(source.path(), error))?;
@@ -34,15 +32,13 @@ pub(crate) fn load(common: &Common, sources: &[OsString]) -> Result<Graph> {
 
 /// The graph of the closure of these paths. Caches are asked for each path; other sources are read
 /// as a whole.
-pub(crate) fn load_closure(common: &Common, reach: &Reach, sources: &[OsString], paths: &[&OsStr]) -> Result<Graph> {
+pub(crate) fn load_closure(common: &Common, reach: &Reach, from: &From, paths: &[PathArgument]) -> Result<Graph> {
     let store_dir = common.store_dir()?;
     let mut builder = GraphBuilder::new();
     let mut caches: Vec<&OsString> = Vec::new();
+    let arguments = from.sources.iter().map(Some).chain([None]);
     let (mut known, mut wanted) = (HashSet::new(), HashSet::new());
-    let named = || sources.iter().map(|source| Ok((Some(source), Source::parse(source)?)));
-    let sources = if sources.is_empty() { vec![Ok((None, Source::local()))] } else { named().collect() };
-    for source in sources {
-        let (argument, source) = source.map_err(|error: source::Error| Failure::source(&error))?;
+    for (argument, source) in arguments.zip(from.sources()?) {
         if let (Some(argument), Source::Cache(_) | Source::Remote { .. }) = (argument, &source) {
             caches.push(argument);
             continue;
@@ -55,9 +51,7 @@ pub(crate) fn load_closure(common: &Common, reach: &Reach, sources: &[OsString],
         };
         visit(common, &source, stream, take)?.map_err(|error| Failure::bad(source.path(), error))?;
     }
-    for path in paths {
-        wanted.insert(path_named(&store_dir, path)?.0);
-    }
+    wanted.extend(paths.iter().map(PathArgument::hash_part));
     let infos = walk(common, reach, &caches, wanted, &known)?;
     for info in &infos {
         let file = || Path::new(caches.first().map_or_else(|| OsStr::new("-"), |cache| cache.as_os_str()));
@@ -97,6 +91,20 @@ pub(crate) fn open(common: &Common, source: &Source, store_dir: &StoreDir) -> Re
     Ok(stream)
 }
 
+/// The sources of a push, whose trees can be read.
+pub(crate) fn sources_with_trees(from: &From, to: &OsStr) -> Result<Vec<Source>> {
+    let check = |source: Source| match &source {
+        Source::Cache(_) | Source::Remote { .. } => Err(Failure::usage(format_args!(
+            "{source}: a cache has no trees to push; `pull PATH... --from {source} --to {}` copies between caches",
+            shown(Path::new(to))
+        ))),
+        Source::Export(_) => Err(Failure::usage(format_args!("{source}: import it first, then push from the store"))),
+        source if source.path() == Path::new("-") => Err(Failure::push(&push::Error::StandardInput)),
+        _ => Ok(source),
+    };
+    from.sources()?.into_iter().map(check).collect()
+}
+
 /// Calls `each` for each path, until it fails.
 pub(crate) fn visit<E>(
     common: &Common,
@@ -116,110 +124,109 @@ pub(crate) fn visit<E>(
     }
 }
 
-/// The nodes that arguments name, each once.
-pub(crate) fn find_all(common: &Common, graph: &Graph, arguments: &[OsString]) -> Result<Vec<Node>> {
-    let mut nodes = arguments.iter().map(|argument| find(common, graph, argument)).collect::<Result<Vec<_>>>()?;
+/// An argument that names a store path.
+pub(crate) struct PathArgument {
+    /// The argument, for messages.
+    text: PathBuf,
+    query: PathQuery,
+}
+
+impl PathArgument {
+    pub(crate) fn new(common: &Common, argument: &OsStr) -> Result<Self> {
+        Ok(Self { text: argument.into(), query: path_query(&common.store_dir()?, argument)? })
+    }
+
+    pub(crate) fn hash_part(&self) -> HashPart {
+        self.query.hash_part()
+    }
+
+    /// Finds the path in the graph.
+    pub(crate) fn find(&self, graph: &Graph) -> Result<Node> {
+        match graph.find(self.hash_part()).filter(|&node| graph.is_present(node)) {
+            Some(node) if self.query.path().is_none_or(|path| path.name() == graph.name(node)) => Ok(node),
+            Some(node) => Err(Failure::bad(&self.text, format_args!("not in the source, but {} is", graph.path(node)))),
+            None => Err(Failure::bad(&self.text, "not in the source")),
+        }
+    }
+}
+
+/// The store paths that arguments name. With `keep_going`, those that name none are reported, and
+/// the status says so.
+pub(crate) fn path_arguments(
+    common: &Common,
+    arguments: &[OsString],
+    keep_going: bool,
+) -> Result<(Vec<PathArgument>, Status)> {
+    good_ones(arguments.iter().map(|argument| PathArgument::new(common, argument)), keep_going)
+}
+
+/// The nodes that arguments name, each once; all that are present, if `all`. With `keep_going`,
+/// those that are not in the graph are reported, and the status says so.
+pub(crate) fn find_all(
+    graph: &Graph,
+    paths: &[PathArgument],
+    all: bool,
+    keep_going: bool,
+) -> Result<(Vec<Node>, Status)> {
+    if all {
+        return Ok((graph.nodes().filter(|&node| graph.is_present(node)).collect(), Status::Ok));
+    }
+    let (mut nodes, status) = good_ones(paths.iter().map(|path| path.find(graph)), keep_going)?;
     nodes.sort_unstable();
     nodes.dedup();
-    Ok(nodes)
+    Ok((nodes, status))
 }
 
-/// The node that an argument names: a store path or a path in it, a base name, a hash part, or a
-/// symbolic link to one of these.
-pub(crate) fn find(common: &Common, graph: &Graph, argument: &OsStr) -> Result<Node> {
-    let path = Path::new(argument);
-    let (part, name) = path_named(&common.store_dir()?, argument)?;
-    match graph.find(part).filter(|&node| graph.is_present(node)) {
-        Some(node) if name.is_none_or(|name| name == graph.name(node)) => Ok(node),
-        Some(node) => Err(Failure::bad(path, format_args!("not in the source, but {} is", graph.path(node)))),
-        None => Err(Failure::bad(path, "not in the source")),
-    }
-}
-
-/// The hash part that an argument names, and the name if it has one.
-pub(crate) fn path_named(store_dir: &StoreDir, argument: &OsStr) -> Result<(HashPart, Option<String>)> {
-    let path = Path::new(argument);
-    match argument.to_str().and_then(|text| named(store_dir, text)) {
-        Some((part, name)) => Ok((part, name.map(str::to_owned))),
-        None => behind_links(store_dir, path).ok_or_else(|| not_a_path(store_dir, path)),
-    }
-}
-
-/// The path that an argument means: a whole one, or its hash part.
-pub(crate) fn path_query(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
-    let (part, name) = path_named(store_dir, argument)?;
-    match name {
-        Some(name) => Ok(StorePath::new(part, &name).map_err(Failure::usage)?.into()),
-        None => Ok(part.into()),
-    }
-}
-
-/// The store path at the beginning of an argument (full path, base name or hash part), and the
-/// rest.
-pub(crate) fn path_and_rest<'a>(
-    store_dir: &StoreDir,
-    argument: &'a Path,
-) -> Result<(HashPart, Option<&'a str>, &'a [u8])> {
-    let bytes = argument.as_os_str().as_bytes();
-    let inside = bytes.strip_prefix(store_dir.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
-    let bytes = inside.unwrap_or(bytes);
-    let end = bytes.iter().position(|byte| *byte == b'/').unwrap_or(bytes.len());
-    let (first, rest) = bytes.split_at(end);
-    let part = std::str::from_utf8(first).ok().and_then(|text| named(store_dir, text));
-    match part {
-        Some((part, name)) => Ok((part, name, rest)),
-        None => Err(not_a_path(store_dir, argument)),
-    }
-}
-
-/// The error for an argument that is not a store path, with the reason if it is similar to one.
-fn not_a_path(store_dir: &StoreDir, argument: &Path) -> Failure {
-    let text = argument.to_string_lossy();
-    let inside = text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
-    let base_name = inside.unwrap_or(&text).split('/').next().unwrap_or_default();
-    let has_form = base_name.len() == HashPart::LEN || base_name.as_bytes().get(HashPart::LEN) == Some(&b'-');
-    let fault = match (inside, HashPart::parse(base_name)) {
-        (_, Err(error)) if base_name.len() == HashPart::LEN => Some(error),
-        (Some(_), _) => StorePathRef::parse(base_name).err(),
-        (None, _) if has_form => StorePathRef::parse(base_name).err(),
-        _ => None,
-    };
-    let fault = fault.map(|fault| format!(": {fault}")).unwrap_or_default();
-    Failure::usage(format_args!("{}: not a path of the store {store_dir}{fault}", shown(argument)))
-}
-
-/// The hash part that a text names, and the name if it has one.
-fn named<'a>(store_dir: &StoreDir, text: &'a str) -> Option<(HashPart, Option<&'a str>)> {
-    let base_name = match text.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/')) {
-        Some(inside) => inside.split('/').next()?,
-        None => text,
-    };
-    match StorePathRef::parse(base_name) {
-        Ok(path) => Some((path.hash_part(), Some(path.name()))),
-        Err(_) => Some((HashPart::parse(base_name).ok()?, None)),
-    }
-}
-
-/// The store path that symbolic links lead to. The path itself need not exist, and may be a link to
-/// another store path.
-fn behind_links(store_dir: &StoreDir, path: &Path) -> Option<(HashPart, Option<String>)> {
-    const LINKS: usize = 40; // as many as Linux follows
-    let mut path = std::path::absolute(path).ok()?;
-    for _ in 0..LINKS {
-        let directory = path.parent().and_then(|parent| parent.canonicalize().ok());
-        let real = directory.zip(path.file_name()).map(|(directory, name)| directory.join(name));
-        for spelling in [Some(&path), real.as_ref()].into_iter().flatten() {
-            let Some(text) = spelling.to_str().filter(|text| text.starts_with(&format!("{store_dir}/"))) else {
-                continue;
-            };
-            if let Some((part, name)) = named(store_dir, text) {
-                return Some((part, name.map(str::to_owned)));
+/// The results, or the first failure. With `keep_going`, failures are reported instead, and the
+/// status is that the answer is no.
+fn good_ones<T>(results: impl Iterator<Item = Result<T>>, keep_going: bool) -> Result<(Vec<T>, Status)> {
+    let (mut good, mut status) = (Vec::new(), Status::Ok);
+    for result in results {
+        match result {
+            Ok(value) => good.push(value),
+            Err(failure) if keep_going => {
+                failure.report();
+                status = Status::Bad;
             }
+            Err(failure) => return Err(failure),
         }
-        path = real?;
-        path = path.parent()?.join(path.read_link().ok()?);
     }
-    None
+    Ok((good, status))
+}
+
+/// All paths in the sources.
+pub(crate) fn all_paths(common: &Common, sources: &[Source]) -> Result<Vec<PathQuery>> {
+    let store_dir = common.store_dir()?;
+    let mut paths = Vec::new();
+    for source in sources {
+        let take = |info: &PathInfo| {
+            paths.push(PathQuery::from(&info.path));
+            Ok::<(), Infallible>(())
+        };
+        let Ok(()) = visit(common, source, open(common, source, &store_dir)?, take)?;
+    }
+    Ok(paths)
+}
+
+/// The store path that an argument names: see [`PathQuery::resolve`].
+pub(crate) fn path_query(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
+    PathQuery::resolve(argument, store_dir).map_err(|error| Failure::of(error.kind(), &error))
+}
+
+/// The store path that an argument names, and the file inside it.
+pub(crate) fn path_and_inside(common: &Common, argument: &OsStr) -> Result<(PathQuery, PathBuf)> {
+    let found = PathQuery::resolve_inside(argument, &common.store_dir()?);
+    found.map_err(|error| Failure::of(error.kind(), &error))
+}
+
+/// The store paths that arguments name. With `keep_going`, those that name none are reported, and
+/// the status says so.
+pub(crate) fn path_queries(
+    store_dir: &StoreDir,
+    arguments: &[OsString],
+    keep_going: bool,
+) -> Result<(Vec<PathQuery>, Status)> {
+    good_ones(arguments.iter().map(|argument| path_query(store_dir, argument)), keep_going)
 }
 
 /// The full path of a node.

@@ -14,8 +14,11 @@ mod command;
 mod failure;
 mod graph;
 mod input;
+mod json;
+mod keys;
 mod output;
 mod progress;
+mod report;
 mod secret;
 mod signals;
 mod target;
@@ -35,7 +38,7 @@ pub fn main() -> ExitCode {
     secret::remember(&arguments);
     say::install_panic_hook();
     let status = match arguments::read(&arguments) {
-        Ok(cli) => run(&cli),
+        Ok(cli) => run(cli),
         Err(refusal) => refusal.report(),
     };
     status.into()
@@ -55,10 +58,11 @@ pub fn parse(arguments: &[OsString]) -> std::result::Result<(), String> {
     checked.map_err(|message| secrets.redact(&secret::redacted(&message)).into_owned())
 }
 
-fn run(cli: &Cli) -> failure::Status {
+fn run(mut cli: Cli) -> failure::Status {
     say::install(cli.common.verbose, cli.common.quiet);
     raise_open_files_limit();
-    dispatch(cli).unwrap_or_else(Failure::report)
+    let read = arguments::read_standard_input(&mut cli.command);
+    read.and_then(|()| dispatch(&cli)).unwrap_or_else(Failure::report)
 }
 
 fn dispatch(cli: &Cli) -> Result {
@@ -70,10 +74,14 @@ fn dispatch(cli: &Cli) -> Result {
         Command::Hash(args) => command::hash::run(&cli.common, args),
         Command::Check(args) => command::check::run(&cli.common, args),
         Command::Scan(args) => command::scan::run(&cli.common, args),
-        Command::Narinfo(NarinfoCommand::Show(args)) => command::narinfo::show(&cli.common, args),
+        Command::Narinfo(NarinfoCommand::Show(args)) | Command::PathInfo(args) => {
+            command::narinfo::show(&cli.common, args)
+        }
         Command::Narinfo(NarinfoCommand::Check(args)) => command::narinfo::check(&cli.common, args),
         Command::Narinfo(NarinfoCommand::Fingerprint(args)) => command::narinfo::fingerprint(&cli.common, args),
-        Command::Key(KeyCommand::Generate(args)) => command::key::generate(&cli.common, args),
+        Command::Key(KeyCommand::Generate(args)) | Command::GenerateKey(args) => {
+            command::key::generate(&cli.common, args)
+        }
         Command::Key(KeyCommand::Public(args)) => command::key::public(&cli.common, args),
         Command::Sign(args) => command::sign::run(&cli.common, args),
         Command::Verify(args) => command::verify::run(&cli.common, args),
@@ -88,6 +96,7 @@ fn dispatch(cli: &Cli) -> Result {
         Command::Roots(args) => command::roots::list(&cli.common, args),
         Command::Root(command) => command::roots::run(&cli.common, command),
         Command::Gc(args) => command::gc::run(&cli.common, args),
+        Command::Doctor(args) => command::doctor::run(&cli.common, args),
         Command::Completions(args) => command::generate::completions(args),
         Command::Man(args) => command::generate::man(args),
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::failure::{Failure, Result};
-pub(crate) use crate::text::{counted, printable, shown};
+pub(crate) use crate::text::{printable, shown};
 
 /// How many bytes for a stream are held back, so that a command that fails early has written
 /// nothing.
@@ -149,8 +149,13 @@ pub(crate) fn directory(path: &Path) -> &Path {
 }
 
 /// Prints a line of results.
-pub(crate) fn print(line: &[u8]) -> Result<()> {
+pub(crate) fn print(line: impl AsRef<[u8]>) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    let written = stdout.write_all(line.as_ref()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::writing(Path::new("-"), &error))
+}
+
+/// Prints lines of results, if there are any.
+pub(crate) fn print_lines(lines: &[String]) -> Result<()> {
+    if lines.is_empty() { Ok(()) } else { print(lines.join("\n")) }
 }

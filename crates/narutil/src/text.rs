@@ -1,7 +1,10 @@
 //! Text for messages: names and paths made printable, counts with their nouns.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::path::Path;
+
+use indicatif::HumanBytes;
 
 /// A name with control characters escaped, so that it stays on its line and cannot steer a
 /// terminal. All other bytes stay as they are.
@@ -35,6 +38,34 @@ pub(crate) fn shown(path: &Path) -> String {
 }
 
 /// A count and its noun, in the singular or the plural.
-pub(crate) fn counted(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+pub(crate) fn counted(count: impl Copy + Display + PartialEq + From<u8>, thing: &str) -> String {
+    if count == 1.into() {
+        return format!("{count} {thing}");
+    }
+    match thing.strip_suffix('y') {
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {thing}s"),
+    }
+}
+
+/// A size for people, or its number of bytes.
+pub(crate) fn size(size: u64, bytes: bool) -> String {
+    if bytes { size.to_string() } else { HumanBytes(size).to_string() }
+}
+
+/// The word that agrees with a count: `one` in the singular, otherwise `more`.
+pub(crate) fn agreeing<'a>(count: usize, one: &'a str, more: &'a str) -> &'a str {
+    if count == 1 { one } else { more }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn one_thing_is_singular_and_any_other_number_is_plural() {
+        let counts = [0, 1, 2].map(|count: usize| counted(count, "path"));
+        assert_eq!(counts, ["0 paths", "1 path", "2 paths"]);
+        assert_eq!((counted(1_u64, "entry"), counted(3_u64, "entry")), ("1 entry".to_owned(), "3 entries".to_owned()));
+    }
 }

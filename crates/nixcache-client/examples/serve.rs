@@ -132,7 +132,7 @@ fn range(asked: &HeaderMap, size: u64) -> Range<u64> {
     }
 }
 
-/// A failure is no 404: the path may well be there.
+/// A failure is no 404: the path may be there.
 fn failed(error: impl Error) -> StatusCode {
     eprintln!("{error}");
     StatusCode::INTERNAL_SERVER_ERROR

@@ -52,6 +52,7 @@
 //! | [`source`], [`convert`](mod@convert) | path infos as one stream, from a database, a registration, JSON, an export or narinfos; from one form to another |
 //! | [`cache`] | a binary cache in a directory, a bucket or on a web server |
 //! | `store_database` | the SQLite database of a Nix store, read without disturbing Nix |
+//! | [`doctor`] | checks of a set-up, with advice |
 //! | [`nix_config`] | the settings of this machine's Nix, and the keys that it trusts |
 //! | `testing` | a conformance suite for caches, and a simulated store with faults |
 //! | [`lock_directory`], [`open_regular`] | locks on directories; files where another user may have put a FIFO |
@@ -83,6 +84,7 @@ pub mod archive;
 pub mod audit;
 pub mod cache;
 pub mod convert;
+pub mod doctor;
 mod file;
 pub mod gc;
 mod lock;

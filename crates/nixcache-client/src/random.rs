@@ -1,7 +1,8 @@
-//! Random numbers: for the names of temporary files and claims, for samples, and for waits.
+//! Random numbers and times: for the names of temporary files and claims, for samples, and for
+//! waits.
 //!
-//! They come from the system. In a simulation, they come from its seed. Two runs with one seed use
-//! the same numbers, but may still differ: the seed does not decide the order of some reads.
+//! They come from the system. In a simulation, numbers come from its seed, and times from its
+//! paused clock, so that two runs with one seed do exactly the same.
 
 #[cfg(any(test, feature = "testing"))]
 use std::cell::RefCell;
@@ -35,20 +36,34 @@ pub(crate) fn restart_clock() {
 /// runtime, counted from a fixed day.
 pub(crate) fn wall_clock() -> SystemTime {
     #[cfg(any(test, feature = "testing"))]
-    if SEEDED.with_borrow(Option::is_some)
+    if is_seeded()
         && let Some(started) = CLOCK_STARTED.with_borrow(|started| *started)
     {
-        /// 1 January 2026, since the Unix epoch.
-        const FIRST_DAY: Duration = Duration::from_secs(1_767_225_600);
-        return SystemTime::UNIX_EPOCH + FIRST_DAY + started.elapsed();
+        return simulated_time(started.elapsed());
     }
     SystemTime::now()
+}
+
+/// A time of simulations, from the time that has passed in them.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn simulated_time(passed: Duration) -> SystemTime {
+    /// 1 January 2026, since the Unix epoch.
+    const FIRST_DAY: Duration = Duration::from_secs(1_767_225_600);
+    SystemTime::UNIX_EPOCH + FIRST_DAY + passed
 }
 
 /// Takes the random numbers of this thread from a seed from now on; with `None`, from the system.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn set_seed(seed: Option<u64>) {
     SEEDED.set(seed.map(Random::new));
+}
+
+/// Whether this thread runs a simulation, in which only the seed may decide what happens.
+pub(crate) fn is_seeded() -> bool {
+    #[cfg(any(test, feature = "testing"))]
+    return SEEDED.with_borrow(Option::is_some);
+    #[cfg(not(any(test, feature = "testing")))]
+    false
 }
 
 /// The next number of the seed, if a simulation has set one.

@@ -8,6 +8,7 @@ from _typeshed import ReadableBuffer, StrPath, SupportsRead
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Literal, SupportsIndex, TypeVar, final, overload
 from typing_extensions import Self, TypeAlias
 
@@ -44,6 +45,7 @@ __all__ = [
     "ContentAddress",
     "Deviation",
     "Difference",
+    "Drained",
     "Error",
     "Finding",
     "Graph",
@@ -62,6 +64,7 @@ __all__ = [
     "Pulled",
     "PushError",
     "Pushed",
+    "Queue",
     "Repaired",
     "Root",
     "SecretKey",
@@ -456,6 +459,7 @@ class Cache:
         keys: Sequence[SecretKey] | None = None,
         compression: str = "zstd",
         closure: bool = True,
+        keep_going: bool = False,
         skip: Sequence[Cache] | None = None,
         trusted: TrustedKeys | None = None,
         listings: bool = True,
@@ -479,6 +483,8 @@ class Cache:
         check: bool = False,
         listings: bool = True,
         root: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        keys: Sequence[SecretKey] | None = None,
         roots: bool = False,
         touch: bool = False,
         keep_going: bool = False,
@@ -547,6 +553,37 @@ class Cache:
         dry_run: bool = False,
     ) -> Collected: ...
     def __iter__(self) -> Iterator[NarInfo]: ...
+
+@final
+class Queue:
+    """A queue of store paths to publish: a directory with files that list store paths."""
+
+    def __new__(cls, directory: StrPath, /) -> Self: ...
+    @property
+    def directory(self) -> Path: ...
+    @property
+    def is_empty(self) -> bool: ...
+    def add(self, paths: _Paths, /, *, store_dir: str = "/nix/store") -> Path: ...
+    def drain(
+        self,
+        cache: Cache,
+        /,
+        *,
+        source: StrPath | None = None,
+        store: StrPath | None = None,
+        root: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        keys: Sequence[SecretKey] | None = None,
+        compression: str = "zstd",
+        skip: Sequence[Cache] | None = None,
+        trusted: TrustedKeys | None = None,
+        listings: bool = True,
+        debug_info: bool = False,
+        logs: StrPath | bool | None = None,
+        verify_present: bool = False,
+        threads: int | None = None,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> Drained: ...
 
 @final
 class Progress:
@@ -652,6 +689,20 @@ class Pushed:
     def realisations(self) -> int: ...
     @property
     def logs(self) -> int: ...
+    def __bool__(self) -> bool: ...
+
+@final
+class Drained:
+    """The result of draining a queue. True if every entry was published."""
+
+    @property
+    def published(self) -> int: ...
+    @property
+    def set_aside(self) -> list[tuple[str, list[str]]]: ...
+    @property
+    def kept(self) -> list[tuple[str, list[str]]]: ...
+    @property
+    def pushed(self) -> Pushed: ...
     def __bool__(self) -> bool: ...
 
 @final

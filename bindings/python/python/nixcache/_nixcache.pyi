@@ -9,6 +9,7 @@ from . import Collected as Collected
 from . import ContentAddress as ContentAddress
 from . import Deviation as Deviation
 from . import Difference as Difference
+from . import Drained as Drained
 from . import Finding as Finding
 from . import Graph as Graph
 from . import Hash as Hash
@@ -17,6 +18,7 @@ from . import Progress as Progress
 from . import PublicKey as PublicKey
 from . import Pulled as Pulled
 from . import Pushed as Pushed
+from . import Queue as Queue
 from . import Repaired as Repaired
 from . import Root as Root
 from . import SecretKey as SecretKey

@@ -4,7 +4,7 @@ use nixcache_client::audit::{self, AuditOptions, Remedy};
 use pyo3::prelude::*;
 
 use super::Cache;
-use crate::convert::{quoted, threads as thread_count};
+use crate::convert::{counted, quoted, threads as thread_count};
 use crate::error::Result;
 use crate::runtime::{Progress, wait};
 use crate::signature::TrustedKeys;
@@ -162,9 +162,8 @@ impl Audited {
 
     fn __repr__(&self) -> String {
         let faults = self.findings.iter().filter(|finding| finding.remedy.is_some()).count();
-        format!(
-            "<Audited: {} narinfos, {} NARs of {} bytes; {faults} faults>",
-            self.narinfos, self.nars, self.file_size
-        )
+        let (narinfos, nars) = (counted(self.narinfos, "narinfo"), counted(self.nars, "NAR"));
+        let (size, faults) = (counted(self.file_size, "byte"), counted(faults, "fault"));
+        format!("<Audited: {narinfos}, {nars} of {size}; {faults}>")
     }
 }

@@ -10,6 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::{Cache, one_or_many, store_paths, warn};
+use crate::convert::counted;
 use crate::error::Result;
 use crate::runtime::wait;
 use crate::store_path::StorePath;
@@ -149,6 +150,6 @@ impl Collected {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Collected: {} objects, {} bytes>", self.objects.len(), self.size)
+        format!("<Collected: {}, {}>", counted(self.objects.len(), "object"), counted(self.size, "byte"))
     }
 }

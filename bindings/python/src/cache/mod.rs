@@ -28,7 +28,7 @@ pub(crate) use self::audit::{Audited, Finding};
 pub(crate) use self::gc::Collected;
 pub(crate) use self::narinfos::NarInfos;
 pub(crate) use self::pull::Pulled;
-pub(crate) use self::push::Pushed;
+pub(crate) use self::push::{PushArguments, Pushed, of_push, source_of};
 pub(crate) use self::repair::Repaired;
 pub(crate) use self::roots::Root;
 pub(crate) use self::sign::Signed;
@@ -46,7 +46,7 @@ use crate::stream::path_of;
 /// store directory `store_dir`. Iteration returns the narinfos of all paths, in no particular
 /// order.
 #[pyclass(frozen, module = "nixcache")]
-pub(crate) struct Cache(cache::Cache);
+pub(crate) struct Cache(pub(crate) cache::Cache);
 
 impl Cache {
     fn parts(&self, paths: &Bound<'_, PyAny>) -> Result<Vec<PathLike>> {
@@ -183,12 +183,12 @@ fn warn(py: Python<'_>, message: &dyn std::fmt::Display) -> PyResult<()> {
     PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
 }
 
-fn root_name(text: &str) -> PyResult<RootName> {
+pub(crate) fn root_name(text: &str) -> PyResult<RootName> {
     text.parse().map_err(|error: RootNameError| PyValueError::new_err(error.to_string()))
 }
 
 /// An iterable of paths, from one path or several.
-fn one_or_many<'py>(paths: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn one_or_many<'py>(paths: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if paths.is_instance_of::<StorePath>() || path_of(paths)?.is_some() {
         return Ok(PyTuple::new(paths.py(), [paths])?.into_any());
     }

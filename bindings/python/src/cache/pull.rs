@@ -1,5 +1,7 @@
 //! `Cache.pull`: fetching closures.
 
+use std::collections::BTreeMap;
+
 use nixcache_client::pull::{self, Destination, PullOptions, PullRequest, ResolvedClosure, Trust};
 use nixcache_client::source::PathQuery;
 use pyo3::exceptions::PyValueError;
@@ -7,25 +9,25 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::{Cache, Root, one_or_many, root_name, store_paths};
-use crate::convert::threads as thread_count;
+use crate::convert::{counted, threads as thread_count};
 use crate::error::Result;
 use crate::runtime::{Progress, wait};
-use crate::signature::TrustedKeys;
+use crate::signature::{SecretKey, TrustedKeys};
 use crate::store_path::StorePath;
 
 #[pymethods]
 impl Cache {
-    /// Fetches paths with all that they refer to: into the store below a directory, or into another
-    /// cache.
+    /// Fetches paths and their closures: into the store below a directory, or into another cache.
     ///
-    /// `trusted` says whose signatures are believed; None accepts unsigned paths. With
-    /// `archives`, `into` is a directory that gets NARs. `others` are caches that may have the
-    /// paths, too. Without `paths`, the closure of the root `root` is fetched, or with `roots`
-    /// those of all roots, and another cache gets the same roots. With `paths`, `root` is the name
-    /// of a root that another cache gets. `touch` makes the roots used now. With `keep_going`, what
-    /// can be had is fetched where some paths cannot.
+    /// `trusted` are the keys whose signatures count. None accepts unsigned paths. With `archives`,
+    /// `into` is a directory that gets NARs. `others` are more caches that may have the paths.
+    ///
+    /// Without `paths`, the closure of the root `root` is fetched, or with `roots` those of all
+    /// roots. Another cache then gets the same roots. With `paths`, another cache gets a root of
+    /// the name `root`, with `labels` and signed by `keys`. `touch` marks the fetched roots as used
+    /// now. With `keep_going`, everything that is available is fetched if some paths are not.
     #[pyo3(signature = (paths, into, /, *, trusted, others=None, archives=false, closure=true, check=false,
-        listings=true, root=None, roots=false, touch=false, keep_going=false, dry_run=false, threads=None, progress=None))]
+        listings=true, root=None, labels=None, keys=None, roots=false, touch=false, keep_going=false, dry_run=false, threads=None, progress=None))]
     fn pull(
         &self,
         py: Python<'_>,
@@ -38,6 +40,8 @@ impl Cache {
         check: bool,
         listings: bool,
         root: Option<&str>,
+        labels: Option<BTreeMap<String, String>>,
+        keys: Option<Vec<Bound<'_, SecretKey>>>,
         roots: bool,
         touch: bool,
         keep_going: bool,
@@ -66,6 +70,9 @@ impl Cache {
             (Some(_), Some(_), _) if !matches!(target, Destination::Cache(_)) => {
                 Some("with paths, root is left in another cache, and into is none")
             }
+            (None, _, _) | (_, None, _) if labels.is_some() || keys.is_some() => {
+                Some("labels and keys are for the root that root names with paths")
+            }
             _ => None,
         };
         if let Some(wrong) = wrong {
@@ -81,6 +88,8 @@ impl Cache {
             options.listings = listings;
             options.keep_going = keep_going;
             options.touch = touch;
+            options.root_labels = labels.unwrap_or_default();
+            options.root_keys = keys.iter().flatten().map(|key| key.get().0.clone()).collect();
             options.dry_run = dry_run;
         });
         let threads = thread_count(threads)?;
@@ -221,6 +230,8 @@ impl Pulled {
     fn __repr__(&self) -> String {
         let (fetched, failed) = (self.fetched.len(), self.failed.len() + self.held_back.len());
         let present = self.present.len();
-        format!("<Pulled: {fetched} paths, {} bytes; {present} were there, {failed} failed>", self.nar_size)
+        let were = if present == 1 { "was" } else { "were" };
+        let (fetched, size) = (counted(fetched, "path"), counted(self.nar_size, "byte"));
+        format!("<Pulled: {fetched}, {size}; {present} {were} there, {failed} failed>")
     }
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyMappingMethods};
 
 use super::{Cache, Root, one_or_many, root_name, store_paths};
-use crate::convert::threads as thread_count;
+use crate::convert::{counted, threads as thread_count};
 use crate::error::{Failure, Result};
 use crate::runtime::{Progress, wait};
 use crate::signature::{SecretKey, TrustedKeys};
@@ -28,11 +28,14 @@ impl Cache {
     /// It is an error if a named root cannot be created. For the default root, `Pushed.notes` has
     /// the reason.
     ///
+    /// With `keep_going`, paths that the source does not have are in `Pushed.failed`, and the
+    /// others are published.
+    ///
     /// Paths that a cache in `skip` has with a signature by a `trusted` key are skipped. `logs` is
     /// the directory of build logs, `…/log/nix`, or True for that of the store. Logs and
     /// realisations are published also for paths that the cache has.
     #[pyo3(signature = (paths=None, /, *, add=None, source=None, store=None, root=RootArgument::Default, labels=None, keys=None,
-        compression="zstd", closure=true, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
+        compression="zstd", closure=true, keep_going=false, skip=None, trusted=None, listings=true, debug_info=false, logs=None, verify_present=false, threads=None,
         progress=None))]
     fn push(
         &self,
@@ -46,6 +49,7 @@ impl Cache {
         keys: Option<Vec<Bound<'_, SecretKey>>>,
         compression: &str,
         closure: bool,
+        keep_going: bool,
         skip: Option<Vec<Bound<'_, Cache>>>,
         trusted: Option<&Bound<'_, TrustedKeys>>,
         listings: bool,
@@ -55,30 +59,27 @@ impl Cache {
         threads: Option<usize>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> Result<Pushed> {
-        let source = match source {
-            Some(words) => Source::parse(words.as_os_str())?,
-            None => Source::local(),
+        let source = source_of(source)?;
+        let root_name_of = root.name().map(root_name).transpose()?;
+        let arguments = PushArguments {
+            store,
+            labels,
+            keys,
+            compression,
+            skip,
+            trusted,
+            listings,
+            debug_info,
+            logs,
+            verify_present,
+            threads,
         };
-        let mut options = PushOptions::default();
-        options.compression = compression.parse()?;
-        options.keys = keys.iter().flatten().map(|key| key.get().0.clone()).collect();
-        (options.listings, options.debug_info, options.closure) = (listings, debug_info, closure);
-        options.threads = thread_count(threads)?;
-        options.root = root.name().map(root_name).transpose()?;
-        options.root_labels = labels.unwrap_or_default();
-        options.trust_last_root = !verify_present;
+        let mut options = arguments.options(&source)?;
+        (options.closure, options.keep_going, options.root) = (closure, keep_going, root_name_of);
         for item in add.map(PyMappingMethods::items).transpose()?.into_iter().flatten() {
             let (name, tree): (String, PathBuf) = item.extract()?;
             options.trees.push(Tree::new(name, tree));
         }
-        for other in skip.iter().flatten() {
-            let trusted =
-                trusted.ok_or_else(|| PyValueError::new_err("with skip, trusted says whose signatures count"))?;
-            options.skip.push((other.get().0.clone(), trusted.get().policy.clone()));
-        }
-        let root_of_store = store.clone().unwrap_or_else(|| source.store_root());
-        options.logs = logs.map(|logs| log_directory(logs, &root_of_store)).transpose()?.flatten();
-        options.store_root = store;
         let paths = paths.map(|paths| self.parts(&one_or_many(paths)?)).transpose()?.unwrap_or_default();
         let query = |path: PathLike| path.path.map_or_else(|| path.hash_part.into(), PathQuery::from);
         let paths: Vec<PathQuery> = paths.into_iter().map(query).collect();
@@ -96,6 +97,49 @@ impl Cache {
             _ => Ok(pushed),
         }
     }
+}
+
+/// The arguments that a push of paths and a push of a queue share.
+pub(crate) struct PushArguments<'a, 'py> {
+    pub(crate) store: Option<PathBuf>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+    pub(crate) keys: Option<Vec<Bound<'py, SecretKey>>>,
+    pub(crate) compression: &'a str,
+    pub(crate) skip: Option<Vec<Bound<'py, Cache>>>,
+    pub(crate) trusted: Option<&'a Bound<'py, TrustedKeys>>,
+    pub(crate) listings: bool,
+    pub(crate) debug_info: bool,
+    pub(crate) logs: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) verify_present: bool,
+    pub(crate) threads: Option<usize>,
+}
+
+impl PushArguments<'_, '_> {
+    /// The options of a push from this source.
+    pub(crate) fn options(self, source: &Source) -> Result<PushOptions> {
+        let mut options = PushOptions::default();
+        options.compression = self.compression.parse()?;
+        options.keys = self.keys.iter().flatten().map(|key| key.get().0.clone()).collect();
+        (options.listings, options.debug_info) = (self.listings, self.debug_info);
+        options.threads = thread_count(self.threads)?;
+        options.root_labels = self.labels.unwrap_or_default();
+        options.trust_last_root = !self.verify_present;
+        for other in self.skip.iter().flatten() {
+            let trusted = self.trusted;
+            let trusted =
+                trusted.ok_or_else(|| PyValueError::new_err("with skip, trusted says whose signatures count"))?;
+            options.skip.push((other.get().0.clone(), trusted.get().policy.clone()));
+        }
+        let root_of_store = self.store.clone().unwrap_or_else(|| source.store_root());
+        options.logs = self.logs.map(|logs| log_directory(logs, &root_of_store)).transpose()?.flatten();
+        options.store_root = self.store;
+        Ok(options)
+    }
+}
+
+/// The source that an argument names, by default Nix's database on this machine.
+pub(crate) fn source_of(argument: Option<PathBuf>) -> Result<Source> {
+    Ok(argument.map_or_else(|| Ok(Source::local()), |words| Source::parse(words.as_os_str()))?)
 }
 
 /// The directory of build logs: the given one, that of the store with `True`, none with `False`.
@@ -132,7 +176,7 @@ impl RootArgument {
     }
 }
 
-fn of_push(event: PushEvent) -> Option<Progress> {
+pub(crate) fn of_push(event: PushEvent) -> Option<Progress> {
     Some(match event {
         PushEvent::Planned { paths, nar_size } => Progress::new("planned", None, Some(paths), Some(nar_size)),
         PushEvent::Started { name, nar_size } => {
@@ -177,11 +221,12 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    pub(super) fn new(store_dir: &StoreDir, pushed: push::Pushed) -> Self {
+    pub(crate) fn new(store_dir: &StoreDir, pushed: push::Pushed) -> Self {
         let failed = pushed
             .failed
             .into_iter()
             .map(|(path, error)| (store_dir.display(path.as_ref()).to_string(), error.to_string()));
+        let not_found = pushed.not_found.into_iter().map(|path| (path.to_string(), "not in the source".to_owned()));
         let trees =
             pushed.failed_trees.into_iter().map(|(tree, error)| (tree.display().to_string(), error.to_string()));
         Self {
@@ -194,7 +239,7 @@ impl Pushed {
             present: store_paths(pushed.present),
             added: store_paths(pushed.added),
             held_back: store_paths(pushed.held_back),
-            failed: trees.chain(failed).collect(),
+            failed: trees.chain(failed).chain(not_found).collect(),
             unattached: pushed.unattached.iter().map(ToString::to_string).collect(),
             unsigned: pushed.unsigned,
             realisations: pushed.realisations,
@@ -224,7 +269,7 @@ impl Pushed {
         self.published.clone()
     }
 
-    /// The paths that another push has published in the meantime.
+    /// The paths that were there already, or that another push has published in the meantime.
     #[getter]
     fn present(&self) -> Vec<StorePath> {
         self.present.clone()
@@ -250,8 +295,8 @@ impl Pushed {
 
     /// What failed although everything was published: creating the root, or removing the lease.
     #[getter]
-    fn notes(&self) -> Vec<String> {
-        self.notes.clone()
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The paths that could not be published, with the reasons.
@@ -260,12 +305,13 @@ impl Pushed {
         self.failed.clone()
     }
 
-    fn __bool__(&self) -> bool {
+    pub(crate) fn __bool__(&self) -> bool {
         self.failed.is_empty() && self.held_back.is_empty() && self.unattached.is_empty()
     }
 
     fn __repr__(&self) -> String {
         let (published, failed) = (self.published.len(), self.failed.len() + self.held_back.len());
-        format!("<Pushed: {published} paths, {} bytes, as files {}; {failed} failed>", self.nar_size, self.file_size)
+        let (paths, size) = (counted(published, "path"), counted(self.nar_size, "byte"));
+        format!("<Pushed: {paths}, {size}, as files {}; {failed} failed>", self.file_size)
     }
 }

@@ -7,6 +7,7 @@ use nixcache_client::roots;
 use pyo3::prelude::*;
 
 use super::{Cache, root_name, store_paths, warn};
+use crate::convert::counted;
 use crate::error::Result;
 use crate::runtime::wait;
 use crate::store_path::StorePath;
@@ -129,9 +130,7 @@ impl Root {
 
     fn __repr__(&self) -> String {
         let Root(root) = self;
-        format!(
-            "<Root {}/{}: {} paths, {} bytes>",
-            root.name, root.generation, root.record.paths, root.record.file_size
-        )
+        let (paths, size) = (counted(root.record.paths, "path"), counted(root.record.file_size, "byte"));
+        format!("<Root {}/{}: {paths}, {size}>", root.name, root.generation)
     }
 }

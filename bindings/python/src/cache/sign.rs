@@ -5,6 +5,7 @@ use nixcache_client::sign::{self, SignOptions};
 use pyo3::prelude::*;
 
 use super::{Cache, one_or_many};
+use crate::convert::counted;
 use crate::error::Result;
 use crate::runtime::wait;
 use crate::signature::SecretKey;
@@ -68,6 +69,7 @@ impl Signed {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Signed: {} narinfos, {} changed, {} failed>", self.narinfos, self.changed, self.failed.len())
+        let narinfos = counted(self.narinfos, "narinfo");
+        format!("<Signed: {narinfos}, {} changed, {} failed>", self.changed, self.failed.len())
     }
 }

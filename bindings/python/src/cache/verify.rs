@@ -4,7 +4,7 @@ use nixcache_client::verify::{self, VerifiedNarInfo, VerifyOptions};
 use pyo3::prelude::*;
 
 use super::Cache;
-use crate::convert::threads as thread_count;
+use crate::convert::{counted, threads as thread_count};
 use crate::error::Result;
 use crate::runtime::wait;
 use crate::signature::TrustedKeys;
@@ -66,6 +66,7 @@ impl Verified {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Verified: {} narinfos, {} bad, {} unread>", self.narinfos, self.bad.len(), self.unread.len())
+        let narinfos = counted(self.narinfos, "narinfo");
+        format!("<Verified: {narinfos}, {} bad, {} unread>", self.bad.len(), self.unread.len())
     }
 }

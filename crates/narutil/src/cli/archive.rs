@@ -57,18 +57,21 @@ pub(crate) struct LsArgs {
     /// A NAR, or a cache: a directory or a URL.
     #[arg(value_name = "NAR or CACHE")]
     pub(crate) nar: PathBuf,
-    /// What to list: a path in the NAR, or a store path in the cache.
+    /// What to list: a path in the NAR, or a store path of the cache [default: everything].
     ///
-    /// The default in a NAR is everything. The store path in a cache is a full path, base name or
-    /// hash part, and a path in it may follow.
+    /// The store path is a full path, base name or hash part, and a path in it may follow.
     #[arg(value_parser = path_or_empty())]
     pub(crate) path: Option<PathBuf>,
     /// List subdirectories recursively.
     #[arg(long, short = 'R')]
     pub(crate) recursive: bool,
-    /// Show type and executable bit, size, name and link target.
+    /// Show type and executable bit, size, name and link target. Of the paths of a cache: NAR size,
+    /// file size, date of the narinfo, path and signers.
     #[arg(long, short)]
     pub(crate) long: bool,
+    /// Print sizes of store paths in bytes.
+    #[arg(long)]
+    pub(crate) bytes: bool,
     #[command(flatten)]
     pub(crate) source: Source,
     #[command(flatten)]

@@ -10,11 +10,11 @@ use nixcache::compression::EncodeOptions;
 use nixcache_client::gc::Unrooted;
 use nixcache_client::roots::RootName;
 
-use super::closure::From;
+use super::closure::{From, Selection};
 use super::common::DepthArgs;
 use super::examples;
 use super::reach::Reach;
-use super::value::{KeyArgs, SIGNATURE_OPTIONS, age, cache, label, size, unrooted};
+use super::value::{KeyArgs, SIGNATURE_OPTIONS, age, cache, key_file, label, size, unrooted};
 
 /// Headings of groups of options in help texts.
 const ROOT_OPTIONS: &str = "Root options";
@@ -23,17 +23,18 @@ const REPAIR_OPTIONS: &str = "Repair options";
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PushArgs {
-    /// Store paths, base names, hash parts, or symbolic links into the store such as ./result.
-    #[arg(value_name = "PATH", required_unless_present_any = ["add", "queue"])]
+    /// Store paths, base names, hash parts, or links into the store such as ./result.
+    ///
+    /// `-` reads paths from standard input, one per line.
+    #[arg(value_name = "PATH", required_unless_present_any = ["add", "queue", "all"])]
     pub(crate) paths: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
     /// Publish in CACHE, a directory or a URL. It is created if necessary.
     #[arg(long, value_name = "CACHE", value_parser = cache())]
     pub(crate) to: OsString,
     #[command(flatten)]
     pub(crate) from: From,
-    /// Read the paths from DIR/nix/store [default: the store of the database, otherwise /].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: Option<PathBuf>,
     /// Keep the closure in the cache under the root NAME [default: `default`; with --queue none].
     ///
     /// The push creates a generation of the root. The closure stays in the cache as long as the
@@ -57,7 +58,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "[NAME=]PATH")]
     pub(crate) add: Vec<OsString>,
     /// Publish the store paths listed in the files of DIR, and remove finished files.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "add", "no_closure", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "all", "keep_going", "add", "no_closure", "dry_run"])]
     pub(crate) queue: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
@@ -65,7 +66,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "ALGO[:LEVEL]")]
     pub(crate) compression: Option<EncodeOptions>,
     /// Publish only the given paths. Their references must be in the cache.
-    #[arg(long)]
+    #[arg(long, alias = "no-recursive")]
     pub(crate) no_closure: bool,
     /// Skip paths that CACHE has with a signature by a --trusted key. May be repeated.
     #[arg(long, value_name = "CACHE", requires = "trusted", value_parser = cache(), help_heading = SIGNATURE_OPTIONS)]
@@ -249,6 +250,25 @@ pub(crate) struct GcArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// The cache: a directory or a URL.
+    pub(crate) cache: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    /// Trust the public key KEY [default: the keys of nix.conf]. May be repeated.
+    ///
+    /// KEY is `name:base64` (several separated by blanks), a file with keys or lines of nix.conf,
+    /// or the word `nix.conf` for the keys that Nix on this machine trusts.
+    #[arg(long, alias = "trusted-public-keys", value_name = "KEY", help_heading = SIGNATURE_OPTIONS)]
+    pub(crate) trusted: Vec<OsString>,
+    /// Write a small object into the cache and remove it again, to check the rights of a push.
+    #[arg(long, requires = "cache")]
+    pub(crate) write: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct InfoArgs {
     /// The cache: a directory or a URL.
     pub(crate) cache: OsString,
@@ -256,13 +276,34 @@ pub(crate) struct InfoArgs {
     pub(crate) reach: Reach,
 }
 
+/// Secret keys to sign a root with that a pull creates.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RootKeyArgs {
+    /// Sign the root that --root creates with the secret key in FILE, or `-`. May be repeated.
+    #[arg(id = "key", long = "key", value_name = "FILE", value_parser = key_file(), requires = "root", help_heading = ROOT_OPTIONS)]
+    files: Vec<PathBuf>,
+    /// Sign that root with the secret key in the environment variable NAME. May be repeated.
+    #[arg(id = "key_env", long = "key-env", value_name = "NAME", requires = "root", help_heading = ROOT_OPTIONS)]
+    variables: Vec<String>,
+}
+
+impl RootKeyArgs {
+    pub(crate) fn to_key_args(&self) -> KeyArgs {
+        KeyArgs { files: self.files.clone(), variables: self.variables.clone() }
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("target").required(true))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct PullArgs {
-    /// Store paths, base names or hash parts.
-    #[arg(value_name = "PATH", required_unless_present_any = ["root", "roots"])]
+    /// Store paths, base names, hash parts, or links into the store such as ./result.
+    ///
+    /// `-` reads paths from standard input, one per line.
+    #[arg(value_name = "PATH", required_unless_present_any = ["root", "roots", "all"])]
     pub(crate) paths: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
     /// Fetch the closure of the root NAME. With PATH and --to: create this root in CACHE.
     ///
     /// The closure comes from the first cache that has the root. With --to, the same root is
@@ -272,16 +313,18 @@ pub(crate) struct PullArgs {
     /// Fetch the closures of all roots.
     ///
     /// With --to, the same roots are created there, with their labels and pins.
-    #[arg(long, conflicts_with_all = ["paths", "root", "no_closure"], help_heading = ROOT_OPTIONS)]
+    #[arg(long, conflicts_with_all = ["paths", "root", "all", "no_closure"], help_heading = ROOT_OPTIONS)]
     pub(crate) roots: bool,
     /// Mark the fetched roots as used now, for the policy of `gc`.
     ///
     /// If this is not permitted, narutil warns and continues.
     #[arg(long, help_heading = ROOT_OPTIONS)]
     pub(crate) touch: bool,
-    /// Fetch everything that is available if some paths are not, and exit with 1.
-    #[arg(short = 'k', long)]
-    pub(crate) keep_going: bool,
+    /// Attach a label to the root that --root creates. May be repeated.
+    #[arg(long = "label", value_name = "NAME=TEXT", value_parser = label, requires = "root", help_heading = ROOT_OPTIONS)]
+    pub(crate) labels: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) root_keys: RootKeyArgs,
     /// Fetch from CACHE, a directory or a URL. May be repeated.
     ///
     /// Caches are asked in the order of their priorities. Caches of equal priority are asked in the
@@ -311,7 +354,7 @@ pub(crate) struct PullArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) registration: Option<PathBuf>,
     /// Fetch only the given paths. With --to, their references must be in that cache.
-    #[arg(long)]
+    #[arg(long, alias = "no-recursive")]
     pub(crate) no_closure: bool,
     /// Check the hashes of paths that are present, instead of relying on their names.
     #[arg(long, conflicts_with = "to")]

@@ -21,6 +21,7 @@ pub(super) const LS: &str = "\
 Examples:
   narutil ls result.nar -lR
   narutil ls result.nar share/man
+  narutil ls -l /mnt/cache
   narutil ls https://cache.nixos.org 00bgd045z0d4icpbc2yyz4gx48ak44la/bin";
 
 pub(super) const CAT: &str = "\
@@ -43,6 +44,12 @@ pub(super) const SCAN: &str = "\
 Examples:
   narutil scan ./result --candidates paths.txt
   narutil closure ./result | narutil scan ./result --candidates -";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  narutil doctor
+  narutil doctor 's3://my-cache?region=eu-west-1' --key cache.secret --write
+  narutil doctor https://cache.example.org --json";
 
 pub(super) const SHOW: &str = "\
 Examples:
@@ -85,6 +92,7 @@ pub(super) const CLOSURE: &str = "\
 Examples:
   narutil closure ./result --size --sort closure-size
   narutil closure ./result --from https://cache.nixos.org --json
+  narutil closure ./result --tree
   narutil closure ./result --html closure.html";
 
 pub(super) const DIFF: &str = "\
@@ -95,6 +103,7 @@ Examples:
 pub(super) const WHY: &str = "\
 Examples:
   narutil why ./result /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60
+  narutil why ./result gcc --all
   narutil why ./result 00bgd045z0d4icpbc2yyz4gx48ak44la --from https://cache.nixos.org";
 
 pub(super) const CONVERT: &str = "\
@@ -114,7 +123,8 @@ pub(super) const PULL: &str = "\
 Examples:
   narutil pull ./result --from https://cache.example.org --trusted cache.public --into ./root
   narutil pull --from s3://my-cache --root main --trusted cache.public --into ./root
-  narutil pull --from s3://my-cache --roots --trusted cache.public --to /mnt/mirror";
+  narutil pull --from s3://my-cache --roots --trusted cache.public --to /mnt/mirror
+  narutil pull ./result --from s3://my-cache --no-check-sigs --to ./c --root main --label ci=42";
 
 pub(super) const AUDIT: &str = "\
 Examples:

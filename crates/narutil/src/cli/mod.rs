@@ -19,9 +19,9 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::archive::{CatArgs, CheckArgs, HashArgs, LsArgs, PackArgs, ScanArgs, Source, UnpackArgs};
 pub(crate) use self::cache::{
-    AuditArgs, GcArgs, InfoArgs, LabelArgs, PullArgs, PushArgs, RootArgs, RootCommand, RootsArgs,
+    AuditArgs, DoctorArgs, GcArgs, InfoArgs, LabelArgs, PullArgs, PushArgs, RootArgs, RootCommand, RootsArgs,
 };
-pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, Sort, WhyArgs};
+pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, From, Selection, Sort, WhyArgs};
 pub(crate) use self::common::Common;
 use self::common::DepthArgs;
 pub(crate) use self::narinfo::{
@@ -148,10 +148,11 @@ pub(crate) enum Command {
     /// caches before it do not have.
     #[command(after_help = examples::DIFF)]
     Diff(DiffArgs),
-    /// Print a shortest chain of references from one path to another.
+    /// Print why a path depends on another: a chain of references.
     ///
-    /// Prints one path per line. Exits with 1 if there is no such chain.
-    #[command(after_help = examples::WHY)]
+    /// Prints a shortest chain, one path per line. If a name fits several paths, the chain leads to
+    /// the closest one. Exits with 1 if there is no chain.
+    #[command(after_help = examples::WHY, alias = "why-depends")]
     Why(WhyArgs),
     /// Convert information about store paths to another form.
     ///
@@ -250,6 +251,20 @@ pub(crate) enum Command {
     /// With --dry-run, prints `WHY  OBJECT` for each object, in the order of removal.
     #[command(after_help = examples::GC)]
     Gc(GcArgs),
+    /// Check a set-up: Nix's settings, keys and a cache; say what to change.
+    ///
+    /// Prints `ok`, `warning` or `problem`, a subject and what was found, one line for each check,
+    /// and advice below it. Changes nothing, except with --write. The output contains no secrets.
+    ///
+    /// Exit status: 0 no problems; 1 problems were printed.
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Print the fields of narinfos, as `narinfo show`.
+    #[command(hide = true, after_help = examples::SHOW)]
+    PathInfo(ShowArgs),
+    /// Generate a new secret key, as `key generate`.
+    #[command(hide = true, after_help = examples::GENERATE_KEY)]
+    GenerateKey(GenerateKeyArgs),
     /// Print a completion script for a shell.
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),

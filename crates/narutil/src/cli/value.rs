@@ -23,9 +23,16 @@ pub(crate) struct KeyArgs {
     pub(crate) variables: Vec<String>,
 }
 
+impl KeyArgs {
+    /// Whether no key is named.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.variables.is_empty()
+    }
+}
+
 /// Parses the name of a file with a secret key. Refuses a key itself, and a store path: options
 /// take one value each, so a store path here is a mistake.
-fn key_file() -> impl TypedValueParser<Value = PathBuf> {
+pub(super) fn key_file() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|argument| match misplaced(&argument) {
         _ if crate::secret::is_key_for_file(argument.as_ref()) => Err(crate::secret::KEY_NOT_FILE),
         Some(hint) if !PathBuf::from(&argument).is_file() => Err(hint),

@@ -11,7 +11,7 @@ use super::ls::{archive, find, listing_by_seeking};
 use crate::cache::{explain_requests, is_cache, run as block_on};
 use crate::cli::{CatArgs, Common};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::path_and_rest;
+use crate::graph::path_and_inside;
 use crate::input::{BUFFER, Input};
 use crate::output::{Output, shown};
 
@@ -35,11 +35,12 @@ pub(crate) fn run(common: &Common, args: &CatArgs) -> Result {
 
 /// Prints a file in a path of a cache.
 fn in_cache(common: &Common, args: &CatArgs) -> Result {
-    let (part, name, inside) = path_and_rest(&common.store_dir()?, &args.path)?;
+    let (query, inside) = path_and_inside(common, args.path.as_os_str())?;
     let mut output = Output::create("-".as_ref())?;
     block_on(common, async {
         let cache = args.reach.open_briefly(common, args.nar.as_os_str()).await?;
-        let copied = archive(common, &cache, (part, name), &args.path).await?.copy_file(inside, &mut output).await;
+        let found = archive(common, &cache, &query, &args.path).await?;
+        let copied = found.copy_file(inside.as_os_str().as_bytes(), &mut output).await;
         explain_requests(&cache);
         copied.map_err(|error| Failure::archive(&args.path, &error))
     })?;

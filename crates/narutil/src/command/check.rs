@@ -1,12 +1,12 @@
 //! `narutil check`: checks that files are valid NARs.
 
 use nixcache::nar::Observer;
-use serde_json::json;
 
 use super::observe;
 use crate::cli::{CheckArgs, Common};
 use crate::failure::{Failure, Result, Status, for_each};
 use crate::input::once_from_standard_input;
+use crate::json::{Check, line};
 use crate::output::print;
 
 pub(crate) fn run(common: &Common, args: &CheckArgs) -> Result {
@@ -20,12 +20,13 @@ pub(crate) fn run(common: &Common, args: &CheckArgs) -> Result {
         };
         let line = match &fault {
             _ if common.json => {
-                json!({ "path": path.to_string_lossy(), "ok": fault.is_none(), "error": fault }).to_string()
+                let path = path.to_string_lossy().into_owned();
+                line(&Check { path, ok: fault.is_none(), error: fault.clone() })
             }
             None => "ok".to_owned(),
             Some(fault) => fault.clone(),
         };
-        print(line.as_bytes())?;
+        print(line)?;
         Ok(if fault.is_none() { Status::Ok } else { Status::Bad })
     }))
 }

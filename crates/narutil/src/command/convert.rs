@@ -12,12 +12,14 @@ use nixcache::path_info::PathInfo;
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::convert::{Error, Form, convert};
 use nixcache_client::source::{Source, Stream};
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use crate::cli::{Common, ConvertArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{find_all, full, open, path_named, visit, walk};
+use crate::graph::{PathArgument, find_all, full, open, path_arguments, visit, walk};
+use crate::json::{Convert, line};
 use crate::output::{Output, is_standard, print};
+use crate::text::counted;
 
 pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     let target = args.to.as_bytes();
@@ -33,10 +35,14 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
         return Err(Failure::usage("the result and --json cannot both go to standard output"));
     }
     let store_dir = common.store_dir()?;
-    let source = args.from.as_deref().map_or_else(|| Ok(Source::local()), Source::parse);
+    let source = match (&args.from, &args.store) {
+        (Some(source), _) => Source::parse(source),
+        (None, Some(store)) => Source::of_store(store),
+        (None, None) => Source::of_environment(),
+    };
     let source = source.map_err(|error| Failure::source(&error))?;
-    let stream = if args.paths.is_empty() {
-        open(common, &source, &store_dir)?
+    let (stream, status) = if args.paths.is_empty() {
+        (open(common, &source, &store_dir)?, Status::Ok)
     } else {
         closure(common, args, &source, &store_dir)?
     };
@@ -52,22 +58,21 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
     output.into_inner().map_err(|error| Failure::writing(file, error.error()))?.commit()?;
     if common.json {
         let lost: Map<_, _> = done.lost.iter().map(|(fact, count)| (fact.to_string(), count.into())).collect();
-        print(json!({ "paths": done.paths, "lost": lost }).to_string().as_bytes())?;
+        print(line(&Convert { paths: done.paths, lost }))?;
     } else if !common.quiet {
-        eprintln!("{} {}", done.paths, if done.paths == 1 { "path" } else { "paths" });
+        eprintln!("{}", counted(done.paths, "path"));
         if !done.lost.is_nothing() {
             eprintln!("narutil: the target form has no place for {}", done.lost);
         }
     }
-    Ok(Status::Ok)
+    Ok(status)
 }
 
 /// The information in the source about the given paths and their closures.
-fn closure(common: &Common, args: &ConvertArgs, source: &Source, store_dir: &StoreDir) -> Result<Stream> {
-    let mut wanted = HashSet::new();
-    for path in &args.paths {
-        wanted.insert(path_named(store_dir, path)?.0);
-    }
+fn closure(common: &Common, args: &ConvertArgs, source: &Source, store_dir: &StoreDir) -> Result<(Stream, Status)> {
+    let keep_going = args.selection.keep_going;
+    let (paths, named) = path_arguments(common, &args.paths, keep_going)?;
+    let wanted = paths.iter().map(PathArgument::hash_part).collect();
     let infos = if let (Source::Cache(_) | Source::Remote { .. }, Some(cache)) = (source, &args.from) {
         walk(common, &args.reach, &[cache], wanted, &HashSet::new())?
     } else {
@@ -84,12 +89,13 @@ fn closure(common: &Common, args: &ConvertArgs, source: &Source, store_dir: &Sto
         builder.insert_path_info(info).map_err(|error| Failure::bad(source.path(), error))?;
     }
     let graph = builder.finish();
-    let closure = graph.closure(find_all(common, &graph, &args.paths)?);
+    let (roots, found) = find_all(&graph, &paths, false, keep_going)?;
+    let closure = graph.closure(roots);
     if let Some(&absent) = closure.nodes().iter().find(|&&node| !graph.is_present(node)) {
         let absent = full(store_dir, &graph, absent);
         return Err(Failure::bad(source.path(), format_args!("{absent} is referred to but not in the source")));
     }
     let parts: HashSet<HashPart> = closure.nodes().iter().map(|&node| graph.hash_part(node)).collect();
     let infos = infos.into_iter().filter(|info| parts.contains(&info.path.hash_part())).collect();
-    Ok(Stream::of(source.path().to_owned(), store_dir, infos))
+    Ok((Stream::of(source.path().to_owned(), store_dir, infos), named.max(found)))
 }

@@ -6,60 +6,38 @@ use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nixcache::closure::{DifferenceBuilder, Graph, HashPartsError, Missing, MissingReason, Tally};
+use nixcache::closure::{DifferenceBuilder, HashPartsError};
 use nixcache::narinfo::file_name;
 use nixcache::store_path::StoreDir;
 use nixcache_client::source::{self, Source};
-use serde_json::{Value, json};
 
 use crate::cache::{explain_requests, run as block_on};
-use crate::cli::{Common, DiffArgs, Reach};
+use crate::cli::{Common, DiffArgs, Reach, Selection};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::{find_all, full, load_closure, open, visit};
+use crate::graph::{find_all, load, load_closure, open, path_arguments, visit};
 use crate::input::{BUFFER, bytes};
-use crate::output::{print, shown};
+use crate::report;
+use crate::text::shown;
 
 /// The number of paths to look up in a directory at a time.
 const BATCH: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 pub(crate) fn run(common: &Common, args: &DiffArgs) -> Result {
-    let paths: Vec<&OsStr> = args.paths.iter().map(OsString::as_os_str).collect();
-    let graph = load_closure(common, &args.reach, &args.from.sources, &paths)?;
+    let Selection { all, keep_going, .. } = args.selection;
+    let (paths, named) = path_arguments(common, &args.paths, keep_going)?;
+    let from = &args.from;
+    let graph = if all { load(common, from)? } else { load_closure(common, &args.reach, from, &paths)? };
     let store_dir = common.store_dir()?;
-    let roots = find_all(common, &graph, &args.paths)?;
+    let (roots, found) = find_all(&graph, &paths, all, keep_going)?;
     let closure = graph.closure(roots);
     let mut difference = DifferenceBuilder::new(&graph, &closure);
     for cache in &args.caches {
         look(common, &store_dir, &args.reach, cache, &mut difference)?;
     }
     let difference = difference.finish();
-
-    let missing = difference.missing();
-    if common.json {
-        let caches = args.caches.iter().zip(difference.found_totals()).map(|(cache, tally)| {
-            json!({ "cache": cache.to_string_lossy(), "paths": tally.paths, "narSize": tally.nar_size })
-        });
-        let total = difference.missing_total();
-        let missing = missing.iter().map(|missing| to_json(&store_dir, &graph, &args.caches, missing));
-        let document = json!({
-            "missing": missing.collect::<Value>(),
-            "paths": total.paths, "narSize": total.nar_size,
-            "caches": caches.collect::<Value>(),
-        });
-        print(document.to_string().as_bytes())?;
-    } else {
-        if !missing.is_empty() {
-            let lines: Vec<String> = missing.iter().map(|missing| full(&store_dir, &graph, missing.node)).collect();
-            print(lines.join("\n").as_bytes())?;
-        }
-        if !common.quiet {
-            for (cache, tally) in args.caches.iter().zip(difference.found_totals()) {
-                eprintln!("{}: has {}", shown(Path::new(cache)), amount(*tally));
-            }
-            eprintln!("missing: {}", amount(difference.missing_total()));
-        }
-    }
-    Ok(if args.exit_code && !missing.is_empty() { Status::Bad } else { Status::Ok })
+    report::diff::difference(common, &store_dir, &graph, &args.caches, &difference)?;
+    let is_missing = args.exit_code && !difference.missing().is_empty();
+    Ok(if is_missing { Status::Bad } else { named.max(found) })
 }
 
 /// Looks up the wanted paths in one more cache.
@@ -123,26 +101,4 @@ fn is_remote(argument: &OsStr) -> bool {
     let text = argument.to_string_lossy();
     text.split_once("://")
         .is_some_and(|(scheme, _)| scheme != "file" && scheme.bytes().all(|b| b.is_ascii_alphanumeric()))
-}
-
-fn amount(tally: Tally) -> String {
-    let paths = if tally.paths == 1 { "path" } else { "paths" };
-    format!("{} {paths}, {} bytes", tally.paths, tally.nar_size)
-}
-
-fn to_json(store_dir: &StoreDir, graph: &Graph, caches: &[OsString], missing: &Missing) -> Value {
-    let mut object = json!({
-        "path": full(store_dir, graph, missing.node),
-        "narSize": graph.nar_size(missing.node),
-        "reason": match missing.reason {
-            MissingReason::Dangling { .. } => "dangling",
-            MissingReason::Unknown => "unknown",
-            _ => "absent",
-        },
-    });
-    if let MissingReason::Dangling { referrer, cache } = missing.reason {
-        object["referrer"] = full(store_dir, graph, referrer).into();
-        object["cache"] = caches[cache].to_string_lossy().into();
-    }
-    object
 }

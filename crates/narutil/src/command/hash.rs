@@ -26,7 +26,7 @@ pub(crate) fn run(common: &Common, args: &HashArgs) -> Result {
             tree(common, args, path)?
         };
         for hash in &seen.hashes {
-            print(&hash_line(common, hash, args.format, seen.size, path))?;
+            print(hash_line(common, hash, args.format, seen.size, path))?;
         }
         Ok(Status::Ok)
     }))
@@ -51,6 +51,6 @@ fn flat(common: &Common, args: &HashArgs, path: &Path) -> Result<Status> {
     let (reader, progress) = Input::open(path)?.counted(common);
     let size = hasher.read(reader).map_err(|error| Failure::failed(path, error));
     progress.finish();
-    print(&hash_line(common, &hasher.finish(), args.format, size?, path))?;
+    print(hash_line(common, &hasher.finish(), args.format, size?, path))?;
     Ok(Status::Ok)
 }

@@ -1,4 +1,4 @@
-//! `narutil key`: generates keys, and reads the keys of other commands.
+//! `narutil key`: generates keys, and derives public keys.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -6,13 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nixcache::signature::{KeyName, SecretKey, looks_like_key};
-use serde_json::json;
 
-use crate::cli::{Common, GenerateKeyArgs, KeyArgs, PublicKeyArgs};
+use crate::cli::{Common, GenerateKeyArgs, PublicKeyArgs};
 use crate::failure::{Failure, Result, Status};
-use crate::input::{once_from_standard_input, text};
+use crate::json::{GeneratedKey, PublicKey, line};
+use crate::keys::read_secret;
 use crate::output::{directory, is_standard, print};
-use crate::text::shown;
 
 pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
     if looks_like_key(&args.name) {
@@ -38,66 +37,21 @@ pub(crate) fn generate(common: &Common, args: &GenerateKeyArgs) -> Result {
         })?;
     }
     if common.json {
-        let mut keys = json!({ "publicKey": public });
-        if secret_is_shown {
-            keys = json!({ "secretKey": secret.as_str(), "publicKey": public });
-        }
-        print(keys.to_string().as_bytes())?;
+        let secret_key = secret_is_shown.then(|| secret.as_str());
+        print(line(&GeneratedKey { secret_key, public_key: &public }))?;
     } else if secret_is_shown {
         print(secret.as_bytes())?;
     } else if args.public.as_deref().is_some_and(is_standard) {
-        print(public.as_bytes())?;
+        print(public)?;
     }
     Ok(Status::Ok)
 }
 
 pub(crate) fn public(common: &Common, args: &PublicKeyArgs) -> Result {
     let public = read_secret(&args.file)?.public_key().to_string();
-    let line = if common.json { json!({ "publicKey": public }).to_string() } else { public };
-    print(line.as_bytes())?;
+    let line = if common.json { line(&PublicKey { public_key: &public }) } else { public };
+    print(line)?;
     Ok(Status::Ok)
-}
-
-/// Reads the secret key in a file.
-fn read_secret(file: &Path) -> Result<SecretKey> {
-    SecretKey::parse(&text(file)?).map_err(|error| Failure::bad(file, error))
-}
-
-/// Reads the secret key in an environment variable, or in the file that it names: CI systems have
-/// variables of both kinds.
-fn read_variable(name: &str) -> Result<SecretKey> {
-    let unusable = |reason: &str| Failure::usage(format_args!("--key-env {name}: {reason}"));
-    let value = std::env::var_os(name).filter(|value| !value.is_empty());
-    let value = value.ok_or_else(|| unusable("the environment variable is not set or empty"))?;
-    let key = match value.to_str() {
-        Some(text) => SecretKey::parse(text),
-        None => return Err(unusable("the value of the environment variable is not UTF-8")),
-    };
-    match key {
-        Ok(key) => Ok(key),
-        Err(_) if Path::new(&value).is_file() => read_secret(Path::new(&value)),
-        Err(error) => Err(Failure::bad(Path::new(&format!("--key-env {name}")), error)),
-    }
-}
-
-/// Reads secret keys. Refuses two keys of one name, which would replace each other's signatures.
-pub(super) fn read_keys(args: &KeyArgs) -> Result<Vec<SecretKey>> {
-    once_from_standard_input(&args.files)?;
-    let files = args.files.iter().map(|file| (shown(file), read_secret(file)));
-    let variables = args.variables.iter().map(|name| (format!("--key-env {name}"), read_variable(name)));
-    let mut keys: Vec<SecretKey> = Vec::new();
-    for (origin, key) in files.chain(variables) {
-        let key = key?;
-        match keys.iter().find(|other| other.name() == key.name()) {
-            None => keys.push(key),
-            Some(other) if *other == key => {}
-            Some(_) => {
-                let name = key.name();
-                return Err(Failure::usage(format_args!("{origin}: another key has the same name, {name}")));
-            }
-        }
-    }
-    Ok(keys)
 }
 
 /// Writes a line to a new file atomically. Fails if the file exists.

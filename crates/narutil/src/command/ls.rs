@@ -1,22 +1,24 @@
 //! `narutil ls`: lists the contents of NARs and of paths in caches.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use futures_util::StreamExt;
 use nixcache::nar::{FileSource, Listing, ListingNode, NodeKind, Observer, Reader};
-use nixcache::store_path::HashPart;
 use nixcache_client::archive::Archive;
 use nixcache_client::cache::Cache;
+use nixcache_client::source::PathQuery;
 
 use super::observe;
 use crate::cache::{explain_requests, is_cache, run as block_on};
 use crate::cli::{Common, LsArgs, Source};
 use crate::failure::{Failure, Result, Status};
-use crate::graph::path_and_rest;
+use crate::graph::path_and_inside;
 use crate::input::Input;
 use crate::output::{print, printable, shown};
+use crate::progress::Progress;
+use crate::report::{self, ls::CachedPath};
 use crate::target::misnamed;
 
 pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
@@ -28,35 +30,51 @@ pub(crate) fn run(common: &Common, args: &LsArgs) -> Result {
     show(common, args, &args.nar, find(&listing, &args.nar, path)?)
 }
 
-/// Lists a path of a cache.
+/// Lists a cache, or a path of it.
 fn in_cache(common: &Common, args: &LsArgs) -> Result {
-    let Some(path) = &args.path else {
-        // If this is not a cache, that error is more helpful.
-        block_on(common, args.reach.open_briefly(common, args.nar.as_os_str()))?;
-        return Err(Failure::usage(format_args!("{}: name a path of this cache to list", shown(&args.nar))));
-    };
-    let (part, name, inside) = path_and_rest(&common.store_dir()?, path)?;
+    let Some(path) = &args.path else { return paths_of_cache(common, args) };
+    let (query, inside) = path_and_inside(common, path.as_os_str())?;
     let listing = block_on(common, async {
         let cache = args.reach.open_briefly(common, args.nar.as_os_str()).await?;
-        let listing = archive(common, &cache, (part, name), path).await?.listing().await;
+        let listing = archive(common, &cache, &query, path).await?.listing().await;
         explain_requests(&cache);
         listing.map_err(|error| Failure::archive(path, &error))
     })?;
-    show(common, args, path, find(&listing, path, Path::new(OsStr::from_bytes(inside)))?)
+    show(common, args, path, find(&listing, path, &inside)?)
+}
+
+/// Lists the store paths of a cache.
+fn paths_of_cache(common: &Common, args: &LsArgs) -> Result {
+    block_on(common, async {
+        let cache = args.reach.open(args.nar.as_os_str()).await?;
+        let listed = cache.list_narinfos().await.map_err(|error| Failure::cache(&error))?;
+        let progress = Progress::items(common, "reading", Some(listed.len()));
+        let mut narinfos = cache.narinfos(listed.keys().copied().collect());
+        let mut paths = Vec::with_capacity(listed.len());
+        let mut status = Status::Ok;
+        while let Some((hash_part, read)) = narinfos.next().await {
+            progress.advance(1);
+            match read {
+                Ok(Some(info)) => paths.push(CachedPath { info, modified: listed[&hash_part].modified }),
+                // It was removed after it was listed.
+                Ok(None) => {}
+                Err(error) => status = status.max(Failure::cache(&error).report()),
+            }
+        }
+        progress.finish();
+        explain_requests(&cache);
+        report::ls::paths(common, args.long, args.bytes, cache.store_dir(), paths)?;
+        Ok(status)
+    })
 }
 
 /// Finds a path in a cache. It must exist and have the given name.
-pub(super) async fn archive(
-    common: &Common,
-    cache: &Cache,
-    (part, name): (HashPart, Option<&str>),
-    path: &Path,
-) -> Result<Archive> {
-    let found = Archive::find(cache, part).await.map_err(|error| Failure::archive(path, &error))?;
+pub(super) async fn archive(common: &Common, cache: &Cache, query: &PathQuery, path: &Path) -> Result<Archive> {
+    let found = Archive::find(cache, query.hash_part()).await.map_err(|error| Failure::archive(path, &error))?;
     let found = found.ok_or_else(|| Failure::bad(path, format_args!("not in {}", cache.url())))?;
     let info = found.info().as_ref();
-    if let Some(name) = name.filter(|name| *name != info.store_path().name()) {
-        return Err(Failure::bad(path, misnamed(info.store_path().name(), name)));
+    if let Some(asked_for) = query.path().filter(|path| path.name() != info.store_path().name()) {
+        return Err(Failure::bad(path, misnamed(info.store_path().name(), asked_for.name())));
     }
     Ok(found.limits(common.limits()))
 }

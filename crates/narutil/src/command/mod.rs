@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod closure;
 pub(crate) mod convert;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod gc;
 pub(crate) mod generate;
 pub(crate) mod hash;
@@ -30,11 +31,11 @@ use std::path::Path;
 use nixcache::hash::{Algorithm, Format, Hash};
 use nixcache::nar::{Observation, Observer, Packer};
 use nixcache::signature::looks_like_key;
-use serde_json::json;
 
 use crate::cli::{Common, Source};
 use crate::failure::{Failure, Result};
 use crate::input::Input;
+use crate::json::{Hashed, line};
 use crate::output::is_standard;
 use crate::secret::redacted;
 use crate::text::printable;
@@ -67,7 +68,7 @@ fn hash_line(common: &Common, hash: &Hash, format: Format, size: u64, path: &Pat
     let path = without_key.as_deref().map_or(path, Path::new);
     if common.json {
         let hash = hash.display(format).to_string();
-        return json!({ "path": path.to_string_lossy(), "hash": hash, "size": size }).to_string().into_bytes();
+        return line(&Hashed { path: path.to_string_lossy().into_owned(), hash, size }).into_bytes();
     }
     let mut line = format!("{}  {size}  ", hash.display(format)).into_bytes();
     line.extend_from_slice(&printable(path.as_os_str().as_encoded_bytes()));

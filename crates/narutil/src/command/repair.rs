@@ -7,10 +7,14 @@ use nixcache_client::audit::{
 use nixcache_client::cache::{Cache, layout};
 
 use super::audit::not_repaired;
-use super::push::{compression, count, keys, progress, report_failed, sources};
-use crate::cli::{AuditArgs, Common};
+use super::push::compression;
+use crate::cli::{AuditArgs, Common, From};
 use crate::failure::{Failure, Result, Status};
+use crate::graph::sources_with_trees;
+use crate::keys::publishing_keys;
 use crate::progress::Transfer;
+use crate::report::push::failures;
+use crate::text::{agreeing, counted};
 
 /// Shows the plan, then does it: all on stderr, since findings are the results.
 pub(super) async fn repair(common: &Common, args: &AuditArgs, cache: &Cache, audited: &Audited) -> Result {
@@ -52,12 +56,12 @@ fn republishing(
     mut options: RepairOptions,
     transfer: &Transfer,
 ) -> Result<RepairOptions> {
-    options.sources = sources(&args.sources, &args.cache)?;
+    options.sources = sources_with_trees(&From::of(&args.sources), &args.cache)?;
     options.push.compression = compression(None, cache.url())?;
-    options.push.keys = keys(&args.keys, cache.url())?;
+    options.push.keys = publishing_keys(&args.keys, cache.url())?;
     (options.push.threads, options.push.limits) = (common.threads(), common.limits());
     options.push.store_root.clone_from(&args.store);
-    options.push.progress = progress(transfer);
+    options.push.progress = transfer.of_push();
     Ok(options)
 }
 
@@ -77,7 +81,8 @@ fn show(store_dir: &StoreDir, plan: &RepairPlan) {
             Fix::FileHash { object, to, .. } => eprintln!("write  {object} with the FileHash {to}"),
             Fix::FileSize { object, to, .. } => eprintln!("write  {object} with the FileSize {to}"),
             Fix::Root { object, paths } => {
-                eprintln!("write  {object} without {paths} paths that are not in the cache then");
+                let paths = counted(*paths, "path");
+                eprintln!("write  {object} without {paths} that will not be in the cache");
             }
             mend => eprintln!("write  {}", mend.object()),
         }
@@ -93,7 +98,8 @@ fn show(store_dir: &StoreDir, plan: &RepairPlan) {
         eprintln!("remove  {}", object.escape_debug());
     }
     if plan.too_new > 0 {
-        eprintln!("{} leftovers are too new to be removed (see --older-than)", plan.too_new);
+        let (leftovers, are) = (counted(plan.too_new, "leftover"), agreeing(plan.too_new, "is", "are"));
+        eprintln!("{leftovers} {are} too new to be removed (see --older-than)");
     }
 }
 
@@ -102,9 +108,9 @@ fn report(common: &Common, store_dir: &StoreDir, republished: &Republished) -> S
     for withdrawal in &republished.not_in_source {
         eprintln!("narutil: {}: not in the source, so not published again", withdrawal.hash_part);
     }
-    report_failed(store_dir, &republished.pushed);
+    failures(store_dir, &republished.pushed);
     if !common.quiet {
-        eprintln!("published {} again", count(republished.pushed.published.len()));
+        eprintln!("published {} again", counted(republished.pushed.published.len(), "path"));
     }
     if republished.is_complete() { Status::Ok } else { Status::Bad }
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use nixcache::nar::Observer;
 use nixcache::nar::references::Candidates;
-use serde_json::json;
 
 use super::packer;
 use crate::cli::{Common, ScanArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::input::lines;
+use crate::json::{Scan, line};
 use crate::output::print;
 use crate::progress::Progress;
 
@@ -31,11 +31,11 @@ pub(crate) fn run(common: &Common, args: &ScanArgs) -> Result {
     let found = (0..candidates.len()).filter(|&index| found.contains(&prepared.hash_part(index)));
     let found = found.map(|index| candidates[index].1);
     if common.json {
-        let found: Vec<&str> = found.collect();
-        print(json!({ "path": args.path.to_string_lossy(), "references": found }).to_string().as_bytes())?;
+        let document = Scan { path: args.path.to_string_lossy().into_owned(), references: found.collect() };
+        print(line(&document))?;
     } else {
         for candidate in found {
-            print(candidate.as_bytes())?;
+            print(candidate)?;
         }
     }
     Ok(Status::Ok)

@@ -1,22 +1,18 @@
-//! `narutil sign`
+//! `narutil sign`: adds signatures to narinfos, or removes them.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::stream::StreamExt;
-use nixcache::narinfo::NarInfo;
-use nixcache::store_path::StoreDir;
-use nixcache_client::sign::{DirectoryLocks, Error, SignOptions, SignedNarInfo, sign_file, sign_object, sign_text};
-use serde_json::json;
+use nixcache_client::sign::{DirectoryLocks, SignOptions, sign_file, sign_object, sign_text};
 
-use super::key::read_keys;
 use crate::cli::{Common, SignArgs};
 use crate::failure::{Failure, Result, Status, for_each};
 use crate::input::once_from_standard_input;
+use crate::keys::read_keys;
 use crate::output::{Output, is_standard};
+use crate::report::sign::{SignTally, failure};
 use crate::target::{self, Group, Remote, Report, name_of, report_on};
 use crate::text::shown;
 
@@ -37,15 +33,13 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
     });
     let (keys, store_dir) = (read_keys(&args.keys)?, common.store_dir()?);
     let signing = Signing {
+        tally: SignTally::new(common, args.dry_run),
         options: options.with(|options| (options.keys, options.store_dir) = (keys, store_dir)),
-        json: common.json,
-        seen: AtomicUsize::new(0),
-        changed: AtomicUsize::new(0),
     };
     let status = for_each(&Group::all(common, &args.reach, &args.targets)?, |group| {
         let Some(directory) = &group.directory else { return signing.filter() };
         let asked_for = group.files()?;
-        let files = rightly_named(group, &asked_for, &signing.options.store_dir);
+        let files = group.rightly_named(&asked_for, &signing.options.store_dir);
         let misnamed = if files.len() < asked_for.len() { Status::Bad } else { Status::Ok };
         if let Some(remote) = &group.remote {
             let status = report_on(common, "signing", &files, REMOTE_CHUNK_FILES, || {
@@ -68,48 +62,24 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
         drop(locks);
         Ok(status.max(misnamed))
     });
-    let (seen, changed) = (signing.seen.into_inner(), signing.changed.into_inner());
-    if !common.quiet && !args.targets.iter().all(|target| is_standard(Path::new(target))) {
-        let would = if args.dry_run { "would be " } else { "" };
-        eprintln!("{changed} of {seen} narinfos {would}changed");
+    if !args.targets.iter().all(|target| is_standard(Path::new(target))) {
+        signing.tally.tell();
     }
     Ok(status)
 }
 
-/// The files without those whose path has another name than was asked for, which are told.
-fn rightly_named<'a>(group: &Group, files: &'a [PathBuf], store_dir: &StoreDir) -> Cow<'a, [PathBuf]> {
-    if !group.has_names() {
-        return files.into();
-    }
-    let is_right = |file: &PathBuf| {
-        let text = group.read(std::slice::from_ref(file)).into_iter().next().and_then(Result::ok);
-        // What cannot be read is told when it is signed.
-        let info = text.as_deref().and_then(|text| NarInfo::parse(text, store_dir).ok());
-        match info.and_then(|info| group.misnamed(file, &info)) {
-            Some(misnamed) => {
-                Failure::bad(file, misnamed).report();
-                false
-            }
-            None => true,
-        }
-    };
-    files.iter().filter(|file| is_right(file)).cloned().collect::<Vec<_>>().into()
-}
-
-/// What is done to all.
-struct Signing {
+/// Signs narinfos, and reports on each.
+struct Signing<'a> {
     options: SignOptions,
-    json: bool,
-    seen: AtomicUsize,
-    changed: AtomicUsize,
+    tally: SignTally<'a>,
 }
 
-impl Signing {
+impl Signing<'_> {
     /// Signs the narinfos in files, and reports.
     fn sign(&self, files: &[PathBuf]) -> Report {
         let mut report = Report::new();
         for file in files {
-            self.done(&mut report, file, sign_file(file, &self.options));
+            self.tally.add(&mut report, file, sign_file(file, &self.options));
         }
         report
     }
@@ -120,35 +90,9 @@ impl Signing {
         let sign = async |file: &PathBuf| sign_object(&remote.cache, name_of(file), &self.options).await;
         let signed = futures_util::stream::iter(files).map(sign).buffered(remote.at_once);
         for (file, signed) in files.iter().zip(remote.wait(signed.collect::<Vec<_>>())) {
-            self.done(&mut report, file, signed);
+            self.tally.add(&mut report, file, signed);
         }
         report
-    }
-
-    fn done(&self, report: &mut Report, file: &Path, signed: std::result::Result<SignedNarInfo, Error>) {
-        match signed {
-            Ok(signed) => {
-                self.seen.fetch_add(1, Ordering::Relaxed);
-                self.changed.fetch_add(usize::from(signed.is_changed), Ordering::Relaxed);
-                self.report(report, file, &signed);
-            }
-            Err(error) => report.failure(failure(&error)),
-        }
-    }
-
-    fn report(&self, report: &mut Report, file: &Path, signed: &SignedNarInfo) {
-        let path = || format!("{}/{}", self.options.store_dir, signed.info.as_ref().store_path());
-        if self.json {
-            let file = file.to_string_lossy();
-            let line = json!({ "path": path(), "file": file, "added": signed.added, "removed": signed.removed });
-            report.line(line.to_string(), Status::Ok);
-        } else if self.options.dry_run {
-            for (what, names) in [("drop", &signed.removed), ("sign", &signed.added)] {
-                if !names.is_empty() {
-                    report.line(format!("{what}  {}  {}", path(), names.join("  ")), Status::Ok);
-                }
-            }
-        }
     }
 
     /// Changes the narinfo on standard input, and writes it to standard output.
@@ -158,7 +102,7 @@ impl Signing {
         let signed = sign_text(&text, &self.options).map_err(|error| Failure::bad(standard, error))?;
         if self.options.dry_run {
             let mut report = Report::new();
-            self.report(&mut report, standard, &signed);
+            self.tally.report(&mut report, standard, &signed);
             let printed = io::stdout().lock().write_all(&report.lines);
             printed.map_err(|error| Failure::writing(standard, &error))?;
             return Ok(Status::Ok);
@@ -169,13 +113,4 @@ impl Signing {
         output.commit()?;
         Ok(Status::Ok)
     }
-}
-
-fn failure(error: &Error) -> Failure {
-    let status = match error {
-        Error::Cache(error) => return Failure::cache(error),
-        Error::Absent { .. } => Status::Failed,
-        error => Status::from(error.kind()),
-    };
-    Failure { status, message: Some(error.to_string()) }
 }

@@ -26,7 +26,7 @@ fn a_cache_that_was_pushed_audits_clean_and_is_counted() {
     let scratch = Scratch::new();
     let (cache, _) = published(&scratch);
     let ran = run(narutil!["audit", &cache, "--contents", "-v"]);
-    assert!(ran.stderr.contains("1 narinfos, 1 NARs"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 narinfo, 1 NAR of"), "{}", ran.stderr);
     assert_eq!(ran.text(), "");
     let info: Value = serde_json::from_str(&run(narutil!["info", &cache, "--json"]).text()).unwrap();
     assert_eq!((&info["paths"], &info["unsigned"], &info["compressions"]["zstd"]), (&1.into(), &1.into(), &1.into()));

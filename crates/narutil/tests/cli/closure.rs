@@ -141,13 +141,13 @@ fn sizes_are_of_the_path_and_of_its_closure_and_sort_the_lines() {
     let sized = |name: &str, nar: u64, closure: u64| format!("{}  {nar}  {closure}", path(name));
     let (base, left) = (sized("base", 100, 100), sized("left", 20, 120));
     let (right, top) = (sized("right", 30, 130), sized("top", 4, 154));
-    let sorted = |order: &str| store.closure(&["--size", "--sort", order, &path("top")]);
+    let sorted = |order: &str| store.closure(&["--size", "--bytes", "--sort", order, &path("top")]);
     assert_eq!(sorted("path"), [&base, &left, &right, &top].map(String::as_str));
     assert_eq!(sorted("nar-size"), [&base, &right, &left, &top].map(String::as_str));
     assert_eq!(sorted("closure-size"), [&top, &right, &left, &base].map(String::as_str));
-    assert_eq!(store.closure(&["--size", &path("self")])[1], sized("self", 50, 150));
+    assert_eq!(store.closure(&["--size", "--bytes", &path("self")])[1], sized("self", 50, 150));
     // Of a referrer it is all of its closure, not only what is listed.
-    assert_eq!(store.closure(&["--referrers", "--size", &path("top")])[3], sized("chain-a", 1, 160));
+    assert_eq!(store.closure(&["--referrers", "--size", "--bytes", &path("top")])[3], sized("chain-a", 1, 160));
     assert_eq!(store.closure(&["--sort", "path", &path("self")]), paths(&["base", "self"]));
 }
 
@@ -157,14 +157,16 @@ fn the_document_of_a_closure_says_what_the_help_promises() {
     let ran = store.run("closure", &["--json", &path("holed")]);
     assert_eq!(ran.status, Some(1));
     let document: Value = serde_json::from_slice(&ran.stdout).unwrap();
-    let object = |name: &str, size: u64, closure: u64, references: &[&str], known: bool| {
-        let references = paths(references);
-        json!({"path": path(name), "narSize": size, "closureSize": closure, "references": references, "known": known})
+    let object = |name: &str, size: u64, [closure, added]: [u64; 2], references: &[&str], known: bool| {
+        json!({
+            "path": path(name), "narSize": size, "closureSize": closure, "addedSize": added,
+            "references": paths(references), "known": known,
+        })
     };
     let expected = [
-        object("base", 100, 100, &[], true),
-        object("gone", 0, 0, &[], false),
-        object("holed", 7, 107, &["base", "gone"], true),
+        object("base", 100, [100, 100], &[], true),
+        object("gone", 0, [0, 0], &[], false),
+        object("holed", 7, [107, 107], &["base", "gone"], true),
     ];
     let mut members = document.as_array().unwrap().clone();
     assert_eq!(members.last(), expected.last());
@@ -246,9 +248,21 @@ fn a_failure_says_by_its_status_whose_fault_it_is() {
         let error = store.run("closure", &[argument]).error(1);
         assert_eq!(error, format!("narutil: {argument}: {message}\n"));
     }
-    for argument in ["", "top", "/nix/store", "/nix/store/", "/nix/storey/x", "./tree", "/", "."] {
+    for (argument, message) in [
+        ("", "neither a path of the store"),
+        ("top", "neither a path of the store"),
+        ("/nix/store", "not a path of the store"),
+        ("/nix/store/", "not a path of the store"),
+        ("/", "not in the store"),
+        (".", "not in the store"),
+        (".#hello", "nix build"),
+    ] {
         let error = store.run("closure", &["--", argument]).error(2);
-        assert!(error.contains("not a path of the store /nix/store"), "{error}");
+        assert!(error.starts_with(&format!("narutil: {argument}: ")) && error.contains(message), "{error}");
+    }
+    for argument in ["/nix/storey/x", "./result"] {
+        let error = store.run("closure", &["--", argument]).error(3);
+        assert!(error.starts_with(&format!("narutil: {argument}: No such file")), "{error}");
     }
     let missing = store.scratch.path("missing");
     for kind in ["registration:", "json:", "db:", "export:", ""] {

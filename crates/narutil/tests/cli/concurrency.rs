@@ -74,7 +74,7 @@ fn a_run_waits_for_another_to_end_and_says_so() {
         run(narutil!["sign", "--dry-run", "--key", &key.file, target]).ok();
         assert_eq!(run(narutil!["verify", "--trusted", key.public(), target]).status, Some(1));
         drop(other);
-        assert_eq!(stderr.next().unwrap().unwrap(), "1 of 1 narinfos changed");
+        assert_eq!(stderr.next().unwrap().unwrap(), "1 of 1 narinfo changed");
         assert!(child.wait().unwrap().success());
         assert_eq!(fs::read_to_string(&file).unwrap(), key.sign(&narinfo(0)));
     }

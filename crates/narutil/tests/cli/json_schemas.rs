@@ -38,7 +38,7 @@ fn check(schema: &Value, value: &Value, place: &str) -> Result<(), String> {
     let is_of = |name: &Value| match name.as_str().unwrap() {
         "null" => value.is_null(),
         "boolean" => value.is_boolean(),
-        "integer" => value.is_u64(),
+        "integer" => value.is_u64() || value.is_i64(),
         "number" => value.is_number(),
         "string" => value.is_string(),
         "array" => value.is_array(),
@@ -48,6 +48,11 @@ fn check(schema: &Value, value: &Value, place: &str) -> Result<(), String> {
     let names = &schema["type"];
     if !names.as_array().map_or_else(|| is_of(names), |names| names.iter().any(is_of)) {
         return wrong(format!("is not of type {names}"));
+    }
+    if let (Some(least), Some(number)) = (schema.get("minimum").and_then(Value::as_f64), value.as_f64())
+        && number < least
+    {
+        return wrong(format!("is below {least}"));
     }
     if let (Some(values), Some(items)) = (value.as_array(), schema.get("items")) {
         for (index, value) in values.iter().enumerate() {
@@ -161,6 +166,9 @@ fn the_output_of_every_command_is_what_its_schema_describes() {
     schemas.run("closure", narutil!["closure", app, "--from", &source]);
     schemas.run("diff", narutil!["diff", app, "--from", &source, "--to", &cache]);
     schemas.run("why", narutil!["why", app, &library, "--from", &source]);
+    schemas.run("why-all", narutil!["why", "--all", app, "library", "--from", &source]);
+    schemas.run("ls-cache", narutil!["ls", &cache]);
+    schemas.run("doctor", narutil!["doctor", &cache]);
     let registration = format!("registration:{}", scratch.path("registration").display());
     schemas.run("why", narutil!["why", &library, app, "--from", &source]);
     schemas.run("convert", narutil!["convert", &library, "--from", &cache, "--to", registration]);

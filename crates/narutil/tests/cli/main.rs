@@ -29,6 +29,7 @@ mod messages;
 mod narinfo;
 mod narutil;
 mod nix;
+mod nix_words;
 mod options;
 mod order;
 mod output;

@@ -21,7 +21,12 @@ pub(crate) use narutil;
 /// The program, in an environment that does not depend on the machine.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_narutil"));
-    command.env_remove("NIX_STORE_DIR").env_remove("NO_COLOR").env("TERM", "xterm").stdin(Stdio::null());
+    command
+        .env_remove("NIX_STORE_DIR")
+        .env_remove("NO_COLOR")
+        .env_remove("NIX_REMOTE")
+        .env("TERM", "xterm")
+        .stdin(Stdio::null());
     command
 }
 

@@ -152,7 +152,7 @@ fn trees_become_the_paths_that_nix_makes_of_them() {
         }
     }
     let again = run(narutil!["push", "--to", &cache, "--add", &tree]);
-    assert!(again.stderr.contains("published 0 paths, 1 were there"), "{}", again.stderr);
+    assert!(again.stderr.contains("published 0 paths, 1 was there"), "{}", again.stderr);
     assert_eq!(again.text().trim_end(), added[0]);
     run(narutil!["push", "--to", &cache, "--add", format!("bad name={}", tree.display())]).error(2);
     run(narutil!["push", "--to", &cache, "--add", scratch.path("nothing")]).error(1);

@@ -221,7 +221,7 @@ fn closure(from: &str, arguments: &[&str]) -> Vec<String> {
 }
 
 fn closure_size(from: &str, path: &str) -> String {
-    let sized = closure(from, &["--size", path]);
+    let sized = closure(from, &["--size", "--bytes", path]);
     sized.iter().find(|line| line.starts_with(path)).unwrap().rsplit("  ").next().unwrap().to_owned()
 }
 

@@ -45,7 +45,7 @@ fn what_is_signed_on_a_server_is_what_is_signed_in_a_directory() {
         assert_eq!(check(&url), check(directory.to_str().unwrap()));
     }
     let drop = run(narutil!["sign", "--remove", "k-1", &url, &hash_part(7)]);
-    assert_eq!(drop.stderr, "1 of 1 narinfos changed\n");
+    assert_eq!(drop.stderr, "1 of 1 narinfo changed\n");
     assert_eq!(read(&root, 7), narinfo(7));
 }
 
@@ -94,7 +94,7 @@ fn a_bucket_is_signed_verified_with_its_contents_and_audited() {
         let key = Key::new(&scratch, "k-1");
         let added = with_bucket(narutil!["-q", "push", "--add", scratch.path("tree"), "--to", &bucket]).text();
         let signed = with_bucket(narutil!["sign", "--key", &key.file, &bucket]);
-        assert_eq!(signed.stderr, "1 of 1 narinfos changed\n");
+        assert_eq!(signed.stderr, "1 of 1 narinfo changed\n");
         let expected = format!("ok  {}  k-1\n", added.trim_end());
         for named in [&[][..], &[added.trim_end()]] {
             let mut command = narutil!["verify", "--contents", "--trusted", key.public(), &bucket];

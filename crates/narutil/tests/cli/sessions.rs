@@ -203,6 +203,29 @@ fn roots_move_with_their_closures_names_labels_and_pins() {
 }
 
 #[test]
+fn a_root_that_a_pull_creates_has_labels_and_is_signed() {
+    let Some(it) = published(3, 79) else { return };
+    let to = it.scratch.path("to");
+    let pull = || narutil!["pull", "--from", &it.cache, "--trusted", it.key.public(), "--label", "commit=1a2b3c"];
+    let mut creating = pull();
+    run({
+        creating.args([&it.paths[1], "--root", "some", "--key", it.key.file.to_str().unwrap()]).arg("--to").arg(&to);
+        creating
+    })
+    .ok();
+    let root = value(&root_objects(&to, "some")[0]);
+    assert_eq!(root["labels"], json!({ "commit": "1a2b3c" }));
+    assert_eq!(root["signatures"].as_array().map(Vec::len), Some(1), "{root}");
+    // Roots that are copied keep their own labels and signatures.
+    let mut copying = pull();
+    copying.args(["--root", "main"]).arg("--to").arg(&to);
+    assert!(run(copying).error(2).contains("--label"));
+    let mut without = pull();
+    without.arg(&it.paths[1]).arg("--to").arg(&to);
+    run(without).error(2);
+}
+
+#[test]
 fn a_pull_that_keeps_going_exits_with_1() {
     let Some(it) = published(4, 77) else { return };
     let absent = "/nix/store/00000000000000000000000000000000-absent";

@@ -36,7 +36,7 @@ fn a_signature_is_added_and_every_other_byte_stays() {
         let file = scratch.file("a.narinfo", before.as_bytes());
         let ran = run(narutil!["sign", "--key", &key.file, &file]);
         assert_eq!((ran.status, ran.stdout.len()), (Some(0), 0), "{}", ran.stderr);
-        assert_eq!(ran.stderr, "1 of 1 narinfos changed\n");
+        assert_eq!(ran.stderr, "1 of 1 narinfo changed\n");
         assert_eq!(read(&file), after);
         assert_eq!(run_with(narutil!["sign", "--key", &key.file, "-"], before.as_bytes()).text(), after);
     }
@@ -94,7 +94,7 @@ fn remove_drops_the_signatures_by_a_name_and_needs_no_key() {
     let file = scratch.file("a.narinfo", signed.as_bytes());
     run(narutil!["sign", "--remove", "b-1", &file]).ok();
     assert_eq!(read(&file), without("b-1"));
-    assert_eq!(run(narutil!["sign", "--remove", "b-1", &file]).stderr, "0 of 1 narinfos changed\n");
+    assert_eq!(run(narutil!["sign", "--remove", "b-1", &file]).stderr, "0 of 1 narinfo changed\n");
     // A part of a name is no name.
     run(narutil!["sign", "--remove", "a", "--remove", "a-1:", &file]).ok();
     assert_eq!(read(&file), without("b-1"));

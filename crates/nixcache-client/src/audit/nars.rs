@@ -1,6 +1,6 @@
 //! The contents of NARs: each file is read once, however many narinfos name it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -128,7 +128,7 @@ impl Reading<'_> {
     /// Holds a file against the narinfos that have it, which are read again: their texts are not
     /// kept.
     async fn check(&self, file: &str, parts: Vec<(HashPart, bool)>) -> Result<Checked, Error> {
-        let mut by_compression: HashMap<Option<Compression>, Vec<(NarInfoBuf, bool)>> = HashMap::new();
+        let mut by_compression: BTreeMap<Option<Compression>, Vec<(NarInfoBuf, bool)>> = BTreeMap::new();
         let mut checked = Checked::default();
         for (part, has_listing) in parts {
             match self.cache.narinfo(part).await {

@@ -1,6 +1,6 @@
 //! Roots, the lists of their paths, claims, and what a collection leaves for the next one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -30,7 +30,7 @@ const EXAMPLES: usize = 3;
 pub(super) async fn audit(cache: &Cache, index: &Arc<Index>, findings: &mut Findings) -> Result<(), Error> {
     let looking = Looking { cache, index, failures: AtomicUsize::new(0) };
     let mut closures: BTreeMap<Hash, Vec<String>> = BTreeMap::new();
-    let mut snapshots = HashSet::new();
+    let mut snapshots = BTreeSet::new();
     let mut claims = Vec::new();
     let mut roots = Vec::new();
     let mut hidden: Vec<(String, Oddity)> = cache.oddities();
@@ -148,7 +148,7 @@ impl Looking<'_> {
     async fn closures(
         &self,
         closures: BTreeMap<Hash, Vec<String>>,
-        listed: &HashSet<&str>,
+        listed: &BTreeSet<&str>,
         is_complete: bool,
         findings: &mut Findings,
     ) -> Result<(), Error> {

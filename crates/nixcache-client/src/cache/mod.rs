@@ -355,8 +355,12 @@ impl Cache {
     }
 }
 
-/// Runs work that may block or take long on a thread for such work.
+/// Runs work that may block or take long on a thread for such work. In a simulation, runs it at
+/// once, because the order in which threads end is random.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if crate::random::is_seeded() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -1,13 +1,15 @@
 //! Narinfos of a cache, one or many.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use nixcache::narinfo::NarInfoBuf;
 use nixcache::store_path::HashPart;
 
 use super::error::{Error, Lookup, Result};
 use super::layout::{self, Object};
-use super::{Cache, nar};
+use super::{Cache, ObjectInfo, nar};
 
 impl Cache {
     /// The narinfo of a path. [`Error::Misplaced`] if it is the narinfo of another path.
@@ -32,6 +34,19 @@ impl Cache {
         Ok(info)
     }
 
+    /// The narinfos that the cache lists, by hash part, without reading them. Needs a cache that
+    /// can be listed.
+    pub async fn list_narinfos(&self) -> Result<BTreeMap<HashPart, ObjectInfo>> {
+        let mut narinfos = BTreeMap::new();
+        let mut listed = self.list();
+        while let Some((name, info)) = listed.try_next().await? {
+            if let Object::NarInfo(hash_part) = Object::of(&name) {
+                narinfos.insert(hash_part, info);
+            }
+        }
+        Ok(narinfos)
+    }
+
     /// Many whole objects, each with its name, in the order in which they arrive.
     pub fn read_many(&self, names: Vec<String>) -> BoxStream<'_, (String, Lookup<Bytes>)> {
         if names.iter().any(|name| nar::is_web(name)) {
@@ -46,7 +61,9 @@ impl Cache {
     }
 
     /// The narinfos of many paths, each with its hash part, in the order in which they arrive.
-    pub fn narinfos(&self, hash_parts: Vec<HashPart>) -> BoxStream<'_, (HashPart, Lookup<NarInfoBuf>)> {
+    pub fn narinfos(&self, mut hash_parts: Vec<HashPart>) -> BoxStream<'_, (HashPart, Lookup<NarInfoBuf>)> {
+        // Many callers have them from a hash map, whose order is random.
+        hash_parts.sort_unstable();
         let parse = async |(name, text): (String, Lookup<Bytes>)| {
             // These are the names that were made of hash parts.
             let Object::NarInfo(part) = Object::of(&name) else { return None };

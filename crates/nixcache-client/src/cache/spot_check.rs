@@ -86,6 +86,7 @@ impl Cache {
         let chance = unique_number();
         let mut sample: Vec<HashPart> =
             others.iter().copied().filter(|part| !seen.contains_key(part) && !rest.contains(part)).collect();
+        sample.sort_unstable();
         if sample.len() > SAMPLE_PATHS {
             sample.sort_by_cached_key(|part| {
                 let mut hasher = DefaultHasher::new();

@@ -71,6 +71,29 @@ fn urls_are_those_of_nix() {
 }
 
 #[test]
+fn a_url_says_how_to_publish_as_for_nix() {
+    let compression =
+        |query: &str| url(format!("file:///c?{query}")).compression().map(|found| found.map(|found| found.to_string()));
+    for (query, expected) in [
+        ("priority=10", None),
+        ("compression=xz", Some("xz:6")),
+        ("compression=none&compression-level=-1", Some("none")),
+        ("compression-level=19", Some("zstd:19")),
+        ("compression=xz&compression-level=9", Some("xz:9")),
+    ] {
+        assert_eq!(compression(query).unwrap().as_deref(), expected, "{query}");
+    }
+    for query in ["compression=rar", "compression-level=high", "compression=none&compression-level=3"] {
+        let error = compression(query).unwrap_err();
+        assert_eq!(error.kind(), nixcache::ErrorKind::Usage);
+        assert!(error.to_string().starts_with("/c: parameter `compression"), "{error}");
+    }
+    let url = url("s3://b?secret-key=/a&secret-keys=/b,,/c&index-debug-info=yes");
+    assert_eq!(url.secret_key_files(), ["/a", "/b", "/c"].map(std::path::PathBuf::from));
+    assert!(url.indexes_debug_info());
+}
+
+#[test]
 fn slips_are_refused_rather_than_taken_for_directories() {
     let slips = [
         "",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nixcache::ErrorKind;
+use nixcache::compression::{self, Compression, EncodeOptions};
 #[cfg(feature = "_network")]
 use url::Url;
 
@@ -435,6 +436,53 @@ impl CacheUrl {
     /// The value of a parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
+    }
+
+    /// How NARs are compressed by the parameters `compression` and `compression-level`. `None` if
+    /// the URL has neither. A level of -1 is the default level, as in Nix.
+    ///
+    /// ```
+    /// use nixcache_client::cache::CacheUrl;
+    ///
+    /// let url: CacheUrl = "file:///srv/cache?compression=xz&compression-level=9".parse()?;
+    /// assert_eq!(url.compression()?.map(|options| options.to_string()), Some("xz:9".to_owned()));
+    /// # Ok::<(), nixcache_client::cache::UrlError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if this build has no such compression, or if the compression has no such
+    /// level.
+    pub fn compression(&self) -> Result<Option<EncodeOptions>, UrlError> {
+        const NAME: &str = "compression";
+        const LEVEL: &str = "compression-level";
+        let refused =
+            |name: &str, reason: String| UrlError::Parameter { url: self.to_string(), name: name.to_owned(), reason };
+        let (name, level) = (self.parameter(NAME), self.parameter(LEVEL).filter(|level| *level != "-1"));
+        if name.is_none() && level.is_none() {
+            return Ok(None);
+        }
+        let compression: Compression = match name {
+            Some(name) => name.parse().map_err(|error: compression::Error| refused(NAME, error.to_string()))?,
+            None => Compression::Zstd,
+        };
+        let Some(level) = level else { return Ok(Some(EncodeOptions::new(compression))) };
+        let level: u32 = level.parse().map_err(|_| refused(LEVEL, "must be a number".to_owned()))?;
+        let options = format!("{compression}:{level}").parse();
+        options.map(Some).map_err(|error: compression::Error| refused(LEVEL, error.to_string()))
+    }
+
+    /// The files with the secret keys that sign what is published, by the parameters `secret-key`
+    /// and `secret-keys`. The latter has several files, separated by commas.
+    pub fn secret_key_files(&self) -> Vec<PathBuf> {
+        let several = self.parameter("secret-keys").into_iter().flat_map(|files| files.split(','));
+        let files = self.parameter("secret-key").into_iter().chain(several);
+        files.filter(|file| !file.is_empty()).map(PathBuf::from).collect()
+    }
+
+    /// Whether a push indexes debug information, by the parameter `index-debug-info`.
+    pub fn indexes_debug_info(&self) -> bool {
+        self.parameter("index-debug-info").and_then(boolean).unwrap_or(false)
     }
 
     /// Says that the caller honours the parameters that tell how paths are published:

@@ -1,6 +1,6 @@
 //! Which paths of a cache are live, and which roots are kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -346,7 +346,7 @@ impl<'a> Found<'a> {
         let (cache, inventory) = (self.cache, self.inventory);
         let kept: HashSet<Hash> = self.kept.iter().map(|root| root.record.closure).collect();
         let mut closures: Vec<Hash> = if self.keeps_orphans { Vec::new() } else { self.orphans() };
-        let dropped: HashSet<Hash> = self.dropped.iter().map(|root| root.record.closure).collect();
+        let dropped: BTreeSet<Hash> = self.dropped.iter().map(|root| root.record.closure).collect();
         closures.extend(dropped.into_iter().filter(|closure| !kept.contains(closure)));
         let mut snapshots =
             Box::pin(snapshot::read_many(cache, closures.clone(), |info, _| info.store_path().hash_part()));

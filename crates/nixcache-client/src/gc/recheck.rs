@@ -1,6 +1,6 @@
 //! Second checks: find what has come into use since the listing, so that it is not removed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -137,7 +137,7 @@ pub(super) async fn used_since(
         }
     }
     refuse_hidden(cache, known)?;
-    let roots: HashMap<Hash, Root> = survey.roots.into_iter().map(|root| (root.record.closure, root)).collect();
+    let roots: BTreeMap<Hash, Root> = survey.roots.into_iter().map(|root| (root.record.closure, root)).collect();
     let closures: Vec<Hash> = roots.keys().copied().collect();
     let own_url = Arc::clone(&living.root);
     let named = move |info: &NarInfo<'_>, _| nar_place(&own_url, info.url()).into_owned();

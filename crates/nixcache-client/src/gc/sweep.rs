@@ -183,7 +183,7 @@ impl Collection {
     async fn is_alone(&self, watch: &mut impl FnMut(GcEvent)) -> Result<bool> {
         let claim = Claim { files: true, ..Claim::default() };
         self.guard.change(&claim).await?;
-        let started = std::time::Instant::now();
+        let started = tokio::time::Instant::now();
         let mut has_told = false;
         while !claim.clone().without(&self.guard.others(&protocol::leases()).await?).files {
             if started.elapsed() >= self.policy.patience {
@@ -226,7 +226,7 @@ impl Collection {
         while !objects.is_empty() {
             self.guard.check()?;
             let most = self.policy.rate.map_or(DELETE_BATCH_OBJECTS, |rate| rate.get().min(DELETE_BATCH_OBJECTS));
-            let started = std::time::Instant::now();
+            let started = tokio::time::Instant::now();
             let batch: Vec<Removal> = objects.drain(..most.min(objects.len())).collect();
             let names = batch.iter().map(|doomed| doomed.object.clone()).collect();
             self.cache.delete_many(names).await?;

@@ -25,14 +25,16 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::ErrorKind;
+use tokio::time::Instant;
 
 use super::{Claim, Error, FOLDER, Owner, Result, parse_version, unique};
 use crate::cache::{self, Cache};
+use crate::random::is_seeded;
 
 /// A claim that was not renewed for this long has expired.
 pub const CLAIM_DEADLINE: Duration = Duration::from_secs(5 * 60);
@@ -117,7 +119,9 @@ impl State {
     /// Whether the last renewal is recent enough. Once it is not, the claim is lost for good.
     fn is_alive(&self) -> bool {
         let (instant, time) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = instant.elapsed().max(time.elapsed().unwrap_or_default());
+        // In a simulation, only the simulated time counts.
+        let slept = if is_seeded() { Duration::ZERO } else { time.elapsed().unwrap_or_default() };
+        let silent = instant.elapsed().max(slept);
         if silent > CLAIM_DEADLINE / 2 {
             self.is_lost.store(true, Ordering::Relaxed);
         }
@@ -320,7 +324,7 @@ impl Drop for ClaimHandle {
 /// A wait for a claim, which reports itself at intervals.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    reported: Option<tokio::time::Instant>,
+    reported: Option<Instant>,
 }
 
 impl Waiting {
@@ -328,7 +332,7 @@ impl Waiting {
     pub(crate) fn report(&mut self, cache: &Cache, plan: &Held) {
         if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
             tracing::warn!("{}: waiting for the collection of {}", cache.url(), plan.describe(cache));
-            self.reported = Some(tokio::time::Instant::now());
+            self.reported = Some(Instant::now());
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use crate::random::{is_seeded, wall_clock};
+
 /// The longest text of an owner that is shown, in characters.
 const OWNER_TEXT_MAX_CHARS: usize = 64;
 
@@ -29,6 +31,9 @@ pub struct Owner {
 impl Owner {
     /// Describes this process.
     pub(crate) fn this_process() -> Self {
+        if is_seeded() {
+            return Self { host: Some("simulation".to_owned()), started: Some(wall_clock()), ..Self::default() };
+        }
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
         let user = user.filter(|user| !user.is_empty());
@@ -39,7 +44,7 @@ impl Owner {
             user,
             pid: Some(std::process::id()),
             program,
-            started: Some(SystemTime::now()),
+            started: Some(wall_clock()),
         }
     }
 
@@ -83,7 +88,7 @@ impl fmt::Display for Owner {
 
 /// Formats a time for display, without the date if it is today.
 fn started(time: SystemTime) -> String {
-    let (time, now) = (DateTime::<Utc>::from(time), DateTime::<Utc>::from(SystemTime::now()));
+    let (time, now) = (DateTime::<Utc>::from(time), DateTime::<Utc>::from(wall_clock()));
     let format = if time.date_naive() == now.date_naive() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
     time.format(format).to_string()
 }

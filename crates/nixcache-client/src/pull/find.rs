@@ -196,6 +196,7 @@ impl Pull {
         let graph = builder.finish();
         let located: Vec<Option<SourcedPath>> = graph.nodes().map(|node| all.remove(&graph.hash_part(node))).collect();
         let mut roots: Vec<Node> = root_parts.iter().filter_map(|part| graph.find(*part)).collect();
+        roots.sort_unstable();
         if !missing.is_empty() {
             // What refers to what cannot be had cannot be had either.
             let is_there = |node: Node| located[node.index()].is_some();

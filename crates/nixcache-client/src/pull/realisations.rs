@@ -1,6 +1,6 @@
 //! Realisations of content-addressed outputs, copied between caches beside the paths.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::realisation::{BuildTraceKey, CachedRealisation, OutputName};
@@ -32,7 +32,7 @@ impl Pull {
     ) -> Result<usize, cache::Error> {
         let failed = pulled.failed.iter().map(|(path, _)| path).chain(&pulled.held_back);
         let failed: HashSet<HashPart> = failed.map(StorePath::hash_part).collect();
-        let mut by_cache: HashMap<usize, HashMap<HashPart, StorePath>> = HashMap::new();
+        let mut by_cache: BTreeMap<usize, HashMap<HashPart, StorePath>> = BTreeMap::new();
         let mut guesses: HashMap<usize, Vec<String>> = HashMap::new();
         for located in found.paths() {
             let info = located.info.as_ref();
@@ -127,7 +127,7 @@ impl Pull {
 
 /// The names of the objects that may be realisations.
 async fn list(cache: &Cache) -> Result<Vec<String>, cache::Error> {
-    let mut names: HashSet<String> = HashSet::new();
+    let mut names: BTreeSet<String> = BTreeSet::new();
     for folder in FOLDERS {
         let mut listed = cache.list_below(folder);
         while let Some((name, _)) = listed.try_next().await? {

@@ -170,8 +170,8 @@ impl<'a> Run<'a> {
                 publishing.push(self.publish(batch));
             }
             let (node, outcome) = tokio::select! {
-                Some(outcome) = nars.next() => outcome,
-                Some(outcome) = elsewhere.next() => outcome,
+                // In this order, since the default is random.
+                biased;
                 Some(done) = publishing.next() => match done {
                     Ok(done) => {
                         for (node, fetched) in done {
@@ -183,6 +183,8 @@ impl<'a> Run<'a> {
                     }
                     Err(error) => break Err(error),
                 },
+                Some(outcome) = elsewhere.next() => outcome,
+                Some(outcome) = nars.next() => outcome,
                 else => break Ok(()),
             };
             match outcome {

@@ -33,12 +33,13 @@ use nixcache::path_info::PathInfo;
 use nixcache::store_path::StorePath;
 
 use crate::roots::Root;
+use crate::source::PathQuery;
 
 pub(crate) use self::attachments::Attachments;
 pub use self::attachments::{AttachmentError, LogDirectory};
 pub use self::error::{Error, NarMismatch, PushPathError};
 pub use self::operation::PushPlan;
-pub use self::options::{PushOptions, Tree};
+pub use self::options::{PushOptions, Tree, TreeError};
 pub(crate) use self::selection::Selection;
 pub(crate) use self::session::RootCopy;
 pub use self::session::{Session, SessionRequest, SessionStart};
@@ -107,6 +108,9 @@ pub struct Pushed {
     pub present: Vec<StorePath>,
     /// Paths that could not be published, and why. The paths that refer to them are in `held_back`.
     pub failed: Vec<(StorePath, PushPathError)>,
+    /// Requested paths that are not in the sources, with
+    /// [`keep_going`](PushOptions::keep_going).
+    pub not_found: Vec<PathQuery>,
     /// Trees that could not be published, and why.
     pub failed_trees: Vec<(PathBuf, PushPathError)>,
     /// Paths that were not published because one of their references was not.
@@ -155,7 +159,7 @@ impl Pushed {
     /// Whether the cache now has everything that was requested. Realisations and build logs do not
     /// count.
     pub fn is_complete(&self) -> bool {
-        self.failed.is_empty() && self.failed_trees.is_empty() && self.held_back.is_empty()
+        self.failed.is_empty() && self.not_found.is_empty() && self.failed_trees.is_empty() && self.held_back.is_empty()
     }
 
     /// Returns an error if the cache accepted nothing at all.

@@ -1,6 +1,6 @@
 //! Pushing the closures of store paths from sources to a cache.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -21,6 +21,9 @@ pub struct PushPlan {
     pub missing: Vec<StorePath>,
     /// The total size of their NARs in bytes.
     pub nar_size: u64,
+    /// Requested paths that are not in the sources, with
+    /// [`keep_going`](PushOptions::keep_going).
+    pub not_found: Vec<PathQuery>,
     /// The number of trees that would be published.
     pub trees: usize,
     /// The number of paths that the push would make available in the cache, including trees.
@@ -82,7 +85,7 @@ impl Cache {
         options: &PushOptions,
     ) -> Result<PushPlan, Error> {
         let (sources, paths) = (sources.as_ref().to_vec(), paths.into_iter().map(Into::into).collect());
-        let (graph, roots) = load(self.store_dir(), sources, paths).await?;
+        let Loaded { graph, roots, not_found } = load(self.store_dir(), sources, paths, options.keep_going).await?;
         let selection = Selection::new(&graph, roots, options);
         let nodes = selection.missing(self, None).await?;
         let mut missing: Vec<StorePath> = nodes.iter().map(|&node| graph.path(node)).collect();
@@ -90,6 +93,7 @@ impl Cache {
         Ok(PushPlan {
             missing,
             nar_size: nodes.iter().map(|&node| graph.nar_size(node)).sum(),
+            not_found,
             trees: options.trees.len(),
             requested: selection.count() + options.trees.len(),
         })
@@ -102,8 +106,10 @@ async fn push(
     paths: Vec<PathQuery>,
     options: &PushOptions,
 ) -> Result<Pushed, Error> {
-    let (graph, roots) = load(cache.store_dir(), sources.clone(), paths).await?;
-    push_nodes(cache, &sources, &graph, roots, options).await
+    let loaded = load(cache.store_dir(), sources.clone(), paths, options.keep_going).await?;
+    let mut pushed = push_nodes(cache, &sources, &loaded.graph, loaded.roots, options).await?;
+    pushed.not_found = loaded.not_found;
+    Ok(pushed)
 }
 
 /// Publishes nodes of a graph that was loaded from these sources, and the trees of the options.
@@ -172,7 +178,7 @@ fn uploads(
     store_dir: &StoreDir,
     missing: &HashSet<StorePath>,
 ) -> Result<Vec<Upload>, Error> {
-    let mut found: HashMap<StorePath, Upload> = HashMap::with_capacity(missing.len());
+    let mut found: BTreeMap<StorePath, Upload> = BTreeMap::new();
     for source in sources {
         // Do not read more sources than needed, since that is slow.
         if found.len() == missing.len() {
@@ -195,18 +201,39 @@ fn uploads(
     Ok(found.into_values().collect())
 }
 
+/// The graph of the sources, and the requested paths in it.
+struct Loaded {
+    graph: Graph,
+    roots: Vec<Node>,
+    not_found: Vec<PathQuery>,
+}
+
 /// Loads the graph of the sources, and finds the requested paths in it.
-async fn load(store_dir: &StoreDir, sources: Vec<Source>, paths: Vec<PathQuery>) -> Result<(Graph, Vec<Node>), Error> {
+///
+/// With `keep_going`, a path that is not in the sources is no error.
+async fn load(
+    store_dir: &StoreDir,
+    sources: Vec<Source>,
+    paths: Vec<PathQuery>,
+    keep_going: bool,
+) -> Result<Loaded, Error> {
     if paths.is_empty() {
-        return Ok((GraphBuilder::new().finish(), Vec::new()));
+        return Ok(Loaded { graph: GraphBuilder::new().finish(), roots: Vec::new(), not_found: Vec::new() });
     }
     let store_dir = store_dir.clone();
     blocking(move || {
         let graph = load_graph(&store_dir, &sources)?;
-        let mut roots = paths.iter().map(|path| find(&store_dir, &graph, path)).collect::<Result<Vec<_>, _>>()?;
+        let (mut roots, mut not_found) = (Vec::with_capacity(paths.len()), Vec::new());
+        for path in paths {
+            match find(&store_dir, &graph, &path) {
+                Ok(node) => roots.push(node),
+                Err(_) if keep_going => not_found.push(path),
+                Err(error) => return Err(error),
+            }
+        }
         roots.sort_unstable();
         roots.dedup();
-        Ok((graph, roots))
+        Ok(Loaded { graph, roots, not_found })
     })
     .await
 }

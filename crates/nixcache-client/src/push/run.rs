@@ -1,17 +1,18 @@
 //! A running push: it packs, uploads and publishes many paths at the same time.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{FusedStream, FuturesUnordered, StreamExt};
 use nixcache::closure::{self, DifferenceBuilder, Graph, GraphBuilder, Node, UploadPlan};
 use nixcache::nar::references::Candidates;
 use nixcache::store_path::StorePath;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::attachments::{Attachments, attach};
 use super::stage::{self, Staged, Stager};
@@ -99,7 +100,7 @@ impl<'a> Run<'a> {
             UploadSubject::Known(info) => Some(info),
             UploadSubject::New { .. } => None,
         });
-        let paths: HashSet<&StorePath> = infos.flat_map(|info| info.references.iter().chain([&info.path])).collect();
+        let paths: BTreeSet<&StorePath> = infos.flat_map(|info| info.references.iter().chain([&info.path])).collect();
         let parts = paths.iter().map(|&path| path.as_ref().hash_text());
         // Hash parts of store paths are always valid candidates. If they were not, the scan would
         // be skipped.
@@ -150,7 +151,9 @@ impl<'a> Run<'a> {
                 uploads.insert(node, upload);
             }
         }
-        let closure = graph.closure(uploads.keys().copied());
+        let mut nodes: Vec<Node> = uploads.keys().copied().collect();
+        nodes.sort_unstable();
+        let closure = graph.closure(nodes);
         let mut difference = DifferenceBuilder::new(&graph, &closure);
         // All other references are in the cache.
         let absent = graph.nodes().filter(|&node| !graph.is_present(node)).map(|node| graph.hash_part(node));
@@ -186,6 +189,25 @@ impl<'a> Run<'a> {
             }
             let can_publish = publishing.len() < batches && !(ready.is_empty() && pending.is_empty());
             tokio::select! {
+                // In this order, since the default is random.
+                biased;
+                Some(done) = publishing.next() => {
+                    for (node, published, is_new, undeclared) in done? {
+                        let is_new = match is_new {
+                            Ok(is_new) => is_new,
+                            Err(error) => {
+                                pushed.failed.push((published.path, error));
+                                continue;
+                            }
+                        };
+                        ready.extend(plan.narinfo_done(node));
+                        self.options.progress.report(PushEvent::Published { path: published.path.clone() });
+                        if !undeclared.is_empty() {
+                            pushed.undeclared.push((published.path.clone(), undeclared));
+                        }
+                        if is_new { pushed.published.push(published) } else { pushed.present.push(published.path) }
+                    }
+                }
                 Some((node, outcome)) = nars.next() => match outcome? {
                     Outcome::Ready(mut done) => {
                         // The next batch names these files before it writes its narinfos.
@@ -204,24 +226,7 @@ impl<'a> Run<'a> {
                         pushed.failed.push((graph.path(node), error));
                     }
                 },
-                Some(done) = publishing.next() => {
-                    for (node, published, is_new, undeclared) in done? {
-                        let is_new = match is_new {
-                            Ok(is_new) => is_new,
-                            Err(error) => {
-                                pushed.failed.push((published.path, error));
-                                continue;
-                            }
-                        };
-                        ready.extend(plan.narinfo_done(node));
-                        self.options.progress.report(PushEvent::Published { path: published.path.clone() });
-                        if !undeclared.is_empty() {
-                            pushed.undeclared.push((published.path.clone(), undeclared));
-                        }
-                        if is_new { pushed.published.push(published) } else { pushed.present.push(published.path) }
-                    }
-                }
-                () = tokio::time::sleep_until(next_batch.into()), if can_publish => {}
+                () = tokio::time::sleep_until(next_batch), if can_publish => {}
                 else => break,
             }
         }

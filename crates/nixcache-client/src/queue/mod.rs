@@ -8,6 +8,7 @@
 //! under a name that begins with a dot or ends with `.tmp`, and then renames it within the
 //! directory to a name that was never used before. Any shell script can do that. Files with such
 //! temporary names are still being written, and are ignored. Directories are ignored, too.
+//! [`Queue::add`] writes an entry in this way.
 //!
 //! **Any number of processes** may add and take entries. While an entry is taken, it is locked
 //! (`flock`), so other processes leave it alone. The lock ends with its process. Where files cannot
@@ -17,6 +18,7 @@
 //! `failed` in the queue, under its name, with the reason in a file next to it (`NAME.reason`). To
 //! try it again, move it back.
 
+mod add;
 mod drain;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]

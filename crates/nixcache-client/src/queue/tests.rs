@@ -28,6 +28,22 @@ fn an_entry_is_taken_by_one_at_a_time() {
 }
 
 #[test]
+fn what_is_added_is_taken_with_its_paths_and_none_is_added_without() {
+    let (directory, queue) = queue();
+    let paths = [PATH, "/nix/store/10000000000000000000000000000000-b"];
+    let paths = paths.map(|path| StoreDir::default().parse(path).unwrap().to_owned());
+    let file = queue.add(&StoreDir::default(), paths.iter().map(StorePath::as_ref)).unwrap();
+    queue.add(&StoreDir::default(), [paths[0].as_ref()]).unwrap();
+    assert_eq!((file.parent(), fs::read_dir(&directory).unwrap().count()), (Some(directory.path()), 2));
+    let taken = take(&queue);
+    assert_eq!(taken.len(), 2);
+    assert!(taken.iter().any(|entry| entry.paths() == paths), "{taken:?}");
+    assert_eq!(queue.add(&StoreDir::default(), []).unwrap_err().error.kind(), io::ErrorKind::InvalidInput);
+    let nowhere = Queue::new(directory.path().join("missing"));
+    assert_eq!(nowhere.add(&StoreDir::default(), [paths[0].as_ref()]).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
 fn the_oldest_come_first_and_not_more_than_wanted() {
     let (directory, queue) = queue();
     let start = SystemTime::now();

@@ -11,6 +11,7 @@ use super::{Error, Result, Root, RootName, snapshot};
 use crate::cache::{self, Cache};
 use crate::file::Oddity;
 use crate::protocol::{FOLDER, leases, plans};
+use crate::random::wall_clock;
 
 /// The roots of a cache, or those of a name.
 #[derive(Debug, Default)]
@@ -107,7 +108,7 @@ pub async fn list_readable(cache: &Cache, name: Option<&RootName>) -> Result<Roo
             unreadable.push(Error::Broken { object: cache.display_name(&object), reason });
         }
     }
-    let mut list = read_found(cache, objects.into_iter(), Some(SystemTime::now()), true).await?;
+    let mut list = read_found(cache, objects.into_iter(), Some(wall_clock()), true).await?;
     list.unreadable.extend(unreadable);
     Ok(list)
 }
@@ -115,7 +116,7 @@ pub async fn list_readable(cache: &Cache, name: Option<&RootName>) -> Result<Roo
 async fn read_all(cache: &Cache, folder: &str, is_fresh: bool) -> Result<RootList> {
     let objects: Vec<_> = objects_below(cache, folder, is_fresh).try_collect().await?;
     let objects = objects.into_iter().map(|(object, meta)| (object, meta.modified));
-    read_roots(cache, objects, Some(SystemTime::now())).await
+    read_roots(cache, objects, Some(wall_clock())).await
 }
 
 fn objects_below<'a>(
@@ -278,7 +279,7 @@ pub(crate) async fn find_latest(cache: &Cache, name: &RootName, is_fresh: bool) 
             Some((object, generation, meta.modified))
         })
         .collect();
-    let now = Some(SystemTime::now());
+    let now = Some(wall_clock());
     objects.sort_by_cached_key(|(_, generation, used)| Reverse(age_key(*used, generation, now)));
     let mut has_broken = false;
     for (object, _, used) in objects {

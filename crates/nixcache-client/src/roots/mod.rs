@@ -20,6 +20,7 @@ pub(crate) mod holes;
 mod list;
 mod name;
 mod record;
+mod reference;
 pub(crate) mod reserve;
 mod signature;
 pub mod snapshot;
@@ -35,6 +36,7 @@ pub(crate) use self::list::{
 pub use self::name::{RootName, RootNameError};
 pub(crate) use self::record::path_set;
 pub use self::record::{Root, RootRecord};
+pub use self::reference::RootReference;
 pub use self::signature::Authenticity;
 pub use self::update::{exists, remove, remove_named, touch, update};
 pub(crate) use self::update::{remove_broken, replace_with_tombstone, rewrite, update_under, write};

@@ -32,6 +32,12 @@ pub enum Error {
         /// What was said.
         file: PathBuf,
     },
+    /// A store that is reached by a protocol of Nix.
+    #[error("{store}: a store whose database cannot be read from here. Name a directory, or a source with --from")]
+    Store {
+        /// The store, without secrets.
+        store: String,
+    },
     /// What was said is the URL of no cache.
     #[error(transparent)]
     Url(#[from] cache::UrlError),
@@ -114,7 +120,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { error, .. } => ErrorKind::of_io(error),
-            Self::Url(_) | Self::NoDirectory { .. } => ErrorKind::Usage,
+            Self::Url(_) | Self::NoDirectory { .. } | Self::Store { .. } => ErrorKind::Usage,
             Self::Remote(error) => error.kind(),
             #[cfg(feature = "sqlite")]
             Self::Database(error) => error.kind(),

@@ -30,6 +30,7 @@
 
 mod error;
 mod query;
+mod resolve;
 mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -47,10 +48,11 @@ use nixcache::store_path::StoreDir;
 
 pub use error::Error;
 pub use query::PathQuery;
+pub use resolve::ResolveError;
 pub use stream::Stream;
 pub use walk::{Walked, walk};
 
-use crate::cache::{CacheUrl, Use};
+use crate::cache::{CacheUrl, Use, redacted};
 #[cfg(doc)]
 use nixcache::path_info::PathInfo;
 
@@ -139,6 +141,44 @@ impl Source {
     /// The database of the Nix that is installed here.
     pub fn local() -> Self {
         Self::Database(crate::nix_config::default_database_file())
+    }
+
+    /// The database of a store, by the words of Nix's option `--store` and variable `NIX_REMOTE`.
+    ///
+    /// `auto`, `daemon`, `local` and no word are the [local](Self::local) store: its database is
+    /// read directly. A directory `DIR`, or `local?root=DIR`, is the store whose database is below
+    /// `DIR/nix/var/nix/db`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Store`] for stores that are reached by a protocol of Nix.
+    pub fn of_store(store: &OsStr) -> Result<Self, Error> {
+        let unsupported = || Error::Store { store: redacted(&store.to_string_lossy()) };
+        let root = match store.to_str() {
+            Some("" | "auto" | "daemon" | "local") => return Ok(Self::local()),
+            Some(text) if text.contains("://") => return Err(unsupported()),
+            Some(text) => match text.strip_prefix("local?").map(|text| form_urlencoded::parse(text.as_bytes())) {
+                None => PathBuf::from(text),
+                Some(parameters) => match parameters.filter(|(name, _)| name == "root").last() {
+                    None => return Ok(Self::local()),
+                    Some((_, root)) => PathBuf::from(root.into_owned()),
+                },
+            },
+            None => PathBuf::from(store),
+        };
+        if !root.is_dir() && root.components().count() == 1 && !root.is_absolute() {
+            return Err(unsupported());
+        }
+        Ok(Self::Database(root.join("nix/var/nix/db/db.sqlite")))
+    }
+
+    /// The store that `NIX_REMOTE` names, or else the [local](Self::local) one.
+    ///
+    /// # Errors
+    ///
+    /// As of [`of_store`](Self::of_store).
+    pub fn of_environment() -> Result<Self, Error> {
+        std::env::var_os("NIX_REMOTE").map_or_else(|| Ok(Self::local()), |store| Self::of_store(&store))
     }
 
     /// The file or directory, or the URL.

@@ -11,6 +11,18 @@ pub struct PathQuery {
     pub(crate) path: Option<StorePath>,
 }
 
+impl PathQuery {
+    /// The hash part.
+    pub fn hash_part(&self) -> HashPart {
+        self.hash_part
+    }
+
+    /// The whole store path, if it was given.
+    pub fn path(&self) -> Option<&StorePath> {
+        self.path.as_ref()
+    }
+}
+
 impl From<HashPart> for PathQuery {
     fn from(hash_part: HashPart) -> Self {
         Self { hash_part, path: None }

@@ -11,7 +11,7 @@ use nixcache::path_info::export::ExportWriter;
 use nixcache::path_info::{Download, Fact, JsonVersion, PathInfo};
 use nixcache::store_path::{StoreDir, StorePath};
 
-use super::{Error, Source};
+use super::{Error, PathQuery, ResolveError, Source};
 use crate::convert::{Converted, Form, convert};
 
 const A: &str = "g1w7hy3qg1w7hy3qg1w7hy3qg1w7hy3q-a";
@@ -222,4 +222,98 @@ fn a_registration_is_in_the_order_of_the_paths() {
     }
     assert_eq!(written[0], written[1]);
     assert!(written[0].starts_with(format!("/nix/store/{A}\n").as_bytes()));
+}
+
+/// What an argument names in the store `/nix/store`.
+fn resolve(argument: impl AsRef<Path>) -> Result<String, ResolveError> {
+    PathQuery::resolve(argument.as_ref().as_os_str(), &StoreDir::default()).map(|query| query.to_string())
+}
+
+#[test]
+fn every_spelling_of_a_store_path_is_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = |name: &str, target: &Path| {
+        std::os::unix::fs::symlink(target, directory.path().join(name)).unwrap();
+        directory.path().join(name)
+    };
+    let full = Path::new("/nix/store").join(A);
+    // None of the paths exists.
+    let result = link("result", &full);
+    let indirect = link("indirect", Path::new("result"));
+    let program = link("program", &full.join("bin/program"));
+    let spellings = [
+        full.clone(),
+        full.join("bin/program"),
+        A.into(),
+        Path::new(A).join("bin"),
+        result.clone(),
+        indirect,
+        program,
+        result.join("bin/program"),
+        directory.path().join("./result"),
+    ];
+    for spelling in spellings {
+        assert_eq!(resolve(&spelling).unwrap(), A, "{}", spelling.display());
+    }
+    assert_eq!(resolve(&A[..32]).unwrap(), A[..32]);
+    for (argument, file) in [(full.join("bin/program"), "bin/program"), (result.join("bin"), "bin"), (result, "")] {
+        let inside = PathQuery::resolve_inside(argument.as_os_str(), &StoreDir::default()).unwrap().1;
+        assert_eq!(inside, Path::new(file), "{}", argument.display());
+    }
+}
+
+#[test]
+fn an_argument_that_names_no_store_path_gets_the_reason() {
+    use nixcache::ErrorKind;
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let round = directory.path().join("round");
+    std::os::unix::fs::symlink("round", &round).unwrap();
+    let dangling = directory.path().join("dangling");
+    std::os::unix::fs::symlink("nothing", &dangling).unwrap();
+    let kinds = |argument: &Path| {
+        let error = resolve(argument).unwrap_err();
+        assert!(error.to_string().starts_with(argument.to_str().unwrap()), "{error}");
+        (error.kind(), error)
+    };
+    for missing in [Path::new("./result"), &directory.path().join("no/such"), &dangling] {
+        let (kind, error) = kinds(missing);
+        assert!(kind == ErrorKind::NotFound && error.to_string().contains("No such file"), "{error}");
+    }
+    for outside in [&file, directory.path(), &round] {
+        assert!(
+            matches!(kinds(outside), (ErrorKind::Usage, ResolveError::OutsideStore { .. })),
+            "{}",
+            outside.display()
+        );
+    }
+    for flake in [".#hello", "nixpkgs#hello", "github:owner/name#hello", "#hello"] {
+        assert!(matches!(kinds(Path::new(flake)), (ErrorKind::Usage, ResolveError::Flake { .. })), "{flake}");
+    }
+    let malformed = ["/nix/store/short-name".to_owned(), format!("{}e-a", &A[..31]), format!("/nix/store/{A}\u{e9}")];
+    for malformed in &malformed {
+        assert!(matches!(kinds(Path::new(malformed)), (_, ResolveError::Malformed { .. })), "{malformed}");
+    }
+    assert!(matches!(kinds(Path::new("hello")), (ErrorKind::Usage, ResolveError::Unknown { .. })));
+}
+
+#[test]
+fn stores_are_named_by_the_words_of_nix() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let database = Source::Database(root.join("nix/var/nix/db/db.sqlite"));
+    let of_root = format!("local?root={}", root.display());
+    for store in [root.as_os_str(), OsStr::new(&of_root)] {
+        let source = Source::of_store(store).unwrap();
+        assert_eq!((&source, source.store_root().as_path()), (&database, root));
+    }
+    for store in ["", "auto", "local", "daemon", "local?read-only=true"] {
+        assert_eq!(Source::of_store(OsStr::new(store)).unwrap(), Source::local(), "{store}");
+    }
+    for store in ["ssh://host", "ssh-ng://user@host", "unix:///run/socket", "https://user:secret@host", "nosuch"] {
+        let error = Source::of_store(OsStr::new(store)).unwrap_err();
+        assert!(matches!(error, Error::Store { .. }) && !error.to_string().contains("secret"), "{store}: {error}");
+    }
 }

@@ -73,24 +73,8 @@ pub(crate) fn permit(actor: usize, request: &Request) {
     waiting.permit.send(()).expect("a waiting request");
 }
 
-#[cfg(test)]
-thread_local! {
-    static TRACE: RefCell<Option<Vec<(Kind, String)>>> = const { RefCell::new(None) };
-}
-
-/// All requests of this thread while a function runs, in order: to compare two runs of a seed.
-#[cfg(test)]
-#[allow(dead_code, reason = "for the search of what a seed does not decide")]
-pub(crate) fn trace(run: impl FnOnce()) -> Vec<(Kind, String)> {
-    TRACE.set(Some(Vec::new()));
-    run();
-    TRACE.take().unwrap_or_default()
-}
-
 /// Waits at the gate, if this is an actor and there is one.
 pub(crate) async fn enter(kind: Kind, name: &str) {
-    #[cfg(test)]
-    TRACE.with_borrow_mut(|trace| trace.as_mut().map(|trace| trace.push((kind, name.to_owned()))));
     let Ok(actor) = ACTOR.try_get() else { return };
     let permitted = GATE.with_borrow_mut(|gate| {
         let (permit, permitted) = oneshot::channel();

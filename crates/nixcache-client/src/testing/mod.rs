@@ -14,9 +14,18 @@
 //! memory, behind a [`SimulatedStore`]. On a thread with a [`FaultPlan`], requests take simulated
 //! time, and some of them fail. With [`tokio::time::pause`], a day passes at once.
 //!
-//! Delays, faults, and all other random numbers of this crate on that thread (names, samples,
-//! waits) come from the seed of the plan. The order of some reads may still differ between runs, so
-//! a seed that fails once does not always fail again.
+//! A seed replays exactly: with the same seed, a test makes the same requests, at the same
+//! simulated times, with the same outcomes, in every process and on every machine. This holds for
+//! tests on a runtime of one thread with paused time. On a thread with a plan:
+//!
+//! - delays, faults, and all other random numbers of this crate (names, samples, waits) come from
+//!   the seed of the plan;
+//! - all times are simulated, and leases do not name the machine and the process;
+//! - work for which this crate otherwise uses other threads is done on this thread;
+//! - no order of requests depends on the order of a hash map.
+//!
+//! The `threads` of an operation also decide how many requests it makes at the same time. The
+//! default depends on the machine, so set them.
 //!
 //! ```
 //! use nixcache::store_path::StoreDir;
@@ -42,7 +51,10 @@
 pub mod conformance;
 pub(crate) mod gate;
 pub(crate) mod random;
+pub(crate) mod request_log;
 mod simulated_store;
+#[cfg(test)]
+mod tests;
 
 #[cfg(test)]
 pub(crate) use self::simulated_store::{DENIAL, FAILURE, at_one_instant, deny_reads, keep_conditions, observe_changes};

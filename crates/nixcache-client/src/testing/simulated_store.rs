@@ -1,15 +1,15 @@
 //! A store in memory for simulations. Time passes before the effect of each request, and between
 //! its effect and its response. A seed decides how much.
 //!
-//! If the time of a test is paused, these delays interleave the requests of many tasks. (The order
-//! of some reads may still differ between runs with one seed.) The clock of the store is that of
-//! the test, so days pass at once. Requests may also fail, either without effect or so that only
-//! the response is lost, and reads may be denied.
+//! If the time of a test is paused, these delays interleave the requests of many tasks, in an order
+//! that depends only on the seed. The clock of the store is that of the test, so days pass at once.
+//! Requests may also fail, either without effect or so that only the response is lost, and reads
+//! may be denied.
 //!
 //! A test that decides the order itself closes the [`gate`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 
 use super::gate::{self, Kind};
 use super::random::Random;
+use super::request_log::{self, logged};
 use crate::cache::backend::memory::{Memory, bytes_of};
 use crate::cache::backend::{Backend, ByteStream, Condition, Listing, Version};
 use crate::cache::staged::Staged;
@@ -89,6 +90,7 @@ thread_local! {
 pub fn inject_faults(plan: Option<FaultPlan>) -> Option<FaultPlan> {
     if plan.as_ref().is_some_and(|plan| !plan.is_started) {
         random::restart_clock();
+        request_log::restart_clock();
     }
     let plan = plan.map(|plan| FaultPlan { is_started: true, ..plan });
     random::set_seed(plan.as_ref().map(|plan| plan.random.clone().next()));
@@ -147,7 +149,7 @@ struct Clock {
     epoch: Option<tokio::time::Instant>,
     /// The time of the last write, since the epoch.
     last: Duration,
-    written: HashMap<String, SystemTime>,
+    written: BTreeMap<String, SystemTime>,
 }
 
 impl Clock {
@@ -156,7 +158,7 @@ impl Clock {
         let now = tokio::time::Instant::now();
         let passed = now.duration_since(*self.epoch.get_or_insert(now));
         self.last = passed.max(self.last + Duration::from_micros(1));
-        self.written.insert(name.to_owned(), SystemTime::UNIX_EPOCH + self.last);
+        self.written.insert(name.to_owned(), random::simulated_time(self.last));
     }
 }
 
@@ -203,17 +205,27 @@ impl SimulatedStore {
 
     /// Performs a read request.
     async fn read_request<T>(&self, kind: Kind, name: &str, read: impl Future<Output = Lookup<T>>) -> Lookup<T> {
-        gate::enter(kind, name).await;
-        self.delay(name, false).await?;
-        if is_denied(name) {
-            return Err(Error::Denied { object: self.display_name(name), reason: DENIAL.to_owned() });
-        }
-        let found = read.await;
-        self.delay(name, false).await?;
-        found
+        let request = async {
+            gate::enter(kind, name).await;
+            self.delay(name, false).await?;
+            if is_denied(name) {
+                return Err(Error::Denied { object: self.display_name(name), reason: DENIAL.to_owned() });
+            }
+            let found = read.await;
+            self.delay(name, false).await?;
+            found
+        };
+        let outcome = |found: &Option<T>| if found.is_some() { "found" } else { "absent" }.to_owned();
+        logged(kind, name, None, request, outcome).await
     }
 
     async fn put(&self, name: &str, bytes: Bytes, condition: Condition) -> Result<bool> {
+        let request = self.put_unlogged(name, bytes.clone(), condition);
+        let outcome = |is_written: &bool| if *is_written { "written" } else { "refused" }.to_owned();
+        logged(Kind::Put, name, Some(&bytes), request, outcome).await
+    }
+
+    async fn put_unlogged(&self, name: &str, bytes: Bytes, condition: Condition) -> Result<bool> {
         gate::enter(Kind::Put, name).await;
         let is_conditional = matches!(condition, Condition::Unchanged(_));
         self.delay(name, is_conditional).await?;
@@ -265,27 +277,34 @@ impl Backend for SimulatedStore {
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
-        gate::enter(Kind::Delete, name).await;
-        self.delay(name, false).await?;
-        self.memory.delete(name).await?;
-        changed();
-        self.delay(name, false).await
+        let request = async {
+            gate::enter(Kind::Delete, name).await;
+            self.delay(name, false).await?;
+            self.memory.delete(name).await?;
+            changed();
+            self.delay(name, false).await
+        };
+        logged(Kind::Delete, name, None, request, |()| "done".to_owned()).await
     }
 
     /// Lists the objects at one instant, between two delays.
     fn list<'a>(&'a self, folder: &str, is_fresh: bool) -> Listing<'a> {
         let folder = folder.to_owned();
         let listed = async move {
-            gate::enter(Kind::List, &folder).await;
-            self.delay("", false).await?;
-            let listed = self.memory.list(&folder, is_fresh);
-            let listed = listed.map_ok(|(name, info)| {
-                let info = self.dated(&name, info);
-                (name, info)
-            });
-            let listed = listed.collect::<Vec<_>>().await;
-            self.delay("", false).await?;
-            Ok::<_, Error>(futures_util::stream::iter(listed))
+            let request = async {
+                gate::enter(Kind::List, &folder).await;
+                self.delay("", false).await?;
+                let listed = self.memory.list(&folder, is_fresh);
+                let listed = listed.map_ok(|(name, info)| {
+                    let info = self.dated(&name, info);
+                    (name, info)
+                });
+                let listed = listed.collect::<Vec<_>>().await;
+                self.delay("", false).await?;
+                Ok(listed)
+            };
+            let outcome = |listed: &Vec<_>| format!("{} objects", listed.len());
+            Ok::<_, Error>(futures_util::stream::iter(logged(Kind::List, &folder, None, request, outcome).await?))
         };
         futures_util::stream::once(listed).try_flatten().boxed()
     }

@@ -42,6 +42,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod added_size;
 mod adjacency;
 mod builder;
 mod difference;
@@ -264,11 +265,83 @@ impl Graph {
         sizes::closure_sizes(self, threads)
     }
 
+    /// For each path, at its [index](Node::index), the sum of the NAR sizes that would go from the
+    /// closure of `roots` if this path went: those of itself, and of the paths that only it keeps
+    /// there. 0 for paths outside the closure.
+    ///
+    /// Takes about as long as a few closures, and 28 bytes a path for the time.
+    ///
+    /// ```
+    /// use nixcache::closure::GraphBuilder;
+    /// use nixcache::store_path::StorePathRef;
+    ///
+    /// let libc = StorePathRef::parse("00bgd045z0d4icpbc2yyz4gx48ak44la-glibc-2.42")?;
+    /// let icu = StorePathRef::parse("7gx4kiv5m0i7d7qkixq2cwzbr10lvxwc-icu4c-76")?;
+    /// let node = StorePathRef::parse("0y839a054fcnhjcd2w1pb6a4k4fl38iw-nodejs")?;
+    /// let mut builder = GraphBuilder::new();
+    /// builder.insert(libc, 30, [])?;
+    /// builder.insert(icu, 40, [libc])?;
+    /// builder.insert(node, 100, [icu, libc])?;
+    /// let graph = builder.finish();
+    ///
+    /// let [libc, icu, node] = [libc, icu, node].map(|path| graph.find_path(path).unwrap());
+    /// let sizes = graph.added_sizes([node]);
+    /// // Without icu, the library would still be there.
+    /// assert_eq!([node, icu, libc].map(|node| sizes[node.index()]), [170, 40, 30]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn added_sizes(&self, roots: impl IntoIterator<Item = Node>) -> Vec<u64> {
+        added_size::added_sizes(self, &roots.into_iter().collect::<Vec<_>>())
+    }
+
+    /// [`closure_size`](Self::closure_size) of some paths, exactly, in their order. Faster than
+    /// [`closure_sizes`](Self::closure_sizes) where the closures are a small part of the graph.
+    pub fn closure_sizes_of(&self, nodes: &[Node], threads: NonZeroUsize) -> Vec<u64> {
+        sizes::closure_sizes_of(self, nodes, threads)
+    }
+
     /// A shortest chain of references from one path to another, both included. `None` if there is
     /// none. Of several, the one whose paths are found first when references are followed in
     /// ascending order.
     pub fn why(&self, from: Node, to: Node) -> Option<Vec<Node>> {
         self.search(|scratch| scratch.shortest_chain(&self.references, from, to))
+    }
+
+    /// The paths on all chains of references from one path to others, both ends included, in the
+    /// order of a [`Closure`]. Empty if there is no chain.
+    ///
+    /// The references among these paths are all the reasons why `from` depends on `to`.
+    pub fn between(&self, from: Node, to: impl IntoIterator<Item = Node>) -> Vec<Node> {
+        let closure = self.closure([from]);
+        let mut leads = vec![false; self.len()];
+        to.into_iter().for_each(|node| leads[node.index()] = true);
+        // References come first, except in cycles, whose members lead to the same paths.
+        let mut cycles = closure.cycles().peekable();
+        let mut rest = closure.nodes();
+        while let [first, ..] = rest {
+            let count = cycles.next_if(|cycle| cycle[0] == *first).map_or(1, <[Node]>::len);
+            let (component, after) = rest.split_at(count);
+            let lead = component.iter().any(|&node| {
+                leads[node.index()] || self.references(node).iter().any(|reference| leads[reference.index()])
+            });
+            for node in component {
+                leads[node.index()] = lead;
+            }
+            rest = after;
+        }
+        closure.nodes.iter().copied().filter(|node| leads[node.index()]).collect()
+    }
+
+    /// The paths of a closure with this name: the whole name, or the name without its version.
+    ///
+    /// The version begins after the first dash that is followed by anything but a letter, as in
+    /// `builtins.parseDrvName`.
+    pub fn named<'a>(&'a self, closure: &'a Closure, name: &'a str) -> impl Iterator<Item = Node> + 'a {
+        let is_named = move |node: &Node| {
+            let whole = self.name(*node);
+            whole == name || whole.starts_with(name) && self.path(*node).as_ref().split_version().0 == name
+        };
+        closure.nodes().iter().copied().filter(is_named)
     }
 
     /// The error for a cycle of these nodes.

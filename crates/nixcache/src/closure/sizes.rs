@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::adjacency::Adjacency;
 use super::search::Scratch;
-use super::{Graph, Node};
+use super::{Graph, GraphBuilder, Node};
+use crate::store_path::StorePath;
 use crate::threads::run_on;
 
 const WORDS: usize = 8;
@@ -23,6 +24,23 @@ const WORDS: usize = 8;
 const BLOCK: usize = WORDS * 64;
 
 type Bits = [u64; WORDS];
+
+pub(super) fn closure_sizes_of(graph: &Graph, nodes: &[Node], threads: NonZeroUsize) -> Vec<u64> {
+    /// Starting threads takes longer than fewer paths do.
+    const PARALLEL_MIN_PATHS: usize = 10_000;
+    let mut builder = GraphBuilder::new();
+    for &node in graph.closure(nodes.iter().copied()).nodes() {
+        let references: Vec<StorePath> = graph.references(node).iter().map(|&node| graph.path(node)).collect();
+        let references = references.iter().map(StorePath::as_ref);
+        // Part of a graph is a graph, so this never fails.
+        let _ = builder.insert(graph.path(node).as_ref(), graph.nar_size(node), references);
+    }
+    let part = builder.finish();
+    let threads = if part.len() < PARALLEL_MIN_PATHS { NonZeroUsize::MIN } else { threads };
+    let sizes = closure_sizes(&part, threads);
+    let size = |&node: &Node| part.find(graph.hash_part(node)).map_or(0, |node| sizes[node.index()]);
+    nodes.iter().map(size).collect()
+}
 
 pub(super) fn closure_sizes(graph: &Graph, threads: NonZeroUsize) -> Vec<u64> {
     let condensed = Condensed::new(graph);

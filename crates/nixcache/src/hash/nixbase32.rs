@@ -150,7 +150,7 @@ pub(crate) fn is_sha256(text: &[u8; encoded_len(32)]) -> bool {
 /// Whether all bytes are characters of the [`ALPHABET`]. A loop without branches, over an array of
 /// known length: the compiler turns it into vector instructions.
 #[inline]
-#[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loop from being vectorised")]
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator would be a branch")]
 pub(crate) fn are_digits<const N: usize>(text: &[u8; N]) -> bool {
     text.iter().fold(true, |all, &byte| {
         let is_letter = byte.wrapping_sub(b'a') < 26;

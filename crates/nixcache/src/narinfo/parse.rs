@@ -379,7 +379,7 @@ pub(super) fn store_dir(text: &[u8]) -> Option<Result<StoreDir, Error>> {
 
 /// Whether a `Sig` is a key name, a colon and 64 bytes in base64.
 #[inline]
-#[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loop from being vectorised")]
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator would be a branch")]
 pub(super) fn is_signature(text: &str) -> bool {
     let Some((name, base64)) = text.as_bytes().split_last_chunk::<89>() else { return false };
     let [b':', digits @ .., b'=', b'='] = base64 else { return false };

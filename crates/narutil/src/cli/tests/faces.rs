@@ -29,6 +29,8 @@ type Row = (&'static str, &'static str, &'static str, &'static str);
 const SELF: &str = "in the library and in Python, the cache is the object itself";
 const DEPTH: &str = "Python keeps the nesting limit of Nix";
 const KEY: &str = "in the library and in Python, a key is an object";
+const NAMED: &str =
+    "in the library and in Python, all paths are named: `Source::open`, `Cache::list_narinfos`, `narinfos`";
 const ARGUMENT: &str = "in the library, an argument of the operation";
 
 const OPERATIONS: &[Operation] = &[
@@ -39,6 +41,8 @@ const OPERATIONS: &[Operation] = &[
         options: &[
             ("paths", "", "paths", ARGUMENT),
             ("to", "", "", SELF),
+            ("all", "", "", NAMED),
+            ("keep-going", "keep_going", "keep_going", ""),
             ("from", "", "source", ARGUMENT),
             ("store", "store_root", "store", ""),
             ("root", "root", "root", ""),
@@ -46,7 +50,7 @@ const OPERATIONS: &[Operation] = &[
             ("label", "root_labels", "labels", ""),
             ("verify-present", "trust_last_root", "verify_present", ""),
             ("add", "trees", "add", ""),
-            ("queue", "", "", "an operation of its own in the library; Python calls push for each entry"),
+            ("queue", "", "", "in the library and in Python, `Queue::drain`, with the other options"),
             ("key", "keys", "keys", ""),
             ("key-env", "", "", KEY),
             ("compression", "compression", "compression", ""),
@@ -74,9 +78,11 @@ const OPERATIONS: &[Operation] = &[
             ("nar", "", "archives", ARGUMENT),
             ("root", "root", "root", ""),
             ("roots", "", "roots", ARGUMENT),
-            ("", "root_labels", "", "for the root of given paths; the command and Python create it without labels"),
-            ("", "root_keys", "", "for the root of given paths; the command and Python create it unsigned"),
+            ("label", "root_labels", "labels", ""),
+            ("key", "root_keys", "keys", ""),
+            ("key-env", "", "", KEY),
             ("touch", "touch", "touch", ""),
+            ("all", "", "", NAMED),
             ("keep-going", "keep_going", "keep_going", ""),
             ("trusted", "trust", "trusted", ""),
             ("no-check-sigs", "", "", "in the library and in Python, a value of the argument"),
@@ -163,6 +169,16 @@ const OPERATIONS: &[Operation] = &[
         ],
     },
     Operation {
+        command: &["narinfo", "check"],
+        library: &[],
+        python: ("NarInfo", &["parse"]),
+        options: &[
+            ("targets", "", "data", "in the library, an argument of the operation"),
+            ("strict", "", "", "in the library and in Python, the caller looks at the deviations of a narinfo"),
+            ("store-dir", "", "store_dir", "in the library, an argument of the operation"),
+        ],
+    },
+    Operation {
         command: &["roots"],
         library: &[],
         python: ("Cache", &["roots"]),
@@ -232,6 +248,17 @@ fn every_option_of_an_operation_is_on_all_three_faces_or_on_the_list_with_the_re
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// `narutil push --queue` takes the options of `narutil push`, and `Queue::drain` those of a push.
+#[test]
+fn a_queue_is_drained_with_the_arguments_of_a_push_except_for_what_it_publishes() {
+    let mut push = arguments_of_python(("Cache", &["push"]));
+    for what in ["paths", "add", "closure", "keep_going"] {
+        assert!(push.remove(what), "{what}");
+    }
+    push.insert("cache".to_owned());
+    assert_eq!(arguments_of_python(("Queue", &["drain"])), push);
 }
 
 /// The options and arguments of a command. Those that every command shares count where the table

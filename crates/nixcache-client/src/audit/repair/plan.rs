@@ -15,6 +15,7 @@ use super::super::index::{Index, Named, is_nar_name};
 use super::super::{Audit, Audited, ContentsState, Doubt, Finding, FindingKind, Remedy, Text};
 use super::error::RepairError;
 use crate::cache::{Cache, Error, Object, blocking, layout};
+use crate::random::wall_clock;
 use crate::roots;
 use crate::verify::{Inspection, NarFileMismatch};
 
@@ -215,7 +216,7 @@ impl Audit {
         let mut plan = RepairPlan { age, index: Some(Arc::clone(&index)), ..RepairPlan::default() };
         let mut broken = HashSet::new();
         // Only to show what would go: before an object is removed, the store is asked for the time.
-        let now = SystemTime::now().max(index.newest.unwrap_or(SystemTime::UNIX_EPOCH));
+        let now = wall_clock().max(index.newest.unwrap_or(SystemTime::UNIX_EPOCH));
         let is_old = |modified: Option<SystemTime>| {
             modified.and_then(|modified| now.duration_since(modified).ok()).is_some_and(|passed| passed >= age)
         };

@@ -113,7 +113,7 @@ impl Run<'_> {
         if withdrawn.is_empty() {
             return Ok(());
         }
-        let started = std::time::Instant::now();
+        let started = tokio::time::Instant::now();
         let mut has_told = false;
         let paths = Claim { paths: withdrawn.clone(), ..Claim::default() };
         loop {

@@ -61,7 +61,7 @@ impl Memory {
         };
         if holds {
             objects.writes += 1;
-            let object = Object { bytes, modified: SystemTime::now(), write: objects.writes };
+            let object = Object { bytes, modified: crate::random::wall_clock(), write: objects.writes };
             objects.by_name.insert(name.to_owned(), object);
         }
         Ok(holds)

@@ -2,9 +2,10 @@
 //! whole NARs.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
 
 use super::requests::{RequestCounter, Retried};
 use crate::cache::CacheOptions;

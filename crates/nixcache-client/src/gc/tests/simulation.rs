@@ -1,9 +1,9 @@
 //! Simulation: pushes, collectors and writers without claims work on one cache at the same time, in
 //! a random order. Some of them crash.
 //!
-//! The store is [simulated](crate::testing) and the time is paused, so a day takes no time. Ids,
-//! waits and samples come from a seed, but the order of some reads may still differ between runs.
-//! In some worlds requests fail now and then. Each invariant is checked after each change.
+//! The store is [simulated](crate::testing) and the time is paused, so a day takes no time. In some
+//! worlds requests fail now and then. Each invariant is checked after each change. A seed decides
+//! all that happens, so it replays exactly.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,7 @@ use nixcache::store_path::HashPart;
 
 use super::*;
 use crate::cache::Objects;
+use crate::testing::request_log;
 use crate::testing::{DENIAL, FAILURE, FaultPlan, at_one_instant, inject_faults, keep_conditions, observe_changes};
 
 /// Number of paths in the world. Each refers to some of those before it.
@@ -446,21 +447,54 @@ fn simulate(seed: u64, counts: &mut BTreeMap<&'static str, usize>) {
     keep_conditions(true);
 }
 
-/// Panics name the seed of the world. `SEED=17 cargo test …` runs that world again: with the same
-/// ids, waits and samples, but the order of some reads may differ, so try a seed several times.
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|number| number.parse().unwrap())
+}
+
+/// Runs the world of a seed. Returns a log of its requests.
+fn logged(seed: u64, counts: &mut BTreeMap<&'static str, usize>) -> Vec<String> {
+    let (simulated, log) = request_log::record(|| simulate(seed, counts));
+    simulated.unwrap_or_else(|_| panic!("SEED={seed}"));
+    log
+}
+
+/// Panics name the seed of the world. `SEED=17 cargo test …` runs exactly that world again, and
+/// prints a hash of its requests, or all of them to the file `NIXCACHE_REQUESTS`.
 /// `NIXCACHE_WORLDS=20000` runs that many worlds.
 #[test]
 fn in_any_order_nothing_is_lost_and_nothing_is_left() {
     let (started, mut counts) = (std::time::Instant::now(), BTreeMap::new());
-    let variable = |name| std::env::var(name).ok().map(|number: String| number.parse::<u64>().unwrap());
-    let seeds = match variable("SEED") {
+    let seeds = match number_of("SEED") {
         Some(seed) => vec![seed],
-        None => (1..=variable("NIXCACHE_WORLDS").unwrap_or(WORLDS)).collect(),
+        None => (1..=number_of("NIXCACHE_WORLDS").unwrap_or(WORLDS)).collect(),
     };
     for seed in &seeds {
-        let simulated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(*seed, &mut counts)));
+        if seeds.len() > 1 {
+            let simulated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(*seed, &mut counts)));
+            simulated.unwrap_or_else(|_| panic!("SEED={seed}"));
+            continue;
+        }
+        let (simulated, log) = request_log::record(|| simulate(*seed, &mut counts));
+        let log = log.join("\n");
+        println!("{} requests, {}", log.lines().count() / 2, Hash::sha256(log.as_bytes()));
+        if let Some(file) = std::env::var_os("NIXCACHE_REQUESTS") {
+            std::fs::write(file, log).unwrap();
+        }
         simulated.unwrap_or_else(|_| panic!("SEED={seed}"));
     }
     println!("{} worlds, {:.1?}: {counts:?}", seeds.len(), started.elapsed());
     assert!(seeds.len() < 500 || counts.values().all(|count| *count > 10), "{counts:?}");
+}
+
+/// Hash maps have other keys on each thread, so two threads differ as two processes do.
+#[test]
+fn a_seed_replays_exactly() {
+    const REPLAYED_WORLDS: u64 = 50;
+    let run = |seed| std::thread::spawn(move || logged(seed, &mut BTreeMap::new()));
+    for seed in 1..=number_of("NIXCACHE_REPLAYS").unwrap_or(REPLAYED_WORLDS) {
+        let (first, second) = (run(seed), run(seed));
+        let (first, second) = (first.join().unwrap(), second.join().unwrap());
+        assert!(!first.is_empty());
+        request_log::assert_equal(seed, &first, &second);
+    }
 }

@@ -35,7 +35,7 @@ impl Snapshot {
         let targets: Vec<HashPart> = targets.filter(|part| infos.contains_key(part)).collect();
         let parts: Vec<HashPart> = infos.keys().copied().collect();
         let seen = cache.spot_check(&targets, &parts).await?;
-        if let Some(part) = seen.iter().find(|(_, meta)| meta.is_none()).map(|(part, _)| part) {
+        if let Some(part) = seen.iter().filter(|(_, meta)| meta.is_none()).map(|(part, _)| part).min() {
             let path = infos[part].as_ref().store_path().to_string();
             tracing::warn!(
                 "{}: the root {} lists {path}, which is not there; all paths are looked for",

@@ -1,30 +1,31 @@
 //! Finds the narinfos that arguments name: files, directories, caches, standard input.
 //!
-//! This is the one place that knows where narinfos come from.
+//! This is the one place that knows where narinfos come from. A [`Group`] is what one argument
+//! names, together with the store paths that select from it. [`report_on`] runs the work of a
+//! command over its narinfos.
+
+mod remote;
+mod report;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Read, Write};
-use std::num::NonZeroUsize;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 
-use futures_util::stream::{StreamExt, TryStreamExt};
 use nixcache::narinfo::{NarInfo, file_name, hash_part_of_file_name};
-use nixcache::store_path::{HashPart, StoreDir, StorePathRef};
-use nixcache_client::cache::Cache;
+use nixcache::store_path::{HashPart, StoreDir};
 use nixcache_client::sign::read_narinfo;
-use tokio::runtime::Runtime;
+use nixcache_client::source::PathQuery;
 
-use crate::cache::{is_url, runtime, url};
+pub(crate) use self::remote::Remote;
+pub(crate) use self::report::{Report, report_on};
+use crate::cache::{is_url, url};
 use crate::cli::{Common, Reach};
-use crate::failure::{Failure, Result, Status};
+use crate::failure::{Failure, Result};
 use crate::output::{directory, is_standard};
-use crate::progress::Progress;
 
 /// The approximate size of narinfos in memory at the same time. Only hostile ones are so large that
 /// this limits a chunk.
@@ -44,72 +45,6 @@ pub(crate) struct Group {
     /// Whether the files were selected by path, so that each must be about the path in its file
     /// name.
     pub(crate) by_path: bool,
-}
-
-/// A cache on another machine, and the runtime for its requests.
-#[derive(Debug)]
-pub(crate) struct Remote {
-    pub(crate) cache: Cache,
-    /// The number of concurrent requests of each thread, so that all threads together stay within
-    /// --concurrency.
-    pub(crate) at_once: usize,
-    runtime: Runtime,
-}
-
-impl Remote {
-    fn open(common: &Common, reach: &Reach, argument: &Path) -> Result<Self> {
-        let runtime = runtime(common)?;
-        let cache = runtime.block_on(reach.open(argument.as_os_str()))?;
-        let at_once = (cache.options().concurrency / common.threads()).max(1);
-        Ok(Self { cache, at_once, runtime })
-    }
-
-    /// Opens a cache without a request for its `nix-cache-info`.
-    fn open_briefly(common: &Common, reach: &Reach, argument: &Path) -> Result<Self> {
-        let runtime = runtime(common)?;
-        let cache = runtime.block_on(reach.open_briefly(common, argument.as_os_str()))?;
-        let at_once = (cache.options().concurrency / common.threads()).max(1);
-        Ok(Self { cache, at_once, runtime })
-    }
-
-    /// Waits for a request, on a thread that has nothing else to do.
-    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
-    }
-
-    /// The path of a narinfo for messages.
-    fn file(&self, name: &str) -> PathBuf {
-        self.cache.display_name(name).into()
-    }
-
-    /// The hash parts of all narinfos, in ascending order.
-    fn hash_parts(&self) -> Result<Vec<HashPart>> {
-        let listed = self.cache.list().try_filter_map(async |(name, _)| Ok(hash_part_of_file_name(&name)));
-        let listed: std::result::Result<Vec<_>, _> = self.wait(listed.try_collect());
-        let mut parts = listed.map_err(|error| Failure::cache(&error))?;
-        parts.sort_unstable();
-        Ok(parts)
-    }
-
-    /// The result of [`Group::read`].
-    fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
-        let text = async |file: &PathBuf| {
-            let read = self.cache.read(name_of(file)).await.map_err(|error| Failure::cache(&error))?;
-            read.map(Vec::from).ok_or_else(|| absent(file))
-        };
-        let mut size = 0;
-        let few = futures_util::stream::iter(files).map(text).buffered(self.at_once).take_while(|text| {
-            let is_wanted = size < TEXTS_MAX_BYTES;
-            size += text.as_ref().map_or(0, Vec::len);
-            std::future::ready(is_wanted)
-        });
-        self.wait(few.collect())
-    }
-}
-
-/// The error for a narinfo that a cache on another machine does not have.
-pub(crate) fn absent(file: &Path) -> Failure {
-    Failure::failed(file, "not in the cache")
 }
 
 /// The name of a narinfo in its cache, from its URL.
@@ -167,12 +102,12 @@ impl Group {
             }
             let mut selected = Vec::new();
             let mut names: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
-            while let Some((part, name)) = arguments.peek().and_then(|next| selected_part(&store_dir, next.as_os_str()))
-            {
+            while let Some(query) = arguments.peek().and_then(|next| selection(&store_dir, next)) {
+                let part = query.hash_part();
                 let file = file_name(part);
                 let file = remote.as_ref().map_or_else(|| argument.join(&file), |remote: &Remote| remote.file(&file));
-                if let Some(name) = name {
-                    names.entry(file.clone()).or_default().insert(name.to_owned());
+                if let Some(path) = query.path() {
+                    names.entry(file.clone()).or_default().insert(path.name().to_owned());
                 }
                 selected.push(file);
                 arguments.next();
@@ -184,16 +119,27 @@ impl Group {
         Ok(groups)
     }
 
-    /// Whether files were selected by full names too.
-    pub(crate) fn has_names(&self) -> bool {
-        !self.names.is_empty()
-    }
-
     /// The error if a narinfo has another name than the selected path.
     pub(crate) fn misnamed(&self, file: &Path, info: &NarInfo<'_>) -> Option<String> {
         let name = info.store_path().name();
         let other = self.names.get(file)?.iter().find(|asked_for| *asked_for != name)?;
         Some(misnamed(name, other))
+    }
+
+    /// The files without those about a path with another name than the selected one, which are
+    /// reported.
+    pub(crate) fn rightly_named<'a>(&self, files: &'a [PathBuf], store_dir: &StoreDir) -> Cow<'a, [PathBuf]> {
+        if self.names.is_empty() {
+            return files.into();
+        }
+        let is_right = |file: &PathBuf| {
+            let text = self.read(std::slice::from_ref(file)).into_iter().next().and_then(Result::ok);
+            // A file that cannot be read or parsed is reported later.
+            let info = text.as_deref().and_then(|text| NarInfo::parse(text, store_dir).ok());
+            let misnamed = info.and_then(|info| self.misnamed(file, &info));
+            misnamed.map(|misnamed| Failure::bad(file, misnamed).report()).is_none()
+        };
+        files.iter().filter(|file| is_right(file)).cloned().collect::<Vec<_>>().into()
     }
 
     /// The files, in a stable order.
@@ -226,8 +172,18 @@ impl Group {
         Ok(names.iter().filter_map(|name| hash_part_of_file_name(name.to_str()?)).collect())
     }
 
+    /// Reads the files, and calls `each` with some of them and their texts at a time.
+    pub(crate) fn for_each_text(&self, mut files: &[PathBuf], mut each: impl FnMut(&[PathBuf], &[Result<Vec<u8>>])) {
+        while !files.is_empty() {
+            let texts = self.read(files);
+            let (read, rest) = files.split_at(texts.len());
+            each(read, &texts);
+            files = rest;
+        }
+    }
+
     /// The texts of the first files, at least one, up to [`TEXTS_MAX_BYTES`] in total.
-    pub(crate) fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
+    fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
         if let Some(remote) = &self.remote {
             return remote.read(files);
         }
@@ -241,14 +197,10 @@ impl Group {
     }
 }
 
-/// The hash part that an argument after a directory selects, and the name if it has one.
-fn selected_part<'a>(store_dir: &StoreDir, argument: &'a OsStr) -> Option<(HashPart, Option<&'a str>)> {
-    let text = argument.to_str()?;
-    if let Ok(part) = HashPart::parse(text) {
-        return Some((part, None));
-    }
-    let path = store_dir.parse(text).or_else(|_| StorePathRef::parse(text)).ok()?;
-    Some((path.hash_part(), Some(path.name())))
+/// The store path that an argument after a cache selects. None for another target.
+fn selection(store_dir: &StoreDir, argument: &Path) -> Option<PathQuery> {
+    let is_narinfo = argument.extension().is_some_and(|extension| extension == "narinfo");
+    if is_narinfo { None } else { PathQuery::resolve(argument.as_os_str(), store_dir).ok() }
 }
 
 /// The error for a path with another name than the given one.
@@ -298,91 +250,4 @@ pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
     let decoded = nixcache_client::cache::decode_narinfo(&file.display().to_string(), &text);
     let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(decoded.map_or(text, Vec::from))
-}
-
-/// The results for some narinfos.
-#[derive(Debug)]
-pub(crate) struct Report {
-    /// Lines for standard output.
-    pub(crate) lines: Vec<u8>,
-    /// Messages for standard error, without `narutil: `.
-    pub(crate) messages: Vec<String>,
-    pub(crate) status: Status,
-}
-
-impl Report {
-    pub(crate) const fn new() -> Self {
-        Self { lines: Vec::new(), messages: Vec::new(), status: Status::Ok }
-    }
-
-    /// Adds a line of results.
-    pub(crate) fn line(&mut self, line: impl AsRef<[u8]>, status: Status) {
-        self.lines.extend_from_slice(line.as_ref());
-        self.lines.push(b'\n');
-        self.status = self.status.max(status);
-    }
-
-    /// Adds a failure.
-    pub(crate) fn failure(&mut self, failure: Failure) {
-        self.messages.extend(failure.message);
-        self.status = self.status.max(failure.status);
-    }
-}
-
-/// Gives the files to worker threads, `chunk` at a time, and prints their reports in the order of
-/// the files.
-///
-/// Few reports wait for earlier ones, so memory does not depend on the number of files.
-pub(crate) fn report_on<W>(
-    common: &Common,
-    what: &str,
-    files: &[PathBuf],
-    chunk: usize,
-    worker: impl Fn() -> W + Sync,
-) -> Result
-where
-    W: FnMut(&[PathBuf]) -> Report,
-{
-    const WAITING: usize = 16;
-    let threads = common.threads().min(NonZeroUsize::new(files.len().div_ceil(chunk)).unwrap_or(NonZeroUsize::MIN));
-    let progress = Progress::items(common, what, Some(files.len()));
-    let mut status = Status::Ok;
-    let mut print = |count: usize, report: Report| {
-        progress.advance(count);
-        status = status.max(report.status);
-        progress.suspend(|| {
-            report.messages.iter().for_each(|message| eprintln!("narutil: {message}"));
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(&report.lines).and_then(|()| stdout.flush())
-        })
-    };
-    let printed = if threads == NonZeroUsize::MIN {
-        let mut work = worker();
-        files.chunks(chunk).try_for_each(|files| print(files.len(), work(files)))
-    } else {
-        thread::scope(|scope| {
-            let start = |thread| {
-                let (sender, receiver) = mpsc::sync_channel(WAITING);
-                let worker = &worker;
-                scope.spawn(move || {
-                    let mut work = worker();
-                    for files in files.chunks(chunk).skip(thread).step_by(threads.get()) {
-                        // Stop after a line could not be printed.
-                        if sender.send(work(files)).is_err() {
-                            break;
-                        }
-                    }
-                });
-                receiver
-            };
-            let receivers: Vec<_> = (0..threads.get()).map(start).collect();
-            files.chunks(chunk).zip(receivers.iter().cycle()).try_for_each(|(files, receiver)| {
-                // The scope reports a thread that has panicked.
-                receiver.recv().map_or(Ok(()), |report| print(files.len(), report))
-            })
-        })
-    };
-    progress.finish();
-    printed.map_err(|error| Failure::writing(Path::new("-"), &error))?;
-    Ok(status)
 }

@@ -1,15 +1,23 @@
 //! Progress bars on a terminal, for long work.
+//!
+//! [`Progress`] is one bar. [`Transfer`] shows a push or a pull, [`AuditBar`] an audit.
+
+mod audit;
+mod transfer;
 
 use std::cell::Cell;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 
 use crate::cli::Common;
 use crate::text::shown;
+
+pub(crate) use self::audit::AuditBar;
+pub(crate) use self::transfer::Transfer;
 
 /// The visible bars.
 static BARS: Mutex<Vec<WeakProgressBar>> = Mutex::new(Vec::new());
@@ -124,75 +132,6 @@ impl Progress {
 
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
-    }
-}
-
-/// The progress of a push or pull of many paths.
-#[derive(Clone, Debug)]
-pub(crate) struct Transfer {
-    bar: Progress,
-    state: Arc<Mutex<TransferState>>,
-}
-
-#[derive(Debug, Default)]
-struct TransferState {
-    paths: usize,
-    done: usize,
-    /// The NARs in progress, by size.
-    nars: Vec<(u64, String)>,
-}
-
-impl Transfer {
-    /// Shows a bar for the work `what`.
-    pub(crate) fn new(common: &Common, what: &str) -> Self {
-        Self { bar: Progress::new(common, Path::new(what), Some(0)), state: Arc::default() }
-    }
-
-    /// Sets the number of paths and their total size.
-    pub(crate) fn plan(&self, paths: usize, bytes: u64) {
-        self.bar.set_total(bytes);
-        self.change(|state| state.paths = paths);
-    }
-
-    /// Records that work on the NAR of a path begins.
-    pub(crate) fn start(&self, name: String, bytes: u64) {
-        self.change(|state| {
-            state.nars.push((bytes, name));
-            state.nars.sort_unstable_by(|a, b| b.cmp(a));
-        });
-    }
-
-    /// Counts bytes of NARs.
-    pub(crate) fn advance(&self, bytes: u64) {
-        self.bar.advance_bytes(bytes);
-    }
-
-    /// Records that a NAR is complete.
-    pub(crate) fn end(&self, name: &str) {
-        self.change(|state| {
-            if let Some(place) = state.nars.iter().position(|(_, other)| other == name) {
-                state.nars.remove(place);
-            }
-        });
-    }
-
-    /// Records that a path is complete.
-    pub(crate) fn done(&self) {
-        self.change(|state| state.done += 1);
-    }
-
-    pub(crate) fn finish(&self) {
-        self.bar.finish();
-    }
-
-    fn change(&self, change: impl FnOnce(&mut TransferState)) {
-        if !self.bar.is_shown() {
-            return;
-        }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut state);
-        let large: Vec<&str> = state.nars.iter().take(2).map(|(_, name)| name.as_str()).collect();
-        self.bar.set_message(format!("{} / {} paths  {}", state.done, state.paths, large.join(", ")));
     }
 }
 

@@ -1,0 +1,71 @@
+//! Reports of a push of the entries of a queue.
+
+use std::time::Instant;
+
+use indicatif::HumanBytes;
+use nixcache::store_path::StoreDir;
+use nixcache_client::queue::Drained;
+use serde_json::{Value, json};
+
+use super::push::{attachments, to_json, without_root};
+use crate::cli::{Common, PushArgs};
+use crate::failure::{Result, Status};
+use crate::output::print;
+use crate::text::{counted, shown};
+
+/// Prints what became of the entries.
+pub(crate) fn drained(
+    common: &Common,
+    args: &PushArgs,
+    drained: &Drained,
+    store_dir: &StoreDir,
+    started: Instant,
+) -> Result {
+    for entry in &drained.set_aside {
+        for reason in &entry.reasons {
+            eprintln!("narutil: {}: {reason}", shown(&entry.to));
+        }
+    }
+    for entry in &drained.kept {
+        for reason in &entry.reasons {
+            eprintln!("narutil: {}: stays in the queue: {reason}", entry.name);
+        }
+    }
+    if common.json {
+        print(document(drained, store_dir, started).to_string())?;
+    }
+    let (failed, kept) = (drained.set_aside.len(), drained.kept.len());
+    if !common.quiet {
+        let file_size = drained.pushed.published.iter().map(|path| path.file_size).sum();
+        let some = |number, what: &str| if number == 0 { String::new() } else { format!(", {number} {what}") };
+        eprintln!(
+            "{} of the queue published: {}, as files {}{}{}, in {:.1} s",
+            counted(drained.published, "entry"),
+            counted(drained.pushed.published.len(), "path"),
+            HumanBytes(file_size),
+            some(failed, "set aside"),
+            some(kept, "kept"),
+            started.elapsed().as_secs_f64(),
+        );
+    }
+    let status = attachments(common, store_dir, &drained.pushed);
+    Ok(match (failed, kept) {
+        (0, 0) if drained.lacks_root => without_root(args, &drained.pushed.notes).max(status),
+        (0, 0) => status,
+        (_, 0) => Status::Bad,
+        _ => Status::Failed,
+    })
+}
+
+fn document(drained: &Drained, store_dir: &StoreDir, started: Instant) -> Value {
+    let list = |entry: &str, reasons: &[String]| -> Vec<Value> {
+        reasons.iter().map(|error| json!({ "entry": entry, "error": error })).collect()
+    };
+    let failed = drained.set_aside.iter().flat_map(|entry| list(&entry.name, &entry.reasons));
+    let kept = drained.kept.iter().flat_map(|entry| list(&entry.name, &entry.reasons));
+    let mut document = to_json(store_dir, &drained.pushed, started);
+    document["queue"] = json!({
+        "published": drained.published, "failed": failed.collect::<Value>(), "kept": kept.collect::<Value>(),
+    });
+    document
+}
