@@ -219,8 +219,8 @@ impl Graph {
         Ok(chain.map(|chain| self.0.paths(py, &chain)).transpose()?)
     }
 
-    /// For each path in the closure of the paths, what the closure would lose without it: the sum of
-    /// the NAR sizes of itself and of the paths that only it keeps there.
+    /// For each path in the closure of the paths, what the closure would lose without it: the sum
+    /// of the NAR sizes of itself and of the paths that only it keeps there.
     #[pyo3(signature = (paths, /))]
     fn added_sizes<'py>(&self, py: Python<'py>, paths: &Bound<'py, PyAny>) -> Result<Bound<'py, PyDict>> {
         let roots = self.0.nodes(paths)?;

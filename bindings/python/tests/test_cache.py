@@ -379,7 +379,7 @@ def test_a_queue_is_published_and_what_cannot_be_is_set_aside(cache: Cache, tmp_
     assert raised.value.path == str(tmp_path / "nowhere") and raised.value.errno == 2
 
 
-def test_a_push_that_keeps_going_names_what_is_not_there(cache: Cache, tmp_path: Path) -> None:
+def test_a_push_that_keeps_going_names_the_absent_paths(cache: Cache, tmp_path: Path) -> None:
     paths = [info.store_path for info in cache]
     pulled = cache.pull(paths, tmp_path / "store", trusted=TRUSTED)
     (tmp_path / "registration").write_bytes(pulled.registration())
