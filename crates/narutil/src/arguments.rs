@@ -108,6 +108,8 @@ impl Refusal {
 ///
 /// For commands on narinfos, `-` alone is a narinfo. After the name of a cache, it is paths.
 pub(crate) fn read_standard_input(command: &mut Command) -> Result<(), Failure> {
+    let is_without_default = matches!(command, Command::Push(_) | Command::Closure(_) | Command::Diff(_));
+    let is_of_targets = !matches!(command, Command::Pull(_) | Command::Convert(_)) && !is_without_default;
     let (paths, others): (_, Vec<&OsStr>) = match command {
         Command::Push(args) => (
             &mut args.paths,
@@ -137,8 +139,13 @@ pub(crate) fn read_standard_input(command: &mut Command) -> Result<(), Failure> 
         return Err(Failure::usage("-: standard input can be read only once"));
     }
     let lines = crate::input::lines(Path::new("-"))?;
-    let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).map(OsString::from);
-    paths.splice(place..=place, lines);
+    let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    paths.splice(place..=place, lines.map(OsString::from));
+    // Without paths, these commands are about everything, or about a root.
+    let is_none = paths.is_empty() || (is_of_targets && paths.len() == 1);
+    if is_none && !is_without_default {
+        return Err(Failure::usage("-: there are no paths on standard input"));
+    }
     Ok(())
 }
 

@@ -140,6 +140,13 @@ impl PathArgument {
         self.query.hash_part()
     }
 
+    /// Finds the path in the graph, even if other paths only refer to it.
+    pub(crate) fn find_referred(&self, graph: &Graph) -> Result<Node> {
+        let node = graph.find(self.hash_part());
+        let named = |node: &Node| self.query.path().is_none_or(|path| path.name() == graph.name(*node));
+        node.filter(named).map_or_else(|| self.find(graph), Ok)
+    }
+
     /// Finds the path in the graph.
     pub(crate) fn find(&self, graph: &Graph) -> Result<Node> {
         match graph.find(self.hash_part()).filter(|&node| graph.is_present(node)) {

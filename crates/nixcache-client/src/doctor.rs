@@ -32,6 +32,7 @@ use nixcache::signature::SecretKey;
 use nixcache::store_path::{HashPart, StoreDir};
 use nixcache::trust::{Standing, TrustPolicy, TrustedKeys, Verifier};
 
+use crate::cache::layout::CACHE_INFO;
 use crate::cache::{Cache, CacheOptions, CacheUrl, Error, Object};
 use crate::nix_config::NixConfig;
 use crate::source::Source;
@@ -113,11 +114,13 @@ pub async fn examine(cache: Option<&CacheUrl>, options: &DoctorOptions) -> Vec<C
     report.own_keys(&options.keys, configured.as_ref());
     if let Some(url) = cache {
         if let Some(config) = &config {
-            report.substituter(url, config);
             report.netrc(url, config);
         }
         let trusted = options.trusted.as_ref().or(configured.as_ref());
-        report.cache(url, options, trusted).await;
+        let is_open = report.cache(url, options, trusted).await;
+        if let Some(config) = config.as_ref().filter(|_| is_open) {
+            report.substituter(url, config);
+        }
     }
     report.0
 }
@@ -141,7 +144,9 @@ impl Report {
                     let message = format!("{}: may not be read", file.display());
                     self.add("nix.conf", Outcome::Warning, message, "its settings have no effect for this user");
                 }
-                self.good("nix.conf", format!("read, in {}", config.directory().display()));
+                let file = config.directory().join("nix.conf");
+                let exists = if file.exists() { "read" } else { "there is none, so Nix uses its defaults" };
+                self.good("nix.conf", format!("{}: {exists}", file.display()));
                 Some(config)
             }
             Err(error) => {
@@ -212,15 +217,18 @@ impl Report {
     fn substituter(&mut self, url: &CacheUrl, config: &NixConfig) {
         let bare = |text: &str| text.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
         let name = url.to_string();
-        let wanted = match url.directory() {
-            Some(directory) => format!("file://{}", directory.display()),
-            None => name.clone(),
+        let wanted = match url.directory().map(|directory| directory.canonicalize()) {
+            Some(Ok(directory)) => format!("file://{}", directory.display()),
+            _ => name.clone(),
         };
         let used = config.list("substituters", &["https://cache.nixos.org/"]);
         if used.iter().any(|used| bare(used) == bare(&wanted)) {
             return self.good("substituters", "Nix on this machine uses this cache");
         }
         let message = "Nix on this machine does not use this cache";
+        // The URL of a bucket is shown without its parameters, which Nix may need.
+        let is_bucket = url.directory().is_none() && !name.starts_with("http");
+        let wanted = if is_bucket { "the URL of this cache" } else { &wanted };
         let advice = format!("to use it, add to nix.conf: extra-substituters = {wanted}");
         self.add("substituters", Outcome::Warning, message, advice);
     }
@@ -244,10 +252,24 @@ impl Report {
         }
     }
 
-    async fn cache(&mut self, url: &CacheUrl, options: &DoctorOptions, trusted: Option<&TrustedKeys>) {
-        let cache = match Cache::open(url, options.connection.clone()).await {
-            Ok(cache) => cache,
-            Err(error) => return self.add("cache", Outcome::Problem, error.to_string(), open_advice(&error)),
+    /// Examines the cache. Returns whether it can be opened.
+    async fn cache(&mut self, url: &CacheUrl, options: &DoctorOptions, trusted: Option<&TrustedKeys>) -> bool {
+        let opened = Cache::open(url, options.connection.clone()).await;
+        let described = match &opened {
+            Ok(cache) => cache.head(CACHE_INFO).await,
+            Err(_) => Ok(None),
+        };
+        let cache = match (opened, described) {
+            (Err(error), _) | (_, Err(error)) => {
+                self.add("cache", Outcome::Problem, error.to_string(), open_advice(url, &error));
+                return false;
+            }
+            (Ok(_), Ok(None)) => {
+                let message = format!("{url}: there is no {CACHE_INFO}, so this is no cache");
+                self.add("cache", Outcome::Problem, message, "check the spelling; `narutil push` creates a cache");
+                return false;
+            }
+            (Ok(cache), Ok(Some(_))) => cache,
         };
         self.good("cache", format!("{url}: reachable"));
         if *cache.store_dir() == options.store_dir {
@@ -260,6 +282,7 @@ impl Report {
         if options.write {
             self.probe(&cache).await;
         }
+        true
     }
 
     /// Looks at a few of the paths that the cache lists.
@@ -267,18 +290,30 @@ impl Report {
         let narinfos = cache.list().try_filter_map(async |(name, info)| {
             Ok(if let Object::NarInfo(hash_part) = Object::of(&name) { Some((hash_part, info.modified)) } else { None })
         });
-        let listed: Result<Vec<_>, Error> = narinfos.take(SAMPLE_LEN).try_collect().await;
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(error) => {
-                let advice = "pushes and pulls of paths work without listing; gc, audit, roots, ls and info need it";
-                return self.add("listing", Outcome::Warning, error.to_string(), advice);
+        let mut narinfos = std::pin::pin!(narinfos.take(SAMPLE_LEN));
+        let mut listed = Vec::new();
+        let mut failure = None;
+        while let Some(narinfo) = narinfos.next().await {
+            match narinfo {
+                Ok(narinfo) => listed.push(narinfo),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
             }
-        };
-        if listed.is_empty() {
-            return self.good("listing", "the cache is empty");
         }
-        self.good("listing", "permitted");
+        match failure {
+            Some(error) => {
+                let advice =
+                    "gc, audit, roots, ls and info need to list the whole cache; pushes and pulls of paths do not";
+                self.add("listing", Outcome::Warning, error.to_string(), advice);
+            }
+            None if listed.is_empty() => self.good("listing", "the cache is empty"),
+            None => self.good("listing", "permitted"),
+        }
+        if listed.is_empty() {
+            return;
+        }
         self.clock(listed.iter().filter_map(|(_, modified)| *modified).max());
         let parts: Vec<HashPart> = listed.iter().map(|(part, _)| *part).collect();
         let read: Vec<_> = cache.narinfos(parts).collect().await;
@@ -326,10 +361,11 @@ impl Report {
         let Some(trusted) = trusted else { return };
         let policy = TrustPolicy::new(trusted.clone());
         let mut verifier = Verifier::new(&policy);
-        let (mut unsigned, mut others, mut invalid) = (0, BTreeSet::new(), BTreeSet::new());
+        let (mut signed, mut unsigned, mut others, mut invalid) = (0, 0, BTreeSet::new(), BTreeSet::new());
         for info in infos {
             let info = info.as_ref();
             let verdict = verifier.verify(&info);
+            signed += usize::from(verdict.keys().next().is_some());
             if verdict.is_valid() {
                 continue;
             }
@@ -355,8 +391,10 @@ impl Report {
         } else if unsigned > 0 {
             let message = format!("{unsigned} of {} paths are unsigned, and Nix will not accept them", infos.len());
             self.add("signatures", Outcome::Problem, message, "sign them: narutil sign --key FILE CACHE");
-        } else {
+        } else if signed > 0 {
             self.good("signatures", "valid, by trusted keys");
+        } else {
+            self.good("signatures", "content-addressed paths, which need no signature");
         }
     }
 
@@ -408,8 +446,10 @@ impl Report {
 }
 
 /// What to do if a cache cannot be opened.
-fn open_advice(error: &Error) -> &'static str {
+fn open_advice(url: &CacheUrl, error: &Error) -> &'static str {
     match error.kind() {
+        ErrorKind::Denied if url.directory().is_some() => "check the permissions of this directory and those above it",
+        _ if url.directory().is_some() => "check the spelling; `narutil push` creates a cache",
         ErrorKind::Denied => {
             "check the credentials: AWS_PROFILE or the parameter `profile` for S3, the file netrc for web servers"
         }

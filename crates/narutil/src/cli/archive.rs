@@ -6,6 +6,7 @@ use clap::Args;
 use nixcache::compression::{Compression, EncodeOptions};
 use nixcache::hash::{Algorithm, Format};
 
+use super::closure::EachTarget;
 use super::common::DepthArgs;
 use super::reach::Reach;
 use super::value::path_or_empty;
@@ -116,6 +117,8 @@ pub(crate) struct HashArgs {
     #[arg(long, value_name = "ALGO", default_value = "sha256")]
     pub(crate) algo: Algorithm,
     #[command(flatten)]
+    each: EachTarget,
+    #[command(flatten)]
     pub(crate) source: Source,
     #[command(flatten)]
     pub(super) depth: DepthArgs,
@@ -126,6 +129,8 @@ pub(crate) struct CheckArgs {
     /// The NARs.
     #[arg(required = true)]
     pub(crate) nars: Vec<PathBuf>,
+    #[command(flatten)]
+    each: EachTarget,
     #[command(flatten)]
     pub(crate) source: Source,
     #[command(flatten)]

@@ -72,6 +72,17 @@ pub(crate) struct Recursive {
     recursive: bool,
 }
 
+/// The options of Nix that name what commands on several targets do anyway.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct EachTarget {
+    /// Continue after a failure, which is the default.
+    #[arg(long, short = 'k', hide = true)]
+    keep_going: bool,
+    /// Take everything in a cache, which is the default.
+    #[arg(long, hide = true)]
+    all: bool,
+}
+
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct ClosureArgs {

@@ -77,9 +77,9 @@ pub(crate) enum Command {
     /// behind.
     #[command(after_help = examples::UNPACK)]
     Unpack(UnpackArgs),
-    /// List the contents of a NAR, or of a store path in a cache.
+    /// List the contents of a NAR or of a store path in a cache, or the paths of a cache.
     ///
-    /// For a path of a cache, narutil shows its listing (`.ls`) if the cache has one, and reads the
+    /// `ls CACHE` lists the store paths of a cache. For one of them, narutil shows its listing (`.ls`) if the cache has one, and reads the
     /// NAR otherwise. It does not check signatures.
     ///
     /// Control characters in names are escaped, as `\n`. With --json, the output is the listing of

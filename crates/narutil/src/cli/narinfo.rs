@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::closure::EachTarget;
 use super::common::DepthArgs;
 use super::examples;
 use super::reach::Reach;
@@ -40,6 +41,8 @@ pub(crate) struct ShowArgs {
     #[arg(required = true, value_name = "FILE")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
+    each: EachTarget,
+    #[command(flatten)]
     pub(crate) reach: Reach,
 }
 
@@ -53,6 +56,8 @@ pub(crate) struct CheckNarinfoArgs {
     /// Fail if there are deviations.
     #[arg(long)]
     pub(crate) strict: bool,
+    #[command(flatten)]
+    each: EachTarget,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
@@ -115,6 +120,8 @@ pub(crate) struct SignArgs {
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
+    each: EachTarget,
+    #[command(flatten)]
     pub(crate) reach: Reach,
 }
 
@@ -145,6 +152,8 @@ pub(crate) struct VerifyArgs {
     /// Store paths or hash parts after a directory or cache select from it.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    each: EachTarget,
     #[command(flatten)]
     pub(crate) reach: Reach,
     #[command(flatten)]

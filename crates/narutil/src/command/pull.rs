@@ -48,8 +48,10 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
             return Ok(plan(common, &store_dir, &pulled)?.max(missing));
         }
         let status = report(common, &pulled, &store_dir, started)?.max(missing);
-        if let Some(output) = registration.filter(|_| status == Status::Ok) {
-            register(&pulled, output)?;
+        match registration {
+            Some(output) if status == Status::Ok => register(&pulled, output)?,
+            Some(_) => eprintln!("narutil: no registration is written, because not all paths are there"),
+            None => {}
         }
         hint(common, args, &pulled);
         Ok(status.max(roots_left_out(&pulled)))

@@ -23,7 +23,7 @@ pub(crate) fn run(common: &Common, args: &WhyArgs) -> Result {
     let graph = load_closure(common, &args.reach, &args.from, &paths)?;
     let from = paths[0].find(&graph)?;
     let to = match name {
-        None => vec![paths[1].find(&graph)?],
+        None => vec![paths[1].find_referred(&graph)?],
         Some(name) => named(args, &graph, from, name)?,
     };
     if args.all {

@@ -65,8 +65,11 @@ pub(crate) fn pushed(
         );
     }
     let status = attachments(common, store_dir, pushed);
+    if failed > 0 && !args.no_root && pushed.root.is_none() {
+        eprintln!("narutil: no root was left, because not everything was published; `gc` may remove the rest");
+    }
     Ok(match failed + pushed.not_found.len() {
-        0 if status == Status::Ok && pushed.root.is_none() => without_root(args, &pushed.notes),
+        0 if status == Status::Ok && pushed.root.is_none() => without_root(args, pushed),
         0 => status,
         _ => Status::Bad,
     })
@@ -107,13 +110,17 @@ pub(super) fn attachments(common: &Common, store_dir: &StoreDir, pushed: &Pushed
 
 /// Reports that everything is published, but without a root. That is a failure if the root was
 /// named.
-pub(super) fn without_root(args: &PushArgs, notes: &[String]) -> Status {
+pub(super) fn without_root(args: &PushArgs, pushed: &Pushed) -> Status {
     let Some(name) = args.root.as_ref().filter(|_| !args.no_root) else { return Status::Ok };
+    if pushed.requested == 0 {
+        eprintln!("narutil: there are no paths to publish, so the root {name} was not left");
+        return Status::Failed;
+    }
     eprintln!(
         "narutil: {}: everything is published, but the root {name} was not left{}. A collection may remove the \
          closure; see the rights that a push needs, or push with --no-root",
         shown(Path::new(&args.to)),
-        because(notes)
+        because(&pushed.notes)
     );
     Status::Failed
 }

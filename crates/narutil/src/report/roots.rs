@@ -26,10 +26,10 @@ pub(crate) fn line(root: &Root) -> String {
     let size = HumanBytes(record.file_size);
     let of = match &record.targets[..] {
         [] => String::new(),
-        [one] => format!(" of {}", one.name()),
-        [first, others @ ..] => format!(" of {} and {} more", first.name(), others.len()),
+        [one] => format!("{}, ", one.name()),
+        [first, others @ ..] => format!("{} and {} more, ", first.name(), others.len()),
     };
-    format!("{}  {}{of}, {size}, used {age} ago{pinned}{labels}", shown(root), counted(record.paths, "path"))
+    format!("{}  {of}{}, {size}, used {age} ago{pinned}{labels}", shown(root), counted(record.paths, "path"))
 }
 
 pub(crate) fn to_json(cache: &Cache, root: &Root) -> String {

@@ -84,6 +84,15 @@ impl Group {
                 }
             }
             let argument = &*argument;
+            // After a cache, a name that is no file is a path that was meant to select from it. To
+            // go on would be to work on the whole cache.
+            if groups.last().is_some_and(|group| group.selected.is_none())
+                && remote.is_none()
+                && !argument.exists()
+                && let Err(error) = PathQuery::resolve(argument.as_os_str(), &store_dir)
+            {
+                return Err(Failure::of(error.kind(), &error));
+            }
             if remote.is_none() && !argument.is_dir() {
                 let parent = directory(argument).to_owned();
                 match groups.last_mut() {
@@ -191,7 +200,10 @@ impl Group {
         let few = files.iter().map_while(|file| {
             let text = (size < TEXTS_MAX_BYTES).then(|| read(file))?;
             size += text.as_ref().map_or(0, Vec::len);
-            Some(text.map_err(|error| Failure::failed(file, error)))
+            Some(text.map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound if self.by_path => Failure::bad(file, "not in the cache"),
+                _ => Failure::failed(file, error),
+            }))
         });
         few.collect()
     }

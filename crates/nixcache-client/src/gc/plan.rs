@@ -117,7 +117,8 @@ impl Plan {
     /// removed.
     pub(super) fn refuse_to_empty(&self, cache: &Cache, policy: &RetentionPolicy) -> Result<()> {
         let GcSummary { paths_claimed, paths_kept, too_large, .. } = self.summary;
-        let is_kept = !self.kept.is_empty() || paths_claimed > 0 || !self.broken.is_empty();
+        let is_kept =
+            self.kept.iter().any(|root| root.record.paths > 0) || paths_claimed > 0 || !self.broken.is_empty();
         let is_removing = !self.dropped.is_empty()
             || !self.paths.is_empty()
             || (paths_kept == 0 && self.unused.iter().any(|file| file.why == RemovalReason::Nar));

@@ -46,6 +46,18 @@ impl Destination {
         }
     }
 
+    /// Refuses a root in the store directory, in which the store would be nested.
+    pub(super) fn check(&self, store_dir: &StoreDir) -> Result<(), Error> {
+        let Self::Store(root) = self else { return Ok(()) };
+        let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+        match (real(root), real(Path::new(store_dir.as_str()))) {
+            (Ok(place), Ok(store)) if place.starts_with(&store) => {
+                Err(Error::InStore { path: root.clone(), store_dir: store_dir.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn file_name(&self, path: StorePathRef<'_>) -> String {
         match self {
             Self::Archives(_) => format!("{path}.nar"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nixcache::hash::Hash;
 use nixcache::nar::{self, UnpackError};
-use nixcache::store_path::{ContentAddress, StorePath};
+use nixcache::store_path::{ContentAddress, StoreDir, StorePath};
 use nixcache::{ErrorKind, closure, compression, hash, narinfo};
 
 use crate::file::access_kind;
@@ -52,6 +52,15 @@ pub enum Error {
         /// The name of the key.
         key: String,
     },
+    /// The destination is the store itself, or a directory in it, rather than the directory that the
+    /// store is in.
+    #[error("{}: is in the store {store_dir}; name the directory that the store is in, such as /", shown(path))]
+    InStore {
+        /// The directory.
+        path: PathBuf,
+        /// The store directory.
+        store_dir: StoreDir,
+    },
     /// The options contradict each other.
     #[error("{0}")]
     Usage(&'static str),
@@ -85,7 +94,7 @@ impl Error {
             }
             Self::Graph(_) | Self::Hole { .. } | Self::Forged { .. } => ErrorKind::Content,
             Self::Roots(error) => error.kind(),
-            Self::Usage(_) => ErrorKind::Usage,
+            Self::Usage(_) | Self::InStore { .. } => ErrorKind::Usage,
             Self::Destination { error, .. } => access_kind(error),
             Self::Unpack(_) => ErrorKind::Unavailable,
         }

@@ -154,6 +154,7 @@ pub async fn pull(
     destination: &Destination,
     options: &PullOptions,
 ) -> Result<Pulled, Error> {
+    destination.check(&options.store_dir)?;
     let pull = Pull::new(caches, options.clone());
     let pulled = pull.request(request, destination).await;
     if pulled.is_err()

@@ -35,7 +35,7 @@ pub enum ResolveError {
         argument: PathBuf,
     },
     /// It is a file or directory outside the store.
-    #[error("{}: not in the store {store_dir}. `push --add` publishes files that are not in a store", argument.display())]
+    #[error("{}: not in the store {store_dir}", argument.display())]
     OutsideStore {
         /// The argument.
         argument: PathBuf,
