@@ -219,6 +219,32 @@ impl Graph {
         Ok(chain.map(|chain| self.0.paths(py, &chain)).transpose()?)
     }
 
+    /// For each path in the closure of the paths, what the closure would lose without it: the sum
+    /// of the NAR sizes of itself and of the paths that only it keeps there.
+    #[pyo3(signature = (paths, /))]
+    fn added_sizes<'py>(&self, py: Python<'py>, paths: &Bound<'py, PyAny>) -> Result<Bound<'py, PyDict>> {
+        let roots = self.0.nodes(paths)?;
+        let sizes = py.detach(|| self.0.graph.added_sizes(roots.iter().copied()));
+        let all = PyDict::new(py);
+        for &node in self.0.graph.closure(roots).nodes() {
+            all.set_item(StorePath(self.0.graph.path(node)), sizes[node.index()])?;
+        }
+        Ok(all)
+    }
+
+    /// The paths on all chains of references from a path to its dependencies, references first.
+    /// Empty if there is no chain.
+    #[pyo3(signature = (path, dependencies, /))]
+    fn between<'py>(
+        &self,
+        py: Python<'py>,
+        path: &Bound<'py, PyAny>,
+        dependencies: &Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyList>> {
+        let nodes = self.0.graph.between(self.0.node(path)?, self.0.nodes(dependencies)?);
+        Ok(self.0.paths(py, &nodes)?)
+    }
+
     /// The paths of a closure that each of several caches has, and those that none has. Each cache
     /// is given as the paths or hash parts that it has.
     #[pyo3(signature = (paths, /, *caches))]
@@ -318,6 +344,12 @@ impl Closure {
     #[getter]
     fn cycles<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyList>>> {
         self.inner.cycles().map(|members| self.shared.paths(py, members)).collect()
+    }
+
+    /// The paths of the closure with this name: the whole name, or the name without its version.
+    #[pyo3(signature = (name, /))]
+    fn named<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyList>> {
+        self.shared.paths(py, &self.shared.graph.named(&self.inner, name).collect::<Vec<_>>())
     }
 
     fn __len__(&self) -> usize {

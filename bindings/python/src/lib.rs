@@ -10,6 +10,7 @@
 mod buffer;
 mod cache;
 mod convert;
+mod doctor;
 mod error;
 mod graph;
 mod hash;
@@ -31,6 +32,8 @@ mod _nixcache {
     use crate::cache::{
         Audited, Cache, Collected, Finding, NarInfos, Pulled, Pushed, Repaired, Root, Signed, Verified,
     };
+    #[pymodule_export]
+    use crate::doctor::{Check, examine};
     #[pymodule_export]
     use crate::graph::{Closure, Difference, Graph};
     #[pymodule_export]

@@ -20,11 +20,13 @@ from nixcache import (
     NarInfo,
     Progress,
     PullError,
+    PushError,
     Queue,
     SecretKey,
     SourceError,
     StorePath,
     TrustedKeys,
+    doctor,
     nar,
 )
 
@@ -375,3 +377,24 @@ def test_a_queue_is_published_and_what_cannot_be_is_set_aside(cache: Cache, tmp_
     with pytest.raises(SourceError) as raised:
         Queue(tmp_path / "nowhere").drain(to, source=source)
     assert raised.value.path == str(tmp_path / "nowhere") and raised.value.errno == 2
+
+
+def test_a_push_that_keeps_going_names_the_absent_paths(cache: Cache, tmp_path: Path) -> None:
+    paths = [info.store_path for info in cache]
+    pulled = cache.pull(paths, tmp_path / "store", trusted=TRUSTED)
+    (tmp_path / "registration").write_bytes(pulled.registration())
+    source, to = f"registration:{tmp_path / 'registration'}", Cache(tmp_path / "to", create=True)
+    absent = f"{'0' * 32}-absent"
+    with pytest.raises(PushError, match="absent"):
+        to.push([absent, *paths], source=source, store=tmp_path / "store")
+    pushed = to.push([absent, *paths], source=source, store=tmp_path / "store", keep_going=True)
+    assert not pushed and sorted(pushed.published) == sorted(paths)
+    assert pushed.failed == [(absent, "not in the source")]
+
+
+def test_a_set_up_is_checked(cache: Cache, tmp_path: Path) -> None:
+    checks = {check.subject: check for check in doctor(cache.url, keys=[KEY], trusted=TRUSTED, write=True)}
+    assert {checks[name].outcome for name in ["cache", "listing", "nars", "signatures", "write", "delete"]} == {"ok"}
+    assert not [name for name in (tmp_path / "cache/nixcache/v1").iterdir() if "doctor" in name.name]
+    [problem] = [check for check in doctor(tmp_path / "missing") if check.outcome == "problem"]
+    assert problem.subject == "cache" and problem.advice and "missing" in problem.message and "cache" in repr(problem)

@@ -30,6 +30,10 @@ def test_a_chain_is_followed() -> None:
     assert graph.closure_sizes()[path(3)] == 4006
     assert graph.why(path(4), path(2)) == [path(4), path(3), path(2)]
     assert graph.why(path(2), path(4)) is None
+    assert graph.added_sizes(path(4)) == {path(n): graph.closure_size(path(n)) for n in range(5)}
+    assert graph.between(path(4), [path(2)]) == [path(2), path(3), path(4)]
+    assert graph.between(path(2), path(4)) == []
+    assert graph.closure(path(4)).named("p2") == [path(2)]
 
 
 @pytest.mark.parametrize("name", [lambda p: p, str, lambda p: p.display(), lambda p: p.hash_part, lambda p: Path(p.display())])

@@ -24,6 +24,7 @@ from ._exceptions import (
 from ._nixcache import (
     Audited,
     Cache,
+    Check,
     Closure,
     Collected,
     ContentAddress,
@@ -49,6 +50,7 @@ from ._nixcache import (
     Verdict,
     Verified,
     __version__,
+    doctor,
 )
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "CacheContentError",
     "CacheError",
     "CacheUrlError",
+    "Check",
     "Closure",
     "Collected",
     "CompressionError",
@@ -97,6 +100,7 @@ __all__ = [
     "Verdict",
     "Verified",
     "__version__",
+    "doctor",
     "nar",
     "nixbase32",
 ]

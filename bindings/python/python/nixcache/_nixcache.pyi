@@ -4,6 +4,7 @@ from typing import Any
 
 from . import Audited as Audited
 from . import Cache as Cache
+from . import Check as Check
 from . import Closure as Closure
 from . import Collected as Collected
 from . import ContentAddress as ContentAddress
@@ -29,6 +30,7 @@ from . import TrustedKeys as TrustedKeys
 from . import Verdict as Verdict
 from . import Verified as Verified
 from . import __version__ as __version__
+from . import doctor as doctor
 
 nar: Any
 nixbase32: Any

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::Error;
@@ -22,36 +23,34 @@ pub(super) struct Record {
 /// No path has this number.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// No entry is here.
-const NOWHERE: usize = usize::MAX;
-
 /// Gives every path a number, by its hash part.
 ///
 /// The author of the input chooses its hash parts, and could make them collide under a fixed hash.
-/// This one is drawn at random: `(k₀ + Σ kᵢ·wᵢ mod 2⁶⁴) / 2³²` over the eight words `wᵢ` of 32 bits
-/// that the text of a hash part has (Lemire and Kaser, "Strongly universal string hashing is fast",
-/// 2014). Any two hash parts that were chosen without knowing the keys meet in a bucket with the
-/// probability of one in the number of buckets. Since entries are chained, and there are never more
-/// of them than buckets, two are looked at on average. Numbers are given in order of arrival:
-/// nothing that is visible depends on the keys.
+/// This one is drawn at random: `k₀ + Σ kᵢ·wᵢ mod 2⁶⁴` over the eight words `wᵢ` of 32 bits that
+/// the text of a hash part has. Its upper half is strongly universal (Lemire and Kaser, "Strongly
+/// universal string hashing is fast", 2014), so it chooses the place in the table. Numbers are
+/// given in order of arrival: nothing that is visible depends on the keys.
 ///
 /// Most of the time goes into waiting for memory. So an entry has all that looking up a path needs
 /// in one place, the text as it stands in a narinfo; and references are looked up [`TOGETHER`], to
 /// wait for all of them at the same time. With records, names and chains apart, one reference after
 /// the other, a million narinfos took 12 s instead of 3.5.
+///
+/// `hashbrown` is as fast as a table of chains that was written for this: with twelve references a
+/// path, inserting took 0.81 to 0.95 times as long for 100,000 paths, and 0.95 to 1.05 times for
+/// 1,000,000.
 #[derive(Debug)]
 pub(super) struct Interner {
     keys: [u64; 9],
-    /// Where the last entry of each bucket is; the number of buckets is a power of two.
-    buckets: Vec<usize>,
+    /// The places of the entries.
+    table: HashTable<usize>,
     records: Vec<Record>,
-    /// One after the other: where the next entry of the bucket is, the number, the length of the
-    /// base name, and the base name.
+    /// One after the other: the number, the length of the base name, and the base name.
     entries: Vec<u8>,
 }
 
 /// Bytes of an entry before the base name.
-const HEAD: usize = 8 + 4 + 1;
+const HEAD: usize = 4 + 1;
 
 /// References that are looked up at the same time.
 const TOGETHER: usize = 16;
@@ -62,7 +61,7 @@ impl Interner {
     pub(super) fn new() -> Self {
         let random = RandomState::new();
         let keys = std::array::from_fn(|place| random.hash_one(place));
-        Self { keys, buckets: vec![NOWHERE; 16], records: Vec::new(), entries: Vec::new() }
+        Self { keys, table: HashTable::new(), records: Vec::new(), entries: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,16 +96,6 @@ impl Interner {
         Entry::at(&self.entries, record.entry).hash_text()
     }
 
-    #[inline]
-    fn bucket(&self, hash_text: &HashText) -> usize {
-        let (words, _) = hash_text.as_chunks::<4>();
-        let sum = words.iter().zip(&self.keys[1..]).fold(self.keys[0], |sum, (word, key)| {
-            sum.wrapping_add(key.wrapping_mul(u64::from(u32::from_le_bytes(*word))))
-        });
-        let [.., a, b, c, d] = sum.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d]) as usize & (self.buckets.len() - 1)
-    }
-
     /// The numbers of paths, new ones for those that have none yet.
     pub(super) fn intern_all<'a>(
         &mut self,
@@ -114,89 +103,61 @@ impl Interner {
         numbers: &mut Vec<u32>,
     ) -> Result<(), Error> {
         let mut paths = paths.into_iter();
-        let mut together: SmallVec<[(StorePathRef<'a>, usize); TOGETHER]> = SmallVec::new();
+        let mut together: SmallVec<[(StorePathRef<'a>, u64); TOGETHER]> = SmallVec::new();
         loop {
             together.clear();
-            together.extend(paths.by_ref().take(TOGETHER).map(|path| (path, self.bucket(hash_text(&path)))));
+            together.extend(paths.by_ref().take(TOGETHER).map(|path| (path, hash_of(&self.keys, hash_text(&path)))));
             if together.is_empty() {
                 return Ok(());
             }
-            // Loops without a branch that depends on what they read: the processor does not wait
-            // for it.
-            for (_, place) in &mut together {
-                *place = self.buckets[*place];
-            }
+            // Loops that compare nothing with what they read: the processor does not wait for it.
+            let likely = together.iter().map(|&(_, hash)| self.table.find(hash, |_| true).copied());
+            let likely: SmallVec<[Option<usize>; TOGETHER]> = likely.collect();
             let mut sum = 0_u8;
-            for &(_, entry) in &together {
-                sum ^= self.entries.get(entry).copied().unwrap_or(0);
-                sum ^= self.entries.get(entry.wrapping_add(HEAD + 40)).copied().unwrap_or(0);
+            for place in likely.into_iter().flatten() {
+                sum ^= self.entries[place];
+                sum ^= self.entries.get(place + HEAD + 40).copied().unwrap_or(0);
             }
             std::hint::black_box(sum);
-            for &(path, first) in &together {
-                // Where buckets changed since, this finds nothing, or the right entry all the same.
-                numbers.push(match self.find(path, first)? {
-                    Some(number) => number,
-                    None => self.intern(path)?,
-                });
+            for &(path, hash) in &together {
+                numbers.push(self.intern_hashed(path, hash)?);
             }
         }
     }
 
     /// The number of a path, a new one if it has none yet.
     pub(super) fn intern(&mut self, path: StorePathRef<'_>) -> Result<u32, Error> {
-        let bucket = self.bucket(hash_text(&path));
-        match self.find(path, self.buckets[bucket])? {
-            Some(number) => Ok(number),
-            None => self.add(path, bucket),
-        }
+        self.intern_hashed(path, hash_of(&self.keys, hash_text(&path)))
     }
 
-    /// Looks from an entry on.
     #[inline]
-    fn find(&self, path: StorePathRef<'_>, mut place: usize) -> Result<Option<u32>, Error> {
-        let text = path.as_str().as_bytes();
-        while place != NOWHERE {
-            let entry = Entry::at(&self.entries, place);
-            if entry.hash_text() == hash_text(&path) {
-                return if entry.base_name() == text {
-                    Ok(Some(entry.number()))
+    fn intern_hashed(&mut self, path: StorePathRef<'_>, hash: u64) -> Result<u32, Error> {
+        let is_same = |place: &usize| Entry::at(&self.entries, *place).hash_text() == hash_text(&path);
+        match self.table.find(hash, is_same) {
+            None => self.add(path, hash),
+            Some(&place) => {
+                let entry = Entry::at(&self.entries, place);
+                if entry.base_name() == path.as_str().as_bytes() {
+                    Ok(entry.number())
                 } else {
                     Err(self.same_hash_part(&entry, path))
-                };
+                }
             }
-            place = entry.next();
         }
-        Ok(None)
     }
 
-    fn add(&mut self, path: StorePathRef<'_>, mut bucket: usize) -> Result<u32, Error> {
+    fn add(&mut self, path: StorePathRef<'_>, hash: u64) -> Result<u32, Error> {
         let number =
             u32::try_from(self.records.len()).ok().filter(|&number| number != NONE).ok_or(Error::TooManyPaths)?;
-        if self.records.len() == self.buckets.len() {
-            self.grow();
-            bucket = self.bucket(hash_text(&path));
-        }
         let entry = self.entries.len();
-        let next = std::mem::replace(&mut self.buckets[bucket], entry);
         let text = path.as_str().as_bytes();
-        self.entries.extend_from_slice(&(next as u64).to_le_bytes());
         self.entries.extend_from_slice(&number.to_le_bytes());
         self.entries.extend(u8::try_from(text.len() - HashPart::TEXT_LEN));
         self.entries.extend_from_slice(text);
+        let (entries, keys) = (&self.entries, &self.keys);
+        self.table.insert_unique(hash, entry, |&place| hash_of(keys, Entry::at(entries, place).hash_text()));
         self.records.push(Record { entry, nar_size: 0, start: 0, count: NONE });
         Ok(number)
-    }
-
-    fn grow(&mut self) {
-        let doubled = self.buckets.len() * 2;
-        self.buckets.clear();
-        self.buckets.resize(doubled, NOWHERE);
-        for number in 0..self.records.len() {
-            let place = self.records[number].entry;
-            let bucket = self.bucket(Entry::at(&self.entries, place).hash_text());
-            let next = std::mem::replace(&mut self.buckets[bucket], place);
-            self.entries[place..place + 8].copy_from_slice(&(next as u64).to_le_bytes());
-        }
     }
 
     /// Forgets the paths that came last, until only `len` are left.
@@ -204,10 +165,10 @@ impl Interner {
         while self.records.len() > len
             && let Some(record) = self.records.pop()
         {
-            // The last entry of all is also the last one in its bucket.
-            let entry = Entry::at(&self.entries, record.entry);
-            let (bucket, next) = (self.bucket(entry.hash_text()), entry.next());
-            self.buckets[bucket] = next;
+            let hash = hash_of(&self.keys, Entry::at(&self.entries, record.entry).hash_text());
+            if let Ok(entry) = self.table.find_entry(hash, |&place| place == record.entry) {
+                entry.remove();
+            }
             self.entries.truncate(record.entry);
         }
     }
@@ -223,6 +184,17 @@ impl Interner {
 #[expect(clippy::expect_used, reason = "a base name begins with its hash part")]
 fn hash_text<'a>(path: &StorePathRef<'a>) -> &'a HashText {
     path.as_str().as_bytes().first_chunk().expect("a hash part")
+}
+
+/// The random hash of a hash part, its better half below.
+#[inline]
+fn hash_of(keys: &[u64; 9], hash_text: &HashText) -> u64 {
+    let (words, _) = hash_text.as_chunks::<4>();
+    let sum = words
+        .iter()
+        .zip(&keys[1..])
+        .fold(keys[0], |sum, (word, key)| sum.wrapping_add(key.wrapping_mul(u64::from(u32::from_le_bytes(*word)))));
+    sum.rotate_left(32)
 }
 
 /// What [`Interner::entries`] has of a path.
@@ -241,14 +213,8 @@ impl<'a> Entry<'a> {
     }
 
     #[inline]
-    #[expect(clippy::expect_used, clippy::cast_possible_truncation, reason = "it was a `usize`")]
-    fn next(&self) -> usize {
-        u64::from_le_bytes(*self.head.first_chunk().expect("eight bytes")) as usize
-    }
-
-    #[inline]
     fn number(&self) -> u32 {
-        let [.., a, b, c, d, _] = *self.head;
+        let [a, b, c, d, _] = *self.head;
         u32::from_le_bytes([a, b, c, d])
     }
 

@@ -9,6 +9,7 @@ use crate::signature::SignatureRef;
 use crate::signature::{SecretKey, Signature};
 use crate::store_path::{ContentAddress, StoreDir, StorePathRef};
 
+use super::parse::has_control;
 use super::write::Parts;
 use super::{Error, ErrorReason, Field, NarInfoBuf};
 
@@ -232,8 +233,4 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
-}
-
-fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
 }

@@ -311,7 +311,7 @@ impl<'a, F: FnMut(Deviation<'a>)> Reader<'a, '_, F> {
 
     #[inline]
     fn no_control(&self, field: Field, value: &str) -> Result<(), Error> {
-        if !are_plain(value.as_bytes()) && value.chars().any(char::is_control) {
+        if has_control(value) {
             return Err(self.error(field, ErrorReason::Control));
         }
         Ok(())
@@ -389,6 +389,12 @@ pub(super) fn is_signature(text: &str) -> bool {
         && matches!(digits[85], b'A' | b'Q' | b'g' | b'w')
         && !matches!(name, [] | [b' ', ..])
         && !name.contains(&b':')
+}
+
+/// Whether a text has a control character.
+#[inline]
+pub(super) fn has_control(text: &str) -> bool {
+    !are_plain(text.as_bytes()) && text.chars().any(char::is_control)
 }
 
 /// The number of bytes that are checked together.
