@@ -7,7 +7,10 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::{Check, Closure, Convert, Doctor, GeneratedKey, Hashed, Info, ListedPaths, PublicKey, Scan, Why, WhyAll};
+use super::{
+    Check, Closure, Convert, Difference, Doctor, DryRun, Finding, GeneratedKey, Hashed, Info, ListedPaths,
+    NarInfoCheck, PublicKey, Pull, Push, Removal, Root, Scan, Signed, Verification, Why, WhyAll,
+};
 
 /// The schema of a type, in the few words that the test of the real output knows.
 fn schema<T: JsonSchema>(title: &str) -> Value {
@@ -56,16 +59,26 @@ fn simplify(schema: &mut Value) {
 #[test]
 fn the_schemas_in_the_reference_are_those_of_the_types() {
     let schemas = [
+        ("audit", schema::<Finding<'_>>("`audit`")),
         ("check", schema::<Check>("`check`")),
         ("closure", schema::<Closure>("`closure`")),
         ("convert", schema::<Convert>("`convert`")),
+        ("diff", schema::<Difference>("`diff`")),
         ("doctor", schema::<Doctor<'_>>("`doctor`")),
+        ("dry-run", schema::<DryRun<'_>>("`push --dry-run`, `pull --dry-run`")),
+        ("gc", schema::<Removal<'_>>("`gc`")),
         ("info", schema::<Info>("`info`")),
         ("key-generate", schema::<GeneratedKey<'_>>("`key generate`")),
         ("key-public", schema::<PublicKey<'_>>("`key public`")),
         ("ls-cache", schema::<ListedPaths>("`ls CACHE`")),
+        ("narinfo-check", schema::<NarInfoCheck<'_>>("`narinfo check`")),
         ("pack", schema::<Hashed>("`pack`, `unpack`, `hash`")),
+        ("pull", schema::<Pull<'_>>("`pull`")),
+        ("push", schema::<Push<'_>>("`push`")),
+        ("roots", schema::<Root<'_>>("`roots`")),
         ("scan", schema::<Scan<'_>>("`scan`")),
+        ("sign", schema::<Signed<'_>>("`sign`")),
+        ("verify", schema::<Verification<'_>>("`verify`")),
         ("why", schema::<Why<'_>>("`why`")),
         ("why-all", schema::<WhyAll>("`why --all`")),
     ];

@@ -4,10 +4,10 @@ use indicatif::HumanBytes;
 use nixcache::store_path::StoreDir;
 use nixcache_client::audit::{Audited, Finding, Remedy};
 use nixcache_client::cache::Cache;
-use serde_json::json;
 
 use crate::cli::Common;
 use crate::failure::Result;
+use crate::json;
 use crate::output::print_lines;
 use crate::text::{agreeing, counted};
 
@@ -68,12 +68,11 @@ fn verdict(common: &Common, audited: &Audited) -> String {
 
 fn to_json(store_dir: &StoreDir, finding: &Finding) -> String {
     let remedy = finding.remedy();
-    json!({
-        "object": finding.object,
-        "path": finding.path.as_ref().map(|path| store_dir.display(path.as_ref()).to_string()),
-        "kind": finding.kind.name(),
-        "message": finding.kind.to_string(),
-        "repair": (remedy != Remedy::None).then(|| remedy.to_string()),
+    json::line(&json::Finding {
+        object: &finding.object,
+        path: finding.path.as_ref().map(|path| store_dir.display(path.as_ref()).to_string()),
+        kind: finding.kind.name(),
+        message: finding.kind.to_string(),
+        repair: (remedy != Remedy::None).then(|| remedy.to_string()),
     })
-    .to_string()
 }

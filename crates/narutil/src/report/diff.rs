@@ -5,11 +5,11 @@ use std::path::Path;
 
 use nixcache::closure::{Difference, Graph, Missing, MissingReason, Tally};
 use nixcache::store_path::StoreDir;
-use serde_json::{Value, json};
 
 use crate::cli::Common;
 use crate::failure::Result;
 use crate::graph::full;
+use crate::json;
 use crate::output::{print, print_lines};
 use crate::text::{counted, shown};
 
@@ -23,7 +23,7 @@ pub(crate) fn difference(
 ) -> Result<()> {
     let missing = difference.missing();
     if common.json {
-        return print(document(store_dir, graph, caches, difference).to_string());
+        return print(json::line(&document(store_dir, graph, caches, difference)));
     }
     print_lines(&missing.iter().map(|missing| full(store_dir, graph, missing.node)).collect::<Vec<_>>())?;
     if !common.quiet {
@@ -35,36 +35,37 @@ pub(crate) fn difference(
     Ok(())
 }
 
-fn document(store_dir: &StoreDir, graph: &Graph, caches: &[OsString], difference: &Difference) -> Value {
-    let found = caches.iter().zip(difference.found_totals()).map(
-        |(cache, tally)| json!({ "cache": cache.to_string_lossy(), "paths": tally.paths, "narSize": tally.nar_size }),
-    );
+fn document(store_dir: &StoreDir, graph: &Graph, caches: &[OsString], difference: &Difference) -> json::Difference {
+    let found = caches.iter().zip(difference.found_totals()).map(|(cache, tally)| json::CacheTally {
+        cache: cache.to_string_lossy().into_owned(),
+        paths: tally.paths,
+        nar_size: tally.nar_size,
+    });
     let total = difference.missing_total();
     let missing = difference.missing().iter().map(|missing| to_json(store_dir, graph, caches, missing));
-    json!({
-        "missing": missing.collect::<Value>(),
-        "paths": total.paths, "narSize": total.nar_size,
-        "caches": found.collect::<Value>(),
-    })
+    json::Difference {
+        missing: missing.collect(),
+        paths: total.paths,
+        nar_size: total.nar_size,
+        caches: found.collect(),
+    }
 }
 
 fn amount(tally: Tally) -> String {
     format!("{}, {}", counted(tally.paths, "path"), counted(tally.nar_size, "byte"))
 }
 
-fn to_json(store_dir: &StoreDir, graph: &Graph, caches: &[OsString], missing: &Missing) -> Value {
-    let mut object = json!({
-        "path": full(store_dir, graph, missing.node),
-        "narSize": graph.nar_size(missing.node),
-        "reason": match missing.reason {
-            MissingReason::Dangling { .. } => "dangling",
-            MissingReason::Unknown => "unknown",
-            _ => "absent",
-        },
-    });
-    if let MissingReason::Dangling { referrer, cache } = missing.reason {
-        object["referrer"] = full(store_dir, graph, referrer).into();
-        object["cache"] = caches[cache].to_string_lossy().into();
+fn to_json(store_dir: &StoreDir, graph: &Graph, caches: &[OsString], missing: &Missing) -> json::AbsentPath {
+    let (reason, dangling) = match missing.reason {
+        MissingReason::Dangling { referrer, cache } => (json::AbsenceReason::Dangling, Some((referrer, cache))),
+        MissingReason::Unknown => (json::AbsenceReason::Unknown, None),
+        _ => (json::AbsenceReason::Absent, None),
+    };
+    json::AbsentPath {
+        path: full(store_dir, graph, missing.node),
+        nar_size: graph.nar_size(missing.node),
+        reason,
+        referrer: dangling.map(|(referrer, _)| full(store_dir, graph, referrer)),
+        cache: dangling.map(|(_, cache)| caches[cache].to_string_lossy().into_owned()),
     }
-    object
 }

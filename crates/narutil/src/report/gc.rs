@@ -7,10 +7,10 @@ use indicatif::HumanBytes;
 use nixcache::store_path::StoreDir;
 use nixcache_client::Progress;
 use nixcache_client::gc::{GcEvent, GcPlan, GcReport, GcSummary, Removal};
-use serde_json::json;
 
 use crate::cli::{Common, GcArgs};
 use crate::failure::{Failure, Result};
+use crate::json;
 use crate::output::print;
 use crate::progress::{Progress as Bar, suspended};
 use crate::text::{agreeing, counted, shown};
@@ -188,7 +188,8 @@ fn explain(summary: &GcSummary, args: &GcArgs) -> Vec<String> {
 fn line(common: &Common, removal: &Removal) -> String {
     let path = removal.path.as_ref().map(ToString::to_string);
     if common.json {
-        json!({ "object": removal.object, "size": removal.size, "why": removal.why.as_str(), "path": path }).to_string()
+        let (object, size, why) = (&*removal.object, removal.size, removal.why.as_str());
+        json::line(&json::Removal { object, size, why, path })
     } else {
         let path = path.map(|path| format!("  {path}")).unwrap_or_default();
         format!("{}  {}{path}", removal.why.as_str(), removal.object.escape_debug())

@@ -19,10 +19,10 @@ pub(crate) mod why;
 
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
-use serde_json::json;
 
 use crate::cli::Common;
 use crate::failure::Result;
+use crate::json;
 use crate::output::{print, print_lines};
 use crate::text::agreeing;
 
@@ -34,7 +34,7 @@ fn full(store_dir: &StoreDir, path: &StorePath) -> String {
 /// Prints the paths that a dry run of a push or a pull would transfer.
 fn print_missing(common: &Common, paths: &[String], nar_size: u64) -> Result<()> {
     if common.json {
-        return print(json!({ "missing": paths, "narSize": nar_size }).to_string());
+        return print(json::line(&json::DryRun { missing: paths, nar_size }));
     }
     print_lines(paths)
 }

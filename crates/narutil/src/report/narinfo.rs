@@ -6,10 +6,11 @@ use std::path::Path;
 use nixcache::narinfo::{self, Deviation, NarInfo};
 use nixcache::path_info::{JsonVersion, PathInfo};
 use nixcache::store_path::{StoreDir, StorePathRef};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::Common;
 use crate::failure::Status;
+use crate::json;
 use crate::target::Report;
 use crate::text::{counted, shown};
 
@@ -29,10 +30,9 @@ pub(crate) fn check(
         None => Status::Ok,
     };
     if common.json {
-        let deviations: Vec<Value> = deviations.iter().map(deviation).collect();
-        let (file, is_ok) = (file.to_string_lossy(), status == Status::Ok);
-        let line = json!({ "file": file, "ok": is_ok, "error": error, "deviations": deviations });
-        report.line(line.to_string(), status);
+        let (file, ok) = (file.to_string_lossy().into_owned(), status == Status::Ok);
+        let deviations = deviations.iter().map(deviation).collect();
+        report.line(json::line(&json::NarInfoCheck { file, ok, error, deviations }), status);
     } else if let Some(error) = error {
         report.line(format!("{}: {error}", shown(file)), status);
     } else if deviations.is_empty() {
@@ -59,18 +59,18 @@ pub(crate) fn to_json(info: &NarInfo<'_>, store_dir: &StoreDir) -> Value {
     let mut object: Value = serde_json::from_slice(&text).unwrap_or_default();
     object["path"] = full(info, info.store_path()).into();
     object["compression"] = info.compression_name().into();
-    object["deviations"] = info.deviations().iter().map(deviation).collect();
+    object["deviations"] = info.deviations().iter().map(|odd| serde_json::json!(deviation(odd))).collect();
     object
 }
 
-fn deviation(odd: &Deviation<'_>) -> Value {
-    json!({
-        "line": odd.line,
-        "name": odd.kind.name(),
-        "field": odd.field,
-        "explanation": odd.kind.explanation(),
-        "nixAccepts": odd.kind.nix_accepts().name(),
-    })
+fn deviation<'a>(odd: &Deviation<'a>) -> json::Deviation<'a> {
+    json::Deviation {
+        line: odd.line,
+        name: odd.kind.name(),
+        field: odd.field,
+        explanation: odd.kind.explanation(),
+        nix_accepts: odd.kind.nix_accepts().name(),
+    }
 }
 
 /// The fields, one per line.

@@ -6,11 +6,11 @@ use std::time::Instant;
 use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache_client::pull::{Error, MissingPath, Pulled, Refusal, SourcedPath};
-use serde_json::{Value, json};
 
 use super::{amount, because, full, print_missing, rest, roots};
 use crate::cli::{Common, PullArgs};
 use crate::failure::{Failure, Result, Status};
+use crate::json;
 use crate::output::print;
 use crate::text::{agreeing, counted, shown};
 
@@ -82,7 +82,7 @@ pub(crate) fn pulled(common: &Common, pulled: &Pulled, store_dir: &StoreDir, sta
         eprintln!("narutil: {path}: not put there, because a path that it refers to could not be fetched");
     }
     if common.json {
-        print(to_json(store_dir, pulled, started).to_string())?;
+        print(json::line(&to_json(store_dir, pulled, started)))?;
     }
     if !common.quiet {
         let fetched = pulled.fetched.len();
@@ -129,32 +129,33 @@ pub(crate) fn roots_left_out(pulled: &Pulled) -> Status {
     Status::Failed
 }
 
-fn to_json(store_dir: &StoreDir, pulled: &Pulled, started: Instant) -> Value {
+fn to_json<'a>(store_dir: &StoreDir, pulled: &'a Pulled, started: Instant) -> json::Pull<'a> {
     let full = |path: &StorePath| full(store_dir, path);
     let fetched: HashSet<&str> = pulled.fetched.iter().map(|fetched| fetched.path.as_str()).collect();
     let paths = pulled.closure.paths().map(|located| {
         let info = located.info.as_ref();
-        json!({
-            "path": store_dir.display(info.store_path()).to_string(),
-            "cache": located.cache.url().to_string(),
-            "narSize": info.nar_size(),
-            "fetched": fetched.contains(info.store_path().as_str()),
-        })
+        json::PulledPath {
+            path: store_dir.display(info.store_path()).to_string(),
+            cache: located.cache.url().to_string(),
+            nar_size: info.nar_size(),
+            fetched: fetched.contains(info.store_path().as_str()),
+        }
     });
-    let failed = pulled.failed.iter().map(|(path, error)| json!({ "path": full(path), "error": error.to_string() }));
+    let failed = pulled.failed.iter();
+    let failed = failed.map(|(path, error)| json::FailedPath { path: full(path), error: error.to_string() });
     let missing = pulled.closure.missing().iter();
-    let missing = missing.map(|missing| json!({ "path": missing.path, "error": missing.to_string() }));
-    json!({
-        "paths": paths.collect::<Value>(),
-        "fetched": fetched.len(),
-        "narSize": pulled.fetched.iter().map(|path| path.nar_size).sum::<u64>(),
-        "present": pulled.present.len(),
-        "failed": failed.collect::<Value>(),
-        "heldBack": pulled.held_back.iter().map(full).collect::<Value>(),
-        "realisations": pulled.realisations,
-        "missing": missing.collect::<Value>(),
-        "roots": pulled.roots.iter().map(roots::shown).collect::<Value>(),
-        "notes": pulled.notes,
-        "seconds": started.elapsed().as_secs_f64(),
-    })
+    let missing = missing.map(|missing| json::FailedPath { path: missing.path.clone(), error: missing.to_string() });
+    json::Pull {
+        paths: paths.collect(),
+        fetched: fetched.len(),
+        nar_size: pulled.fetched.iter().map(|path| path.nar_size).sum(),
+        present: pulled.present.len(),
+        failed: failed.collect(),
+        held_back: pulled.held_back.iter().map(full).collect(),
+        realisations: pulled.realisations,
+        missing: missing.collect(),
+        roots: pulled.roots.iter().map(roots::shown).collect(),
+        notes: &pulled.notes,
+        seconds: started.elapsed().as_secs_f64(),
+    }
 }

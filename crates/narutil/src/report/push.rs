@@ -7,11 +7,11 @@ use indicatif::HumanBytes;
 use nixcache::store_path::{StoreDir, StorePath};
 use nixcache_client::push::{PushPlan, Pushed};
 use nixcache_client::source::PathQuery;
-use serde_json::{Value, json};
 
 use super::{amount, because, full, print_missing, rest, roots};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Result, Status};
+use crate::json;
 use crate::output::print;
 use crate::text::{agreeing, counted, shown};
 
@@ -46,7 +46,7 @@ pub(crate) fn pushed(
     not_found(&pushed.not_found);
     let failed = failures(store_dir, pushed);
     if common.json {
-        print(to_json(store_dir, pushed, started).to_string())?;
+        print(json::line(&to_json(store_dir, pushed, started)))?;
     } else {
         for path in &pushed.added {
             print(full(store_dir, path))?;
@@ -125,33 +125,35 @@ pub(super) fn without_root(args: &PushArgs, pushed: &Pushed) -> Status {
     Status::Failed
 }
 
-pub(super) fn to_json(store_dir: &StoreDir, pushed: &Pushed, started: Instant) -> Value {
+pub(super) fn to_json<'a>(store_dir: &StoreDir, pushed: &'a Pushed, started: Instant) -> json::Push<'a> {
     let full = |path: &StorePath| full(store_dir, path);
-    let published = pushed.published.iter().map(|done| {
-        json!({
-            "path": full(&done.path), "narSize": done.nar_size, "fileSize": done.file_size, "uploaded": done.uploaded,
-        })
+    let published = pushed.published.iter().map(|done| json::PublishedPath {
+        path: full(&done.path),
+        nar_size: done.nar_size,
+        file_size: done.file_size,
+        uploaded: done.uploaded,
     });
     let paths = pushed.failed.iter().map(|(path, error)| (full(path), error));
     let trees = pushed.failed_trees.iter().map(|(tree, error)| (tree.display().to_string(), error));
-    let paths = paths.map(|(path, error)| (path, error.to_string()));
-    let trees = trees.map(|(path, error)| (path, error.to_string()));
-    let not_found = pushed.not_found.iter().map(|path| (path.to_string(), "not in the source".to_owned()));
-    let failed = trees.chain(paths).chain(not_found).map(|(path, error)| json!({ "path": path, "error": error }));
-    let undeclared = pushed.undeclared.iter().map(|(path, parts)| json!({ "path": full(path), "hashParts": parts }));
-    json!({
-        "paths": pushed.requested,
-        "published": published.collect::<Value>(),
-        "added": pushed.added.iter().map(full).collect::<Value>(),
-        "failed": failed.collect::<Value>(),
-        "heldBack": pushed.held_back.iter().map(full).collect::<Value>(),
-        "undeclaredReferences": undeclared.collect::<Value>(),
-        "unsigned": pushed.unsigned,
-        "realisations": pushed.realisations,
-        "logs": pushed.logs,
-        "unattached": pushed.unattached.iter().map(ToString::to_string).collect::<Value>(),
-        "root": pushed.root.as_ref().map(roots::shown),
-        "notes": pushed.notes,
-        "seconds": started.elapsed().as_secs_f64(),
-    })
+    let failed = trees.chain(paths).map(|(path, error)| json::FailedPath { path, error: error.to_string() });
+    let not_found = pushed.not_found.iter().map(ToString::to_string);
+    let not_found = not_found.map(|path| json::FailedPath { path, error: "not in the source".to_owned() });
+    let undeclared = pushed.undeclared.iter().map(|(path, parts)| (full(path), parts));
+    let undeclared = undeclared.map(|(path, hash_parts)| json::UndeclaredReferences { path, hash_parts });
+    json::Push {
+        paths: pushed.requested,
+        published: published.collect(),
+        added: pushed.added.iter().map(full).collect(),
+        failed: failed.chain(not_found).collect(),
+        held_back: pushed.held_back.iter().map(full).collect(),
+        undeclared_references: undeclared.collect(),
+        unsigned: pushed.unsigned,
+        realisations: pushed.realisations,
+        logs: pushed.logs,
+        unattached: pushed.unattached.iter().map(ToString::to_string).collect(),
+        root: pushed.root.as_ref().map(roots::shown),
+        notes: &pushed.notes,
+        seconds: started.elapsed().as_secs_f64(),
+        queue: None,
+    }
 }

@@ -5,11 +5,11 @@ use std::time::Instant;
 use indicatif::HumanBytes;
 use nixcache::store_path::StoreDir;
 use nixcache_client::queue::Drained;
-use serde_json::{Value, json};
 
 use super::push::{attachments, to_json, without_root};
 use crate::cli::{Common, PushArgs};
 use crate::failure::{Result, Status};
+use crate::json;
 use crate::output::print;
 use crate::text::{counted, shown};
 
@@ -32,7 +32,7 @@ pub(crate) fn drained(
         }
     }
     if common.json {
-        print(document(drained, store_dir, started).to_string())?;
+        print(json::line(&document(drained, store_dir, started)))?;
     }
     let (failed, kept) = (drained.set_aside.len(), drained.kept.len());
     if !common.quiet {
@@ -57,15 +57,13 @@ pub(crate) fn drained(
     })
 }
 
-fn document(drained: &Drained, store_dir: &StoreDir, started: Instant) -> Value {
-    let list = |entry: &str, reasons: &[String]| -> Vec<Value> {
-        reasons.iter().map(|error| json!({ "entry": entry, "error": error })).collect()
-    };
-    let failed = drained.set_aside.iter().flat_map(|entry| list(&entry.name, &entry.reasons));
-    let kept = drained.kept.iter().flat_map(|entry| list(&entry.name, &entry.reasons));
-    let mut document = to_json(store_dir, &drained.pushed, started);
-    document["queue"] = json!({
-        "published": drained.published, "failed": failed.collect::<Value>(), "kept": kept.collect::<Value>(),
-    });
-    document
+fn document<'a>(drained: &'a Drained, store_dir: &StoreDir, started: Instant) -> json::Push<'a> {
+    let failed = drained.set_aside.iter().flat_map(|entry| failures(&entry.name, &entry.reasons));
+    let kept = drained.kept.iter().flat_map(|entry| failures(&entry.name, &entry.reasons));
+    let queue = json::Queue { published: drained.published, failed: failed.collect(), kept: kept.collect() };
+    json::Push { queue: Some(queue), ..to_json(store_dir, &drained.pushed, started) }
+}
+
+fn failures<'a>(entry: &'a str, reasons: &'a [String]) -> impl Iterator<Item = json::QueueFailure<'a>> {
+    reasons.iter().map(move |error| json::QueueFailure { entry, error })
 }

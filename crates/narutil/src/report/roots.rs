@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use indicatif::{HumanBytes, HumanDuration};
 use nixcache_client::cache::Cache;
 use nixcache_client::roots::Root;
-use serde_json::json;
 
+use crate::json;
 use crate::text::counted;
 
 /// The name and the generation of a root, as messages show them.
@@ -36,10 +36,15 @@ pub(crate) fn to_json(cache: &Cache, root: &Root) -> String {
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let record = &root.record;
     let targets = record.targets.iter().map(|path| cache.store_dir().display(path.as_ref()).to_string());
-    json!({
-        "name": root.name.as_str(), "generation": root.generation, "targets": targets.collect::<Vec<_>>(),
-        "paths": record.paths, "fileSize": record.file_size, "used": root.used.map(seconds),
-        "created": seconds(record.created), "pinned": record.pinned, "labels": record.labels,
+    json::line(&json::Root {
+        name: root.name.as_str(),
+        generation: &root.generation,
+        targets: targets.collect(),
+        paths: record.paths,
+        file_size: record.file_size,
+        used: root.used.map(seconds),
+        created: seconds(record.created),
+        pinned: record.pinned,
+        labels: &record.labels,
     })
-    .to_string()
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nixcache_client::sign::{Error, SignedNarInfo};
-use serde_json::json;
 
 use crate::cli::Common;
 use crate::failure::{Failure, Status};
+use crate::json;
 use crate::target::Report;
 use crate::text::counted;
 
@@ -41,9 +41,9 @@ impl<'a> SignTally<'a> {
         let info = signed.info.as_ref();
         let path = format!("{}/{}", info.store_dir(), info.store_path());
         if self.common.json {
-            let file = file.to_string_lossy();
-            let line = json!({ "path": path, "file": file, "added": signed.added, "removed": signed.removed });
-            report.line(line.to_string(), Status::Ok);
+            let file = file.to_string_lossy().into_owned();
+            let document = json::Signed { path, file, added: &signed.added, removed: &signed.removed };
+            report.line(json::line(&document), Status::Ok);
         } else if self.is_dry_run {
             for (what, names) in [("drop", &signed.removed), ("sign", &signed.added)] {
                 if !names.is_empty() {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nixcache::narinfo::{Error, NarInfo};
 use nixcache::trust::{Standing, Verdict};
-use serde_json::{Value, json};
 
 use crate::cli::Common;
+use crate::json;
 use crate::text::shown;
 
 /// How many narinfos are valid, how many are not, and how many could not be read.
@@ -58,7 +58,7 @@ impl Judged<'_, '_> {
     pub(crate) fn line(&self, common: &Common) -> Option<String> {
         let path = format!("{}/{}", self.info.store_dir(), self.info.store_path());
         if common.json {
-            return Some(self.to_json(&path).to_string());
+            return Some(json::line(&self.to_json(&path)));
         }
         match self.reason {
             Some(reason) => Some(format!("bad  {path}  {reason}")),
@@ -73,18 +73,17 @@ impl Judged<'_, '_> {
         }
     }
 
-    fn to_json(&self, path: &str) -> Value {
+    fn to_json<'b>(&'b self, path: &'b str) -> json::Verification<'b> {
         let signatures = self.verdict.signatures().iter();
-        let signatures =
-            signatures.map(|(name, standing)| json!({ "keyName": name, "standing": standing_name(*standing) }));
-        let mut object = json!({
-            "path": path, "file": self.file.to_string_lossy(), "ok": self.reason.is_none(), "reason": self.reason,
-            "contentAddressed": self.verdict.is_content_addressed(), "signatures": signatures.collect::<Value>(),
-        });
-        if let Some(undeclared) = self.undeclared {
-            object["undeclaredReferences"] = undeclared.into();
+        json::Verification {
+            path: Some(path),
+            file: self.file.to_string_lossy().into_owned(),
+            ok: self.reason.is_none(),
+            reason: self.reason,
+            content_addressed: self.verdict.is_content_addressed(),
+            signatures: signatures.map(|(name, standing)| signature(name, *standing)).collect(),
+            undeclared_references: self.undeclared,
         }
-        object
     }
 }
 
@@ -93,19 +92,24 @@ pub(crate) fn unreadable(common: &Common, file: &Path, error: &Error) -> String 
     if !common.json {
         return format!("bad  {}  {error}", shown(file));
     }
-    json!({
-        "path": null, "file": file.to_string_lossy(), "ok": false, "reason": error.to_string(),
-        "contentAddressed": false, "signatures": [],
+    json::line(&json::Verification {
+        path: None,
+        file: file.to_string_lossy().into_owned(),
+        ok: false,
+        reason: Some(&error.to_string()),
+        content_addressed: false,
+        signatures: Vec::new(),
+        undeclared_references: None,
     })
-    .to_string()
 }
 
-fn standing_name(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Holds => "holds",
-        Standing::HoldsAsWritten => "holds-as-written",
-        Standing::Fails => "fails",
-        Standing::Unknown => "unknown-key",
-        _ => "malformed",
-    }
+fn signature(key_name: &str, standing: Standing) -> json::Signature<'_> {
+    let standing = match standing {
+        Standing::Holds => json::Standing::Holds,
+        Standing::HoldsAsWritten => json::Standing::HoldsAsWritten,
+        Standing::Fails => json::Standing::Fails,
+        Standing::Unknown => json::Standing::UnknownKey,
+        _ => json::Standing::Malformed,
+    };
+    json::Signature { key_name, standing }
 }
