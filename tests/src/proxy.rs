@@ -13,6 +13,7 @@ pub struct Proxy {
     requests: Arc<AtomicUsize>,
     faults: Arc<AtomicUsize>,
     lines: Arc<Mutex<Vec<String>>>,
+    at_once: Arc<AtOnce>,
 }
 
 /// What may happen to a request.
@@ -54,23 +55,25 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, faults) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let lines = Arc::default();
+        let (lines, at_once): (_, Arc<AtOnce>) = (Arc::default(), Arc::default());
         let (counted, failed, fault) = (Arc::clone(&requests), Arc::clone(&faults), Arc::new(fault));
-        let seen = Arc::clone(&lines);
+        let (seen, counts) = (Arc::clone(&lines), Arc::clone(&at_once));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (counted, failed, fault) = (Arc::clone(&counted), Arc::clone(&failed), Arc::clone(&fault));
-                let seen = Arc::clone(&seen);
+                let (seen, counts) = (Arc::clone(&seen), Arc::clone(&counts));
                 std::thread::spawn(move || {
                     let number = counted.fetch_add(1, Ordering::Relaxed);
                     let fault = fault(number);
                     failed.fetch_add(usize::from(fault.is_some()), Ordering::Relaxed);
+                    counts.begin();
                     // A client that has gone away needs no answer.
                     let _ = pass(client, server, delay, fault, &seen);
+                    counts.end();
                 });
             }
         });
-        Self { address, requests, faults, lines }
+        Self { address, requests, faults, lines, at_once }
     }
 
     /// Where to turn to instead of the server.
@@ -83,6 +86,11 @@ impl Proxy {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// The largest number of requests that were being answered at the same time.
+    pub fn most_at_once(&self) -> usize {
+        self.at_once.most.load(Ordering::Relaxed)
+    }
+
     /// What was asked for, in order: `GET /bucket/nix-cache-info`.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
@@ -91,6 +99,24 @@ impl Proxy {
     /// To how many of them something happened.
     pub fn faults(&self) -> usize {
         self.faults.load(Ordering::Relaxed)
+    }
+}
+
+/// Requests that are being answered.
+#[derive(Debug, Default)]
+struct AtOnce {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl AtOnce {
+    fn begin(&self) {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

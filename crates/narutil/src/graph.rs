@@ -220,10 +220,12 @@ pub(crate) fn path_query(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQ
     PathQuery::resolve(argument, store_dir).map_err(|error| Failure::of(error.kind(), &error))
 }
 
-/// The store path that an argument names, and the file inside it.
+/// The store path that an argument names, and the file inside it, after a slash unless it is empty.
 pub(crate) fn path_and_inside(common: &Common, argument: &OsStr) -> Result<(PathQuery, PathBuf)> {
     let found = PathQuery::resolve_inside(argument, &common.store_dir()?);
-    found.map_err(|error| Failure::of(error.kind(), &error))
+    let (query, inside) = found.map_err(|error| Failure::of(error.kind(), &error))?;
+    let inside = if inside.as_os_str().is_empty() { inside } else { Path::new("/").join(inside) };
+    Ok((query, inside))
 }
 
 /// The store paths that arguments name. With `keep_going`, those that name none are reported, and

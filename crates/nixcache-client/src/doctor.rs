@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
@@ -217,7 +217,7 @@ impl Report {
     fn substituter(&mut self, url: &CacheUrl, config: &NixConfig) {
         let bare = |text: &str| text.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
         let name = url.to_string();
-        let wanted = match url.directory().map(|directory| directory.canonicalize()) {
+        let wanted = match url.directory().map(Path::canonicalize) {
             Some(Ok(directory)) => format!("file://{}", directory.display()),
             _ => name.clone(),
         };

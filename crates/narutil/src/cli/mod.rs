@@ -79,8 +79,8 @@ pub(crate) enum Command {
     Unpack(UnpackArgs),
     /// List the contents of a NAR or of a store path in a cache, or the paths of a cache.
     ///
-    /// `ls CACHE` lists the store paths of a cache. For one of them, narutil shows its listing (`.ls`) if the cache has one, and reads the
-    /// NAR otherwise. It does not check signatures.
+    /// `ls CACHE` lists the store paths of a cache. For one of them, narutil shows its listing
+    /// (`.ls`) if the cache has one, and reads the NAR otherwise. It does not check signatures.
     ///
     /// Control characters in names are escaped, as `\n`. With --json, the output is the listing of
     /// everything below PATH, in the form of the `.ls` files of a binary cache.

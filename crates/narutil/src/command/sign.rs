@@ -13,7 +13,7 @@ use crate::input::once_from_standard_input;
 use crate::keys::read_keys;
 use crate::output::{Output, is_standard};
 use crate::report::sign::{SignTally, failure};
-use crate::target::{self, Group, Remote, Report, name_of, report_on};
+use crate::target::{self, Group, Remote, Report, check_selections, name_of, report_on};
 use crate::text::shown;
 
 /// Narinfos that a thread takes at once: few, since each waits for the disk.
@@ -36,6 +36,7 @@ pub(crate) fn run(common: &Common, args: &SignArgs) -> Result {
         tally: SignTally::new(common, args.dry_run),
         options: options.with(|options| (options.keys, options.store_dir) = (keys, store_dir)),
     };
+    check_selections(common, &args.targets)?;
     let status = for_each(&Group::all(common, &args.reach, &args.targets)?, |group| {
         let Some(directory) = &group.directory else { return signing.filter() };
         let asked_for = group.files()?;

@@ -61,8 +61,8 @@ pub(crate) struct AbsentPath {
     pub(crate) path: String,
     /// Bytes of the NAR
     pub(crate) nar_size: u64,
-    /// Why it counts as missing: no cache has it; a cache has a path that refers to it, but not it; or
-    /// the source does not know it
+    /// Why it counts as missing: no cache has it; a cache has a path that refers to it, but not it;
+    /// or the source does not know it
     pub(crate) reason: AbsenceReason,
     /// With `dangling`: the path that refers to it
     #[serde(skip_serializing_if = "Option::is_none")]

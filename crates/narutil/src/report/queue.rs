@@ -50,7 +50,7 @@ pub(crate) fn drained(
     }
     let status = attachments(common, store_dir, &drained.pushed);
     Ok(match (failed, kept) {
-        (0, 0) if drained.lacks_root => without_root(args, &drained.pushed.notes).max(status),
+        (0, 0) if drained.lacks_root => without_root(args, &drained.pushed).max(status),
         (0, 0) => status,
         (_, 0) => Status::Bad,
         _ => Status::Failed,

@@ -22,7 +22,7 @@ use nixcache_client::source::PathQuery;
 
 pub(crate) use self::remote::Remote;
 pub(crate) use self::report::{Report, report_on};
-use crate::cache::{is_url, url};
+use crate::cache::{is_cache, is_url, url};
 use crate::cli::{Common, Reach};
 use crate::failure::{Failure, Result};
 use crate::output::{directory, is_standard};
@@ -84,15 +84,6 @@ impl Group {
                 }
             }
             let argument = &*argument;
-            // After a cache, a name that is no file is a path that was meant to select from it. To
-            // go on would be to work on the whole cache.
-            if groups.last().is_some_and(|group| group.selected.is_none())
-                && remote.is_none()
-                && !argument.exists()
-                && let Err(error) = PathQuery::resolve(argument.as_os_str(), &store_dir)
-            {
-                return Err(Failure::of(error.kind(), &error));
-            }
             if remote.is_none() && !argument.is_dir() {
                 let parent = directory(argument).to_owned();
                 match groups.last_mut() {
@@ -200,13 +191,26 @@ impl Group {
         let few = files.iter().map_while(|file| {
             let text = (size < TEXTS_MAX_BYTES).then(|| read(file))?;
             size += text.as_ref().map_or(0, Vec::len);
-            Some(text.map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound if self.by_path => Failure::bad(file, "not in the cache"),
-                _ => Failure::failed(file, error),
-            }))
+            Some(text.map_err(|error| Failure::failed(file, error)))
         });
         few.collect()
     }
+}
+
+/// Refuses a name after a cache that is neither a store path nor a file. It was meant to select
+/// from the cache, and without it a command would change the whole cache.
+pub(crate) fn check_selections(common: &Common, arguments: &[OsString]) -> Result<()> {
+    let store_dir = common.store_dir()?;
+    let mut is_after_cache = false;
+    for argument in arguments.iter().map(Path::new) {
+        if is_cache(argument) {
+            is_after_cache = true;
+        } else if is_after_cache && !argument.exists() {
+            let resolved = PathQuery::resolve(argument.as_os_str(), &store_dir);
+            resolved.map_err(|error| Failure::of(error.kind(), &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// The store path that an argument after a cache selects. None for another target.

@@ -62,7 +62,7 @@ impl Remote {
     pub(super) fn read(&self, files: &[PathBuf]) -> Vec<Result<Vec<u8>>> {
         let text = async |file: &PathBuf| {
             let read = self.cache.read(name_of(file)).await.map_err(|error| Failure::cache(&error))?;
-            read.map(Vec::from).ok_or_else(|| Failure::bad(file, "not in the cache"))
+            read.map(Vec::from).ok_or_else(|| Failure::failed(file, "not in the cache"))
         };
         let mut size = 0;
         let few = futures_util::stream::iter(files).map(text).buffered(self.at_once).take_while(|text| {

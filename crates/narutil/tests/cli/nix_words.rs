@@ -250,3 +250,62 @@ fn without_arguments_ten_commands_are_shown_and_wrong_words_get_the_right_ones()
     let error = run(narutil!["verify", "--al", "x"]).error(2);
     assert!(!error.contains("-- --al"), "{error}");
 }
+
+#[test]
+fn no_paths_on_standard_input_are_not_everything() {
+    let scratch = Scratch::new();
+    let key = Key::new(&scratch, "k-1");
+    let cache = cache(&scratch, 2);
+    let before = crate::cache::snapshot(&cache);
+    let [registration, into] = ["registration", "into"].map(|name| scratch.path(name));
+    for command in [
+        narutil!["sign", "--key", &key.file, &cache, "-"],
+        narutil!["verify", "--trusted", key.public(), &cache, "-"],
+        narutil!["convert", "-", "--from", &cache, "--to", format!("registration:{}", registration.display())],
+        narutil!["pull", "-", "--root", "default", "--from", &cache, "--no-check-sigs", "--into", &into],
+    ] {
+        assert!(run_with(command, b"\n# nothing\n").error(2).contains("no paths on standard input"));
+    }
+    assert_eq!(crate::cache::snapshot(&cache), before);
+}
+
+#[test]
+fn a_name_that_is_no_path_does_not_select_a_whole_cache() {
+    let scratch = Scratch::new();
+    let key = Key::new(&scratch, "k-1");
+    let cache = cache(&scratch, 2);
+    let before = crate::cache::snapshot(&cache);
+    symlink("/nowhere", scratch.path("stale")).unwrap();
+    for (name, status) in [("./stale", 3), ("./result", 3), (".#app", 2), ("app", 2)] {
+        let mut sign = narutil!["sign", "--key", &key.file, &cache, name];
+        sign.current_dir(scratch.path(""));
+        let error = run(sign).error(status);
+        assert!(error.starts_with(&format!("narutil: {name}: ")), "{error}");
+    }
+    assert_eq!(crate::cache::snapshot(&cache), before);
+}
+
+#[test]
+fn a_push_of_nothing_leaves_no_root_that_a_collection_would_follow() {
+    let scratch = Scratch::new();
+    let cache = scratch.path("cache");
+    let path = run(narutil!["push", "--add", scratch.path("tree"), "--to", &cache, "--root", "app"]).text();
+    let empty =
+        run_with(narutil!["push", "-", "--to", &cache, "--root", "app", "--from", "registration:/dev/null"], b"");
+    assert_eq!(empty.status, Some(3), "{}", empty.stderr);
+    assert!(empty.stderr.contains("no paths to publish"), "{}", empty.stderr);
+    assert_eq!(run(narutil!["roots", &cache]).text().lines().count(), 1);
+    run(narutil!["gc", &cache, "--keep-last", "1", "--grace", "0s", "--now"]).ok();
+    assert_eq!(run(narutil!["ls", &cache]).text(), path);
+}
+
+#[test]
+fn a_store_is_not_nested_in_a_store() {
+    let scratch = Scratch::new();
+    let cache = cache(&scratch, 2);
+    let place = std::fs::canonicalize(scratch.path("")).unwrap().join("store");
+    std::fs::create_dir(&place).unwrap();
+    let mut pull = narutil!["pull", "--all", "--from", &cache, "--into", &place, "--no-check-sigs"];
+    pull.arg("--store-dir").arg(&place);
+    assert!(run(pull).error(2).contains("is in the store"));
+}

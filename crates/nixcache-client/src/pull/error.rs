@@ -52,8 +52,8 @@ pub enum Error {
         /// The name of the key.
         key: String,
     },
-    /// The destination is the store itself, or a directory in it, rather than the directory that the
-    /// store is in.
+    /// The destination is the store itself, or a directory in it, rather than the directory that
+    /// the store is in.
     #[error("{}: is in the store {store_dir}; name the directory that the store is in, such as /", shown(path))]
     InStore {
         /// The directory.
