@@ -111,15 +111,10 @@ pub(crate) fn read_standard_input(command: &mut Command) -> Result<(), Failure> 
     let is_without_default = matches!(command, Command::Push(_) | Command::Closure(_) | Command::Diff(_));
     let is_of_targets = !matches!(command, Command::Pull(_) | Command::Convert(_)) && !is_without_default;
     let (paths, others): (_, Vec<&OsStr>) = match command {
-        Command::Push(args) => (
-            &mut args.paths,
-            args.from
-                .sources
-                .iter()
-                .map(OsString::as_os_str)
-                .chain(args.keys.files.iter().map(|file| file.as_os_str()))
-                .collect(),
-        ),
+        Command::Push(args) => {
+            let keys = args.keys.files.iter().map(|file| file.as_os_str());
+            (&mut args.paths, args.from.sources.iter().map(OsString::as_os_str).chain(keys).collect())
+        }
         Command::Pull(args) => (&mut args.paths, Vec::new()),
         Command::Closure(args) => (&mut args.paths, args.from.sources.iter().map(OsString::as_os_str).collect()),
         Command::Diff(args) => (&mut args.paths, args.from.sources.iter().map(OsString::as_os_str).collect()),
@@ -140,10 +135,11 @@ pub(crate) fn read_standard_input(command: &mut Command) -> Result<(), Failure> 
     }
     let lines = crate::input::lines(Path::new("-"))?;
     let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    paths.splice(place..=place, lines.map(OsString::from));
-    // Without paths, these commands are about everything, or about a root.
-    let is_none = paths.is_empty() || (is_of_targets && paths.len() == 1);
-    if is_none && !is_without_default {
+    let lines: Vec<OsString> = lines.map(OsString::from).collect();
+    let is_empty = lines.is_empty();
+    paths.splice(place..=place, lines);
+    // Without paths, these commands are about a whole cache, everything in a source, or a root.
+    if is_empty && (is_of_targets || (paths.is_empty() && !is_without_default)) {
         return Err(Failure::usage("-: there are no paths on standard input"));
     }
     Ok(())

@@ -260,6 +260,7 @@ fn no_paths_on_standard_input_are_not_everything() {
     let [registration, into] = ["registration", "into"].map(|name| scratch.path(name));
     for command in [
         narutil!["sign", "--key", &key.file, &cache, "-"],
+        narutil!["sign", "--key", &key.file, &cache, "-", scratch.path("tree")],
         narutil!["verify", "--trusted", key.public(), &cache, "-"],
         narutil!["convert", "-", "--from", &cache, "--to", format!("registration:{}", registration.display())],
         narutil!["pull", "-", "--root", "default", "--from", &cache, "--no-check-sigs", "--into", &into],

@@ -298,8 +298,9 @@ impl Pull {
     async fn begin(&self, found: &ResolvedClosure, cache: &Cache) -> Result<SessionStart, Error> {
         let graph = &found.graph;
         let copies = found.copies();
-        let mut request = SessionRequest::default();
-        request.name.clone_from(&self.options.root);
+        // A root of nothing would keep nothing, and count as the newest generation.
+        let name = self.options.root.clone().filter(|_| !found.requested().is_empty());
+        let mut request = SessionRequest::default().with(|request| request.name = name);
         request.sets = copies.iter().map(|copy| copy.root.record.path_set).collect();
         request.labels.clone_from(&self.options.root_labels);
         request.keys.clone_from(&self.options.root_keys);

@@ -120,9 +120,11 @@ pub(crate) async fn push_nodes(
     roots: Vec<Node>,
     options: &PushOptions,
 ) -> Result<Pushed, Error> {
+    // A root of nothing would keep nothing, and count as the newest generation.
+    let is_nothing = roots.is_empty() && options.trees.is_empty();
     let selection = Selection::new(graph, roots, options);
-    let mut request = SessionRequest::default();
-    request.name.clone_from(&options.root);
+    let name = options.root.clone().filter(|_| !is_nothing);
+    let mut request = SessionRequest::default().with(|request| request.name = name);
     request.labels.clone_from(&options.root_labels);
     request.keys.clone_from(&options.keys);
     (request.adds_trees, request.trust_last_root) = (!options.trees.is_empty(), options.trust_last_root);

@@ -35,10 +35,6 @@ impl Session {
     async fn write_root(&mut self, published: Vec<NarInfoBuf>) -> Result<Option<Root>> {
         self.check()?;
         let Some(name) = self.request.name.clone() else { return Ok(None) };
-        // A root of nothing would keep nothing, and count as the newest generation.
-        if self.request.targets.is_empty() {
-            return Ok(None);
-        }
         self.claim_set().await?;
         self.record(name, published).await.map(Some)
     }
