@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache_client::cache::{self, Object};
+use futures_util::stream::StreamExt;
+use nixcache::store_path::HashPart;
+use nixcache_client::cache;
 use pyo3::prelude::*;
 
 use super::Cache;
@@ -14,12 +15,8 @@ use crate::runtime::wait;
 #[pymethods]
 impl Cache {
     fn __iter__(&self, py: Python<'_>) -> Result<NarInfos> {
-        let names = wait(py, None, |_| async {
-            let is_narinfo =
-                async |(name, _): (String, _)| Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name));
-            Ok(self.0.list().try_filter_map(is_narinfo).try_collect::<Vec<String>>().await?)
-        })?;
-        Ok(NarInfos { cache: self.0.clone(), names, read: VecDeque::new() })
+        let listed = wait(py, None, |_| async { Ok(self.0.list_narinfos().await?) })?;
+        Ok(NarInfos { cache: self.0.clone(), parts: listed.into_keys().collect(), read: VecDeque::new() })
     }
 }
 
@@ -27,8 +24,8 @@ impl Cache {
 #[pyclass(module = "nixcache")]
 pub(crate) struct NarInfos {
     cache: cache::Cache,
-    /// The objects that are not read yet.
-    names: Vec<String>,
+    /// The narinfos that are not read yet.
+    parts: Vec<HashPart>,
     read: VecDeque<Result<NarInfo>>,
 }
 
@@ -41,23 +38,15 @@ impl NarInfos {
     fn __next__(&mut self, py: Python<'_>) -> Result<Option<NarInfo>> {
         /// The number of narinfos in memory at the same time.
         const NARINFOS_PER_BATCH: usize = 1024;
-        while self.read.is_empty() && !self.names.is_empty() {
-            let names = self.names.split_off(self.names.len().saturating_sub(NARINFOS_PER_BATCH));
+        while self.read.is_empty() && !self.parts.is_empty() {
+            let parts = self.parts.split_off(self.parts.len().saturating_sub(NARINFOS_PER_BATCH));
             let cache = &self.cache;
             self.read = wait(py, None, |_| async {
-                let mut read = cache.read_many(names);
+                let mut read = cache.narinfos(parts);
                 let mut infos = VecDeque::new();
-                while let Some((name, text)) = read.next().await {
-                    let Object::NarInfo(part) = Object::of(&name) else { continue };
-                    match text {
-                        // Removed since it was listed.
-                        Ok(None) => {}
-                        Ok(Some(text)) => {
-                            let info = cache.parse_narinfo(part, &text).map(NarInfo);
-                            infos.push_back(info.map_err(Failure::from));
-                        }
-                        Err(error) => infos.push_back(Err(error.into())),
-                    }
+                while let Some((_, info)) = read.next().await {
+                    // One that is absent was removed after it was listed.
+                    infos.extend(info.transpose().map(|info| info.map(NarInfo).map_err(Failure::from)));
                 }
                 Ok(infos)
             })?;

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use futures_util::stream::{StreamExt, TryStreamExt};
-use nixcache::narinfo::hash_part_of_file_name;
+use futures_util::stream::StreamExt;
 use nixcache::store_path::HashPart;
 use nixcache_client::cache::Cache;
 use tokio::runtime::Runtime;
@@ -51,11 +50,8 @@ impl Remote {
 
     /// The hash parts of all narinfos, in ascending order.
     pub(super) fn hash_parts(&self) -> Result<Vec<HashPart>> {
-        let listed = self.cache.list().try_filter_map(async |(name, _)| Ok(hash_part_of_file_name(&name)));
-        let listed: std::result::Result<Vec<_>, _> = self.wait(listed.try_collect());
-        let mut parts = listed.map_err(|error| Failure::cache(&error))?;
-        parts.sort_unstable();
-        Ok(parts)
+        let listed = self.wait(self.cache.list_narinfos()).map_err(|error| Failure::cache(&error))?;
+        Ok(listed.into_keys().collect())
     }
 
     /// The result of [`Group::read`].

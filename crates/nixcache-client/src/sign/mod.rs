@@ -30,12 +30,12 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::stream::{StreamExt, TryStreamExt};
+use futures_util::stream::StreamExt;
 use nixcache::narinfo::{self, NarInfo, NarInfoBuf};
 use nixcache::signature::SecretKey;
 use nixcache::store_path::{HashPart, StoreDir};
 
-use crate::cache::{self, Cache, Object, layout};
+use crate::cache::{self, Cache, layout};
 use crate::progress::Progress;
 
 pub use self::error::Error;
@@ -147,15 +147,11 @@ pub fn sign_text(text: &[u8], options: &SignOptions) -> Result<SignedNarInfo, na
 /// If the cache cannot be listed. A narinfo that cannot be signed is in [`Signed::failed`], and the
 /// others are signed.
 pub async fn sign(cache: &Cache, paths: Option<Vec<HashPart>>, options: &SignOptions) -> Result<Signed, Error> {
-    let names: Vec<String> = if let Some(parts) = paths {
-        parts.into_iter().map(layout::narinfo).collect()
-    } else {
-        let listed = cache.list().boxed();
-        let narinfos = listed.try_filter_map(|(name, _)| {
-            std::future::ready(Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name)))
-        });
-        narinfos.try_collect().await?
+    let parts: Vec<HashPart> = match paths {
+        Some(parts) => parts,
+        None => cache.list_narinfos().await?.into_keys().collect(),
     };
+    let names: Vec<String> = parts.into_iter().map(layout::narinfo).collect();
     options.progress.report(SignEvent::Listed { narinfos: names.len() });
     let mut signed = Signed::default();
     let mut done = futures_util::stream::iter(names)

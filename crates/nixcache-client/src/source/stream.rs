@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use futures_util::stream::{StreamExt, TryStreamExt};
+use futures_util::stream::StreamExt;
 use nixcache::narinfo::{NarInfo, hash_part_of_file_name};
 use nixcache::path_info::{Agreement, Heard, PathInfo, PathInfos, export, registration};
 use nixcache::store_path::{HashPart, StoreDir};
 
 use super::{Error, Source};
-use crate::cache::{self, Cache, CacheOptions, CacheUrl, Object, layout, open_regular};
+use crate::cache::{self, Cache, CacheOptions, CacheUrl, layout, open_regular};
 #[cfg(feature = "sqlite")]
 use crate::store_database::StoreDatabase;
 
@@ -201,10 +201,7 @@ async fn send_all(
     sender: &SyncSender<Result<PathInfo, Error>>,
 ) -> Result<(), Error> {
     let cache = Cache::open(url, CacheOptions::default()).await?;
-    let narinfos = cache
-        .list()
-        .try_filter_map(async |(name, _)| Ok(matches!(Object::of(&name), Object::NarInfo(_)).then_some(name)));
-    let narinfos: Vec<String> = narinfos.try_collect().await?;
+    let narinfos: Vec<String> = cache.list_narinfos().await?.into_keys().map(layout::narinfo).collect();
     if narinfos.is_empty() && cache.head(layout::CACHE_INFO).await?.is_none() {
         return Err(cache::Error::NoCache { cache: url.to_string() }.into());
     }

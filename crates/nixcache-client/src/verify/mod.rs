@@ -29,14 +29,14 @@ mod tests;
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
-use futures_util::stream::{StreamExt, TryStreamExt};
+use futures_util::stream::StreamExt;
 use nixcache::ErrorKind;
 use nixcache::nar::Limits;
 use nixcache::narinfo::{NarInfoBuf, hash_part_of_file_name};
 use nixcache::store_path::{HashPart, StorePath};
 use nixcache::trust::{TrustPolicy, TrustedKeys};
 
-use crate::cache::{self, Cache, Object, blocking, layout};
+use crate::cache::{self, Cache, blocking, layout};
 use crate::progress::Progress;
 
 pub use self::content_address::AddressMismatch;
@@ -153,15 +153,9 @@ pub async fn verify(
     paths: Option<Vec<HashPart>>,
     options: &VerifyOptions,
 ) -> Result<Verified, cache::Error> {
-    let parts = if let Some(parts) = paths {
-        parts
-    } else {
-        let listed = cache.list().boxed();
-        let narinfos = listed.try_filter_map(|(name, _)| {
-            let part = if let Object::NarInfo(part) = Object::of(&name) { Some(part) } else { None };
-            std::future::ready(Ok(part))
-        });
-        narinfos.try_collect().await?
+    let parts: Vec<HashPart> = match paths {
+        Some(parts) => parts,
+        None => cache.list_narinfos().await?.into_keys().collect(),
     };
     options.progress.report(VerifyEvent::Listed { narinfos: parts.len() });
     let checker = options.contents.then(|| NarChecker::new(cache.clone(), parts.iter().copied(), options.limits));
