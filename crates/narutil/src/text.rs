@@ -26,6 +26,11 @@ pub(crate) fn printable(name: &[u8]) -> Cow<'_, [u8]> {
     out.into()
 }
 
+/// A text with control characters escaped, like [`printable`].
+pub(crate) fn visible(text: &str) -> String {
+    String::from_utf8_lossy(&printable(text.as_bytes())).into_owned()
+}
+
 /// A path for a message: escaped like [`printable`], and bytes that are not UTF-8 as well.
 pub(crate) fn shown(path: &Path) -> String {
     let mut shown = String::new();

@@ -33,7 +33,7 @@ use nixcache::store_path::{HashPart, StoreDir};
 use nixcache::trust::{Standing, TrustPolicy, TrustedKeys, Verifier};
 
 use crate::cache::layout::CACHE_INFO;
-use crate::cache::{Cache, CacheOptions, CacheUrl, Error, Object};
+use crate::cache::{Cache, CacheOptions, CacheUrl, Error, Object, is_web};
 use crate::nix_config::NixConfig;
 use crate::source::Source;
 
@@ -338,18 +338,18 @@ impl Report {
     }
 
     async fn nars(&mut self, cache: &Cache, infos: &[NarInfoBuf]) {
-        for info in infos.iter().map(NarInfoBuf::as_ref).filter(|info| !info.url().contains("://")) {
-            let url = info.url();
-            match cache.head(url.split('?').next().unwrap_or(url)).await {
+        for info in infos.iter().map(NarInfoBuf::as_ref) {
+            let found = match cache.nar(&info) {
+                Ok(name) if is_web(&name) => continue,
+                Ok(name) => cache.head(&name).await,
+                Err(error) => Err(error),
+            };
+            match found {
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    let message = format!("{url}: the NAR of {} is missing", info.store_path());
-                    return self.add(
-                        "nars",
-                        Outcome::Problem,
-                        message,
-                        "`narutil audit --repair` withdraws such paths",
-                    );
+                    let message = format!("{}: the NAR of {} is missing", info.url(), info.store_path());
+                    let advice = "`narutil audit --repair` withdraws such paths";
+                    return self.add("nars", Outcome::Problem, message, advice);
                 }
                 Err(error) => return self.add("nars", Outcome::Problem, error.to_string(), ""),
             }

@@ -8,7 +8,7 @@ use crate::failure::{Result, Status};
 use crate::json;
 use crate::keys::{read_keys, trusted_keys};
 use crate::output::{print, print_lines};
-use crate::text::printable;
+use crate::text::visible;
 
 pub(crate) fn run(common: &Common, args: &DoctorArgs) -> Result {
     let cache = args.cache.as_deref().map(url).transpose()?;
@@ -36,11 +36,6 @@ fn to_json(check: &Check) -> json::DoctorCheck<'_> {
         message: visible(&check.message),
         advice: check.advice.as_deref().map(visible),
     }
-}
-
-/// The text with control characters escaped. It contains no secrets, and public keys are shown.
-fn visible(text: &str) -> String {
-    String::from_utf8_lossy(&printable(text.as_bytes())).into_owned()
 }
 
 /// The check, and the advice below it.

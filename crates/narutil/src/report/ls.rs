@@ -10,7 +10,7 @@ use crate::cli::Common;
 use crate::failure::Result;
 use crate::json;
 use crate::output::{print, print_lines};
-use crate::text::{printable, size};
+use crate::text::{size, visible};
 
 /// A path of a cache.
 pub(crate) struct CachedPath {
@@ -52,7 +52,7 @@ impl CachedPath {
     /// The names of the keys that the signatures claim. They are not verified.
     fn signers(&self) -> Vec<String> {
         let names = self.info.as_ref().signatures().filter_map(|signature| Some(signature.split_once(':')?.0));
-        names.map(|name| String::from_utf8_lossy(&printable(name.as_bytes())).into_owned()).collect()
+        names.map(visible).collect()
     }
 
     fn to_json(&self, store_dir: &StoreDir) -> json::ListedPath {

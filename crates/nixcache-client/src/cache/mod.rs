@@ -65,6 +65,7 @@ pub use self::error::{Error, Lookup};
 pub use self::layout::Object;
 pub use self::lookup::{LookupMethod, Presence};
 pub use self::nar::NarPlace;
+pub(crate) use self::nar::is_web;
 pub use self::object_reader::ObjectReader;
 pub use self::open::{InfoSource, OpenOptions};
 pub use self::options::CacheOptions;
@@ -76,6 +77,7 @@ pub(crate) use crate::redact::shown;
 pub(crate) use self::backend::Version;
 pub(crate) use self::backend::directory::{rename_exclusively, rename_exclusively_at};
 pub(crate) use self::commit::{Objects, Pending, Prepared};
+pub(crate) use self::open::resolved;
 pub(crate) use self::staged::Staging;
 
 #[cfg(feature = "_network")]

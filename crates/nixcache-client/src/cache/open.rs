@@ -286,7 +286,7 @@ pub(crate) fn check_place(url: &CacheUrl, store_dir: &StoreDir) -> Result<()> {
 }
 
 /// A path without links and dots. Its last components need not exist.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let (mut above, mut below) = (path.as_path(), Vec::new());
     let mut resolved = loop {

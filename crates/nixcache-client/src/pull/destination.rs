@@ -21,7 +21,7 @@ use super::receive::{Received, Sink};
 use super::workspace::{self, Workspace};
 use super::{Error, FetchFault, SourcedPath};
 use crate::cache::merge::merge_narinfo;
-use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout, open_regular};
+use crate::cache::{Cache, Objects, Pending, Prepared, Presence, Staging, blocking, layout, open_regular, resolved};
 use crate::file::{Odd, Oddity, kind};
 
 /// Where fetched paths go.
@@ -49,8 +49,7 @@ impl Destination {
     /// Refuses a root in the store directory, in which the store would be nested.
     pub(super) fn check(&self, store_dir: &StoreDir) -> Result<(), Error> {
         let Self::Store(root) = self else { return Ok(()) };
-        let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
-        match (real(root), real(Path::new(store_dir.as_str()))) {
+        match (resolved(root), resolved(Path::new(store_dir.as_str()))) {
             (Ok(place), Ok(store)) if place.starts_with(&store) => {
                 Err(Error::InStore { path: root.clone(), store_dir: store_dir.clone() })
             }
