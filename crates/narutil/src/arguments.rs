@@ -108,23 +108,26 @@ impl Refusal {
 ///
 /// For commands on narinfos, `-` alone is a narinfo. After the name of a cache, it is paths.
 pub(crate) fn read_standard_input(command: &mut Command) -> Result<(), Failure> {
-    let is_without_default = matches!(command, Command::Push(_) | Command::Closure(_) | Command::Diff(_));
-    let is_of_targets = !matches!(command, Command::Pull(_) | Command::Convert(_)) && !is_without_default;
-    let (paths, others): (_, Vec<&OsStr>) = match command {
+    fn words(arguments: &[OsString]) -> Vec<&OsStr> {
+        arguments.iter().map(OsString::as_os_str).collect()
+    }
+    let (paths, others, without) = match command {
         Command::Push(args) => {
             let keys = args.keys.files.iter().map(|file| file.as_os_str());
-            (&mut args.paths, args.from.sources.iter().map(OsString::as_os_str).chain(keys).collect())
+            (&mut args.paths, words(&args.from.sources).into_iter().chain(keys).collect(), Without::Nothing)
         }
-        Command::Pull(args) => (&mut args.paths, Vec::new()),
-        Command::Closure(args) => (&mut args.paths, args.from.sources.iter().map(OsString::as_os_str).collect()),
-        Command::Diff(args) => (&mut args.paths, args.from.sources.iter().map(OsString::as_os_str).collect()),
-        Command::Convert(args) => (&mut args.paths, args.from.iter().map(OsString::as_os_str).collect()),
+        Command::Closure(args) => (&mut args.paths, words(&args.from.sources), Without::Nothing),
+        Command::Diff(args) => (&mut args.paths, words(&args.from.sources), Without::Nothing),
+        Command::Pull(args) => (&mut args.paths, Vec::new(), Without::Others),
+        Command::Convert(args) => (&mut args.paths, words(args.from.as_slice()), Without::Others),
         Command::Verify(VerifyArgs { targets, .. })
         | Command::Sign(SignArgs { targets, .. })
         | Command::PathInfo(ShowArgs { targets, .. })
         | Command::Narinfo(
             NarinfoCommand::Show(ShowArgs { targets, .. }) | NarinfoCommand::Check(CheckNarinfoArgs { targets, .. }),
-        ) if targets.first().is_some_and(|first| is_cache(Path::new(first))) => (targets, Vec::new()),
+        ) if targets.first().is_some_and(|first| is_cache(Path::new(first))) => {
+            (targets, Vec::new(), Without::Everything)
+        }
         _ => return Ok(()),
     };
     let is_input = |argument: &OsStr| is_standard(Path::new(argument));
@@ -136,13 +139,27 @@ pub(crate) fn read_standard_input(command: &mut Command) -> Result<(), Failure> 
     let lines = crate::input::lines(Path::new("-"))?;
     let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let lines: Vec<OsString> = lines.map(OsString::from).collect();
-    let is_empty = lines.is_empty();
-    paths.splice(place..=place, lines);
-    // Without paths, these commands are about a whole cache, everything in a source, or a root.
-    if is_empty && (is_of_targets || (paths.is_empty() && !is_without_default)) {
+    let is_misread = lines.is_empty()
+        && match without {
+            Without::Nothing => false,
+            Without::Others => paths.len() == 1,
+            Without::Everything => true,
+        };
+    if is_misread {
         return Err(Failure::usage("-: there are no paths on standard input"));
     }
+    paths.splice(place..=place, lines);
     Ok(())
+}
+
+/// What a command does if no paths come from standard input.
+enum Without {
+    /// Nothing, unless it has other paths.
+    Nothing,
+    /// Something that was not meant, such as to fetch a root, unless it has other paths.
+    Others,
+    /// It would work on the whole cache.
+    Everything,
 }
 
 /// The errors in arguments that clap does not parse: names of caches, sources and keys.

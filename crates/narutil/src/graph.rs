@@ -10,7 +10,7 @@ use nixcache::closure::{Graph, GraphBuilder, Node};
 use nixcache::path_info::PathInfo;
 use nixcache::store_path::{HashPart, StoreDir, StorePath};
 use nixcache_client::push;
-use nixcache_client::source::{self, PathQuery, Source, Stream};
+use nixcache_client::source::{self, PathQuery, ResolveError, Source, Stream};
 
 use crate::cache::{explain_requests, run as block_on};
 use crate::cli::{Common, From, Reach};
@@ -132,8 +132,9 @@ pub(crate) struct PathArgument {
 }
 
 impl PathArgument {
-    pub(crate) fn new(common: &Common, argument: &OsStr) -> Result<Self> {
-        Ok(Self { text: argument.into(), query: path_query(&common.store_dir()?, argument)? })
+    pub(crate) fn new(store_dir: &StoreDir, argument: &OsStr) -> Result<Self> {
+        let query = PathQuery::resolve(argument, store_dir).map_err(|error| Failure::of(error.kind(), &error))?;
+        Ok(Self { text: argument.into(), query })
     }
 
     pub(crate) fn hash_part(&self) -> HashPart {
@@ -142,18 +143,22 @@ impl PathArgument {
 
     /// Finds the path in the graph, even if other paths only refer to it.
     pub(crate) fn find_referred(&self, graph: &Graph) -> Result<Node> {
-        let node = graph.find(self.hash_part());
-        let named = |node: &Node| self.query.path().is_none_or(|path| path.name() == graph.name(*node));
-        node.filter(named).map_or_else(|| self.find(graph), Ok)
+        let node = graph.find(self.hash_part()).filter(|&node| self.is_named(graph, node));
+        node.map_or_else(|| self.find(graph), Ok)
     }
 
     /// Finds the path in the graph.
     pub(crate) fn find(&self, graph: &Graph) -> Result<Node> {
         match graph.find(self.hash_part()).filter(|&node| graph.is_present(node)) {
-            Some(node) if self.query.path().is_none_or(|path| path.name() == graph.name(node)) => Ok(node),
+            Some(node) if self.is_named(graph, node) => Ok(node),
             Some(node) => Err(Failure::bad(&self.text, format_args!("not in the source, but {} is", graph.path(node)))),
             None => Err(Failure::bad(&self.text, "not in the source")),
         }
+    }
+
+    /// Whether the argument gives no name, or that of the node.
+    fn is_named(&self, graph: &Graph, node: Node) -> bool {
+        self.query.path().is_none_or(|path| path.name() == graph.name(node))
     }
 }
 
@@ -164,7 +169,8 @@ pub(crate) fn path_arguments(
     arguments: &[OsString],
     keep_going: bool,
 ) -> Result<(Vec<PathArgument>, Status)> {
-    good_ones(arguments.iter().map(|argument| PathArgument::new(common, argument)), keep_going)
+    let store_dir = common.store_dir()?;
+    good_ones(arguments.iter().map(|argument| PathArgument::new(&store_dir, argument)), keep_going)
 }
 
 /// The nodes that arguments name, each once; all that are present, if `all`. With `keep_going`,
@@ -215,11 +221,6 @@ pub(crate) fn all_paths(common: &Common, sources: &[Source]) -> Result<Vec<PathQ
     Ok(paths)
 }
 
-/// The store path that an argument names: see [`PathQuery::resolve`].
-pub(crate) fn path_query(store_dir: &StoreDir, argument: &OsStr) -> Result<PathQuery> {
-    PathQuery::resolve(argument, store_dir).map_err(|error| Failure::of(error.kind(), &error))
-}
-
 /// The store path that an argument names, and the file inside it, after a slash unless it is empty.
 pub(crate) fn path_and_inside(common: &Common, argument: &OsStr) -> Result<(PathQuery, PathBuf)> {
     let found = PathQuery::resolve_inside(argument, &common.store_dir()?);
@@ -229,13 +230,20 @@ pub(crate) fn path_and_inside(common: &Common, argument: &OsStr) -> Result<(Path
 }
 
 /// The store paths that arguments name. With `keep_going`, those that name none are reported, and
-/// the status says so.
+/// the status says so. `hint` is what to do with a file outside the store.
 pub(crate) fn path_queries(
     store_dir: &StoreDir,
     arguments: &[OsString],
     keep_going: bool,
+    hint: Option<&str>,
 ) -> Result<(Vec<PathQuery>, Status)> {
-    good_ones(arguments.iter().map(|argument| path_query(store_dir, argument)), keep_going)
+    let query = |argument: &OsString| {
+        PathQuery::resolve(argument, store_dir).map_err(|error| match (hint, &error) {
+            (Some(hint), ResolveError::OutsideStore { .. }) => Failure::usage(format_args!("{error}. {hint}")),
+            _ => Failure::of(error.kind(), &error),
+        })
+    };
+    good_ones(arguments.iter().map(query), keep_going)
 }
 
 /// The full path of a node.

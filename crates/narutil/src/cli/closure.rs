@@ -1,6 +1,6 @@
 //! Arguments of the commands on closures and references.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -27,6 +27,11 @@ pub(crate) struct From {
     pub(crate) store: Option<OsString>,
 }
 
+/// The database of the store that an argument names, or else `NIX_REMOTE`.
+pub(crate) fn source_of_store(store: Option<&OsStr>) -> Result<Source> {
+    store.map_or_else(Source::of_environment, Source::of_store).map_err(|error| Failure::source(&error))
+}
+
 impl From {
     /// These sources.
     pub(crate) fn of(sources: &[OsString]) -> Self {
@@ -39,15 +44,13 @@ impl From {
         if !self.sources.is_empty() {
             return self.sources.iter().map(|source| Source::parse(source).map_err(failed)).collect();
         }
-        let store = self.store.as_deref().map_or_else(Source::of_environment, Source::of_store);
-        Ok(vec![store.map_err(failed)?])
+        Ok(vec![source_of_store(self.store.as_deref())?])
     }
 
     /// The root of the store that --store names.
     pub(crate) fn store_root(&self) -> Result<Option<PathBuf>> {
         let Some(store) = &self.store else { return Ok(None) };
-        let source = Source::of_store(store).map_err(|error| Failure::source(&error))?;
-        Ok(Some(source.store_root()))
+        Ok(Some(source_of_store(Some(store))?.store_root()))
     }
 }
 

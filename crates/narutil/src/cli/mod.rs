@@ -21,7 +21,7 @@ pub(crate) use self::archive::{CatArgs, CheckArgs, HashArgs, LsArgs, PackArgs, S
 pub(crate) use self::cache::{
     AuditArgs, DoctorArgs, GcArgs, InfoArgs, LabelArgs, PullArgs, PushArgs, RootArgs, RootCommand, RootsArgs,
 };
-pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, From, Selection, Sort, WhyArgs};
+pub(crate) use self::closure::{ClosureArgs, ConvertArgs, DiffArgs, From, Selection, Sort, WhyArgs, source_of_store};
 pub(crate) use self::common::Common;
 use self::common::DepthArgs;
 pub(crate) use self::narinfo::{

@@ -14,7 +14,7 @@ use nixcache_client::convert::{Error, Form, convert};
 use nixcache_client::source::{Source, Stream};
 use serde_json::Map;
 
-use crate::cli::{Common, ConvertArgs};
+use crate::cli::{Common, ConvertArgs, source_of_store};
 use crate::failure::{Failure, Result, Status};
 use crate::graph::{PathArgument, find_all, full, open, path_arguments, visit, walk};
 use crate::json::{Convert, line};
@@ -35,12 +35,10 @@ pub(crate) fn run(common: &Common, args: &ConvertArgs) -> Result {
         return Err(Failure::usage("the result and --json cannot both go to standard output"));
     }
     let store_dir = common.store_dir()?;
-    let source = match (&args.from, &args.store) {
-        (Some(source), _) => Source::parse(source),
-        (None, Some(store)) => Source::of_store(store),
-        (None, None) => Source::of_environment(),
+    let source = match &args.from {
+        Some(source) => Source::parse(source).map_err(|error| Failure::source(&error))?,
+        None => source_of_store(args.store.as_deref())?,
     };
-    let source = source.map_err(|error| Failure::source(&error))?;
     let (stream, status) = if args.paths.is_empty() {
         (open(common, &source, &store_dir)?, Status::Ok)
     } else {

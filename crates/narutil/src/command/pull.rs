@@ -22,21 +22,18 @@ pub(crate) fn run(common: &Common, args: &PullArgs) -> Result {
     let started = Instant::now();
     let options = options(common, args)?;
     let store_dir = options.store_dir.clone();
-    let (paths, named) = path_queries(&store_dir, &args.paths, args.selection.keep_going)?;
-    let mut request = match &args.root {
-        _ if args.roots => PullRequest::AllRoots,
-        Some(name) if args.paths.is_empty() => PullRequest::Root(name.clone()),
-        _ if args.selection.all => PullRequest::Paths(Vec::new()),
-        _ => PullRequest::Paths(paths),
-    };
+    let (paths, named) = path_queries(&store_dir, &args.paths, args.selection.keep_going, None)?;
     // Before anything is fetched, since the file may be somewhere that cannot be written to.
     let registration = create_registration(args)?;
     block_on(common, async {
         let caches = args.reach.open_reachable(&args.from).await?;
         let destination = destination(common, args).await?;
-        if args.selection.all {
-            request = PullRequest::Paths(all_paths(&caches).await?);
-        }
+        let request = match &args.root {
+            _ if args.roots => PullRequest::AllRoots,
+            _ if args.selection.all => PullRequest::Paths(all_paths(&caches).await?),
+            Some(name) if args.paths.is_empty() => PullRequest::Root(name.clone()),
+            _ => PullRequest::Paths(paths),
+        };
         let transfer = Transfer::new(common, "fetching");
         let options = options.with(|options| options.progress = transfer.of_pull());
         let pulled = pull(caches.clone(), &request, &destination, &options).await;

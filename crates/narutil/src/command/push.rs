@@ -25,11 +25,14 @@ pub(crate) fn run(common: &Common, args: &PushArgs) -> Result {
     let all = args.selection.all;
     let sources = if args.paths.is_empty() && !all { Vec::new() } else { sources_with_trees(&args.from, &args.to)? };
     let store_dir = common.store_dir()?;
+    let outside = match &args.add[..] {
+        [] => "--add publishes files that are not in a store",
+        _ => "give --add before each file",
+    };
     let (paths, status) = if all {
         (all_paths(common, &sources)?, Status::Ok)
     } else {
-        let named = path_queries(&store_dir, &args.paths, options.keep_going);
-        named.map_err(|failure| with_hint(args, failure))?
+        path_queries(&store_dir, &args.paths, options.keep_going, Some(outside))?
     };
     block_on(common, async {
         let options = with_skipped(args, options).await?;
@@ -72,20 +75,6 @@ pub(super) fn options(common: &Common, args: &PushArgs) -> Result<PushOptions> {
     options.root_labels = args.labels.iter().cloned().collect();
     options.trust_last_root = !args.verify_present;
     Ok(options)
-}
-
-/// The failure to find store paths, with the option for files that are none.
-fn with_hint(args: &PushArgs, mut failure: Failure) -> Failure {
-    let is_outside = |message: &String| message.contains("not in the store ");
-    if failure.message.as_ref().is_some_and(is_outside) {
-        let hint = if args.add.is_empty() {
-            "--add publishes files that are not in a store"
-        } else {
-            "give --add before each file"
-        };
-        failure.message = failure.message.map(|message| format!("{message}. {hint}"));
-    }
-    failure
 }
 
 /// Opens the caches whose paths are skipped.

@@ -16,9 +16,9 @@ use crate::text::shown;
 pub(crate) fn run(common: &Common, args: &WhyArgs) -> Result {
     let store_dir = common.store_dir()?;
     let name = name(&store_dir, &args.dependency);
-    let mut paths = vec![PathArgument::new(common, &args.path)?];
+    let mut paths = vec![PathArgument::new(&store_dir, &args.path)?];
     if name.is_none() {
-        paths.push(PathArgument::new(common, &args.dependency)?);
+        paths.push(PathArgument::new(&store_dir, &args.dependency)?);
     }
     let graph = load_closure(common, &args.reach, &args.from, &paths)?;
     let from = paths[0].find(&graph)?;
