@@ -26,10 +26,10 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Gives every path a number, by its hash part.
 ///
 /// The author of the input chooses its hash parts, and could make them collide under a fixed hash.
-/// This one is drawn at random: `k₀ + Σ kᵢ·wᵢ mod 2⁶⁴` over the eight words `wᵢ` of 32 bits that
-/// the text of a hash part has. Its upper half is strongly universal (Lemire and Kaser, "Strongly
-/// universal string hashing is fast", 2014), so it chooses the place in the table. Numbers are
-/// given in order of arrival: nothing that is visible depends on the keys.
+/// This one is drawn at random: `k₀ + Σ kᵢ·wᵢ mod 2⁶⁴` over the eight words `wᵢ` of 32 bits
+/// that the text of a hash part has. Its upper half is strongly universal (Lemire and Kaser,
+/// "Strongly universal string hashing is fast", 2014), so it chooses the place in the table.
+/// Numbers are given in order of arrival: nothing that is visible depends on the keys.
 ///
 /// Most of the time goes into waiting for memory. So an entry has all that looking up a path needs
 /// in one place, the text as it stands in a narinfo; and references are looked up [`TOGETHER`], to
